@@ -1,0 +1,1 @@
+"""Know when your classifier is off the map."""

@@ -1,0 +1,51 @@
+"""What one network pass leaves behind, and the head that made the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What one pass of a network leaves behind, for a batch of ``n`` samples.
+
+    Args:
+        logits: outputs before the softmax, ``(n, c)``.
+        features: input of the last linear layer, ``(n, d)``, where the network has one.
+        layers: reduced activations of other layers by layer name, each ``(n, ...)``.
+    """
+
+    logits: Float[Tensor, "n c"]
+    features: Float[Tensor, "n d"] | None = None
+    layers: Mapping[str, Float[Tensor, "n *rest"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: slice | Tensor) -> Activations:
+        """The same activations for some of the samples."""
+        features = None if self.features is None else self.features[rows]
+        return Activations(
+            self.logits[rows], features, {name: x[rows] for name, x in self.layers.items()}
+        )
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last linear layer of a classifier: ``logits = features @ weight.T + bias``.
+
+    Args:
+        weight: ``(c, d)``.
+        bias: ``(c,)``, or ``None`` for a layer without one.
+    """
+
+    weight: Float[Tensor, "c d"]
+    bias: Float[Tensor, " c"] | None = None
+
+    def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        return F.linear(features, self.weight, self.bias)

@@ -1,0 +1,82 @@
+"""Every error that offmap raises on purpose.
+
+::
+
+    OffmapError
+    ├── DataError                 a data set cannot be used as it is
+    │   ├── DataNotFoundError     no data under that name or path
+    │   ├── LabelError            labels missing, out of range, or of another length
+    │   └── NonFiniteError        NaN or infinity where numbers are needed
+    ├── ShapeError                a dimension does not match what was fitted or declared
+    ├── NeedsError                a detector lacks something it needs: head, labels, features, ...
+    │   └── HeadError             no linear head could be found in the network
+    ├── NotFittedError            a detector was asked for scores before it was fitted
+    ├── DegenerateError           statistics from which the method cannot be solved
+    ├── ArgumentError             an argument outside its range
+    │   └── UnknownNameError      no detector, data set, metric, ... of that name
+    ├── StoreError                a file or folder that cannot be read back
+    └── MissingExtraError         an optional library that is not installed
+
+Each message says what is wrong, what was seen, and what to do.
+"""
+
+
+class OffmapError(Exception):
+    """Base of every error raised on purpose by this library."""
+
+
+class DataError(OffmapError, ValueError):
+    """A data set cannot be used as it is."""
+
+
+class DataNotFoundError(DataError):
+    """No data under that name or path."""
+
+
+class LabelError(DataError):
+    """Labels are missing, out of range, or of another length than the data."""
+
+
+class NonFiniteError(DataError):
+    """NaN or infinity where finite numbers are needed."""
+
+
+class ShapeError(OffmapError, ValueError):
+    """A dimension does not match what was fitted or declared."""
+
+
+class NeedsError(OffmapError):
+    """A detector lacks something it needs: a head, labels, features."""
+
+
+class HeadError(NeedsError):
+    """No linear head could be found in the network."""
+
+
+class NotFittedError(OffmapError):
+    """A detector was asked for scores before it was fitted."""
+
+
+class DegenerateError(OffmapError):
+    """The statistics do not allow the method to be solved."""
+
+
+class ArgumentError(OffmapError, ValueError):
+    """An argument is outside its range."""
+
+
+class UnknownNameError(ArgumentError):
+    """No detector, data set or other thing of that name."""
+
+
+class StoreError(OffmapError):
+    """A file or folder cannot be read back."""
+
+
+class MissingExtraError(OffmapError, ImportError):
+    """An optional library is not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(
+            f"{library} is needed here and not installed: pip install 'offmap[{extra}]'"
+        )
