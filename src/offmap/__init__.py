@@ -1,1 +1,100 @@
-"""Know when your classifier is off the map."""
+"""Know when your classifier is off the map.
+
+Out-of-distribution detection, open-set recognition and uncertainty. The names below are imported
+when they are first used, so that ``import offmap`` and ``offmap --help`` need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offmap import data, forward, metrics, networks, plots
+    from offmap.activations import Activations, Head
+    from offmap.comparison import compare
+    from offmap.decide import alarm_threshold
+    from offmap.detectors import (
+        GEN,
+        KNN,
+        MSP,
+        NECO,
+        Detector,
+        Energy,
+        Entropy,
+        KLUniform,
+        Mahalanobis,
+        MaxLogit,
+        ReAct,
+        RelativeMahalanobis,
+        Residual,
+        Shaper,
+        ViM,
+        catalogue,
+        detector,
+        fit,
+    )
+    from offmap.evaluation import evaluate
+    from offmap.forward import Normalization, Probe
+    from offmap.results import Results
+
+_HOMES = {
+    "activations": ("Activations", "Head"),
+    "comparison": ("compare",),
+    "decide": ("alarm_threshold",),
+    "detectors": (
+        *("GEN", "KNN", "MSP", "NECO", "Detector", "Energy", "Entropy", "KLUniform"),
+        *("Mahalanobis", "MaxLogit", "ReAct", "RelativeMahalanobis", "Residual", "Shaper", "ViM"),
+        *("catalogue", "detector", "fit"),
+    ),
+    "evaluation": ("evaluate",),
+    "forward": ("Normalization", "Probe"),
+    "results": ("Results",),
+}
+_MODULES = ("data", "forward", "metrics", "networks", "plots")
+_NAMES = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "GEN",
+    "KNN",
+    "MSP",
+    "NECO",
+    "Activations",
+    "Detector",
+    "Energy",
+    "Entropy",
+    "Head",
+    "KLUniform",
+    "Mahalanobis",
+    "MaxLogit",
+    "Normalization",
+    "Probe",
+    "ReAct",
+    "RelativeMahalanobis",
+    "Residual",
+    "Results",
+    "Shaper",
+    "ViM",
+    "alarm_threshold",
+    "catalogue",
+    "compare",
+    "data",
+    "detector",
+    "evaluate",
+    "fit",
+    "forward",
+    "metrics",
+    "networks",
+    "plots",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"offmap.{name}")
+    if name in _NAMES:
+        return getattr(import_module(f"offmap.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'offmap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

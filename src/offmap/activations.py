@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from offmap.errors import NonFiniteError
+
 
 @dataclass(frozen=True)
 class Activations:
@@ -22,7 +24,7 @@ class Activations:
 
     logits: Float[Tensor, "n c"]
     features: Float[Tensor, "n d"] | None = None
-    layers: Mapping[str, Float[Tensor, "n *rest"]] = field(default_factory=dict)
+    layers: Mapping[str, Float[Tensor, "n ..."]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -33,6 +35,27 @@ class Activations:
         return Activations(
             self.logits[rows], features, {name: x[rows] for name, x in self.layers.items()}
         )
+
+    def check_finite(self, *, start: int = 0) -> None:
+        """Refuse NaN and infinity.
+
+        Args:
+            start: index of the first sample of this batch in its data set, for the message.
+
+        Raises:
+            NonFiniteError: says what is not finite, for how many samples, and which come first.
+        """
+        named = {"logits": self.logits, "features": self.features, **self.layers}
+        for name, x in named.items():
+            # A finite sum proves all finite without a mask; only its failure asks for more.
+            if x is None or x.sum().isfinite():
+                continue
+            bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0] + start
+            if len(bad):
+                raise NonFiniteError(
+                    f"{name} are not finite for {len(bad)} samples of a batch, the first of them "
+                    f"at {bad[:5].tolist()}: look at these inputs, or use precision='fp32'"
+                )
 
 
 @dataclass(frozen=True)
@@ -48,4 +71,5 @@ class Head:
     bias: Float[Tensor, " c"] | None = None
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """The logits of these features."""
         return F.linear(features, self.weight, self.bias)

@@ -1,0 +1,87 @@
+"""Detectors and data sets of an evaluation, from what a caller may give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from offmap.activations import Activations
+from offmap.data import load
+from offmap.detectors import Detector, catalogue, detector
+from offmap.errors import ArgumentError
+
+Scorer = Detector | Callable[[Activations], Tensor]
+
+
+def scorers(given: str | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]:
+    """Detectors and functions by name: "all", names, expressions, detectors, or a mapping."""
+    if isinstance(given, str):
+        given = list(catalogue()) if given == "all" else [given]
+    if isinstance(given, Mapping):
+        return {
+            name: value if callable(value) else detector(value) for name, value in given.items()
+        }
+    chosen: dict[str, Scorer] = {}
+    for spec in given:
+        made = detector(spec)
+        name = spec if isinstance(spec, str) else _name(made)
+        if name in chosen:
+            raise ArgumentError(
+                f"two detectors are called {name!r}: give them as a mapping by name"
+            )
+        chosen[name] = made
+    return chosen
+
+
+def _name(made: Detector) -> str:
+    """The catalogue's name where the arguments are the default ones, else the whole expression."""
+    name = type(made).__name__.lower()
+    known = catalogue().get(name)
+    return name if known is not None and repr(known.default()) == repr(made) else repr(made)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A data set of an evaluation, with the part it plays."""
+
+    name: str
+    role: str
+    data: Any
+    group: str = ""
+
+
+def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any) -> list[Named]:
+    """All sets, the ID set first; those given by name are loaded at its shape."""
+    id_set = _loaded(id_test, None)
+    sets = [Named("id", "id", id_set)]
+    if calibration is not None:
+        sets.append(Named("calibration", "calibration", _loaded(calibration, id_set)))
+    if train is not None:
+        sets.append(Named("train", "train", _loaded(train, id_set)))
+    for name, group, data in _flat(ood):
+        if name in [other.name for other in sets]:
+            raise ArgumentError(f"two data sets are called {name!r}: give each its own name")
+        sets.append(Named(name, "ood", _loaded(data, id_set), group))
+    if len(sets) == sum(s.role != "ood" for s in sets):
+        raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
+    return sets
+
+
+def _flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
+    for key, value in ood.items():
+        if isinstance(value, Mapping):
+            yield from ((name, key, data) for name, data in value.items())
+        else:
+            yield key, "ood", value
+
+
+def _loaded(data: Any, like: Any) -> Any:
+    """Data given by name or path, at the shape of the ID set if that is known."""
+    if not isinstance(data, str | Path):
+        return data
+    shape = getattr(like, "shape", None)
+    return load(data) if shape is None else load(data, size=tuple(shape[1:]), channels=shape[0])

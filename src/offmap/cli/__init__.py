@@ -1,0 +1,45 @@
+"""The command line: one file per command. No command's imports run before the command does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from offmap.cli import bench, demo, listing
+from offmap.cli._arguments import several
+from offmap.errors import OffmapError
+
+app = typer.Typer(
+    help="Know when your classifier is off the map: out-of-distribution detection.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
+app.command("list")(listing.listing)
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, help="Show the traceback of a failure.")) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Exits with 2 on wrong usage and with 1, after one line, on failure. ``--debug`` may stand
+    anywhere and shows the traceback.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        app(several([a for a in arguments if a != "--debug"], bench.SEVERAL))
+    except (OffmapError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"offmap: {error}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,123 @@
+"""What ``offmap bench`` does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from offmap import data, networks, plots
+from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
+from offmap.evaluation import evaluate
+from offmap.forward import Normalization
+
+CALIBRATION_SHARE = 0.1
+NOISE_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The data of a benchmark, by name."""
+
+    id: str
+    train: str | None
+    near: list[str]
+    far: list[str]
+    normalize: str | None
+    limit: int | None
+    seed: int
+
+
+def run(
+    plan: Plan,
+    *,
+    model: str,
+    weights: Path | None,
+    detectors: list[str],
+    out: Path,
+    cache: bool,
+    device: str | None,
+    **options: Any,
+) -> None:
+    """Evaluate, print the table, and write everything into ``out``."""
+    network = networks.build(model, weights=weights)
+    whole = _load(plan, plan.id)
+    calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
+    settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
+    results = evaluate(
+        network,
+        train=_train(plan, whole),
+        id_test=test,
+        calibration=calibration,
+        ood={
+            group: {name: _load(plan, name, like=whole) for name in names}
+            for group, names in (("near", plan.near), ("far", plan.far))
+            if names
+        },
+        detectors="all" if detectors == ["all"] else detectors,
+        normalization=_normalization(plan),
+        device=device or ("cuda" if torch.cuda.is_available() else None),
+        cache=out / "activations" if cache else None,
+        settings=settings | {"plan": asdict(plan)},
+        **options,
+    )
+    results.save(out)
+    for name in results.detectors:
+        plots.save(plots.histograms(results, name), out / "histograms" / f"{_plain(name)}.png")
+    plots.save(plots.roc_curves(results), out / "roc.png")
+    typer.echo(results.table())
+    if plan.limit:
+        typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
+    typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
+
+
+def _load(plan: Plan, name: str, *, like: Any = None) -> Any:
+    """A set at the shape of the ID set, cut to the limit."""
+    if name.startswith("noise:"):
+        count = min(plan.limit or NOISE_SAMPLES, NOISE_SAMPLES)
+        return data.noise(name.removeprefix("noise:"), count, like.shape, seed=plan.seed, like=like)
+    shape: dict[str, Any] = {}
+    if like is not None:
+        shape = {"size": tuple(like.shape[1:]), "channels": like.shape[0]}
+    return data.load(name, limit=plan.limit, seed=plan.seed, **shape)
+
+
+def _train(plan: Plan, like: Any) -> Any:
+    """Training data: what was named, or the train split of the ID set if it has one."""
+    if plan.train is not None:
+        return _load(plan, plan.train, like=like)
+    try:
+        return _load(plan, f"{plan.id.partition(':')[0]}:train", like=like)
+    except DataNotFoundError:
+        typer.echo("no training data: give --train; detectors that need it are left out", err=True)
+        return None
+
+
+def _normalization(plan: Plan) -> Normalization:
+    if plan.normalize == "none":
+        return Normalization()
+    if plan.normalize and "/" in plan.normalize:
+        mean, std = (_numbers(part) for part in plan.normalize.split("/", 1))
+        return Normalization(mean, std)
+    try:
+        return Normalization(*data.normalization(plan.normalize or plan.id.partition(":")[0]))
+    except UnknownNameError:
+        if plan.normalize:
+            raise
+        typer.echo("no normalisation is known for this ID set: images in [0, 1]", err=True)
+        return Normalization()
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ArgumentError(f"--normalize takes MEAN,.../STD,...; {text!r} is not that") from error
+
+
+def _plain(name: str) -> str:
+    """A file name for a detector's expression."""
+    return "".join(c if c.isalnum() else "-" for c in name).strip("-")

@@ -1,0 +1,26 @@
+"""Images by name or path, noise, and the sets inside the wheels."""
+
+from __future__ import annotations
+
+from offmap.data._decode import Skipped
+from offmap.data._embedded import EMBEDDED, embedded
+from offmap.data._image_set import ImageSet
+from offmap.data._known import KnownSet, known, normalization
+from offmap.data._load import load
+from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
+from offmap.data._streamed import StreamedSet
+
+__all__ = [
+    "EMBEDDED",
+    "NOISE_KINDS",
+    "ImageSet",
+    "KnownSet",
+    "Skipped",
+    "StreamedSet",
+    "embedded",
+    "known",
+    "load",
+    "noise",
+    "normalization",
+    "patch_shuffle",
+]

@@ -1,0 +1,131 @@
+"""Arrays of pixels: .npy, .npz, and SVHN's .mat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+from torch import Tensor
+
+from offmap.data._decode import Item
+from offmap.data._labels import as_labels
+from offmap.errors import DataError
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    BadZipFile,
+    MatReadError,
+)
+_KEYS = (("images", "labels"), ("x", "y"), ("data", "labels"))
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Pixels in memory, or in a mapped file.
+
+    Args:
+        where: names their place in messages.
+        images: each ``(h, w)`` or ``(h, w, 3)``.
+        labels: a class index for each.
+        classes: name of each class.
+    """
+
+    where: str
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+    labels: Int64[Tensor, " n"] | None = None
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, images: NDArray[Any], labels: NDArray[Any] | None, where: str) -> Self:
+        """Any of the layouts that :func:`as_pixels` knows."""
+        pixels = as_pixels(images, where)
+        return cls(where, pixels, *((None, ()) if labels is None else as_labels(labels, where)))
+
+    @classmethod
+    def npy(cls, path: Path) -> Self:
+        """Images only; the file is mapped, not read."""
+        return cls.of(_read(lambda: open_memmap(path, mode="r"), path), None, str(path))
+
+    @classmethod
+    def npz(cls, path: Path) -> Self:
+        """Images and, if there, labels, under one of the pairs of keys in use."""
+        found = _read(lambda: _unpacked(path), path)
+        for images, labels in _KEYS:
+            if images in found:
+                return cls.of(found[images], found.get(labels), str(path))
+        raise _no_keys(path, " or ".join("/".join(pair) for pair in _KEYS), found)
+
+    @classmethod
+    def mat(cls, path: Path) -> Self:
+        """SVHN's cropped digits: X is ``(h, w, c, n)``, and in y a 10 stands for the digit 0."""
+        found = _read(lambda: loadmat(path), path)
+        if not {"X", "y"} <= found.keys():
+            raise _no_keys(path, "X and y", found)
+        return cls.of(np.moveaxis(found["X"], -1, 0), found["y"] % 10, str(path))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, rows: Iterable[int]) -> Iterator[Item]:
+        """Views of the array."""
+        return ((f"{self.where} item {row}", np.asarray(self.images[row])) for row in rows)
+
+
+def as_pixels(images: NDArray[Any], where: str) -> UInt8[np.ndarray, "n h w *c"]:
+    """Grey as ``(n, h, w)``, colour as ``(n, h, w, 3)``.
+
+    Read are ``(n, h, w)``, ``(n, h, w, c)`` and ``(n, c, h, w)``, where c is 1 or 3. Where both
+    the last and the second axis could be channels, the last is.
+
+    Raises:
+        DataError: another type or shape.
+    """
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"{where} holds {images.dtype}; pixels must be uint8, 0 to 255. Convert values in "
+            "[0, 1] by (255 * x).round().astype('uint8')"
+        )
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return images[..., 0] if images.shape[3] == 1 else images
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
+    # (h, w, 3) is one colour image far more often than many grey ones three pixels wide.
+    if images.ndim != 3 or images.shape[2] in (1, 3):
+        raise DataError(
+            f"{where} has shape {images.shape}; images must be (n, h, w), (n, h, w, c) or "
+            "(n, c, h, w) with c 1 or 3; for a single image put an axis of length 1 in front"
+        )
+    return images
+
+
+def _unpacked(path: Path) -> dict[str, NDArray[Any]]:
+    # NumPy leaves a file open that it cannot read.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _read(read: Callable[[], Any], path: Path) -> Any:
+    try:
+        return read()
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path} cannot be read as plain arrays, and pickled ones are refused: {error}"
+        ) from error
+
+
+def _no_keys(path: Path, wanted: str, found: Mapping[str, object]) -> DataError:
+    there = ", ".join(key for key in found if not key.startswith("__"))
+    return DataError(f"{path} must hold {wanted}; seen {there or 'nothing'}")

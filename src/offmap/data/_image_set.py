@@ -1,0 +1,103 @@
+"""Images held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from offmap.data._decode import Skipped
+from offmap.data._labels import check_labels
+from offmap.data._pick import Pickable
+from offmap.errors import ArgumentError, DataError
+
+Images = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
+Batch = tuple[Images, Int64[Tensor, " n"] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet(Pickable):
+    """Images in memory, with their labels where they have any.
+
+    Args:
+        name: what tables call the set, such as ``cifar10:test``.
+        images: pixels ``(n, c, h, w)``: uint8, 0 to 255, to be normalised by the forward pass; or
+            float32 already normalised (noise drawn in normalised space).
+        labels: a class index for each image, ``(n,)``.
+        classes: name of each class; may be empty.
+        skipped: images of the source that could not be read.
+        transform: what was done to the images between file and tensor.
+
+    Raises:
+        DataError: no images, or images of another kind.
+        LabelError: labels of another number than the images, or beyond the classes.
+    """
+
+    name: str
+    images: Images = field(repr=False)
+    labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[Skipped, ...] = ()
+    transform: str = "as given"
+
+    def __post_init__(self) -> None:
+        x = self.images
+        if x.ndim != 4 or x.dtype not in (torch.uint8, torch.float32) or not x.numel():
+            raise DataError(
+                f"{self.name} must hold images (n, c, h, w), uint8 or (normalised) float32, at "
+                f"least one; seen {x.dtype} of shape {tuple(x.shape)}"
+            )
+        check_labels(self.name, len(x), self.labels, self.classes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        c, h, w = self.images.shape[1:]
+        return c, h, w
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over type, shape and bytes of the images, in hexadecimal."""
+        x = self.images.contiguous().cpu()
+        digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
+        digest.update(x.numpy().data)
+        return digest.hexdigest()
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        """Images and labels in order, as views of the set.
+
+        Args:
+            batch_size: images at a time; the last batch may be shorter.
+            start: position of the first image, to go on where an earlier run stopped.
+        """
+        check_reading(batch_size, start)
+        rows = (slice(i, i + batch_size) for i in range(start, len(self), batch_size))
+        labels = self.labels
+        return ((self.images[r], None if labels is None else labels[r]) for r in rows)
+
+    def _derive(
+        self,
+        rows: Int64[Tensor, " m"],
+        name: str,
+        labels: Int64[Tensor, " m"] | None,
+        classes: tuple[str, ...],
+    ) -> Self:
+        images = self.images[rows]
+        return replace(self, name=name, images=images, labels=labels, classes=classes)
+
+
+def check_reading(batch_size: int, start: int) -> None:
+    """Both arguments of ``batches`` within their ranges."""
+    if batch_size < 1 or start < 0:
+        raise ArgumentError(
+            f"batch_size must be at least 1 and start at least 0; seen {batch_size} and {start}"
+        )

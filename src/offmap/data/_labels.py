@@ -1,0 +1,57 @@
+"""Labels: one whole number an image, and a name for each class where there are names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from offmap.errors import LabelError
+
+Labels: TypeAlias = tuple[Int64[Tensor, " n"] | None, tuple[str, ...]]
+
+
+def as_labels(values: ArrayLike, where: str, names: Sequence[str] = ()) -> Labels:
+    """Labels as integers, and the classes: the names given, or the distinct strings, sorted.
+
+    Labels that are all -1 mean "kept secret" in published test sets: they count as none.
+    """
+    array = np.asarray(values)
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.ndim != 1 or array.dtype.kind not in "iubUS":
+        raise LabelError(
+            f"{where}: labels must be whole numbers or strings, one an image; "
+            f"seen {array.dtype} of shape {array.shape}"
+        )
+    if array.dtype.kind in "US":
+        found, codes = np.unique(array.astype(str), return_inverse=True)
+        return torch.from_numpy(codes.astype(np.int64)), tuple(found.tolist())
+    if array.size and (array == -1).all():
+        return None, ()
+    return torch.from_numpy(array.astype(np.int64)), tuple(names)
+
+
+def check_labels(
+    name: str, samples: int, labels: Int64[Tensor, " n"] | None, classes: tuple[str, ...]
+) -> None:
+    """One label an image, each of a class that has a name where classes have names.
+
+    Raises:
+        LabelError: labels of another number, kind or range.
+    """
+    if labels is None:
+        return
+    if labels.shape != (samples,) or labels.dtype != torch.int64:
+        raise LabelError(
+            f"{name} has labels {labels.dtype} of shape {tuple(labels.shape)} for {samples} "
+            "images: give one int64 each"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes and high >= len(classes)):
+        span = f"0 to {len(classes) - 1}" if classes else "0 and up"
+        raise LabelError(f"{name} has labels from {low} to {high}, where {span} is meant")

@@ -1,0 +1,116 @@
+"""Images that show nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Shaped, UInt8
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from offmap.data._image_set import ImageSet
+from offmap.errors import ArgumentError, ShapeError, UnknownNameError
+
+Shape = tuple[int, int, int]
+_GRID = 8  # patches a side, at most
+
+
+def noise(
+    kind: str, n: int, shape: Shape, *, seed: int = 0, like: ImageSet | None = None
+) -> ImageSet:
+    """``n`` images of ``shape`` (c, h, w) that show nothing. The same seed gives the same bits.
+
+    * ``rademacher``: each value -1 or +1, evenly; ``gaussian``: N(0, 1); ``uniform``: between
+      -sqrt(3) and sqrt(3), of variance 1. These three are drawn in normalised space (float32).
+    * ``blobs``: as in Hendrycks et al., ICLR 2019, arXiv:1812.04606 (uint8): Bernoulli(0.7) noise,
+      blurred over height, width and channels by a Gaussian of sigma 1.5; what is below 0.75
+      becomes black.
+    * ``shuffled``: images of ``like``, each cut into a grid of patches (8 a side, or the largest
+      smaller number that divides both sides) that are put back in random order: local statistics
+      stay, meaning goes.
+
+    Raises:
+        UnknownNameError: no such kind.
+        ArgumentError: ``n`` or ``shape`` is not positive, or ``like`` is missing or too small.
+        ShapeError: images of ``like`` have another shape, or sides without a common divisor.
+    """
+    if kind not in NOISE_KINDS:
+        raise UnknownNameError(f"no noise {kind!r}: there are {', '.join(NOISE_KINDS)}")
+    if n < 1 or min(shape) < 1:
+        raise ArgumentError(f"n and shape must be positive; seen {n} and {shape}")
+    if kind == "shuffled":
+        return _shuffled(n, shape, like, seed)
+    images = _DRAWN[kind]((n, *shape), torch.Generator().manual_seed(seed))
+    transform = "as drawn" if kind == "blobs" else "drawn in normalised space"
+    return ImageSet(f"noise:{kind}", images, transform=transform)
+
+
+def patch_shuffle(
+    images: Shaped[Tensor, "n c h w"], grid: int, generator: torch.Generator
+) -> Shaped[Tensor, "n c h w"]:
+    """Cut each image into ``grid`` x ``grid`` patches and put them back in random order.
+
+    Every image has an order of its own. All pixels are kept.
+
+    Raises:
+        ShapeError: ``grid`` does not divide height and width.
+    """
+    n, c, h, w = images.shape
+    if grid < 1 or h % grid or w % grid:
+        raise ShapeError(f"a grid of {grid} a side does not divide images of {h}x{w}")
+    patches = images.reshape(n, c, grid, h // grid, grid, w // grid)
+    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    draws = torch.rand(n, grid * grid, generator=generator, device=generator.device)
+    order = draws.argsort(dim=1).to(images.device)
+    moved = patches[torch.arange(n, device=images.device)[:, None], order]
+    moved = moved.reshape(n, grid, grid, c, h // grid, w // grid)
+    return moved.permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)
+
+
+def _shuffled(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSet:
+    name = "noise:shuffled"
+    if like is None or len(like) < n:
+        there = "none" if like is None else len(like)
+        raise ArgumentError(f"{name} needs like=, a set of at least {n} images; seen {there}")
+    if like.shape != shape:
+        raise ShapeError(f"{name} was asked for in shape {shape}, but {like.name} has {like.shape}")
+    _, h, w = shape
+    grid = max(g for g in range(1, _GRID + 1) if h % g == w % g == 0)
+    if grid == 1:
+        raise ShapeError(f"no grid of 2 to {_GRID} a side divides images of {h}x{w}")
+    chosen = like.take(n, seed).images
+    images = patch_shuffle(chosen, grid, torch.Generator().manual_seed(seed))
+    transform = f"{like.transform}; {grid}x{grid} patches shuffled"
+    return ImageSet(name, images, transform=transform)
+
+
+def _rademacher(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
+    return torch.randint(2, size, generator=generator).float() * 2 - 1
+
+
+def _gaussian(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
+    return torch.randn(size, generator=generator)
+
+
+def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
+    return (torch.rand(size, generator=generator) * 2 - 1) * sqrt(3)  # of unit variance
+
+
+def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
+    dots = (torch.rand(size, generator=generator) < 0.7).float().numpy()
+    # The authors blurred over the channels too, which makes the blobs nearly grey.
+    soft = gaussian_filter(dots, sigma=(0, 1.5, 1.5, 1.5), mode="nearest")
+    soft[soft < 0.75] = 0
+    return torch.from_numpy((255 * soft).round().astype(np.uint8))
+
+
+_DRAWN: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
+    "blobs": _blobs,
+    "gaussian": _gaussian,
+    "rademacher": _rademacher,
+    "uniform": _uniform,
+}
+NOISE_KINDS = (*_DRAWN, "shuffled")

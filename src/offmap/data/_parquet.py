@@ -1,0 +1,120 @@
+"""A Parquet file of encoded images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+from torch import Tensor
+
+from offmap.data._decode import Item, Raw
+from offmap.data._labels import Labels, as_labels
+from offmap.errors import DataError, LabelError
+
+_IMAGE = ("image", "img")  # names of the columns, in the order in which they are looked for
+_LABEL = ("label", "fine_label")
+
+
+@dataclass(frozen=True, eq=False)
+class Parquet:
+    """Rows of one file, read by row group; ``ends`` are the ends of the groups."""
+
+    path: Path
+    column: str
+    ends: Int64[np.ndarray, " g"]
+    labels: Int64[Tensor, " n"] | None
+    classes: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Everything but the images.
+
+        Raises:
+            DataError: not a Parquet file, or one without a column of images.
+            LabelError: labels that are missing, or neither whole numbers nor strings.
+        """
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
+        with file:
+            column = _image_column(file.schema_arrow, path)
+            groups = range(file.metadata.num_row_groups)
+            ends = np.cumsum([file.metadata.row_group(g).num_rows for g in groups], dtype=np.int64)
+            return cls(path, column, ends, *_labels(file, path))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def read(self, rows: Iterable[int]) -> Iterator[Item]:
+        """Holds one row group at a time: ascending rows read each group once."""
+        with pq.ParquetFile(self.path) as file:
+            for group, some in groupby(rows, key=self._group):
+                images = self._read_group(file, group)
+                first = int(self.ends[group]) - len(images)
+                for row in some:
+                    raw = as_raw(images[row - first].as_py(), self.path.parent)
+                    yield f"{self.path} row {row}", raw
+
+    def _read_group(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+        try:
+            return file.read_row_group(group, columns=[self.column])[self.column]
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self.path}: row group {group} cannot be read: {error}") from error
+
+    def _group(self, row: int) -> int:
+        return int(np.searchsorted(self.ends, row, side="right"))
+
+
+def as_raw(cell: bytes | dict[str, Any] | None, folder: Path) -> Raw | None:
+    """The image in a cell: bytes, or the ``{bytes, path}`` of the Hugging Face image feature."""
+    if not isinstance(cell, dict):
+        return cell
+    data, path = cell.get("bytes"), cell.get("path")
+    return folder / path if data is None and path is not None else data
+
+
+def _image_column(schema: pa.Schema, path: Path) -> str:
+    able = [field.name for field in schema if _holds_images(field.type)]
+    named = [name for name in _IMAGE if name in able] or able
+    if not named or (len(named) > 1 and named[0] not in _IMAGE):
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise DataError(
+            f"{path} has no column 'image' of encoded images (bytes, or a struct with bytes); "
+            f"its columns are {columns}"
+        )
+    return named[0]
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _labels(file: pq.ParquetFile, path: Path) -> Labels:
+    features = _features(file.schema_arrow)
+    coded = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
+    column = next((c for c in (*_LABEL, *coded) if c in file.schema_arrow.names), None)
+    if column is None:
+        return None, ()
+    values = file.read(columns=[column])[column]
+    if values.null_count:
+        raise LabelError(f"{path}: {values.null_count} rows have no {column}: remove or fill them")
+    names = features.get(column, {}).get("names") or ()
+    return as_labels(values.to_pylist(), str(path), names)
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """The description of the columns that the library ``datasets`` leaves in a file."""
+    written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = written.get("info", {}).get("features", {})
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}

@@ -1,0 +1,156 @@
+"""Seeded choice, and the sets derived from a set by choosing among its samples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from jaxtyping import Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offmap.errors import ArgumentError, LabelError, UnknownNameError
+
+Indices = Sequence[int] | NDArray[Any] | Tensor
+_NAMED = 4  # classes spelled out in the name of a set
+
+
+def pick(n: int, total: int, seed: int) -> Int64[Tensor, " m"]:
+    """Which ``n`` of ``total`` rows the seed chooses, ascending; all if there are no more.
+
+    Under one seed, the choice of fewer rows is part of the choice of more.
+    """
+    if n < 1:
+        raise ArgumentError(f"{n} samples were asked for: ask for at least 1")
+    return _shuffled(total, seed)[:n].sort().values
+
+
+def picked(name: str, n: int, total: int, seed: int) -> str:
+    """What :func:`pick` makes of the name of a set."""
+    return name if n >= total else f"{name}[{n} of {total}, seed {seed}]"
+
+
+class Pickable(ABC):
+    """A set whose samples can be chosen to make other sets."""
+
+    name: str
+    labels: Int64[Tensor, " n"] | None
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @abstractmethod
+    def _derive(
+        self,
+        rows: Int64[Tensor, " m"],
+        name: str,
+        labels: Int64[Tensor, " m"] | None,
+        classes: tuple[str, ...],
+    ) -> Self:
+        """The samples at ``rows``, with these labels, under another name."""
+
+    def take(self, n: int, seed: int = 0) -> Self:
+        """``n`` samples chosen by the seed, in data order; all of them if there are no more."""
+        rows = pick(n, len(self), seed)
+        return self if n >= len(self) else self._at(rows, picked(self.name, n, len(self), seed))
+
+    def split(self, share: float, seed: int = 0) -> tuple[Self, Self]:
+        """Two disjoint sets that together are this one, each in data order.
+
+        Args:
+            share: the first holds ``round(share * n)`` samples, the second the others.
+            seed: chooses which.
+
+        Raises:
+            ArgumentError: one of the two would be empty.
+        """
+        total = len(self)
+        n = round(share * total)
+        if not 0 < n < total:
+            raise ArgumentError(
+                f"a share of {share} of the {total} samples of {self.name} leaves one side empty"
+            )
+        order = _shuffled(total, seed)
+        other = f"{self.name}[other {total - n} of {total}, seed {seed}]"
+        return (
+            self._at(order[:n].sort().values, picked(self.name, n, total, seed)),
+            self._at(order[n:].sort().values, other),
+        )
+
+    def subset(self, indices: Indices) -> Self:
+        """The samples at these positions, in the order given; or those where a mask is true.
+
+        Raises:
+            ArgumentError: no samples, or a position outside the set.
+        """
+        rows = _positions(torch.as_tensor(indices), len(self), self.name)
+        return self._at(rows, f"{self.name}[{len(rows)} chosen of {len(self)}]")
+
+    def only(self, classes: Sequence[str | int]) -> Self:
+        """The samples of these classes, relabelled 0, 1, ... in the order given.
+
+        Args:
+            classes: names of classes, or labels.
+
+        Raises:
+            LabelError: the set has no labels, or no sample of these classes.
+            UnknownNameError: no class of that name.
+        """
+        if self.labels is None:
+            raise LabelError(f"{self.name} has no labels: its classes cannot be chosen")
+        wanted = [self._label(c) for c in classes]
+        labels = _relabelled(self.labels, wanted)
+        rows = (labels >= 0).nonzero().ravel()
+        named = tuple(self.classes[label] for label in wanted) if self.classes else ()
+        what = f"only {_listed(named or wanted)}"
+        if not len(rows):
+            raise LabelError(f"{self.name}[{what}] is empty: no sample has such a label")
+        return self._derive(rows, f"{self.name}[{what}]", labels[rows], named)
+
+    def _at(self, rows: Int64[Tensor, " m"], name: str) -> Self:
+        labels = None if self.labels is None else self.labels[rows]
+        return self._derive(rows, name, labels, self.classes)
+
+    def _label(self, wanted: str | int) -> int:
+        if isinstance(wanted, str) and wanted in self.classes:
+            return self.classes.index(wanted)
+        if isinstance(wanted, str) or (self.classes and not 0 <= wanted < len(self.classes)):
+            there = _listed(self.classes) or "without names"
+            raise UnknownNameError(f"{self.name} has no class {wanted!r}: its classes are {there}")
+        return int(wanted)
+
+
+def _shuffled(total: int, seed: int) -> Int64[Tensor, " n"]:
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+
+
+def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:
+    mask = indices.dtype == torch.bool and len(indices) == total
+    rows = indices.nonzero().ravel() if mask else indices
+    if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or rows.dtype == torch.bool:
+        raise ArgumentError(
+            f"positions in {name} must be one or more whole numbers, or a mask of {total} truth "
+            f"values; seen {rows.dtype} of shape {tuple(rows.shape)}"
+        )
+    if rows.min() < 0 or rows.max() >= total:
+        seen = f"{int(rows.min())} to {int(rows.max())}"
+        raise ArgumentError(f"{name} has positions 0 to {total - 1}; asked for were {seen}")
+    return rows.long()
+
+
+def _relabelled(labels: Int64[Tensor, " n"], wanted: list[int]) -> Int64[Tensor, " n"]:
+    if len(set(wanted)) < len(wanted):
+        raise ArgumentError(f"a class was named twice, among labels {_listed(wanted)}")
+    new = torch.full_like(labels, -1)
+    for label, old in enumerate(wanted):
+        new[labels == old] = label
+    return new
+
+
+def _listed(names: Sequence[object]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(str, names[:_NAMED])) + more

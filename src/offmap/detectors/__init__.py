@@ -1,0 +1,82 @@
+"""The catalogue of detectors: one method per file."""
+
+from __future__ import annotations
+
+from offmap.detectors import _spec
+from offmap.detectors._base import Detector
+from offmap.detectors._fit import fit
+from offmap.detectors._shaper import Shaper
+from offmap.detectors.energy import Energy
+from offmap.detectors.entropy import Entropy
+from offmap.detectors.gen import GEN
+from offmap.detectors.kl_uniform import KLUniform
+from offmap.detectors.knn import KNN
+from offmap.detectors.mahalanobis import Mahalanobis
+from offmap.detectors.max_logit import MaxLogit
+from offmap.detectors.msp import MSP
+from offmap.detectors.neco import NECO
+from offmap.detectors.react import ReAct
+from offmap.detectors.relative_mahalanobis import RelativeMahalanobis
+from offmap.detectors.residual import Residual
+from offmap.detectors.vim import ViM
+
+__all__ = [
+    "GEN",
+    "KNN",
+    "MSP",
+    "NECO",
+    "Detector",
+    "Energy",
+    "Entropy",
+    "KLUniform",
+    "Mahalanobis",
+    "MaxLogit",
+    "ReAct",
+    "RelativeMahalanobis",
+    "Residual",
+    "Shaper",
+    "ViM",
+    "catalogue",
+    "detector",
+    "fit",
+]
+
+# Other libraries' names of the same methods.
+_ALIASES = {
+    "maxsoftmax": "msp",
+    "mls": "maxlogit",
+    "ebo": "energy",
+    "mds": "mahalanobis",
+    "rmd": "relativemahalanobis",
+    "rmds": "relativemahalanobis",
+    "dknn": "knn",
+}
+
+
+def catalogue() -> dict[str, type[Detector]]:
+    """Every method by its command-line name, in the order of the tables.
+
+    >>> list(catalogue())[:3]
+    ['msp', 'maxlogit', 'energy']
+    """
+    methods: list[type[Detector]] = [MSP, MaxLogit, Energy, Entropy, KLUniform, GEN]
+    methods += [Mahalanobis, RelativeMahalanobis, KNN, Residual, ViM, NECO, ReAct]
+    return {method.__name__.lower(): method for method in methods}
+
+
+def detector(spec: str | Detector | dict[str, object]) -> Detector:
+    """A detector from its name, from an expression, or from its record.
+
+    Args:
+        spec: a name of the catalogue or an alias, with the method's default arguments; an
+            expression such as ``"ReAct(ViM(dim=12), quantile=0.95)"``, which is read and not run;
+            a record, as :meth:`Detector.record` makes it; or a detector, returned as it is.
+
+    >>> detector("ebo"), detector("react(maxlogit, quantile=0.95)")
+    (Energy(temperature=1.0), ReAct(inner=MaxLogit(), quantile=0.95))
+    """
+    if isinstance(spec, Detector):
+        return spec
+    known = catalogue()
+    known |= {alias: known[name] for alias, name in _ALIASES.items()}
+    return _spec.parse(spec, known) if isinstance(spec, str) else _spec.build(spec, known)

@@ -1,0 +1,249 @@
+"""Detectors on OOD sets, from one pass of the network over each sample."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from offmap._inputs import Named, Scorer, data_sets, scorers
+from offmap.activations import Activations
+from offmap.decide import alarm_threshold
+from offmap.detectors import Detector, fit
+from offmap.errors import NeedsError, NonFiniteError, OffmapError, ShapeError
+from offmap.forward import Probe, forward
+from offmap.metrics import detection
+from offmap.results import Results, Row, SetInfo
+from offmap.shards import Batch
+
+
+def evaluate(
+    model: nn.Module,
+    *,
+    id_test: Any,
+    ood: Mapping[str, Any],
+    train: Any = None,
+    calibration: Any = None,
+    detectors: str | Mapping[str, Any] | Iterable[Any] = "all",
+    alarm_rate: float = 0.05,
+    batch_size: int = 256,
+    cache: str | Path | None = None,
+    show_progress: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **probe: Any,
+) -> Results:
+    """Evaluate detectors on OOD sets; the network sees each sample once.
+
+    Data are names or paths as for :func:`offmap.data.load` (brought to the shape of the ID set),
+    sets of ``offmap.data``, or any iterable of ``(images, labels)`` batches.
+
+    Args:
+        model: the classifier.
+        id_test: in-distribution data that the network was not trained on.
+        ood: OOD sets by name, ``{"textures": data}``, or by group and name,
+            ``{"near": {"cifar100": data}, "far": {...}}``.
+        train: what the network was trained on, un-augmented; read if a detector needs it.
+        calibration: ID data that is neither in ``train`` nor in ``id_test``; gives each detector a
+            threshold.
+        detectors: "all", which leaves out with a reason those that this network does not allow;
+            names, expressions or detectors; or ``{name: detector or function}``, where a function
+            maps :class:`Activations` to ``(n,)`` scores. Detectors are fitted here.
+        alarm_rate: share of ID that may be called OOD at the thresholds.
+        batch_size: samples a batch.
+        cache: folder for activations, so that a second run needs no network: see ``forward``.
+        show_progress: ``None`` shows bars on a terminal.
+        settings: more to keep in the results' settings.
+        **probe: ``head``, ``device``, ``precision``, ``normalization``, ...: see :class:`Probe`.
+
+    Raises:
+        ArgumentError: two detectors or sets of one name, or no OOD set.
+        NeedsError: a detector that was named needs training data or a head, and there is none.
+        NonFiniteError: activations or scores are NaN or infinite.
+    """
+    start = time.perf_counter()
+    sets = data_sets(id_test, ood, calibration, train)
+    options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
+    with Probe(model, **probe) as network:
+        run = _Run(network, scorers(detectors), options)
+        run.fit([s for s in sets if s.role == "train"], spare=detectors == "all")
+        for item in sets:
+            if item.role != "train":
+                run.score(item)
+    rate = alarm_rate if calibration is not None else None
+    return Results(
+        rows=run.rows(rate),
+        scores=run.scores,
+        sets=run.infos,
+        settings={
+            **run.settings(),
+            "batch_size": batch_size,
+            "alarm_rate": rate,
+            "seconds": {"all": time.perf_counter() - start, **run.seconds},
+            **(settings or {}),
+        },
+        summaries={n: d.summary() for n, d in run.chosen.items() if isinstance(d, Detector)},
+        left_out=run.left_out,
+        predicted=run.predicted,
+    )
+
+
+@dataclass
+class _Run:
+    """The state of one evaluation."""
+
+    network: Probe
+    chosen: dict[str, Scorer]
+    options: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict)
+    infos: list[SetInfo] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scores: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
+        self.predicted: dict[str, Any] = {}
+        self.seconds = dict.fromkeys(self.chosen, 0.0)
+
+    def fit(self, train: list[Named], *, spare: bool) -> None:
+        """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
+        wanting = {n: d for n, d in self.chosen.items() if isinstance(d, Detector) and _fits(d)}
+        failures: dict[int, OffmapError] | None = {} if spare else None
+        names, detectors = list(wanting), list(wanting.values())
+        if not train:
+            self._cannot_fit(names, spare)
+        elif names:
+            count = _Count()
+            batches = count.through(self._passing(train[0]))
+            head = lambda: self.network.head  # noqa: E731
+            for name, spent in zip(
+                names, fit(detectors, batches, head=head, failures=failures), strict=True
+            ):
+                self.seconds[name] += spent
+            self._leave_out({names[i]: str(error) for i, error in (failures or {}).items()})
+            self.infos.append(_info(train[0], count.samples))
+
+    def _cannot_fit(self, names: list[str], spare: bool) -> None:
+        if names and not spare:
+            raise NeedsError(f"{', '.join(names)}: training data is needed to fit; give train=")
+        self._leave_out(dict.fromkeys(names, "needs training data"))
+
+    def _leave_out(self, reasons: Mapping[str, str]) -> None:
+        self.left_out |= reasons
+        for name in reasons:
+            del self.chosen[name], self.scores[name]
+
+    def _passing(self, item: Named) -> Iterator[Batch]:
+        return forward(self.network, item.data, description=item.name, **self.options)
+
+    def score(self, item: Named) -> None:
+        """Score one set with every detector, batch by batch."""
+        parts: dict[str, list[Any]] = {name: [] for name in self.chosen}
+        answers: list[Any] = []
+        count = _Count()
+        for acts, _ in count.through(self._passing(item)):
+            answers.append(acts.logits.argmax(1).int().cpu().numpy())
+            for name, scorer in self.chosen.items():
+                start = time.perf_counter()
+                parts[name].append(_scored(name, scorer, acts))
+                self.seconds[name] += time.perf_counter() - start
+        self.predicted[item.name] = np.concatenate(answers)
+        for name, arrays in parts.items():
+            self.scores[name][item.name] = _finite(np.concatenate(arrays), name, item.name)
+        right = count.right if item.role != "ood" and count.labelled else None
+        self.infos.append(_info(item, count.samples, right))
+
+    def rows(self, alarm_rate: float | None) -> list[Row]:
+        """Metrics of every detector on every OOD set."""
+        groups = {info.name: info.group for info in self.infos if info.role == "ood"}
+        return [
+            _row(name, ood, group, self.scores[name], alarm_rate)
+            for name in self.chosen
+            for ood, group in groups.items()
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """How the network ran, and on what."""
+        machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+        return {
+            "network": type(self.network.network).__name__,
+            "head": self.network.head_name,
+            "precision": self.network.precision,
+            "device": str(self.network.device),
+            "normalization": repr(self.network.normalization),
+            "machine": machine,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("offmap", "torch", "numpy")},
+        }
+
+
+@dataclass
+class _Count:
+    """Counts samples and right answers as batches go by."""
+
+    samples: int = 0
+    right: int = 0
+    labelled: bool = True
+
+    def through(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for acts, labels in batches:
+            self.samples += len(acts)
+            if labels is None:
+                self.labelled = False
+            else:
+                self.right += int((acts.logits.argmax(1) == labels).sum())
+            yield acts, labels
+
+
+def _fits(candidate: Detector) -> bool:
+    return candidate.stages > 0 or "head" in candidate.needs
+
+
+def _scored(name: str, scorer: Scorer, acts: Activations) -> Any:
+    scores = scorer.score(acts) if isinstance(scorer, Detector) else scorer(acts)
+    if scores.shape != (len(acts),):
+        raise ShapeError(
+            f"{name}: scores must have shape ({len(acts)},), one a sample; seen "
+            f"{tuple(scores.shape)}"
+        )
+    return scores.detach().float().cpu().numpy()
+
+
+def _finite(scores: Any, name: str, set_name: str) -> Any:
+    if bad := int((~np.isfinite(scores)).sum()):
+        raise NonFiniteError(f"{name}: {bad} of {len(scores)} scores on {set_name} are not finite")
+    return scores
+
+
+def _row(
+    name: str, ood: str, group: str, scores: Mapping[str, Any], alarm_rate: float | None
+) -> Row:
+    decided: dict[str, Any] = {}
+    if alarm_rate is not None:
+        threshold = alarm_threshold(torch.from_numpy(scores["calibration"]), alarm_rate)
+        decided["threshold"] = threshold
+        decided["id_alarm"] = float((scores["id"] > threshold).mean())
+        decided["ood_caught"] = float((scores[ood] > threshold).mean())
+    found = asdict(detection(scores["id"], scores[ood]))
+    return Row(detector=name, set=ood, group=group, **decided, **found)
+
+
+def _info(item: Named, samples: int, right: int | None = None) -> SetInfo:
+    data = item.data
+    skipped = [[str(s.path), s.reason] for s in getattr(data, "skipped", ())]
+    return SetInfo(
+        name=item.name,
+        role=item.role,
+        group=item.group,
+        n=samples,
+        right=right,
+        skipped=skipped,
+        source=str(getattr(data, "name", type(data).__name__)),
+        transform=str(getattr(data, "transform", "")),
+        fingerprint=getattr(data, "fingerprint", None),
+    )

@@ -1,0 +1,7 @@
+"""The only place that runs a network over data: each sample passes it once."""
+
+from offmap.forward.loop import cache_key, forward
+from offmap.forward.normalization import Normalization
+from offmap.forward.probe import Probe
+
+__all__ = ["Normalization", "Probe", "cache_key", "forward"]

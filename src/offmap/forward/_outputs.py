@@ -1,0 +1,60 @@
+"""Reading what networks return, and what they are wrapped in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from offmap.errors import ShapeError
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The module inside DataParallel and ``torch.compile``: hooks do not fire in a compiled one."""
+    while True:
+        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):
+            network = inner
+        else:
+            return network
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module runs compiled code, by ``torch.compile(module)`` or ``module.compile()``."""
+    in_place = getattr(module, "_compiled_call_impl", None) is not None
+    return in_place or isinstance(getattr(module, "_orig_mod", None), nn.Module)
+
+
+def logits_of(output: Any, samples: int) -> Tensor:
+    """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
+    for value in _candidates(output):
+        if isinstance(value, Tensor) and value.ndim == 2 and len(value) == samples:
+            return value
+    raise ShapeError(
+        f"the network must return logits of shape ({samples}, classes), alone, first in a tuple, "
+        f"or under the name 'logits'; it returned {_described(output)}"
+    )
+
+
+def _candidates(output: Any) -> Iterator[Any]:
+    if isinstance(output, Mapping):
+        yield output.get("logits")
+        yield from output.values()
+    elif hasattr(output, "logits"):
+        yield output.logits
+    elif isinstance(output, tuple | list):
+        yield from output
+    else:
+        yield output
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return "a dict of " + ", ".join(f"{k}: {_described(v)}" for k, v in output.items())
+    if isinstance(output, tuple | list):
+        return "a tuple of " + ", ".join(map(_described, output))
+    return f"a {type(output).__name__}"

@@ -1,0 +1,133 @@
+"""From data to activations, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from offmap.errors import DataError
+from offmap.forward.probe import Probe
+from offmap.progress import progress
+from offmap.shards import Batch, Shards
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """Data that can be read from any sample on; ``offmap.data`` makes such sets."""
+
+    def __len__(self) -> int: ...
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Batches of images and labels."""
+
+
+def forward(
+    network: nn.Module | Probe,
+    data: Batched | Iterable[Any],
+    *,
+    batch_size: int = 256,
+    cache: str | Path | None = None,
+    description: str = "forward",
+    show_progress: bool | None = None,
+    **probe: Any,
+) -> Iterator[Batch]:
+    """Run a network over data, once, and yield its activations and the labels.
+
+    Args:
+        network: a classifier, or an open :class:`Probe`.
+        data: a set of ``offmap.data``, or any iterable of batches: ``(images, labels)`` pairs,
+            dicts with such keys, or images alone.
+        batch_size: samples a batch, for sets; other iterables come in batches of their own.
+        cache: folder for activations. What lies there under the same content key (weights, head
+            layer, images, transform, precision) is read back instead of running the network, and an
+            interrupted pass goes on where it stopped. Only sets with a fingerprint are cached.
+        description: what the progress bar says.
+        show_progress: ``None`` shows it on a terminal.
+        **probe: arguments of :class:`Probe`, if ``network`` is not one.
+
+    Raises:
+        DataError: there are no samples.
+        NonFiniteError: logits or features are NaN or infinite; says how many and which.
+    """
+    with nullcontext(network) if isinstance(network, Probe) else Probe(network, **probe) as open_:
+        if cache is None or not getattr(data, "fingerprint", None):
+            batches = _run(open_, _read(data, batch_size, 0), 0)
+        else:
+            batches = _cached(open_, data, batch_size, Path(cache))  # type: ignore[arg-type]
+        total = len(data) if isinstance(data, Batched) else None
+        seen = 0
+        with progress(description, total, show=show_progress) as advance:
+            for acts, labels in batches:
+                seen += len(acts)
+                advance(len(acts))
+                yield acts, labels
+        if not seen:
+            raise DataError(f"{getattr(data, 'name', 'the data')}: there are no samples")
+
+
+def cache_key(probe: Probe, data: Any) -> str:
+    """The content that activations depend on, as a hash: network, layers, images, precision."""
+    key = hashlib.sha256()
+    for name, tensor in probe.network.state_dict().items():
+        key.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        key.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    layers = [(name, getattr(r, "__qualname__", repr(r))) for name, r in probe.layers.items()]
+    settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
+    key.update(repr((settings, data.fingerprint, data.transform)).encode())
+    return key.hexdigest()
+
+
+def _cached(probe: Probe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
+    shards = Shards(cache / cache_key(probe, data)[:32])
+    if shards.complete and probe.head is None:
+        probe.adopt(shards.head)
+    for batch in shards.through(lambda start: _run(probe, _read(data, batch_size, start), start)):
+        if not shards.complete and shards.head is None:
+            shards.head = probe.head
+        yield batch
+
+
+def _run(
+    probe: Probe, batches: Iterable[tuple[Tensor, Tensor | None]], start: int
+) -> Iterator[Batch]:
+    for images, labels in batches:
+        acts = probe(images)
+        acts.check_finite(start=start)
+        start += len(acts)
+        yield acts, None if labels is None else labels.to(acts.logits.device)
+
+
+def _read(
+    data: Batched | Iterable[Any], batch_size: int, start: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    if isinstance(data, Batched):
+        yield from data.batches(batch_size, start)
+        return
+    for batch in data:
+        images, labels = _pair(batch)
+        if len(images):
+            yield images, labels
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """Images and labels of a batch, however a loader gives them."""
+    if isinstance(batch, dict):
+        images = next(
+            (batch[k] for k in ("images", "image", "pixel_values", "x") if k in batch), None
+        )
+        labels = next((batch[k] for k in ("labels", "label", "y") if k in batch), None)
+    elif isinstance(batch, tuple | list):
+        images, labels = batch[0], batch[1] if len(batch) > 1 else None
+    else:
+        images, labels = batch, None
+    if not isinstance(images, Tensor):
+        raise DataError(
+            "a batch must be (images, labels), images alone, or a dict with 'image' and 'label', "
+            f"with tensors inside; seen {type(batch).__name__}"
+        )
+    return images, labels

@@ -1,0 +1,44 @@
+"""From uint8 images to what a network was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from offmap.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Channel means and deviations, of images in [0, 1].
+
+    Only uint8 images are normalised: ``(x / 255 - mean) / std``. Floating-point images pass as they
+    are, because they are taken to be normalised already.
+
+    Args:
+        mean: one value a channel, or one for all.
+        std: likewise.
+    """
+
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
+
+    def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+        """The images as float32, normalised."""
+        channels = images.shape[1]
+        if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
+            raise ShapeError(
+                f"images have {channels} channels, and {self} is for {len(self.mean)}: "
+                "load the images with as many channels as the network was trained on"
+            )
+        scale = 1 / (255 * torch.tensor(self.std, dtype=torch.float64))
+        shift = -torch.tensor(self.mean, dtype=torch.float64) / torch.tensor(self.std)
+        return images.float().mul_(_channels(scale, images)).add_(_channels(shift, images))
+
+
+def _channels(values: Tensor, images: Tensor) -> Tensor:
+    return values.float().view(1, -1, 1, 1).to(images.device)

@@ -1,0 +1,234 @@
+"""A network with its head found and hooked, without touching the network's code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from offmap.activations import Activations, Head
+from offmap.errors import ArgumentError, HeadError
+from offmap.forward._outputs import is_compiled, logits_of, unwrapped
+from offmap.forward.normalization import Normalization
+
+Precision = Literal["fp32", "bf16"]
+Reduction = Callable[[Tensor], Tensor]
+
+# By how much W h + b may miss the logits, as a share of the sum of its absolute terms.
+_TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2}
+
+
+class Probe:
+    """Runs a network on images and keeps what the detectors read.
+
+    The head is the last linear layer in call order, or the one named, if ``W h + b`` equals the
+    logits on the first batch; otherwise :attr:`head` is ``None`` and :attr:`why_no_head` says why.
+    The features are that layer's input. Use it as a context manager: evaluation mode is set at the
+    start, and mode, device and hooks are as before at the end. Threads may share a probe.
+
+    Args:
+        network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
+        head: name of the last linear layer, as in ``network.named_modules()``.
+        layers: other layers to keep by name, each with the reduction applied inside the hook.
+        device: where to run; by default where the network is.
+        precision: "fp32", or "bf16" for autocast. Activations leave as float32 in either.
+        channels_last: memory layout of the images.
+        normalization: applied to uint8 images, on the device.
+
+    Raises:
+        HeadError: on the first batch, if the network calls no linear layer and none was named.
+        ArgumentError: a name is not one of the network's modules.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head: str | None = None,
+        layers: Mapping[str, Reduction] | None = None,
+        device: str | torch.device | None = None,
+        precision: Precision = "fp32",
+        channels_last: bool = True,
+        normalization: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if precision not in ("fp32", "bf16"):
+            raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
+        self.network = unwrapped(network)
+        self.asked_head = head
+        self.head_name = head
+        self.head: Head | None = None
+        self.why_no_head = "the network has not run yet"
+        self.layers = dict(layers or {})
+        self.precision: Precision = precision
+        self.channels_last = channels_last
+        self.normalization = normalization or Normalization()
+        self._home = _device_of(self.network)
+        self.device = torch.device(device) if device is not None else self._home
+        self._captured = threading.local()  # two threads must not see each other's features
+        self._lock = threading.Lock()
+        self._found = False
+        self._compiled = any(is_compiled(module) for module in self.network.modules())
+        self._stack = ExitStack()
+        for name in [*self.layers, *([head] if head else [])]:
+            _module(self.network, name)
+
+    def __enter__(self) -> Self:
+        self._found = False
+        training = {module: module.training for module in self.network.modules()}
+        self._stack.callback(_restore, training)
+        self.network.eval()
+        if self.device != self._home:
+            self._stack.callback(self.network.to, self._home)
+            self.network.to(self.device)
+        for name, reduction in self.layers.items():
+            self._hook(_module(self.network, name), self._keeper(name, reduction))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def __call__(self, images: Tensor) -> Activations:
+        """The activations of a batch of images, uint8 or normalised."""
+        if not self._found:
+            with self._lock:
+                if not self._found:
+                    return self._first(images)
+        logits, kept = self._run(images)
+        features = kept.pop("features")
+        return Activations(logits, features, kept)
+
+    def adopt(self, head: Head | None) -> None:
+        """Take the head from an earlier run of the same network."""
+        self.head = head
+        self.why_no_head = "no head was found when these activations were stored"
+
+    @torch.no_grad()
+    def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        kept: dict[str, Tensor] = {}
+        self._captured.kept = kept
+        images = images.to(self.device, non_blocking=True)
+        x = self.normalization(images) if images.dtype == torch.uint8 else images.float()
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
+        eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+        bf16 = self.precision == "bf16"
+        with eager, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            output = self.network(x)
+        return logits_of(output, len(images)).float(), kept
+
+    def _first(self, images: Tensor) -> Activations:
+        """Run the first batch with all linear layers hooked, and keep the one that is the head."""
+        calls: dict[str, tuple[nn.Module, Tensor]] = {}
+        modules = dict(self.network.named_modules())
+        wanted = {self.head_name} if self.head_name else set(modules)
+        handles = [
+            module.register_forward_pre_hook(_recorder(name, calls))
+            for name, module in modules.items()
+            if name in wanted and (isinstance(module, nn.Linear) or self.head_name)
+        ]
+        try:
+            logits, kept = self._run(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not calls:
+            raise HeadError(self._no_layer(modules))
+        self.head_name, (module, inputs) = list(calls.items())[-1]
+        features = _features(inputs).float()
+        self.head, self.why_no_head = self._verified(module, features, logits)
+        # The head's input is kept under a name that no layer can have.
+        self._hook(module, self._keeper("features", _features), before=True)
+        self._found = True
+        return Activations(logits, features, kept)
+
+    def _verified(
+        self, module: nn.Module, features: Tensor, logits: Tensor
+    ) -> tuple[Head | None, str]:
+        """The head, if applying it to the features gives the logits."""
+        if not isinstance(module, nn.Linear) or features.shape[1] != module.in_features:
+            return None, f"{self.head_name!r} is not a linear layer applied to one vector a sample"
+        weight = module.weight.detach().float().clone()
+        bias = None if module.bias is None else module.bias.detach().float().clone()
+        head = Head(weight, bias)
+        if len(weight) != logits.shape[1]:
+            return None, f"{self.head_name!r} has {len(weight)} outputs, not {logits.shape[1]}"
+        terms = Head(weight.abs(), None if bias is None else bias.abs())(features.abs())
+        miss = ((head(features) - logits).abs() / terms.clamp(min=1e-30)).max()
+        if not miss <= self._tolerance:
+            return (
+                None,
+                f"the logits are not the output of the last linear layer, {self.head_name!r}",
+            )
+        return head, ""
+
+    @property
+    def _tolerance(self) -> float:
+        tf32 = self.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+        return _TOLERANCE["tf32" if self.precision == "fp32" and tf32 else self.precision]
+
+    def _no_layer(self, modules: Mapping[str, nn.Module]) -> str:
+        if self.head_name:
+            return f"the layer {self.head_name!r} was never called: name one that is, by head="
+        leaves = [name for name, m in modules.items() if name and not list(m.children())]
+        return (
+            "the network calls no torch.nn.Linear, so its features cannot be found: name the layer "
+            f"whose input they are by head=; candidates, last first: {', '.join(leaves[:-9:-1])}"
+        )
+
+    def _hook(self, module: nn.Module, hook: Callable[..., None], *, before: bool = False) -> None:
+        register = module.register_forward_pre_hook if before else module.register_forward_hook
+        handle: RemovableHandle = register(hook)
+        self._stack.callback(handle.remove)
+
+    def _keeper(self, name: str, reduction: Reduction) -> Callable[..., None]:
+        def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
+            value = inputs[0] if output is None else output
+            self._captured.kept[name] = reduction(value.detach()).float()
+
+        return keep
+
+
+def _features(x: Tensor) -> Tensor:
+    """One vector a sample: feature maps are averaged over space, other shapes flattened."""
+    return x.flatten(2).mean(2) if x.ndim == 4 else x.flatten(1)
+
+
+def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable[..., None]:
+    def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        calls.pop(name, None)  # a layer called again moves to the end: the order is that of calls
+        if inputs and isinstance(inputs[0], Tensor):
+            calls[name] = (module, inputs[0].detach())
+
+    return record
+
+
+def _module(network: nn.Module, name: str) -> nn.Module:
+    modules = dict(network.named_modules())
+    if name not in modules or not name:
+        raise ArgumentError(
+            f"the network has no layer {name!r}; it has {', '.join(list(modules)[1:40])}"
+        )
+    module: nn.Module = modules[name]
+    return module
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    tensors = [*network.parameters(), *network.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _restore(training: Mapping[nn.Module, bool]) -> None:
+    for module, mode in training.items():
+        module.training = mode

@@ -1,0 +1,27 @@
+"""Metrics of OOD scores: functions of ``(id_scores, ood_scores)`` that know no detector.
+
+Higher scores are more OOD, OOD is the positive class, ties count one half.
+"""
+
+from offmap.metrics.curves import PrCurve, RocCurve, pr_curve, roc_curve
+from offmap.metrics.intervals import AurocDifference, Interval, delong_interval, delong_test
+from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
+from offmap.metrics.summary import Detection, detection
+
+__all__ = [
+    "AurocDifference",
+    "Detection",
+    "Interval",
+    "PrCurve",
+    "RocCurve",
+    "aupr_in",
+    "aupr_out",
+    "auroc",
+    "delong_interval",
+    "delong_test",
+    "detection",
+    "detection_accuracy",
+    "fpr_at_tpr",
+    "pr_curve",
+    "roc_curve",
+]

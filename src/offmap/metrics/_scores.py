@@ -1,0 +1,74 @@
+"""Scores as the metrics take them: two one-dimensional arrays of finite real numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offmap.errors import DataError, NonFiniteError, ShapeError
+
+Scores: TypeAlias = Tensor | NDArray[Any] | Sequence[float]
+
+# Above this, float64 skips integers: two different scores could become equal.
+_LARGEST_INTEGER = 2**53
+_NAMED = 5
+
+
+def as_scores(
+    id_scores: Scores, ood_scores: Scores
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
+    """Both arrays in float32 if both are float32, else in float64: no score is ever rounded.
+
+    Raises:
+        ShapeError: an array is not one-dimensional.
+        DataError: an array is empty, or holds something float64 cannot hold exactly.
+        NonFiniteError: an array holds NaN or infinity.
+    """
+    in_dist, ood = _as_array(id_scores, "id_scores"), _as_array(ood_scores, "ood_scores")
+    if in_dist.dtype == ood.dtype == np.float32:
+        return in_dist, ood
+    return in_dist.astype(np.float64, copy=False), ood.astype(np.float64, copy=False)
+
+
+def _as_array(scores: Scores, name: str) -> NDArray[Any]:
+    array = _from_torch(scores) if isinstance(scores, Tensor) else np.asarray(scores)
+    if array.ndim != 1:
+        raise ShapeError(f"{name} must have one dimension, but its shape is {array.shape}.")
+    if array.size == 0:
+        raise DataError(f"{name} is empty: a metric needs at least one ID and one OOD score.")
+    _check_exact(array, name)
+    _check_finite(array, name)
+    return array
+
+
+def _from_torch(scores: Tensor) -> NDArray[Any]:
+    # NumPy has no bfloat16 or float8; every one of their values is a float64.
+    if scores.is_floating_point() and scores.dtype != torch.float32:
+        scores = scores.detach().cpu().double()  # on the CPU first: MPS has no float64
+    return scores.numpy(force=True)
+
+
+def _check_exact(array: NDArray[Any], name: str) -> None:
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise DataError(f"{name} holds {array.dtype}: give real numbers of at most 64 bits.")
+    # In Python's integers: the absolute value of the lowest int64 is not an int64.
+    if array.dtype.kind in "iu" and max(-int(array.min()), int(array.max())) > _LARGEST_INTEGER:
+        raise DataError(f"{name} holds integers beyond 2**53, which float64 cannot tell apart.")
+
+
+def _check_finite(array: NDArray[Any], name: str) -> None:
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    where = np.flatnonzero(~finite)
+    first = ", ".join(map(str, where[:_NAMED])) + (", ..." if len(where) > _NAMED else "")
+    raise NonFiniteError(
+        f"{name} holds NaN or infinity in {len(where)} of {len(array)} places "
+        f"(index {first}): look at what made these scores."
+    )

@@ -1,0 +1,17 @@
+"""Networks of the studies, and the reading of models that users and others have trained."""
+
+from offmap.networks.checkpoint import load_weights
+from offmap.networks.digits import DigitsCNN
+from offmap.networks.model import build
+from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet56
+
+__all__ = [
+    "DigitsCNN",
+    "ResNet",
+    "build",
+    "load_weights",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+]

@@ -1,0 +1,32 @@
+"""The small network of the demo."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class DigitsCNN(nn.Sequential):
+    """Two convolutions and two linear layers for grey 8x8 images; 64 features.
+
+    Args:
+        classes: number of known classes.
+    """
+
+    def __init__(self, classes: int = 8) -> None:
+        super().__init__(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(32 * 4 * 4, 64),
+            nn.ReLU(),
+            nn.Linear(64, classes),
+        )
+
+    def forward(self, x: Float[Tensor, "n 1 8 8"]) -> Float[Tensor, "n c"]:
+        """The logits."""
+        return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,144 @@
+"""Activations on disk: the spool of an unfinished fit, and the cache between runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from offmap.activations import Activations, Head
+from offmap.errors import StoreError
+from offmap.files import atomic, write_json
+
+Batch = tuple[Activations, Int64[Tensor, " n"] | None]
+
+
+class Shards:
+    """A folder of activations in safetensors files, written once and read as often as needed.
+
+    A shard is written whole or not at all, so an interrupted run keeps what it had finished:
+    :meth:`through` reads that back and asks its source only for the rest.
+
+    Args:
+        folder: where the files are; made if absent.
+        shard_bytes: size from which a shard is written. Reading and writing hold one shard.
+    """
+
+    def __init__(self, folder: str | Path, *, shard_bytes: int = 16 << 20) -> None:
+        self.folder = Path(folder)
+        self.shard_bytes = shard_bytes
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    @contextmanager
+    def temporary(cls) -> Iterator[Shards]:
+        """A folder that goes when the block ends."""
+        with tempfile.TemporaryDirectory(prefix="offmap-") as folder:
+            yield cls(folder)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the source had been read to its end."""
+        return self._index.is_file()
+
+    @property
+    def head(self) -> Head | None:
+        """The head that was kept beside the activations, if any."""
+        if not (path := self.folder / "head.safetensors").is_file():
+            return None
+        tensors = _read(path)
+        return Head(tensors["weight"], tensors.get("bias"))
+
+    @head.setter
+    def head(self, head: Head | None) -> None:
+        if head is not None:
+            tensors = {"weight": head.weight} | ({} if head.bias is None else {"bias": head.bias})
+            _write(self.folder / "head.safetensors", tensors)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The stored batches, in the order in which they were written."""
+        for path in self._files():
+            tensors = _read(path)
+            sizes = tensors.pop("sizes").tolist()
+            pieces = {name: torch.split(x, sizes) for name, x in tensors.items()}
+            for i in range(len(sizes)):
+                yield _unpacked({name: piece[i] for name, piece in pieces.items()})
+
+    def through(self, source: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
+        """The stored batches, then those of ``source(samples stored)``, which are stored too.
+
+        Args:
+            source: opens the data behind so many samples; not called once all is stored.
+        """
+        stored = 0
+        for batch in self:
+            stored += len(batch[0])
+            yield batch
+        if self.complete:
+            return
+        pending: list[dict[str, Tensor]] = []
+        for acts, labels in source(stored):
+            pending.append(_packed(acts, labels))
+            if sum(x.nbytes for tensors in pending for x in tensors.values()) >= self.shard_bytes:
+                self._flush(pending)
+            stored += len(acts)
+            yield acts, labels
+        self._flush(pending)
+        write_json(self._index, {"version": 1, "samples": stored})
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "index.json"
+
+    def _files(self) -> list[Path]:
+        files = sorted(self.folder.glob("[0-9]*.safetensors"))
+        if self.complete:
+            try:
+                version = json.loads(self._index.read_text())["version"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{self._index} is not an index of shards: {error}") from error
+            if version != 1:
+                raise StoreError(f"{self.folder} holds shards of version {version}; known: 1")
+        return files
+
+    def _flush(self, pending: list[dict[str, Tensor]]) -> None:
+        if pending:
+            tensors = {name: torch.cat([p[name] for p in pending]) for name in pending[0]}
+            tensors["sizes"] = torch.tensor([len(p["logits"]) for p in pending])
+            number = len(list(self.folder.glob("[0-9]*.safetensors")))
+            _write(self.folder / f"{number:06d}.safetensors", tensors)
+            pending.clear()
+
+
+def _packed(acts: Activations, labels: Tensor | None) -> dict[str, Tensor]:
+    tensors = {"logits": acts.logits, "features": acts.features, "labels": labels}
+    tensors |= {f"layers.{name}": x for name, x in acts.layers.items()}
+    return {name: x.detach().cpu() for name, x in tensors.items() if x is not None}
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> Batch:
+    prefix = "layers."
+    layers = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+    acts = Activations(tensors["logits"], tensors.get("features"), layers)
+    return acts, tensors.get("labels")
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic(path) as temporary:
+        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): delete it and run again") from error

@@ -1,0 +1,13 @@
+"""Statistics that add: those of two parts give those of the whole, whatever the split.
+
+A statistic is a frozen dataclass of tensors with ``of`` (one batch) and ``+``. Counts and sums
+are kept in float64 or int64, so fitting can stream, resume and run in several processes.
+"""
+
+from offmap.stats.bank import Bank
+from offmap.stats.mean import Mean
+from offmap.stats.moments import ClassMoments, Moments
+from offmap.stats.quantile import Histogram, Quantile
+from offmap.stats.statistic import Statistic
+
+__all__ = ["Bank", "ClassMoments", "Histogram", "Mean", "Moments", "Quantile", "Statistic"]

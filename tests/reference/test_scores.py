@@ -1,0 +1,186 @@
+"""Every detector against its slow twin, on ordinary, collapsed and extreme data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import offmap
+from offmap.activations import Activations, Head
+from offmap.detectors import Detector, catalogue
+from tests.conftest import World, make_world
+from tests.reference import slow
+
+# What METHODS asks for, and more where classes have collapsed onto points.
+PARITY = 1e-5
+COLLAPSED = {"knn": 1e-2}
+
+
+def twin(name: str, world: World, acts: Activations) -> slow.Pair:
+    """The slow scores of a catalogue entry with its default arguments."""
+    z = acts.logits.double().numpy()
+    h = acts.features.double().numpy()
+    train = world.acts.features.double().numpy()
+    y = world.labels.numpy()
+    w, b = world.head.weight.double().numpy(), world.head.bias.double().numpy()
+    half = train.shape[1] // 2
+    return {
+        "msp": lambda: slow.msp(z),
+        "maxlogit": lambda: slow.maxlogit(z),
+        "energy": lambda: slow.energy(z),
+        "entropy": lambda: slow.entropy(z),
+        "kluniform": lambda: slow.kluniform(z),
+        "gen": lambda: slow.gen(z),
+        "mahalanobis": lambda: slow.mahalanobis(h, train, y),
+        "relativemahalanobis": lambda: slow.relativemahalanobis(h, train, y),
+        "knn": lambda: slow.knn(h, train),
+        "residual": lambda: slow.residual(h, train, w, b, half),
+        "vim": lambda: slow.vim(h, train, w, b, half),
+        "neco": lambda: slow.neco(h, z, train, half),
+        "react": lambda: slow.react(h, train, w, b),
+    }[name]()
+
+
+def fitted(made: Detector, world: World) -> Detector:
+    return made.fit(world.batches(), head=world.head)
+
+
+def assert_parity(scores: torch.Tensor, pair: slow.Pair, tolerance: float = PARITY) -> None:
+    expected, terms = pair
+    error = np.abs(scores.double().numpy() - expected)
+    assert (error <= tolerance * terms).all(), f"off by {(error / terms).max():.2g} of the terms"
+
+
+@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
+def test_scores_equal_the_slow_formula(name: str, relu: bool) -> None:
+    world = make_world(300, relu=relu)
+    made = fitted(catalogue()[name].default(), world)
+    for acts in (world.acts, world.ood):
+        assert_parity(made.score(acts), twin(name, world, acts))
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_collapsed_classes_keep_their_digits(name: str) -> None:
+    world = make_world(300, spread=0.01)
+    made = fitted(catalogue()[name].default(), world)
+    expected, terms = twin(name, world, world.acts)
+    against = expected if name == "knn" else terms
+    error = np.abs(made.score(world.acts).double().numpy() - expected)
+    assert (error <= COLLAPSED.get(name, 1e-4) * against).all()
+
+
+def test_knn_in_float64_keeps_more_digits_where_classes_have_collapsed() -> None:
+    world = make_world(300, spread=0.01)
+    made = fitted(offmap.KNN(precision="float64"), world)
+    expected, _ = twin("knn", world, world.acts)
+    assert np.allclose(made.score(world.acts).numpy(), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("denominator", ["scaled", "raw"])
+@pytest.mark.parametrize("times_max_logit", [True, False])
+def test_neco_in_every_variant(
+    world: World, scale: bool, center: bool, denominator: str, times_max_logit: bool
+) -> None:
+    options = {
+        "scale": scale,
+        "center": center,
+        "denominator": denominator,
+        "times_max_logit": times_max_logit,
+    }
+    made = fitted(offmap.NECO(5, **options), world)
+    train = world.acts.features.double().numpy()
+    h, z = world.ood.features.double().numpy(), world.ood.logits.double().numpy()
+    assert_parity(made.score(world.ood), slow.neco(h, z, train, 5, **options))
+
+
+def test_neco_takes_as_many_directions_as_the_share_of_variance_asks(world: World) -> None:
+    train = world.acts.features.double().numpy()
+    x = (train - train.mean(0)) / train.std(0)
+    values = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
+    wanted = int(np.searchsorted(np.cumsum(values) / values.sum(), 0.8)) + 1
+    assert fitted(offmap.NECO(0.8), world).directions_.shape == (16, wanted)
+
+
+def test_react_around_vim_fits_vim_on_clipped_features(world: World) -> None:
+    made = fitted(offmap.ReAct(offmap.ViM(4), quantile=0.8), world)
+    train = world.acts.features.double().numpy()
+    limit = np.quantile(train, 0.8)
+    w, b = world.head.weight.double().numpy(), world.head.bias.double().numpy()
+    h = np.minimum(world.ood.features.double().numpy(), limit)
+    assert_parity(made.score(world.ood), slow.vim(h, np.minimum(train, limit), w, b, 4))
+
+
+def test_react_clips_at_numpys_quantile_of_all_units_together(world: World) -> None:
+    made = fitted(offmap.ReAct(offmap.Energy(), quantile=0.37), world)
+    expected = np.quantile(world.acts.features.double().numpy(), 0.37)
+    assert float(made.threshold_) == pytest.approx(expected, rel=1e-7)
+
+
+def test_vim_projector_is_the_one_of_the_slow_formula(world: World) -> None:
+    made = fitted(offmap.ViM(4), world)
+    w, b = world.head.weight.double().numpy(), world.head.bias.double().numpy()
+    _, projector = slow.complement(world.acts.features.double().numpy(), w, b, 4)
+    basis = made.residual_.numpy()
+    assert np.allclose(basis @ basis.T, projector, atol=1e-9)
+
+
+def test_a_head_without_bias_has_its_origin_at_zero(world: World) -> None:
+    made = offmap.Residual(4).fit(world.batches(), head=Head(world.head.weight))
+    assert not made.origin_.any()
+
+
+def test_confident_samples_keep_their_order() -> None:
+    """A float32 maximum probability is exactly 1 for all of these."""
+    gaps = torch.tensor([20.0, 25.0, 30.0, 60.0])
+    logits = torch.stack([gaps, torch.zeros(4), torch.zeros(4)], dim=1)
+    assert (logits.softmax(1).amax(1) == 1).all()
+    for made in (offmap.MSP(), offmap.GEN(), offmap.Entropy()):
+        scores = made.score(Activations(logits))
+        assert (scores.diff() < 0).all(), made
+    exact = 2 * np.exp(-gaps.double().numpy())
+    assert np.allclose(offmap.MSP().score(Activations(logits)).numpy(), exact, rtol=1e-6, atol=0)
+
+
+def test_probabilities_that_underflow_leave_finite_scores() -> None:
+    logits = torch.tensor([[1000.0, 0.0, -1000.0], [0.0, 0.0, 0.0]])
+    for made in (offmap.MSP(), offmap.Entropy(), offmap.KLUniform(), offmap.GEN(), offmap.Energy()):
+        assert made.score(Activations(logits)).isfinite().all(), made
+
+
+def test_gen_counts_only_the_largest_probabilities() -> None:
+    logits = torch.randn(20, 30, generator=torch.Generator().manual_seed(0)) * 3
+    scores = offmap.GEN(0.3, top=4).score(Activations(logits))
+    assert_parity(scores, slow.gen(logits.double().numpy(), 0.3, 4))
+
+
+def test_energy_divides_by_the_temperature() -> None:
+    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(0)) * 3
+    scores = offmap.Energy(2.5).score(Activations(logits))
+    assert_parity(scores, slow.energy(logits.double().numpy(), 2.5))
+
+
+@pytest.mark.parametrize(("rows", "k"), [(1, 1), (7, 3), (7, 7), (200, 1), (997, 5), (3000, 50)])
+def test_knn_finds_the_kth_neighbour_for_any_bank(rows: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    train = torch.randn(rows, 4, generator=generator)
+    queries = torch.randn(40, 4, generator=generator)
+    queries[0] = 0  # has no direction
+    made = offmap.KNN(k, bank=max(rows, k)).fit([(Activations(train[:, :2], train), None)])
+    scores = made.score(Activations(queries[:, :2], queries))
+    assert_parity(scores, slow.knn(queries.double().numpy(), train.double().numpy(), k))
+
+
+def test_knn_with_ties_and_repeated_rows() -> None:
+    train = torch.eye(4).repeat(50, 1)
+    made = offmap.KNN(60).fit([(Activations(train, train), None)])
+    scores = made.score(Activations(torch.eye(4), torch.eye(4)))
+    assert torch.allclose(scores, torch.full((4,), 2**0.5))
+
+
+def test_knn_in_small_chunks_gives_the_same_scores(world: World) -> None:
+    whole = fitted(offmap.KNN(), world).score(world.ood)
+    assert torch.equal(fitted(offmap.KNN(chunk_mb=1), world).score(world.ood), whole)
