@@ -24,9 +24,13 @@ pytorch-ood imports torchvision throughout and uses nothing of it here; a stub s
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
+import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -36,8 +40,10 @@ import offmap
 from benchmarks import _cifar
 from benchmarks._measure import interleaved
 from offmap import Results
+from offmap.data import ImageSet
 
 K, DIM = 50, 32
+Scorer = Callable[[offmap.Activations], Tensor]
 
 
 class _Stub(ModuleType):
@@ -50,9 +56,8 @@ class _Stub(ModuleType):
         return inside or type(name, (), {"__init__": lambda *args, **kwargs: None})
 
 
-for _name in ("", ".transforms", ".transforms.functional", ".datasets", ".datasets.utils"):
-    sys.modules[f"torchvision{_name}"] = _Stub(f"torchvision{_name}")
-for _name in (".models", ".models.resnet"):
+_TRANSFORMS, _DATASETS = (".transforms", ".transforms.functional"), (".datasets", ".datasets.utils")
+for _name in ("", *_TRANSFORMS, *_DATASETS, ".models", ".models.resnet"):
     sys.modules[f"torchvision{_name}"] = _Stub(f"torchvision{_name}")
 try:
     from pytorch_ood import detector as theirs
@@ -63,6 +68,24 @@ except ImportError as error:
         f"{error}: in an environment of its own, pip install pytorch-ood==0.4.0 --no-deps (without "
         "--no-deps it brings a torchvision that must match the torch build)"
     ) from None
+
+
+def _msp(acts: offmap.Activations) -> Tensor:
+    return -acts.logits.softmax(1).amax(1)
+
+
+def _entropy(acts: offmap.Activations) -> Tensor:
+    p = acts.logits.softmax(1).clip(1e-7, 1)
+    return -(p.log() * p).sum(1)
+
+
+def _gen(acts: offmap.Activations) -> Tensor:
+    p = acts.logits.softmax(1).clip(1e-7, 1 - 1e-7)
+    return (p * (1 - p)).pow(0.1).sum(1)
+
+
+# Their roundings, on our logits.
+ROUNDED: dict[str, Scorer] = {"msp_rounded": _msp, "entropy_rounded": _entropy, "gen_rounded": _gen}
 
 
 class OurData(Benchmark):
@@ -81,17 +104,156 @@ class OurData(Benchmark):
         return [self.test + ood for ood in self.oods]
 
 
-class Runner:
-    """pytorch-ood on the network: what a user of it would write once."""
+class InLayout(nn.Module):
+    """A network that lays its images out as ours are laid out."""
 
-    def __init__(self, network: nn.Module, *, batch_size: int, channels_last: bool) -> None:
+    def __init__(self, network: nn.Module, layout: torch.memory_format) -> None:
+        super().__init__()
         self.network = network
-        self.batch_size = batch_size
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = nn.Sequential(_Layout(self.layout), network)
-        body = [m for name, m in network.named_children() if name != "linear"]
-        self.encoder = nn.Sequential(_Layout(self.layout), _Body(network))
-        assert len(body) == 5
+        self.layout = layout
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What the network returns."""
+        return self.network(images.contiguous(memory_format=self.layout))
+
+
+class Theirs:
+    """What a user of pytorch-ood writes: a model, its encoder, data and detectors."""
+
+    def __init__(self, sets: _cifar.Sets, weights: str, options: argparse.Namespace) -> None:
+        layout = torch.contiguous_format if options.contiguous else torch.channels_last
+        head = _cifar.network(weights).linear
+        body = _cifar.network(weights)
+        body.linear = nn.Identity()
+        self.model = InLayout(_cifar.network(weights), layout)
+        self.encoder = InLayout(body, layout)
+        self.head = head
+        self.sets = {name: normalised(found, -1) for name, found in sets.all_ood.items()}
+        self.train, self.test = normalised(sets.train), normalised(sets.test)
+        self.options = options
+
+    def detectors(self) -> dict[str, theirs.Detector]:
+        """New ones, under our names, of one model and one encoder."""
+        model, encoder = self.model, self.encoder
+        return {
+            "msp": theirs.MaxSoftmax(model),
+            "maxlogit": theirs.MaxLogit(model),
+            "energy": theirs.EnergyBased(model),
+            "entropy": theirs.Entropy(model),
+            "gen": theirs.GEN(model),
+            "knn": theirs.KNN(encoder, k=K),
+            "rmd": theirs.RMD(encoder),
+            "vim": theirs.ViM(encoder, DIM, self.head.weight, self.head.bias),
+        }
+
+    def run(self) -> dict[str, theirs.Detector]:
+        """Fit and evaluate; gives the fitted detectors."""
+        detectors = {name: made.to("cpu") for name, made in self.detectors().items()}
+        self.fit([made for made in detectors.values() if made.requires_fit])
+        data = OurData(self.train, self.test, self.sets)
+        loader = {"batch_size": self.options.batch_size}
+        data.evaluate(list(detectors.values()), loader_kwargs=loader, cache=True)
+        return detectors
+
+    def fit(self, detectors: list[theirs.Detector]) -> None:
+        """Each from the loader, or all from features extracted once."""
+        if not self.options.share_fit:
+            for made in detectors:
+                made.fit(self.loader(self.train))
+            return
+        features, labels = extract_features(self.loader(self.train), self.encoder, "cpu")
+        for made in detectors:
+            made.fit_features(features, labels)
+
+    def scores(self, detectors: dict[str, theirs.Detector]) -> dict[str, Tensor]:
+        """Scores of all evaluated samples in our order, for the comparison; not timed."""
+        evaluated = [self.test, *self.sets.values()]
+        features, logits = (
+            torch.cat([outputs(model, self.loader(data)) for data in evaluated])
+            for model in (self.encoder, self.model)
+        )
+        return {
+            name: made.predict_logits(logits)
+            if hasattr(made, "predict_logits")
+            else made.predict_features(features)
+            for name, made in detectors.items()
+        }
 
     def loader(self, data: Dataset) -> DataLoader:
-        return DataLoader(data, batch_size=self.batch_size)
+        return DataLoader(data, batch_size=self.options.batch_size)
+
+
+def main() -> None:
+    made = _cifar.parser(__doc__)
+    made.add_argument("--share-fit", action="store_true", help="extract training features once")
+    options = _cifar.started(made, "pytorch-ood", "scikit-learn")
+    sets = whole(_cifar.read(options.limit))
+    other = Theirs(sets, options.weights, options)
+    network = _cifar.network(options.weights)
+    found = interleaved(
+        ("pytorch-ood", other.run), ("offmap", lambda: ours(network, sets, options)), options.pairs
+    )
+    found.print("at least 3.5")
+    results = ours(network, sets, options, **ROUNDED)
+    print_correlations(results, other.scores(other.run()))
+
+
+def ours(
+    network: nn.Module, sets: _cifar.Sets, options: argparse.Namespace, **more: Scorer
+) -> Results:
+    return offmap.evaluate(
+        network,
+        train=sets.train,
+        id_test=sets.test,
+        ood=sets.all_ood,
+        detectors={
+            **{name: name for name in ("msp", "maxlogit", "energy", "entropy", "gen")},
+            "knn": offmap.KNN(K, bank=max(len(sets.train), K)),
+            "rmd": offmap.RelativeMahalanobis(ridge=0.0),
+            "vim": offmap.ViM(DIM),
+            **more,
+        },
+        batch_size=options.batch_size,
+        channels_last=not options.contiguous,
+        normalization=offmap.Normalization(_cifar.MEAN, _cifar.STD),
+        show_progress=False,
+    )
+
+
+def whole(sets: _cifar.Sets) -> _cifar.Sets:
+    """The sets with the test split in one piece: pytorch-ood knows no calibration."""
+    both = (sets.test, sets.calibration)
+    images = torch.cat([found.images for found in both])
+    labels = torch.cat([found.labels for found in both])
+    return replace(sets, test=replace(sets.test, images=images, labels=labels))
+
+
+def normalised(found: ImageSet, label: int | None = None) -> TensorDataset:
+    """Images as the network takes them; OOD samples are labelled -1."""
+    scale, shift = _cifar.bare_normalization()
+    labels = found.labels if label is None else torch.full((len(found),), label)
+    return TensorDataset(found.images.float().mul_(scale).add_(shift), labels)
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, loader: DataLoader) -> Tensor:
+    return torch.cat([model(images) for images, _ in loader])
+
+
+def print_correlations(results: Results, other: dict[str, Tensor]) -> None:
+    """Spearman's correlation over all evaluated samples, by detector."""
+    print("Spearman correlation of the scores, bar 0.9999:")
+    for name, scores in other.items():
+        line = f"  {name}: {correlation(results, name, scores):.6f}"
+        if (alike := f"{name}_rounded") in ROUNDED:
+            line += f"; rounded and clipped alike {correlation(results, alike, scores):.6f}"
+        print(line)
+
+
+def correlation(results: Results, name: str, scores: Tensor) -> float:
+    mine = np.concatenate(list(results.scores[name].values()))
+    return float(spearmanr(mine, scores).statistic)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from offmap.activations import Activations
-from offmap.data import load
+from offmap.data import ImageSet, StreamedSet, load, load_like
 from offmap.detectors import Detector, catalogue, detector
 from offmap.errors import ArgumentError
 
@@ -83,5 +83,4 @@ def _loaded(data: Any, like: Any) -> Any:
     """Data given by name or path, at the shape of the ID set if that is known."""
     if not isinstance(data, str | Path):
         return data
-    shape = getattr(like, "shape", None)
-    return load(data) if shape is None else load(data, size=tuple(shape[1:]), channels=shape[0])
+    return load_like(data, like) if isinstance(like, ImageSet | StreamedSet) else load(data)

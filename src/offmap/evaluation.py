@@ -16,7 +16,7 @@ from torch import nn
 
 from offmap._inputs import Named, Scorer, data_sets, scorers
 from offmap.activations import Activations
-from offmap.decide import alarm_threshold
+from offmap.decide import alarm_rank, alarm_threshold
 from offmap.detectors import Detector, fit
 from offmap.errors import NeedsError, NonFiniteError, OffmapError, ShapeError
 from offmap.forward import Probe, forward
@@ -64,12 +64,16 @@ def evaluate(
         **probe: ``head``, ``device``, ``precision``, ``normalization``, ...: see :class:`Probe`.
 
     Raises:
-        ArgumentError: two detectors or sets of one name, or no OOD set.
+        ArgumentError: two detectors or sets of one name, no OOD set, or too few calibration samples
+            for the alarm rate.
         NeedsError: a detector that was named needs training data or a head, and there is none.
         NonFiniteError: activations or scores are NaN or infinite.
     """
     start = time.perf_counter()
     sets = data_sets(id_test, ood, calibration, train)
+    for item in sets:
+        if item.role == "calibration" and hasattr(item.data, "fingerprint"):
+            alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
     with Probe(model, **probe) as network:
         run = _Run(network, scorers(detectors), options)

@@ -15,7 +15,7 @@ from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 
 CALIBRATION_SHARE = 0.1
-NOISE_SAMPLES = 2000
+Set = data.ImageSet | data.StreamedSet
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
     network = networks.build(model, weights=weights)
-    whole = _load(plan, plan.id)
+    whole = data.load(plan.id, limit=plan.limit, seed=plan.seed)
     calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
@@ -53,7 +53,7 @@ def run(
         id_test=test,
         calibration=calibration,
         ood={
-            group: {name: _load(plan, name, like=whole) for name in names}
+            group: {name: _load(plan, name, whole) for name in names}
             for group, names in (("near", plan.near), ("far", plan.far))
             if names
         },
@@ -74,23 +74,16 @@ def run(
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
 
 
-def _load(plan: Plan, name: str, *, like: Any = None) -> Any:
-    """A set at the shape of the ID set, cut to the limit."""
-    if name.startswith("noise:"):
-        count = min(plan.limit or NOISE_SAMPLES, NOISE_SAMPLES)
-        return data.noise(name.removeprefix("noise:"), count, like.shape, seed=plan.seed, like=like)
-    shape: dict[str, Any] = {}
-    if like is not None:
-        shape = {"size": tuple(like.shape[1:]), "channels": like.shape[0]}
-    return data.load(name, limit=plan.limit, seed=plan.seed, **shape)
+def _load(plan: Plan, name: str, like: Set) -> Set:
+    return data.load_like(name, like, limit=plan.limit, seed=plan.seed)
 
 
-def _train(plan: Plan, like: Any) -> Any:
+def _train(plan: Plan, like: Set) -> Set | None:
     """Training data: what was named, or the train split of the ID set if it has one."""
     if plan.train is not None:
-        return _load(plan, plan.train, like=like)
+        return _load(plan, plan.train, like)
     try:
-        return _load(plan, f"{plan.id.partition(':')[0]}:train", like=like)
+        return _load(plan, f"{plan.id.partition(':')[0]}:train", like)
     except DataNotFoundError:
         typer.echo("no training data: give --train; detectors that need it are left out", err=True)
         return None

@@ -6,6 +6,7 @@ from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
 from offmap.data._known import KnownSet, known, normalization
+from offmap.data._like import load_like
 from offmap.data._load import load
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._streamed import StreamedSet
@@ -20,6 +21,7 @@ __all__ = [
     "embedded",
     "known",
     "load",
+    "load_like",
     "noise",
     "normalization",
     "patch_shuffle",

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from offmap.errors import ArgumentError, HeadError
 from offmap.forward._outputs import is_compiled, logits_of, unwrapped
 from offmap.forward.normalization import Normalization
 
-Precision = Literal["fp32", "bf16"]
 Reduction = Callable[[Tensor], Tensor]
 
 # By how much W h + b may miss the logits, as a share of the sum of its absolute terms.
@@ -53,7 +52,7 @@ class Probe:
         head: str | None = None,
         layers: Mapping[str, Reduction] | None = None,
         device: str | torch.device | None = None,
-        precision: Precision = "fp32",
+        precision: str = "fp32",
         channels_last: bool = True,
         normalization: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -65,7 +64,7 @@ class Probe:
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
         self.layers = dict(layers or {})
-        self.precision: Precision = precision
+        self.precision = precision
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
         self._home = _device_of(self.network)

@@ -1,0 +1,154 @@
+"""The loop: each sample once, labels beside it, and a cache that knows its content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from offmap.data import ImageSet
+from offmap.errors import DataError, NonFiniteError, StoreError
+from offmap.forward import Probe, forward
+from offmap.shards import Shards
+
+
+class Counting(nn.Module):
+    """A classifier that counts the samples it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc, self.seen = nn.Linear(48, 6), nn.Linear(6, 3), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.fc(self.body(x.flatten(1)).relu())
+
+    def __repr__(self) -> str:
+        return "Counting"
+
+
+@pytest.fixture
+def network() -> Counting:
+    torch.manual_seed(0)
+    return Counting()
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (50, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    return ImageSet("generated", pixels, torch.arange(50) % 3)
+
+
+def joined(batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
+    pairs = [(acts.logits, acts.features) for acts, _ in batches]
+    return torch.cat([z for z, _ in pairs]), torch.cat([h for _, h in pairs])
+
+
+def test_labels_come_with_their_activations(network: Counting, images: ImageSet) -> None:
+    pairs = list(forward(network, images, batch_size=16))
+    assert [len(acts) for acts, _ in pairs] == [16, 16, 16, 2]
+    assert torch.equal(torch.cat([labels for _, labels in pairs]), images.labels)
+    assert network.seen == 50
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: [x, y],
+        lambda x, y: {"image": x, "label": y},
+        lambda x, y: {"pixel_values": x, "labels": y},
+    ],
+)
+def test_loaders_of_any_form(network: Counting, images: ImageSet, form: Any) -> None:
+    loader = [form(x, y) for x, y in images.batches(16)]
+    expected = joined(forward(network, images, batch_size=16))
+    assert torch.equal(joined(forward(network, loader))[0], expected[0])
+
+
+def test_images_alone_have_no_labels(network: Counting, images: ImageSet) -> None:
+    (_, labels), *_ = forward(network, [x for x, _ in images.batches(16)])
+    assert labels is None
+
+
+def test_empty_and_odd_data_are_refused(network: Counting) -> None:
+    with pytest.raises(DataError, match="no samples"):
+        list(forward(network, []))
+    with pytest.raises(DataError, match="seen str"):
+        list(forward(network, ["a.jpg"]))
+
+
+def test_non_finite_activations_name_the_samples(network: Counting, images: ImageSet) -> None:
+    pixels = images.images.float() / 255
+    pixels[[20, 33]] = torch.inf
+    bad = [(part, None) for part in pixels.split(16)]
+    with pytest.raises(NonFiniteError, match=r"1 samples .* \[20\]"):
+        list(forward(network, bad))
+
+
+def test_an_abandoned_pass_removes_its_hooks(network: Counting, images: ImageSet) -> None:
+    network.train()
+    batches = forward(network, images, batch_size=16)
+    next(batches)
+    assert network.fc._forward_pre_hooks
+    batches.close()
+    assert not network.fc._forward_pre_hooks
+    assert network.training
+
+
+def test_a_second_run_reads_the_cache(network: Counting, images: ImageSet, tmp_path: Path) -> None:
+    first = joined(forward(network, images, batch_size=16, cache=tmp_path))
+    with Probe(network) as probe:
+        second = joined(forward(probe, images, batch_size=16, cache=tmp_path))
+        assert probe.head is not None
+        assert torch.equal(probe.head.weight, network.fc.weight)
+    assert network.seen == 50
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_changed_weights_images_or_precision_are_another_key(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    list(forward(network, images, cache=tmp_path))
+    list(forward(network, images.subset(torch.arange(49)), cache=tmp_path))
+    list(forward(network, images, cache=tmp_path, precision="bf16"))
+    with torch.no_grad():
+        network.fc.bias += 1e-3
+    list(forward(network, images, cache=tmp_path))
+    assert network.seen == 50 + 49 + 50 + 50
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_an_interrupted_pass_goes_on_where_it_stopped(
+    network: Counting, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Shards.__init__
+    monkeypatch.setattr(Shards, "__init__", lambda self, folder: plain(self, folder, shard_bytes=1))
+    batches = forward(network, images, batch_size=10, cache=tmp_path)
+    for _ in range(3):
+        next(batches)
+    batches.close()
+    assert network.seen == 30
+    resumed = joined(forward(network, images, batch_size=10, cache=tmp_path))
+    assert network.seen <= 60  # what was stored is not run again; the last batch may not have been
+    assert torch.equal(resumed[0], joined(forward(network, images, batch_size=10))[0])
+
+
+def test_loaders_are_not_cached(network: Counting, images: ImageSet, tmp_path: Path) -> None:
+    list(forward(network, list(images.batches(16)), cache=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_shard_is_an_error_that_names_it(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    list(forward(network, images, cache=tmp_path))
+    (shard,) = tmp_path.glob("*/0*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(StoreError, match=r"000000\.safetensors"):
+        list(forward(network, images, cache=tmp_path))

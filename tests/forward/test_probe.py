@@ -1,0 +1,287 @@
+"""The probe: finds the head of any classifier, runs it once, and leaves it as it was."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from offmap.errors import ArgumentError, HeadError, ShapeError
+from offmap.forward import Normalization, Probe
+from offmap.networks import resnet20
+
+
+class VGG(nn.Module):
+    """The last of three linear layers is the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+        self.classifier = nn.Sequential(
+            nn.Linear(32, 20), nn.ReLU(), nn.Linear(20, 12), nn.ReLU(), nn.Linear(12, 5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+class ViT(nn.Module):
+    """Patches, attention, and a head on the class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, 4, stride=4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16))
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = self.block(torch.cat([self.token.expand(len(x), -1, -1), x], dim=1))
+        return self.head(x[:, 0])
+
+
+class Returning(nn.Module):
+    """Returns what ``wrap`` makes of logits and features."""
+
+    def __init__(self, wrap: Any) -> None:
+        super().__init__()
+        self.body, self.fc, self.wrap = nn.Linear(12, 7), nn.Linear(7, 5), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.body(x.flatten(1)).relu()
+        return self.wrap(self.fc(h), h)
+
+
+@dataclass
+class Output:
+    logits: Tensor
+    hidden: Tensor
+
+
+class Scaled(nn.Module):
+    """Its logits are not the output of its last linear layer."""
+
+    def __init__(self, factor: float = 3.0) -> None:
+        super().__init__()
+        self.fc, self.factor = nn.Linear(12, 5), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.fc(x.flatten(1))
+
+
+class Convolutional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x).relu()).mean((2, 3))
+
+
+def images(n: int = 6, size: int = 8) -> Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def small() -> Tensor:
+    return images(6, 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "head"),
+    [(resnet20(), "linear"), (VGG(), "classifier.4"), (ViT(), "head")],
+    ids=["resnet", "vgg", "vit"],
+)
+def test_the_head_is_the_last_linear_layer(network: nn.Module, head: str) -> None:
+    network.eval()
+    with torch.no_grad():
+        expected = network(images())
+    with Probe(network) as probe:
+        acts = probe(images())
+        again = probe(images())
+    assert probe.head_name == head
+    assert torch.allclose(acts.logits, expected, atol=1e-5)
+    assert torch.allclose(probe.head(acts.features), expected, atol=1e-4)
+    assert torch.allclose(again.features, acts.features, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda z, h: z,
+        lambda z, h: (z, h),
+        lambda z, h: {"logits": z, "hidden": h},
+        lambda z, h: {"out": z},
+        lambda z, h: Output(z, h),
+    ],
+    ids=["tensor", "tuple", "dict", "other dict", "object"],
+)
+def test_any_form_of_output(wrap: Any) -> None:
+    network = Returning(wrap)
+    with Probe(network) as probe:
+        acts = probe(small())
+    assert acts.logits.shape == (6, 5)
+    assert acts.features.shape == (6, 7)
+    assert probe.head is not None
+
+
+@pytest.mark.parametrize("how", ["compiled", "compiled in place", "parallel", "inner compiled"])
+def test_wrapped_networks_are_unwrapped(how: str) -> None:
+    network: nn.Module = VGG()
+    with Probe(network) as probe:
+        expected = probe(images())
+    if how == "compiled":
+        network = torch.compile(network, backend="eager")  # type: ignore[assignment]
+    elif how == "compiled in place":
+        network.compile(backend="eager")
+    elif how == "inner compiled":
+        network.classifier = torch.compile(network.classifier, backend="eager")
+    else:
+        network = nn.DataParallel(network)
+    with Probe(network) as probe:
+        first, second = probe(images()), probe(images())
+    for acts in (first, second):
+        assert torch.equal(acts.logits, expected.logits)
+        assert torch.equal(acts.features, expected.features)
+
+
+def test_logits_that_are_not_the_layers_output_leave_no_head() -> None:
+    with Probe(Scaled()) as probe:
+        acts = probe(small())
+    assert probe.head is None
+    assert "not the output of the last linear layer" in probe.why_no_head
+    assert acts.features.shape == (6, 12)
+
+
+def test_bf16_still_finds_the_head_and_not_a_scaled_one() -> None:
+    with Probe(resnet20(), precision="bf16") as probe:
+        acts = probe(images())
+    assert probe.head is not None
+    assert acts.logits.dtype == acts.features.dtype == torch.float32
+    with Probe(Scaled(1.1), precision="bf16") as probe:
+        probe(small())
+    assert probe.head is None
+
+
+def test_without_a_linear_layer_the_candidates_are_listed() -> None:
+    with Probe(Convolutional()) as probe, pytest.raises(HeadError, match=r"head=.*last, body"):
+        probe(images())
+
+
+def test_a_named_layer_gives_its_input_as_features() -> None:
+    with Probe(Convolutional(), head="last") as probe:
+        acts = probe(images())
+    assert acts.features.shape == (6, 6)
+    assert probe.head is None
+    with Probe(VGG(), head="classifier.2") as probe:
+        assert probe(images()).features.shape == (6, 20)
+    assert "has 12 outputs, not 5" in probe.why_no_head
+
+
+def test_an_unknown_layer_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="no layer 'fc'"):
+        Probe(VGG(), head="fc")
+
+
+def test_other_layers_are_reduced_inside_the_hook() -> None:
+    def pooled(x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+    with Probe(resnet20(), layers={"layer1": pooled, "layer2": pooled}) as probe:
+        for _ in range(2):
+            acts = probe(images())
+            assert {name: tuple(x.shape) for name, x in acts.layers.items()} == {
+                "layer1": (6, 16),
+                "layer2": (6, 32),
+            }
+
+
+def test_everything_is_as_before_at_the_end() -> None:
+    network = VGG().train()
+    network.features.eval()
+    network.classifier[1].register_forward_hook(lambda *_: None)
+    modes = [m.training for m in network.modules()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
+    with Probe(network) as probe:
+        probe(images())
+        assert not any(m.training for m in network.modules())
+        with pytest.raises(RuntimeError):
+            probe(torch.zeros(2, 5, 8, 8))
+    assert [m.training for m in network.modules()] == modes
+    assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()] == hooks
+
+
+def test_hooks_are_removed_when_the_network_fails_on_the_first_batch() -> None:
+    network = VGG()
+    with Probe(network) as probe, pytest.raises(RuntimeError):
+        probe(torch.zeros(2, 5, 8, 8))
+    assert not any(m._forward_pre_hooks for m in network.modules())
+
+
+def test_no_gradient_is_kept() -> None:
+    with Probe(VGG()) as probe:
+        acts = probe(images())
+    assert not acts.logits.requires_grad
+    assert not acts.features.requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_two_probes_on_one_network_do_not_disturb_each_other() -> None:
+    network = VGG()
+    with Probe(network) as a, Probe(network, head="classifier.2") as b:
+        first, second = a(images()), b(images())
+        assert torch.equal(a(images()).features, first.features)
+        assert torch.equal(b(images()).features, second.features)
+    assert first.features.shape != second.features.shape
+
+
+def test_threads_sharing_a_probe_see_their_own_features() -> None:
+    network = VGG().eval()
+    inputs = [images(4) * (i + 1) for i in range(16)]
+    wrong: list[int] = []
+    with Probe(network) as probe:
+        expected = [probe(x).features for x in inputs]
+
+        def work(i: int) -> None:
+            for _ in range(20):
+                if not torch.equal(probe(inputs[i]).features, expected[i]):
+                    wrong.append(i)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_only_uint8_images_are_normalised() -> None:
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    raw = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    by_hand = (raw / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    with Probe(VGG(), normalization=Normalization(mean, std)) as probe:
+        assert torch.allclose(probe(raw).logits, probe(by_hand).logits, atol=1e-5)
+
+
+def test_images_with_other_channels_than_the_normalisation_are_refused() -> None:
+    normalization = Normalization((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    with (
+        Probe(VGG(), normalization=normalization) as probe,
+        pytest.raises(ShapeError, match="1 ch"),
+    ):
+        probe(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_output_without_logits_says_what_was_returned() -> None:
+    network = Returning(lambda z, h: {"score": z[:, 0]})
+    with Probe(network) as probe, pytest.raises(ShapeError, match="a dict of score: a tensor"):
+        probe(small())
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="fp8"):
+        Probe(VGG(), precision="fp8")

@@ -1,0 +1,191 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import offmap
+from offmap.cli._arguments import several
+from offmap.networks import DigitsCNN
+from offmap.studies import digits
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "offmap.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", "OFFMAP_DATA": "", "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("demo")
+    done = run("demo", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_demo_prints_its_table_and_its_decision(demo: tuple[Path, str]) -> None:
+    out, text = demo
+    results = offmap.Results.load(out)
+    right, total = results.accuracy or (0, 1)
+    assert right / total > 0.97
+    assert f"accuracy {right / total:.2%}" in text.splitlines()[0]
+    best = digits.best(results)
+    assert f"Best mean AUROC: {best}" in text
+    assert results.detectors == list(offmap.catalogue())
+    assert results.mean(best) > 0.97
+    row = next(r for r in results.rows if r.detector == best)
+    assert f"accepts {1 - row.id_alarm:.1%} of the known" in text.replace("\n", " ")
+
+
+def test_demo_writes_tables_and_figures(demo: tuple[Path, str]) -> None:
+    out, _ = demo
+    names = {"results.json", "results.csv", "scores.parquet"}
+    assert names <= {p.name for p in out.iterdir()}
+    for name in ("histograms.png", "roc.png", "most_wrong.png"):
+        with Image.open(out / name) as image:
+            assert np.asarray(image.convert("L")).std() > 5  # something is drawn
+
+
+def test_the_shipped_weights_are_those_of_their_card() -> None:
+    folder = Path(digits.__file__).parent
+    card = digits.card()
+    import hashlib
+
+    assert (
+        hashlib.sha256((folder / "digits.safetensors").read_bytes()).hexdigest() == card["sha256"]
+    )
+    assert (folder / "digits.safetensors").stat().st_size <= 200_000
+    assert card["command"] == digits.COMMAND
+
+
+def test_the_cards_command_makes_such_weights() -> None:
+    """Training is seeded: equal bits on the machine of the card, nearly equal ones elsewhere."""
+    sets = digits.digits_data()
+    network = digits.train(sets.train, epochs=3)
+    again = digits.train(sets.train, epochs=3)
+    for a, b in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    logits = network(digits.NORMALIZATION(sets.test.images))
+    assert float((logits.argmax(1) == sets.test.labels).float().mean()) > 0.85
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A user's folder: a network, its weights, and images in folders."""
+    (tmp_path / "mine.py").write_text(
+        "from offmap.networks import DigitsCNN\ndef network():\n    return DigitsCNN(3)\n"
+    )
+    torch.manual_seed(0)
+    save_file(DigitsCNN(3).state_dict(), tmp_path / "w.safetensors")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 30), ("strange", 12)):
+        for label in "abc":
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    (tmp_path / "strange" / "a" / "broken.png").write_bytes(b"no picture")
+    return tmp_path
+
+
+BENCH = ["bench", "--model", "mine.py:network", "--weights", "w.safetensors", "--id", "./test"]
+OOD = ["--near", "./strange", "--far", "noise:gaussian", "noise:blobs", "--out", "out"]
+
+
+def test_bench_on_a_users_own_network_and_folders(mine: Path) -> None:
+    done = run(
+        *BENCH,
+        "--train",
+        "./train",
+        *OOD,
+        "--normalize",
+        "0.5/0.25",
+        "--alarm-rate",
+        "0.1",
+        cwd=mine,
+    )
+    assert done.returncode == 0, done.stderr
+    results = offmap.Results.load(mine / "out")
+    assert results.groups == {
+        "near": ["./strange"],
+        "far": ["noise:gaussian", "noise:blobs"],
+    }
+    assert "skipped in ./strange: 1 unreadable" in done.stdout
+    assert {s.role: s.n for s in results.sets if s.role != "ood"} == {
+        "train": 120,
+        "id": 81,
+        "calibration": 9,
+    }
+    assert "(0.5,), std=(0.25,)" in results.settings["normalization"].replace("mean=", "")
+
+
+def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> None:
+    quick = ["--limit", "40", "--alarm-rate", "0.3", "--no-cache"]
+    done = run(*BENCH, *OOD, *quick, "--detectors", "all", cwd=mine)
+    assert done.returncode == 0, done.stderr
+    assert "left out: knn (needs training data)" in done.stdout
+    assert "at most 40 seeded samples" in done.stdout
+    assert not (mine / "out" / "activations").exists()
+
+
+def test_failure_is_one_line_and_status_1(mine: Path) -> None:
+    done = run(*BENCH, "--far", "cifar10", cwd=mine)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("offmap: ")
+    assert "Traceback" not in done.stderr
+    assert "OFFMAP_DATA" in done.stderr
+    assert "Traceback" in run(*BENCH, "--far", "cifar10", "--debug", cwd=mine).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bench"], ["nonsense"], ["bench", "--no-such-option"], ["demo", "--alarm-rate"]]
+)
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    assert run(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["demo", "bench", "list"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"offmap {command}" in done.stdout
+
+
+def test_list_names_every_detector_and_set() -> None:
+    text = run("list").stdout
+    for name in [*offmap.catalogue(), *offmap.data.known(), "resnet20", "embedded:digits"]:
+        assert name in text
+
+
+def test_options_with_several_values() -> None:
+    given = ["bench", "--near", "a", "b", "--limit", "3", "--far", "c", "--cache", "d"]
+    read = several(given, {"--near", "--far"})
+    assert read == [
+        *("bench", "--near", "a", "--near", "b", "--limit", "3", "--far", "c", "--cache", "d"),
+    ]
+
+
+def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:
+    done = run("demo", "--retrain", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "digits.json").read_text())
+    assert card["test_accuracy"] > 0.97
+    network = DigitsCNN(8)
+    network.load_state_dict(load_file(tmp_path / "digits.safetensors"))

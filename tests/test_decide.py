@@ -1,0 +1,62 @@
+"""The threshold: a false-alarm rate that holds, in integer arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offmap.decide import alarm_threshold
+from offmap.errors import ArgumentError, NonFiniteError
+
+
+@given(n=st.integers(1, 400), percent=st.integers(1, 99))
+def test_it_is_the_conformal_order_statistic(n: int, percent: int) -> None:
+    """``score > threshold`` is the same event as ``p <= rate``, for the p-value of METHODS."""
+    scores = torch.randperm(n).float()
+    if percent * (n + 1) < 100:
+        with pytest.raises(ArgumentError, match=f"at least {math.ceil(100 / percent) - 1} "):
+            alarm_threshold(scores, percent / 100)
+        return
+    threshold = alarm_threshold(scores, percent / 100)
+    for score in torch.arange(-1, n + 1) + 0.5:
+        p_times = 1 + int((scores >= score).sum())
+        assert (float(score) > threshold) == (100 * p_times <= percent * (n + 1))
+
+
+def test_the_rate_is_the_decimal_that_was_typed() -> None:
+    """In floats 0.07 * 100 is 7.000000000000001 and 0.29 * 100 is 28.999999999999996."""
+    scores = torch.arange(99.0)
+    assert alarm_threshold(scores, 0.29) == 70.0
+    assert alarm_threshold(scores, 0.07) == 92.0
+
+
+def test_the_false_alarm_rate_holds_on_fresh_data() -> None:
+    """Mean over 300 draws within three standard errors of floor(a(n+1)) / (n+1)."""
+    generator = torch.Generator().manual_seed(0)
+    n, m, draws, rate = 150, 400, 300, 0.1
+    alarms = [
+        float(
+            (torch.randn(m, generator=generator) > alarm_threshold(calibration, rate))
+            .float()
+            .mean()
+        )
+        for calibration in torch.randn(draws, n, generator=generator)
+    ]
+    expected = math.floor(rate * (n + 1)) / (n + 1)
+    bound = 3 * math.sqrt(rate * (1 - rate) * (1 / n + 1 / m) / draws)
+    assert abs(sum(alarms) / draws - expected) < bound
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 5])
+def test_a_rate_outside_the_unit_interval_is_refused(rate: float) -> None:
+    with pytest.raises(ArgumentError, match="alarm_rate"):
+        alarm_threshold(torch.arange(10.0), rate)
+
+
+def test_non_finite_calibration_scores_are_refused() -> None:
+    with pytest.raises(NonFiniteError, match="1 of 3"):
+        alarm_threshold(torch.tensor([0.0, torch.nan, 1.0]), 0.5)

@@ -1,0 +1,279 @@
+"""Evaluation: one pass a sample, whatever the number of detectors and sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import offmap
+from offmap.activations import Activations
+from offmap.data import ImageSet
+from offmap.errors import (
+    ArgumentError,
+    NeedsError,
+    NonFiniteError,
+    ShapeError,
+    StoreError,
+    UnknownNameError,
+)
+from offmap.results import Results
+
+
+class Net(nn.Module):
+    """Counts the samples that pass it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.fc, self.seen = nn.Linear(48, 12), nn.Linear(12, 4), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.fc(self.body(x.flatten(1)).relu())
+
+
+def image_set(name: str, n: int, seed: int, low: int = 0, high: int = 256) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(low, high, (n, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    return ImageSet(name, pixels, torch.randint(0, 4, (n,), generator=generator))
+
+
+@pytest.fixture(scope="module")
+def sets() -> dict[str, Any]:
+    return {
+        "train": image_set("train", 200, 0),
+        "id_test": image_set("test", 90, 1),
+        "calibration": image_set("calibration", 60, 2),
+        "ood": {
+            "near": {"dim": image_set("dim", 50, 3, 0, 80)},
+            "far": {
+                "bright": image_set("bright", 40, 4, 200),
+                "dark": image_set("dark", 30, 5, 0, 9),
+            },
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def results(sets: dict[str, Any]) -> Results:
+    return offmap.evaluate(Net(), **sets)
+
+
+def test_each_sample_passes_the_network_once(sets: dict[str, Any]) -> None:
+    network = Net()
+    offmap.evaluate(network, **sets)
+    assert network.seen == 200 + 90 + 60 + 50 + 40 + 30
+
+
+def test_training_data_is_not_read_for_detectors_that_need_none(sets: dict[str, Any]) -> None:
+    network = Net()
+    offmap.evaluate(network, **sets, detectors=["msp", "energy"])
+    assert network.seen == 90 + 60 + 50 + 40 + 30
+
+
+def test_a_row_for_each_detector_and_set(results: Results) -> None:
+    assert results.detectors == list(offmap.catalogue())
+    assert results.groups == {"near": ["dim"], "far": ["bright", "dark"]}
+    assert len(results.rows) == 13 * 3
+    assert not results.left_out
+
+
+def test_rows_are_the_metrics_of_the_scores(results: Results) -> None:
+    for row in results.rows:
+        scores = results.scores[row.detector]
+        found = offmap.metrics.detection(scores["id"], scores[row.set])
+        assert row.auroc == found.auroc
+        assert row.fpr_id_kept == found.fpr_id_kept
+        assert row.ood_caught == (scores[row.set] > row.threshold).mean()
+        assert (row.n_id, row.n_ood) == (90, len(scores[row.set]))
+
+
+def test_scores_are_in_data_order(results: Results, sets: dict[str, Any]) -> None:
+    with offmap.Probe(Net()) as probe:
+        acts = probe(sets["ood"]["far"]["bright"].images)
+    assert np.allclose(results.scores["msp"]["bright"], offmap.MSP().score(acts), atol=1e-6)
+    assert np.array_equal(results.predicted["bright"], acts.logits.argmax(1))
+
+
+def test_accuracy_is_over_evaluated_and_calibration_data(
+    results: Results, sets: dict[str, Any]
+) -> None:
+    both = [sets["id_test"], sets["calibration"]]
+    with offmap.Probe(Net()) as probe:
+        right = sum(int((probe(s.images).logits.argmax(1) == s.labels).sum()) for s in both)
+    assert results.accuracy == (right, 150)
+    assert f"{right / 150:.2%}" in results.table().splitlines()[0]
+
+
+def test_without_training_data_what_needs_it_is_left_out_or_refused(sets: dict[str, Any]) -> None:
+    found = offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"])
+    assert found.detectors == ["msp", "maxlogit", "energy", "entropy", "kluniform", "gen"]
+    assert "left out: vim (needs training data)" in found.table()
+    with pytest.raises(NeedsError, match="vim: training data"):
+        offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"], detectors=["vim"])
+
+
+def test_detectors_that_this_network_does_not_allow_are_left_out_with_the_reason(
+    sets: dict[str, Any],
+) -> None:
+    class Scaled(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    few = sets | {"train": image_set("train", 40, 0)}
+    found = offmap.evaluate(Scaled(), **few)
+    assert set(found.left_out) == {"knn", "residual", "vim", "react"}
+    assert "neighbour 50 was asked for" in found.left_out["knn"]
+    assert "last linear layer" in found.left_out["vim"]
+    with pytest.raises(NeedsError, match="last linear layer"):
+        offmap.evaluate(Scaled(), **sets, detectors=["vim"])
+
+
+def test_detectors_in_any_form(sets: dict[str, Any]) -> None:
+    found = offmap.evaluate(
+        Net(), **sets, detectors=["ebo", "ReAct(MaxLogit())", offmap.ViM(3), offmap.Energy(2.0)]
+    )
+    assert found.detectors == ["ebo", "ReAct(MaxLogit())", "ViM(dim=3)", "Energy(temperature=2.0)"]
+
+
+def test_a_users_function_is_a_row_like_any_other(sets: dict[str, Any]) -> None:
+    def margin(acts: Activations) -> Tensor:
+        top = acts.logits.topk(2).values
+        return top[:, 1] - top[:, 0]
+
+    found = offmap.evaluate(Net(), **sets, detectors={"margin": margin, "ours": "msp"})
+    assert found.detectors == ["margin", "ours"]
+    assert 0 <= found.get("margin", "dim", "auroc_low") <= found.get("margin", "dim")
+    assert "margin" in found.table()
+
+
+def test_functions_that_give_no_scores_are_refused(sets: dict[str, Any]) -> None:
+    with pytest.raises(ShapeError, match=r"whole: scores must have shape"):
+        offmap.evaluate(Net(), **sets, detectors={"whole": lambda acts: acts.logits})
+    with pytest.raises(NonFiniteError, match="bad: 90 of 90 scores on id"):
+        offmap.evaluate(Net(), **sets, detectors={"bad": lambda a: a.logits[:, 0] * torch.nan})
+
+
+def test_names_must_differ(sets: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="two detectors are called 'msp'"):
+        offmap.evaluate(Net(), **sets, detectors=["msp", "msp"])
+    with pytest.raises(ArgumentError, match="two data sets are called 'id'"):
+        offmap.evaluate(Net(), id_test=sets["id_test"], ood={"id": sets["train"]})
+    with pytest.raises(ArgumentError, match="no OOD sets"):
+        offmap.evaluate(Net(), id_test=sets["id_test"], ood={})
+
+
+def test_too_few_calibration_samples_show_before_any_work(sets: dict[str, Any]) -> None:
+    network = Net()
+    with pytest.raises(ArgumentError, match="at least 99 calibration samples; there are 60"):
+        offmap.evaluate(network, **sets, alarm_rate=0.01)
+    assert network.seen == 0
+
+
+def test_flat_ood_sets_are_one_group(sets: dict[str, Any]) -> None:
+    found = offmap.evaluate(
+        Net(), id_test=sets["id_test"], ood=sets["ood"]["far"], detectors=["msp"]
+    )
+    assert found.groups == {"ood": ["bright", "dark"]}
+    assert found.rows[0].threshold is None
+
+
+def test_a_second_run_with_another_detector_needs_no_network(
+    sets: dict[str, Any], tmp_path: Path
+) -> None:
+    network = Net()
+    first = offmap.evaluate(network, **sets, detectors=["vim"], cache=tmp_path)
+    seen = network.seen
+    second = offmap.evaluate(network, **sets, detectors=["vim", "neco"], cache=tmp_path)
+    assert network.seen == seen
+    assert np.array_equal(first.scores["vim"]["dim"], second.scores["vim"]["dim"])
+
+
+def test_loaders_work_as_sets_do(sets: dict[str, Any], results: Results) -> None:
+    def loader(images: ImageSet) -> list[tuple[Tensor, Tensor | None]]:
+        return list(images.batches(32))
+
+    ood = {g: {n: loader(s) for n, s in of.items()} for g, of in sets["ood"].items()}
+    parts = {name: loader(sets[name]) for name in ("train", "id_test", "calibration")}
+    found = offmap.evaluate(Net(), **parts, ood=ood)
+    for a, b in zip(found.rows, results.rows, strict=True):
+        assert a.auroc == pytest.approx(b.auroc, abs=1e-4)
+
+
+def test_saved_results_load_back(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path)
+    loaded = Results.load(tmp_path)
+    assert loaded == results
+    assert loaded.table("fpr_id_kept") == results.table("fpr_id_kept")
+    for name, of in results.scores.items():
+        assert all(np.array_equal(loaded.scores[name][s], x) for s, x in of.items())
+    assert all(np.array_equal(loaded.predicted[s], x) for s, x in results.predicted.items())
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(lines) == 1 + 39
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(StoreError):
+        Results.load(tmp_path)
+
+
+def test_the_table_marks_the_best_of_each_column(results: Results) -> None:
+    for metric, best in (("auroc", max), ("fpr_ood_caught", min)):
+        table = results.table(metric)
+        top = best(results.get(d, "dark", metric) for d in results.detectors)
+        assert f"{100 * top:.2f}*" in table
+        for row in table.splitlines()[5:]:
+            name = row.split()[0]
+            starred = f"{100 * results.get(name, 'dark', metric):.2f}*" in row
+            assert starred or results.get(name, "dark", metric) != top
+
+
+def test_group_means_are_means(results: Results) -> None:
+    far = (results.get("vim", "bright") + results.get("vim", "dark")) / 2
+    assert results.mean("vim", group="far") == pytest.approx(far)
+    assert f"{100 * far:.2f}" in results.table()
+
+
+def test_an_unknown_number_is_refused(results: Results) -> None:
+    with pytest.raises(UnknownNameError, match="metrics: n_id"):
+        results.get("vim", "dark", "accuracy_of_something")
+
+
+def test_unreadable_images_are_counted(sets: dict[str, Any]) -> None:
+    broken = ImageSet(
+        "broken", sets["train"].images, skipped=(offmap.data.Skipped("a/b.png", "truncated"),)
+    )
+    found = offmap.evaluate(Net(), id_test=sets["id_test"], ood={"broken": broken}, detectors="msp")
+    assert "skipped in broken: 1 unreadable, first a/b.png (truncated)" in found.table()
+
+
+def test_settings_say_how_the_numbers_came_about(results: Results) -> None:
+    for key in ("network", "head", "precision", "normalization", "seconds", "versions", "machine"):
+        assert results.settings[key]
+
+
+def test_comparison_pairs_the_same_samples(sets: dict[str, Any], results: Results) -> None:
+    torch.manual_seed(1)
+    other = Net()
+    nn.init.normal_(other.body.weight, std=0.3)
+    second = offmap.evaluate(other, **sets)
+    found = offmap.compare({"plain": results, "noisy": second})
+    one = next(d for d in found.differences if (d.detector, d.set) == ("vim", "dim"))
+    assert one.auroc == pytest.approx(second.get("vim", "dim") - results.get("vim", "dim"))
+    a, b = results.scores["vim"], second.scores["vim"]
+    assert one.p_value == offmap.metrics.delong_test(b["id"], b["dim"], a["id"], a["dim"]).p_value
+    table = found.table()
+    assert table.count("== ") == 3
+    assert "noisy minus plain" in table
+
+
+def test_comparison_of_other_samples_is_not_paired(sets: dict[str, Any], results: Results) -> None:
+    moved = sets | {"ood": {"near": {"dim": image_set("dim", 50, 77, 0, 80)}}}
+    found = offmap.compare({"a": results, "b": offmap.evaluate(Net(), **moved)})
+    assert {d.p_value for d in found.differences} == {None}
+    assert "(unpaired)" in found.table()
+    with pytest.raises(ArgumentError, match="at least two"):
+        offmap.compare({"a": results})

@@ -1,0 +1,144 @@
+"""The house: imports point one way, and the public names are those that are listed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+import offmap
+
+ROOT = Path(__file__).parent.parent
+
+# DESIGN, section 2, from the bottom up. A file imports only from lower rows.
+LAYERS = [
+    ["errors"],
+    ["activations", "files", "progress", "_table"],
+    ["stats", "metrics", "shards"],
+    ["detectors", "forward", "networks", "data"],
+    ["store", "decide", "results", "_inputs"],
+    ["evaluation", "comparison"],
+    ["plots"],
+    ["studies"],
+    ["cli"],
+]
+LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def parent(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("offmap", exclude_type_checking_imports=True, cache_dir=None)
+
+
+def test_every_module_has_a_layer(graph: grimp.ImportGraph) -> None:
+    assert {room(m) for m in graph.modules} - {""} == set(LAYER)
+
+
+def test_imports_point_down(graph: grimp.ImportGraph) -> None:
+    wrong = [
+        f"{importer} -> {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if room(importer) != room(imported)
+        and room(importer)
+        and not (room(imported) and LAYER[room(imported)] < LAYER[room(importer)])
+    ]
+    assert not wrong
+
+
+def test_private_modules_are_used_only_in_their_own_folder(graph: grimp.ImportGraph) -> None:
+    wrong = [
+        f"{importer} -> {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if imported.rpartition(".")[2].startswith("_")
+        and parent(imported) not in (importer, parent(importer))
+    ]
+    assert not wrong
+
+
+def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
+    wrong = [
+        f"{importer} <-> {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if importer != parent(imported) and graph.chain_exists(imported, importer)
+    ]
+    assert not wrong
+
+
+def test_public_names_are_the_listed_ones() -> None:
+    for name in offmap.__all__:
+        assert getattr(offmap, name) is not None
+    assert sorted(offmap.__all__, key=str.lower) == sorted(
+        [*offmap._NAMES, *offmap._MODULES], key=str.lower
+    )
+    with pytest.raises(AttributeError, match="nonsense"):
+        offmap.nonsense  # noqa: B018
+
+
+def test_the_names_for_type_checkers_are_the_listed_ones() -> None:
+    source = (ROOT / "src/offmap/__init__.py").read_text()
+    block = source[source.index("if TYPE_CHECKING:") : source.index("_HOMES")]
+    lines = re.findall(r"import (\([^)]*\)|.*)", block)
+    assert set(re.findall(r"\w+", " ".join(lines))) == set(offmap.__all__)
+
+
+@pytest.mark.parametrize("module", ["evaluation", "comparison", "forward", "detectors", "data"])
+def test_importing_a_submodule_hides_no_public_name(module: str) -> None:
+    code = (
+        f"import offmap.{module}, offmap.studies, offmap.cli, offmap\n"
+        "assert callable(offmap.evaluate) and callable(offmap.compare) and callable(offmap.fit)\n"
+        "assert callable(offmap.detector) and isinstance(offmap.ViM, type)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
+    code = "import sys, offmap, offmap.cli; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "package", ["offmap", "offmap.data", "offmap.forward", "offmap.metrics", "offmap.networks"]
+)
+def test_every_public_thing_has_a_docstring(package: str) -> None:
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        thing = getattr(module, name)
+        assert inspect.getdoc(thing) or isinstance(thing, tuple), f"{package}.{name}"
+        for method, value in inspect.getmembers(thing, inspect.isfunction):
+            own = value.__module__.startswith("offmap") and not method.startswith("_")
+            if inspect.isclass(thing) and own:
+                found = inspect.getdoc(getattr(thing, method))
+                assert found or method == "solve", f"{package}.{name}.{method}"
+
+
+def test_nothing_of_a_machine_is_in_the_tree() -> None:
+    files = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.toml", "*.txt", "Makefile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    for name in files:
+        if name != "tests/test_house.py":
+            text = (ROOT / name).read_text()
+            assert not re.search(r"/work/|/root/|files\.pythonhosted|torchvision\.[a-z]", text), (
+                name
+            )

@@ -1,0 +1,95 @@
+"""Shards: written once, whole or not at all, and read as often as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from offmap.activations import Activations, Head
+from offmap.errors import StoreError
+from offmap.shards import Batch, Shards
+
+
+def batches(start: int = 0, stop: int = 40, size: int = 8) -> Iterator[Batch]:
+    for i in range(start, stop, size):
+        rows = torch.arange(i, min(i + size, stop))
+        x = rows[:, None].float()
+        yield Activations(x.expand(-1, 3), x.expand(-1, 5), {"conv": x}), rows
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    same = torch.equal(a[0].logits, b[0].logits) and torch.equal(a[0].features, b[0].features)
+    return (
+        same and torch.equal(a[0].layers["conv"], b[0].layers["conv"]) and torch.equal(a[1], b[1])
+    )
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 700, 1 << 20])
+def test_what_is_read_is_what_was_written(tmp_path: Path, shard_bytes: int) -> None:
+    shards = Shards(tmp_path, shard_bytes=shard_bytes)
+    written = list(shards.through(lambda start: batches(start)))
+    assert shards.complete
+    for read in (list(shards), list(shards.through(lambda start: pytest.fail("read again")))):
+        assert all(equal(a, b) for a, b in zip(read, written, strict=True))
+
+
+def test_a_broken_off_pass_keeps_what_was_finished(tmp_path: Path) -> None:
+    def failing(start: int) -> Iterator[Batch]:
+        yield from batches(start, 24)
+        raise KeyboardInterrupt
+
+    shards = Shards(tmp_path, shard_bytes=1)
+    with pytest.raises(KeyboardInterrupt):
+        list(shards.through(failing))
+    assert not shards.complete
+    starts: list[int] = []
+
+    def rest(start: int) -> Iterator[Batch]:
+        starts.append(start)
+        return batches(start)
+
+    whole = list(Shards(tmp_path).through(rest))
+    assert starts == [24]
+    assert all(equal(a, b) for a, b in zip(whole, batches(), strict=True))
+
+
+def test_a_torn_file_is_never_left_under_its_name(tmp_path: Path) -> None:
+    """A writer that dies leaves a file that readers do not take for a shard."""
+    (tmp_path / ".123-000000.safetensors").write_bytes(b"torn")
+    assert len(list(Shards(tmp_path).through(lambda start: batches(start)))) == 5
+
+
+def test_the_head_is_kept_beside(tmp_path: Path) -> None:
+    shards = Shards(tmp_path)
+    assert shards.head is None
+    shards.head = Head(torch.eye(3), torch.ones(3))
+    assert torch.equal(Shards(tmp_path).head.bias, torch.ones(3))
+    shards.head = Head(torch.eye(3))
+    assert Shards(tmp_path).head.bias is None
+
+
+def test_labels_and_features_may_be_missing(tmp_path: Path) -> None:
+    shards = Shards(tmp_path)
+    list(shards.through(lambda start: [(Activations(torch.zeros(2, 3)), None)]))
+    ((acts, labels),) = shards
+    assert acts.features is None
+    assert labels is None
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    shards = Shards(tmp_path)
+    list(shards.through(lambda start: batches(start)))
+    (tmp_path / "index.json").write_text('{"version": 2}')
+    with pytest.raises(StoreError, match="version 2"):
+        list(shards)
+
+
+def test_the_temporary_folder_goes() -> None:
+    with Shards.temporary() as shards:
+        list(shards.through(lambda start: batches(start)))
+        folder = shards.folder
+        assert folder.is_dir()
+    assert not folder.exists()
