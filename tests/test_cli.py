@@ -46,7 +46,7 @@ def test_demo_prints_its_table_and_its_decision(demo: tuple[Path, str]) -> None:
     assert right / total > 0.97
     assert f"accuracy {right / total:.2%}" in text.splitlines()[0]
     best = digits.best(results)
-    assert f"Best mean AUROC: {best}" in text
+    assert f"Best mean AUROC on this data: {best}" in text
     assert results.detectors == list(offmap.catalogue())
     assert results.mean(best) > 0.97
     row = next(r for r in results.rows if r.detector == best)

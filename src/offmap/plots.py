@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -54,7 +55,7 @@ def roc_curves(results: Results) -> Figure:
     """ROC curves of every detector, one panel an OOD set, best AUROC first in each legend."""
     sets = [name for names in results.groups.values() for name in names]
     figure, axes = _grid(len(sets), side=3.6)
-    colours = {d: f"C{i}" for i, d in enumerate(results.detectors)}
+    colours = {d: colormaps["tab20"](i % 20) for i, d in enumerate(results.detectors)}
     for axis, name in zip(axes, sets, strict=True):
         for d in sorted(results.detectors, key=lambda d: -results.get(d, name)):
             scores = results.scores[d]

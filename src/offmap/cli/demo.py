@@ -29,7 +29,7 @@ def demo(
     rows = [row for row in results.rows if row.detector == top]
     calibration = next(s for s in results.sets if s.role == "calibration")
     typer.echo(results.table())
-    typer.echo(f"\nBest mean AUROC: {top} ({results.summaries[top]}).")
+    typer.echo(f"\nBest mean AUROC on this data: {top} ({results.summaries[top]}).")
     typer.echo(
         f"Its threshold, {rows[0].threshold:.4g}, is calibrated on {calibration.n} held-out known "
         f"digits for an alarm rate of {alarm_rate:.0%}.\nIt accepts "

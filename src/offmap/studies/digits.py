@@ -156,16 +156,15 @@ def draw(results: Results, out: Path, ood: dict[str, ImageSet]) -> None:
     top = best(results)
     plots.save(plots.histograms(results, top), out / "histograms.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
-    worst = _most_wrong(results, top, 24)
+    worst = _most_wrong(results, top, 8)
     images = [ood[name].images[i] for name, i in worst]
     titles = [f"{name}\n“{results.predicted[name][i]}”" for name, i in worst]
-    heading = f"unknown, and yet {top} finds them the most known; answers of the network in quotes"
+    heading = f"unknown, most known by {top} score first; answers of the network in quotes"
     plots.save(plots.image_grid(images, titles, heading=heading), out / "most_wrong.png")
 
 
-def _most_wrong(results: Results, detector: str, count: int) -> list[tuple[str, int]]:
-    """OOD samples with the lowest scores: set and index."""
-    scores = {s: x for s, x in results.scores[detector].items() if s not in ("id", "calibration")}
-    places = [(name, i) for name, x in scores.items() for i in range(len(x))]
-    order = np.argsort(np.concatenate(list(scores.values())), kind="stable")[:count]
-    return [places[i] for i in order]
+def _most_wrong(results: Results, detector: str, each: int) -> list[tuple[str, int]]:
+    """The samples of every OOD set with the lowest scores: set and index."""
+    sets = [name for names in results.groups.values() for name in names]
+    scores = results.scores[detector]
+    return [(s, int(i)) for s in sets for i in np.argsort(scores[s], kind="stable")[:each]]

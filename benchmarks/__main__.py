@@ -1,0 +1,70 @@
+"""Every benchmark that can run here: ``python -m benchmarks [--weights FILE] [--pairs N] ...``.
+
+Each runs in a process of its own, with the options that it knows; one that lacks its data,
+checkpoint or package is skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+# What each needs, quick ones first.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "startup": (),
+    "memory": (),
+    "precision": (),
+    "metrics": (),
+    "knn": ("data", "weights"),
+    "spine": ("data", "weights"),
+    "pytorch_ood": ("data", "weights", "pytorch_ood"),
+}
+
+
+def main() -> None:
+    options = parser().parse_args()
+    failed = [name for name in options.names or NEEDS if not ran(name, options)]
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("names", nargs="*", help=f"of {', '.join(NEEDS)}; by default all")
+    made.add_argument("--weights", help="the checkpoint resnet20-12fca82f.th")
+    made.add_argument("--pairs", help="pairs of runs")
+    made.add_argument("--limit", help="samples of each set, for a quick look")
+    return made
+
+
+def ran(name: str, options: argparse.Namespace) -> bool:
+    """Run one or say why not; false if it failed."""
+    if reason := lack(name, options):
+        print(f"\n== {name}: skipped: {reason}", flush=True)
+        return True
+    given = {"weights": options.weights if "weights" in NEEDS[name] else None}
+    given |= {"pairs": options.pairs}
+    given |= {"limit": None if name == "metrics" else options.limit}
+    flags = [part for key, value in given.items() if value for part in (f"--{key}", value)]
+    print(f"\n== {name}", flush=True)
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags]).returncode == 0
+
+
+def lack(name: str, options: argparse.Namespace) -> str | None:
+    """Why a benchmark cannot run."""
+    if name not in NEEDS or not Path(__file__).with_name(f"{name}.py").is_file():
+        return f"there is no such benchmark; there are {', '.join(NEEDS)}"
+    reasons = {
+        "data": not os.environ.get("OFFMAP_DATA") and "OFFMAP_DATA names no folder of data sets",
+        "weights": not options.weights and "give --weights FILE, the ResNet-20 checkpoint",
+        "pytorch_ood": not find_spec("pytorch_ood") and "pytorch-ood is not installed",
+    }
+    return next((reason for need in NEEDS[name] if (reason := reasons[need])), None)
+
+
+if __name__ == "__main__":
+    main()
