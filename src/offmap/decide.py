@@ -1,38 +1,41 @@
-"""From a score to a decision."""
+"""From scores to decisions whose error rates are known.
+
+The calibration set is ID data that neither trained the network nor fitted the detector. If it and
+a new ID sample are exchangeable, what stands here holds whatever the distribution, the network and
+the detector.
+"""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
+from offmap.metrics import detection_accuracy
 
 
 def alarm_threshold(scores: Float[Tensor, " n"], alarm_rate: float) -> float:
     """The score above which a sample is called OOD, so that ID raises few alarms.
 
-    It is the ``floor(a (n + 1))``-th largest of ``n`` calibration scores. If those and a new ID
-    sample are exchangeable, the new one lies above with probability at most ``a``, whatever the
-    distribution (split-conformal prediction).
+    It is the ``floor(a (n + 1))``-th largest of ``n`` calibration scores: a share of at least
+    ``1 - a`` of ID is kept, and ``score > threshold`` is the same event as ``p <= a`` for
+    :func:`p_values`.
 
     Args:
-        scores: OOD scores of the calibration set: ID data, held out from training and fitting.
+        scores: OOD scores of the calibration set.
         alarm_rate: ``a``, the share of ID samples that may be called OOD.
 
     Raises:
         ArgumentError: the rate is not in (0, 1), or there are fewer than ``1/a - 1`` samples.
 
-    >>> import torch
     >>> alarm_threshold(torch.arange(99.0), 0.05)
     94.0
     """
-    if scores.ndim != 1:
-        raise ShapeError(f"calibration scores must have shape (n,); seen {tuple(scores.shape)}")
-    if bad := int((~scores.isfinite()).sum()):
-        raise NonFiniteError(f"{bad} of {len(scores)} calibration scores are not finite")
+    checked(scores)
     return float(scores.topk(alarm_rank(len(scores), alarm_rate)).values[-1])
 
 
@@ -42,10 +45,7 @@ def alarm_rank(samples: int, alarm_rate: float) -> int:
     Raises:
         ArgumentError: the rate is not in (0, 1), or there are fewer than ``1/a - 1`` samples.
     """
-    if not 0 < alarm_rate < 1:
-        raise ArgumentError(f"alarm_rate must lie in (0, 1); seen {alarm_rate}")
-    # The decimal that was typed, not its nearest float: 0.05 * 20 must be 1.
-    rate = Fraction(str(alarm_rate))
+    rate = exact_rate(alarm_rate, "alarm_rate")
     rank = math.floor(rate * (samples + 1))
     if rank < 1:
         raise ArgumentError(
@@ -53,3 +53,80 @@ def alarm_rank(samples: int, alarm_rate: float) -> int:
             f"samples; there are {samples}"
         )
     return rank
+
+
+def accuracy_threshold(id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor, " m"]) -> float:
+    """The threshold with the best balanced accuracy, where labelled OOD data is at hand.
+
+    Nothing is promised on other OOD data, nor about the rate of false alarms.
+    """
+    return detection_accuracy(id_scores, ood_scores)[1]
+
+
+def p_values(
+    scores: Float[Tensor, " m"], calibration: Float[Tensor, " n"]
+) -> Float64[Tensor, " m"]:
+    r"""Split-conformal p-values: small for samples stranger than most of the calibration set.
+
+    .. math:: p(s) = (1 + \#\{i : s_i \ge s\}) / (n + 1)
+
+    For an ID sample the probability of ``p <= a`` is at most ``a``, for every ``a``.
+
+    Args:
+        scores: OOD scores.
+        calibration: OOD scores of the calibration set, in any order.
+
+    References:
+        Bates et al., Annals of Statistics 51, 2023, arXiv:2104.08279.
+
+    >>> p_values(torch.tensor([0.5, 8.5, 99.0]), torch.arange(9.0)).tolist()
+    [0.9, 0.1, 0.1]
+    """
+    checked(calibration)
+    ascending = calibration.sort().values
+    above = len(ascending) - torch.searchsorted(ascending, scores.contiguous())
+    return (1 + above).double() / (len(ascending) + 1)
+
+
+def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m"]:
+    """Which samples of a batch to call OOD, so that few of those called are ID.
+
+    Benjamini and Hochberg: with the p-values in ascending order, those up to the last ``i`` with
+    ``p_i <= i rate / m``. The expected share of ID among them, the false-discovery rate, is at most
+    ``rate``; conformal p-values that share a calibration set keep it (Bates et al., theorem 2).
+    ``K`` samples can be called OOD only if ``n >= m / (rate K) - 1`` calibration scores are there.
+
+    Args:
+        p: p-values of the batch.
+        rate: the share of false ones among those called OOD, in (0, 1).
+
+    References:
+        Benjamini and Hochberg, JRSS B 57, 1995.
+
+    >>> false_discoveries(torch.tensor([0.01, 0.9, 0.04, 0.03], dtype=torch.float64), 0.06).tolist()
+    [True, False, True, True]
+    """
+    limit = float(exact_rate(rate, "rate"))
+    ascending, order = p.sort()
+    ranks = torch.arange(1, len(p) + 1, device=p.device)
+    # Multiplied out: dividing by m first would round p = i rate / m to either side.
+    passed = (ascending * len(p) <= ranks * limit * (1 + 1e-12)).nonzero()
+    called = torch.zeros_like(p, dtype=torch.bool)
+    if len(passed):
+        called[order[: int(passed[-1]) + 1]] = True
+    return called
+
+
+def exact_rate(rate: float, name: str) -> Fraction:
+    """A rate in (0, 1) as the decimal that was typed: in binary 0.29 * 100 is below 29."""
+    if not 0 < rate < 1:
+        raise ArgumentError(f"{name} must lie in (0, 1); seen {rate}")
+    return Fraction(str(float(rate)))
+
+
+def checked(scores: Float[Tensor, " n"]) -> None:
+    """Refuse calibration scores that are no list of finite numbers."""
+    if scores.ndim != 1:
+        raise ShapeError(f"calibration scores must have shape (n,); seen {tuple(scores.shape)}")
+    if bad := int((~scores.isfinite()).sum()):
+        raise NonFiniteError(f"{bad} of {len(scores)} calibration scores are not finite")

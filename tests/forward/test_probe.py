@@ -215,6 +215,19 @@ def test_everything_is_as_before_at_the_end() -> None:
     assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()] == hooks
 
 
+def test_a_probe_opens_again_with_the_head_that_it_found() -> None:
+    network = VGG().train()
+    probe = Probe(network)
+    with probe:
+        first = probe(images())
+    with probe, probe:
+        again = probe(images())
+        assert len(network.classifier[4]._forward_pre_hooks) == 1
+    assert torch.equal(first.features, again.features)
+    assert network.training
+    assert not network.classifier[4]._forward_pre_hooks
+
+
 def test_hooks_are_removed_when_the_network_fails_on_the_first_batch() -> None:
     network = VGG()
     with Probe(network) as probe, pytest.raises(RuntimeError):

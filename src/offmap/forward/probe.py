@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,7 +30,8 @@ class Probe:
     The head is the last linear layer in call order, or the one named, if ``W h + b`` equals the
     logits on the first batch; otherwise :attr:`head` is ``None`` and :attr:`why_no_head` says why.
     The features are that layer's input. Use it as a context manager: evaluation mode is set at the
-    start, and mode, device and hooks are as before at the end. Threads may share a probe.
+    start, and mode, device and hooks are as before at the end. Threads may share a probe. The head
+    is looked for once in the life of a probe.
 
     Args:
         network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
@@ -67,26 +69,30 @@ class Probe:
         self.precision = precision
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
-        self._home = _device_of(self.network)
-        self.device = torch.device(device) if device is not None else self._home
+        self.asked_device = None if device is None else torch.device(device)
         self._captured = threading.local()  # two threads must not see each other's features
-        self._lock = threading.Lock()
-        self._found = False
-        self._compiled = any(is_compiled(module) for module in self.network.modules())
+        self._opening, self._finding = threading.Lock(), threading.Lock()
+        self._users = 0
+        self._head_layer: nn.Module | None = None
+        self._modules = list(self.network.modules())
+        self._compiled = any(is_compiled(module) for module in self._modules)
         self._stack = ExitStack()
         for name in [*self.layers, *([head] if head else [])]:
             _module(self.network, name)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.asked_device or _device_of(self.network)
+
     def __enter__(self) -> Self:
-        self._found = False
-        training = {module: module.training for module in self.network.modules()}
-        self._stack.callback(_restore, training)
-        self.network.eval()
-        if self.device != self._home:
-            self._stack.callback(self.network.to, self._home)
-            self.network.to(self.device)
-        for name, reduction in self.layers.items():
-            self._hook(_module(self.network, name), self._keeper(name, reduction))
+        """Open; threads and blocks may overlap, and the first one in sets things up."""
+        with self._opening:
+            if self._users == 0:
+                with ExitStack() as stack:
+                    self._open(stack)
+                    self._stack = stack.pop_all()
+            self._users += 1
         return self
 
     def __exit__(
@@ -95,13 +101,29 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        with self._opening:
+            self._users -= 1
+            if self._users == 0:
+                self._stack.close()
+
+    def _open(self, stack: ExitStack) -> None:
+        if training := {module: True for module in self._modules if module.training}:
+            stack.callback(_restore, training)
+            self.network.eval()
+        if self.asked_device is not None and self.asked_device != _device_of(self.network):
+            stack.callback(self.network.to, _device_of(self.network))
+            self.network.to(self.asked_device)
+        for name, reduction in self.layers.items():
+            module = _module(self.network, name)
+            stack.callback(module.register_forward_hook(self._keeper(name, reduction)).remove)
+        if self._head_layer is not None:
+            stack.callback(self._hook_head(self._head_layer).remove)
 
     def __call__(self, images: Tensor) -> Activations:
         """The activations of a batch of images, uint8 or normalised."""
-        if not self._found:
-            with self._lock:
-                if not self._found:
+        if self._head_layer is None:
+            with self._finding:
+                if self._head_layer is None:
                     return self._first(images)
         logits, kept = self._run(images)
         features = kept.pop("features")
@@ -147,9 +169,8 @@ class Probe:
         self.head_name, (module, inputs) = list(calls.items())[-1]
         features = _features(inputs).float()
         self.head, self.why_no_head = self._verified(module, features, logits)
-        # The head's input is kept under a name that no layer can have.
-        self._hook(module, self._keeper("features", _features), before=True)
-        self._found = True
+        self._stack.callback(self._hook_head(module).remove)
+        self._head_layer = module
         return Activations(logits, features, kept)
 
     def _verified(
@@ -186,10 +207,9 @@ class Probe:
             f"whose input they are by head=; candidates, last first: {', '.join(leaves[:-9:-1])}"
         )
 
-    def _hook(self, module: nn.Module, hook: Callable[..., None], *, before: bool = False) -> None:
-        register = module.register_forward_pre_hook if before else module.register_forward_hook
-        handle: RemovableHandle = register(hook)
-        self._stack.callback(handle.remove)
+    def _hook_head(self, module: nn.Module) -> RemovableHandle:
+        keep: Callable[..., None] = self._keeper("features", _features)
+        return module.register_forward_pre_hook(keep)
 
     def _keeper(self, name: str, reduction: Reduction) -> Callable[..., None]:
         def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
@@ -224,8 +244,8 @@ def _module(network: nn.Module, name: str) -> nn.Module:
 
 
 def _device_of(network: nn.Module) -> torch.device:
-    tensors = [*network.parameters(), *network.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")
+    tensor = next(chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def _restore(training: Mapping[nn.Module, bool]) -> None:
