@@ -1,14 +1,22 @@
-"""A fitted detector as a folder: a JSON record and a safetensors file, nothing pickled."""
+"""Records with tensors in a folder: JSON and safetensors, nothing pickled.
+
+The tensors of a record lie in files named by their content, and the record names them with their
+hashes. A record takes the place of the old one in one step, after its tensors are there: whoever is
+killed while saving leaves the old state or the new one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as tensors_to
 from torch import Tensor
 
 from offmap.detectors import Detector, detector
@@ -16,22 +24,20 @@ from offmap.errors import ArgumentError, NotFittedError, StoreError
 from offmap.files import atomic, write_json
 
 _VERSION = 1
+_FILE_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}\.safetensors")
+
+Tensors = Mapping[str, Tensor]
 
 
 def save(fitted: Detector, folder: str | Path) -> None:
-    """Write a fitted detector to ``folder/detector.json`` and ``folder/state.safetensors``.
+    """Write a fitted detector into a folder: ``detector.json`` and its tensors.
 
     Raises:
         NotFittedError: there is nothing learned to save.
     """
     if not fitted.fitted:
         raise NotFittedError(f"{fitted!r} has learned nothing yet: fit it before saving")
-    # Copies, because a shaper inside a shaper shares the head with it and the format refuses that.
-    plain = torch.contiguous_format
-    state = {k: x.cpu().clone(memory_format=plain) for k, x in fitted.state_dict().items()}
-    with atomic(Path(folder) / "state.safetensors") as temporary:
-        save_file(state, temporary)
-    write_json(Path(folder) / "detector.json", {"version": _VERSION} | fitted.record())
+    write(folder, "detector", fitted.record(), {"state": fitted.state_dict()})
 
 
 def load(folder: str | Path) -> Detector:
@@ -40,42 +46,97 @@ def load(folder: str | Path) -> Detector:
     Raises:
         StoreError: a file is missing, damaged, of an unknown version, or does not fit the other.
     """
-    record = _record(Path(folder) / "detector.json")
+    record, files = read(folder, "detector")
+    return restored(record, files.get("state", {}), str(folder))
+
+
+def restored(record: Mapping[str, Any], state: Tensors, where: str) -> Detector:
+    """The fitted detector of a record and its tensors."""
     try:
-        fitted = detector(record)
+        fitted = detector(dict(record))
     except ArgumentError as error:
-        raise StoreError(f"{folder}/detector.json: {error}") from error
-    _place(fitted, _state(Path(folder) / "state.safetensors"))
+        raise StoreError(f"{where}: {error}") from error
+    for name, tensor in state.items():
+        _place(fitted, name, tensor, where)
     if not fitted.fitted:
-        raise StoreError(f"{folder}/state.safetensors lacks part of what {fitted!r} learns")
+        raise StoreError(f"{where} lacks part of what {fitted!r} learns")
     return fitted
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _place(fitted: Detector, name: str, tensor: Tensor, where: str) -> None:
+    """Give a tensor back to the detector, or wrapped detector, that learned it."""
+    owner, _, buffer = name.rpartition(".")
     try:
-        record = json.loads(path.read_text())
+        module = fitted.get_submodule(owner)
+    except AttributeError:
+        module = None
+    if not isinstance(module, Detector) or buffer not in {*module.learned_names(), "columns_"}:
+        raise StoreError(f"{where} holds {name!r}, which {fitted!r} does not learn")
+    module.learn(**{buffer: tensor})
+
+
+def write(
+    folder: str | Path, kind: str, record: Mapping[str, Any], files: Mapping[str, Tensors]
+) -> None:
+    """Write a record and its tensors, in one step that cannot be torn.
+
+    Args:
+        folder: where; an older record of the same kind is replaced.
+        kind: the record becomes ``KIND.json``.
+        record: what JSON keeps.
+        files: tensors by file, such as ``{"state": {...}}``.
+    """
+    folder = Path(folder)
+    entries = {}
+    for label, tensors in files.items():
+        # Copies, because a shaper inside a shaper shares the head with it, which is refused.
+        content = tensors_to({k: x.detach().cpu().clone().contiguous() for k, x in tensors.items()})
+        digest = hashlib.sha256(content).hexdigest()
+        entries[label] = {"name": f"{label}-{digest[:16]}.safetensors", "sha256": digest}
+        with atomic(folder / entries[label]["name"]) as temporary:
+            temporary.write_bytes(content)
+    stamp = {"format": f"offmap {kind}", "version": _VERSION}
+    write_json(folder / f"{kind}.json", {**stamp, **record, "files": entries})
+    kept = {entry["name"] for entry in entries.values()}
+    for path in folder.glob("*.safetensors"):
+        if _FILE_NAME.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
+
+
+def read(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Read a record and its tensors back, checking every hash.
+
+    Raises:
+        StoreError: a file is missing or damaged, or of another kind or version.
+    """
+    path = Path(folder) / f"{kind}.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
-    if not isinstance(record, dict) or record.get("version") != _VERSION:
-        raise StoreError(f"{path} is not a detector's record of version {_VERSION}")
-    return record
+    if not isinstance(record, dict) or record.get("format") != f"offmap {kind}":
+        raise StoreError(f"{path} is not the record of a {kind}")
+    if record.get("version") != _VERSION:
+        raise StoreError(f"{path} is of version {record.get('version')!r}; known: {_VERSION}")
+    entries = record.get("files")
+    if not isinstance(entries, dict):
+        raise StoreError(f"{path} does not say which files belong to it")
+    return record, {label: _tensors(path, entry) for label, entry in entries.items()}
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def _tensors(record: Path, entry: Any) -> dict[str, Tensor]:
+    name, digest = (entry.get(k) if isinstance(entry, dict) else None for k in ("name", "sha256"))
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        raise StoreError(f"{record} names a file {name!r}, which is none of ours")
+    path = record.parent / name
     try:
-        return load_file(path)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise StoreError(f"{path} is damaged: its hash is not the one in {record.name}")
+        return dict(tensors_from(content))
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
-def _place(fitted: Detector, state: dict[str, Tensor]) -> None:
-    """Give each tensor back to the detector, or wrapped detector, that learned it."""
-    for name, tensor in state.items():
-        owner, _, buffer = name.rpartition(".")
-        try:
-            module = fitted.get_submodule(owner)
-        except AttributeError:
-            module = None
-        if not isinstance(module, Detector) or buffer not in {*module.learned_names(), "columns_"}:
-            raise StoreError(f"the state holds {name!r}, which {fitted!r} does not learn")
-        module.learn(**{buffer: tensor})
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,7 +1,8 @@
 """The only place that runs a network over data: each sample passes it once."""
 
+from offmap.forward._weights import weights_digest
 from offmap.forward.loop import cache_key, forward
 from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe
 
-__all__ = ["Normalization", "Probe", "cache_key", "forward"]
+__all__ = ["Normalization", "Probe", "cache_key", "forward", "weights_digest"]

@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from offmap.errors import DataError
+from offmap.forward._weights import weights_digest
 from offmap.forward.probe import Probe
 from offmap.progress import progress
 from offmap.shards import Batch, Shards
@@ -72,14 +72,10 @@ def forward(
 
 def cache_key(probe: Probe, data: Any) -> str:
     """The content that activations depend on, as a hash: network, layers, images, precision."""
-    key = hashlib.sha256()
-    for name, tensor in probe.network.state_dict().items():
-        key.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        key.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     layers = [(name, getattr(r, "__qualname__", repr(r))) for name, r in probe.layers.items()]
     settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
-    key.update(repr((settings, data.fingerprint, data.transform)).encode())
-    return key.hexdigest()
+    content = (weights_digest(probe.network), settings, data.fingerprint, data.transform)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _cached(probe: Probe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
