@@ -189,3 +189,54 @@ def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:
     assert card["test_accuracy"] > 0.97
     network = DigitsCNN(8)
     network.load_state_dict(load_file(tmp_path / "digits.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits as folders of images, and a guard made of them by the commands."""
+    folder = tmp_path_factory.mktemp("guard")
+    sets = digits.digits_data()
+    parts = {"train": sets.train, "held": sets.calibration, "faces": sets.ood["far"]["faces"]}
+    for name, part in parts.items():
+        (folder / name).mkdir()
+        for i, image in enumerate(part.images):
+            Image.fromarray(image[0].numpy()).save(folder / name / f"{i:04}.png")
+    save_file(digits.shipped().state_dict(), folder / "w.safetensors")
+    (folder / "mine.py").write_text(
+        "from offmap.networks import DigitsCNN\ndef network():\n    return DigitsCNN(8)\n"
+    )
+    model = ("--model", "mine.py:network", "--weights", "w.safetensors")
+    normalize = ("--normalize", "0.305/0.376")
+    done = run("fit", *model, *normalize, "--data", "./train", "--detector", "entropy",
+               "--out", "guard", cwd=folder)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("calibrate", "guard", "--data", "./held", "--model", "mine.py:network", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "216 images for an alarm rate of 5.00%" in done.stdout
+    return folder
+
+
+def test_score_writes_verdicts_and_a_sheet(saved: Path) -> None:
+    score = ("score", "guard", "./faces", "./held", "--model", "mine.py:network")
+    done = run(*score, "--out", "v.csv", "--sheet", "sheet.png", cwd=saved)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("316 images: ")
+    lines = (saved / "v.csv").read_text().splitlines()
+    assert len(lines) == 317
+    assert sum(",unknown," in line for line in lines[1:101]) > 90
+    with Image.open(saved / "sheet.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_a_pipeline_can_be_stopped(saved: Path) -> None:
+    score = ("score", "guard", "./faces", "--model", "mine.py:network", "--out", "w.jsonl")
+    done = run(*score, "--fail-above", "0.2", cwd=saved)
+    assert done.returncode == 1
+    assert "is above 20.0%" in done.stderr
+    assert (saved / "w.jsonl").is_file()
+
+
+def test_a_record_does_not_choose_what_code_is_run(saved: Path) -> None:
+    done = run("score", "guard", "./faces", "--out", "x.csv", cwd=saved)
+    assert done.returncode == 1
+    assert "give --model: this guard was made with --model mine.py:network" in done.stderr

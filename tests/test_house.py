@@ -22,9 +22,10 @@ LAYERS = [
     ["activations", "files", "progress", "_table"],
     ["stats", "metrics", "shards"],
     ["detectors", "forward", "networks", "data"],
-    ["store", "decide", "results", "_inputs"],
-    ["evaluation", "comparison"],
-    ["plots"],
+    ["decide"],
+    ["store", "results", "verdict", "_calibration", "_inputs"],
+    ["evaluation", "comparison", "guard", "sklearn"],
+    ["plots", "scoring"],
     ["studies"],
     ["cli"],
 ]

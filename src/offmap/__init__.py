@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     )
     from offmap.evaluation import evaluate
     from offmap.forward import Normalization, Probe
+    from offmap.guard import Guard, load
     from offmap.results import Results
+    from offmap.verdict import Verdict
 
 _HOMES = {
     "activations": ("Activations", "Head"),
@@ -47,7 +49,9 @@ _HOMES = {
     ),
     "evaluation": ("evaluate",),
     "forward": ("Normalization", "Probe"),
+    "guard": ("Guard", "load"),
     "results": ("Results",),
+    "verdict": ("Verdict",),
 }
 _MODULES = ("data", "forward", "metrics", "networks", "plots")
 _NAMES = {name: home for home, names in _HOMES.items() for name in names}
@@ -62,6 +66,7 @@ __all__ = [
     "Detector",
     "Energy",
     "Entropy",
+    "Guard",
     "Head",
     "KLUniform",
     "Mahalanobis",
@@ -73,6 +78,7 @@ __all__ = [
     "Residual",
     "Results",
     "Shaper",
+    "Verdict",
     "ViM",
     "alarm_threshold",
     "catalogue",
@@ -82,6 +88,7 @@ __all__ = [
     "evaluate",
     "fit",
     "forward",
+    "load",
     "metrics",
     "networks",
     "plots",

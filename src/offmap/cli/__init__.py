@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from offmap.cli import bench, demo, listing
+from offmap.cli import bench, demo, guard, listing, score
 from offmap.cli._arguments import several
 from offmap.errors import OffmapError
 
@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
+app.command("fit")(guard.fit)
+app.command("calibrate")(guard.calibrate)
+app.command("score")(score.score)
 app.command("list")(listing.listing)
 
 

@@ -58,7 +58,7 @@ def run(
             if names
         },
         detectors="all" if detectors == ["all"] else detectors,
-        normalization=_normalization(plan),
+        normalization=normalization(plan.normalize, plan.id),
         device=device or ("cuda" if torch.cuda.is_available() else None),
         cache=out / "activations" if cache else None,
         settings=settings | {"plan": asdict(plan)},
@@ -89,18 +89,19 @@ def _train(plan: Plan, like: Set) -> Set | None:
         return None
 
 
-def _normalization(plan: Plan) -> Normalization:
-    if plan.normalize == "none":
+def normalization(given: str | None, data_name: str) -> Normalization:
+    """What ``--normalize`` means; without it, what is known for the data."""
+    if given == "none":
         return Normalization()
-    if plan.normalize and "/" in plan.normalize:
-        mean, std = (_numbers(part) for part in plan.normalize.split("/", 1))
+    if given and "/" in given:
+        mean, std = (_numbers(part) for part in given.split("/", 1))
         return Normalization(mean, std)
     try:
-        return Normalization(*data.normalization(plan.normalize or plan.id.partition(":")[0]))
+        return Normalization(*data.normalization(given or data_name.partition(":")[0]))
     except UnknownNameError:
-        if plan.normalize:
+        if given:
             raise
-        typer.echo("no normalisation is known for this ID set: images in [0, 1]", err=True)
+        typer.echo(f"no normalisation is known for {data_name}: images in [0, 1]", err=True)
         return Normalization()
 
 

@@ -7,6 +7,7 @@ from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
 from offmap.data._known import KnownSet, known, normalization
 from offmap.data._like import load_like
+from offmap.data._listing import read_images
 from offmap.data._load import load
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._streamed import StreamedSet
@@ -25,4 +26,5 @@ __all__ = [
     "noise",
     "normalization",
     "patch_shuffle",
+    "read_images",
 ]

@@ -40,7 +40,7 @@ class Folder:
             DataError: no images, images beside folders of images, or a folder of splits.
         """
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        inside = [_images(folder) for folder in folders]
+        inside = [images_under(folder) for folder in folders]
         flat = sorted(p for p in root.iterdir() if _is_image(p))
         if not flat and not any(inside):
             raise _no_images(root)
@@ -60,7 +60,8 @@ class Folder:
         return ((str(self.paths[row]), self.paths[row]) for row in rows)
 
 
-def _images(folder: Path) -> list[Path]:
+def images_under(folder: Path) -> list[Path]:
+    """The image files in a folder and below, sorted; hidden ones are passed over."""
     found: list[Path] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -1,0 +1,76 @@
+"""``offmap fit``, ``offmap calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+_MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
+_WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
+
+
+def fit(
+    model: str = typer.Option(..., help="package.module:factory, file.py:factory, or a name."),
+    weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
+    data: str = typer.Option(..., help="The network's training data: a name or a path."),
+    detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
+    combine: str = typer.Option("bonferroni", help="bonferroni or fisher."),
+    normalize: str | None = typer.Option(
+        None, help="cifar10, imagenet, ..., none, or MEAN,.../STD,...; by default the data's."
+    ),
+    size: int | None = typer.Option(None, help="Side of the images, if the data's differ."),
+    head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),
+    batch_size: int = typer.Option(256),
+    out: Path = typer.Option(..., help="Folder for the guard."),
+) -> None:
+    """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
+
+    Example:
+        offmap fit --model resnet20 --weights resnet20.th --normalize imagenet --data cifar10:train
+        --detector vim --out guard/
+    """
+    from offmap import data as sets
+    from offmap import networks
+    from offmap.cli._bench import normalization
+    from offmap.guard import Guard
+
+    network = networks.build(model, weights=weights)
+    images = sets.load(data, size=size)
+    guard = Guard(
+        network,
+        detector,
+        combine=combine,
+        normalization=normalization(normalize, data),
+        head=head,
+    )
+    guard.fit(images, batch_size=batch_size)
+    guard.model = model
+    guard.save(out, weights=True)
+    typer.echo(f"{guard.explain()}\nWritten to {out}/")
+
+
+def calibrate(
+    guard: Path = typer.Argument(..., help="Folder of a guard."),
+    data: str = typer.Option(..., help="Held-out ID data: a name or a path."),
+    alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
+    per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
+    limit: int | None = typer.Option(None, help="A seeded N of the data."),
+    model: str | None = _MODEL,
+    weights: Path | None = _WEIGHTS,
+) -> None:
+    """Set a guard's threshold on ID data that neither the network nor the fit has seen.
+
+    Example:
+        offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
+    """
+    from offmap import data as sets
+    from offmap.cli._guards import open_guard
+
+    found = open_guard(guard, model, weights)
+    shape = found.input_shape
+    size, channels = (None, None) if shape is None else (shape[1:], shape[0])
+    images = sets.load(data, size=size, channels=channels, limit=limit)
+    found.calibrate(images, alarm_rate, per_class=per_class)
+    found.save(guard, weights=True)
+    typer.echo(f"{found.explain()}\nWritten to {guard}/")

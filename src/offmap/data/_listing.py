@@ -1,0 +1,76 @@
+"""Images by path, with a place for each one that cannot be read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from glob import iglob
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from offmap.data._decode import Item, Skipped, decode_all
+from offmap.data._fit import Fit
+from offmap.data._folder import images_under
+from offmap.data._parquet import Parquet
+from offmap.errors import DataNotFoundError
+
+Read = tuple[str, UInt8[Tensor, "c h w"] | Skipped]
+
+
+def read_images(
+    inputs: Iterable[str], shape: tuple[int, int, int], *, start: int = 0
+) -> Iterator[Read]:
+    """Each image with its name, in a fixed order, decoded in threads and in bounded memory.
+
+    Args:
+        inputs: image files, folders (searched through, hidden files passed over), glob patterns,
+            Parquet files, or ``-`` for paths on standard input, one a line.
+        shape: channels, height and width to bring every image to.
+        start: how many to pass over, without decoding them.
+
+    Returns:
+        Name and image, or name and why it could not be read.
+
+    Raises:
+        DataNotFoundError: an input is not there, or a pattern matches nothing.
+    """
+    channels, height, width = shape
+    items = islice(_items(inputs), start, None)
+    names: list[str] = []
+
+    def noted() -> Iterator[Item]:
+        for item in items:
+            names.append(item[0])
+            yield item
+
+    with closing(decode_all(noted(), Fit(channels, (height, width)))) as decoded:
+        for found in decoded:
+            name = names.pop(0)
+            yield name, found if isinstance(found, Skipped) else torch.tensor(found)
+
+
+def _items(inputs: Iterable[str]) -> Iterator[Item]:
+    for given in inputs:
+        if given == "-":
+            yield from ((line, Path(line)) for line in map(str.strip, sys.stdin) if line)
+        elif (path := Path(given).expanduser()).is_dir():
+            yield from ((str(found), found) for found in images_under(path))
+        elif path.suffix == ".parquet" and path.is_file():
+            source = Parquet.open(path)
+            yield from source.read(range(len(source)))
+        elif path.is_file():
+            yield given, path
+        else:
+            yield from _matching(given)
+
+
+def _matching(pattern: str) -> Iterator[Item]:
+    matches = sorted(iglob(str(Path(pattern).expanduser()), recursive=True))
+    if not matches:
+        raise DataNotFoundError(f"{pattern} is no file or folder, and matches none")
+    yield from _items(matches)

@@ -1,0 +1,291 @@
+"""The guard keeps its error rate, and is the same after saving and in threads."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import offmap
+from offmap.data import ImageSet
+from offmap.decide import accuracy_threshold, false_discoveries, p_values
+from offmap.detectors import catalogue
+from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
+from offmap.networks import DigitsCNN
+from offmap.studies import digits
+
+
+@pytest.fixture(scope="module")
+def sets() -> digits.Digits:
+    return digits.digits_data()
+
+
+def make(
+    sets: digits.Digits,
+    detectors: str | Sequence[str] = "mahalanobis",
+    *,
+    combine: str = "bonferroni",
+    alarm_rate: float | None = 0.05,
+    per_class: bool = False,
+) -> offmap.Guard:
+    network = digits.shipped()
+    normalization = digits.NORMALIZATION
+    guard = offmap.Guard(network, detectors, combine=combine, normalization=normalization)
+    guard.fit(sets.train)
+    if alarm_rate is not None:
+        guard.calibrate(sets.calibration, alarm_rate, per_class=per_class)
+    return guard
+
+
+@pytest.fixture(scope="module")
+def guard(sets: digits.Digits) -> offmap.Guard:
+    return make(sets)
+
+
+def test_a_verdict_on_known_and_unknown_images(guard: offmap.Guard, sets: digits.Digits) -> None:
+    known, unknown = guard(sets.test.images), guard(sets.ood["far"]["faces"].images)
+    assert (known.labels == sets.test.labels).float().mean() > 0.97
+    assert known.is_ood.float().mean() < 0.1
+    assert unknown.is_ood.float().mean() > 0.8
+    assert str(unknown).startswith("100 images: ")
+
+
+def test_three_ways_to_say_unknown_are_one(guard: offmap.Guard, sets: digits.Digits) -> None:
+    for images in (sets.test.images, sets.calibration.images, sets.ood["near"]["nines"].images):
+        verdict = guard(images)
+        assert torch.equal(verdict.is_ood, verdict.scores > guard.calibration.threshold)
+        assert torch.equal(verdict.is_ood, verdict.p_values <= 0.05)
+
+
+def test_the_alarms_on_the_calibration_set_itself_are_exactly_its_rank(
+    guard: offmap.Guard, sets: digits.Digits
+) -> None:
+    """Of n + 1 = 217 scores the 10 highest raise an alarm; on the set itself one fewer."""
+    assert int(guard(sets.calibration.images).is_ood.sum()) == math.floor(0.05 * 217) - 1
+
+
+@pytest.mark.parametrize(
+    ("detectors", "combine"),
+    [
+        ("vim", "bonferroni"),
+        (["msp", "knn", "vim"], "bonferroni"),
+        (["msp", "knn", "vim"], "fisher"),
+    ],
+    ids=["one", "bonferroni", "fisher"],
+)
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_the_false_alarm_rate_holds_over_random_splits(
+    sets: digits.Digits, detectors: str | list[str], combine: str, rate: float
+) -> None:
+    """Mean over 60 splits of digits that neither network nor fit has seen; 3 standard errors."""
+    guard = make(sets, detectors, combine=combine, alarm_rate=None)
+    pool = torch.cat([sets.calibration.images, sets.test.images])
+    with guard.probe as probe:
+        acts = probe(pool)
+    scores, labels = guard.score_activations(acts), acts.logits.argmax(1)
+    n, splits, alarms = 300, 60, []
+    rule = combine if len(guard.detectors) > 1 else "plain"
+    for seed in range(splits):
+        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))
+        calibration = offmap.guard.Calibration(rule, rate)
+        calibration.learn(scores[order[:n]], labels[order[:n]], 8, seed)
+        *_, is_ood = calibration(scores[order[n:]], labels[order[n:]])
+        alarms.append(float(is_ood.float().mean()))
+    effective, m = (n // 2 if rule == "fisher" else n), len(pool) - n
+    bound = 3 * math.sqrt(rate * (1 - rate) * (1 / effective + 1 / m) / splits)
+    mean, exact = sum(alarms) / splits, math.floor(rate * (effective + 1)) / (effective + 1)
+    assert mean <= exact + bound
+    if rule != "bonferroni":  # which is valid and not exact
+        assert mean >= exact - bound
+
+
+def test_the_rate_holds_within_each_answer(sets: digits.Digits) -> None:
+    guard = make(sets, alarm_rate=0.1, per_class=True)
+    verdict = guard(sets.calibration.images)
+    for label in range(8):
+        own = verdict.labels == label
+        assert int(verdict.is_ood[own].sum()) == math.floor(0.1 * (int(own.sum()) + 1)) - 1
+    with pytest.raises(ArgumentError, match=r"class \d: an alarm rate of 0\.01 needs at least 99"):
+        guard.calibrate(sets.calibration, 0.01, per_class=True)
+
+
+def test_p_values_are_their_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    calibration, scores = torch.randint(0, 9, (2, 50), generator=generator).float()
+    slow = [(1 + sum(bool(c >= s) for c in calibration)) / 51 for s in scores]
+    assert p_values(scores, calibration).tolist() == slow
+
+
+def test_false_discoveries_are_controlled() -> None:
+    """80 ID and 20 OOD a batch: the mean share of ID among those called stays below the rate."""
+    generator = torch.Generator().manual_seed(0)
+    shares, found = [], []
+    for _ in range(200):
+        calibration = torch.randn(400, generator=generator)
+        batch = torch.randn(100, generator=generator)
+        batch[80:] += 4
+        called = false_discoveries(p_values(batch, calibration), 0.2)
+        shares.append(float(called[:80].sum()) / max(int(called.sum()), 1))
+        found.append(float(called[80:].float().mean()))
+    assert sum(shares) / 200 < 0.2 + 3 * 0.12 / math.sqrt(200)
+    assert sum(found) / 200 > 0.9
+
+
+def test_the_best_accuracy_threshold_is_the_metrics_own() -> None:
+    id_scores, ood_scores = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.5, 3.0, 4.0])
+    assert accuracy_threshold(id_scores, ood_scores) in (1.0, 2.0)
+
+
+def test_eight_threads_and_one_give_equal_bits(guard: offmap.Guard, sets: digits.Digits) -> None:
+    images = [sets.test.images[i : i + 16] for i in range(0, 320, 16)]
+    expected = [guard(batch) for batch in images]
+    wrong: list[int] = []
+
+    def work() -> None:
+        for i, batch in enumerate(images):
+            found = guard(batch)
+            if not (torch.equal(found.scores, expected[i].scores)
+                    and torch.equal(found.p_values, expected[i].p_values)):  # fmt: skip
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert not any(m._forward_pre_hooks for m in guard.network.modules())
+
+
+def test_the_networks_mode_is_as_before(guard: offmap.Guard, sets: digits.Digits) -> None:
+    guard.network.train()
+    first = guard(sets.test.images).scores
+    assert guard.network.training
+    guard.network.eval()
+    assert torch.equal(guard(sets.test.images).scores, first)  # dropout was off all the same
+
+
+@pytest.mark.parametrize("spec", catalogue())
+def test_a_loaded_guard_gives_equal_bits(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
+    made = make(sets, spec)
+    made.save(tmp_path)
+    loaded = offmap.load(tmp_path, digits.shipped())
+    images = sets.ood["near"]["eights"].images
+    assert loaded(images).to_dict() == made(images).to_dict()
+    assert loaded.explain() == made.explain()
+
+
+@pytest.mark.parametrize("combine", ["bonferroni", "fisher"])
+def test_a_loaded_guard_of_several_gives_equal_bits(
+    combine: str, sets: digits.Digits, tmp_path: Path
+) -> None:
+    made = make(sets, ["react(vim)", "msp"], combine=combine)
+    made.save(tmp_path)
+    images = sets.test.images
+    assert offmap.load(tmp_path, digits.shipped())(images).to_dict() == made(images).to_dict()
+
+
+def test_a_folder_with_weights_needs_only_the_code(
+    guard: offmap.Guard, sets: digits.Digits, tmp_path: Path
+) -> None:
+    guard.save(tmp_path, weights=True)
+    loaded = offmap.load(tmp_path, DigitsCNN(8))
+    assert loaded(sets.test.images).to_dict() == guard(sets.test.images).to_dict()
+
+
+def test_another_network_is_refused_unless_told(guard: offmap.Guard, tmp_path: Path) -> None:
+    guard.save(tmp_path)
+    other = DigitsCNN(8)
+    with pytest.raises(StoreError, match="other weights"):
+        offmap.load(tmp_path, other)
+    assert offmap.load(tmp_path, other, strict=False).calibration is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"detectors": [{"detector": "rm"}]},
+        {"detectors": "vim"},
+        {"detectors": []},
+        {"calibration": {"rule": "none", "alarm_rate": 0.1}},
+        {"calibration": {"rule": "plain", "alarm_rate": 0.1, "more": 1}},
+        {"normalization": {"mean": [0.1], "std": [1.0], "call": "x"}},
+        {"classes": 7},
+        {"head": "no such layer"},
+        {"combine": None},
+        {"version": 2},
+    ],
+)
+def test_a_hostile_record_is_refused(
+    guard: offmap.Guard, tmp_path: Path, change: dict[str, object]
+) -> None:
+    guard.save(tmp_path)
+    path = tmp_path / "guard.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StoreError):
+        offmap.load(tmp_path, digits.shipped())
+
+
+def test_the_order_of_use(sets: digits.Digits, tmp_path: Path) -> None:
+    guard = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+    with pytest.raises(NotFittedError, match="fit, then calibrate"):
+        guard(sets.test.images)
+    with pytest.raises(NotFittedError):
+        guard.calibrate(sets.calibration)
+    with pytest.raises(NotFittedError, match="fit before saving"):
+        guard.save(tmp_path)
+    assert "not fitted" in guard.explain()
+    guard.fit(sets.train)
+    assert "no threshold yet" in guard.explain()
+
+
+def test_calibrating_on_what_it_was_fitted_on_is_refused(sets: digits.Digits) -> None:
+    guard = make(sets, alarm_rate=None)
+    with pytest.raises(DataError, match="fitted on the same images"):
+        guard.calibrate(sets.train)
+    renamed = ImageSet("other name", sets.train.images, sets.train.labels)
+    with pytest.raises(DataError, match="fitted on the same images"):
+        guard.calibrate(renamed)
+
+
+def test_too_few_images_for_the_rate(sets: digits.Digits) -> None:
+    guard = make(sets, alarm_rate=None)
+    with pytest.raises(ArgumentError, match="at least 999 calibration samples; there are 216"):
+        guard.calibrate(sets.calibration, 0.001)
+
+
+def test_loaders_work_as_sets_do(guard: offmap.Guard, sets: digits.Digits) -> None:
+    other = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+    other.fit(list(sets.train.batches(64))).calibrate([x for x, _ in sets.calibration.batches(64)])
+    a, b = other(sets.test.images), guard(sets.test.images)
+    assert torch.allclose(a.scores, b.scores, rtol=1e-3, atol=1e-3)
+
+
+def test_a_verdict_as_a_table(guard: offmap.Guard, sets: digits.Digits) -> None:
+    verdict = guard(sets.ood["far"]["text"].images)[:5]
+    table = verdict.to_dict()
+    assert list(table) == ["label", "answer", "score", "p_value", "is_ood"]
+    assert len(verdict) == len(table["label"]) == 5
+    for answer, label, is_ood in zip(table["answer"], table["label"], table["is_ood"], strict=True):
+        assert answer == ("unknown" if is_ood else guard.classes[label])
+    pandas = pytest.importorskip("pandas")
+    assert isinstance(verdict.to_pandas(), pandas.DataFrame)
+
+
+def test_discoveries_are_those_of_the_p_values(guard: offmap.Guard, sets: digits.Digits) -> None:
+    verdict = guard(torch.cat([sets.test.images[:50], sets.ood["far"]["faces"].images]))
+    called: Tensor = verdict.discoveries(0.1)
+    assert torch.equal(called, false_discoveries(verdict.p_values, 0.1))
+    assert called[50:].float().mean() > 0.7
+
+
+def test_explanations_name_what_was_learned_and_promised(guard: offmap.Guard) -> None:
+    text = guard.explain()
+    for part in ("DigitsCNN", "Mahalanobis", "8 classes", "216 images", "5.00%", "at most"):
+        assert part in text

@@ -1,0 +1,161 @@
+"""Verdicts on files: each image once, in order, whatever interrupts the run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+import offmap
+from offmap.data import Skipped, read_images
+from offmap.errors import ArgumentError, DataNotFoundError, NotFittedError, StoreError
+from offmap.scoring import COLUMNS, score_files
+from offmap.studies import digits
+
+
+@pytest.fixture(scope="module")
+def guard() -> offmap.Guard:
+    sets = digits.digits_data()
+    guard = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+    return guard.fit(sets.train).calibrate(sets.calibration)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """30 known digits in one folder, 20 textures in another below it, and a broken file."""
+    sets = digits.digits_data()
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for i in range(30):
+        Image.fromarray(sets.test.images[i, 0].numpy()).save(folder / f"{i:02}.png")
+    for i in range(20):
+        pixels = sets.ood["far"]["textures"].images[i, 0].numpy()
+        Image.fromarray(pixels).save(folder / "deep" / f"{i:02}.png")
+    (folder / "15b.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return list(pq.read_table(path).to_pylist())
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_a_row_for_every_file(guard: offmap.Guard, photos: Path, suffix: str) -> None:
+    out = photos.parent / f"verdicts{suffix}"
+    summary = score_files(guard, [str(photos)], out, batch_size=8)
+    rows = rows_of(out)
+    assert [row["path"] for row in rows] == sorted(str(p) for p in photos.rglob("*.png"))
+    assert tuple(rows[0]) == COLUMNS
+    assert (summary.images, summary.unreadable) == (51, 1)
+    assert summary.unknown == sum(str(row["is_ood"]) == "True" for row in rows)
+    (broken,) = (row for row in rows if row["error"])
+    assert broken["path"].endswith("15b.png")
+    assert not broken["answer"]
+    assert not list(photos.parent.glob(".*"))
+
+
+def test_rows_are_the_guards_verdicts(guard: offmap.Guard, photos: Path) -> None:
+    out = photos.parent / "v.jsonl"
+    score_files(guard, [str(photos / "deep")], out, batch_size=7)
+    sets = digits.digits_data()
+    expected = guard(sets.ood["far"]["textures"].images[:20]).to_dict()
+    rows = rows_of(out)
+    assert [row["answer"] for row in rows] == expected["answer"]
+    assert np.allclose([row["score"] for row in rows], expected["score"], rtol=1e-5)
+
+
+def test_an_interrupted_run_scores_nothing_twice(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = photos.parent / "v.csv"
+    seen: list[int] = []
+    plain = offmap.Guard.forward
+
+    def counting(self: offmap.Guard, images: torch.Tensor) -> offmap.Verdict:
+        if len(seen) == 3:
+            seen.append(0)
+            raise KeyboardInterrupt
+        seen.append(len(images))
+        return plain(self, images)
+
+    monkeypatch.setattr(offmap.Guard, "forward", counting)
+    with pytest.raises(KeyboardInterrupt):
+        score_files(guard, [str(photos)], out, batch_size=8)
+    assert not out.exists()
+    (partial,) = photos.parent.glob(".v.csv.partial")
+    with partial.open("a") as file:
+        file.write('{"path": "torn')  # as a kill in the middle of a write leaves it
+    summary = score_files(guard, [str(photos)], out, batch_size=8)
+    assert sum(seen) == 50
+    assert summary.images == 51
+    assert len(rows_of(out)) == 51
+    whole = photos.parent / "whole.csv"
+    score_files(guard, [str(photos)], whole, batch_size=8)
+    assert out.read_text() == whole.read_text()
+
+
+def test_an_unfinished_run_of_other_inputs_is_not_mixed_in(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = photos.parent / "v.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(offmap.Guard, "forward", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            score_files(guard, [str(photos)], out)
+    with pytest.raises(StoreError, match="another guard or other inputs"):
+        score_files(guard, [str(photos / "deep")], out)
+
+
+def test_inputs_of_every_kind(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = str(photos / "03.png")
+    parquet = photos.parent / "p.parquet"
+    pq.write_table(pa.table({"image": [(photos / "03.png").read_bytes()] * 2}), parquet)
+    monkeypatch.setattr("sys.stdin", [f"{one}\n", "\n"])
+    names = [n for n, _ in read_images([one, f"{photos}/0*.png", str(parquet), "-"], (1, 8, 8))]
+    assert names[0] == names[-1] == one
+    assert names[1:11] == sorted(str(p) for p in photos.glob("0*.png"))
+    assert len(names) == 1 + 10 + 2 + 1
+
+
+def test_every_name_goes_with_its_image(photos: Path) -> None:
+    for name, image in read_images([str(photos)], (1, 8, 8)):
+        if isinstance(image, Skipped):
+            assert image.path == name
+        else:
+            with Image.open(name) as stored:
+                assert np.array_equal(np.asarray(stored), image[0].numpy())
+
+
+def test_starting_behind_passes_over(photos: Path) -> None:
+    names = [name for name, _ in read_images([str(photos)], (1, 8, 8))]
+    assert [name for name, _ in read_images([str(photos)], (1, 8, 8), start=45)] == names[45:]
+
+
+def test_what_cannot_be_scored_is_refused(guard: offmap.Guard, photos: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"\.parquet, \.csv, \.jsonl"):
+        score_files(guard, [str(photos)], photos.parent / "v.xlsx")
+    with pytest.raises(DataNotFoundError, match="matches none"):
+        score_files(guard, ["nowhere/*.jpg"], photos.parent / "v.csv")
+    fresh = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
+    with pytest.raises(NotFittedError):
+        score_files(fresh, [str(photos)], photos.parent / "v.csv")
+
+
+def test_the_false_discovery_estimate() -> None:
+    summary = offmap.scoring.Summary(0.05, images=110, unknown=20, unreadable=10)
+    assert summary.share == 0.2
+    assert summary.false_discoveries == pytest.approx(0.05 * 100 / 20)
