@@ -1,5 +1,10 @@
 import jaxtyping
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("metrics", deadline=None)
+settings.load_profile("metrics")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 from slow_metrics import labelled, two_samples
 
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.metrics import aupr_in, aupr_out, auroc, pr_curve, roc_curve
+from offmap.metrics import PrCurve, aupr_in, aupr_out, auroc, pr_curve, roc_curve
 
 
 @given(two_samples())
@@ -70,6 +70,12 @@ def test_thinning_a_long_curve_keeps_its_area():
     assert 100 < len(thin.fpr) <= 200
     area = area_by_lines(curve.fpr, curve.tpr)
     assert area_by_lines(thin.fpr, thin.tpr) == pytest.approx(area, abs=1e-3)
+
+
+def test_thinning_keeps_the_end_of_a_curve_whose_last_step_is_too_short_to_add_up():
+    precision = np.array([1.0, 1.0, np.nextafter(1.0, 0.0)])
+    curve = PrCurve(np.array([0.0, 1.0, 1.0]), precision, np.array([np.inf, 2.0, 1.0]))
+    assert curve.thinned(points=2).thresholds.tolist() == [np.inf, 1.0]
 
 
 def test_a_curve_of_one_point_is_refused():

@@ -1,5 +1,6 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from slow_metrics import two_samples
@@ -40,6 +41,22 @@ def test_the_scores_are_ranked_once(monkeypatch):
     monkeypatch.setattr(_ranking, "as_scores", counted)
     metrics.detection([0.0, 1.0], [0.5, 2.0])
     assert len(calls) == 1
+
+
+@given(two_samples(least=5))
+def test_summing_in_small_blocks_gives_the_same(samples):
+    whole = metrics.detection(*samples)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ranking, "_BLOCK", 3)
+        parts = metrics.detection(*samples)
+    assert asdict(parts) == pytest.approx(asdict(whole), rel=1e-12)
+    assert parts.auroc == whole.auroc
+
+
+def test_the_largest_floats_are_ranked():
+    edge = np.finfo(np.float64).max
+    found = metrics.detection([-edge, 0.0], [0.0, edge])
+    assert (found.auroc, found.detection_threshold) == (0.875, 0.0)
 
 
 def test_a_detection_cannot_be_changed():

@@ -128,8 +128,10 @@ def test_a_hundred_thousand_samples_need_no_table_of_pairs():
 
 
 def test_other_samples_are_refused_with_both_counts():
-    with pytest.raises(ShapeError, match="a has 2 ID and 1 OOD scores, b has 1 and 2"):
-        delong_test([0.0, 1.0], [1.0], [0.0], [1.0, 2.0])
+    with pytest.raises(ShapeError, match="a has 2 ID and 1 OOD scores, b has 1 and 1"):
+        delong_test([0.0, 1.0], [1.0], [0.0], [1.0])
+    with pytest.raises(ShapeError, match="a has 1 ID and 1 OOD scores, b has 1 and 2"):
+        delong_test([0.0], [1.0], [0.0], [1.0, 2.0])
 
 
 def test_non_finite_scores_of_either_detector_are_refused():

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, inf, sqrt
 from statistics import NormalDist
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 
 from offmap.errors import ArgumentError
 from offmap.metrics._scores import Scores, as_scores
+
+Counts: TypeAlias = NDArray[np.int64]
+
+_BLOCK = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,28 +27,29 @@ class Ranking:
     """How many ID and OOD samples score at least as high as each distinct score.
 
     Args:
-        thresholds: the ``k`` distinct scores of both arrays, highest first.
-        id_counts: 0, then the number of ID scores ``>=`` each threshold, the last being all.
+        thresholds: infinity, then the distinct scores of both arrays, highest first.
+        id_counts: number of ID scores ``>=`` each threshold: from none to all.
         ood_counts: the same for OOD.
     """
 
     thresholds: Float[np.ndarray, " k"]
-    id_counts: Int64[np.ndarray, " k+1"]
-    ood_counts: Int64[np.ndarray, " k+1"]
+    id_counts: Int64[np.ndarray, " k"]
+    ood_counts: Int64[np.ndarray, " k"]
 
     @classmethod
     def of(cls, id_scores: Scores, ood_scores: Scores) -> Self:
         """The ranking of two arrays of scores; raises what ``as_scores`` raises."""
         in_dist, ood = as_scores(id_scores, ood_scores)
-        # Sorting values is several times faster than sorting indices, and ascending queries
-        # keep searchsorted within the cache. What is not ID below a threshold is OOD.
-        merged = np.concatenate([in_dist, ood])
+        # Values are sorted several times faster than indices, and sorted queries keep searchsorted
+        # within the cache. Negated, and behind an infinity of index 0, the last index of each run
+        # of equal scores is the number of samples at or above it; those that are not ID are OOD.
+        first = np.array([-inf], in_dist.dtype)
+        merged = np.concatenate([first, -in_dist, -ood])
         merged.sort()
-        below = np.flatnonzero(np.concatenate([[True], merged[1:] != merged[:-1], [True]]))
-        distinct = merged[below[:-1]]
-        id_below = np.append(np.searchsorted(np.sort(in_dist), distinct), len(in_dist))
-        ood_below = below - id_below
-        return cls(distinct[::-1], (len(in_dist) - id_below)[::-1], (len(ood) - ood_below)[::-1])
+        counts = np.flatnonzero(np.append(merged[1:] != merged[:-1], True))
+        negated = merged[counts]
+        id_counts = np.searchsorted(np.sort(-in_dist), negated, side="right")
+        return cls(-negated, id_counts, counts - id_counts)
 
     @property
     def n_id(self) -> int:
@@ -61,7 +68,7 @@ class Ranking:
         What is asked with ID as the positive class is asked of this one.
         """
         return Ranking(
-            -self.thresholds[::-1],
+            np.concatenate([self.thresholds[:1], -self.thresholds[:0:-1]]),
             self.n_ood - self.ood_counts[::-1],
             self.n_id - self.id_counts[::-1],
         )
@@ -70,9 +77,9 @@ class Ranking:
     def auroc(self) -> float:
         """Share of ID-OOD pairs in the right order, ties one half."""
         # In integers, and twice the pairs, so that the division is the only rounding.
-        doubled = np.diff(self.ood_counts) @ (self.id_counts[1:] + self.id_counts[:-1])
+        wrong = sum(int((gained * (ids[1:] + ids[:-1])).sum()) for gained, ids, _ in self._blocks())
         pairs = 2 * self.n_id * self.n_ood
-        return (pairs - int(doubled)) / pairs
+        return (pairs - wrong) / pairs
 
     def auroc_interval(self, level: float) -> tuple[float, float]:
         """Normal interval of the AUROC from DeLong's variance, cut to [0, 1]."""
@@ -82,13 +89,11 @@ class Ranking:
 
     def average_precision(self) -> float:
         """Sum over the thresholds of the gain in recall times the precision; OOD is positive."""
-        return float(np.diff(self.ood_counts) @ self.precision()) / self.n_ood
-
-    def precision(self) -> Float[np.ndarray, " k"]:
-        """Share of OOD among the samples at or above each threshold."""
-        caught = self.ood_counts[1:]
-        share: Float[np.ndarray, " k"] = caught / (self.id_counts[1:] + caught)
-        return share
+        gains = (
+            float((gained * (oods[1:] / (ids[1:] + oods[1:]))).sum())
+            for gained, ids, oods in self._blocks()
+        )
+        return sum(gains) / self.n_ood
 
     def fpr_at_tpr(self, tpr: float) -> float:
         """Share of ID at or above the highest score that catches a share ``tpr`` of OOD."""
@@ -103,7 +108,7 @@ class Ranking:
         # Over the common denominator, in integers, so that ties are ties.
         doubled = self.ood_counts[:-1] * self.n_id + (self.n_id - self.id_counts[:-1]) * self.n_ood
         best = int(doubled.argmax())
-        return int(doubled[best]) / (2 * self.n_id * self.n_ood), float(self.thresholds[best])
+        return int(doubled[best]) / (2 * self.n_id * self.n_ood), float(self.thresholds[best + 1])
 
     def _placement_variance(self) -> float:
         """Variance of the mean, over the OOD samples, of the share of ID below each.
@@ -112,9 +117,20 @@ class Ranking:
         """
         if self.n_ood == 1:
             return inf
-        below = 1 - (self.id_counts[1:] + self.id_counts[:-1]) / (2 * self.n_id)
-        spread = np.diff(self.ood_counts) @ (below - self.auroc) ** 2
-        return float(spread) / (self.n_ood - 1) / self.n_ood
+        squares = sum(
+            float((gained * (1 - (ids[1:] + ids[:-1]) / (2 * self.n_id) - self.auroc) ** 2).sum())
+            for gained, ids, _ in self._blocks()
+        )
+        return squares / (self.n_ood - 1) / self.n_ood
+
+    def _blocks(self) -> Iterator[tuple[Counts, Counts, Counts]]:
+        """OOD samples gained, ID counts, OOD counts; the counts one longer, from one before."""
+        # Small enough that nothing made from a block leaves the cache. What is made is summed by
+        # NumPy: BLAS would share a dot product among threads, far slower on a busy machine.
+        for start in range(0, len(self.thresholds) - 1, _BLOCK):
+            block = slice(start, start + _BLOCK + 1)
+            ids, oods = self.id_counts[block], self.ood_counts[block]
+            yield np.diff(oods), ids, oods
 
 
 def normal_quantile(level: float) -> float:

@@ -94,7 +94,7 @@ def roc_curve(id_scores: Scores, ood_scores: Scores) -> RocCurve:
     return RocCurve(
         ranking.id_counts / ranking.n_id,
         ranking.ood_counts / ranking.n_ood,
-        _from_infinity(ranking.thresholds),
+        ranking.thresholds,
     )
 
 
@@ -122,13 +122,9 @@ def pr_curve(
     ranking = Ranking.of(id_scores, ood_scores)
     if positive == "id":
         ranking = ranking.mirrored
-    thresholds = _from_infinity(ranking.thresholds)
+    called, right = ranking.id_counts[1:] + ranking.ood_counts[1:], ranking.ood_counts[1:]
     return PrCurve(
         ranking.ood_counts / ranking.n_ood,
-        np.concatenate([[1.0], ranking.precision()]),
-        -thresholds if positive == "id" else thresholds,
+        np.concatenate([[1.0], right / called]),
+        -ranking.thresholds if positive == "id" else ranking.thresholds,
     )
-
-
-def _from_infinity(thresholds: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k+1"]:
-    return np.concatenate([[thresholds.dtype.type(np.inf)], thresholds])
