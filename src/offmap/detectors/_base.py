@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Self
 
 from jaxtyping import Float, Int64
@@ -80,6 +81,7 @@ class Detector(nn.Module):
         return all(name in self._buffers for name in self.learned_names())
 
     @classmethod
+    @cache  # asked at every call of a guard
     def learned_names(cls) -> list[str]:
         """Names of the buffers that this class learns."""
         annotated = (name for c in cls.__mro__ for name in inspect.get_annotations(c))
@@ -94,7 +96,7 @@ class Detector(nn.Module):
         """Refuse activations that this detector cannot score."""
         if not self.fitted:
             raise NotFittedError(f"{self!r} has learned nothing yet: call fit(batches) first")
-        check_features(self.needs, acts, repr(self))
+        check_features(self.needs, acts, self)
         if (fitted_on := self._buffers.get("columns_")) is not None:
             check_columns(acts, fitted_on, type(self).__name__)
 

@@ -13,10 +13,10 @@ def columns(acts: Activations) -> tuple[int, int]:
     return acts.logits.shape[1], 0 if acts.features is None else acts.features.shape[1]
 
 
-def check_features(needs: frozenset[str], acts: Activations, who: str) -> None:
+def check_features(needs: frozenset[str], acts: Activations, who: object) -> None:
     """Refuse activations without the features that a detector reads."""
     if "features" in needs and acts.features is None:
-        raise NeedsError(f"{who} reads features, and these activations have none")
+        raise NeedsError(f"{who!r} reads features, and these activations have none")
 
 
 def check_columns(acts: Activations, fitted_on: Tensor, who: str) -> None:
@@ -29,10 +29,10 @@ def check_columns(acts: Activations, fitted_on: Tensor, who: str) -> None:
             )
 
 
-def check_labels(labels: Tensor | None, acts: Activations, who: str) -> None:
+def check_labels(labels: Tensor | None, acts: Activations, who: object) -> None:
     """Refuse labels that are not class indices of these logits, one a sample."""
     if labels is None:
-        raise LabelError(f"{who} needs labels to fit, and the data has none")
+        raise LabelError(f"{who!r} needs labels to fit, and the data has none")
     if labels.is_floating_point() or labels.shape != (len(acts),):
         raise LabelError(
             f"labels must be {len(acts)} integers, one a sample; "

@@ -115,16 +115,16 @@ def _sparing(
 
 
 def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor | None) -> Any:
-    check_features(detector.needs, acts, repr(detector))
+    check_features(detector.needs, acts, detector)
     if "labels" in detector.needs:
-        check_labels(labels, acts, repr(detector))
+        check_labels(labels, acts, detector)
         labels = None if labels is None else labels.long()
     return detector.collect(stage, acts, labels)
 
 
 def _prepare(detector: Fittable, first: Activations, head: Head | None) -> None:
     detector.reset()
-    check_features(detector.needs, first, repr(detector))
+    check_features(detector.needs, first, detector)
     if "head" in detector.needs:
         if head is None:
             raise NeedsError(

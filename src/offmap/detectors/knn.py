@@ -85,7 +85,8 @@ class KNN(Detector):
         assert acts.features is not None
         x = self._normalised(acts.features)
         rows = max(1, (self.chunk_mb << 20) // (len(self.bank_) * x.element_size()))
-        parts = torch.split(x, rows)
+        # A graph has no loop over chunks, whose number would depend on the batch.
+        parts = [x] if torch.compiler.is_exporting() else torch.split(x, rows)
         neighbours = torch.cat([_kth_largest(part @ self.bank_.T, self.k) for part in parts])
         # From the difference, because the expanded square of a small distance has no digits.
         return (x.double() - self.bank_[neighbours].double()).square().sum(1).sqrt()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, UInt8
@@ -35,10 +36,13 @@ class Normalization:
                 f"images have {channels} channels, and {self} is for {len(self.mean)}: "
                 "load the images with as many channels as the network was trained on"
             )
-        scale = 1 / (255 * torch.tensor(self.std, dtype=torch.float64))
-        shift = -torch.tensor(self.mean, dtype=torch.float64) / torch.tensor(self.std)
-        return images.float().mul_(_channels(scale, images)).add_(_channels(shift, images))
+        scale, shift = self._affine
+        return images.float().mul_(scale.to(images.device)).add_(shift.to(images.device))
 
-
-def _channels(values: Tensor, images: Tensor) -> Tensor:
-    return values.float().view(1, -1, 1, 1).to(images.device)
+    @cached_property
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of the integers, made once: a guard needs them at every call."""
+        mean, std = (
+            torch.tensor(x, dtype=torch.float64).view(1, -1, 1, 1) for x in (self.mean, self.std)
+        )
+        return (1 / (255 * std)).float(), (-mean / std).float()

@@ -1,0 +1,75 @@
+"""Does the false-alarm rate hold? 200 random calibration/test splits of real CIFAR-10 scores.
+
+``python -m benchmarks.coverage --weights FILE [--splits 200]``, with ``$OFFMAP_DATA``
+
+The 10,000 test images of CIFAR-10, which neither the network nor the fit has seen, are cut at
+random into ``n`` for calibration and the rest for measuring, for each detector alone and for three
+of them combined. Bar: the mean rate of false alarms lies within ``floor(a (n + 1)) / (n + 1) +- 3
+sqrt(a (1 - a) (1/n + 1/m) / splits)``; Bonferroni's, which is valid and not exact, may lie below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import torch
+from torch import Tensor
+
+import offmap
+from benchmarks import _cifar
+from benchmarks._measure import print_settings
+from offmap.guard import Calibration
+
+RATES = (0.01, 0.05, 0.1)
+COMBINED = ("msp", "knn", "vim")
+
+
+def mean_alarms(rule: str, rate: float, scores: Tensor, n: int, splits: int) -> float:
+    alarms = []
+    labels = torch.zeros(len(scores), dtype=torch.long)
+    for seed in range(splits):
+        order = torch.randperm(len(scores), generator=torch.Generator().manual_seed(seed))
+        calibration = Calibration(rule, rate)
+        calibration.learn(scores[order[:n]], labels[order[:n]], 1, seed)
+        *_, is_ood = calibration(scores[order[n:]], labels[order[n:]])
+        alarms.append(float(is_ood.double().mean()))
+    return sum(alarms) / splits
+
+
+def report(name: str, rule: str, scores: Tensor, n: int, splits: int) -> None:
+    m = len(scores) - n
+    effective = n // 2 if rule == "fisher" else n
+    for rate in RATES:
+        exact = math.floor(rate * (effective + 1)) / (effective + 1)
+        bound = 3 * math.sqrt(rate * (1 - rate) * (1 / effective + 1 / m) / splits)
+        mean = mean_alarms(rule, rate, scores, n, splits)
+        inside = abs(mean - exact) <= bound or (rule == "bonferroni" and mean < exact)
+        verdict = "within" if inside else "OUTSIDE"
+        print(f"{name:<24} {rate:6.2f} {mean:9.5f}  {exact:.5f} +- {bound:.5f}  {verdict}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--n", type=int, default=2000)
+    options = parser.parse_args()
+    print_settings(splits=options.splits, n=options.n)
+    results = offmap.evaluate(
+        _cifar.network(options.weights),
+        train=_cifar.load("cifar10:train"),
+        id_test=_cifar.load("cifar10:test"),
+        ood={"textures": _cifar.load("textures")},
+        normalization=offmap.Normalization(_cifar.MEAN, _cifar.STD),
+    )
+    columns = {d: torch.from_numpy(results.scores[d]["id"]) for d in results.detectors}
+    for name, scores in columns.items():
+        report(name, "plain", scores[:, None], options.n, options.splits)
+    together = torch.stack([columns[name] for name in COMBINED], dim=1)
+    for rule in ("bonferroni", "fisher"):
+        report(f"{rule} of {'+'.join(COMBINED)}", rule, together, options.n, options.splits)
+
+
+if __name__ == "__main__":
+    main()
