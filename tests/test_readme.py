@@ -1,22 +1,68 @@
-"""The code in README runs, in order, as a newcomer would run it."""
+"""The code in README and in the how-to pages runs, in order, as a newcomer would run it."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
-README = Path(__file__).parent.parent / "README.md"
+import offmap
+from offmap.studies import digits
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(page: Path, names: dict[str, Any]) -> int:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for block in blocks:
+        exec(block, names)
+    return len(blocks)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folders and the module that the how-to page starts from."""
+    sets = digits.digits_data()
+    for name, part in (("train", sets.train), ("held", sets.calibration), ("new", sets.test)):
+        assert part.labels is not None
+        for i, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+            path = tmp_path / "photos" / name / str(int(label)) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(path)
+    module = ModuleType("my_project")
+    module.network = digits.shipped()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "my_project", module)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_the_python_in_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, names)
-    assert len(blocks) == 2
-    assert names["scores"].shape == (500,)
+    sets = digits.digits_data()
+    assert sets.train.labels is not None
+    ready = {
+        "model": digits.shipped(),
+        "train_loader": [(digits.NORMALIZATION(x), y) for x, y in sets.train.batches(64)],
+        "holdout_loader": [(digits.NORMALIZATION(x), y) for x, y in sets.calibration.batches(64)],
+        "images": digits.NORMALIZATION(sets.test.images),
+    }
+    assert run(ROOT / "README.md", ready) == 3
+    assert isinstance(ready["verdict"], offmap.Verdict)
+    assert ready["scores"].shape == (500,)
     assert (tmp_path / "out" / "first" / "scores.parquet").is_file()
+
+
+def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
+    names: dict[str, Any] = {}
+    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 6
+    guard, again = names["guard"], names["again"]
+    assert guard.classes == tuple("01234567")
+    assert float(names["verdict"].is_ood.float().mean()) < 0.12
+    images = torch.stack([names["new"].images[0], names["new"].images[-1]])
+    assert again(images).to_dict() == guard(images).to_dict()

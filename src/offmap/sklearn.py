@@ -1,9 +1,9 @@
 """The scikit-learn face: a detector over feature arrays, in scikit-learn's orientation.
 
-scikit-learn says the opposite of the rest of offmap: there a larger score is more normal.
+Its scores point the other way: in scikit-learn a larger score is more normal.
 """
 
-# ruff: noqa: N803 - X is scikit-learn's name, and its callers pass it by name.
+# ruff: noqa: N803 - scikit-learn's callers pass X by this name.
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
 from offmap.activations import Activations, Head
@@ -25,14 +25,178 @@ from offmap.errors import LabelError, NeedsError, ShapeError
 
 __all__ = ["OODDetector"]
 
+_OF_HEAD = frozenset({"logits", "head"})
 
-class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+
+class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bases are untyped
     r"""Any detector of the catalogue over features ``(n, d)``, as a scikit-learn outlier detector.
 
-    .. math:: \mathrm{score\_samples}(x) = -s(x), \qquad
-              \mathrm{decision\_function}(x) = \mathrm{offset\_} - s(x) \; \text{negated offset: see}
+    With :math:`s` the OOD score of the detector:
+
+    .. math:: \text{score\_samples}(x) = -s(x), \qquad
+              \text{decision\_function}(x) = -s(x) - \text{offset\_}
+
+    and a sample is an outlier, -1, where the decision function is negative. After :meth:`fit` the
+    share of *training* samples called outliers is about ``alarm_rate``, as with scikit-learn's
+    ``contamination``. That promises nothing about new data: a detector knows the samples it was
+    fitted on, and KNN finds them in its bank. :meth:`calibrate` gives the promise.
 
     Args:
         detector: a name, an expression such as ``"KNN(k=5)"``, a record, or a detector, which is
-            copied and stays as it is.
+            copied. "knn" reads directions alone and needs 50 samples.
+        alarm_rate: share of ID samples that may be called outliers, in (0, 1).
+        head: the classifier's last linear layer, for detectors that read logits or the layer
+            itself: :class:`offmap.Head`, or a pair of weight ``(c, d)`` and bias ``(c,)`` or
+            ``None``, such as ``(clf.coef_, clf.intercept_)``.
+
+    Attributes:
+        detector_: the fitted :class:`offmap.Detector`.
+        head_: the head as tensors, ``None`` where the detector does not read it.
+        n_classes_: rows of that head, or else classes of the labels; 1 without either.
+        offset_: what :meth:`decision_function` subtracts.
+        n_features_in_: ``d``.
+
+    >>> X = np.random.default_rng(0).normal(size=(600, 4))
+    >>> guard = OODDetector(alarm_rate=0.01).fit(X[:400]).calibrate(X[400:])
+    >>> guard.predict([[0, 0, 0, 0], [9, 9, 9, 9]]).tolist()
+    [1, -1]
     """
+
+    def __init__(
+        self,
+        detector: str | Detector | dict[str, object] = "mahalanobis",
+        *,
+        alarm_rate: float = 0.05,
+        head: Head | tuple[Any, Any] | None = None,
+    ) -> None:
+        self.detector = detector
+        self.alarm_rate = alarm_rate
+        self.head = head
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the detector, and set the offset from the training samples.
+
+        Args:
+            X: features of the training data, ``(n, d)``.
+            y: class labels of any kind, ``(n,)``; not flags of inliers. Read only if the detector
+                needs them, and in sorted order, so the first stands for the head's first row.
+                Without them Mahalanobis takes all samples for one class.
+
+        Raises:
+            ArgumentError: the alarm rate is not in (0, 1), or there is no such detector.
+            NeedsError: the detector reads logits or the head, and there is no head.
+            LabelError: the detector needs labels, and they are missing or not the head's classes.
+            ShapeError: the head is not one for these features.
+            DegenerateError: the detector cannot be solved on these samples.
+        """
+        exact_rate(self.alarm_rate, "alarm_rate")  # refused before the work, not after it
+        method = deepcopy(detector(self.detector))
+        features = self._features(X, reset=True)
+        head = _head(self.head, method, features.shape[1])
+        labels, classes = _labels(y, len(features), method, head)
+        method.fit([(_activations(features, head, classes), labels)], head=head)
+        self.detector_, self.head_, self.n_classes_ = method, head, classes
+        self.offset_ = float(np.quantile(-self._scores(features).numpy(), self.alarm_rate))
+        return self
+
+    def calibrate(self, X: Any) -> Self:
+        """Set the offset so that a new ID sample is called an outlier at most at ``alarm_rate``.
+
+        This is the conformal threshold, :func:`offmap.alarm_threshold`. If these and the new ID
+        samples are exchangeable, it holds whatever their distribution, on average over calibration
+        sets. Fitting again sets the offset anew.
+
+        Args:
+            X: features of ID data that neither trained the network nor fitted this, ``(n, d)``.
+
+        Raises:
+            ArgumentError: there are fewer than ``1 / alarm_rate - 1`` samples.
+        """
+        self.offset_ = -alarm_threshold(self._ood_scores(X), self.alarm_rate)
+        return self
+
+    def score_samples(self, X: Any) -> Float64[np.ndarray, " n"]:
+        """The OOD score of each sample with its sign changed, ``(n,)``: higher is more normal."""
+        return (-self._ood_scores(X)).numpy()
+
+    def decision_function(self, X: Any) -> Float64[np.ndarray, " n"]:
+        """``score_samples(X) - offset_``, ``(n,)``: negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> Int64[np.ndarray, " n"]:
+        """-1 for outliers, 1 for the others, ``(n,)``."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def fit_predict(self, X: Any, y: Any = None) -> Int64[np.ndarray, " n"]:
+        """``fit(X, y).predict(X)``."""
+        return self.fit(X, y).predict(X)  # the mixin's own would leave the labels out
+
+    def _features(self, X: Any, *, reset: bool) -> Float[Tensor, "n d"]:
+        kinds = [np.float64, np.float32]
+        least = 2 if reset else 1  # a single sample has no spread to fit
+        found = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
+        return torch.tensor(found)  # a copy: the array may be read-only
+
+    def _ood_scores(self, X: Any) -> Float64[Tensor, " n"]:
+        check_is_fitted(self, "offset_")
+        return self._scores(self._features(X, reset=False))
+
+    @torch.no_grad()
+    def _scores(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
+        acts = _activations(features, self.head_, self.n_classes_)
+        return self.detector_.score(acts).double()
+
+
+def _activations(features: Float[Tensor, "n d"], head: Head | None, classes: int) -> Activations:
+    """The head's logits; blank ones for a detector that reads no more of them than their number."""
+    if head is None:
+        return Activations(features.new_zeros(()).expand(len(features), classes), features)
+    kind = torch.promote_types(features.dtype, head.weight.dtype)
+    bias = None if head.bias is None else head.bias.to(kind)
+    return Activations(Head(head.weight.to(kind), bias)(features.to(kind)), features)
+
+
+def _head(head: Any, method: Detector, width: int) -> Head | None:
+    """The head as tensors, if the detector reads it."""
+    if not method.needs & _OF_HEAD:
+        return None
+    if head is None:
+        others = [name for name, m in catalogue().items() if not m.default().needs & _OF_HEAD]
+        raise NeedsError(
+            f"{method!r} reads logits or the head, and features alone give neither: pass "
+            f"head=(weight, bias), or choose one of {', '.join(others)}"
+        )
+    weight, bias = (head.weight, head.bias) if isinstance(head, Head) else head
+    weight = torch.as_tensor(weight).detach().cpu()
+    bias = None if bias is None else torch.as_tensor(bias).detach().cpu()
+    rows = len(weight)
+    if rows < 2 or weight.shape != (rows, width) or (bias is not None and bias.shape != (rows,)):
+        raise ShapeError(
+            f"a head for these features has a weight of shape (c, {width}) and a bias of shape "
+            f"(c,), with c at least 2; seen {tuple(weight.shape)} and "
+            f"{None if bias is None else tuple(bias.shape)}. The single logit of a binary "
+            "classifier needs a row of zeros before it"
+        )
+    return Head(weight, bias)
+
+
+def _labels(
+    y: Any, samples: int, method: Detector, head: Head | None
+) -> tuple[Int64[Tensor, " _"] | None, int]:
+    """Class indices, if the detector needs them, and the number of classes."""
+    rows = 1 if head is None else len(head.weight)
+    if "labels" not in method.needs:
+        return None, rows
+    if y is None:
+        # One class says nothing relative to all classes: the other methods refuse.
+        single = type(method) is Mahalanobis
+        return torch.zeros(samples, dtype=torch.int64) if single else None, rows
+    labels = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    classes, indices = np.unique(labels, return_inverse=True)
+    if head is not None and len(classes) != rows:
+        raise LabelError(
+            f"the labels name {len(classes)} classes, and the head has {rows} rows: fit on samples "
+            "of every class, with the head of the same classifier"
+        )
+    return torch.from_numpy(indices), len(classes)
