@@ -161,7 +161,9 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
 
 
-@pytest.mark.parametrize("command", ["demo", "bench", "list"])
+@pytest.mark.parametrize(
+    "command", ["demo", "bench", "fit", "calibrate", "score", "export", "list"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
@@ -240,3 +242,13 @@ def test_a_record_does_not_choose_what_code_is_run(saved: Path) -> None:
     done = run("score", "guard", "./faces", "--out", "x.csv", cwd=saved)
     assert done.returncode == 1
     assert "give --model: this guard was made with --model mine.py:network" in done.stderr
+
+
+def test_a_guard_is_exported(saved: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done = run("export", "guard", "guard.onnx", "--model", "mine.py:network", cwd=saved)
+    assert done.returncode == 0, done.stderr
+    session = onnxruntime.InferenceSession(saved / "guard.onnx")
+    images = digits.digits_data().ood["far"]["faces"].images.numpy()
+    *_, is_ood = session.run(None, {"images": images})
+    assert is_ood.mean() > 0.9

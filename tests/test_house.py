@@ -25,7 +25,8 @@ LAYERS = [
     ["decide"],
     ["store", "results", "verdict", "_calibration", "_inputs"],
     ["evaluation", "comparison", "guard", "sklearn"],
-    ["plots", "scoring"],
+    ["_graph"],
+    ["plots", "scoring", "exporting"],
     ["studies"],
     ["cli"],
 ]
@@ -115,7 +116,15 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["offmap", "offmap.data", "offmap.forward", "offmap.metrics", "offmap.networks"]
+    "package",
+    [
+        "offmap",
+        "offmap.data",
+        "offmap.forward",
+        "offmap.metrics",
+        "offmap.networks",
+        "offmap.sklearn",
+    ],
 )
 def test_every_public_thing_has_a_docstring(package: str) -> None:
     module = importlib.import_module(package)

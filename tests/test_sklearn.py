@@ -153,9 +153,10 @@ def test_the_layer_of_a_linear_classifier_is_a_head(world: World, x: np.ndarray)
 def test_the_layer_of_a_network_is_a_head(x: np.ndarray) -> None:
     layer = torch.nn.Linear(16, 6)  # its parameters keep gradients
     head = offmap.Head(layer.weight, layer.bias)
-    scores = OODDetector("maxlogit", head=head).fit(x).score_samples(x)
+    fitted = OODDetector("maxlogit", head=head).fit(x)
     expected = layer(torch.from_numpy(x)).amax(1).detach().numpy()
-    np.testing.assert_array_equal(scores, expected)
+    np.testing.assert_array_equal(fitted.score_samples(x), expected)
+    assert not fitted.head_.weight.requires_grad
 
 
 def test_it_works_in_a_pipeline(x: np.ndarray, far: np.ndarray) -> None:

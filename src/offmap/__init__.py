@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         fit,
     )
     from offmap.evaluation import evaluate
+    from offmap.exporting import export
     from offmap.forward import Normalization, Probe
     from offmap.guard import Guard, load
     from offmap.results import Results
@@ -48,6 +49,7 @@ _HOMES = {
         *("catalogue", "detector", "fit"),
     ),
     "evaluation": ("evaluate",),
+    "exporting": ("export",),
     "forward": ("Normalization", "Probe"),
     "guard": ("Guard", "load"),
     "results": ("Results",),
@@ -86,6 +88,7 @@ __all__ = [
     "data",
     "detector",
     "evaluate",
+    "export",
     "fit",
     "forward",
     "load",

@@ -15,6 +15,7 @@
     ├── ArgumentError             an argument outside its range
     │   └── UnknownNameError      no detector, data set, metric, ... of that name
     ├── StoreError                a file or folder that cannot be read back
+    ├── ExportError           a guard cannot be written as a graph, or the graph does not agree
     └── MissingExtraError         an optional library that is not installed
 
 Each message says what is wrong, what was seen, and what to do.
@@ -71,6 +72,10 @@ class UnknownNameError(ArgumentError):
 
 class StoreError(OffmapError):
     """A file or folder cannot be read back."""
+
+
+class ExportError(OffmapError):
+    """A guard cannot be written as a graph, or the graph does not agree with it."""
 
 
 class MissingExtraError(OffmapError, ImportError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from offmap.cli import bench, demo, guard, listing, score
+from offmap.cli import bench, demo, export, guard, listing, score
 from offmap.cli._arguments import several
 from offmap.errors import OffmapError
 
@@ -23,6 +23,7 @@ app.command("bench")(bench.bench)
 app.command("fit")(guard.fit)
 app.command("calibrate")(guard.calibrate)
 app.command("score")(score.score)
+app.command("export")(export.export)
 app.command("list")(listing.listing)
 
 

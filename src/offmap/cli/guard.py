@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-_MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
-_WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
+MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
+WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
 
 
 def fit(
@@ -56,8 +56,8 @@ def calibrate(
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     limit: int | None = typer.Option(None, help="A seeded N of the data."),
-    model: str | None = _MODEL,
-    weights: Path | None = _WEIGHTS,
+    model: str | None = MODEL,
+    weights: Path | None = WEIGHTS,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 

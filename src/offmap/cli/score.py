@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from offmap.cli.guard import _MODEL, _WEIGHTS
+from offmap.cli.guard import MODEL, WEIGHTS
 
 
 def score(
@@ -18,8 +18,8 @@ def score(
         None, help="Exit with status 1 if a larger share is unknown."
     ),
     batch_size: int = typer.Option(256),
-    model: str | None = _MODEL,
-    weights: Path | None = _WEIGHTS,
+    model: str | None = MODEL,
+    weights: Path | None = WEIGHTS,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 

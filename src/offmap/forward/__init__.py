@@ -1,8 +1,17 @@
 """The only place that runs a network over data: each sample passes it once."""
 
+from offmap.forward._outputs import features_of, logits_of
 from offmap.forward._weights import weights_digest
 from offmap.forward.loop import cache_key, forward
 from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe
 
-__all__ = ["Normalization", "Probe", "cache_key", "forward", "weights_digest"]
+__all__ = [
+    "Normalization",
+    "Probe",
+    "cache_key",
+    "features_of",
+    "forward",
+    "logits_of",
+    "weights_digest",
+]

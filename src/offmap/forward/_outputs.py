@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 
 from offmap.errors import ShapeError
 
@@ -27,15 +27,20 @@ def is_compiled(module: nn.Module) -> bool:
     return in_place or isinstance(getattr(module, "_orig_mod", None), nn.Module)
 
 
-def logits_of(output: Any, samples: int) -> Tensor:
+def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
     for value in _candidates(output):
-        if isinstance(value, Tensor) and value.ndim == 2 and len(value) == samples:
+        if isinstance(value, Tensor) and value.ndim == 2 and value.shape[0] == samples:
             return value
     raise ShapeError(
         f"the network must return logits of shape ({samples}, classes), alone, first in a tuple, "
         f"or under the name 'logits'; it returned {_described(output)}"
     )
+
+
+def features_of(inputs: Tensor) -> Tensor:
+    """One vector a sample: feature maps are averaged over space, other shapes flattened."""
+    return inputs.flatten(2).mean(2) if inputs.ndim == 4 else inputs.flatten(1)
 
 
 def _candidates(output: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from offmap.activations import Activations, Head
 from offmap.errors import ArgumentError, HeadError
-from offmap.forward._outputs import is_compiled, logits_of, unwrapped
+from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
 from offmap.forward.normalization import Normalization
 
 Reduction = Callable[[Tensor], Tensor]
@@ -167,7 +167,7 @@ class Probe:
         if not calls:
             raise HeadError(self._no_layer(modules))
         self.head_name, (module, inputs) = list(calls.items())[-1]
-        features = _features(inputs).float()
+        features = features_of(inputs).float()
         self.head, self.why_no_head = self._verified(module, features, logits)
         self._stack.callback(self._hook_head(module).remove)
         self._head_layer = module
@@ -208,7 +208,7 @@ class Probe:
         )
 
     def _hook_head(self, module: nn.Module) -> RemovableHandle:
-        keep: Callable[..., None] = self._keeper("features", _features)
+        keep: Callable[..., None] = self._keeper("features", features_of)
         return module.register_forward_pre_hook(keep)
 
     def _keeper(self, name: str, reduction: Reduction) -> Callable[..., None]:
@@ -217,11 +217,6 @@ class Probe:
             self._captured.kept[name] = reduction(value.detach()).float()
 
         return keep
-
-
-def _features(x: Tensor) -> Tensor:
-    """One vector a sample: feature maps are averaged over space, other shapes flattened."""
-    return x.flatten(2).mean(2) if x.ndim == 4 else x.flatten(1)
 
 
 def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable[..., None]:

@@ -1,0 +1,315 @@
+"""An exported guard answers as the guard does, in ONNX Runtime and as a torch program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import offmap
+from offmap import exporting
+from offmap.detectors import catalogue
+from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
+from offmap.exporting import export
+from offmap.studies import digits
+
+NAMES = ["label", "score", "p_value", "is_ood"]
+DTYPES = ["int64", "float32", "float64", "bool"]
+SIZES = (1, 7, 256)
+SEVERAL = ["msp", "knn", "vim"]
+# By name: what is guarded with, and how several are combined or one is calibrated.
+GUARDS: dict[str, tuple[str | list[str], dict[str, Any]]] = {
+    **{name: (name, {}) for name in [*catalogue(), "react(vim)"]},
+    "bonferroni": (SEVERAL, {"combine": "bonferroni"}),
+    "fisher": (SEVERAL, {"combine": "fisher"}),
+    "per_class": ("mahalanobis", {"per_class": True}),
+}
+Runner = Callable[[Tensor], list[np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def sets() -> digits.Digits:
+    return digits.digits_data()
+
+
+@pytest.fixture(scope="module")
+def pixels(sets: digits.Digits) -> Tensor:
+    """Every test and OOD image that is uint8."""
+    every = [sets.test, *(s for group in sets.ood.values() for s in group.values())]
+    return torch.cat([s.images for s in every if s.images.dtype == torch.uint8])
+
+
+@pytest.fixture(scope="module")
+def normalised(sets: digits.Digits, pixels: Tensor) -> Tensor:
+    """The same, and noise in normalised space."""
+    return torch.cat([digits.NORMALIZATION(pixels), sets.ood["far"]["noise"].images])
+
+
+@pytest.fixture(scope="module")
+def guards(sets: digits.Digits) -> Callable[[str], offmap.Guard]:
+    made: dict[str, offmap.Guard] = {}
+
+    def get(name: str) -> offmap.Guard:
+        if name not in made:
+            made[name] = make(sets, *GUARDS[name])
+        return made[name]
+
+    return get
+
+
+def make(
+    sets: digits.Digits,
+    detectors: Any,
+    options: dict[str, Any] | None = None,
+    *,
+    alarm_rate: float = 0.1,
+    network: nn.Module | None = None,
+) -> offmap.Guard:
+    options = dict(options or {})
+    per_class = options.pop("per_class", False)
+    guard = offmap.Guard(
+        network or digits.shipped(), detectors, normalization=digits.NORMALIZATION, **options
+    )
+    return guard.fit(sets.train).calibrate(sets.calibration, alarm_rate, per_class=per_class)
+
+
+def runtime(path: Path) -> Runner:
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
+    return lambda images: session.run(NAMES, {"images": images.numpy()})
+
+
+def program(path: Path) -> Runner:
+    module = torch.export.load(path).module()
+    return lambda images: [x.detach().numpy() for x in module(images)]
+
+
+def disagreement(guard: offmap.Guard, run: Runner, images: Tensor) -> float:
+    """Largest difference of scores, as a share of their size; all else must be equal.
+
+    But for one sample in a hundred, whose score may lie so close to a calibration score that
+    rounding passes it and the p-value makes a step.
+    """
+    verdict = guard(images)
+    worst = 0.0
+    for size in SIZES:
+        parts = images.split(size)[: None if size > 1 else 40]
+        found = [run(part) for part in parts]
+        label, score, p, is_ood = (np.concatenate(x) for x in zip(*found, strict=True))
+        n = len(label)
+        assert [x.dtype.name for x in (label, score, p, is_ood)] == DTYPES
+        expected = verdict.scores[:n].numpy()
+        sure = np.isclose(p, verdict.p_values[:n].numpy(), rtol=0, atol=1e-12)
+        assert sure.mean() > 0.99
+        assert (is_ood == verdict.is_ood[:n].numpy())[sure].all()
+        assert (label == verdict.labels[:n].numpy()).all()
+        size_of_score = np.abs(expected) + np.median(np.abs(expected))
+        worst = max(worst, float((np.abs(score - expected) / size_of_score)[sure].max()))
+    return worst
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, guards: Callable[[str], offmap.Guard], pixels: Tensor
+) -> Callable[[str], Path]:
+    """The file of a guard, made once: ``"vim.onnx"``."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def get(file: str) -> Path:
+        if file.endswith(".onnx"):
+            pytest.importorskip("onnxruntime")
+        if not (folder / file).exists():
+            export(guards(file.split(".")[0]), folder / file, example=pixels[::9])
+        return folder / file
+
+    return get
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_onnx_runtime_answers_as_the_guard_does(
+    name: str,
+    guards: Callable[[str], offmap.Guard],
+    exported: Callable[[str], Path],
+    pixels: Tensor,
+) -> None:
+    assert disagreement(guards(name), runtime(exported(f"{name}.onnx")), pixels) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["vim", "knn", "fisher", "per_class"])
+def test_a_torch_program_answers_as_the_guard_does(
+    name: str,
+    guards: Callable[[str], offmap.Guard],
+    exported: Callable[[str], Path],
+    pixels: Tensor,
+) -> None:
+    assert disagreement(guards(name), program(exported(f"{name}.pt2")), pixels) < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_normalised_images_are_taken_as_they_are(
+    suffix: str, guards: Callable[[str], offmap.Guard], normalised: Tensor, tmp_path: Path
+) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    guard, path = guards("vim"), tmp_path / f"float{suffix}"
+    export(guard, path, example=normalised[:1])
+    run = runtime(path) if suffix == ".onnx" else program(path)
+    assert disagreement(guard, run, normalised) < 1e-4
+
+
+def test_a_p_value_that_is_the_alarm_rate_raises_the_alarm(
+    sets: digits.Digits, tmp_path: Path
+) -> None:
+    """With 99 scores the strangest images have p = 0.01, and 0.01 as a float32 is below that."""
+    pytest.importorskip("onnxruntime")
+    guard = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+    guard.fit(sets.train).calibrate([sets.calibration.images[:99]], 0.01)
+    faces = sets.ood["far"]["faces"].images
+    export(guard, tmp_path / "guard.onnx", example=faces)
+    is_ood = runtime(tmp_path / "guard.onnx")(faces)[3]
+    assert is_ood.sum() > 10
+    assert (is_ood == guard(faces).is_ood.numpy()).all()
+
+
+@pytest.mark.parametrize("file", ["fisher.onnx", "vim.onnx", "vim.pt2"])
+def test_a_file_says_what_it_is_and_nothing_of_the_machine(
+    file: str, guards: Callable[[str], offmap.Guard], exported: Callable[[str], Path]
+) -> None:
+    path, guard = exported(file), guards(file.split(".")[0])
+    record = properties(path)
+    assert [offmap.detector(each).record() for each in record["detectors"]] == record["detectors"]
+    assert len(record["detectors"]) == len(guard.detectors)
+    assert record["classes"] == list(guard.classes)
+    assert (record["library"], record["alarm_rate"]) == (offmap.__version__, 0.1)
+    assert guard.calibration is not None
+    assert (record["rule"], record["threshold"]) == (
+        guard.calibration.rule,
+        guard.calibration.threshold,
+    )
+    assert record["network_sha256"] == offmap.forward.weights_digest(guard.network)
+    assert b"exporting.py" not in path.read_bytes()
+
+
+def properties(path: Path) -> dict[str, Any]:
+    if path.suffix == ".pt2":
+        extra = {"offmap.json": ""}
+        torch.export.load(path, extra_files=extra)
+        return json.loads(extra["offmap.json"])
+    texts = pytest.importorskip("onnxruntime").InferenceSession(str(path)).get_modelmeta()
+    plain = {"library", "rule", "network", "network_sha256"}
+    found = texts.custom_metadata_map
+    return {k: v if k in plain else json.loads(v) for k, v in found.items()}
+
+
+def test_the_network_is_left_as_it_was(sets: digits.Digits, tmp_path: Path) -> None:
+    guard = make(sets, "vim")
+    guard.network.train()
+    guard.network[0].eval()
+    before = [(m.training, len(m._forward_pre_hooks)) for m in guard.network.modules()]
+    first = guard(sets.test.images).scores
+    export(guard, tmp_path / "guard.pt2", example=sets.test.images)
+    assert [(m.training, len(m._forward_pre_hooks)) for m in guard.network.modules()] == before
+    assert torch.equal(guard(sets.test.images).scores, first)
+    assert program(tmp_path / "guard.pt2")(sets.test.images)[1] == pytest.approx(first.numpy())
+
+
+class Wrapped(nn.Module):
+    """A network that returns its logits in something else."""
+
+    def __init__(self, network: nn.Module, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.wrap = wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.network(x))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda z: {"loss": z.sum(), "logits": z}, lambda z: (z[:, 0], z)],
+    ids=["dict", "tuple"],
+)
+def test_outputs_that_the_probe_reads_are_exported(
+    wrap: Callable[[Tensor], Any], sets: digits.Digits, tmp_path: Path
+) -> None:
+    guard = make(sets, "vim", network=Wrapped(digits.shipped(), wrap))
+    export(guard, tmp_path / "guard.pt2", example=sets.test.images)
+    assert disagreement(guard, program(tmp_path / "guard.pt2"), sets.test.images) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("wrap", "reason"),
+    [
+        (lambda z: z * (1.5 if torch.compiler.is_exporting() else 1), "answers of the graph"),
+        (lambda z: z if z.sum() > 0 else -z, "the network Wrapped cannot be exported"),
+    ],
+    ids=["another network when traced", "no graph"],
+)
+def test_what_does_not_agree_or_cannot_be_traced_leaves_no_file(
+    wrap: Callable[[Tensor], Any], reason: str, sets: digits.Digits, tmp_path: Path
+) -> None:
+    guard = make(sets, "msp", network=Wrapped(digits.shipped(), wrap))
+    with pytest.raises(ExportError, match=reason):
+        export(guard, tmp_path / "guard.pt2", example=sets.test.images)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "guard.pt2").write_text("older")
+    with pytest.raises(ExportError, match=reason):
+        export(guard, tmp_path / "guard.pt2", example=sets.test.images)
+    assert [x.read_text() for x in tmp_path.iterdir()] == ["older"]
+
+
+class Gradients(offmap.MSP):
+    """A detector that no graph can hold."""
+
+    needs = frozenset({"logits", "gradients"})
+
+
+def test_what_cannot_be_exported_is_refused_before_any_work(
+    sets: digits.Digits,
+    guards: Callable[[str], offmap.Guard],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = sets.test.images
+    monkeypatch.setattr(exporting, "_traced", lambda *_: pytest.fail("work was done"))
+    with pytest.raises(ArgumentError, match=r"\.onnx and \.pt2 files; seen 'guard.pb'"):
+        export(guards("vim"), tmp_path / "guard.pb", example=x)
+    with pytest.raises(ArgumentError, match="must be a batch of images"):
+        export(guards("vim"), tmp_path / "guard.pt2", example=x[:0])
+    with pytest.raises(NotFittedError, match="fit, then calibrate"):
+        export(offmap.Guard(digits.shipped(), "msp"), tmp_path / "guard.pt2", example=x)
+    with pytest.raises(ArgumentError, match="'bf16'"):
+        export(make(sets, "msp", {"precision": "bf16"}), tmp_path / "guard.pt2", example=x)
+    with pytest.raises(ArgumentError, match="reads gradients"):
+        export(make(sets, Gradients()), tmp_path / "guard.pt2", example=x)
+    monkeypatch.setattr(exporting, "_LARGEST_BANK", 100)
+    with pytest.raises(ArgumentError, match="at most 100: fit and calibrate again with bank=100"):
+        export(guards("fisher"), tmp_path / "guard.pt2", example=x)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'offmap\[onnx\]'"):
+        export(guards("vim"), tmp_path / "guard.onnx", example=x)
+    monkeypatch.setattr(exporting, "_extra", lambda name: None)
+    monkeypatch.setattr(exporting, "_LARGEST_ONNX", 1000)
+    with pytest.raises(ArgumentError, match=r"more than one ONNX file can: export to \.pt2"):
+        export(guards("vim"), tmp_path / "guard.onnx", example=x)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.real
+def test_the_foreign_resnet_on_cifar10(real_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    weights = real_data / "checkpoints" / "resnet20-12fca82f.th"
+    normalization = offmap.Normalization(*offmap.data.normalization("imagenet"))
+    network = offmap.networks.build("resnet20", weights=weights)
+    guard = offmap.Guard(network, "vim", normalization=normalization)
+    calibration, test = offmap.data.load("cifar10:test", limit=2000).split(0.5)
+    guard.fit(offmap.data.load("cifar10:train", limit=5000)).calibrate(calibration)
+    export(guard, tmp_path / "guard.onnx", example=test.images[:64])
+    assert disagreement(guard, runtime(tmp_path / "guard.onnx"), test.images) < 1e-4
