@@ -8,7 +8,6 @@ from math import sqrt
 import numpy as np
 import torch
 from jaxtyping import Float32, Shaped, UInt8
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from offmap.data._image_set import ImageSet
@@ -100,6 +99,8 @@ def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tenso
 
 
 def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
+    from scipy.ndimage import gaussian_filter  # here: it takes a sixth of a second
+
     dots = (torch.rand(size, generator=generator) < 0.7).float().numpy()
     # The authors blurred over the channels too, which makes the blobs nearly grey.
     soft = gaussian_filter(dots, sigma=(0, 1.5, 1.5, 1.5), mode="nearest")
