@@ -13,16 +13,22 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# What each needs, quick ones first.
+# What each needs, quick ones first: data, weights, or a package by its import name.
 NEEDS: dict[str, tuple[str, ...]] = {
     "startup": (),
     "memory": (),
     "precision": (),
     "metrics": (),
+    "scoring": (),
     "knn": ("data", "weights"),
+    "guard": ("data", "weights"),
+    "coverage": ("data", "weights"),
+    "export": ("data", "weights", "onnxruntime"),
     "spine": ("data", "weights"),
     "pytorch_ood": ("data", "weights", "pytorch_ood"),
 }
+# Which of the shared options a script has, where it has not both.
+KNOWS = {"metrics": ("pairs",), "scoring": (), "coverage": ()}
 
 
 def main() -> None:
@@ -46,10 +52,9 @@ def ran(name: str, options: argparse.Namespace) -> bool:
     if reason := lack(name, options):
         print(f"\n== {name}: skipped: {reason}", flush=True)
         return True
-    given = {"weights": options.weights if "weights" in NEEDS[name] else None}
-    given |= {"pairs": options.pairs}
-    given |= {"limit": None if name == "metrics" else options.limit}
-    flags = [part for key, value in given.items() if value for part in (f"--{key}", value)]
+    known = [*KNOWS.get(name, ("pairs", "limit")), *(n for n in NEEDS[name] if n == "weights")]
+    given = {option: getattr(options, option) for option in known}
+    flags = [part for option, x in given.items() if x for part in (f"--{option}", x)]
     print(f"\n== {name}", flush=True)
     return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags]).returncode == 0
 
@@ -58,12 +63,16 @@ def lack(name: str, options: argparse.Namespace) -> str | None:
     """Why a benchmark cannot run."""
     if name not in NEEDS or not Path(__file__).with_name(f"{name}.py").is_file():
         return f"there is no such benchmark; there are {', '.join(NEEDS)}"
-    reasons = {
-        "data": not os.environ.get("OFFMAP_DATA") and "OFFMAP_DATA names no folder of data sets",
-        "weights": not options.weights and "give --weights FILE, the ResNet-20 checkpoint",
-        "pytorch_ood": not find_spec("pytorch_ood") and "pytorch-ood is not installed",
-    }
-    return next((reason for need in NEEDS[name] if (reason := reasons[need])), None)
+    return next((reason for need in NEEDS[name] if (reason := missing(need, options))), None)
+
+
+def missing(need: str, options: argparse.Namespace) -> str | None:
+    if need == "data":
+        there = os.environ.get("OFFMAP_DATA")
+        return None if there else "OFFMAP_DATA names no folder of data sets"
+    if need == "weights":
+        return None if options.weights else "give --weights FILE, the ResNet-20 checkpoint"
+    return None if find_spec(need) else f"the package {need} is not installed"
 
 
 if __name__ == "__main__":
