@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +35,16 @@ class Activations:
         features = None if self.features is None else self.features[rows]
         return Activations(
             self.logits[rows], features, {name: x[rows] for name, x in self.layers.items()}
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Activations]) -> Activations:
+        """The activations of several batches as one."""
+        features = [part.features for part in parts if part.features is not None]
+        return cls(
+            torch.cat([part.logits for part in parts]),
+            torch.cat(features) if features else None,
+            {name: torch.cat([part.layers[name] for part in parts]) for name in parts[0].layers},
         )
 
     def check_finite(self, *, start: int = 0) -> None:

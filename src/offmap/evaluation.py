@@ -24,6 +24,8 @@ from offmap.metrics import detection
 from offmap.results import Results, Row, SetInfo
 from offmap.shards import Batch
 
+_ROWS = 1024
+
 
 def evaluate(
     model: nn.Module,
@@ -143,7 +145,8 @@ class _Run:
             del self.chosen[name], self.scores[name]
 
     def _passing(self, item: Named) -> Iterator[Batch]:
-        return forward(self.network, item.data, description=item.name, **self.options)
+        passing = forward(self.network, item.data, description=item.name, **self.options)
+        return _gathered(passing)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
@@ -202,6 +205,24 @@ class _Count:
             else:
                 self.right += int((acts.logits.argmax(1) == labels).sum())
             yield acts, labels
+
+
+def _gathered(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches joined to ``_ROWS`` samples: a score costs more to start than to compute."""
+    held: list[Batch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(acts) for acts, _ in held) >= _ROWS:
+            yield _joined(held)
+            held.clear()
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[Batch]) -> Batch:
+    labels = [labels for _, labels in held if labels is not None]
+    whole = torch.cat(labels) if len(labels) == len(held) else None
+    return Activations.joined([acts for acts, _ in held]), whole
 
 
 def _fits(candidate: Detector) -> bool:

@@ -18,7 +18,8 @@ from offmap.activations import Activations, Head
 from offmap.errors import StoreError
 from offmap.files import atomic, write_json
 
-Batch = tuple[Activations, Int64[Tensor, " n"] | None]
+# A list may hold batches of several sizes, so the size has no name here.
+Batch = tuple[Activations, Int64[Tensor, " _"] | None]
 
 
 class Shards:
