@@ -71,6 +71,15 @@ def test_collapsed_classes_keep_their_digits(name: str) -> None:
     assert (error <= COLLAPSED.get(name, 1e-4) * against).all()
 
 
+def test_knn_in_float32_orders_close_neighbours_by_their_distances() -> None:
+    """64 features and many neighbours nearly alike: similarities alone are off by 2 % here."""
+    world = make_world(3000, features=64, spread=0.01)
+    h, train = world.acts[:60].features.double().numpy(), world.acts.features.double().numpy()
+    expected, _ = slow.knn(h, train)
+    scores = fitted(offmap.KNN(), world).score(world.acts[:60]).double().numpy()
+    assert (np.abs(scores - expected) <= 1e-4 * expected).all()
+
+
 def test_knn_in_float64_keeps_more_digits_where_classes_have_collapsed() -> None:
     world = make_world(300, spread=0.01)
     made = fitted(offmap.KNN(precision="float64"), world)

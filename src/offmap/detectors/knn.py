@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +13,9 @@ from offmap.activations import Activations
 from offmap.detectors._base import Detector
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Bank
+
+# Below this distance float32 similarities no longer tell neighbours apart to four digits.
+_CLOSE = 0.03
 
 
 class KNN(Detector):
@@ -88,9 +91,24 @@ class KNN(Detector):
         rows = max(1, (self.chunk_mb << 20) // (len(self.bank_) * x.element_size()))
         # A graph has no loop over chunks, whose number would depend on the batch.
         parts = [x] if torch.compiler.is_exporting() else torch.split(x, rows)
-        neighbours = torch.cat([_kth_largest(part @ self.bank_.T, self.k) for part in parts])
+        return torch.cat([self._distances(part) for part in parts])
+
+    def _distances(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
+        similarities = x @ self.bank_.T
+        neighbours = self.bank_[_kth_largest(similarities, self.k)]
         # From the difference, because the expanded square of a small distance has no digits.
-        return (x.double() - self.bank_[neighbours].double()).square().sum(1).sqrt()
+        found = (x.double() - neighbours.double()).square().sum(1).sqrt()
+        if self.precision == "float64" or torch.compiler.is_exporting():
+            return found
+        for row in (found < _CLOSE).nonzero()[:, 0]:
+            found[row] = self._exact(x[row], similarities[row])
+        return found
+
+    def _exact(self, x: Float[Tensor, " d"], similarities: Float[Tensor, " m"]) -> Tensor:
+        """The k-th smallest distance itself, among four times as many candidates as are needed."""
+        candidates = similarities.topk(min(4 * self.k, len(similarities))).indices
+        gaps = x.double() - self.bank_[candidates].double()
+        return gaps.square().sum(1).sqrt().kthvalue(self.k).values
 
     def summary(self) -> str:
         return f"bank of {len(self.bank_)} training samples; distance to neighbour {self.k}"
