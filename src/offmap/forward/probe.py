@@ -70,6 +70,7 @@ class Probe:
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
         self.asked_device = None if device is None else torch.device(device)
+        self.device = self.asked_device or _device_of(self.network)
         self._captured = threading.local()  # two threads must not see each other's features
         self._opening, self._finding = threading.Lock(), threading.Lock()
         self._users = 0
@@ -79,11 +80,6 @@ class Probe:
         self._stack = ExitStack()
         for name in [*self.layers, *([head] if head else [])]:
             _module(self.network, name)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network runs."""
-        return self.asked_device or _device_of(self.network)
 
     def __enter__(self) -> Self:
         """Open; threads and blocks may overlap, and the first one in sets things up."""
@@ -110,9 +106,11 @@ class Probe:
         if training := {module: True for module in self._modules if module.training}:
             stack.callback(_restore, training)
             self.network.eval()
-        if self.asked_device is not None and self.asked_device != _device_of(self.network):
-            stack.callback(self.network.to, _device_of(self.network))
-            self.network.to(self.asked_device)
+        self.device = home = _device_of(self.network)  # the caller may have moved it
+        if self.asked_device is not None and self.asked_device != home:
+            stack.callback(self.network.to, home)
+            self.device = self.asked_device
+            self.network.to(self.device)
         for name, reduction in self.layers.items():
             module = _module(self.network, name)
             stack.callback(module.register_forward_hook(self._keeper(name, reduction)).remove)
@@ -145,6 +143,7 @@ class Probe:
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
         bf16 = self.precision == "bf16"
+        # Entered for fp32 too: a caller's own autocast must not change the scores.
         with eager, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.network(x)
         return logits_of(output, len(images)).float(), kept
