@@ -21,10 +21,12 @@ def check_features(needs: frozenset[str], acts: Activations, who: object) -> Non
 
 def check_columns(acts: Activations, fitted_on: Tensor, who: str) -> None:
     """Refuse activations of another width than those of the fit; 0 stands for any."""
-    for name, seen, known in zip(("logits", "features"), columns(acts), fitted_on, strict=True):
-        if int(known) and seen != int(known):
+    for name, seen, known in zip(
+        ("logits", "features"), columns(acts), fitted_on.tolist(), strict=True
+    ):
+        if known and seen != known:
             raise ShapeError(
-                f"{name} have {seen} columns, but this {who} was fitted on {int(known)}: "
+                f"{name} have {seen} columns, but this {who} was fitted on {known}: "
                 "is it the same network?"
             )
 
