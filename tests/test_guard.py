@@ -264,7 +264,7 @@ def test_loaders_work_as_sets_do(guard: offmap.Guard, sets: digits.Digits) -> No
     other = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
     other.fit(list(sets.train.batches(64))).calibrate([x for x, _ in sets.calibration.batches(64)])
     a, b = other(sets.test.images), guard(sets.test.images)
-    assert torch.allclose(a.scores, b.scores, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(a.scores, b.scores, rtol=1e-4, atol=1e-4)
 
 
 def test_a_verdict_as_a_table(guard: offmap.Guard, sets: digits.Digits) -> None:
