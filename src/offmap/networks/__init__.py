@@ -4,14 +4,18 @@ from offmap.networks.checkpoint import load_weights
 from offmap.networks.digits import DigitsCNN
 from offmap.networks.model import build
 from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet56
+from offmap.networks.wide_resnet import WideResNet, wrn40_2, wrn40_4
 
 __all__ = [
     "DigitsCNN",
     "ResNet",
+    "WideResNet",
     "build",
     "load_weights",
     "resnet20",
     "resnet32",
     "resnet44",
     "resnet56",
+    "wrn40_2",
+    "wrn40_4",
 ]

@@ -1,0 +1,97 @@
+"""The wide residual networks for 32x32 images of Zagoruyko and Komodakis (BMVC 2016)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from offmap.errors import ArgumentError
+
+
+class _Block(nn.Module):
+    """Normalisation and activation before each 3x3 convolution, dropout between the two."""
+
+    def __init__(self, inside: int, outside: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inside)
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False)
+        self.dropout = dropout
+        self.convShortcut = (  # the name in the published checkpoints
+            None if inside == outside else nn.Conv2d(inside, outside, 1, stride, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(x))
+        # Where the width changes, the shortcut too starts from the activated input.
+        shortcut = x if self.convShortcut is None else self.convShortcut(y)
+        y = F.relu(self.bn2(self.conv1(y)))
+        if self.dropout and self.training:  # even of no values, it costs as much as a convolution
+            y = F.dropout(y, self.dropout)
+        return self.conv2(y) + shortcut  # type: ignore[no-any-return]
+
+
+class _Stage(nn.Module):
+    def __init__(self, inside: int, outside: int, blocks: int, stride: int, drop: float) -> None:
+        super().__init__()
+        first = _Block(inside, outside, stride, drop)
+        others = (_Block(outside, outside, 1, drop) for _ in range(blocks - 1))
+        self.layer = nn.Sequential(first, *others)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)  # type: ignore[no-any-return]
+
+
+class WideResNet(nn.Module):
+    """A 3x3 stem of 16 channels, three stages of 16, 32 and 64 times ``width``, average pooling.
+
+    Parameter names are those of the checkpoints that Hendrycks et al. publish.
+
+    Args:
+        depth: ``6 k + 4`` layers, for ``k`` blocks a stage.
+        width: factor of the channels.
+        dropout: share of activations dropped between the two convolutions of a block.
+        classes: number of classes.
+
+    References:
+        Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146.
+    """
+
+    def __init__(self, depth: int, width: int, *, dropout: float = 0.0, classes: int = 10) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise ArgumentError(f"depth must be 6 k + 4, as 16, 28 or 40; seen {depth}")
+        blocks = (depth - 4) // 6
+        one, two, three = 16 * width, 32 * width, 64 * width
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.block1 = _Stage(16, one, blocks, 1, dropout)
+        self.block2 = _Stage(one, two, blocks, 2, dropout)
+        self.block3 = _Stage(two, three, blocks, 2, dropout)
+        self.bn1 = nn.BatchNorm2d(three)
+        self.fc = nn.Linear(three, classes)
+        self.apply(_initialised)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+        """The logits."""
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return self.fc(F.relu(self.bn1(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _initialised(module: nn.Module) -> None:
+    """As the published code: normal over the fan out, and a head without bias."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+def wrn40_2(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
+    """WRN-40-2: 2.2 M parameters."""
+    return WideResNet(40, 2, dropout=dropout, classes=classes)
+
+
+def wrn40_4(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
+    """WRN-40-4: 8.9 M parameters."""
+    return WideResNet(40, 4, dropout=dropout, classes=classes)
