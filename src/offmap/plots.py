@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,20 @@ def roc_curves(results: Results) -> Figure:
         axis.set_xlabel("share of ID called OOD", fontsize=8)
         axis.set_ylabel("share of OOD caught", fontsize=8)
         axis.legend(fontsize=5)
+    return figure
+
+
+def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy over the epochs, of training batches and of the validation data."""
+    figure, axes = _grid(2, side=3.6, columns=2)
+    epochs = [row["epoch"] for row in history]
+    for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
+        for part, colour in (("train", _ID), ("validation", _OOD)):
+            values = [row[f"{part}_{what}"] for row in history]
+            axis.plot(epochs, values, marker=".", color=colour, label=part)
+        axis.set_title(what, fontsize=9)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.legend(fontsize=7)
     return figure
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from offmap.cli import bench, demo, export, guard, listing, score
+from offmap.cli import bench, demo, export, guard, listing, score, train
 from offmap.cli._arguments import several
 from offmap.errors import OffmapError
 
@@ -24,6 +24,7 @@ app.command("fit")(guard.fit)
 app.command("calibrate")(guard.calibrate)
 app.command("score")(score.score)
 app.command("export")(export.export)
+app.command("train")(train.train)
 app.command("list")(listing.listing)
 
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        app(several([a for a in arguments if a != "--debug"], bench.SEVERAL))
+        app(several([a for a in arguments if a != "--debug"], bench.SEVERAL + train.SEVERAL))
     except (OffmapError, OSError) as error:
         if debug:
             raise

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from offmap import data, networks, plots
-from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
+from offmap.errors import DataNotFoundError, UnknownNameError
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 
@@ -94,8 +94,7 @@ def normalization(given: str | None, data_name: str) -> Normalization:
     if given == "none":
         return Normalization()
     if given and "/" in given:
-        mean, std = (_numbers(part) for part in given.split("/", 1))
-        return Normalization(mean, std)
+        return Normalization.parse(given)
     try:
         return Normalization(*data.normalization(given or data_name.partition(":")[0]))
     except UnknownNameError:
@@ -103,13 +102,6 @@ def normalization(given: str | None, data_name: str) -> Normalization:
             raise
         typer.echo(f"no normalisation is known for {data_name}: images in [0, 1]", err=True)
         return Normalization()
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ArgumentError(f"--normalize takes MEAN,.../STD,...; {text!r} is not that") from error
 
 
 def _plain(name: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from offmap.errors import ShapeError
+from offmap.errors import ArgumentError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,41 @@ class Normalization:
 
     def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """The images as float32, normalised."""
+        self._check(images)
+        scale, shift = self._affine
+        return images.float().mul_(scale.to(images.device)).add_(shift.to(images.device))
+
+    def of_unit(self, images: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+        """Images in [0, 1], as augmentations make them, normalised."""
+        self._check(images)
+        scale, shift = self._affine
+        return images * (255 * scale).to(images.device) + shift.to(images.device)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From ``MEAN,.../STD,...``.
+
+        >>> Normalization.parse("0.5,0.4,0.3/0.25")
+        Normalization(mean=(0.5, 0.4, 0.3), std=(0.25,))
+
+        Raises:
+            ArgumentError: the text is not that.
+        """
+        try:
+            mean, std = (tuple(map(float, part.split(","))) for part in text.split("/"))
+        except ValueError as error:
+            raise ArgumentError(
+                f"a normalisation is MEAN,.../STD,..., such as 0.5/0.25; {text!r} is not that"
+            ) from error
+        return cls(mean, std)
+
+    def _check(self, images: Tensor) -> None:
         channels = images.shape[1]
         if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
             raise ShapeError(
                 f"images have {channels} channels, and {self} is for {len(self.mean)}: "
                 "load the images with as many channels as the network was trained on"
             )
-        scale, shift = self._affine
-        return images.float().mul_(scale.to(images.device)).add_(shift.to(images.device))
 
     @cached_property
     def _affine(self) -> tuple[Tensor, Tensor]:

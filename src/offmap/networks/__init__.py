@@ -4,7 +4,7 @@ from offmap.networks.checkpoint import load_weights
 from offmap.networks.digits import DigitsCNN
 from offmap.networks.model import build
 from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet56
-from offmap.networks.wide_resnet import WideResNet, wrn40_2, wrn40_4
+from offmap.networks.wide_resnet import WideResNet, wrn10_1, wrn40_2, wrn40_4
 
 __all__ = [
     "DigitsCNN",
@@ -16,6 +16,7 @@ __all__ = [
     "resnet32",
     "resnet44",
     "resnet56",
+    "wrn10_1",
     "wrn40_2",
     "wrn40_4",
 ]

@@ -87,6 +87,11 @@ def _initialised(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+def wrn10_1(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
+    """WRN-10-1: 78 thousand parameters, for trying things out."""
+    return WideResNet(10, 1, dropout=dropout, classes=classes)
+
+
 def wrn40_2(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
     """WRN-40-2: 2.2 M parameters."""
     return WideResNet(40, 2, dropout=dropout, classes=classes)

@@ -1,0 +1,24 @@
+"""Training of networks: objectives, augmentation, recipes, and runs that survive interruption."""
+
+from offmap.training.history import Epoch, write_history
+from offmap.training.objectives import Batch, Objective, Outcome, objective
+from offmap.training.recipe import Recipe, settings
+from offmap.training.recipes import BUDGETS, RECIPES, recipe
+from offmap.training.run import train
+from offmap.training.sets import Sets
+
+__all__ = [
+    "BUDGETS",
+    "RECIPES",
+    "Batch",
+    "Epoch",
+    "Objective",
+    "Outcome",
+    "Recipe",
+    "Sets",
+    "objective",
+    "recipe",
+    "settings",
+    "train",
+    "write_history",
+]

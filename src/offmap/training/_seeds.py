@@ -1,0 +1,33 @@
+"""Randomness as a function of where training is, so that there is no state to lose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def derived(seed: int, *place: str | int) -> int:
+    """A seed for one place in a run, such as ``("step", 391)``."""
+    digest = hashlib.sha256(repr((seed, *place)).encode()).digest()
+    return int.from_bytes(digest[:7])
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int, *place: str | int) -> Iterator[None]:
+    """The global generators of CPU and device, seeded for this place and then as they were.
+
+    Dropout and kornia know no others. Because each step seeds them anew, a run that is resumed at
+    any step draws what an uninterrupted one draws.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derived(seed, *place))
+        yield
+
+
+def generator(device: torch.device, seed: int, *place: str | int) -> torch.Generator:
+    """A generator of one's own for this place."""
+    return torch.Generator(device).manual_seed(derived(seed, *place))

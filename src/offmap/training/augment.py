@@ -1,0 +1,76 @@
+"""Augmentation of whole batches on the device where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from offmap.errors import MissingExtraError
+from offmap.forward import Normalization
+from offmap.training.recipe import Recipe
+
+Images = Float[Tensor, "n k h w"]
+
+
+class Augment(nn.Module):
+    """From uint8 images to what the network sees in training: augmented, then normalised.
+
+    Crop, flip, rotation and jitter, then PixMix, then the normalisation, then erasing, which thus
+    erases to the mean colour. Random choices are those of the global generator, which is all that
+    kornia knows: call it inside ``seeded``.
+
+    Args:
+        recipe: which of them, and how strong.
+        size: height and width.
+        normalization: of the images.
+        mix: PixMix, or another map of images in [0, 1].
+
+    Raises:
+        MissingExtraError: kornia is not installed.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        size: tuple[int, int],
+        normalization: Normalization,
+        mix: Callable[[Images], Images] | None = None,
+    ) -> None:
+        super().__init__()
+        before, after = _steps(recipe, size)
+        self.before, self.after = nn.Sequential(*before), nn.Sequential(*after)
+        self.mix = mix
+        self.normalization = normalization
+
+    def forward(self, images: UInt8[Tensor, "n k h w"]) -> Images:
+        # Autocast would draw the coordinates of a rotation in 8 bits.
+        with torch.autocast(images.device.type, enabled=False):
+            x = self.before(images.float().div_(255))
+            if self.mix is not None:
+                x = self.mix(x)
+            x = self.normalization.of_unit(x)
+            return self.after(x)  # type: ignore[no-any-return]
+
+
+def _steps(recipe: Recipe, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
+    """The steps before the normalisation, and those after it."""
+    if not any((recipe.crop, recipe.flip, recipe.rotation, recipe.jitter, recipe.erasing)):
+        return [], []
+    try:
+        from kornia import augmentation as k
+    except ImportError as error:
+        raise MissingExtraError("kornia", "train") from error
+    before: list[Any] = []
+    if recipe.crop:
+        before.append(k.RandomCrop(size, padding=recipe.crop))
+    if recipe.flip:
+        before.append(k.RandomHorizontalFlip())
+    if recipe.rotation:
+        before.append(k.RandomRotation(recipe.rotation))
+    if recipe.jitter:
+        before.append(k.ColorJitter(*recipe.jitter))
+    return before, [k.RandomErasing(p=recipe.erasing)] if recipe.erasing else []

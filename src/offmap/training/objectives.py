@@ -1,0 +1,105 @@
+"""What training minimises: each objective is a function of a network and a batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from offmap.errors import ArgumentError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees, augmented and normalised.
+
+    Args:
+        images: training images, ``(n, k, h, w)``.
+        labels: their classes, ``(n,)``.
+        outliers: OOD images used in training, ``(m, k, h, w)``, where the recipe names some.
+    """
+
+    images: Float[Tensor, "n k h w"]
+    labels: Int64[Tensor, " n"]
+    outliers: Float[Tensor, "m k h w"] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of a batch, ``()``, and the logits of its training images, ``(n, c)``."""
+
+    loss: Float[Tensor, ""]
+    logits: Float[Tensor, "n c"]
+
+
+Objective = Callable[[nn.Module, Batch], Outcome]
+
+
+def cross_entropy(network: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Outcome:
+    """Mean cross entropy.
+
+    Args:
+        network: gives logits.
+        batch: images and labels.
+        label_smoothing: share of each target that is spread evenly over all classes.
+    """
+    logits = network(batch.images).float()
+    return Outcome(F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing), logits)
+
+
+def logit_norm(network: nn.Module, batch: Batch, *, temperature: float = 0.04) -> Outcome:
+    """Cross entropy of ``z / (t |z|)``: the network cannot lower it by longer logits alone.
+
+    References:
+        Wei et al., ICML 2022, arXiv:2205.09310.
+    """
+    logits = network(batch.images).float()
+    unit = logits / (logits.norm(dim=1, keepdim=True) + 1e-7)
+    return Outcome(F.cross_entropy(unit / temperature, batch.labels), logits)
+
+
+def outlier_exposure(network: nn.Module, batch: Batch, *, weight: float = 0.5) -> Outcome:
+    """Mean cross entropy of ID, and ``weight`` times that of outliers to the uniform distribution.
+
+    The two are separate means. Images and outliers pass the network together, as published, so that
+    batch normalisation sees both. The entropy of the uniform target, a constant, is left out.
+
+    References:
+        Hendrycks et al., ICLR 2019, arXiv:1812.04606.
+    """
+    if batch.outliers is None:
+        raise ArgumentError("outlier_exposure needs outliers: name a data set for them")
+    both = network(torch.cat([batch.images, batch.outliers])).float()
+    logits, out = both.tensor_split([len(batch.images)])
+    to_uniform = (out.logsumexp(1) - out.mean(1)).mean()
+    return Outcome(F.cross_entropy(logits, batch.labels) + weight * to_uniform, logits)
+
+
+OBJECTIVES: dict[str, Callable[..., Outcome]] = {
+    "cross_entropy": cross_entropy,
+    "logit_norm": logit_norm,
+    "outlier_exposure": outlier_exposure,
+}
+
+
+def objective(name: str, **options: Any) -> Objective:
+    """An objective by name, with its options set.
+
+    Raises:
+        UnknownNameError: no such objective.
+        ArgumentError: it has no such option.
+    """
+    if name not in OBJECTIVES:
+        raise UnknownNameError(f"no objective {name!r}: there are {', '.join(OBJECTIVES)}")
+    function = OBJECTIVES[name]
+    allowed = list(inspect.signature(function).parameters)[2:]
+    if unknown := set(options) - set(allowed):
+        raise ArgumentError(f"{name} has no option {sorted(unknown)[0]!r}: it has {allowed}")
+    return partial(function, **options)

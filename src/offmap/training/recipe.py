@@ -1,0 +1,158 @@
+"""How a network is trained, as a declaration of plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
+
+from offmap.errors import ArgumentError, UnknownNameError
+
+PRECISIONS = ("fp32", "bf16")
+# Which Python values a field of each type may hold; JSON has whole numbers for 1.0, and lists.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "bool": (bool,),
+    "list[float]": (list,),
+    "dict[str, Any]": (dict,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what training makes, beside the machine.
+
+    Args:
+        network: a network of this library, ``package.module:factory`` or ``file.py:factory``.
+        data: what to train on, by name or path.
+        validation: what to watch, by name or path; without it, ``holdout`` of the data.
+        holdout: share of the data that is set aside where no validation data is named.
+        size: side of the images, if the data's differ.
+        channels: 1 or 3, if the data's differ.
+        limit: how many of the training images, chosen by the seed.
+        normalization: of a known data set, or ``MEAN,.../STD,...``.
+        objective: cross_entropy, logit_norm or outlier_exposure.
+        objective_options: its options.
+        outliers: OOD data used in training, by name or path.
+        outlier_batch: outliers a step.
+        crop: pixels of zeros around the image before a crop of its size is taken.
+        flip: mirror half of the images.
+        rotation: degrees, either way.
+        jitter: brightness, contrast, saturation, hue.
+        erasing: share of the images of which a rectangle is erased (to the mean colour).
+        pixmix: options of :class:`PixMix`, ``mixing_set`` among them; empty for none.
+        optimizer: sgd or adam.
+        lr: learning rate; the highest of the schedule.
+        momentum: of sgd.
+        nesterov: of sgd.
+        weight_decay: of all parameters.
+        schedule: onecycle, cosine, constant, milestones or steps.
+        schedule_options: of the schedule, see ``optim``.
+        ema: decay of an exponential average of the weights, which is then what is kept; 0 for none.
+        epochs: passes over the data.
+        batch_size: images a step, over all devices.
+        precision: bf16 (autocast) or fp32.
+        seed: of weights, order and augmentation.
+    """
+
+    network: str
+    data: str
+    validation: str | None = None
+    holdout: float = 0.1
+    size: int | None = None
+    channels: int | None = None
+    limit: int | None = None
+    normalization: str = "0/1"
+    objective: str = "cross_entropy"
+    objective_options: dict[str, Any] = field(default_factory=dict)
+    outliers: str | None = None
+    outlier_batch: int = 256
+    crop: int = 0
+    flip: bool = False
+    rotation: float = 0.0
+    jitter: list[float] = field(default_factory=list)
+    erasing: float = 0.0
+    pixmix: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: str = "onecycle"
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+    ema: float = 0.0
+    epochs: int = 15
+    batch_size: int = 128
+    precision: str = "bf16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.outlier_batch) < 1 or self.lr <= 0:
+            raise ArgumentError("epochs, batch_size, outlier_batch and lr must be positive")
+        if self.precision not in PRECISIONS:
+            raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
+        if not 0 <= self.ema < 1:
+            raise ArgumentError(f"ema must lie in [0, 1); seen {self.ema}")
+        if len(self.jitter) not in (0, 4):
+            raise ArgumentError("jitter takes brightness, contrast, saturation and hue")
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """The recipe of a record, as :meth:`record` or a JSON file gives it."""
+        _check(record, cls)
+        try:
+            return cls(**record)
+        except TypeError as error:
+            raise ArgumentError(f"this is not a whole recipe: {error}") from error
+
+    def record(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def but(self, changes: Mapping[str, Any]) -> Self:
+        """The recipe with other values; ``pixmix.k`` stands for one option inside a field."""
+        whole = {name: value for name, value in changes.items() if "." not in name}
+        for name, value in changes.items():
+            place, dot, option = name.partition(".")
+            if dot:
+                known = whole.get(place, getattr(self, place, None))
+                if not isinstance(known, dict):
+                    raise UnknownNameError(f"{place!r} has no options, so {name!r} cannot be set")
+                whole[place] = known | {option: value}
+        _check(whole, type(self))
+        return replace(self, **whole)
+
+
+def settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """What ``key=value`` pairs set; values are JSON, and text that is no JSON is itself.
+
+    >>> settings(["epochs=3", "pixmix.k=2", "data=./photos", "flip=true"])
+    {'epochs': 3, 'pixmix.k': 2, 'data': './photos', 'flip': True}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ArgumentError(f"--set takes key=value; seen {pair!r}")
+        try:
+            found[name] = json.loads(text)
+        except json.JSONDecodeError:
+            found[name] = text
+    return found
+
+
+def _check(record: Mapping[str, Any], recipe: type[Recipe]) -> None:
+    """Refuse names that a recipe lacks, and values of another type than its fields."""
+    kinds = {f.name: str(f.type) for f in fields(recipe)}
+    for name, value in record.items():
+        if name not in kinds:
+            raise UnknownNameError(f"a recipe has no {name!r}; it has {', '.join(kinds)}")
+        allowed = _KINDS[kinds[name]]
+        # True is a whole number to Python, and 3 epochs are not True epochs.
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            raise ArgumentError(f"{name} of a recipe must be {kinds[name]}; seen {value!r}")

@@ -1,0 +1,61 @@
+"""The recipes of the studies, with what each budget changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from offmap.errors import UnknownNameError
+from offmap.training.recipe import Recipe
+
+BUDGETS = ("smoke", "cpu", "full")
+
+# Embedded, in colour, with labels: enough to see that everything runs.
+_SMOKE = {
+    "network": "wrn10_1",
+    "data": "embedded:photographs",
+    "channels": 3,
+    "validation": None,
+    "epochs": 2,
+    "lr": 0.2,
+}
+_CIFAR10 = Recipe(
+    network="wrn40_2",
+    data="cifar10:train",
+    validation="cifar10:test",
+    normalization="cifar10",
+    crop=4,
+    flip=True,
+)
+# As published: 100 epochs, cosine, dropout 0.3.
+_FULL = {"network": "wrn40_2(dropout=0.3)", "epochs": 100, "schedule": "cosine"}
+_PIXMIX = {"mixing_set": "fractals:2000", "k": 4, "beta": 3.0, "severity": 3}
+
+Budgets = Mapping[str, Mapping[str, Any]]
+RECIPES: dict[str, tuple[Recipe, Budgets]] = {
+    "plain": (_CIFAR10, {"smoke": _SMOKE, "cpu": {}, "full": _FULL}),
+    "pixmix": (
+        _CIFAR10.but({"pixmix": _PIXMIX}),
+        {"smoke": _SMOKE | {"pixmix.mixing_set": "fractals:64"}, "cpu": {}, "full": _FULL},
+    ),
+}
+
+
+def recipe(name: str, *, budget: str = "cpu", changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe of the studies under a budget, with further changes.
+
+    Args:
+        name: one of ``RECIPES``.
+        budget: ``smoke`` runs in seconds on embedded data, ``cpu`` in an hour or two on two cores,
+            ``full`` is the published one.
+        changes: values by field, see :meth:`Recipe.but`.
+
+    Raises:
+        UnknownNameError: no such recipe, budget or field.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError(f"no recipe {name!r}: there are {', '.join(RECIPES)}")
+    base, budgets = RECIPES[name]
+    if budget not in budgets:
+        raise UnknownNameError(f"{name} has no budget {budget!r}: it has {', '.join(budgets)}")
+    return base.but(budgets[budget]).but(changes or {})

@@ -1,0 +1,94 @@
+"""The data that a recipe names, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from offmap import data
+from offmap.data import ImageSet
+from offmap.errors import DataError, LabelError
+from offmap.forward import Normalization
+from offmap.training.recipe import Recipe
+
+_LIMIT = 1 << 35  # bytes of training images; beyond 32 GiB they would have to be streamed
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The data of a training run.
+
+    Args:
+        train: uint8 images with labels.
+        validation: likewise, un-augmented; watched, and never used to choose anything.
+        outliers: OOD images used in training.
+        mixing: pictures for PixMix.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    outliers: ImageSet | None = None
+    mixing: ImageSet | None = None
+
+    def __post_init__(self) -> None:
+        for part in (self.train, self.validation, self.outliers):
+            if part is not None and part.images.dtype != torch.uint8:
+                raise DataError(f"{part.name} holds floats: training takes uint8 images")
+        if self.train.labels is None or self.validation.labels is None:
+            raise LabelError("training and validation data need labels")
+
+
+def load(recipe: Recipe) -> Sets:
+    """Everything that a recipe names."""
+    whole = _held(recipe.data, recipe, limit=recipe.limit)
+    if recipe.validation is None:
+        validation, train = whole.split(recipe.holdout, seed=recipe.seed)
+    else:
+        train, validation = whole, _like(recipe.validation, whole)
+    outliers = None if recipe.outliers is None else _like(recipe.outliers, whole)
+    return Sets(train, validation, outliers, mixing(recipe, whole))
+
+
+def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
+    """The pictures that PixMix mixes in: ``fractals:N``, or a folder."""
+    if not recipe.pixmix:
+        return None
+    spec = str(recipe.pixmix.get("mixing_set", "fractals:2000"))
+    channels, height, _ = like.shape
+    if spec.startswith("fractals"):
+        from offmap.training.fractals import fractals
+
+        count = int(spec.partition(":")[2] or 2000)
+        return fractals(count, height, seed=recipe.seed)
+    found = data.load(spec, size=height, channels=channels, keep_in_memory_bytes=_LIMIT)
+    assert isinstance(found, ImageSet)
+    return found
+
+
+def normalization(text: str) -> Normalization:
+    """That of a known data set, or ``MEAN,.../STD,...``."""
+    if "/" in text:
+        return Normalization.parse(text)
+    return Normalization(*data.normalization(text))
+
+
+def _held(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
+    found = data.load(
+        spec,
+        size=recipe.size,
+        channels=recipe.channels,
+        limit=limit,
+        seed=recipe.seed,
+        keep_in_memory_bytes=_LIMIT,
+    )
+    if not isinstance(found, ImageSet):
+        raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
+    return found
+
+
+def _like(spec: str, like: ImageSet) -> ImageSet:
+    channels, height, width = like.shape
+    found = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
+    assert isinstance(found, ImageSet)
+    return found

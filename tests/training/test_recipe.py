@@ -1,0 +1,142 @@
+"""Recipes: declarations of plain values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from offmap.errors import ArgumentError, UnknownNameError
+from offmap.training import BUDGETS, RECIPES, Recipe, optim, recipe, settings
+
+
+def lr_of(made: Recipe, steps: int, epochs: int) -> list[float]:
+    """The learning rate at each step of a run."""
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = optim.optimizer(made, [weight])
+    schedule = optim.schedule(made, optimizer, steps)
+    found = []
+    for _ in range(steps * epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+SMALL = Recipe(network="DigitsCNN", data="embedded:digits", lr=1.0, epochs=10)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_recipe_is_json_and_back(name: str, budget: str) -> None:
+    made = recipe(name, budget=budget)
+    assert Recipe.of(json.loads(json.dumps(made.record()))) == made
+
+
+def test_the_two_recipes_of_study_a_differ_in_pixmix_alone() -> None:
+    for budget in BUDGETS:
+        plain, mixed = (recipe(name, budget=budget).record() for name in ("plain", "pixmix"))
+        assert {k for k in plain if plain[k] != mixed[k]} == {"pixmix"}
+
+
+def test_the_full_budget_is_the_published_one() -> None:
+    made = recipe("plain", budget="full")
+    assert (made.epochs, made.lr, made.momentum, made.nesterov) == (100, 0.1, 0.9, True)
+    assert (made.schedule, made.weight_decay, made.batch_size) == ("cosine", 5e-4, 128)
+    assert "dropout=0.3" in made.network
+
+
+def test_changes_reach_into_options() -> None:
+    made = recipe("pixmix", changes={"pixmix.k": 2, "epochs": 3})
+    assert made.epochs == 3
+    assert made.pixmix == recipe("pixmix").pixmix | {"k": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epoch": 3}, "no 'epoch'; it has network"),
+        ({"epochs": "three"}, "epochs of a recipe must be int; seen 'three'"),
+        ({"epochs": 2.5}, "must be int"),
+        ({"epochs": True}, "must be int"),
+        ({"epochs": 0}, "must be positive"),
+        ({"lr": -1.0}, "must be positive"),
+        ({"precision": "fp16"}, "fp32 or bf16"),
+        ({"ema": 1.0}, r"\[0, 1\)"),
+        ({"jitter": [0.1]}, "brightness"),
+        ({"network.width": 2}, "has no options"),
+    ],
+)
+def test_wrong_values_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        recipe("plain", changes=changes)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="plain, pixmix"):
+        recipe("nonsense")
+    with pytest.raises(UnknownNameError, match="smoke, cpu, full"):
+        recipe("plain", budget="huge")
+    with pytest.raises(ArgumentError, match="not a whole recipe"):
+        Recipe.of({"network": "resnet20"})
+
+
+def test_pairs_are_json_or_text() -> None:
+    assert settings(["jitter=[0.1, 0.2, 0.3, 0]", "validation=null", "data=a=b"]) == {
+        "jitter": [0.1, 0.2, 0.3, 0],
+        "validation": None,
+        "data": "a=b",
+    }
+    with pytest.raises(ArgumentError, match="key=value"):
+        settings(["epochs"])
+
+
+def test_one_cycle_rises_over_its_warmup_and_falls_to_nearly_zero() -> None:
+    found = lr_of(SMALL, 10, 10)
+    assert max(found) == pytest.approx(1.0)
+    assert abs(found.index(max(found)) - 29) <= 1
+    assert found[-1] < 1e-3
+    late = lr_of(SMALL.but({"schedule_options": {"warmup": 0.5}}), 10, 10)
+    assert abs(late.index(max(late)) - 49) <= 1
+
+
+def test_cosine_ends_at_zero() -> None:
+    found = lr_of(SMALL.but({"schedule": "cosine"}), 10, 10)
+    assert found[0] == 1.0
+    assert found[50] == pytest.approx(0.5, abs=1e-6)
+    assert found[-1] < 1e-3
+
+
+def test_milestones_are_epochs() -> None:
+    options = {"schedule": "milestones", "schedule_options": {"at": [2, 5], "gamma": 0.2}}
+    found = lr_of(SMALL.but(options), 3, 6)
+    assert found == pytest.approx([1.0] * 6 + [0.2] * 9 + [0.04] * 3)
+
+
+def test_steps_divide_by_ten() -> None:
+    found = lr_of(SMALL.but({"schedule": "steps", "schedule_options": {"every": 4}}), 3, 3)
+    assert found == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01])
+
+
+def test_constant_stays() -> None:
+    assert set(lr_of(SMALL.but({"schedule": "constant"}), 3, 3)) == {1.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schedule": "linear"}, {"optimizer": "lion"}, {"schedule_options": {"warm": 1}}],
+)
+def test_unknown_optimizers_and_schedules_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError):
+        lr_of(SMALL.but(changes), 2, 1)
+
+
+def test_published_defaults_of_the_schedules() -> None:
+    """60/120/160 times 0.2, and a tenth every 20,000 steps."""
+    long = SMALL.but({"epochs": 200, "schedule": "milestones"})
+    found = lr_of(long, 1, 200)
+    assert [found[i] for i in (59, 60, 120, 160)] == pytest.approx([1, 0.2, 0.04, 0.008])
+    steps = lr_of(SMALL.but({"schedule": "steps"}), 20_001, 1)
+    assert steps[-2:] == pytest.approx([1.0, 0.1])

@@ -1,0 +1,194 @@
+"""Runs: what is written, and what survives interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from offmap.data import ImageSet, embedded
+from offmap.errors import ArgumentError, DataError, LabelError, NonFiniteError, StoreError
+from offmap.networks import DigitsCNN
+from offmap.training import Epoch, Recipe, Sets, train
+
+# Dropout, a crop, a flip and an average: each draws or keeps something that resuming could lose.
+RECIPE = Recipe(
+    network="DigitsCNN",
+    data="embedded:digits",
+    normalization="0.305/0.376",
+    crop=1,
+    flip=True,
+    optimizer="adam",
+    lr=2e-3,
+    schedule="cosine",
+    epochs=4,
+    batch_size=64,
+    precision="fp32",
+    ema=0.9,
+)
+
+
+@pytest.fixture(scope="module")
+def sets() -> Sets:
+    validation, train = embedded("digits").only(range(8)).split(0.3)
+    return Sets(train, validation)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, sets: Sets) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    train(RECIPE, out, sets=sets)
+    return out
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "weights.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    one, other = weights(a), weights(b)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def without_seconds(out: Path) -> list[str]:
+    """The lines of ``metrics.csv``, whose last column is the seconds."""
+    lines = (out / "metrics.csv").read_text().splitlines()
+    return [line.rpartition(",")[0] for line in lines]
+
+
+class StopError(Exception):
+    """Stands for whatever stops a run."""
+
+
+def stop_at(number: int) -> object:
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == number:
+            raise StopError
+
+    return stop
+
+
+def test_it_learns_and_says_so(whole: Path, sets: Sets) -> None:
+    with (whole / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    card = json.loads((whole / "card.json").read_text())
+    assert card["accuracy"] == float(rows[-1]["validation_accuracy"]) > 0.6
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    network = DigitsCNN(8)
+    network.load_state_dict(weights(whole))
+    logits = network.eval()((sets.validation.images / 255 - 0.305) / 0.376)
+    right = (logits.argmax(1) == sets.validation.labels).double().mean()
+    assert float(right) == pytest.approx(card["accuracy"], abs=2 / len(sets.validation))
+
+
+def test_the_folder_says_how_to_repeat_it(whole: Path, sets: Sets) -> None:
+    record = json.loads((whole / "run.json").read_text())
+    assert Recipe.of(record["recipe"]) == RECIPE
+    assert record["data"]["train"]["fingerprint"] == sets.train.fingerprint
+    assert {"python", "torch", "lightning", "offmap"} <= set(record["versions"])
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_resumed_run_ends_in_the_same_bits(
+    number: int, whole: Path, tmp_path: Path, sets: Sets
+) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(number)])
+    assert not (tmp_path / "weights.safetensors").exists()
+    train(RECIPE, tmp_path, sets=sets, resume=True)
+    assert same(tmp_path, whole)
+    plain = [without_seconds(out) for out in (tmp_path, whole)]
+    assert plain[0] == plain[1]
+
+
+def test_a_run_stopped_before_its_weights_were_written_is_finished_by_resuming(
+    whole: Path, tmp_path: Path, sets: Sets
+) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(RECIPE.epochs)])
+    train(RECIPE, tmp_path, sets=sets, resume=True)
+    assert same(tmp_path, whole)
+
+
+def test_a_finished_run_is_not_trained_again(whole: Path, sets: Sets) -> None:
+    seen: list[Epoch] = []
+    network = train(RECIPE, whole, sets=sets, resume=True, after_epoch=[seen.append])
+    assert not seen
+    assert not network.training
+    assert all(torch.equal(x, weights(whole)[k]) for k, x in network.state_dict().items())
+
+
+def test_the_seed_decides(whole: Path, tmp_path: Path, sets: Sets) -> None:
+    state = torch.random.get_rng_state()
+    train(RECIPE.but({"seed": 1}), tmp_path / "other", sets=sets)
+    assert not same(tmp_path / "other", whole)
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's draws go on as before
+
+
+def test_two_runs_do_not_share_a_folder(whole: Path, sets: Sets) -> None:
+    with pytest.raises(ArgumentError, match="holds a run: give --resume"):
+        train(RECIPE, whole, sets=sets)
+    with pytest.raises(ArgumentError, match=r"another recipe \(lr: 0.002, now 0.5\)"):
+        train(RECIPE.but({"lr": 0.5}), whole, sets=sets, resume=True)
+
+
+def test_a_damaged_record_is_no_reason_to_overwrite(tmp_path: Path, sets: Sets) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        train(RECIPE, tmp_path, sets=sets, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, sets: Sets) -> None:
+    hot = RECIPE.but({"optimizer": "sgd", "lr": 1e12, "schedule": "constant", "ema": 0.0})
+    with pytest.raises(NonFiniteError, match="lower lr"):
+        train(hot, tmp_path, sets=sets)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_data_that_cannot_be_trained_on_is_refused(sets: Sets) -> None:
+    unlabelled = ImageSet("mine", sets.train.images)
+    with pytest.raises(LabelError):
+        Sets(unlabelled, sets.validation)
+    with pytest.raises(DataError, match="uint8"):
+        Sets(ImageSet("mine", sets.train.images.float(), sets.train.labels), sets.validation)
+
+
+def test_labels_beyond_the_networks_classes_are_refused(tmp_path: Path, sets: Sets) -> None:
+    whole = embedded("digits")
+    with pytest.raises(LabelError, match="go up to 9, and the network DigitsCNN has 8 outputs"):
+        train(RECIPE, tmp_path, sets=Sets(whole, whole))
+
+
+def start(out: Path) -> subprocess.Popen[bytes]:
+    changes = [f"{k}={json.dumps(v)}" for k, v in RECIPE.record().items()]
+    changes.append("network=DigitsCNN(classes=10)")
+    command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "plain", "--resume"]
+    command += ["--out", str(out), "--set", *changes]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OFFMAP_DATA": ""}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+
+def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
+    """SIGKILL at a random moment after the first epoch, then resumed: no torn file, equal bits."""
+    assert start(tmp_path / "whole").wait() == 0
+    running = start(tmp_path / "killed")
+    while not (tmp_path / "killed" / "last.ckpt").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.5))
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert start(tmp_path / "killed").wait() == 0
+    assert same(tmp_path / "killed", tmp_path / "whole")
