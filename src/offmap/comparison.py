@@ -42,8 +42,12 @@ class Comparison:
     def table(self) -> str:
         """One starred table for each network, then the differences with their p-values."""
         parts = [f"== {name} ==\n{found.table()}" for name, found in self.results.items()]
+        return "\n\n".join([*parts, self.differences_table()])
+
+    def differences_table(self) -> str:
+        """The differences from the first network, with their p-values."""
         first, *others = self.results
-        return "\n\n".join([*parts, *(self._differences(name, first) for name in others)])
+        return "\n\n".join(self._differences(name, first) for name in others)
 
     def _differences(self, network: str, first: str) -> str:
         own = [d for d in self.differences if d.network == network]

@@ -35,6 +35,7 @@ def evaluate(
     train: Any = None,
     calibration: Any = None,
     detectors: str | Mapping[str, Any] | Iterable[Any] = "all",
+    spare: bool | None = None,
     alarm_rate: float = 0.05,
     batch_size: int = 256,
     cache: str | Path | None = None,
@@ -55,9 +56,11 @@ def evaluate(
         train: what the network was trained on, un-augmented; read if a detector needs it.
         calibration: ID data that is neither in ``train`` nor in ``id_test``; gives each detector a
             threshold.
-        detectors: "all", which leaves out with a reason those that this network does not allow;
-            names, expressions or detectors; or ``{name: detector or function}``, where a function
-            maps :class:`Activations` to ``(n,)`` scores. Detectors are fitted here.
+        detectors: "all"; names, expressions or detectors; or ``{name: detector or function}``,
+            where a function maps :class:`Activations` to ``(n,)`` scores. Detectors are fitted
+            here.
+        spare: leave out, with the reason, detectors that cannot be fitted on this network or
+            without training data; ``None`` does so for "all" only.
         alarm_rate: share of ID that may be called OOD at the thresholds.
         batch_size: samples a batch.
         cache: folder for activations, so that a second run needs no network: see ``forward``.
@@ -79,7 +82,10 @@ def evaluate(
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
     with Probe(model, **probe) as network:
         run = _Run(network, scorers(detectors), options)
-        run.fit([s for s in sets if s.role == "train"], spare=detectors == "all")
+        run.fit(
+            [s for s in sets if s.role == "train"],
+            spare=detectors == "all" if spare is None else spare,
+        )
         for item in sets:
             if item.role != "train":
                 run.score(item)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -138,6 +138,17 @@ class Results:
         """Right answers and samples, over the evaluated ID set and the calibration set together."""
         known = [s for s in self.sets if s.role in ("id", "calibration") and s.right is not None]
         return (sum(s.right or 0 for s in known), sum(s.n for s in known)) if known else None
+
+    def only(self, detectors: Sequence[str]) -> Self:
+        """The same evaluation with some of its detectors, in the order given.
+
+        Raises:
+            UnknownNameError: there is no such detector.
+        """
+        if missing := [name for name in detectors if name not in self.detectors]:
+            raise UnknownNameError(f"no {missing[0]!r} among {', '.join(self.detectors)}")
+        rows = [row for name in detectors for row in self.rows if row.detector == name]
+        return replace(self, rows=rows, left_out={})
 
     def table(self, metric: str = "auroc") -> str:
         """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""

@@ -4,10 +4,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 
+def wins(id_scores, ood_scores):
+    """A row for each ID sample, a column for each OOD sample: 1 where it is higher, ties 1/2."""
+    id_column, ood_row = np.asarray(id_scores)[:, None], np.asarray(ood_scores)[None, :]
+    return (ood_row > id_column) + 0.5 * (ood_row == id_column)
+
+
 def placements(id_scores, ood_scores):
     """Share of ID below each OOD sample, share of OOD above each ID sample; ties one half."""
-    id_column, ood_row = np.asarray(id_scores)[:, None], np.asarray(ood_scores)[None, :]
-    won = (ood_row > id_column) + 0.5 * (ood_row == id_column)
+    won = wins(id_scores, ood_scores)
     return won.mean(axis=0), won.mean(axis=1)
 
 

@@ -8,7 +8,14 @@ from hypothesis import given
 from scipy.stats import kstest
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
-from offmap.metrics import AurocDifference, Interval, auroc, delong_interval, delong_test
+from offmap.metrics import (
+    AurocDifference,
+    Interval,
+    auroc,
+    delong_interval,
+    delong_test,
+    delong_test_of_mean,
+)
 
 Z = 1.959963984540054  # of 95 %
 
@@ -145,3 +152,43 @@ def test_a_level_outside_its_range_is_refused(level):
         delong_interval([0.0, 1.0], [1.0, 2.0], level=level)
     with pytest.raises(ArgumentError, match="level"):
         delong_test([0.0, 1.0], [1.0, 2.0], [0.0, 2.0], [1.0, 2.0], level=level)
+
+
+def several_sets(rng, sizes=(60, 30, 90), n=80, shift_b=1.0):
+    """Scores of two detectors on one ID set and several OOD sets."""
+    common = rng.normal(size=n)
+    found = {"a": (common + rng.normal(size=n), []), "b": (common + rng.normal(size=n), [])}
+    for m in sizes:
+        hard = rng.normal(size=m)
+        for name, shift in (("a", 1.0), ("b", shift_b)):
+            found[name][1].append(hard + shift + rng.normal(size=m))
+    return (*found["a"], *found["b"])
+
+
+def test_the_test_of_a_mean_equals_the_table_of_all_pairs():
+    id_a, oods_a, id_b, oods_b = several_sets(np.random.default_rng(0), shift_b=1.4)
+    tables = [slow.wins(id_a, a) - slow.wins(id_b, b) for a, b in zip(oods_a, oods_b, strict=True)]
+    difference = np.mean([table.mean() for table in tables])
+    of_id = np.mean([table.mean(1) for table in tables], axis=0)
+    variance = of_id.var(ddof=1) / len(of_id)
+    for table in tables:
+        variance += table.mean(0).var(ddof=1) / table.shape[1] / len(tables) ** 2
+    test = delong_test_of_mean(id_a, oods_a, id_b, oods_b)
+    assert test.difference == pytest.approx(difference, abs=1e-12)
+    assert test.high - test.low == pytest.approx(2 * Z * sqrt(variance), rel=1e-9)
+    z = difference / sqrt(variance)
+    assert test.p_value == pytest.approx(2 * NormalDist().cdf(-abs(z)), rel=1e-9)
+
+
+def test_the_p_values_of_a_mean_are_uniform_when_the_two_are_equally_good(as_users_run_it):
+    rng = np.random.default_rng(0)
+    p_values = [delong_test_of_mean(*several_sets(rng)).p_value for _ in range(1000)]
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    assert abs(np.mean(np.array(p_values) < 0.05) - 0.05) < 3 * sqrt(0.05 * 0.95 / 1000)
+
+
+def test_a_mean_over_other_sets_is_refused():
+    with pytest.raises(ShapeError, match="a has 2 OOD sets, b has 1"):
+        delong_test_of_mean([0.0, 1.0], [[1.0], [2.0]], [0.0, 1.0], [[1.0]])
+    with pytest.raises(ShapeError, match="a has 0 OOD sets"):
+        delong_test_of_mean([0.0, 1.0], [], [0.0, 1.0], [])

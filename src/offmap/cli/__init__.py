@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 import typer
 
-from offmap.cli import bench, demo, export, guard, listing, score, train
+from offmap.cli import bench, demo, export, guard, listing, score, study, train
 from offmap.cli._arguments import several
 from offmap.errors import OffmapError
+
+# By command: the same option of another command may take one value and be followed by others.
+_SEVERAL = {"bench": bench.SEVERAL, "train": train.SEVERAL, "study": study.SEVERAL}
 
 app = typer.Typer(
     help="Know when your classifier is off the map: out-of-distribution detection.",
@@ -25,6 +28,7 @@ app.command("calibrate")(guard.calibrate)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)
+app.add_typer(study.app, name="study")
 app.command("list")(listing.listing)
 
 
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        app(several([a for a in arguments if a != "--debug"], bench.SEVERAL + train.SEVERAL))
+        app(several([a for a in arguments if a != "--debug"], _SEVERAL))
     except (OffmapError, OSError) as error:
         if debug:
             raise

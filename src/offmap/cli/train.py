@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from offmap.training import Epoch, Recipe
+    from offmap.training import Recipe
 
 SEVERAL = ("--set", "--ood")
 
@@ -77,23 +77,14 @@ def _declared(name: str, budget: str, pairs: list[str]) -> Recipe:
 
 def _watchers(recipe: Recipe, ood: list[str], every: int) -> list[Any]:
     from offmap import data
+    from offmap.cli._epochs import line
     from offmap.studies.watching import draw_curves, watch_ood
     from offmap.training.sets import normalization
 
-    found: list[Any] = [_line, draw_curves]
+    found: list[Any] = [line, draw_curves]
     if ood:
         like = data.load(recipe.validation or recipe.data, size=recipe.size)
         sets = {name: data.load_like(name, like, limit=2000) for name in ood}
         normalize = normalization(recipe.normalization)
         found.append(watch_ood(like, sets, every=every, normalization=normalize))
     return found
-
-
-def _line(epoch: Epoch) -> None:
-    """One line for people who see no progress bar."""
-    row = epoch.history[-1]
-    typer.echo(
-        f"epoch {epoch.number}/{epoch.of}: loss {row['train_loss']:.4f}, accuracy "
-        f"{row['train_accuracy']:.2%}; validation {row['validation_loss']:.4f}, "
-        f"{row['validation_accuracy']:.2%}; {row['seconds']:.0f} s"
-    )

@@ -9,6 +9,7 @@ from offmap.data._known import KnownSet, known, normalization
 from offmap.data._like import load_like
 from offmap.data._listing import read_images
 from offmap.data._load import load
+from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._streamed import StreamedSet
 
@@ -20,6 +21,7 @@ __all__ = [
     "Skipped",
     "StreamedSet",
     "embedded",
+    "is_local",
     "known",
     "load",
     "load_like",

@@ -23,6 +23,12 @@ def find(spec: str) -> tuple[str, Source] | None:
     return _local(name, split or None) or _on_hub(name, split or None)
 
 
+def is_local(name: str) -> bool:
+    """Whether ``$OFFMAP_DATA`` holds a set of that name, so that the hub need not be asked."""
+    root = os.environ.get("OFFMAP_DATA")
+    return bool(root and name) and any(Path(str(root), name).glob("*.parquet"))
+
+
 def not_found(spec: str) -> DataNotFoundError:
     """What was tried, what is there, and how to get the set."""
     name = spec.partition(":")[0]

@@ -4,7 +4,13 @@ Higher scores are more OOD, OOD is the positive class, ties count one half.
 """
 
 from offmap.metrics.curves import PrCurve, RocCurve, pr_curve, roc_curve
-from offmap.metrics.intervals import AurocDifference, Interval, delong_interval, delong_test
+from offmap.metrics.intervals import (
+    AurocDifference,
+    Interval,
+    delong_interval,
+    delong_test,
+    delong_test_of_mean,
+)
 from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
 from offmap.metrics.summary import Detection, detection
 
@@ -19,6 +25,7 @@ __all__ = [
     "auroc",
     "delong_interval",
     "delong_test",
+    "delong_test_of_mean",
     "detection",
     "detection_accuracy",
     "fpr_at_tpr",

@@ -6,6 +6,7 @@ test samples of the same kind, not about another training run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erfc, inf, sqrt
 from typing import NamedTuple
@@ -108,6 +109,65 @@ def delong_test(
         >>> print(f"{test.difference:.4f} [{test.low:.3f}, {test.high:.3f}] p={test.p_value:.3f}")
         0.1250 [-0.120, 0.370] p=0.317
     """
+    return delong_test_of_mean(id_a, [ood_a], id_b, [ood_b], level=level)
+
+
+def delong_test_of_mean(
+    id_a: Scores,
+    oods_a: Sequence[Scores],
+    id_b: Scores,
+    oods_b: Sequence[Scores],
+    *,
+    level: float = 0.95,
+) -> AurocDifference:
+    r"""Are two mean AUROC over several OOD sets, measured on the same samples, different?
+
+    .. math:: \operatorname{var} = \frac{1}{n} \operatorname{var}\Big(\frac{1}{S} \sum_s
+              V_{id}^{a,s} - V_{id}^{b,s}\Big) + \frac{1}{S^2} \sum_s \frac{1}{m_s}
+              \operatorname{var}(V_{ood}^{a,s} - V_{ood}^{b,s})
+
+    The OOD sets are independent of each other, and all are held against the same ID samples: so the
+    ID part is that of the mean placement, and not a mean of the ID parts. For one set it is
+    :func:`delong_test`.
+
+    Args:
+        id_a: ID scores of the first, ``(n,)``.
+        oods_a: its OOD scores, one array a set, ``(m_s,)``.
+        id_b: ID scores of the second, of the same samples in the same order.
+        oods_b: its OOD scores, likewise.
+        level: of the confidence interval of the difference, in (0, 1).
+
+    Raises:
+        ShapeError: the two do not have the same number of samples, or there is no set.
+        ArgumentError: ``level`` is outside its range.
+        DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
+
+    References:
+        As :func:`delong_interval`; the sum is that of independent contributions.
+    """
+    if len(oods_a) != len(oods_b) or not oods_a:
+        raise ShapeError(
+            f"a has {len(oods_a)} OOD sets, b has {len(oods_b)}: name the same, one up"
+        )
+    parts = [_gain(id_a, a, id_b, b) for a, b in zip(oods_a, oods_b, strict=True)]
+    sets = len(parts)
+    difference = sum(float(of_ood.mean()) for of_ood, _ in parts) / sets
+    id_part = np.mean([of_id for _, of_id in parts], axis=0)
+    ood_part = sum(_variance_of_mean(of_ood) for of_ood, _ in parts) / sets**2
+    deviation = sqrt(_variance_of_mean(id_part) + ood_part)
+    half = normal_quantile(level) * deviation
+    return AurocDifference(
+        difference,
+        max(-1.0, difference - half),
+        min(1.0, difference + half),
+        _two_sided(difference, deviation),
+    )
+
+
+def _gain(
+    id_a: Scores, ood_a: Scores, id_b: Scores, ood_b: Scores
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
+    """Placements of a minus those of b, of OOD and of ID samples."""
     ood_wins_a, id_wins_a = _wins(id_a, ood_a)
     ood_wins_b, id_wins_b = _wins(id_b, ood_b)
     if len(id_wins_a) != len(id_wins_b) or len(ood_wins_a) != len(ood_wins_b):
@@ -115,18 +175,9 @@ def delong_test(
             f"a has {len(id_wins_a)} ID and {len(ood_wins_a)} OOD scores, b has {len(id_wins_b)} "
             f"and {len(ood_wins_b)}: a paired test needs the same samples in the same order."
         )
-    doubled_pairs = 2 * len(id_wins_a) * len(ood_wins_a)
-    difference = int((ood_wins_a - ood_wins_b).sum()) / doubled_pairs
-    deviation = sqrt(
-        _variance_of_mean((ood_wins_a - ood_wins_b) / (2 * len(id_wins_a)))
-        + _variance_of_mean((id_wins_a - id_wins_b) / (2 * len(ood_wins_a)))
-    )
-    half = normal_quantile(level) * deviation
-    return AurocDifference(
-        difference,
-        max(-1.0, difference - half),
-        min(1.0, difference + half),
-        _two_sided(difference, deviation),
+    return (
+        (ood_wins_a - ood_wins_b) / (2 * len(id_wins_a)),
+        (id_wins_a - id_wins_b) / (2 * len(ood_wins_a)),
     )
 
 

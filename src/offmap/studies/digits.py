@@ -6,29 +6,26 @@ connection. The network's weights ship in the package; :func:`train` made them.
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from offmap import data, plots
 from offmap.data import ImageSet
 from offmap.evaluation import evaluate
-from offmap.files import atomic, write_json
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN, load_weights
 from offmap.results import Results
 
 KNOWN = tuple(range(8))
 NORMALIZATION = Normalization((0.305,), (0.376,))
-EPOCHS, SEED = 60, 0
+SEED = 0
 COMMAND = "offmap demo --retrain"
 
 
@@ -58,30 +55,19 @@ def digits_data() -> Digits:
 _FAR = ("faces", "textures", "photographs", "text")
 
 
-def train(images: ImageSet, *, epochs: int = EPOCHS, seed: int = SEED) -> DigitsCNN:
-    """Train the demo's network: Adam, cosine, batches of 32, shifts by up to one pixel."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = DigitsCNN(len(KNOWN))
-        optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-        assert images.labels is not None
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(images)), 32):
-                x = NORMALIZATION(_shifted(images.images[rows]))
-                loss = nn.functional.cross_entropy(network(x), images.labels[rows])
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-            schedule.step()
-    return network.eval()
+def train(sets: Digits, out: str | Path, *, changes: Mapping[str, Any] | None = None) -> nn.Module:
+    """Train the demo's network by the recipe ``digits``, in a folder of its own.
 
+    Raises:
+        MissingExtraError: lightning or kornia is not installed.
+    """
+    from offmap import training  # here: the demo itself needs none of it
 
-def _shifted(images: Tensor) -> Tensor:
-    """Each batch moved by up to one pixel, black coming in."""
-    dy, dx = torch.randint(0, 3, (2,)).tolist()
-    h, w = images.shape[2:]
-    return nn.functional.pad(images, (1, 1, 1, 1))[:, :, dy : dy + h, dx : dx + w]
+    declared = training.recipe("digits", changes=changes)
+    of = training.Sets.of(declared, sets.train, sets.test)
+    return training.train(
+        declared, out, sets=of, resume=True, device="cpu", settings={"command": COMMAND}
+    )
 
 
 def shipped() -> DigitsCNN:
@@ -90,24 +76,6 @@ def shipped() -> DigitsCNN:
         network = DigitsCNN(len(KNOWN))
         load_weights(network, path)
     return network.eval()
-
-
-def save_weights(network: nn.Module, folder: Path, accuracy: float) -> None:
-    """Write ``digits.safetensors`` and its card, which says how it was made."""
-    weights = folder / "digits.safetensors"
-    with atomic(weights) as temporary:
-        save_file({name: x.contiguous() for name, x in network.state_dict().items()}, temporary)
-    card = {
-        "network": "offmap.networks:DigitsCNN, 8 classes",
-        "data": "scikit-learn load_digits, digits 0 to 7, 60 % of them",
-        "recipe": "Adam 2e-3, weight decay 1e-4, cosine, batches of 32, shifts by one pixel",
-        "epochs": EPOCHS,
-        "seed": SEED,
-        "command": COMMAND,
-        "test_accuracy": round(accuracy, 4),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-    }
-    write_json(folder / "digits.json", card)
 
 
 def card() -> dict[str, Any]:
@@ -126,7 +94,7 @@ def run(
 ) -> Results:
     """Evaluate detectors on the digits, and write tables and figures into ``out``."""
     sets = digits_data()
-    network = train(sets.train) if retrain else shipped()
+    network = train(sets, Path(out) / "training") if retrain else shipped()
     results = evaluate(
         network,
         train=sets.train,
@@ -140,8 +108,6 @@ def run(
         settings={"id": "digits 0 to 7", "seed": SEED, "retrained": retrain},
     )
     results.save(out)
-    if retrain and results.accuracy:
-        save_weights(network, Path(out), results.accuracy[0] / results.accuracy[1])
     draw(results, Path(out), {n: s for group in sets.ood.values() for n, s in group.items()})
     return results
 

@@ -31,6 +31,20 @@ _CIFAR10 = Recipe(
 _FULL = {"network": "wrn40_2(dropout=0.3)", "epochs": 100, "schedule": "cosine"}
 _PIXMIX = {"mixing_set": "fractals:2000", "k": 4, "beta": 3.0, "severity": 3}
 
+_DIGITS = Recipe(
+    network="DigitsCNN(classes=8)",
+    data="embedded:digits",
+    normalization="0.305/0.376",
+    crop=1,
+    optimizer="adam",
+    lr=2e-3,
+    weight_decay=1e-4,
+    schedule="cosine",
+    epochs=60,
+    batch_size=32,
+    precision="fp32",
+)
+
 Budgets = Mapping[str, Mapping[str, Any]]
 RECIPES: dict[str, tuple[Recipe, Budgets]] = {
     "plain": (_CIFAR10, {"smoke": _SMOKE, "cpu": {}, "full": _FULL}),
@@ -38,6 +52,7 @@ RECIPES: dict[str, tuple[Recipe, Budgets]] = {
         _CIFAR10.but({"pixmix": _PIXMIX}),
         {"smoke": _SMOKE | {"pixmix.mixing_set": "fractals:64"}, "cpu": {}, "full": _FULL},
     ),
+    "digits": (_DIGITS, {"smoke": {"epochs": 3}, "cpu": {}, "full": {}}),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import platform
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from offmap.errors import ArgumentError, MissingExtraError, StoreError
@@ -180,15 +181,17 @@ def machine() -> str:
 
 def _finish(task: Any, out: Path, record: dict[str, Any]) -> None:
     normalization = task.normalization
+    state = {name: x.contiguous().cpu() for name, x in task.trained.state_dict().items()}
+    weights = save(state)
     card = {
         "network": task.recipe.network,
         "normalization": {"mean": list(normalization.mean), "std": list(normalization.std)},
         **record,
         "accuracy": task.history[-1]["validation_accuracy"],
         "seconds": sum(row["seconds"] for row in task.history),
+        "sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_json(out / CARD, card)
     # Last, because a run with weights is a finished run.
-    state = {name: x.contiguous().cpu() for name, x in task.trained.state_dict().items()}
     with atomic(out / WEIGHTS) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(weights)

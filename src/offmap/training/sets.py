@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -38,6 +39,12 @@ class Sets:
         if self.train.labels is None or self.validation.labels is None:
             raise LabelError("training and validation data need labels")
 
+    @classmethod
+    def of(cls, recipe: Recipe, train: ImageSet, validation: ImageSet) -> Self:
+        """Data that the caller has, with the outliers and pictures that a recipe names."""
+        outliers = None if recipe.outliers is None else _like(recipe.outliers, train)
+        return cls(train, validation, outliers, mixing(recipe, train))
+
 
 def load(recipe: Recipe) -> Sets:
     """Everything that a recipe names."""
@@ -46,8 +53,7 @@ def load(recipe: Recipe) -> Sets:
         validation, train = whole.split(recipe.holdout, seed=recipe.seed)
     else:
         train, validation = whole, _like(recipe.validation, whole)
-    outliers = None if recipe.outliers is None else _like(recipe.outliers, whole)
-    return Sets(train, validation, outliers, mixing(recipe, whole))
+    return Sets.of(recipe, train, validation)
 
 
 def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:

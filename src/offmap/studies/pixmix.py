@@ -1,0 +1,247 @@
+"""Study A: post-hoc scores on CIFAR-10, and whether training with PixMix helps them.
+
+Two networks of equal architecture, one trained with crop and flip and one with PixMix besides. The
+statistics are those of un-augmented training images; no score depends on its batch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from offmap import data, plots
+from offmap.comparison import compare
+from offmap.detectors import catalogue
+from offmap.errors import UnknownNameError
+from offmap.evaluation import evaluate
+from offmap.files import atomic
+from offmap.metrics import delong_test_of_mean
+from offmap.networks import WideResNet
+from offmap.results import Results
+from offmap.studies._candidates import Candidate, Published, candidate
+from offmap.studies._ratio import at_ratio
+from offmap.studies.watching import draw_curves
+from offmap.training import Sets, recipe, train
+from offmap.training.sets import normalization
+
+# The scores of the source study, in its order.
+SCORES = ("maxlogit", "msp", "kluniform", "ViM(dim=12)")
+NETWORKS = {
+    "plain": Published(
+        "cifar10_wrn_baseline_epoch_99.pt",
+        "github.com/hendrycks/outlier-exposure (CIFAR/snapshots/baseline)",
+        "cifar10",
+    ),
+    "pixmix": Published("checkpoint.pth.tar", "github.com/andyzoujm/pixmix", "0.5/0.5"),
+}
+CALIBRATION_SHARE, NOISE_SAMPLES = 0.1, 2000
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the study reads: ID data in three disjoint parts, and OOD sets in the table's order."""
+
+    train: Any
+    calibration: Any
+    test: Any
+    ood: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the study found.
+
+    Args:
+        results: of each network, on all samples.
+        sources: where each network comes from.
+        notes: what a reader must know of them.
+    """
+
+    results: Mapping[str, Results]
+    sources: Mapping[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    def report(self) -> str:
+        """All tables, as text."""
+        parts = [_tables(name, self.sources[name], found) for name, found in self.results.items()]
+        return "\n\n".join([*self.notes, *parts, *_differences(self.results)])
+
+
+def run(
+    out: str | Path,
+    *,
+    budget: str = "cpu",
+    weights: Mapping[str, str] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    after_epoch: Sequence[Any] = (),
+    show_progress: bool | None = None,
+) -> Study:
+    """Train or load both networks, evaluate, and write tables and figures into ``out``.
+
+    Args:
+        out: a folder; a study that was interrupted goes on there.
+        budget: smoke (embedded data, seconds), cpu or full; of the training, and of the data.
+        weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "pixmix"; those
+            that are missing are trained.
+        changes: to both recipes.
+        seed: of training, and of what is held out.
+        device: "cpu" or "cuda".
+        after_epoch: called with each finished epoch of a training.
+        show_progress: ``None`` shows bars on a terminal.
+    """
+    out, weights = Path(out), weights or {}
+    if unknown := set(weights) - set(NETWORKS):
+        raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
+    found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    candidates = {
+        name: candidate(weights[name], published)
+        if name in weights
+        else _trained(name, out / name, budget, changes, found, device, after_epoch, show_progress)
+        for name, published in NETWORKS.items()
+    }
+    results = {}
+    for name, each in candidates.items():
+        results[name] = _evaluated(each, found, device, show_progress)
+        results[name].save(out / name)
+        _draw(results[name], out / name)
+    sources = {name: each.source for name, each in candidates.items()}
+    study = Study(results, sources, _notes(candidates))
+    with atomic(out / "report.txt") as temporary:
+        temporary.write_text(study.report() + "\n")
+    return study
+
+
+def cifar_data(seed: int = 0) -> Data:
+    """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
+    calibration, test = data.load("cifar10:test").split(CALIBRATION_SHARE, seed=seed)
+    svhn = _svhn()
+    ood = {name: data.load_like(name, test) for name in (svhn, "textures", "cifar100")}
+    noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
+    return Data(data.load("cifar10:train"), calibration, test, {"rademacher": noise, **ood})
+
+
+def embedded_data(seed: int = 0) -> Data:
+    """Patches of nine photographs in the place of CIFAR-10, and embedded sets as OOD."""
+    photographs = data.embedded("photographs", channels=3)
+    train, rest = photographs.split(0.6, seed=seed)
+    calibration, test = rest.split(0.375, seed=seed)
+    ood = {
+        name: data.embedded(name, size=32, channels=3, limit=200, seed=seed)
+        for name in ("textures", "text", "digits")
+    }
+    noise = data.noise("rademacher", 200, test.shape, seed=seed)
+    return Data(train, calibration, test, {"rademacher": noise, **ood})
+
+
+def _svhn() -> str:
+    """All of SVHN where it is at hand, else the 370 digits, else the hub is asked."""
+    for name in ("svhn", "svhn370"):
+        if data.is_local(name):
+            return name
+    return "svhn"
+
+
+def _trained(
+    name: str,
+    folder: Path,
+    budget: str,
+    changes: Mapping[str, Any] | None,
+    found: Data,
+    device: str | None,
+    after_epoch: Sequence[Any],
+    show_progress: bool | None,
+) -> Candidate:
+    declared = recipe(name, budget=budget, changes=changes)
+    network = train(
+        declared,
+        folder,
+        sets=None if budget != "smoke" else Sets.of(declared, found.train, found.test),
+        resume=True,
+        device=device,
+        after_epoch=[draw_curves, *after_epoch],
+        show_progress=show_progress,
+        settings={"budget": budget, "command": f"offmap study pixmix --budget {budget}"},
+    )
+    source = f"{declared.network}, trained for {declared.epochs} epochs ({budget})"
+    return Candidate(network, normalization(declared.normalization), source)
+
+
+def _evaluated(
+    each: Candidate, found: Data, device: str | None, show_progress: bool | None
+) -> Results:
+    rest = [name for name in catalogue() if name not in SCORES]
+    return evaluate(
+        each.network,
+        train=found.train,
+        id_test=found.test,
+        calibration=found.calibration,
+        ood={"ood": found.ood},
+        detectors=[*SCORES, *rest],
+        spare=True,
+        normalization=each.normalization,
+        device=device,
+        show_progress=show_progress,
+        settings={"id": found.train.name.partition(":")[0], "source": each.source},
+    )
+
+
+def _notes(candidates: Mapping[str, Candidate]) -> list[str]:
+    """What confounds the comparison."""
+    shapes = {
+        name: (each.network.depth, each.network.width)
+        for name, each in candidates.items()
+        if isinstance(each.network, WideResNet)
+    }
+    if len(set(shapes.values())) < 2:
+        return []
+    listed = ", ".join(f"{name} is WRN-{d}-{w}" for name, (d, w) in shapes.items())
+    note = f"the architectures differ ({listed}): width and augmentation are confounded"
+    warnings.warn(note, stacklevel=3)
+    return [f"Note: {note}."]
+
+
+def _tables(name: str, source: str, found: Results) -> str:
+    """The published layout, the same at 5:1, and the rest of the catalogue."""
+    ours, rest = found.only(SCORES), found.only([d for d in found.detectors if d not in SCORES])
+    at_five = at_ratio(ours)
+    return "\n\n".join(
+        [
+            f"== {name}: {source} ==\n{ours.table()}",
+            f"ViM: {found.summaries['ViM(dim=12)']}",
+            f"ID:OOD = 5:1, seeded\n{at_five.table('aupr_out')}",
+            at_five.table(),
+            f"the rest of the catalogue, all samples\n{rest.table()}",
+        ]
+    )
+
+
+def _differences(results: Mapping[str, Results]) -> list[str]:
+    """PixMix minus plain: by set, and on the mean of the sets."""
+    parts = [compare(results).differences_table()]
+    plain, mixed = results["plain"], results["pixmix"]
+    sets = [name for names in plain.groups.values() for name in names]
+    lines = []
+    for d in (d for d in mixed.detectors if d in plain.detectors):
+        ours, theirs = mixed.scores[d], plain.scores[d]
+        test = delong_test_of_mean(
+            ours["id"], [ours[s] for s in sets], theirs["id"], [theirs[s] for s in sets]
+        )
+        lines.append(
+            f"  {d:<20} {100 * test.difference:+6.2f} "
+            f"({100 * test.low:+.2f} to {100 * test.high:+.2f}), p = {test.p_value:.2g}"
+        )
+    heading = "pixmix minus plain, mean AUROC over the sets in points, 95 % interval, paired test"
+    return [*parts, "\n".join([heading, *lines])]
+
+
+def _draw(found: Results, folder: Path) -> None:
+    """Histograms of the study's scores, and ROC curves of all."""
+    for detector in SCORES:
+        name = detector.partition("(")[0].lower()
+        plots.save(plots.histograms(found, detector), folder / f"histograms-{name}.png")
+    plots.save(plots.roc_curves(found), folder / "roc.png")
