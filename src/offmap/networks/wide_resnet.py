@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from offmap.errors import ArgumentError
+from offmap.networks import _arguments
 
 
 class _Block(nn.Module):
@@ -47,7 +48,8 @@ class _Stage(nn.Module):
 class WideResNet(nn.Module):
     """A 3x3 stem of 16 channels, three stages of 16, 32 and 64 times ``width``, average pooling.
 
-    Parameter names are those of the checkpoints that Hendrycks et al. publish.
+    Parameter names are those of the checkpoints published with Outlier Exposure; those of PixMix
+    say ``conv_shortcut``, which :func:`offmap.networks.load_weights` translates.
 
     Args:
         depth: ``6 k + 4`` layers, for ``k`` blocks a stage.
@@ -55,12 +57,18 @@ class WideResNet(nn.Module):
         dropout: share of activations dropped between the two convolutions of a block.
         classes: number of classes.
 
+    Raises:
+        ArgumentError: an argument is out of range.
+
     References:
         Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146.
     """
 
     def __init__(self, depth: int, width: int, *, dropout: float = 0.0, classes: int = 10) -> None:
         super().__init__()
+        _arguments.count("width", width)
+        _arguments.share("dropout", dropout)
+        _arguments.count("classes", classes)
         if depth < 10 or (depth - 4) % 6:
             raise ArgumentError(f"depth must be 6 k + 4, as 16, 28 or 40; seen {depth}")
         blocks = (depth - 4) // 6
@@ -80,7 +88,7 @@ class WideResNet(nn.Module):
 
 
 def _initialised(module: nn.Module) -> None:
-    """As the published code: normal over the fan out, and a head without bias."""
+    """As the published code: normal over the fan out, and the head's bias starts at zero."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -88,10 +96,10 @@ def _initialised(module: nn.Module) -> None:
 
 
 def wrn40_2(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
-    """WRN-40-2: 2.2 M parameters."""
+    """WRN-40-2: 2,243,546 parameters with ten classes."""
     return WideResNet(40, 2, dropout=dropout, classes=classes)
 
 
 def wrn40_4(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
-    """WRN-40-4: 8.9 M parameters."""
+    """WRN-40-4: 8,949,210 parameters with ten classes."""
     return WideResNet(40, 4, dropout=dropout, classes=classes)
