@@ -165,6 +165,33 @@ def test_resnet18_keeps_small_images_large_and_has_the_usual_names() -> None:
     assert not any(name.startswith("layer1.0.downsample") for name in names)
 
 
+def test_the_wide_network_is_the_published_code() -> None:
+    """Written again from the names of the weights, as the authors' forward pass goes."""
+    network = randomised(build("offmap.networks:WideResNet(depth=16, width=2)")).double().eval()
+    w = network.state_dict()
+
+    def activated(x: torch.Tensor, name: str) -> torch.Tensor:
+        mean, var, scale, shift = (
+            w[f"{name}.{part}"].view(1, -1, 1, 1)
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return ((x - mean) / (var + 1e-5).sqrt() * scale + shift).clamp(min=0)
+
+    x = images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    x = nn.functional.conv2d(x, w["conv1.weight"], padding=1)
+    for block in (1, 2, 3):
+        for i in range(2):
+            here, stride = f"block{block}.layer.{i}", 2 if block > 1 and i == 0 else 1
+            out = activated(x, f"{here}.bn1")
+            if i == 0:  # the widening block activates its shortcut too
+                x = nn.functional.conv2d(out, w[f"{here}.convShortcut.weight"], stride=stride)
+            out = nn.functional.conv2d(out, w[f"{here}.conv1.weight"], stride=stride, padding=1)
+            out = activated(out, f"{here}.bn2")
+            x = x + nn.functional.conv2d(out, w[f"{here}.conv2.weight"], padding=1)
+    x = nn.functional.avg_pool2d(activated(x, "bn1"), 8).flatten(1)
+    torch.testing.assert_close(network(images), x @ w["fc.weight"].T + w["fc.bias"])
+
+
 def test_vgg_normalises_after_the_activation() -> None:
     kinds = [type(layer).__name__ for layer in vgg16(width=0.05).features]
     stage = ["Conv2d", "ReLU", "BatchNorm2d"]
@@ -451,6 +478,15 @@ def test_arguments_are_plain_values_that_the_factory_takes(
     with pytest.raises(expected):
         build(f"{place}resnet20({arguments})")
     assert not Path("ran").exists()
+
+
+def test_a_wrong_argument_is_told_from_a_fault_in_the_factory(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def net(classes):\n    return len(classes)\n")
+    for wrong in ("colour=3", ""):
+        with pytest.raises(ArgumentError, match=r"its arguments are \(classes\)"):
+            build(f"{tmp_path}/mine.py:net({wrong})")
+    with pytest.raises(TypeError, match=r"has no len\(\)"):
+        build(f"{tmp_path}/mine.py:net(classes=3)")
 
 
 @pytest.mark.parametrize(

@@ -28,16 +28,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_to
-from torch import Tensor, nn
+from torch import nn
 
 from offmap.errors import ArgumentError, StoreError
 from offmap.files import atomic, write_json
 from offmap.networks._card import GIVEN, checked, read
 from offmap.networks._places import HUB, check_name, find, folders
+from offmap.networks._tensors import count, outline, read_checked, stored
 from offmap.networks.checkpoint import fitting, place
 from offmap.networks.library import build_own
 
@@ -79,11 +77,11 @@ def load(name: str) -> nn.Module:
     """
     stated = card(name)
     path = find(name, ".safetensors")
-    weights = _weights(path, stated["sha256"])
+    weights = read_checked(path, stated["sha256"])
     # Without memory first: a card may ask for more classes than any machine has room for.
-    outline = _outline(stated["network"], str(path))
-    fitting(outline, weights, str(path))
-    if (seen := _count(outline)) != stated["parameters"]:
+    shape = outline(stated["network"], str(path))
+    fitting(shape, weights, str(path))
+    if (seen := count(shape)) != stated["parameters"]:
         raise StoreError(f"the card of {path} says {stated['parameters']} parameters, not {seen}")
     return place(build_own(stated["network"]), weights, str(path)).eval()
 
@@ -123,48 +121,10 @@ def add(
         content = json.loads(json.dumps(dict(card), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"the card of {name} holds what JSON cannot: {error}") from error
-    weights = tensors_to(_stored(content["network"], network, half, str(path)))
-    content |= {"sha256": hashlib.sha256(weights).hexdigest(), "parameters": _count(network)}
+    weights = tensors_to(stored(content["network"], network, half, str(path)))
+    content |= {"sha256": hashlib.sha256(weights).hexdigest(), "parameters": count(network)}
     checked(content, f"the card of {name}")
     with atomic(path) as temporary:
         temporary.write_bytes(weights)
     write_json(path.with_suffix(".json"), content)
     return path
-
-
-def _stored(spec: Any, network: nn.Module, half: bool, where: str) -> dict[str, Tensor]:
-    weights = fitting(_outline(str(spec), where), network.state_dict(), where)
-    return {key: _as_stored(value, half) for key, value in weights.items()}
-
-
-def _as_stored(value: Tensor, half: bool) -> Tensor:
-    value = value.detach().cpu()
-    if value.is_floating_point():
-        value = value.to(torch.bfloat16 if half and value.ndim > 1 else torch.float32)
-    return value.clone().contiguous()
-
-
-def _outline(spec: str, where: str) -> nn.Module:
-    """The network of a card, without memory for its weights."""
-    try:
-        with torch.device("meta"):
-            return build_own(spec)
-    except ArgumentError as error:
-        raise StoreError(f"the card of {where}: {error}") from error
-
-
-def _weights(path: Path, digest: str) -> dict[str, Tensor]:
-    try:
-        content = path.read_bytes()
-        if (seen := hashlib.sha256(content).hexdigest()) != digest:
-            raise StoreError(
-                f"{path} is damaged, or not the file of its card: its sha256 is {seen}, and the "
-                f"card says {digest}"
-            )
-        return dict(tensors_from(content))
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
-
-
-def _count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
