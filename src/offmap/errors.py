@@ -81,7 +81,7 @@ class ExportError(OffmapError):
 class MissingExtraError(OffmapError, ImportError):
     """An optional library is not installed."""
 
-    def __init__(self, library: str, extra: str) -> None:
+    def __init__(self, library: str, extra: str, instead: str = "") -> None:
         super().__init__(
-            f"{library} is needed here and not installed: pip install 'offmap[{extra}]'"
+            f"{library} is needed here and not installed: pip install 'offmap[{extra}]'{instead}"
         )

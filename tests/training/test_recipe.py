@@ -25,7 +25,7 @@ def lr_of(made: Recipe, steps: int, epochs: int) -> list[float]:
     return found
 
 
-SMALL = Recipe(network="DigitsCNN", data="embedded:digits", lr=1.0, epochs=10)
+SMALL = Recipe(network="digits_cnn", data="embedded:digits", lr=1.0, epochs=10)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -23,7 +23,7 @@ from offmap.training import Epoch, Recipe, Sets, train
 
 # Dropout, a crop, a flip and an average: each draws or keeps something that resuming could lose.
 RECIPE = Recipe(
-    network="DigitsCNN",
+    network="digits_cnn",
     data="embedded:digits",
     normalization="0.305/0.376",
     crop=1,
@@ -167,13 +167,13 @@ def test_data_that_cannot_be_trained_on_is_refused(sets: Sets) -> None:
 
 def test_labels_beyond_the_networks_classes_are_refused(tmp_path: Path, sets: Sets) -> None:
     whole = embedded("digits")
-    with pytest.raises(LabelError, match="go up to 9, and the network DigitsCNN has 8 outputs"):
+    with pytest.raises(LabelError, match="go up to 9, and the network digits_cnn has 8 outputs"):
         train(RECIPE, tmp_path, sets=Sets(whole, whole))
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:
     changes = [f"{k}={json.dumps(v)}" for k, v in RECIPE.record().items()]
-    changes.append("network=DigitsCNN(classes=10)")
+    changes.append("network=digits_cnn(classes=10)")
     command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "plain", "--resume"]
     command += ["--out", str(out), "--set", *changes]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OFFMAP_DATA": ""}

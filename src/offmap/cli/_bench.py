@@ -58,7 +58,7 @@ def run(
             if names
         },
         detectors="all" if detectors == ["all"] else detectors,
-        normalization=normalization(plan.normalize, plan.id),
+        normalization=normalization(plan.normalize, plan.id, model),
         device=device or ("cuda" if torch.cuda.is_available() else None),
         cache=out / "activations" if cache else None,
         settings=settings | {"plan": asdict(plan)},
@@ -89,12 +89,14 @@ def _train(plan: Plan, like: Set) -> Set | None:
         return None
 
 
-def normalization(given: str | None, data_name: str) -> Normalization:
-    """What ``--normalize`` means; without it, what is known for the data."""
+def normalization(given: str | None, data_name: str, model: str = "") -> Normalization:
+    """What ``--normalize`` means; without it, what the card of the model says, or is usual."""
     if given == "none":
         return Normalization()
     if given and "/" in given:
         return Normalization.parse(given)
+    if not given and model.startswith(networks.zoo.PREFIX):
+        return Normalization(*networks.zoo.normalization(model.removeprefix(networks.zoo.PREFIX)))
     try:
         return Normalization(*data.normalization(given or data_name.partition(":")[0]))
     except UnknownNameError:

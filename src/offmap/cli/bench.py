@@ -11,7 +11,9 @@ SEVERAL = ("--near", "--far", "--detectors")
 
 
 def bench(
-    model: str = typer.Option(..., help="package.module:factory, file.py:factory, or a name."),
+    model: str = typer.Option(
+        ..., help="A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
+    ),
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
     id: str = typer.Option(..., help="ID data: a name such as cifar10, or a path."),
     train: str | None = typer.Option(None, help="Training data; by default ID:train."),
@@ -19,7 +21,7 @@ def bench(
     far: list[str] = typer.Option([], help="Far-OOD sets."),
     detectors: list[str] = typer.Option(["all"], help="all, names, or expressions."),
     normalize: str | None = typer.Option(
-        None, help="cifar10, imagenet, ..., none, or MEAN,.../STD,...; by default the ID set's."
+        None, help="cifar10, imagenet, ..., none, MEAN,.../STD,...; else the card's or ID set's."
     ),
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     limit: int | None = typer.Option(None, help="A seeded N of each set, for a quick look."),

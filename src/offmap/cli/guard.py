@@ -11,13 +11,15 @@ WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it
 
 
 def fit(
-    model: str = typer.Option(..., help="package.module:factory, file.py:factory, or a name."),
+    model: str = typer.Option(
+        ..., help="A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
+    ),
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
     data: str = typer.Option(..., help="The network's training data: a name or a path."),
     detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
     combine: str = typer.Option("bonferroni", help="bonferroni or fisher."),
     normalize: str | None = typer.Option(
-        None, help="cifar10, imagenet, ..., none, or MEAN,.../STD,...; by default the data's."
+        None, help="cifar10, imagenet, ..., none, or MEAN,.../STD,...; else the card's or data's."
     ),
     size: int | None = typer.Option(None, help="Side of the images, if the data's differ."),
     head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),
@@ -41,7 +43,7 @@ def fit(
         network,
         detector,
         combine=combine,
-        normalization=normalization(normalize, data),
+        normalization=normalization(normalize, data, model),
         head=head,
     )
     guard.fit(images, batch_size=batch_size)

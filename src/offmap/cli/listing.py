@@ -27,5 +27,10 @@ def listing() -> None:
         typer.echo(f"  {name:<20} {entry.title}")
     typer.echo("\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED))
     typer.echo("Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS))
-    made_here = [n for n in networks.__all__ if n.islower() and n not in ("build", "load_weights")]
-    typer.echo("\nNetworks: " + ", ".join(made_here) + ", or package.module:factory")
+    typer.echo(
+        "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)', or package.module:factory):"
+    )
+    for name, factory in networks.factories().items():
+        typer.echo(f"  {name:<20} {(inspect.getdoc(factory) or '').splitlines()[0]}")
+    trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
+    typer.echo(f"\nTrained: {trained or 'none at hand, in $OFFMAP_ZOO or zoo/'}")

@@ -1,22 +1,37 @@
 """Networks of the studies, and the reading of models that users and others have trained."""
 
+from offmap.networks import zoo
 from offmap.networks.checkpoint import load_weights
-from offmap.networks.digits import DigitsCNN
+from offmap.networks.digits import DigitsCNN, digits_cnn
+from offmap.networks.library import factories, is_own
+from offmap.networks.mnist import MnistCNN, mnist_cnn
 from offmap.networks.model import build
 from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet56
+from offmap.networks.resnet18 import ResNet18, resnet18
+from offmap.networks.vgg import VGG16, vgg16
 from offmap.networks.wide_resnet import WideResNet, wrn10_1, wrn40_2, wrn40_4
 
 __all__ = [
+    "VGG16",
     "DigitsCNN",
+    "MnistCNN",
     "ResNet",
+    "ResNet18",
     "WideResNet",
     "build",
+    "digits_cnn",
+    "factories",
+    "is_own",
     "load_weights",
+    "mnist_cnn",
+    "resnet18",
     "resnet20",
     "resnet32",
     "resnet44",
     "resnet56",
+    "vgg16",
     "wrn10_1",
     "wrn40_2",
     "wrn40_4",
+    "zoo",
 ]

@@ -11,68 +11,101 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from offmap.errors import StoreError
+from offmap.networks._refusals import check_kind, unreadable
 
 # Where trainers put the weights inside a checkpoint, and what wrappers put before their names.
 _PLACES = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+# Other names of the same layers: in PixMix's wide networks, in other ResNets, and of a linear head
+# that stands behind dropout in a Sequential.
+_ALIASES = (
+    (".conv_shortcut.", ".convShortcut."),
+    (".shortcut.", ".downsample."),
+    ("linear.", "fc."),
+    ("fc.", "linear."),
+    ("fc.1.", "fc."),
+)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """Load a checkpoint into a network, and return the network.
 
     Reads safetensors, and PyTorch files that hold tensors only: a bare state dict or one inside a
-    dict, with or without ``module.`` before the names. Nothing is unpickled beyond that.
+    dict, with or without ``module.`` before the names. Nothing is unpickled beyond that. Half
+    precision becomes the precision of the network. The names of the published CIFAR ResNets, wide
+    networks (Outlier Exposure, PixMix) and usual ResNet-18s are known.
 
     Args:
         network: must have the same parameters.
         path: the checkpoint.
 
     Raises:
-        StoreError: the file cannot be read safely, or does not fit; lists the first differences.
+        StoreError: the file cannot be read safely, is of TensorFlow, or does not fit; lists the
+            first differences.
     """
     path = Path(path)
-    weights = _stripped(_read(path), network)
-    if differences := _differences(network.state_dict(), weights):
-        listed = "\n  ".join(differences[:8])
-        raise StoreError(
-            f"{path} does not fit {type(network).__name__}; {len(differences)} differences:\n"
-            f"  {listed}"
-        )
-    network.load_state_dict(weights)
+    return place(network, read_weights(path), str(path))
+
+
+def place(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> nn.Module:
+    """Load weights under any of the known names; a network that they do not fit stays as it was.
+
+    Raises:
+        StoreError: they do not fit; lists the first differences.
+    """
+    # Copying casts to the network's own precision.
+    network.load_state_dict(fitting(network, weights, where))
     return network
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise StoreError(f"there is no checkpoint at {path}")
+def fitting(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The weights under the names of a network.
+
+    Raises:
+        StoreError: they do not fit; lists the first differences.
+    """
+    known = network.state_dict()
+    renamed = _renamed(_stripped(weights, known), known)
+    if differences := _differences(known, renamed):
+        listed = "\n  ".join(differences[:8])
+        raise StoreError(
+            f"{where} does not fit {type(network).__name__}; {len(differences)} differences:\n"
+            f"  {listed}"
+        )
+    return renamed
+
+
+def read_weights(path: str | Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint by their names in it.
+
+    Raises:
+        StoreError: the file cannot be read safely, or holds none.
+    """
+    path = Path(path)
+    check_kind(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     # Bytes that are no checkpoint can fail the reader in any way.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(
-            f"{path} cannot be read as tensors alone ({reason}): save network.state_dict() from "
-            "the program that wrote it, as safetensors or with torch.save"
-        ) from error
+        raise unreadable(path, error) from error
     return _weights_in(content, path)
 
 
 def _weights_in(content: Any, path: Path) -> Mapping[str, Tensor]:
     if isinstance(content, Mapping):
-        for place in _PLACES:
-            if isinstance(content.get(place), Mapping):
-                content = content[place]
+        for key in _PLACES:
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
                 break
         if content and all(isinstance(value, Tensor) for value in content.values()):
-            return dict(content)
+            return {str(name): value for name, value in content.items()}
     raise StoreError(f"{path} holds no state dict: a mapping from names to tensors is needed")
 
 
-def _stripped(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def _stripped(weights: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights without a prefix that all their names share and the network's do not."""
-    known = network.state_dict()
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in weights) and not any(
             name.startswith(prefix) for name in known
@@ -81,12 +114,26 @@ def _stripped(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Te
     return dict(weights)
 
 
+def _renamed(weights: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the network's names, where those are free; others stay as they are."""
+    found = {}
+    for name, value in weights.items():
+        others = [name.replace(theirs, ours) for theirs, ours in _ALIASES]
+        free = (o for o in others if o in known and o not in weights)
+        found[name if name in known else next(free, name)] = value
+    return found
+
+
 def _differences(known: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> list[str]:
     # Files from before PyTorch 0.4 lack this counter, which evaluation does not use.
     missing = [k for k in known if k not in seen and not k.endswith("num_batches_tracked")]
-    wrong = [k for k in known if k in seen and known[k].shape != seen[k].shape]
+    both = [k for k in known if k in seen]
+    wrong = [k for k in both if known[k].shape != seen[k].shape]
+    # Quantised integers would be cast without a word, and mean something else.
+    kind = [k for k in both if known[k].is_floating_point() and not seen[k].is_floating_point()]
     return [
         *(f"{k}: shape {tuple(seen[k].shape)}, not {tuple(known[k].shape)}" for k in wrong),
+        *(f"{k}: {seen[k].dtype}, not {known[k].dtype}" for k in kind),
         *(f"{k}: missing" for k in missing),
         *(f"{k}: unexpected" for k in seen if k not in known),
     ]

@@ -5,15 +5,23 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from offmap.networks import _arguments
+
 
 class DigitsCNN(nn.Sequential):
     """Two convolutions and two linear layers for grey 8x8 images; 64 features.
 
     Args:
         classes: number of known classes.
+        dropout: share of the 512 values dropped before the linear layers, in training.
+
+    Raises:
+        ArgumentError: an argument is out of range.
     """
 
-    def __init__(self, classes: int = 8) -> None:
+    def __init__(self, classes: int = 8, *, dropout: float = 0.3) -> None:
+        _arguments.count("classes", classes)
+        _arguments.share("dropout", dropout)
         super().__init__(
             nn.Conv2d(1, 16, 3, padding=1),
             nn.ReLU(),
@@ -21,7 +29,7 @@ class DigitsCNN(nn.Sequential):
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Dropout(0.3),
+            nn.Dropout(dropout),
             nn.Linear(32 * 4 * 4, 64),
             nn.ReLU(),
             nn.Linear(64, classes),
@@ -30,3 +38,8 @@ class DigitsCNN(nn.Sequential):
     def forward(self, x: Float[Tensor, "n 1 8 8"]) -> Float[Tensor, "n c"]:
         """The logits."""
         return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def digits_cnn(*, dropout: float = 0.3, classes: int = 8) -> DigitsCNN:
+    """The network of the demo: 38,152 parameters."""
+    return DigitsCNN(classes, dropout=dropout)

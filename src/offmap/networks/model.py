@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,37 +11,49 @@ from typing import Any
 from torch import nn
 
 from offmap.errors import ArgumentError, UnknownNameError
+from offmap.networks import zoo
+from offmap.networks._spec import Spec, parse
 from offmap.networks.checkpoint import load_weights
+from offmap.networks.library import build_own
 
 
 def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
     """The model that a command line names.
 
     Args:
-        spec: ``package.module:factory`` or ``file.py:factory``, where the factory is called without
-            arguments; or the name of a network of this library, such as ``resnet20``.
+        spec: the name of a network of this library, such as ``resnet20`` or
+            ``wrn40_2(dropout=0.3)``; ``package.module:factory`` or ``file.py:factory``, with
+            arguments likewise; or ``zoo:NAME``, trained and in evaluation mode. Arguments are plain
+            values by name; the text is never run.
         weights: checkpoint to load into it.
 
     Raises:
-        UnknownNameError: no such module or factory.
+        UnknownNameError: no such module, factory, or trained network.
+        ArgumentError: the arguments are not those of the factory.
         StoreError: the weights do not fit.
     """
-    network = _factory(spec)()
+    if spec.startswith(zoo.PREFIX):
+        if weights is not None:
+            raise ArgumentError(
+                f"{spec} brings its own weights: leave {weights} out, or name the network itself "
+                f"({zoo.card(spec.removeprefix(zoo.PREFIX))['network']})"
+            )
+        return zoo.load(spec.removeprefix(zoo.PREFIX))
+    parsed = parse(spec)
+    network = _foreign(parsed) if parsed.place else build_own(parsed)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
     return network if weights is None else load_weights(network, weights)
 
 
-def _factory(spec: str) -> Callable[[], Any]:
-    place, _, name = spec.rpartition(":")
-    module = _module(place or "offmap.networks", spec)
-    factory = getattr(module, name, None)
+def _foreign(spec: Spec) -> Any:
+    factory = getattr(_module(spec.place, spec.text), spec.name, None)
     if not callable(factory):
         raise UnknownNameError(
-            f"no factory {name!r} in {place or 'offmap.networks'}: give package.module:factory, "
+            f"no factory {spec.name!r} in {spec.place}: give package.module:factory, "
             "file.py:factory, or the name of a network of this library, such as resnet20"
         )
-    return factory  # type: ignore[no-any-return]
+    return spec.call(factory)
 
 
 def _module(place: str, spec: str) -> ModuleType:
@@ -55,7 +66,7 @@ def _module(place: str, spec: str) -> ModuleType:
         return module
     try:
         return importlib.import_module(place)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
         raise UnknownNameError(
             f"{spec}: {error}; is it installed, or is its folder here?"
         ) from error

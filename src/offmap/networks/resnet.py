@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from offmap.networks import _arguments
+
 
 class _Block(nn.Module):
     """Two 3x3 convolutions and a shortcut without parameters."""
@@ -36,12 +38,17 @@ class ResNet(nn.Module):
         blocks: blocks a stage; the network has ``6 blocks + 2`` layers.
         classes: number of classes.
 
+    Raises:
+        ArgumentError: an argument is out of range.
+
     References:
         He et al., CVPR 2016, arXiv:1512.03385, section 4.2.
     """
 
     def __init__(self, blocks: int, *, classes: int = 10) -> None:
         super().__init__()
+        _arguments.count("blocks", blocks)
+        _arguments.count("classes", classes)
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, blocks, stride=1)
@@ -62,20 +69,20 @@ def _stage(inside: int, outside: int, blocks: int, *, stride: int) -> nn.Sequent
 
 
 def resnet20(*, classes: int = 10) -> ResNet:
-    """ResNet-20: 0.27 M parameters."""
+    """ResNet-20: 269,722 parameters with ten classes."""
     return ResNet(3, classes=classes)
 
 
 def resnet32(*, classes: int = 10) -> ResNet:
-    """ResNet-32: 0.46 M parameters."""
+    """ResNet-32: 464,154 parameters with ten classes."""
     return ResNet(5, classes=classes)
 
 
 def resnet44(*, classes: int = 10) -> ResNet:
-    """ResNet-44: 0.66 M parameters."""
+    """ResNet-44: 658,586 parameters with ten classes."""
     return ResNet(7, classes=classes)
 
 
 def resnet56(*, classes: int = 10) -> ResNet:
-    """ResNet-56: 0.85 M parameters."""
+    """ResNet-56: 853,018 parameters with ten classes."""
     return ResNet(9, classes=classes)

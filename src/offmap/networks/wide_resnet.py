@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Self
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, StoreError
+from offmap.networks import _arguments
+from offmap.networks.checkpoint import place, read_weights
+
+# One in each block of the first stage, whatever wrapper the names went through.
+_FIRST_NORM = re.compile(r"(.+\.)?block1\.layer\.\d+\.bn1\.weight")
 
 
 class _Block(nn.Module):
@@ -47,7 +56,8 @@ class _Stage(nn.Module):
 class WideResNet(nn.Module):
     """A 3x3 stem of 16 channels, three stages of 16, 32 and 64 times ``width``, average pooling.
 
-    Parameter names are those of the checkpoints that Hendrycks et al. publish.
+    Parameter names are those of the checkpoints published with Outlier Exposure; those of PixMix
+    say ``conv_shortcut``, which :func:`offmap.networks.load_weights` translates.
 
     Args:
         depth: ``6 k + 4`` layers, for ``k`` blocks a stage.
@@ -55,16 +65,23 @@ class WideResNet(nn.Module):
         dropout: share of activations dropped between the two convolutions of a block.
         classes: number of classes.
 
+    Raises:
+        ArgumentError: an argument is out of range.
+
     References:
         Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146.
     """
 
     def __init__(self, depth: int, width: int, *, dropout: float = 0.0, classes: int = 10) -> None:
         super().__init__()
+        _arguments.count("width", width)
+        _arguments.share("dropout", dropout)
+        _arguments.count("classes", classes)
         if depth < 10 or (depth - 4) % 6:
             raise ArgumentError(f"depth must be 6 k + 4, as 16, 28 or 40; seen {depth}")
         blocks = (depth - 4) // 6
         one, two, three = 16 * width, 32 * width, 64 * width
+        self.depth, self.width = depth, width
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.block1 = _Stage(16, one, blocks, 1, dropout)
         self.block2 = _Stage(one, two, blocks, 2, dropout)
@@ -73,6 +90,23 @@ class WideResNet(nn.Module):
         self.fc = nn.Linear(three, classes)
         self.apply(_initialised)
 
+    @classmethod
+    def like(cls, path: str | Path) -> Self:
+        """The network of a checkpoint, of the depth, width and classes that are in it.
+
+        Raises:
+            StoreError: the file cannot be read, or is of another kind of network.
+        """
+        weights = read_weights(path)
+        blocks = sum(bool(_FIRST_NORM.fullmatch(name)) for name in weights)
+        head = next((x for name, x in weights.items() if name.endswith("fc.weight")), None)
+        if head is None or head.ndim != 2 or not blocks:
+            raise StoreError(f"{path} is no WideResNet: it has no block1.layer.0.bn1 and fc")
+        classes, features = head.shape
+        made = cls(6 * blocks + 4, max(features // 64, 1), classes=classes)
+        place(made, weights, str(path))
+        return made
+
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         """The logits."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
@@ -80,7 +114,7 @@ class WideResNet(nn.Module):
 
 
 def _initialised(module: nn.Module) -> None:
-    """As the published code: normal over the fan out, and a head without bias."""
+    """As the published code: normal over the fan out, and the head's bias starts at zero."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -93,10 +127,10 @@ def wrn10_1(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
 
 
 def wrn40_2(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
-    """WRN-40-2: 2.2 M parameters."""
+    """WRN-40-2: 2,243,546 parameters with ten classes."""
     return WideResNet(40, 2, dropout=dropout, classes=classes)
 
 
 def wrn40_4(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
-    """WRN-40-4: 8.9 M parameters."""
+    """WRN-40-4: 8,949,210 parameters with ten classes."""
     return WideResNet(40, 4, dropout=dropout, classes=classes)

@@ -1,0 +1,77 @@
+"""Where trained networks are looked for."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+
+from offmap.errors import ArgumentError, MissingExtraError, UnknownNameError
+
+HUB = "offmap/zoo"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def folders() -> list[Path]:
+    """The zoo folders at hand, first looked at first."""
+    named = os.environ.get("OFFMAP_ZOO")
+    places = [Path(named).expanduser()] if named else []
+    root = Path(__file__).parents[3]
+    if (root / "pyproject.toml").is_file():  # a clone; an installed package has none above it
+        places.append(root / "zoo")
+    places.append(Path("zoo"))
+    return [place for place in places if place.is_dir()]
+
+
+def check_name(name: str) -> None:
+    """Refuse what would lead out of a folder.
+
+    Raises:
+        ArgumentError: it is no plain name.
+    """
+    if not _NAME.fullmatch(name):
+        raise ArgumentError(
+            f"{name!r} is no name of a trained network: letters, digits, dots, dashes and "
+            "underscores, the first a letter or digit"
+        )
+
+
+def find(name: str, suffix: str) -> Path:
+    """The card or the weights of a name; both are taken from one folder, that of the card.
+
+    Raises:
+        ArgumentError: the name would lead out of the folder.
+        UnknownNameError: there is none in any of the places.
+        MissingExtraError: it is not at hand, and huggingface_hub is not installed.
+    """
+    check_name(name)
+    for folder in folders():
+        if (folder / f"{name}.json").is_file():
+            return folder / f"{name}{suffix}"
+    return _downloaded(name, suffix)
+
+
+def _downloaded(name: str, suffix: str) -> Path:
+    try:
+        hub = import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingExtraError(
+            "huggingface_hub", "hub", f" to look for it on the hub ({HUB}). {_sought(name)}"
+        ) from error
+    try:
+        return Path(hub.hf_hub_download(repo_id=HUB, filename=f"{name}{suffix}"))
+    except Exception as error:  # of network, hub or cache, each with its own types
+        reason = str(error).strip().splitlines()
+        raise UnknownNameError(
+            f"{_sought(name)} Nor is it to be had from the hub ({HUB}): "
+            f"{reason[0] if reason else type(error).__name__}"
+        ) from error
+
+
+def _sought(name: str) -> str:
+    named = os.environ.get("OFFMAP_ZOO") or "not set"
+    return (
+        f"There is no trained network {name!r} in $OFFMAP_ZOO ({named}), nor in zoo/ of a clone or "
+        "of the working directory."
+    )

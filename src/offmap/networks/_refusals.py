@@ -1,0 +1,76 @@
+"""Files that are not read, and what their owner can do about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from offmap.errors import StoreError
+
+_TENSORFLOW_NAME = re.compile(r".*\.(index|data-\d+-of-\d+|h5|hdf5|keras|pb|tflite)")
+_TENSORFLOW_FOLDER = ("saved_model.pb", "keras_metadata.pb", "checkpoint")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def check_kind(path: Path) -> None:
+    """Refuse what cannot be a PyTorch checkpoint.
+
+    Raises:
+        StoreError: nothing is there, or a folder, or a checkpoint of TensorFlow; the message says
+            how to convert one.
+    """
+    if _is_tensorflow(path):
+        raise StoreError(
+            f"{path} is a checkpoint of TensorFlow or Keras, and only PyTorch tensors are read "
+            "here. To convert it: read its arrays with TensorFlow (tf.train.load_checkpoint, or "
+            "keras.models.load_model and get_weights), transpose convolution kernels by "
+            "(3, 2, 0, 1) and dense kernels by (1, 0), rename gamma, beta, moving_mean and "
+            "moving_variance to weight, bias, running_mean and running_var, give all the names of "
+            "network.state_dict(), and write them with safetensors.torch.save_file"
+        )
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder: give the file of weights in it")
+    if not path.is_file():
+        raise StoreError(f"there is no checkpoint at {path}")
+
+
+def _is_tensorflow(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / name).is_file() for name in _TENSORFLOW_FOLDER)
+    if not path.is_file():  # TensorFlow names its checkpoints by what their files begin with
+        return Path(f"{path}.index").is_file()
+    if _TENSORFLOW_NAME.fullmatch(path.name.lower()):
+        return True
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
+
+
+def unreadable(path: Path, error: Exception) -> StoreError:
+    """The error for a file that is damaged, or holds objects beside tensors: it says which."""
+    if not (objects := _objects(path, str(error))):
+        text = str(error).strip().splitlines()
+        reason = text[0] if text else type(error).__name__
+        if found := re.search(r"WeightsUnpickler error: *(\S.*)", str(error)):
+            reason = found[1]
+        return StoreError(f"{path} cannot be read as tensors alone ({reason}). {_REMEDY}")
+    return StoreError(
+        f"{path} cannot be read as tensors alone: it also holds objects ({', '.join(objects)}), "
+        f"and building those can run whatever code the file chooses. {_REMEDY}"
+    )
+
+
+_REMEDY = (
+    "In the program that wrote it, save the tensors alone: "
+    'torch.save(network.state_dict(), "weights.pt"), or '
+    'safetensors.torch.save_file(network.state_dict(), "weights.safetensors")'
+)
+
+
+def _objects(path: Path, message: str) -> list[str]:
+    """The classes and functions that a file names beside tensors; nothing of it is run."""
+    try:
+        return sorted(get_unsafe_globals_in_checkpoint(path))[:6]
+    except Exception:  # of the old format, or no checkpoint at all: the reader named the first
+        return re.findall(r"GLOBAL ([\w.]+)", message)[:1]

@@ -1,0 +1,72 @@
+"""The networks of this library by name: those that a record or a card may ask for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from torch import nn
+
+from offmap.errors import ArgumentError, UnknownNameError
+from offmap.networks._spec import Spec, parse
+from offmap.networks.digits import digits_cnn
+from offmap.networks.mnist import mnist_cnn
+from offmap.networks.resnet import resnet20, resnet32, resnet44, resnet56
+from offmap.networks.resnet18 import resnet18
+from offmap.networks.vgg import vgg16
+from offmap.networks.wide_resnet import wrn10_1, wrn40_2, wrn40_4
+
+# Functions alone, which bound depth and shape: a card must not ask for a billion layers.
+_FACTORIES: tuple[Callable[..., nn.Module], ...] = (
+    *(digits_cnn, mnist_cnn, resnet18, resnet20, resnet32, resnet44, resnet56),
+    *(vgg16, wrn10_1, wrn40_2, wrn40_4),
+)
+
+
+def factories() -> dict[str, Callable[..., nn.Module]]:
+    """The factories of networks, by the names that commands and cards take.
+
+    >>> sorted(factories())[:3]
+    ['digits_cnn', 'mnist_cnn', 'resnet18']
+    """
+    return {factory.__name__: factory for factory in _FACTORIES}
+
+
+def is_own(spec: str) -> bool:
+    """Whether a spec names a network of this library, and so no code but this library's.
+
+    >>> is_own("wrn40_2(dropout=0.3)"), is_own("os:system")
+    (True, False)
+    """
+    try:
+        parsed = parse(spec)
+    except ArgumentError:
+        return False
+    return not parsed.place and parsed.name in factories()
+
+
+def build_own(spec: Spec | str) -> nn.Module:
+    """A network of this library, untrained.
+
+    Args:
+        spec: such as ``resnet20`` or ``wrn40_2(dropout=0.3)``.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+        ArgumentError: the arguments are not those of its factory, or out of range.
+    """
+    parsed = parse(spec) if isinstance(spec, str) else spec
+    known = factories()
+    if parsed.place or parsed.name not in known:
+        close = difflib.get_close_matches(parsed.name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close and not parsed.place else ""
+        raise UnknownNameError(
+            f"no network of this library is called {parsed.text!r}; {hint}Known: "
+            f"{', '.join(known)}; others are given as package.module:factory or file.py:factory"
+        )
+    try:
+        network: nn.Module = parsed.call(known[parsed.name])
+    except (TypeError, RuntimeError) as error:  # of torch, for sizes that it cannot make
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(f"{parsed.text} cannot be made: {reason}") from error
+    return network
