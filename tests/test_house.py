@@ -23,7 +23,7 @@ LAYERS = [
     ["stats", "metrics", "shards"],
     ["detectors", "forward", "networks", "data"],
     ["decide"],
-    ["store", "results", "verdict", "_calibration", "_inputs"],
+    ["store", "results", "verdict", "_calibration", "_inputs", "training"],
     ["evaluation", "comparison", "guard", "sklearn"],
     ["_graph"],
     ["plots", "scoring", "exporting"],
