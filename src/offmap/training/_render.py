@@ -1,0 +1,94 @@
+"""From points of the chaos game to pictures."""
+
+from __future__ import annotations
+
+from math import ceil, pi
+
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from offmap.training._systems import Systems
+
+_FINE = 2  # pixels of the canvas a side, for one of the picture
+_VISITS = 16  # points for each pixel of the canvas
+_BURN_IN = 24  # steps until points are on the attractor, whatever their start
+_OUTSIDE = (
+    0.02  # share of the points beyond each side of the picture: thin arms, which would shrink it
+)
+_TINTS = 255  # steps of the palette: whole numbers add to the same sum in any order
+
+
+def render(
+    systems: Systems, h: int, w: int, generator: torch.Generator
+) -> tuple[UInt8[Tensor, "f 3 h w"], Float32[Tensor, " f"]]:
+    """Pictures, and the share of its pixels that each system's points visit."""
+    height, width = _FINE * h, _FINE * w
+    visits, tints = _played(systems, height, width, generator)
+    visited = F.avg_pool2d(visits, _FINE) > 0
+    light = visits.log1p()
+    bright = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
+    light = (light / bright[:, None, None, None]).clamp(max=1)
+    front = light * _palette(tints / visits.clamp(min=1), generator)
+    picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)
+    pixels = (255 * picture).round().clamp(0, 255).to(torch.uint8)
+    return pixels, visited.float().mean((1, 2, 3))
+
+
+def _played(
+    systems: Systems, height: int, width: int, generator: torch.Generator
+) -> tuple[Float32[Tensor, "f 1 h w"], Float32[Tensor, "f 1 h w"]]:
+    """The chaos game: visits to each pixel, and the sum of the tints that they brought."""
+    points = systems.start(generator)
+    for _ in range(_BURN_IN):
+        points = systems.step(points, generator)
+    f, walkers = systems.tints.shape
+    frame = _frame(points[:2])
+    counts = torch.zeros(2, f * height * width, dtype=torch.int32)
+    for _ in range(ceil(_VISITS * height * width / walkers)):
+        points = systems.step(points, generator)
+        cells, inside = _cells(points[:2], frame, height, width)
+        cells = cells[inside]
+        tints = (points[2][inside] * _TINTS).round().int()
+        counts[0].index_add_(0, cells, torch.ones_like(tints))
+        counts[1].index_add_(0, cells, tints)
+    visits, sums = counts.view(2, f, 1, height, width).float()
+    return visits, sums / _TINTS
+
+
+def _frame(points: Float32[Tensor, "2 f p"]) -> Float32[Tensor, "2 2 f 1"]:
+    """Low and high end of both coordinates, without the outermost points."""
+    ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE])
+    return points.quantile(ends, dim=2, keepdim=True)
+
+
+def _cells(
+    points: Float32[Tensor, "2 f p"], frame: Float32[Tensor, "2 2 f 1"], height: int, width: int
+) -> tuple[Int64[Tensor, "f p"], Bool[Tensor, "f p"]]:
+    """Where on the canvases the points are, and which are on them at all."""
+    low, high = frame
+    sides = torch.tensor([width, height])[:, None, None]
+    places = ((points - low) / (high - low).clamp(min=1e-6) * sides).floor()
+    inside = ((places >= 0) & (places < sides)).all(0)
+    canvas = torch.arange(points.shape[1])[:, None] * (height * width)
+    return canvas + (places[1] * width + places[0]).long(), inside
+
+
+def _palette(
+    tints: Float32[Tensor, "f 1 h w"], generator: torch.Generator
+) -> Float32[Tensor, "f 3 h w"]:
+    """A cosine for each of red, green and blue, with 0.8 to 2.4 turns."""
+    turns, phase = torch.rand(2, len(tints), 3, 1, 1, generator=generator)
+    return 0.5 + 0.5 * torch.cos(2 * pi * ((0.8 + 1.6 * turns) * tints + phase))
+
+
+def _background(front: Float32[Tensor, "f 3 h w"]) -> Float32[Tensor, "f 3 h w"]:
+    """The middle third of the fractal, enlarged, and a glow; the colours exchanged."""
+    h, w = front.shape[2:]
+    rows, columns = (slice(u // 2 - max(u // 6, 1), u // 2 + max(u // 6, 1)) for u in (h, w))
+    near = F.interpolate(front[:, :, rows, columns], size=(h, w), mode="bilinear")
+    glow = F.adaptive_avg_pool2d(front, 5)
+    glow = glow / glow.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    glow = F.interpolate(glow, size=(h, w), mode="bicubic").clamp(0, 1).sqrt()
+    return 0.7 * torch.maximum(near[:, [1, 2, 0]], 0.7 * glow[:, [2, 0, 1]])

@@ -1,0 +1,178 @@
+"""PixMix: images mixed with structurally complex pictures, and with themselves."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from offmap.data import ImageSet, StreamedSet
+from offmap.errors import ArgumentError, DataError, ShapeError
+from offmap.training._augment import STRONGEST, augment
+from offmap.training._draws import Draws
+
+Images = UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
+Mixed = Float32[Tensor, "n c h w"]
+
+_DARK = 1e-37  # in place of black, whose negative powers would be infinite
+_GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601)
+
+
+class PixMix(nn.Module):
+    """PixMix, on whole batches, each image with random decisions of its own.
+
+    An image ``x``, or with probability 1/2 an augmented ``x``, goes through a number of rounds
+    between 0 and ``k``, all equally likely. In each it is mixed with ``y``, at random an augmented
+    copy of the clean image or its picture of the mixing set, by one of the two, at random, ::
+
+        add       ((a (2 x - 1) + b (2 y - 1)) + 1) / 2
+        multiply  (2 x)^a (2 y)^b / 2
+
+    and cut to [0, 1]. The weights are, with probability 1/2 each, ``a ~ Beta(beta, 1)`` and
+    ``b ~ Beta(1, beta)``, or ``a ~ 1 + Beta(1, beta)`` and ``b ~ -Beta(1, beta)``. Augmentations
+    and their ranges stand at :func:`~offmap.training._augment.augment`; they see 256 levels, to
+    which float images are rounded for them.
+
+    Args:
+        mixing_set: pictures, uint8: :func:`~offmap.training.fractals.fractals`, or any set, such as
+            ``load(folder, size=36)``. Larger ones than the images are cut at random, once for all
+            rounds of an image; published is 36 for images of 32. For grey images they become grey.
+        k: rounds, at most.
+        beta: a higher one mixes less.
+        severity: the highest level of an augmentation, up to 10; the lowest is 0.1.
+
+    Raises:
+        ArgumentError: ``k``, ``beta`` or ``severity`` outside their ranges.
+        DataError: the mixing set is not of uint8 pictures in grey or colour.
+
+    References:
+        Hendrycks, Zou, Mazeika, Tang, Li, Song and Steinhardt, CVPR 2022, arXiv:2112.05135.
+    """
+
+    pictures: Tensor
+
+    def __init__(
+        self,
+        mixing_set: ImageSet | StreamedSet,
+        *,
+        k: int = 4,
+        beta: float = 3.0,
+        severity: float = 3.0,
+    ) -> None:
+        super().__init__()
+        if k < 0 or beta <= 0 or not 0.1 <= severity <= STRONGEST:
+            raise ArgumentError(
+                "k must be at least 0, beta above 0, and severity between 0.1 and 10; seen "
+                f"{k}, {beta} and {severity}"
+            )
+        held = mixing_set.hold() if isinstance(mixing_set, StreamedSet) else mixing_set
+        if held.images.dtype != torch.uint8 or held.shape[0] not in (1, 3):
+            raise DataError(
+                f"the mixing set {held.name} must hold uint8 pictures of 1 or 3 channels; seen "
+                f"{held.images.dtype} and {held.shape[0]}: load it from files, or use fractals()"
+            )
+        self.k, self.beta, self.severity = k, beta, severity
+        # Not persistent: checkpoints of a training need not carry the pictures.
+        self.register_buffer("pictures", held.images, persistent=False)
+
+    def forward(self, images: Images, generator: torch.Generator) -> Mixed:
+        """Mixed images in [0, 1], float32, not normalised.
+
+        Args:
+            images: uint8, or float in [0, 1]; of 1 or 3 channels.
+            generator: source of all randomness. One on the CPU gives the same decisions for images
+                on any device.
+
+        Raises:
+            ShapeError: another number of channels, or images larger than the pictures.
+            DataError: float images outside [0, 1], such as normalised ones.
+        """
+        return self.mix(images, self.draw(images, generator))
+
+    def draw(self, images: Images, generator: torch.Generator) -> Draws:
+        """The random decisions for a batch."""
+        n, c, h, w = images.shape
+        height, width = self.pictures.shape[2:]
+        if c not in (1, 3):
+            raise ShapeError(f"images must have 1 or 3 channels; seen {c}")
+        if h > height or w > width:
+            raise ShapeError(
+                f"images of {h}x{w} are larger than the pictures of the mixing set, "
+                f"{height}x{width}: make or load those at {9 * h // 8}x{9 * w // 8}"
+            )
+        return Draws.random(
+            n,
+            self.k,
+            beta=self.beta,
+            severity=self.severity,
+            pictures=len(self.pictures),
+            spare=(height - h, width - w),
+            generator=generator,
+        )
+
+    def mix(self, images: Images, draws: Draws) -> Mixed:
+        """What the decisions make of a batch."""
+        draws = draws.to(images.device)
+        mixed, pixels = _both(images)
+        slots = torch.arange(self.k + 1, device=images.device)
+        used = draws.augmented & (slots <= draws.rounds[:, None])
+        rows, columns = used.nonzero(as_tuple=True)
+        chosen = (field[rows, columns] for field in (draws.op, draws.level, draws.negative))
+        copies = augment(pixels[rows], *chosen)
+        # All that may be mixed in: a picture for each image, then the augmented copies.
+        pool = torch.cat([self._cropped(draws, images), copies])
+        place = torch.arange(len(images), device=images.device)[:, None].repeat(1, self.k + 1)
+        place[rows, columns] = len(images) + torch.arange(len(rows), device=images.device)
+        start = draws.augmented[:, 0].nonzero()[:, 0]
+        mixed[start] = pool[place[start, 0]]
+        return _rounds(mixed, pool, place[:, 1:], draws)
+
+    def _cropped(self, draws: Draws, images: Tensor) -> Mixed:
+        """The part of its picture that each image is mixed with, in the image's channels."""
+        c, h, w = images.shape[1:]
+        windows = self.pictures.unfold(2, h, 1).unfold(3, w, 1)
+        where = self.pictures.device
+        top, left = draws.corner.to(where).unbind(1)
+        found = windows[draws.picture.to(where), :, top, left].to(images.device).float() / 255
+        if c < found.shape[1]:
+            grey = torch.tensor(_GREY, device=images.device).view(3, 1, 1)
+            return (found * grey).sum(1, keepdim=True)
+        return found.expand(-1, c, -1, -1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{len(self.pictures)} pictures, k={self.k}, beta={self.beta}, severity={self.severity}"
+        )
+
+
+def _both(images: Images) -> tuple[Mixed, UInt8[Tensor, "n c h w"]]:
+    """Images in [0, 1], in memory of their own, and in 256 levels."""
+    if images.dtype == torch.uint8:
+        return images.float() / 255, images.contiguous()
+    low, high = (x.item() for x in images.aminmax())
+    if not 0 <= low <= high <= 1:
+        raise DataError(
+            f"float images must lie in [0, 1]; seen {low:.3g} to {high:.3g}: normalise after PixMix"
+        )
+    x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return x, (255 * x).round().to(torch.uint8)
+
+
+def _rounds(mixed: Mixed, pool: Tensor, place: Tensor, draws: Draws) -> Mixed:
+    """All rounds, in place."""
+    for r in range(place.shape[1]):
+        active = draws.rounds > r
+        for blend, its in ((_add, ~draws.multiply[:, r]), (_multiply, draws.multiply[:, r])):
+            rows = (active & its).nonzero()[:, 0]
+            a, b = draws.a[rows, r].view(-1, 1, 1, 1), draws.b[rows, r].view(-1, 1, 1, 1)
+            mixed[rows] = blend(mixed[rows], pool[place[rows, r]], a, b).clamp_(0, 1)
+    return mixed
+
+
+def _add(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return (a * (2 * x - 1) + b * (2 * y - 1) + 1) / 2
+
+
+def _multiply(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    # Two logarithms and one power cost less than two powers; log 0 = -inf gives 0, as it should.
+    return torch.exp2(a * torch.log2(2 * x) + b * torch.log2((2 * y).clamp(min=_DARK)) - 1)
