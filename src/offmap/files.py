@@ -35,6 +35,13 @@ def _umask() -> int:
     return mask
 
 
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: ``$OFFMAP_CACHE``, or the user's cache."""
+    if given := os.environ.get("OFFMAP_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offmap"
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused."""
     with atomic(path) as temporary:

@@ -178,6 +178,8 @@ class Results:
         held = f"; {calibration.n:,} more held out for calibration" if calibration else ""
         better = "lower" if metric in _LOWER_IS_BETTER else "higher"
         lines.append(f"{metric} in %, {better} is better; {id_set.n:,} ID samples evaluated{held}")
+        if ratio := self.settings.get("ratio"):
+            lines[-1] = f"{metric} in %, {better} is better; ID:OOD = {ratio}:1, seeded"
         return lines
 
     def _footing(self) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -73,6 +73,9 @@ def candidate(spec: str, published: Published) -> Candidate:
 
 
 def _of_run(folder: Path) -> Candidate:
-    card: Mapping[str, dict[str, list[float]]] = json.loads((folder / CARD).read_text())
-    network = load_weights(build(str(card["network"])), folder / WEIGHTS).eval()
-    return Candidate(network, Normalization(**card["normalization"]), str(folder))
+    card: dict[str, Any] = json.loads((folder / CARD).read_text())
+    network = load_weights(build(card["network"]), folder / WEIGHTS).eval()
+    stated = card["normalization"]
+    return Candidate(
+        network, Normalization(tuple(stated["mean"]), tuple(stated["std"])), folder.name
+    )

@@ -22,7 +22,8 @@ def at_ratio(results: Results, ratio: int = 5, *, seed: int = 0) -> Results:
     Raises:
         ArgumentError: a set without enough ID samples for one OOD sample.
     """
-    return replace(results, rows=[_row(results, row, ratio, seed) for row in results.rows])
+    rows = [_row(results, row, ratio, seed) for row in results.rows]
+    return replace(results, rows=rows, settings=results.settings | {"ratio": ratio})
 
 
 def _row(results: Results, row: Row, ratio: int, seed: int) -> Row:

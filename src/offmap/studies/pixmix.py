@@ -186,7 +186,7 @@ def _evaluated(
         normalization=each.normalization,
         device=device,
         show_progress=show_progress,
-        settings={"id": found.train.name.partition(":")[0], "source": each.source},
+        settings={"id": found.test.name.partition("[")[0], "source": each.source},
     )
 
 
@@ -213,8 +213,8 @@ def _tables(name: str, source: str, found: Results) -> str:
         [
             f"== {name}: {source} ==\n{ours.table()}",
             f"ViM: {found.summaries['ViM(dim=12)']}",
-            f"ID:OOD = 5:1, seeded\n{at_five.table('aupr_out')}",
             at_five.table(),
+            at_five.table("aupr_out"),
             f"the rest of the catalogue, all samples\n{rest.table()}",
         ]
     )

@@ -10,7 +10,9 @@ import torch
 from offmap import data
 from offmap.data import ImageSet
 from offmap.errors import DataError, LabelError
+from offmap.files import cache_folder
 from offmap.forward import Normalization
+from offmap.training.fractals import fractals
 from offmap.training.recipe import Recipe
 
 _LIMIT = 1 << 35  # bytes of training images; beyond 32 GiB they would have to be streamed
@@ -61,13 +63,11 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
     if not recipe.pixmix:
         return None
     spec = str(recipe.pixmix.get("mixing_set", "fractals:2000"))
-    channels, height, _ = like.shape
-    if spec.startswith("fractals"):
-        from offmap.training.fractals import fractals
-
+    height, width = (9 * side // 8 for side in like.shape[1:])  # as published: room for crops
+    if spec.partition(":")[0] == "fractals":
         count = int(spec.partition(":")[2] or 2000)
-        return fractals(count, height, seed=recipe.seed)
-    found = data.load(spec, size=height, channels=channels, keep_in_memory_bytes=_LIMIT)
+        return fractals(count, (height, width), seed=recipe.seed, cache=cache_folder())
+    found = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
     assert isinstance(found, ImageSet)
     return found
 

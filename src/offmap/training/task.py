@@ -18,6 +18,7 @@ from offmap.training import optim
 from offmap.training._seeds import generator, seeded
 from offmap.training.augment import Augment
 from offmap.training.objectives import Batch, objective
+from offmap.training.pixmix import PixMix
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
 
@@ -142,13 +143,10 @@ class Task(lightning.LightningModule):
     def _mixer(self) -> Any:
         if self.sets.mixing is None:
             return None
-        from offmap.training.pixmix import PixMix
-
         options = {k: v for k, v in self.recipe.pixmix.items() if k != "mixing_set"}
         mix = PixMix(self.sets.mixing, **options)
         # Inside seeded(), so the global generator decides.
-        draw = lambda: int(torch.randint(2**62, ()))  # noqa: E731
-        return lambda x: mix(x, torch.Generator(x.device).manual_seed(draw()))
+        return lambda x: mix(x, _drawn_generator())
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the average, if there is one."""
@@ -195,6 +193,11 @@ class Task(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the history back."""
         self.history = checkpoint["history"]
+
+
+def _drawn_generator() -> torch.Generator:
+    """A generator of one's own, seeded by the global one."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
 
 def _average(network: nn.Module, decay: float) -> AveragedModel:

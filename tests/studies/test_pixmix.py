@@ -1,0 +1,133 @@
+"""Study A on embedded data: the whole of it, in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import offmap
+from offmap.errors import DataNotFoundError, UnknownNameError
+from offmap.networks import WideResNet
+from offmap.studies import pixmix
+from offmap.studies._candidates import candidate
+from offmap.studies._ratio import at_ratio
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The command, as a user runs it."""
+    out = tmp_path_factory.mktemp("study")
+    environment = {
+        **os.environ,
+        "COLUMNS": "200",
+        "OFFMAP_DATA": "",
+        "OFFMAP_CACHE": str(out / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "offmap.cli", "study", "pixmix", "--budget", "smoke"]
+    done = subprocess.run(
+        [*command, "--out", str(out)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_it_prints_a_table_a_network_and_their_difference(study: tuple[Path, str]) -> None:
+    out, text = study
+    assert (out / "report.txt").read_text() in text
+    for heading in ("== plain: wrn10_1", "== pixmix: wrn10_1", "== pixmix minus plain ==",
+                    "ID:OOD = 5:1", "mean AUROC over the sets", "alpha "):  # fmt: skip
+        assert heading in text
+    table = text.split("== plain: ")[1].split("ViM: ")[0]
+    rows = [line for line in table.splitlines() if line.startswith(pixmix.SCORES)]
+    assert [row.split()[0] for row in rows] == list(pixmix.SCORES)
+    for column in range(1, 6):
+        assert sum(row.split()[column].endswith("*") for row in rows) >= 1
+
+
+def test_the_printed_figures_are_those_of_the_scores(study: tuple[Path, str]) -> None:
+    out, text = study
+    found = offmap.Results.load(out / "plain")
+    auroc = offmap.metrics.auroc(found.scores["msp"]["id"], found.scores["msp"]["textures"])
+    line = next(x for x in text.split("== plain: ")[1].splitlines() if x.startswith("msp"))
+    assert f"{100 * auroc:.2f}" in line
+
+
+def test_both_networks_are_of_one_architecture_and_differ_in_weights(
+    study: tuple[Path, str],
+) -> None:
+    out, _ = study
+    one, other = (load_file(out / name / "weights.safetensors") for name in pixmix.NETWORKS)
+    assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in other.items()}
+    assert not torch.equal(one["conv1.weight"], other["conv1.weight"])
+
+
+def test_everything_is_kept(study: tuple[Path, str]) -> None:
+    out, _ = study
+    for name in pixmix.NETWORKS:
+        for file in ("card.json", "run.json", "metrics.csv", "curves.png", "results.json",
+                     "scores.parquet", "roc.png", "histograms-vim.png"):  # fmt: skip
+            assert (out / name / file).stat().st_size > 100, file
+
+
+def test_at_five_to_one_the_counts_are_so(study: tuple[Path, str]) -> None:
+    out, _ = study
+    found = offmap.Results.load(out / "plain")
+    for row, whole in zip(at_ratio(found).rows, found.rows, strict=True):
+        assert row.n_id == 5 * row.n_ood
+        assert row.n_ood == min(whole.n_id // 5, whole.n_ood)
+        assert row.base_rate == pytest.approx(1 / 6)
+        assert abs(row.auroc - whole.auroc) < 0.15
+    assert at_ratio(found) == at_ratio(found)
+
+
+def test_it_runs_on_weights_that_the_user_has(study: tuple[Path, str], tmp_path: Path) -> None:
+    """A folder of a run, and a file in the form that the authors of PixMix publish."""
+    out, _ = study
+    torch.manual_seed(0)
+    state = {f"module.{k}": v for k, v in WideResNet(10, 2, classes=9).state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3, "best_acc": 0.5}, tmp_path / "checkpoint.pth.tar")
+    given = {"plain": str(out / "plain"), "pixmix": str(tmp_path / "checkpoint.pth.tar")}
+    with pytest.warns(UserWarning, match="plain is WRN-10-1, pixmix is WRN-10-2"):
+        found = pixmix.run(tmp_path / "out", budget="smoke", weights=given, show_progress=False)
+    assert "width and augmentation are confounded" in found.report()
+    before = offmap.Results.load(out / "plain")
+    assert found.results["plain"].rows == before.rows
+    # Each network carries its own normalisation.
+    assert "125.3" not in found.results["pixmix"].settings["normalization"]
+    assert "(0.5,)" in found.results["pixmix"].settings["normalization"]
+    assert found.results["plain"].settings["normalization"] == before.settings["normalization"]
+    assert not (tmp_path / "out" / "plain" / "card.json").exists()  # nothing was trained
+
+
+def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:
+    made = WideResNet(16, 3, classes=7)
+    torch.save(made.state_dict(), tmp_path / "w.pt")
+    found = candidate(f"{tmp_path}/w.pt@0.1/0.2", pixmix.NETWORKS["plain"])
+    assert isinstance(found.network, WideResNet)
+    assert (found.network.depth, found.network.width) == (16, 3)
+    assert found.normalization == offmap.Normalization((0.1,), (0.2,))
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(found.network(x), made.eval()(x))
+
+
+def test_a_missing_file_is_an_error_that_says_where_it_is_published(tmp_path: Path) -> None:
+    with pytest.raises(DataNotFoundError, match=r"checkpoint.pth.tar at github.com/andyzoujm"):
+        pixmix.run(tmp_path, budget="smoke", weights={"pixmix": "absent.pth.tar"})
+    with pytest.raises(UnknownNameError, match="plain, pixmix"):
+        pixmix.run(tmp_path, budget="smoke", weights={"pixmx": "x"})
+
+
+def test_the_card_says_how_it_was_made(study: tuple[Path, str]) -> None:
+    out, _ = study
+    card = json.loads((out / "pixmix" / "card.json").read_text())
+    assert card["command"] == "offmap study pixmix --budget smoke"
+    assert card["recipe"]["pixmix"]["k"] == 4
+    assert card["data"]["mixing"]["images"] == 64
