@@ -163,12 +163,58 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "bench", "fit", "calibrate", "score", "export", "list"]
+    "command",
+    ["demo", "bench", "fit", "calibrate", "score", "export", "train", "publish", "list"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
     assert f"offmap {command}" in done.stdout
+
+
+def test_the_study_has_help_with_an_example() -> None:
+    done = run("study", "pixmix", "--help")
+    assert done.returncode == 0
+    assert "offmap study pixmix" in done.stdout
+
+
+def test_the_whole_recipe_is_printed() -> None:
+    given = ("--recipe", "pixmix", "--budget", "full", "--set", "seed=3", "pixmix.k=2")
+    done = run("train", *given, "--print-config")
+    assert done.returncode == 0, done.stderr
+    recipe = json.loads(done.stdout)
+    assert (recipe["seed"], recipe["pixmix"]["k"], recipe["epochs"]) == (3, 2, 100)
+    assert run("train", "--recipe", "plain").stderr.startswith("offmap: give --out")
+
+
+def test_a_network_is_trained_on_the_users_folder_watched_and_published(mine: Path) -> None:
+    """Folders of images to curves, OOD figures, a network of the zoo, and a run repeated."""
+    (mine / "strange" / "a" / "broken.png").unlink()
+    sets = ("data=./train", "validation=./test", "network=digits_cnn(classes=3)", "epochs=3",
+            "batch_size=32", "precision=fp32", "normalization=0.5/0.25", "flip=false")  # fmt: skip
+    watch = ("--ood", "./strange", "noise:gaussian", "--evaluate-every", "2")
+    train = ("train", "--recipe", "plain", "--out", "runs/a", "--set", *sets)
+    done = run(*train, *watch, cwd=mine)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 3/3: loss" in done.stdout
+    lines = (mine / "runs/a/ood.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["2"] * 6 + ["3"] * 6
+    with Image.open(mine / "runs/a/curves.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+    again = run("train", "--recipe", "runs/a/run.json", "--out", "runs/b", cwd=mine)
+    assert again.returncode == 0, again.stderr
+    weights = [(mine / run / "weights.safetensors").read_bytes() for run in ("runs/a", "runs/b")]
+    assert weights[0] == weights[1]
+    done = run("publish", "runs/a", "mine", cwd=mine)
+    assert done.returncode == 0, done.stderr
+    done = run("bench", "--model", "zoo:mine", "--id", "./test", "--far", "noise:gaussian",
+               "--detectors", "msp", "--alarm-rate", "0.3", "--out", "out", cwd=mine)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = offmap.Results.load(mine / "out")
+    right, total = found.accuracy or (0, 1)
+    card = json.loads((mine / "zoo/mine.json").read_text())
+    assert right / total == pytest.approx(card["accuracy"])
+    assert "0.5" in found.settings["normalization"]
 
 
 def test_list_names_every_detector_and_set() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from offmap.cli import bench, demo, export, guard, listing, score, study, train
+from offmap.cli import bench, demo, export, guard, listing, publish, score, study, train
 from offmap.cli._arguments import several
 from offmap.errors import OffmapError
 
@@ -28,6 +28,7 @@ app.command("calibrate")(guard.calibrate)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("publish")(publish.publish)
 app.add_typer(study.app, name="study")
 app.command("list")(listing.listing)
 

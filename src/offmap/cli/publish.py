@@ -1,0 +1,27 @@
+"""``offmap publish``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def publish(
+    run: Path = typer.Argument(..., help="Folder of a finished run."),
+    name: str = typer.Argument(..., help="Its name in the zoo."),
+    zoo: Path = typer.Option(Path("zoo"), help="Folder of the zoo."),
+) -> None:
+    """Write a trained network into a zoo, halved, with a card of how it was made.
+
+    Example:
+        offmap publish runs/plain wrn40-2-plain
+    """
+    import json
+
+    from offmap.training.publish import publish
+
+    path = publish(run, name, folder=zoo)
+    stated = json.loads(path.with_suffix(".json").read_text())
+    size = path.stat().st_size / 1e6
+    typer.echo(f"{path}: {size:.1f} MB, accuracy as stored {stated['accuracy']:.2%}")
