@@ -58,6 +58,14 @@ def test_the_python_in_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "out" / "first" / "scores.parquet").is_file()
 
 
+def test_the_how_to_page_on_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    assert run(ROOT / "docs" / "how-to" / "train.md", names) == 1
+    assert (tmp_path / "runs" / "digits" / "card.json").is_file()
+    assert names["results"].get("energy", "noise") > 0.5
+
+
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     names: dict[str, Any] = {}
     assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 6

@@ -171,6 +171,24 @@ def test_labels_beyond_the_networks_classes_are_refused(tmp_path: Path, sets: Se
         train(RECIPE, tmp_path, sets=Sets(whole, whole))
 
 
+def test_two_devices_share_the_work_and_write_one_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "digits"]
+    command += ["--out", str(tmp_path / "run"), "--device", "cpu", "--devices", "2"]
+    changes = ["network=digits_cnn(classes=10)", "epochs=3", "ema=0.5"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--set", *changes], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 3/3") == done.stdout.count("Written to") == 1
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert card["accuracy"] > 0.6
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        # The figures are of all images that were trained on, 50 batches of 32, and not of half.
+        right = [float(row["train_accuracy"]) * 1600 for row in csv.DictReader(file)]
+    assert right == pytest.approx([round(x) for x in right], abs=1e-2)
+
+
 def start(out: Path) -> subprocess.Popen[bytes]:
     changes = [f"{k}={json.dumps(v)}" for k, v in RECIPE.record().items()]
     changes.append("network=digits_cnn(classes=10)")

@@ -33,4 +33,8 @@ def listing() -> None:
     for name, factory in networks.factories().items():
         typer.echo(f"  {name:<20} {(inspect.getdoc(factory) or '').splitlines()[0]}")
     trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
+    from offmap.training import RECIPES
+
+    recipes = ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items())
+    typer.echo(f"\nRecipes (budgets): {recipes}")
     typer.echo(f"\nTrained: {trained or 'none at hand, in $OFFMAP_ZOO or zoo/'}")

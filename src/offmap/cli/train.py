@@ -37,6 +37,7 @@ def train(
         offmap train --recipe runs/mine/run.json --set seed=1 --out runs/again
     """
     import json
+    import os
 
     from offmap.errors import ArgumentError
     from offmap.training import train as run
@@ -56,6 +57,8 @@ def train(
         after_epoch=_watchers(declared, ood, evaluate_every),
         settings={"budget": budget, "command": f"offmap train --recipe {recipe} --budget {budget}"},
     )
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        return  # the first of several devices speaks for all
     names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
     typer.echo(f"Written to {out}/: {names}")
 

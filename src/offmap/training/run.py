@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import sys
 import warnings
@@ -70,17 +71,21 @@ def train(
         MissingExtraError: lightning or kornia is not installed.
     """
     out = Path(out)
-    _check(out, recipe, resume)
+    # With several devices, Lightning starts this program again for each but the first.
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if first:
+        _check(out, recipe, resume)
     with seeded(torch.device("cpu"), recipe.seed, "weights"):
         network = build(recipe.network) if network is None else network
     if (out / WEIGHTS).is_file():
         return load_weights(network, out / WEIGHTS).eval()
     sets = data_of.load(recipe) if sets is None else sets
     record = _record(recipe, sets, settings or {})
-    write_json(out / RUN, record)
+    if first:
+        write_json(out / RUN, record)
     task = _task(recipe, network, sets)
     _fit(task, out, device, devices, after_epoch, show_progress)
-    if task.global_rank == 0:
+    if first:
         _finish(task, out, record)
     trained: nn.Module = task.trained
     return trained.cpu().eval()
@@ -134,6 +139,7 @@ def _fit(
             enable_progress_bar=show,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            sync_batchnorm=devices > 1 and device != "cpu" and torch.cuda.is_available(),
         )
         checkpoint = out / CHECKPOINT
         start = str(checkpoint) if checkpoint.is_file() else None

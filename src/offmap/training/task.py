@@ -52,7 +52,6 @@ class Task(lightning.LightningModule):
         self.augment = Augment(recipe, sets.train.shape[1:], normalization, self._mixer())
         self.history: list[dict[str, float]] = []
         self._order = (-1, torch.empty(0))
-        self._seen = 0
 
     @property
     def trained(self) -> nn.Module:
@@ -101,8 +100,7 @@ class Task(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start counting."""
         self._started = time.perf_counter()
-        self._sums = torch.zeros(2, device=self.device)
-        self._seen = 0
+        self._sums = torch.zeros(3, device=self.device)  # loss, right answers, images
 
     def training_step(self, step: int, _: int) -> Tensor:
         """The loss of one step."""
@@ -110,9 +108,8 @@ class Task(lightning.LightningModule):
             batch = self.batch(step)
             outcome = self.objective(self.network, batch)
         right = (outcome.logits.argmax(1) == batch.labels).sum()
-        count = len(batch.labels)
-        self._sums += torch.stack([outcome.loss.detach() * count, right])
-        self._seen += count
+        count = torch.tensor(len(batch.labels), device=self.device)
+        self._sums += torch.stack([outcome.loss.detach() * count, right, count])
         return outcome.loss
 
     def batch(self, step: int) -> Batch:
@@ -159,7 +156,8 @@ class Task(lightning.LightningModule):
         Raises:
             NonFiniteError: the loss has become NaN or infinite.
         """
-        loss, right = (self._sums / self._seen).tolist()
+        sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")  # over the devices
+        loss, right, _ = (sums / sums[2]).tolist()
         if loss != loss or abs(loss) == float("inf"):
             raise NonFiniteError(
                 f"the loss became {loss} in epoch {self.current_epoch + 1}: lower lr, or use "
@@ -175,14 +173,12 @@ class Task(lightning.LightningModule):
 
     def validate(self) -> dict[str, float]:
         """Loss and accuracy of the network that is kept, on the validation data."""
-        precision, training = self.recipe.precision, self.network.training
-        loss, right = 0.0, 0
+        precision, loss, right = self.recipe.precision, 0.0, 0
         with Probe(self.trained, precision=precision, normalization=self.normalization) as probe:
             for acts, labels in forward(probe, self.sets.validation, show_progress=False):
                 assert labels is not None
                 loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
                 right += int((acts.logits.argmax(1) == labels).sum())
-        self.network.train(training)
         count = len(self.sets.validation)
         return {"validation_loss": loss / count, "validation_accuracy": right / count}
 
@@ -203,4 +199,5 @@ def _drawn_generator() -> torch.Generator:
 def _average(network: nn.Module, decay: float) -> AveragedModel:
     # Running statistics are averaged too: those of the last steps belong to other weights.
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    made = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    return made.requires_grad_(False)
