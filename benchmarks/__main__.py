@@ -20,6 +20,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "precision": (),
     "metrics": (),
     "scoring": (),
+    "pixmix": (),
     "knn": ("data", "weights"),
     "guard": ("data", "weights"),
     "coverage": ("data", "weights"),
@@ -28,7 +29,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "pytorch_ood": ("data", "weights", "pytorch_ood"),
 }
 # Which of the shared options a script has, where it has not both.
-KNOWS = {"metrics": ("pairs",), "scoring": (), "coverage": ()}
+KNOWS = {"metrics": ("pairs",), "scoring": (), "coverage": (), "pixmix": ("pairs",)}
 
 
 def main() -> None:

@@ -50,23 +50,26 @@ class Pairs:
 
 
 def interleaved(
-    a: tuple[str, Callable[[], object]], b: tuple[str, Callable[[], object]], pairs: int
+    a: tuple[str, Callable[[], object]],
+    b: tuple[str, Callable[[], object]],
+    pairs: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Pairs:
     """Time A B A B ... after one warm-up of each: what slows the machine then slows both."""
     a[1]()
     b[1]()
     found = Pairs((a[0], []), (b[0], []))
     for _ in range(pairs):
-        found.a[1].append(seconds(a[1]))
-        found.b[1].append(seconds(b[1]))
+        found.a[1].append(seconds(a[1], clock))
+        found.b[1].append(seconds(b[1], clock))
     return found
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
+def seconds(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Time of one call, by default on the wall."""
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def spread(values: Sequence[float], unit: str = "") -> str:

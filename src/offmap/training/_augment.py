@@ -17,6 +17,9 @@ _TONAL = ("autocontrast", "equalize", "posterize", "solarize")
 _SPATIAL = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 AUGMENTATIONS = _TONAL + _SPATIAL
 STRONGEST = 10.0  # level at which the ranges end
+# Interpolated values are rounded down to whole levels, as by Pillow: a black pixel has to stay
+# black, since a power of almost nothing is something. What float32 leaves below a level counts.
+_ALMOST = 1 / 256
 
 Pixels = UInt8[Tensor, "m c h w"]
 Augmented = Float32[Tensor, "m c h w"]
@@ -38,7 +41,7 @@ def augment(
       ``256 - 25.6 level`` is inverted.
     * ``rotate`` by ``3 level`` degrees about the centre; ``shear_x``, ``shear_y`` by ``0.03 level``
       about the upper left corner; ``translate_x``, ``translate_y`` by ``level / 30`` of the side;
-      the other way if ``negative``. Bilinear, black outside.
+      the other way if ``negative``. Bilinear, rounded down to whole levels, black outside.
     """
     out = torch.empty(pixels.shape, device=pixels.device)
     is_tonal = op < len(_TONAL)
@@ -63,8 +66,9 @@ def _toned(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
 def _autocontrast(pixels: Pixels, level: Tensor) -> Table:
     low = pixels.amin((2, 3))[..., None].double()
     high = pixels.amax((2, 3))[..., None].double()
-    # In this order of operations the last bit, and so the rounding, is that of Pillow.
-    scale = 255 / (high - low).clamp(min=1)
+    # In this order of operations the last bit, and so the rounding, is that of Pillow. (A number
+    # divided by a tensor would be the number times the reciprocal, which may differ.)
+    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
     stretched = (_values(pixels) * scale - low * scale).trunc().clamp(0, 255)
     return torch.where(high > low, stretched, _values(pixels))
 
@@ -112,9 +116,8 @@ def _moved(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> Augme
     x, y = _places(h, w, op, level * (1 - 2.0 * negative))
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     grid = torch.stack([2 * x / w - 1, 2 * y / h - 1], -1).float()
-    images = pixels.float() / 255
-    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return moved * inside[:, None]
+    moved = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+    return (moved + _ALMOST).floor() * inside[:, None] / 255
 
 
 def _places(h: int, w: int, op: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -53,24 +54,28 @@ def fractals(
         raise ArgumentError(f"n and size must be positive; seen {n} and {size}")
     name = f"fractals-{n}-{h}x{w}-seed{seed}-v{VERSION}"
     path = None if cache is None else cache / f"{name}.safetensors"
-    images = None if path is None else _read(path, (n, 3, h, w))
-    if images is None:
-        images = _drawn(n, h, w, torch.Generator().manual_seed(seed))
-        if path is not None:
-            with atomic(path) as temporary:
-                temporary.write_bytes(save({"images": images}))
+    if path is not None and (kept := _read(path)) is not None:
+        return ImageSet(name, kept, transform="as drawn")
+    images = _drawn(n, h, w, torch.Generator().manual_seed(seed))
+    if path is not None:
+        with atomic(path) as temporary:
+            temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
     return ImageSet(name, images, transform="as drawn")
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> UInt8[Tensor, "n 3 h w"] | None:
-    """The images of a cache file, unless it is absent, damaged, or holds something else."""
+def _read(path: Path) -> UInt8[Tensor, "n 3 h w"] | None:
+    """The images of a cache file, unless it is absent or damaged."""
     try:
-        images = load(path.read_bytes()).get("images")
-    except (OSError, SafetensorError):
+        held = load(path.read_bytes())
+        images, sha256 = held["images"], held["sha256"]
+    except (OSError, SafetensorError, KeyError):
         return None
-    if images is None or images.dtype != torch.uint8 or images.shape != shape:
-        return None
-    return images
+    return images if torch.equal(sha256, _digest(images)) else None
+
+
+def _digest(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "32"]:
+    digest = hashlib.sha256(images.numpy().data).digest()
+    return torch.tensor(list(digest), dtype=torch.uint8)
 
 
 def _drawn(n: int, h: int, w: int, generator: torch.Generator) -> UInt8[Tensor, "n 3 h w"]:

@@ -10,11 +10,11 @@ from offmap.data import ImageSet, StreamedSet
 from offmap.errors import ArgumentError, DataError, ShapeError
 from offmap.training._augment import STRONGEST, augment
 from offmap.training._draws import Draws
+from offmap.training._mixing import mix_rounds
 
 Images = UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
 Mixed = Float32[Tensor, "n c h w"]
 
-_DARK = 1e-37  # in place of black, whose negative powers would be infinite
 _GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601)
 
 
@@ -125,7 +125,7 @@ class PixMix(nn.Module):
         place[rows, columns] = len(images) + torch.arange(len(rows), device=images.device)
         start = draws.augmented[:, 0].nonzero()[:, 0]
         mixed[start] = pool[place[start, 0]]
-        return _rounds(mixed, pool, place[:, 1:], draws)
+        return mix_rounds(mixed, pool, place[:, 1:], draws)
 
     def _cropped(self, draws: Draws, images: Tensor) -> Mixed:
         """The part of its picture that each image is mixed with, in the image's channels."""
@@ -156,23 +156,3 @@ def _both(images: Images) -> tuple[Mixed, UInt8[Tensor, "n c h w"]]:
         )
     x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return x, (255 * x).round().to(torch.uint8)
-
-
-def _rounds(mixed: Mixed, pool: Tensor, place: Tensor, draws: Draws) -> Mixed:
-    """All rounds, in place."""
-    for r in range(place.shape[1]):
-        active = draws.rounds > r
-        for blend, its in ((_add, ~draws.multiply[:, r]), (_multiply, draws.multiply[:, r])):
-            rows = (active & its).nonzero()[:, 0]
-            a, b = draws.a[rows, r].view(-1, 1, 1, 1), draws.b[rows, r].view(-1, 1, 1, 1)
-            mixed[rows] = blend(mixed[rows], pool[place[rows, r]], a, b).clamp_(0, 1)
-    return mixed
-
-
-def _add(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return (a * (2 * x - 1) + b * (2 * y - 1) + 1) / 2
-
-
-def _multiply(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    # Two logarithms and one power cost less than two powers; log 0 = -inf gives 0, as it should.
-    return torch.exp2(a * torch.log2(2 * x) + b * torch.log2((2 * y).clamp(min=_DARK)) - 1)
