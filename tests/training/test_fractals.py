@@ -17,16 +17,6 @@ def test_a_seed_gives_the_same_bits_and_another_seed_others() -> None:
     assert first.labels is None
 
 
-def test_threads_do_not_change_the_bits() -> None:
-    one = fractals(1, 8)
-    torch.set_num_threads(2)
-    try:
-        two = fractals(1, 8)
-    finally:
-        torch.set_num_threads(1)
-    assert one.fingerprint == two.fingerprint
-
-
 def test_the_first_of_many_are_those_of_few() -> None:
     assert torch.equal(fractals(50, 16).images[:5], fractals(5, 16).images)
 
