@@ -36,13 +36,19 @@ class Normalization:
                 f"images have {channels} channels, and {self} is for {len(self.mean)}: "
                 "load the images with as many channels as the network was trained on"
             )
-        scale, shift = self._affine
-        return images.float().mul_(scale.to(images.device)).add_(shift.to(images.device))
+        if images.device not in self._placed:
+            self._placed[images.device] = self._affine(images.device)
+        scale, shift = self._placed[images.device]
+        return images.float().mul_(scale).add_(shift)
 
     @cached_property
-    def _affine(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift of the integers, made once: a guard needs them at every call."""
+    def _placed(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        """Scale and shift by device, made once for each: a guard needs them at every call."""
+        return {}
+
+    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
         mean, std = (
             torch.tensor(x, dtype=torch.float64).view(1, -1, 1, 1) for x in (self.mean, self.std)
         )
-        return (1 / (255 * std)).float(), (-mean / std).float()
+        scale, shift = 1 / (255 * std), -mean / std
+        return scale.float().to(device), shift.float().to(device)
