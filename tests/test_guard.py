@@ -171,6 +171,14 @@ def test_the_networks_mode_is_as_before(guard: offmap.Guard, sets: digits.Digits
     assert torch.equal(guard(sets.test.images).scores, first)  # dropout was off all the same
 
 
+@pytest.mark.parametrize("spec", [*catalogue(), "react(vim)"])
+def test_a_callers_autocast_changes_nothing(spec: str, sets: digits.Digits) -> None:
+    expected = make(sets, spec)(sets.test.images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = make(sets, spec)(sets.test.images)
+    assert found.to_dict() == expected.to_dict()
+
+
 @pytest.mark.parametrize("spec", catalogue())
 def test_a_loaded_guard_gives_equal_bits(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
     made = make(sets, spec)

@@ -145,7 +145,7 @@ class Calibration(nn.Module):
 def _p(scores: Float[Tensor, " b"], ascending: Float[Tensor, " n"]) -> Float64[Tensor, " b"]:
     """Conformal p-values against calibration scores in ascending order."""
     if torch.compiler.is_exporting():
-        above = (ascending >= scores[:, None]).sum(1)  # searchsorted has no ONNX translation
+        rank = 1 + (ascending >= scores[:, None]).sum(1)  # searchsorted has no ONNX translation
     else:
-        above = len(ascending) - torch.searchsorted(ascending, scores.contiguous())
-    return (1 + above).double() / (len(ascending) + 1)
+        rank = len(ascending) + 1 - torch.searchsorted(ascending, scores.contiguous())
+    return rank.double() / (len(ascending) + 1)

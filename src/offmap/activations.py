@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +60,7 @@ class Activations:
         named = {"logits": self.logits, "features": self.features, **self.layers}
         for name, x in named.items():
             # A finite sum proves all finite without a mask; only its failure asks for more.
-            if x is None or x.sum().isfinite():
+            if x is None or math.isfinite(x.sum().item()):
                 continue
             bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0] + start
             if len(bad):

@@ -14,6 +14,7 @@ from offmap.activations import Activations, Head
 from offmap.detectors._checks import check_columns, check_features
 from offmap.detectors._fit import fit
 from offmap.errors import NotFittedError
+from offmap.precision import without_autocast
 from offmap.shards import Batch
 from offmap.stats import Statistic
 
@@ -64,7 +65,8 @@ class Detector(nn.Module):
             ShapeError: the activations are not shaped as those it was fitted on.
         """
         self.check(acts)
-        return self(acts).float()  # type: ignore[no-any-return]
+        with without_autocast(acts.logits.device):
+            return self(acts).float()  # type: ignore[no-any-return]
 
     def summary(self) -> str:
         """What was learned, in words."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from offmap.activations import Activations, Head
 from offmap.detectors._checks import check_features, check_labels, columns
 from offmap.errors import DataError, NeedsError, OffmapError
+from offmap.precision import without_autocast
 from offmap.shards import Batch, Shards
 
 Seconds = list[float]
@@ -119,7 +120,8 @@ def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor |
     if "labels" in detector.needs:
         check_labels(labels, acts, detector)
         labels = None if labels is None else labels.long()
-    return detector.collect(stage, acts, labels)
+    with without_autocast(acts.logits.device):
+        return detector.collect(stage, acts, labels)
 
 
 def _prepare(detector: Fittable, first: Activations, head: Head | None) -> None:

@@ -80,8 +80,9 @@ class Residual(Detector):
     def norms(self, acts: Activations) -> Float64[Tensor, " n"]:
         """Norms of the residuals."""
         assert acts.features is not None
-        x = acts.features.double() - self.origin_
-        return (x @ self.residual_).square().sum(1).sqrt()
+        x = acts.features - self.origin_  # in float64, as the origin is
+        norms: Tensor = torch.linalg.vector_norm(x @ self.residual_, dim=1)
+        return norms
 
     def summary(self) -> str:
         features, left = self.residual_.shape

@@ -44,7 +44,9 @@ def features_of(inputs: Tensor) -> Tensor:
 
 
 def _candidates(output: Any) -> Iterator[Any]:
-    if isinstance(output, Mapping):
+    if isinstance(output, Tensor):  # first: most are, and the others take longer to tell
+        yield output
+    elif isinstance(output, Mapping):
         yield output.get("logits")
         yield from output.values()
     elif hasattr(output, "logits"):

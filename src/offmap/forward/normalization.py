@@ -32,14 +32,14 @@ class Normalization:
     def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """The images as float32, normalised."""
         self._check(images)
-        scale, shift = self._affine
-        return images.float().mul_(scale.to(images.device)).add_(shift.to(images.device))
+        scale, shift = self._on(images.device)
+        return images.float().mul_(scale).add_(shift)
 
     def of_unit(self, images: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """Images in [0, 1], as augmentations make them, normalised."""
         self._check(images)
-        scale, shift = self._affine
-        return images * (255 * scale).to(images.device) + shift.to(images.device)
+        scale, shift = self._on(images.device)
+        return images * (255 * scale) + shift
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -68,9 +68,18 @@ class Normalization:
             )
 
     @cached_property
-    def _affine(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift of the integers, made once: a guard needs them at every call."""
+    def _placed(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        """Scale and shift by device, made once for each: a guard needs them at every call."""
+        return {}
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._placed:
+            self._placed[device] = self._affine(device)
+        return self._placed[device]
+
+    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
         mean, std = (
             torch.tensor(x, dtype=torch.float64).view(1, -1, 1, 1) for x in (self.mean, self.std)
         )
-        return (1 / (255 * std)).float(), (-mean / std).float()
+        scale, shift = 1 / (255 * std), -mean / std
+        return scale.float().to(device), shift.float().to(device)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from offmap.activations import Activations, Head
 from offmap.errors import ArgumentError, HeadError
 from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
 from offmap.forward.normalization import Normalization
+from offmap.precision import without_autocast
 
 Reduction = Callable[[Tensor], Tensor]
 
@@ -70,12 +71,12 @@ class Probe:
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
         self.asked_device = None if device is None else torch.device(device)
-        self.device = self.asked_device or _device_of(self.network)
+        self._modules = list(self.network.modules())
+        self.device = self.asked_device or _device_of(self._modules)
         self._captured = threading.local()  # two threads must not see each other's features
         self._opening, self._finding = threading.Lock(), threading.Lock()
         self._users = 0
         self._head_layer: nn.Module | None = None
-        self._modules = list(self.network.modules())
         self._compiled = any(is_compiled(module) for module in self._modules)
         self._stack = ExitStack()
         for name in [*self.layers, *([head] if head else [])]:
@@ -85,9 +86,7 @@ class Probe:
         """Open; threads and blocks may overlap, and the first one in sets things up."""
         with self._opening:
             if self._users == 0:
-                with ExitStack() as stack:
-                    self._open(stack)
-                    self._stack = stack.pop_all()
+                self._open()
             self._users += 1
         return self
 
@@ -102,11 +101,18 @@ class Probe:
             if self._users == 0:
                 self._stack.close()
 
-    def _open(self, stack: ExitStack) -> None:
-        if training := {module: True for module in self._modules if module.training}:
+    def _open(self) -> None:
+        try:
+            self._prepare(self._stack)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _prepare(self, stack: ExitStack) -> None:
+        if training := [module for module in self._modules if module.training]:
             stack.callback(_restore, training)
             self.network.eval()
-        self.device = home = _device_of(self.network)  # the caller may have moved it
+        self.device = home = _device_of(self._modules)  # the caller may have moved it
         if self.asked_device is not None and self.asked_device != home:
             stack.callback(self.network.to, home)
             self.device = self.asked_device
@@ -142,11 +148,14 @@ class Probe:
             x = x.contiguous(memory_format=torch.channels_last)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
-        bf16 = self.precision == "bf16"
-        # Entered for fp32 too: a caller's own autocast must not change the scores.
-        with eager, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with eager, self._autocast():
             output = self.network(x)
         return logits_of(output, len(images)).float(), kept
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return without_autocast(self.device)
 
     def _first(self, images: Tensor) -> Activations:
         """Run the first batch with all linear layers hooked, and keep the one that is the head."""
@@ -167,7 +176,8 @@ class Probe:
             raise HeadError(self._no_layer(modules))
         self.head_name, (module, inputs) = list(calls.items())[-1]
         features = features_of(inputs).float()
-        self.head, self.why_no_head = self._verified(module, features, logits)
+        with without_autocast(self.device):
+            self.head, self.why_no_head = self._verified(module, features, logits)
         self._stack.callback(self._hook_head(module).remove)
         self._head_layer = module
         return Activations(logits, features, kept)
@@ -237,11 +247,15 @@ def _module(network: nn.Module, name: str) -> nn.Module:
     return module
 
 
-def _device_of(network: nn.Module) -> torch.device:
-    tensor = next(chain(network.parameters(), network.buffers()), None)
-    return torch.device("cpu") if tensor is None else tensor.device
+def _device_of(modules: Sequence[nn.Module]) -> torch.device:
+    # Asked at every call of a guard, and network.parameters() would walk every module's children.
+    for module in modules:
+        for tensor in chain(module._parameters.values(), module._buffers.values()):
+            if tensor is not None:
+                return tensor.device
+    return torch.device("cpu")
 
 
-def _restore(training: Mapping[nn.Module, bool]) -> None:
-    for module, mode in training.items():
-        module.training = mode
+def _restore(training: Iterable[nn.Module]) -> None:
+    for module in training:
+        module.training = True
