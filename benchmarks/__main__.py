@@ -21,6 +21,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "metrics": (),
     "scoring": (),
     "pixmix": (),
+    "training": ("kornia",),
+    "resume": ("lightning",),
     "knn": ("data", "weights"),
     "guard": ("data", "weights"),
     "coverage": ("data", "weights"),
@@ -29,7 +31,14 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "pytorch_ood": ("data", "weights", "pytorch_ood"),
 }
 # Which of the shared options a script has, where it has not both.
-KNOWS = {"metrics": ("pairs",), "scoring": (), "coverage": (), "pixmix": ("pairs",)}
+KNOWS = {
+    "metrics": ("pairs",),
+    "scoring": (),
+    "coverage": (),
+    "pixmix": ("pairs",),
+    "training": ("pairs",),
+    "resume": (),
+}
 
 
 def main() -> None:

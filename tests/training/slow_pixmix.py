@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from offmap.training._augment import AUGMENTATIONS
-from offmap.training._draws import Draws
+from offmap.training.pixmix._augment import AUGMENTATIONS
+from offmap.training.pixmix._draws import Draws
 
 Array = np.ndarray[Any, Any]
 

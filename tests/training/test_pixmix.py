@@ -13,9 +13,9 @@ from torch import Tensor
 
 from offmap.data import ImageSet, StreamedSet, load
 from offmap.errors import ArgumentError, DataError, ShapeError
-from offmap.training._augment import AUGMENTATIONS, augment
-from offmap.training._draws import Draws
 from offmap.training.pixmix import PixMix
+from offmap.training.pixmix._augment import AUGMENTATIONS, augment
+from offmap.training.pixmix._draws import Draws
 from tests.training import slow_pixmix as slow
 
 SPATIAL = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")

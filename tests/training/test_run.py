@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ class StopError(Exception):
     """Stands for whatever stops a run."""
 
 
-def stop_at(number: int) -> object:
+def stop_at(number: int) -> Callable[[Epoch], None]:
     def stop(epoch: Epoch) -> None:
         if epoch.number == number:
             raise StopError
@@ -142,6 +143,26 @@ def test_two_runs_do_not_share_a_folder(whole: Path, sets: Sets) -> None:
         train(RECIPE, whole, sets=sets)
     with pytest.raises(ArgumentError, match=r"another recipe \(lr: 0.002, now 0.5\)"):
         train(RECIPE.but({"lr": 0.5}), whole, sets=sets, resume=True)
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, sets: Sets) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(1)])
+    other = Sets(sets.train.take(500), sets.validation)
+    with pytest.raises(DataError, match="began with other train data"):
+        train(RECIPE, tmp_path, sets=other, resume=True)
+
+
+def test_ctrl_c_stays_ctrl_c(tmp_path: Path, sets: Sets) -> None:
+    def interrupt(epoch: Epoch) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[interrupt])
+    assert signal.getsignal(signal.SIGINT) is before
+    train(RECIPE, tmp_path, sets=sets, resume=True)
 
 
 def test_a_damaged_record_is_no_reason_to_overwrite(tmp_path: Path, sets: Sets) -> None:

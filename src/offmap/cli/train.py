@@ -46,17 +46,22 @@ def train(
     if print_config:
         typer.echo(json.dumps(declared.record(), indent=1))
         return
+    command = " ".join(["offmap train --recipe", recipe, *(["--set", *set] if set else [])])
     if out is None:
         raise ArgumentError("give --out, the folder of the run")
-    run(
-        declared,
-        out,
-        resume=resume,
-        device=device,
-        devices=devices,
-        after_epoch=_watchers(declared, ood, evaluate_every),
-        settings={"budget": budget, "command": f"offmap train --recipe {recipe} --budget {budget}"},
-    )
+    try:
+        run(
+            declared,
+            out,
+            resume=resume,
+            device=device,
+            devices=devices,
+            after_epoch=_watchers(declared, ood, evaluate_every),
+            settings={"budget": budget, "command": command},
+        )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: --resume goes on from the last finished epoch", err=True)
+        raise typer.Exit(130) from None
     if int(os.environ.get("LOCAL_RANK", 0)):
         return  # the first of several devices speaks for all
     names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))

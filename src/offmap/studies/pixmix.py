@@ -7,7 +7,7 @@ statistics are those of un-augmented training images; no score depends on its ba
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from offmap.results import Results
 from offmap.studies._candidates import Candidate, Published, candidate
 from offmap.studies._ratio import at_ratio
 from offmap.studies.watching import draw_curves
-from offmap.training import Sets, recipe, train
+from offmap.training import Epoch, Recipe, Sets, recipe, train
 from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
@@ -78,7 +78,7 @@ def run(
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str | None = None,
-    after_epoch: Sequence[Any] = (),
+    after_epoch: Sequence[Callable[[Epoch], None]] = (),
     show_progress: bool | None = None,
 ) -> Study:
     """Train or load both networks, evaluate, and write tables and figures into ``out``.
@@ -98,17 +98,25 @@ def run(
     if unknown := set(weights) - set(NETWORKS):
         raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    candidates = {
-        name: candidate(weights[name], published)
-        if name in weights
-        else _trained(name, out / name, budget, changes, found, device, after_epoch, show_progress)
-        for name, published in NETWORKS.items()
-    }
-    results = {}
-    for name, each in candidates.items():
-        results[name] = _evaluated(each, found, device, show_progress)
-        results[name].save(out / name)
-        _draw(results[name], out / name)
+    options = {"device": device, "show_progress": show_progress}
+    candidates = {}
+    for name, published in NETWORKS.items():
+        if name in weights:
+            candidates[name] = candidate(weights[name], published)
+        else:
+            declared = recipe(name, budget=budget, changes=changes)
+            candidates[name] = _trained(
+                declared,
+                out / name,
+                found,
+                budget,
+                after_epoch=[draw_curves, *after_epoch],
+                **options,
+            )
+    results = {name: _evaluated(each, found, **options) for name, each in candidates.items()}
+    for name, each in results.items():
+        each.save(out / name)
+        _draw(each, out / name)
     sources = {name: each.source for name, each in candidates.items()}
     study = Study(results, sources, _notes(candidates))
     with atomic(out / "report.txt") as temporary:
@@ -146,34 +154,16 @@ def _svhn() -> str:
     return "svhn"
 
 
-def _trained(
-    name: str,
-    folder: Path,
-    budget: str,
-    changes: Mapping[str, Any] | None,
-    found: Data,
-    device: str | None,
-    after_epoch: Sequence[Any],
-    show_progress: bool | None,
-) -> Candidate:
-    declared = recipe(name, budget=budget, changes=changes)
-    network = train(
-        declared,
-        folder,
-        sets=None if budget != "smoke" else Sets.of(declared, found.train, found.test),
-        resume=True,
-        device=device,
-        after_epoch=[draw_curves, *after_epoch],
-        show_progress=show_progress,
-        settings={"budget": budget, "command": f"offmap study pixmix --budget {budget}"},
-    )
+def _trained(declared: Recipe, folder: Path, found: Data, budget: str, **options: Any) -> Candidate:
+    """The network of a recipe, trained in its folder; other budgets read what the recipe names."""
+    smoke = Sets.of(declared, found.train, found.test) if budget == "smoke" else None
+    settings = {"budget": budget, "command": f"offmap study pixmix --budget {budget}"}
+    network = train(declared, folder, sets=smoke, resume=True, settings=settings, **options)
     source = f"{declared.network}, trained for {declared.epochs} epochs ({budget})"
     return Candidate(network, normalization(declared.normalization), source)
 
 
-def _evaluated(
-    each: Candidate, found: Data, device: str | None, show_progress: bool | None
-) -> Results:
+def _evaluated(each: Candidate, found: Data, **options: Any) -> Results:
     rest = [name for name in catalogue() if name not in SCORES]
     return evaluate(
         each.network,
@@ -184,9 +174,8 @@ def _evaluated(
         detectors=[*SCORES, *rest],
         spare=True,
         normalization=each.normalization,
-        device=device,
-        show_progress=show_progress,
         settings={"id": found.test.name.partition("[")[0], "source": each.source},
+        **options,
     )
 
 

@@ -1,10 +1,11 @@
 """Training of networks: objectives, augmentation, recipes, and runs that survive interruption."""
 
+from offmap.training.folder import CARD, WEIGHTS
 from offmap.training.history import Epoch, write_history
 from offmap.training.objectives import Batch, Objective, Outcome, objective
 from offmap.training.recipe import Recipe, settings
 from offmap.training.recipes import BUDGETS, RECIPES, recipe
-from offmap.training.run import CARD, WEIGHTS, train
+from offmap.training.run import train
 from offmap.training.sets import Sets
 
 __all__ = [

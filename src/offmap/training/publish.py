@@ -12,8 +12,8 @@ from offmap.errors import DataError, StoreError
 from offmap.forward import Probe, forward
 from offmap.networks import build, load_weights, zoo
 from offmap.training import sets
+from offmap.training.folder import CARD, WEIGHTS
 from offmap.training.recipe import Recipe
-from offmap.training.run import CARD, WEIGHTS
 
 
 def publish(run: str | Path, name: str, *, folder: str | Path = "zoo") -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from offmap.errors import LabelError, NonFiniteError
+from offmap.errors import ArgumentError, LabelError, NonFiniteError
 from offmap.forward import Normalization, Probe, forward
 from offmap.training import optim
 from offmap.training._seeds import generator, seeded
@@ -49,7 +49,10 @@ class Task(lightning.LightningModule):
         self.normalization = normalization
         self.average = _average(network, recipe.ema) if recipe.ema else None
         self.objective = objective(recipe.objective, **recipe.objective_options)
-        self.augment = Augment(recipe, sets.train.shape[1:], normalization, self._mixer())
+        # A module of its own, so that its pictures move to the device.
+        self.pixmix = _pixmix(recipe, sets)
+        mix = None if self.pixmix is None else self._mix
+        self.augment = Augment(recipe, sets.train.shape[1:], normalization, mix)
         self.history: list[dict[str, float]] = []
         self._order = (-1, torch.empty(0))
 
@@ -137,13 +140,12 @@ class Task(lightning.LightningModule):
         block = self._order[1][step * size : (step + 1) * size]
         return block[self.global_rank :: self.trainer.world_size]
 
-    def _mixer(self) -> Any:
-        if self.sets.mixing is None:
-            return None
-        options = {k: v for k, v in self.recipe.pixmix.items() if k != "mixing_set"}
-        mix = PixMix(self.sets.mixing, **options)
+    def _mix(self, images: Tensor) -> Tensor:
+        assert self.pixmix is not None
         # Inside seeded(), so the global generator decides.
-        return lambda x: mix(x, _drawn_generator())
+        drawn = int(torch.randint(2**62, ()))
+        mixed: Tensor = self.pixmix(images, torch.Generator().manual_seed(drawn))
+        return mixed
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the average, if there is one."""
@@ -191,9 +193,14 @@ class Task(lightning.LightningModule):
         self.history = checkpoint["history"]
 
 
-def _drawn_generator() -> torch.Generator:
-    """A generator of one's own, seeded by the global one."""
-    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+def _pixmix(recipe: Recipe, sets: Sets) -> PixMix | None:
+    if sets.mixing is None:
+        return None
+    options = {name: value for name, value in recipe.pixmix.items() if name != "mixing_set"}
+    try:
+        return PixMix(sets.mixing, **options)
+    except TypeError as error:
+        raise ArgumentError(f"pixmix of a recipe: {error}") from error
 
 
 def _average(network: nn.Module, decay: float) -> AveragedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from offmap.training._draws import Draws
+from offmap.training.pixmix._draws import Draws
 
 Images = Float32[Tensor, "n c h w"]
 Weights = Float32[Tensor, "n 1 1 1"]

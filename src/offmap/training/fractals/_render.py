@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from offmap.training._systems import Systems
+from offmap.training.fractals._systems import Systems
 
 _FINE = 2  # pixels of the canvas a side, for one of the picture
 _VISITS = 16  # points for each pixel of the canvas

@@ -14,8 +14,8 @@ from torch import Tensor
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError
 from offmap.files import atomic
-from offmap.training._render import render
-from offmap.training._systems import Systems
+from offmap.training.fractals._render import render
+from offmap.training.fractals._systems import Systems
 
 VERSION = 1  # of the pictures; to be raised when a seed gives others
 _TOGETHER = 32  # fractals drawn at once: their points stay in the processor's cache

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from offmap.training._augment import AUGMENTATIONS
+from offmap.training.pixmix._augment import AUGMENTATIONS
 
 _WEAKEST = 0.1  # level of an augmentation, at least
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from offmap.data import ImageSet, StreamedSet
 from offmap.errors import ArgumentError, DataError, ShapeError
-from offmap.training._augment import STRONGEST, augment
-from offmap.training._draws import Draws
-from offmap.training._mixing import mix_rounds
+from offmap.training.pixmix._augment import STRONGEST, augment
+from offmap.training.pixmix._draws import Draws
+from offmap.training.pixmix._rounds import mix_rounds
 
 Images = UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
 Mixed = Float32[Tensor, "n c h w"]
@@ -30,8 +30,8 @@ class PixMix(nn.Module):
 
     and cut to [0, 1]. The weights are, with probability 1/2 each, ``a ~ Beta(beta, 1)`` and
     ``b ~ Beta(1, beta)``, or ``a ~ 1 + Beta(1, beta)`` and ``b ~ -Beta(1, beta)``. Augmentations
-    and their ranges stand at :func:`~offmap.training._augment.augment`; they see 256 levels, to
-    which float images are rounded for them.
+    and their ranges stand at ``augment`` in ``_augment``; they see 256 levels, to which float
+    images are rounded for them.
 
     Args:
         mixing_set: pictures, uint8: :func:`~offmap.training.fractals.fractals`, or any set, such as

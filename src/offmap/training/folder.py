@@ -1,0 +1,108 @@
+"""What stands in the folder of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from offmap.errors import ArgumentError, DataError, StoreError
+from offmap.files import atomic, write_json
+from offmap.training.recipe import Recipe
+from offmap.training.sets import Sets, normalization
+
+CHECKPOINT, WEIGHTS, CARD, RUN = "last.ckpt", "weights.safetensors", "card.json", "run.json"
+
+
+def check(out: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse to mix two runs in one folder.
+
+    Raises:
+        ArgumentError: there is a run and ``resume`` was not asked for; or of another recipe.
+        StoreError: its record cannot be read.
+    """
+    if not (out / RUN).is_file():
+        return
+    if not resume:
+        raise ArgumentError(f"{out} holds a run: give --resume to go on with it, or another folder")
+    known, now = _known(out)["recipe"], recipe.record()
+    if changed := [f"{k}: {known.get(k)!r}, now {now[k]!r}" for k in now if known.get(k) != now[k]]:
+        raise ArgumentError(f"the run in {out} has another recipe ({'; '.join(changed)})")
+
+
+def begin(out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write what the run is made of, and return it.
+
+    Raises:
+        DataError: the run in ``out`` began with other data.
+    """
+    parts = {name: getattr(sets, name) for name in ("train", "validation", "outliers", "mixing")}
+    record = {
+        "recipe": recipe.record(),
+        "data": {
+            name: {"name": part.name, "images": len(part), "fingerprint": part.fingerprint}
+            for name, part in parts.items()
+            if part is not None
+        },
+        "machine": machine(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("offmap", "torch", "lightning", "kornia")},
+        **settings,
+    }
+    if (out / RUN).is_file():
+        _check_data(out, record["data"])
+    write_json(out / RUN, record)
+    return record
+
+
+def finish(
+    out: Path, network: nn.Module, history: list[dict[str, float]], record: dict[str, Any]
+) -> None:
+    """Write the card, and then the weights: a run with weights is a finished run."""
+    state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
+    weights = save(state)
+    stated = normalization(record["recipe"]["normalization"])
+    card = {
+        "network": record["recipe"]["network"],
+        "normalization": {"mean": list(stated.mean), "std": list(stated.std)},
+        **record,
+        "accuracy": history[-1]["validation_accuracy"],
+        "seconds": sum(row["seconds"] for row in history),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    write_json(out / CARD, card)
+    with atomic(out / WEIGHTS) as temporary:
+        temporary.write_bytes(weights)
+
+
+def machine() -> str:
+    """The kind of machine, as cards tell it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{platform.system()} {platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _known(out: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((out / RUN).read_text())
+        return {"recipe": dict(content["recipe"]), "data": dict(content["data"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{out / RUN} cannot be read: {error}") from error
+
+
+def _check_data(out: Path, data: dict[str, Any]) -> None:
+    known = _known(out)["data"]
+    for part, now in data.items():
+        if known.get(part, now)["fingerprint"] != now["fingerprint"]:
+            raise DataError(
+                f"the run in {out} began with other {part} data than {now['name']} holds now: give "
+                "that data, or another folder"
+            )

@@ -1,0 +1,81 @@
+"""Lightning's trainer, set up for one run and kept in its place."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning
+import torch
+
+from offmap.training.folder import CHECKPOINT
+from offmap.training.history import Epoch
+from offmap.training.keeper import Keeper
+from offmap.training.task import Task
+
+
+def fit(
+    task: Task,
+    out: Path,
+    *,
+    device: str | None,
+    devices: int,
+    after_epoch: Sequence[Callable[[Epoch], None]],
+    show_progress: bool | None,
+) -> None:
+    """Train, from the checkpoint in ``out`` if there is one."""
+    show = sys.stderr.isatty() if show_progress is None else show_progress
+    with _quiet(), _interruptible():
+        trainer = lightning.Trainer(
+            accelerator={None: "auto", "cuda": "gpu"}.get(device, str(device)),
+            devices=devices,
+            precision="bf16-mixed" if task.recipe.precision == "bf16" else "32-true",
+            max_epochs=task.recipe.epochs,
+            default_root_dir=out,
+            logger=False,
+            callbacks=[Keeper(out, after_epoch)],
+            enable_progress_bar=show,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            sync_batchnorm=devices > 1 and device != "cpu" and torch.cuda.is_available(),
+        )
+        checkpoint = out / CHECKPOINT
+        start = str(checkpoint) if checkpoint.is_file() else None
+        trainer.fit(task, ckpt_path=start, weights_only=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on the machine; its warnings stay, but for one on torch's own."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays Ctrl-C: Lightning ends the program instead, and leaves the signal ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        signal.signal(signal.SIGINT, before)
