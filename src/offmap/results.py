@@ -148,7 +148,7 @@ class Results:
         if missing := [name for name in detectors if name not in self.detectors]:
             raise UnknownNameError(f"no {missing[0]!r} among {', '.join(self.detectors)}")
         rows = [row for name in detectors for row in self.rows if row.detector == name]
-        return replace(self, rows=rows, left_out={})
+        return replace(self, rows=rows)
 
     def table(self, metric: str = "auroc") -> str:
         """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""

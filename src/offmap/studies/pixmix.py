@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from offmap import data, plots
 from offmap.comparison import compare
 from offmap.detectors import catalogue
 from offmap.errors import UnknownNameError
 from offmap.evaluation import evaluate
 from offmap.files import atomic
-from offmap.metrics import delong_test_of_mean
+from offmap.metrics import AurocDifference, delong_test, delong_test_of_mean
 from offmap.networks import WideResNet
 from offmap.results import Results
 from offmap.studies._candidates import Candidate, Published, candidate
@@ -28,7 +30,8 @@ from offmap.training import Epoch, Recipe, Sets, recipe, train
 from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
-SCORES = ("maxlogit", "msp", "kluniform", "ViM(dim=12)")
+VIM = "ViM(dim=12)"
+SCORES = ("maxlogit", "msp", "kluniform", VIM)
 NETWORKS = {
     "plain": Published(
         "cifar10_wrn_baseline_epoch_99.pt",
@@ -98,21 +101,16 @@ def run(
     if unknown := set(weights) - set(NETWORKS):
         raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    device = device or ("cuda" if torch.cuda.is_available() else None)
     options = {"device": device, "show_progress": show_progress}
+    training = options | {"after_epoch": [draw_curves, *after_epoch]}
     candidates = {}
     for name, published in NETWORKS.items():
         if name in weights:
             candidates[name] = candidate(weights[name], published)
         else:
             declared = recipe(name, budget=budget, changes=changes)
-            candidates[name] = _trained(
-                declared,
-                out / name,
-                found,
-                budget,
-                after_epoch=[draw_curves, *after_epoch],
-                **options,
-            )
+            candidates[name] = _trained(declared, out / name, found, budget, training)
     results = {name: _evaluated(each, found, **options) for name, each in candidates.items()}
     for name, each in results.items():
         each.save(out / name)
@@ -154,7 +152,9 @@ def _svhn() -> str:
     return "svhn"
 
 
-def _trained(declared: Recipe, folder: Path, found: Data, budget: str, **options: Any) -> Candidate:
+def _trained(
+    declared: Recipe, folder: Path, found: Data, budget: str, options: Mapping[str, Any]
+) -> Candidate:
     """The network of a recipe, trained in its folder; other budgets read what the recipe names."""
     smoke = Sets.of(declared, found.train, found.test) if budget == "smoke" else None
     settings = {"budget": budget, "command": f"offmap study pixmix --budget {budget}"}
@@ -196,17 +196,36 @@ def _notes(candidates: Mapping[str, Candidate]) -> list[str]:
 
 def _tables(name: str, source: str, found: Results) -> str:
     """The published layout, the same at 5:1, and the rest of the catalogue."""
-    ours, rest = found.only(SCORES), found.only([d for d in found.detectors if d not in SCORES])
+    shown = [d for d in SCORES if d in found.detectors]
+    ours, rest = found.only(shown), found.only([d for d in found.detectors if d not in SCORES])
     at_five = at_ratio(ours)
     return "\n\n".join(
         [
             f"== {name}: {source} ==\n{ours.table()}",
-            f"ViM: {found.summaries['ViM(dim=12)']}",
+            f"ViM: {found.summaries.get(VIM, found.left_out.get(VIM))}",
             at_five.table(),
             at_five.table("aupr_out"),
+            _against_msp(found),
             f"the rest of the catalogue, all samples\n{rest.table()}",
         ]
     )
+
+
+def _against_msp(found: Results) -> str:
+    """ViM, named beforehand, minus MSP on the same network."""
+    if VIM not in found.scores:
+        return f"{VIM} was left out: {found.left_out[VIM]}"
+    lines = [f"{VIM} minus msp, AUROC in points, 95 % interval of the paired test"]
+    for name in (s for sets in found.groups.values() for s in sets):
+        vim, msp = found.scores[VIM], found.scores["msp"]
+        lines.append(_line(name, delong_test(vim["id"], vim[name], msp["id"], msp[name])))
+    return "\n".join(lines)
+
+
+def _line(name: str, test: AurocDifference) -> str:
+    low, high = 100 * test.low, 100 * test.high
+    difference = f"{100 * test.difference:+6.2f} ({low:+.2f} to {high:+.2f})"
+    return f"  {name:<20} {difference}, p = {test.p_value:.2g}"
 
 
 def _differences(results: Mapping[str, Results]) -> list[str]:
@@ -220,17 +239,14 @@ def _differences(results: Mapping[str, Results]) -> list[str]:
         test = delong_test_of_mean(
             ours["id"], [ours[s] for s in sets], theirs["id"], [theirs[s] for s in sets]
         )
-        lines.append(
-            f"  {d:<20} {100 * test.difference:+6.2f} "
-            f"({100 * test.low:+.2f} to {100 * test.high:+.2f}), p = {test.p_value:.2g}"
-        )
+        lines.append(_line(d, test))
     heading = "pixmix minus plain, mean AUROC over the sets in points, 95 % interval, paired test"
     return [*parts, "\n".join([heading, *lines])]
 
 
 def _draw(found: Results, folder: Path) -> None:
     """Histograms of the study's scores, and ROC curves of all."""
-    for detector in SCORES:
+    for detector in (d for d in SCORES if d in found.detectors):
         name = detector.partition("(")[0].lower()
         plots.save(plots.histograms(found, detector), folder / f"histograms-{name}.png")
     plots.save(plots.roc_curves(found), folder / "roc.png")
