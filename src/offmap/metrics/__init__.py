@@ -11,6 +11,7 @@ from offmap.metrics.intervals import (
     delong_test,
     delong_test_of_mean,
 )
+from offmap.metrics.rejection import OpenSet, OscrCurve, open_set, oscr, oscr_curve
 from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
 from offmap.metrics.summary import Detection, detection
 
@@ -18,6 +19,8 @@ __all__ = [
     "AurocDifference",
     "Detection",
     "Interval",
+    "OpenSet",
+    "OscrCurve",
     "PrCurve",
     "RocCurve",
     "aupr_in",
@@ -29,6 +32,9 @@ __all__ = [
     "detection",
     "detection_accuracy",
     "fpr_at_tpr",
+    "open_set",
+    "oscr",
+    "oscr_curve",
     "pr_curve",
     "roc_curve",
 ]

@@ -1,0 +1,218 @@
+"""Answering with a class or with "unknown": accuracy, confusion, and the OSCR curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import ArrayLike
+
+from offmap.errors import ArgumentError, LabelError, ShapeError
+from offmap.metrics._scores import Scores, as_scores
+from offmap.metrics.ranking import auroc
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenSet:
+    """What a classifier with ``c`` classes and the answer "unknown" made of its samples.
+
+    Args:
+        n_known: number of known samples.
+        n_unknown: number of unknown samples.
+        closed_accuracy: share of the known given their class, if nothing were rejected.
+        accepted: share of the known that are accepted.
+        rejected: share of the unknown that are rejected.
+        accuracy: share of all samples, known and unknown, with the right one of ``c + 1`` answers.
+        f1: mean F1 of the ``c + 1`` answers, without those that neither occur nor are given.
+        auroc: of the scores, see :func:`offmap.metrics.auroc`.
+        oscr: area under the OSCR curve, see :func:`oscr`.
+        confusion: samples by truth (rows) and answer (columns), "unknown" last, ``(c + 1, c + 1)``.
+        binary: the same for known and unknown alone, ``(2, 2)``.
+    """
+
+    n_known: int
+    n_unknown: int
+    closed_accuracy: float
+    accepted: float
+    rejected: float
+    accuracy: float
+    f1: float
+    auroc: float
+    oscr: float
+    confusion: Int64[np.ndarray, "k k"]
+    binary: Int64[np.ndarray, "2 2"]
+
+
+@dataclass(frozen=True, eq=False)
+class OscrCurve:
+    """Right answers to the known against acceptance of the unknown.
+
+    A sample is accepted where ``score <= threshold``. From (0, 0), nothing accepted, to the closed
+    accuracy at 1, everything accepted; joined by lines, its area is :func:`oscr`.
+
+    Args:
+        fpr: share of the unknown that are accepted, ``(k,)``.
+        ccr: share of the known that are accepted and rightly answered, ``(k,)``.
+        thresholds: rising; the first is minus infinity, ``(k,)``.
+    """
+
+    fpr: Float[np.ndarray, " k"]
+    ccr: Float[np.ndarray, " k"]
+    thresholds: Float[np.ndarray, " k"]
+
+
+def oscr(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> float:
+    r"""Area under the OSCR curve.
+
+    .. math:: \frac{1}{n m} \sum_{i\ \text{right}} \sum_j [s_i < s_j] + \tfrac12 [s_i = s_j]
+
+    The chance that a known sample is rightly answered and scores below an unknown one: the AUROC if
+    every answer is right.
+
+    Args:
+        id_scores: OOD scores of the known samples, ``(n,)``.
+        right: whether each is given its class, ``(n,)``.
+        ood_scores: OOD scores of the unknown, ``(m,)``.
+
+    Raises:
+        ShapeError: ``right`` is of another length than ``id_scores``.
+        DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
+
+    References:
+        Dhamija, Günther and Boult, NeurIPS 2018, arXiv:1811.04110.
+
+    Example:
+        >>> oscr([0.1, 0.2, 0.9], [True, False, True], [0.5, 0.8])
+        0.3333333333333333
+    """
+    known, unknown = as_scores(id_scores, ood_scores)
+    mask = _mask(right, len(known))
+    if not mask.any():
+        return 0.0
+    return auroc(known[mask], unknown) * int(mask.sum()) / len(known)
+
+
+def oscr_curve(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> OscrCurve:
+    """The OSCR curve, a point for each distinct score.
+
+    Args:
+        id_scores: OOD scores of the known samples, ``(n,)``.
+        right: whether each is given its class, ``(n,)``.
+        ood_scores: OOD scores of the unknown, ``(m,)``.
+
+    Raises:
+        ShapeError, DataError, NonFiniteError: as :func:`oscr`.
+    """
+    known, unknown = as_scores(id_scores, ood_scores)
+    good = np.sort(known[_mask(right, len(known))])
+    thresholds = np.concatenate([[-np.inf], np.unique(np.concatenate([known, unknown]))])
+    return OscrCurve(
+        np.searchsorted(np.sort(unknown), thresholds, "right") / len(unknown),
+        np.searchsorted(good, thresholds, "right") / len(known),
+        thresholds,
+    )
+
+
+def open_set(
+    labels: ArrayLike,
+    answers: ArrayLike,
+    id_scores: Scores,
+    unknown_answers: ArrayLike,
+    ood_scores: Scores,
+    *,
+    threshold: float,
+    classes: int,
+) -> OpenSet:
+    """Every figure of :class:`OpenSet`; a sample is rejected where ``score > threshold``.
+
+    Args:
+        labels: classes of the known samples, ``(n,)``, from 0.
+        answers: the classifier's answers to them, before any rejection, ``(n,)``.
+        id_scores: their OOD scores, ``(n,)``.
+        unknown_answers: the classifier's answers to the unknown samples, ``(m,)``.
+        ood_scores: their OOD scores, ``(m,)``.
+        threshold: the score above which a sample is called unknown.
+        classes: ``c``, the number of known classes.
+
+    Raises:
+        LabelError: a label or an answer is no class from 0 to ``c - 1``.
+        ShapeError: arrays of different lengths.
+        ArgumentError: the threshold is NaN.
+        DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
+    """
+    if np.isnan(threshold):
+        raise ArgumentError("threshold is NaN: calibrate it, or choose a number")
+    known, unknown = as_scores(id_scores, ood_scores)
+    truth = _classes(labels, len(known), classes, "labels")
+    given = _classes(answers, len(known), classes, "answers")
+    wrong = _classes(unknown_answers, len(unknown), classes, "unknown_answers")
+    confusion = _confusion(
+        np.concatenate([truth, np.full(len(unknown), classes)]),
+        np.concatenate(
+            [
+                np.where(known > threshold, classes, given),
+                np.where(unknown > threshold, classes, wrong),
+            ]
+        ),
+        classes + 1,
+    )
+    binary = _binary(confusion)
+    return OpenSet(
+        n_known=len(known),
+        n_unknown=len(unknown),
+        closed_accuracy=float((truth == given).mean()),
+        accepted=float(binary[0, 0] / len(known)),
+        rejected=float(binary[1, 1] / len(unknown)),
+        accuracy=float(confusion.trace() / confusion.sum()),
+        f1=_macro_f1(confusion),
+        auroc=auroc(known, unknown),
+        oscr=oscr(known, truth == given, unknown),
+        confusion=confusion,
+        binary=binary,
+    )
+
+
+def _confusion(
+    truth: Int64[np.ndarray, " n"], answer: Int64[np.ndarray, " n"], size: int
+) -> Int64[np.ndarray, "k k"]:
+    counts = np.bincount(truth * size + answer, minlength=size * size)
+    return counts.reshape(size, size).astype(np.int64)
+
+
+def _binary(confusion: Int64[np.ndarray, "k k"]) -> Int64[np.ndarray, "2 2"]:
+    known = confusion[:-1]
+    return np.array(
+        [
+            [known[:, :-1].sum(), known[:, -1].sum()],
+            [confusion[-1, :-1].sum(), confusion[-1, -1]],
+        ]
+    )
+
+
+def _macro_f1(confusion: Int64[np.ndarray, "k k"]) -> float:
+    right = confusion.diagonal()
+    both = confusion.sum(0) + confusion.sum(1)
+    return float((2 * right[both > 0] / both[both > 0]).mean())
+
+
+def _mask(right: ArrayLike, length: int) -> Bool[np.ndarray, " n"]:
+    mask = np.asarray(right)
+    if mask.shape != (length,) or mask.dtype != bool:
+        raise ShapeError(
+            f"right must be {length} truth values, one a known sample; seen {mask.dtype} of shape "
+            f"{mask.shape}"
+        )
+    return mask
+
+
+def _classes(values: ArrayLike, length: int, classes: int, name: str) -> Int64[np.ndarray, " n"]:
+    array = np.asarray(values)
+    if array.shape != (length,):
+        raise ShapeError(f"{name} must have shape ({length},), as the scores; seen {array.shape}")
+    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
+        raise LabelError(
+            f"{name} must be classes from 0 to {classes - 1}; seen {array.dtype} from "
+            f"{array.min()} to {array.max()}"
+        )
+    return array.astype(np.int64)
