@@ -11,8 +11,8 @@ from offmap.metrics.intervals import (
     delong_test,
     delong_test_of_mean,
 )
-from offmap.metrics.rejection import OpenSet, OscrCurve, open_set, oscr, oscr_curve
 from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
+from offmap.metrics.rejection import OpenSet, OscrCurve, open_set, oscr, oscr_curve
 from offmap.metrics.summary import Detection, detection
 
 __all__ = [
