@@ -18,6 +18,7 @@ from torch import nn
 import offmap
 from offmap.errors import ArgumentError, StoreError, UnknownNameError
 from offmap.networks import (
+    AnchorHead,
     DigitsCNN,
     build,
     digits_cnn,
@@ -537,3 +538,25 @@ def test_unknown_models_are_refused(spec: str) -> None:
 def test_a_near_miss_is_named() -> None:
     with pytest.raises(UnknownNameError, match="did you mean wrn40_2"):
         build("wrn402")
+
+
+def test_an_anchor_head_gives_minus_the_distances() -> None:
+    torch.manual_seed(0)
+    network = AnchorHead(digits_cnn(classes=5), magnitude=3.0).eval()
+    x = torch.rand(4, 1, 8, 8)
+    place = network.place(x).detach().double().numpy()
+    for i, row in enumerate(network(x).detach()):
+        for j, value in enumerate(row.tolist()):
+            gap = place[i] - 3.0 * np.eye(5)[j]
+            assert -value == pytest.approx(np.sqrt((gap**2).sum()), rel=1e-5)
+
+
+def test_an_anchor_head_takes_its_classes_from_the_network_or_the_caller() -> None:
+    assert AnchorHead(resnet20(classes=7)).anchors.shape == (7, 7)
+    assert AnchorHead(nn.Flatten(), classes=3).anchors.shape == (3, 3)
+    with pytest.raises(ArgumentError, match="give classes="):
+        AnchorHead(nn.Flatten())
+    with pytest.raises(ArgumentError, match="magnitude"):
+        AnchorHead(resnet20(), magnitude=0.0)
+    # In the state, so that weights that load again give the same answers.
+    assert "anchors" in AnchorHead(resnet20()).state_dict()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from offmap.errors import ArgumentError, UnknownNameError
+from offmap.networks import AnchorHead
 from offmap.training import Batch, objective
 
 
@@ -54,6 +55,15 @@ def slow_outlier_exposure(batch: Batch, weight: float = 0.5) -> float:
     return slow_cross_entropy(batch) + weight * float(np.mean(uniform))
 
 
+def slow_class_anchors(batch: Batch, weight: float = 0.1) -> float:
+    losses = []
+    for z, y in zip(batch.images.double().flatten(1).numpy(), batch.labels.tolist(), strict=True):
+        d = -z
+        others = [np.exp(d[y] - d[j]) for j in range(len(d)) if j != y]
+        losses.append(np.log(1 + sum(others)) + weight * d[y])
+    return float(np.mean(losses))
+
+
 CASES: list[tuple[str, dict[str, float], int, Callable[[Batch], float]]] = [
     ("cross_entropy", {}, 0, slow_cross_entropy),
     ("cross_entropy", {"label_smoothing": 0.2}, 0, lambda b: slow_cross_entropy(b, 0.2)),
@@ -72,6 +82,54 @@ def test_equals_the_slow_formula(
     outcome = objective(name, **options)(Given(), batch)
     assert float(outcome.loss) == pytest.approx(slow(batch), rel=1e-5)
     assert torch.equal(outcome.logits, batch.images.flatten(1))
+
+
+def distances(n: int = 8, c: int = 4) -> Batch:
+    """Minus distances, labels of every class."""
+    batch = made_batch(n, c)
+    return Batch(-batch.images.abs(), batch.labels)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
+def test_class_anchors_equal_the_slow_formula(weight: float) -> None:
+    outcome = objective("class_anchors", weight=weight)(Given(), distances())
+    assert float(outcome.loss) == pytest.approx(slow_class_anchors(distances(), weight), rel=1e-5)
+
+
+@pytest.mark.parametrize("label", range(4))
+def test_class_anchors_have_the_slow_formulas_gradient_for_every_class(label: int) -> None:
+    """The last class too: a released library gets that one wrong."""
+    batch = distances(1)
+    images = batch.images.double().requires_grad_()
+    one = Batch(images.float(), torch.tensor([label]))
+    objective("class_anchors")(Given(), one).loss.backward()
+    assert images.grad is not None
+    step = 1e-6
+    for j in range(4):
+        moved = [batch.images.double().clone() for _ in range(2)]
+        moved[0][0, 0, 0, j] += step
+        moved[1][0, 0, 0, j] -= step
+        high, low = (slow_class_anchors(Batch(x, torch.tensor([label]))) for x in moved)
+        slope = (high - low) / (2 * step)
+        assert float(images.grad[0, 0, 0, j]) == pytest.approx(slope, abs=1e-5)
+
+
+def test_class_anchors_vanish_on_a_perfect_batch() -> None:
+    network = AnchorHead(nn.Flatten(), classes=4)
+    with torch.no_grad():
+        network.linear.weight.copy_(torch.eye(4))
+        network.linear.bias.zero_()
+    images = (10 * torch.eye(4)).view(4, 1, 1, 4).requires_grad_()
+    loss = objective("class_anchors")(network, Batch(images, torch.arange(4))).loss
+    assert float(loss.detach()) == pytest.approx(np.log(1 + 3 * np.exp(-10 * np.sqrt(2))), abs=1e-6)
+    loss.backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()  # the distance to the own anchor is exactly 0
+
+
+def test_class_anchors_need_distances() -> None:
+    with pytest.raises(ArgumentError, match="AnchorHead"):
+        objective("class_anchors")(Given(), made_batch())
 
 
 def test_logit_norm_does_not_reward_longer_logits() -> None:

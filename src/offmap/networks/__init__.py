@@ -1,6 +1,7 @@
 """Networks of the studies, and the reading of models that users and others have trained."""
 
 from offmap.networks import zoo
+from offmap.networks.anchors import AnchorHead
 from offmap.networks.checkpoint import load_weights
 from offmap.networks.digits import DigitsCNN, digits_cnn
 from offmap.networks.library import factories, is_own
@@ -13,6 +14,7 @@ from offmap.networks.wide_resnet import WideResNet, wrn10_1, wrn40_2, wrn40_4
 
 __all__ = [
     "VGG16",
+    "AnchorHead",
     "DigitsCNN",
     "MnistCNN",
     "ResNet",

@@ -82,7 +82,33 @@ def outlier_exposure(network: nn.Module, batch: Batch, *, weight: float = 0.5) -
     return Outcome(F.cross_entropy(logits, batch.labels) + weight * to_uniform, logits)
 
 
+def class_anchors(network: nn.Module, batch: Batch, *, weight: float = 0.1) -> Outcome:
+    r"""Class anchor clustering, for a network whose logits are minus distances to anchors.
+
+    .. math:: \log\Big(1 + \sum_{j \ne y} \exp(d_y - d_j)\Big) + \lambda d_y
+
+    The first term, over all other classes, is the cross entropy of :math:`-d`.
+
+    Args:
+        network: such as :class:`offmap.networks.AnchorHead`.
+        batch: images and labels.
+        weight: lambda, of the distance to the own anchor.
+
+    Raises:
+        ArgumentError: logits above 0, which are no distances.
+
+    References:
+        Miller et al., WACV 2021, arXiv:2004.02434.
+    """
+    logits = network(batch.images).float()
+    if (logits.detach() > 0).any():
+        raise ArgumentError("class_anchors needs a network of distances: wrap it in AnchorHead")
+    own = -logits.gather(1, batch.labels[:, None]).mean()
+    return Outcome(F.cross_entropy(logits, batch.labels) + weight * own, logits)
+
+
 OBJECTIVES: dict[str, Callable[..., Outcome]] = {
+    "class_anchors": class_anchors,
     "cross_entropy": cross_entropy,
     "logit_norm": logit_norm,
     "outlier_exposure": outlier_exposure,

@@ -36,7 +36,7 @@ class Recipe:
         channels: 1 or 3, if the data's differ.
         limit: how many of the training images, chosen by the seed.
         normalization: of a known data set, or ``MEAN,.../STD,...``.
-        objective: cross_entropy, logit_norm or outlier_exposure.
+        objective: cross_entropy, logit_norm, outlier_exposure or class_anchors.
         objective_options: its options.
         outliers: OOD data used in training, by name or path.
         outlier_batch: outliers a step.

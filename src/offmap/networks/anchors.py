@@ -1,0 +1,72 @@
+"""A head of class anchors: logits are minus the distances to fixed points."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from offmap.errors import ArgumentError
+from offmap.networks import _arguments
+
+
+class AnchorHead(nn.Module):
+    r"""A network, a linear layer on its logits, and the distances of that to one anchor a class.
+
+    .. math:: d_j = \| W z + b - a_j \|, \qquad a_j = m e_j
+
+    The logits are :math:`-d`, so that the label is the nearest anchor; there is no linear head.
+
+    Args:
+        network: gives logits of ``c`` classes; trained before, or not.
+        magnitude: ``m``, how far the anchors lie from the origin.
+        classes: ``c``; by default the outputs of the network's last linear layer.
+
+    Attributes:
+        anchors: ``(c, c)``, one a row.
+
+    Raises:
+        ArgumentError: ``magnitude`` is not positive, or ``classes`` cannot be known.
+
+    References:
+        Miller et al., WACV 2021, arXiv:2004.02434.
+    """
+
+    anchors: Tensor
+
+    def __init__(
+        self, network: nn.Module, *, magnitude: float = 10.0, classes: int | None = None
+    ) -> None:
+        super().__init__()
+        _arguments.factor("magnitude", magnitude)
+        classes = _classes(network) if classes is None else classes
+        _arguments.count("classes", classes)
+        self.network = network
+        self.linear = nn.Linear(classes, classes)
+        self.register_buffer("anchors", magnitude * torch.eye(classes))
+
+    def place(self, x: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:
+        """Where the images lie among the anchors."""
+        return self.linear(self.network(x))  # type: ignore[no-any-return]
+
+    def forward(self, x: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:
+        """Minus the distance to each anchor."""
+        return -_distances(self.place(x).float(), self.anchors)
+
+
+def _distances(x: Float[Tensor, "n c"], anchors: Float[Tensor, "c c"]) -> Float[Tensor, "n c"]:
+    # A difference and not a product: at an anchor the square root of a product has no gradient.
+    gaps = x[:, None] - anchors
+    if torch.compiler.is_exporting():
+        return gaps.square().sum(2).sqrt()
+    distances: Tensor = torch.linalg.vector_norm(gaps, dim=2)
+    return distances
+
+
+def _classes(network: nn.Module) -> int:
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ArgumentError(
+            "the network has no linear layer to take its classes from: give classes="
+        )
+    return layers[-1].out_features
