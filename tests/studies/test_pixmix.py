@@ -118,6 +118,14 @@ def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:
     assert torch.equal(found.network(x), made.eval()(x))
 
 
+def test_one_network_alone_has_no_difference(study: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = study
+    given = {"plain": str(out / "plain")}
+    found = pixmix.run(tmp_path, budget="smoke", weights=given, only="plain", show_progress=False)
+    assert list(found.results) == ["plain"]
+    assert "minus plain" not in found.report()
+
+
 def test_a_missing_file_is_an_error_that_says_where_it_is_published(tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match=r"checkpoint.pth.tar at github.com/andyzoujm"):
         pixmix.run(tmp_path, budget="smoke", weights={"pixmix": "absent.pth.tar"})

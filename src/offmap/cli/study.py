@@ -25,6 +25,7 @@ def pixmix(
     weights: list[str] = typer.Option(
         [], help="plain=... pixmix=...: zoo:NAME, folder of a run, or checkpoint[@MEAN/STD]."
     ),
+    only: str | None = typer.Option(None, help="plain or pixmix: one of the two networks."),
     set: list[str] = typer.Option([], help="key=value, one or more; changes both recipes."),
     seed: int = typer.Option(0, help="Of training, and of what is held out."),
     device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
@@ -45,6 +46,7 @@ def pixmix(
         out,
         budget=budget,
         weights=given,
+        only=only,
         changes=settings(set) | {"seed": seed},
         seed=seed,
         device=device,

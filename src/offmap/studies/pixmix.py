@@ -70,7 +70,8 @@ class Study:
     def report(self) -> str:
         """All tables, as text."""
         parts = [_tables(name, self.sources[name], found) for name, found in self.results.items()]
-        return "\n\n".join([*self.notes, *parts, *_differences(self.results)])
+        compared = _differences(self.results) if len(self.results) > 1 else []
+        return "\n\n".join([*self.notes, *parts, *compared])
 
 
 def run(
@@ -78,6 +79,7 @@ def run(
     *,
     budget: str = "cpu",
     weights: Mapping[str, str] | None = None,
+    only: str | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -91,6 +93,7 @@ def run(
         budget: smoke (embedded data, seconds), cpu or full; of the training, and of the data.
         weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "pixmix"; those
             that are missing are trained.
+        only: "plain" or "pixmix", to train and evaluate one of them.
         changes: to both recipes.
         seed: of training, and of what is held out.
         device: "cpu" or "cuda".
@@ -98,7 +101,7 @@ def run(
         show_progress: ``None`` shows bars on a terminal.
     """
     out, weights = Path(out), weights or {}
-    if unknown := set(weights) - set(NETWORKS):
+    if unknown := {*weights, *([only] if only else [])} - set(NETWORKS):
         raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
     device = device or ("cuda" if torch.cuda.is_available() else None)
@@ -106,6 +109,8 @@ def run(
     training = options | {"after_epoch": [draw_curves, *after_epoch]}
     candidates = {}
     for name, published in NETWORKS.items():
+        if only not in (None, name):
+            continue
         if name in weights:
             candidates[name] = candidate(weights[name], published)
         else:
