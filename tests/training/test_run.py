@@ -192,6 +192,26 @@ def test_labels_beyond_the_networks_classes_are_refused(tmp_path: Path, sets: Se
         train(RECIPE, tmp_path, sets=Sets(whole, whole))
 
 
+@pytest.mark.parametrize("missing", ["lightning", "kornia"])
+def test_without_the_extra_it_says_how_to_get_it(missing: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from offmap.cli import main\n"
+        f"main(['train', '--recipe', 'digits', '--out', {str(tmp_path / 'run')!r}, '--set',"
+        " 'network=digits_cnn(classes=10)'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'offmap[train]'" in done.stderr.splitlines()[-1]
+    listed = (
+        f"import sys; sys.modules[{missing!r}] = None; from offmap.cli import main; main(['list'])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", listed], capture_output=True, check=False).returncode
+        == 0
+    )
+
+
 def test_two_devices_share_the_work_and_write_one_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "digits"]
     command += ["--out", str(tmp_path / "run"), "--device", "cpu", "--devices", "2"]

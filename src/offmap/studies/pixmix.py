@@ -15,22 +15,19 @@ from typing import Any
 import torch
 
 from offmap import data, plots
-from offmap.comparison import compare
 from offmap.detectors import catalogue
 from offmap.errors import UnknownNameError
 from offmap.evaluation import evaluate
 from offmap.files import atomic
-from offmap.metrics import AurocDifference, delong_test, delong_test_of_mean
 from offmap.networks import WideResNet
 from offmap.results import Results
 from offmap.studies._candidates import Candidate, Published, candidate
-from offmap.studies._ratio import at_ratio
+from offmap.studies._tables import VIM, differences, tables
 from offmap.studies.watching import draw_curves
 from offmap.training import Epoch, Recipe, Sets, recipe, train
 from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
-VIM = "ViM(dim=12)"
 SCORES = ("maxlogit", "msp", "kluniform", VIM)
 NETWORKS = {
     "plain": Published(
@@ -69,8 +66,10 @@ class Study:
 
     def report(self) -> str:
         """All tables, as text."""
-        parts = [_tables(name, self.sources[name], found) for name, found in self.results.items()]
-        compared = _differences(self.results) if len(self.results) > 1 else []
+        parts = [
+            tables(name, self.sources[name], found, SCORES) for name, found in self.results.items()
+        ]
+        compared = differences(self.results) if len(self.results) > 1 else []
         return "\n\n".join([*self.notes, *parts, *compared])
 
 
@@ -197,56 +196,6 @@ def _notes(candidates: Mapping[str, Candidate]) -> list[str]:
     note = f"the architectures differ ({listed}): width and augmentation are confounded"
     warnings.warn(note, stacklevel=3)
     return [f"Note: {note}."]
-
-
-def _tables(name: str, source: str, found: Results) -> str:
-    """The published layout, the same at 5:1, and the rest of the catalogue."""
-    shown = [d for d in SCORES if d in found.detectors]
-    ours, rest = found.only(shown), found.only([d for d in found.detectors if d not in SCORES])
-    at_five = at_ratio(ours)
-    return "\n\n".join(
-        [
-            f"== {name}: {source} ==\n{ours.table()}",
-            f"ViM: {found.summaries.get(VIM, found.left_out.get(VIM))}",
-            at_five.table(),
-            at_five.table("aupr_out"),
-            _against_msp(found),
-            f"the rest of the catalogue, all samples\n{rest.table()}",
-        ]
-    )
-
-
-def _against_msp(found: Results) -> str:
-    """ViM, named beforehand, minus MSP on the same network."""
-    if VIM not in found.scores:
-        return f"{VIM} was left out: {found.left_out[VIM]}"
-    lines = [f"{VIM} minus msp, AUROC in points, 95 % interval of the paired test"]
-    for name in (s for sets in found.groups.values() for s in sets):
-        vim, msp = found.scores[VIM], found.scores["msp"]
-        lines.append(_line(name, delong_test(vim["id"], vim[name], msp["id"], msp[name])))
-    return "\n".join(lines)
-
-
-def _line(name: str, test: AurocDifference) -> str:
-    low, high = 100 * test.low, 100 * test.high
-    difference = f"{100 * test.difference:+6.2f} ({low:+.2f} to {high:+.2f})"
-    return f"  {name:<20} {difference}, p = {test.p_value:.2g}"
-
-
-def _differences(results: Mapping[str, Results]) -> list[str]:
-    """PixMix minus plain: by set, and on the mean of the sets."""
-    parts = [compare(results).differences_table()]
-    plain, mixed = results["plain"], results["pixmix"]
-    sets = [name for names in plain.groups.values() for name in names]
-    lines = []
-    for d in (d for d in mixed.detectors if d in plain.detectors):
-        ours, theirs = mixed.scores[d], plain.scores[d]
-        test = delong_test_of_mean(
-            ours["id"], [ours[s] for s in sets], theirs["id"], [theirs[s] for s in sets]
-        )
-        lines.append(_line(d, test))
-    heading = "pixmix minus plain, mean AUROC over the sets in points, 95 % interval, paired test"
-    return [*parts, "\n".join([heading, *lines])]
 
 
 def _draw(found: Results, folder: Path) -> None:
