@@ -107,6 +107,12 @@ def test_it_runs_on_weights_that_the_user_has(study: tuple[Path, str], tmp_path:
     assert not (tmp_path / "out" / "plain" / "card.json").exists()  # nothing was trained
 
 
+def test_the_weights_of_a_run_bring_their_card_along(study: tuple[Path, str]) -> None:
+    out, _ = study
+    found = candidate(str(out / "pixmix" / "weights.safetensors"), pixmix.NETWORKS["pixmix"])
+    assert found.normalization == offmap.Normalization(*offmap.data.normalization("cifar10"))
+
+
 def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:
     made = WideResNet(16, 3, classes=7)
     torch.save(made.state_dict(), tmp_path / "w.pt")
@@ -129,6 +135,8 @@ def test_one_network_alone_has_no_difference(study: tuple[Path, str], tmp_path: 
 def test_a_missing_file_is_an_error_that_says_where_it_is_published(tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match=r"checkpoint.pth.tar at github.com/andyzoujm"):
         pixmix.run(tmp_path, budget="smoke", weights={"pixmix": "absent.pth.tar"})
+    with pytest.raises(UnknownNameError, match="no budget 'tiny': there are smoke"):
+        pixmix.run(tmp_path, budget="tiny")
     with pytest.raises(UnknownNameError, match="plain, pixmix"):
         pixmix.run(tmp_path, budget="smoke", weights={"pixmx": "x"})
 

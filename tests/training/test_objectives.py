@@ -155,3 +155,9 @@ def test_what_is_missing_or_unknown_is_named() -> None:
         objective("nonsense")
     with pytest.raises(ArgumentError, match="no option 'smoothing'"):
         objective("cross_entropy", smoothing=0.1)
+    with pytest.raises(ArgumentError, match="from 0 up and below 1"):
+        objective("cross_entropy", label_smoothing=1.5)
+    with pytest.raises(ArgumentError, match="temperature must be above 0; seen 0"):
+        objective("logit_norm", temperature=0)
+    with pytest.raises(ArgumentError, match="weight must be from 0 up; seen 'much'"):
+        objective("outlier_exposure", weight="much")

@@ -15,12 +15,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 from offmap.data import ImageSet, embedded
-from offmap.errors import ArgumentError, DataError, LabelError, NonFiniteError, StoreError
+from offmap.errors import (
+    ArgumentError,
+    DataError,
+    LabelError,
+    NonFiniteError,
+    ShapeError,
+    StoreError,
+)
 from offmap.networks import DigitsCNN
 from offmap.training import Epoch, Recipe, Sets, train
+from offmap.training.sets import load as load_sets
 
 # Dropout, a crop, a flip and an average: each draws or keeps something that resuming could lose.
 RECIPE = Recipe(
@@ -167,6 +177,7 @@ def test_ctrl_c_stays_ctrl_c(tmp_path: Path, sets: Sets) -> None:
 
 def test_a_damaged_record_is_no_reason_to_overwrite(tmp_path: Path, sets: Sets) -> None:
     (tmp_path / "run.json").write_text("{")
+    (tmp_path / "last.ckpt").write_text("")
     with pytest.raises(StoreError, match="cannot be read"):
         train(RECIPE, tmp_path, sets=sets, resume=True)
 
@@ -188,7 +199,7 @@ def test_data_that_cannot_be_trained_on_is_refused(sets: Sets) -> None:
 
 def test_labels_beyond_the_networks_classes_are_refused(tmp_path: Path, sets: Sets) -> None:
     whole = embedded("digits")
-    with pytest.raises(LabelError, match="go up to 9, and the network digits_cnn has 8 outputs"):
+    with pytest.raises(LabelError, match="go up to 9, and the network DigitsCNN has 8 outputs"):
         train(RECIPE, tmp_path, sets=Sets(whole, whole))
 
 
@@ -228,6 +239,46 @@ def test_two_devices_share_the_work_and_write_one_run(tmp_path: Path) -> None:
         # The figures are of all images that were trained on, 50 batches of 32, and not of half.
         right = [float(row["train_accuracy"]) * 1600 for row in csv.DictReader(file)]
     assert right == pytest.approx([round(x) for x in right], abs=1e-2)
+
+
+def test_a_validation_set_of_other_classes_is_refused(tmp_path: Path, sets: Sets) -> None:
+    wider = embedded("digits")
+    assert wider.labels is not None
+    with pytest.raises(LabelError, match="are not those of"):
+        Sets(sets.train, wider)
+    unnamed = ImageSet("mine", wider.images, wider.labels)
+    with pytest.raises(LabelError, match="labels of mine go up to 9"):
+        train(RECIPE, tmp_path, sets=Sets(sets.train, unnamed))
+    with pytest.warns(UserWarning, match=r"has 12 outputs.*classes=8 meant"):
+        train(RECIPE.but({"network": "digits_cnn(classes=12)", "epochs": 1}), tmp_path, sets=sets)
+
+
+def test_images_that_the_network_does_not_take_are_refused(tmp_path: Path, sets: Sets) -> None:
+    coloured = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 8))
+    with pytest.raises(ShapeError, match="Sequential does not take images of 1x8x8"):
+        train(RECIPE, tmp_path, sets=sets, network=coloured)
+    # A start that failed has left nothing behind, so the folder is free for the next one.
+    train(RECIPE.but({"epochs": 1}), tmp_path, sets=sets)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half of an archive"])
+def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path, sets: Sets) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(1)])
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(StoreError, match=r"last.ckpt cannot be read: delete it"):
+        train(RECIPE, tmp_path, sets=sets, resume=True)
+
+
+def test_unreadable_images_do_not_go_unnoticed(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(4):
+            Image.new("L", (8, 8), 40 * i).save(tmp_path / label / f"{i}.png")
+    (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"1 images could not be read.*broken.png"):
+        found = load_sets(RECIPE.but({"data": str(tmp_path), "holdout": 0.25}))
+    assert len(found.train) + len(found.validation) == 8
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:

@@ -10,7 +10,8 @@ import torch
 import typer
 
 from offmap import data, networks, plots
-from offmap.errors import DataNotFoundError, UnknownNameError
+from offmap.decide import alarm_rank
+from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 
@@ -46,6 +47,7 @@ def run(
     network = networks.build(model, weights=weights)
     whole = data.load(plan.id, limit=plan.limit, seed=plan.seed)
     calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
+    _check_calibration(len(calibration), len(whole), float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
         network,
@@ -72,6 +74,16 @@ def run(
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
+
+
+def _check_calibration(held: int, of: int, alarm_rate: float) -> None:
+    try:
+        alarm_rank(held, alarm_rate)
+    except ArgumentError as error:
+        raise ArgumentError(
+            f"a tenth of the {of} ID images is held out for calibration, and {error}: give more "
+            "images, or a higher --alarm-rate"
+        ) from error
 
 
 def _load(plan: Plan, name: str, like: Set) -> Set:

@@ -11,6 +11,7 @@ def publish(
     run: Path = typer.Argument(..., help="Folder of a finished run."),
     name: str = typer.Argument(..., help="Its name in the zoo."),
     zoo: Path = typer.Option(Path("zoo"), help="Folder of the zoo."),
+    overwrite: bool = typer.Option(False, help="Replace another network of that name."),
 ) -> None:
     """Write a trained network into a zoo, halved, with a card of how it was made.
 
@@ -21,7 +22,7 @@ def publish(
 
     from offmap.training.publish import publish
 
-    path = publish(run, name, folder=zoo)
+    path = publish(run, name, folder=zoo, overwrite=overwrite)
     stated = json.loads(path.with_suffix(".json").read_text())
     size = path.stat().st_size / 1e6
     typer.echo(f"{path}: {size:.1f} MB, accuracy as stored {stated['accuracy']:.2%}")

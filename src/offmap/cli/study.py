@@ -41,7 +41,7 @@ def pixmix(
     from offmap.studies import pixmix as study
     from offmap.training import settings
 
-    given = {name: str(spec) for name, spec in settings(weights).items()}
+    given = {name: str(spec) for name, spec in settings(weights, "--weights").items()}
     found = study.run(
         out,
         budget=budget,

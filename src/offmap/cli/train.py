@@ -14,8 +14,8 @@ SEVERAL = ("--set", "--ood")
 
 
 def train(
-    recipe: str = typer.Option(
-        ..., help="A name (see offmap list), or a JSON file: recipe or run."
+    recipe: str | None = typer.Option(
+        None, help="A name (see offmap list), or a JSON file, of a recipe or run.json."
     ),
     budget: str = typer.Option("cpu", help="smoke, cpu or full; of a named recipe."),
     set: list[str] = typer.Option([], help="key=value, one or more; changes the recipe."),
@@ -34,6 +34,8 @@ def train(
 
         offmap train --recipe plain --set data=./photos epochs=30 --out runs/mine
 
+        offmap train --out runs/mine --resume
+
         offmap train --recipe runs/mine/run.json --set seed=1 --out runs/again
     """
     import json
@@ -42,11 +44,14 @@ def train(
     from offmap.errors import ArgumentError
     from offmap.training import train as run
 
+    if recipe is None:
+        if not (resume and out is not None):
+            raise ArgumentError("give --recipe; or the --out of a run, with --resume")
+        recipe = str(out / "run.json")
     declared = _declared(recipe, budget, set)
     if print_config:
         typer.echo(json.dumps(declared.record(), indent=1))
         return
-    command = " ".join(["offmap train --recipe", recipe, *(["--set", *set] if set else [])])
     if out is None:
         raise ArgumentError("give --out, the folder of the run")
     try:
@@ -57,7 +62,7 @@ def train(
             device=device,
             devices=devices,
             after_epoch=_watchers(declared, ood, evaluate_every),
-            settings={"budget": budget, "command": command},
+            settings={"budget": budget, "command": _command(recipe, budget, set, out)},
         )
     except KeyboardInterrupt:
         typer.echo("interrupted: --resume goes on from the last finished epoch", err=True)
@@ -66,6 +71,14 @@ def train(
         return  # the first of several devices speaks for all
     names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
     typer.echo(f"Written to {out}/: {names}")
+
+
+def _command(recipe: str, budget: str, set: list[str], out: Path) -> str:
+    """The command as it can be typed again."""
+    import shlex
+
+    words = ["offmap", "train", "--recipe", recipe, "--budget", budget, "--out", str(out)]
+    return shlex.join([*words, *(["--set", *set] if set else [])])
 
 
 def _declared(name: str, budget: str, pairs: list[str]) -> Recipe:
@@ -80,6 +93,8 @@ def _declared(name: str, budget: str, pairs: list[str]) -> Recipe:
         content = json.loads(Path(name).read_text())
     except (OSError, ValueError) as error:
         raise StoreError(f"{name} is no recipe that can be read: {error}") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{name} is no recipe: it must be a JSON object")
     return Recipe.of(content.get("recipe", content)).but(settings(pairs))
 
 

@@ -47,7 +47,7 @@ class Published:
 
 
 def candidate(spec: str, published: Published) -> Candidate:
-    """A network from ``zoo:NAME``, from the folder of a run, or from a WideResNet's checkpoint.
+    """A network from ``zoo:NAME``, from a finished run, or from a WideResNet's checkpoint.
 
     Args:
         spec: which; a file may be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``.
@@ -61,15 +61,17 @@ def candidate(spec: str, published: Published) -> Candidate:
         return Candidate(build(spec), Normalization(*zoo.normalization(spec[4:])), spec)
     place, _, given = spec.partition("@")
     path = Path(place).expanduser()
-    if (path / CARD).is_file():
-        return _of_run(path)
+    run = path.parent if path.name == WEIGHTS else path
+    if (run / CARD).is_file() and not given:
+        return _of_run(run)
     if not path.is_file():
         raise DataNotFoundError(
-            f"there is no checkpoint at {path}: the authors publish {published.file} at "
-            f"{published.place}; or give zoo:NAME, or the folder of a run"
+            f"there is neither a checkpoint nor a finished run at {path}: the authors publish "
+            f"{published.file} at {published.place}; or give zoo:NAME, or the folder of a run"
         )
     network = WideResNet.like(path).eval()
-    return Candidate(network, normalization(given or published.normalization), path.name)
+    stated = given or published.normalization
+    return Candidate(network, normalization(stated), f"{path.name}, normalised by {stated}")
 
 
 def _of_run(folder: Path) -> Candidate:

@@ -24,7 +24,7 @@ from offmap.results import Results
 from offmap.studies._candidates import Candidate, Published, candidate
 from offmap.studies._tables import VIM, differences, tables
 from offmap.studies.watching import draw_curves
-from offmap.training import Epoch, Recipe, Sets, recipe, train
+from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
 from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
@@ -102,6 +102,8 @@ def run(
     out, weights = Path(out), weights or {}
     if unknown := {*weights, *([only] if only else [])} - set(NETWORKS):
         raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
+    if budget not in BUDGETS:
+        raise UnknownNameError(f"no budget {budget!r}: there are {', '.join(BUDGETS)}")
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
     device = device or ("cuda" if torch.cuda.is_available() else None)
     options = {"device": device, "show_progress": show_progress}

@@ -28,7 +28,7 @@ def check(out: Path, recipe: Recipe, resume: bool) -> None:
         ArgumentError: there is a run and ``resume`` was not asked for; or of another recipe.
         StoreError: its record cannot be read.
     """
-    if not (out / RUN).is_file():
+    if not _has_begun(out):
         return
     if not resume:
         raise ArgumentError(f"{out} holds a run: give --resume to go on with it, or another folder")
@@ -47,7 +47,13 @@ def begin(out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any]) -> di
     record = {
         "recipe": recipe.record(),
         "data": {
-            name: {"name": part.name, "images": len(part), "fingerprint": part.fingerprint}
+            name: {
+                "name": part.name,
+                "images": len(part),
+                "unreadable": len(part.skipped),
+                "classes": list(part.classes),
+                "fingerprint": part.fingerprint,
+            }
             for name, part in parts.items()
             if part is not None
         },
@@ -56,7 +62,7 @@ def begin(out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any]) -> di
         | {name: version(name) for name in ("offmap", "torch", "lightning", "kornia")},
         **settings,
     }
-    if (out / RUN).is_file():
+    if _has_begun(out):
         _check_data(out, record["data"])
     write_json(out / RUN, record)
     return record
@@ -80,6 +86,11 @@ def finish(
     write_json(out / CARD, card)
     with atomic(out / WEIGHTS) as temporary:
         temporary.write_bytes(weights)
+
+
+def _has_begun(out: Path) -> bool:
+    """Whether there is something to lose: a run that failed at its start has left its record."""
+    return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS))
 
 
 def machine() -> str:

@@ -128,4 +128,15 @@ def objective(name: str, **options: Any) -> Objective:
     allowed = list(inspect.signature(function).parameters)[2:]
     if unknown := set(options) - set(allowed):
         raise ArgumentError(f"{name} has no option {sorted(unknown)[0]!r}: it has {allowed}")
+    for option, value in options.items():
+        _check(option, value)
     return partial(function, **options)
+
+
+def _check(option: str, value: Any) -> None:
+    """Every option is a number; a weight may be 0, a temperature not, and smoothing is a share."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    low = value > 0 if number and option == "temperature" else number and value >= 0
+    if not low or (option == "label_smoothing" and value >= 1):
+        wanted = {"temperature": "above 0", "label_smoothing": "from 0 up and below 1"}
+        raise ArgumentError(f"{option} must be {wanted.get(option, 'from 0 up')}; seen {value!r}")

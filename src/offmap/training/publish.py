@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from offmap.errors import DataError, StoreError
+from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.forward import Probe, forward
 from offmap.networks import build, load_weights, zoo
 from offmap.training import sets
@@ -16,7 +16,9 @@ from offmap.training.folder import CARD, WEIGHTS
 from offmap.training.recipe import Recipe
 
 
-def publish(run: str | Path, name: str, *, folder: str | Path = "zoo") -> Path:
+def publish(
+    run: str | Path, name: str, *, folder: str | Path = "zoo", overwrite: bool = False
+) -> Path:
     """Write the network of a run into a zoo folder, its weights halved, with its card.
 
     Matrices and kernels are rounded to bfloat16. The card's accuracy is measured anew, in float32,
@@ -26,12 +28,18 @@ def publish(run: str | Path, name: str, *, folder: str | Path = "zoo") -> Path:
         run: folder of a finished run.
         name: in the zoo.
         folder: the zoo.
+        overwrite: replace another network of that name.
 
     Raises:
+        ArgumentError: there is a network of that name.
         StoreError: the run is not finished, or its card cannot be read.
         DataError: the validation data that its recipe names is not what it was validated on.
     """
     run = Path(run)
+    if (Path(folder) / f"{name}.json").exists() and not overwrite:
+        raise ArgumentError(
+            f"{folder} has a network {name} already: choose another name, or --overwrite"
+        )
     try:
         card = json.loads((run / CARD).read_text())
         recipe = Recipe.of(card["recipe"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -21,6 +22,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "list[float]": (list,),
     "dict[str, Any]": (dict,),
 }
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("epochs", "batch_size", "outlier_batch"), (lambda n: n >= 1, "a number from 1 up")
+    ),
+    **dict.fromkeys(("crop", "rotation", "weight_decay"), (lambda x: x >= 0, "from 0 up")),
+    **dict.fromkeys(("ema", "momentum"), (lambda x: 0 <= x < 1, "from 0 up and below 1")),
+    "lr": (lambda x: x > 0, "above 0"),
+    "erasing": (lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+    "holdout": (lambda x: 0 < x < 1, "a share between 0 and 1"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +46,7 @@ class Recipe:
         size: side of the images, if the data's differ.
         channels: 1 or 3, if the data's differ.
         limit: how many of the training images, chosen by the seed.
-        normalization: of a known data set, or ``MEAN,.../STD,...``.
+        normalization: of a known data set, ``MEAN,.../STD,...``, or none.
         objective: cross_entropy, logit_norm, outlier_exposure or class_anchors.
         objective_options: its options.
         outliers: OOD data used in training, by name or path.
@@ -92,12 +103,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.outlier_batch) < 1 or self.lr <= 0:
-            raise ArgumentError("epochs, batch_size, outlier_batch and lr must be positive")
+        for name, (holds, wanted) in _RANGES.items():
+            if not holds(value := getattr(self, name)):
+                raise ArgumentError(f"{name} of a recipe must be {wanted}; seen {value!r}")
+        if self.outliers is not None and self.objective != "outlier_exposure":
+            raise ArgumentError(f"outliers are named, and {self.objective} makes no use of them")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
-        if not 0 <= self.ema < 1:
-            raise ArgumentError(f"ema must lie in [0, 1); seen {self.ema}")
         if len(self.jitter) not in (0, 4):
             raise ArgumentError("jitter takes brightness, contrast, saturation and hue")
 
@@ -128,7 +140,7 @@ class Recipe:
         return replace(self, **whole)
 
 
-def settings(pairs: Iterable[str]) -> dict[str, Any]:
+def settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """What ``key=value`` pairs set; values are JSON, and text that is no JSON is itself.
 
     >>> settings(["epochs=3", "pixmix.k=2", "data=./photos", "flip=true"])
@@ -138,7 +150,7 @@ def settings(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ArgumentError(f"--set takes key=value; seen {pair!r}")
+            raise ArgumentError(f"{option} takes key=value; seen {pair!r}")
         try:
             found[name] = json.loads(text)
         except json.JSONDecodeError:
@@ -151,7 +163,9 @@ def _check(record: Mapping[str, Any], recipe: type[Recipe]) -> None:
     kinds = {f.name: str(f.type) for f in fields(recipe)}
     for name, value in record.items():
         if name not in kinds:
-            raise UnknownNameError(f"a recipe has no {name!r}; it has {', '.join(kinds)}")
+            close = difflib.get_close_matches(name, kinds, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UnknownNameError(f"a recipe has no {name!r}; {hint}It has {', '.join(kinds)}")
         allowed = _KINDS[kinds[name]]
         # True is a whole number to Python, and 3 epochs are not True epochs.
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):

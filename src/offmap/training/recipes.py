@@ -12,7 +12,7 @@ BUDGETS = ("smoke", "cpu", "full")
 
 # Embedded, in colour, with labels: enough to see that everything runs.
 _SMOKE = {
-    "network": "wrn10_1",
+    "network": "wrn10_1(classes=9)",
     "data": "embedded:photographs",
     "channels": 3,
     "validation": None,

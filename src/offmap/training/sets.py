@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Self
 
@@ -40,6 +41,12 @@ class Sets:
                 raise DataError(f"{part.name} holds floats: training takes uint8 images")
         if self.train.labels is None or self.validation.labels is None:
             raise LabelError("training and validation data need labels")
+        names, others = self.train.classes, self.validation.classes
+        if names and others and names != others:
+            raise LabelError(
+                f"the classes of {self.validation.name} ({', '.join(others[:6])}) are not those of "
+                f"{self.train.name} ({', '.join(names[:6])})"
+            )
 
     @classmethod
     def of(cls, recipe: Recipe, train: ImageSet, validation: ImageSet) -> Self:
@@ -73,7 +80,9 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
 
 
 def normalization(text: str) -> Normalization:
-    """That of a known data set, or ``MEAN,.../STD,...``."""
+    """That of a known data set, ``MEAN,.../STD,...``, or none."""
+    if text == "none":
+        return Normalization()
     if "/" in text:
         return Normalization.parse(text)
     return Normalization(*data.normalization(text))
@@ -90,11 +99,23 @@ def _held(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
     )
     if not isinstance(found, ImageSet):
         raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
-    return found
+    return _complete(found)
 
 
 def _like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
     found = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
     assert isinstance(found, ImageSet)
+    return _complete(found)
+
+
+def _complete(found: ImageSet) -> ImageSet:
+    """The set itself; images that are missing from it must not go unnoticed."""
+    if found.skipped:
+        first = found.skipped[0]
+        warnings.warn(
+            f"{found.name}: {len(found.skipped)} images could not be read and are left out, the "
+            f"first of them {first.path} ({first.reason})",
+            stacklevel=4,
+        )
     return found

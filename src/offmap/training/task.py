@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from offmap.errors import ArgumentError, LabelError, NonFiniteError
+from offmap.errors import NonFiniteError
 from offmap.forward import Normalization, Probe, forward
 from offmap.training import optim
+from offmap.training._checks import check_outputs, pixmix_options
 from offmap.training._seeds import generator, seeded
 from offmap.training.augment import Augment
 from offmap.training.objectives import Batch, objective
@@ -37,12 +38,17 @@ class Task(lightning.LightningModule):
 
     Attributes:
         history: figures of each finished epoch; part of the checkpoint.
+
+    Raises:
+        ShapeError: the network does not take these images.
+        LabelError: there are labels beyond the classes of the network.
     """
 
     def __init__(
         self, recipe: Recipe, network: nn.Module, sets: Sets, normalization: Normalization
     ) -> None:
         super().__init__()
+        check_outputs(network, sets, normalization)
         self.recipe = recipe
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sets = sets
@@ -77,28 +83,12 @@ class Task(lightning.LightningModule):
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Put the data on the device.
-
-        Raises:
-            LabelError: there are labels beyond the classes of the network.
-        """
+        """Put the data on the device."""
         train, outliers = self.sets.train, self.sets.outliers
         assert train.labels is not None
-        self._check_classes(int(train.labels.max()))
         self._images = train.images.to(self.device)
         self._labels = train.labels.to(self.device)
         self._outliers = None if outliers is None else outliers.images.to(self.device)
-
-    @torch.no_grad()
-    def _check_classes(self, highest: int) -> None:
-        images = self.sets.train.images[:2].to(self.device)
-        classes = self.network.eval()(self.normalization(images)).shape[1]
-        self.network.train()
-        if highest >= classes:
-            raise LabelError(
-                f"labels of {self.sets.train.name} go up to {highest}, and the network "
-                f"{self.recipe.network} has {classes} outputs: give it classes={highest + 1}"
-            )
 
     def on_train_epoch_start(self) -> None:
         """Start counting."""
@@ -196,11 +186,7 @@ class Task(lightning.LightningModule):
 def _pixmix(recipe: Recipe, sets: Sets) -> PixMix | None:
     if sets.mixing is None:
         return None
-    options = {name: value for name, value in recipe.pixmix.items() if name != "mixing_set"}
-    try:
-        return PixMix(sets.mixing, **options)
-    except TypeError as error:
-        raise ArgumentError(f"pixmix of a recipe: {error}") from error
+    return PixMix(sets.mixing, **pixmix_options(recipe))
 
 
 def _average(network: nn.Module, decay: float) -> AveragedModel:

@@ -14,6 +14,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from offmap.errors import StoreError
 from offmap.training.folder import CHECKPOINT
 from offmap.training.history import Epoch
 from offmap.training.keeper import Keeper
@@ -45,9 +46,21 @@ def fit(
             use_distributed_sampler=False,
             sync_batchnorm=devices > 1 and device != "cpu" and torch.cuda.is_available(),
         )
-        checkpoint = out / CHECKPOINT
-        start = str(checkpoint) if checkpoint.is_file() else None
+        start = _checkpoint(out)
         trainer.fit(task, ckpt_path=start, weights_only=True)
+
+
+def _checkpoint(out: Path) -> str | None:
+    """Where to go on, if it can be read."""
+    path = out / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, weights_only=True, map_location="cpu")
+    # Bytes that are no checkpoint can fail the reader in any way.
+    except Exception as error:
+        raise StoreError(f"{path} cannot be read: delete it, and the run starts anew") from error
+    return str(path)
 
 
 @contextmanager

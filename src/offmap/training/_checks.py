@@ -1,0 +1,66 @@
+"""Whether network, data and options of a run fit each other, before anything is written."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from offmap.errors import LabelError, ShapeError, UnknownNameError
+from offmap.forward import Normalization
+from offmap.training.recipe import Recipe
+from offmap.training.sets import Sets
+
+_PIXMIX = ("mixing_set", "k", "beta", "severity")
+
+
+def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> None:
+    """Run two images, and hold the labels against the network's outputs.
+
+    Raises:
+        ShapeError: the network does not take these images.
+        LabelError: there are labels beyond its outputs.
+    """
+    classes, name = _outputs(network, sets, normalization), type(network).__name__
+    for part in (sets.train, sets.validation):
+        assert part.labels is not None
+        highest = int(part.labels.max())
+        if highest >= classes:
+            raise LabelError(
+                f"labels of {part.name} go up to {highest}, and the network {name} has "
+                f"{classes} outputs: give it classes={highest + 1}"
+            )
+        if part is sets.train and highest + 1 < classes:
+            warnings.warn(
+                f"{name} has {classes} outputs, and labels of {part.name} go up to "
+                f"{highest}: is classes={highest + 1} meant?",
+                stacklevel=4,
+            )
+
+
+@torch.no_grad()
+def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> int:
+    try:
+        outputs = network.eval()(normalization(sets.train.images[:2])).shape[1]
+    except RuntimeError as error:
+        shape = "x".join(map(str, sets.train.shape))
+        raise ShapeError(
+            f"{type(network).__name__} does not take images of {shape} "
+            f"({str(error).splitlines()[0]}): set size or channels, or choose another network"
+        ) from error
+    network.train()
+    return int(outputs)
+
+
+def pixmix_options(recipe: Recipe) -> dict[str, Any]:
+    """The options of PixMix in a recipe.
+
+    Raises:
+        UnknownNameError: it has no such option.
+    """
+    for name in recipe.pixmix:
+        if name not in _PIXMIX:
+            raise UnknownNameError(f"pixmix has no option {name!r}: it has {', '.join(_PIXMIX)}")
+    return {name: value for name, value in recipe.pixmix.items() if name != "mixing_set"}
