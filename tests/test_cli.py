@@ -147,12 +147,15 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
 
 
 def test_failure_is_one_line_and_status_1(mine: Path) -> None:
-    done = run(*BENCH, "--far", "cifar10", cwd=mine)
+    wrong = (*BENCH, "--far", "cifar10", "--alarm-rate", "0.3")
+    done = run(*wrong, cwd=mine)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("offmap: ")
     assert "Traceback" not in done.stderr
     assert "OFFMAP_DATA" in done.stderr
-    assert "Traceback" in run(*BENCH, "--far", "cifar10", "--debug", cwd=mine).stderr
+    assert "Traceback" in run(*wrong, "--debug", cwd=mine).stderr
+    few = run(*BENCH, "--far", "noise:gaussian", cwd=mine)
+    assert "a tenth of the 90 ID images is held out" in few.stderr
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_p_value_that_is_the_alarm_rate_raises_the_alarm(
 ) -> None:
     """With 99 scores the strangest images have p = 0.01, and 0.01 as a float32 is below that."""
     pytest.importorskip("onnxruntime")
-    guard = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+    guard = offmap.Guard(digits.shipped(), "energy", normalization=digits.NORMALIZATION)
     guard.fit(sets.train).calibrate([sets.calibration.images[:99]], 0.01)
     faces = sets.ood["far"]["faces"].images
     export(guard, tmp_path / "guard.onnx", example=faces)

@@ -122,7 +122,7 @@ def _initialised(module: nn.Module) -> None:
 
 
 def wrn10_1(*, dropout: float = 0.0, classes: int = 10) -> WideResNet:
-    """WRN-10-1: 78 thousand parameters, for trying things out."""
+    """WRN-10-1: 77,850 parameters, for trying things out."""
     return WideResNet(10, 1, dropout=dropout, classes=classes)
 
 
