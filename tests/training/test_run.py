@@ -182,6 +182,18 @@ def test_a_damaged_record_is_no_reason_to_overwrite(tmp_path: Path, sets: Sets) 
         train(RECIPE, tmp_path, sets=sets, resume=True)
 
 
+def test_a_checkpoint_without_its_record_is_named(tmp_path: Path, sets: Sets) -> None:
+    (tmp_path / "last.ckpt").write_text("")
+    with pytest.raises(StoreError, match=r"run.json cannot be read"):
+        train(RECIPE, tmp_path, sets=sets, resume=True)
+
+
+def test_a_mixing_set_that_is_none_is_named(sets: Sets) -> None:
+    made = RECIPE.but({"pixmix": {"mixing_set": "fractals:many"}})
+    with pytest.raises(ArgumentError, match="fractals:N or a folder"):
+        Sets.of(made, sets.train, sets.validation)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, sets: Sets) -> None:
     hot = RECIPE.but({"optimizer": "sgd", "lr": 1e12, "schedule": "constant", "ema": 0.0})
     with pytest.raises(NonFiniteError, match="lower lr"):

@@ -105,7 +105,7 @@ def _known(out: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((out / RUN).read_text())
         return {"recipe": dict(content["recipe"]), "data": dict(content["data"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{out / RUN} cannot be read: {error}") from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.forward import Probe, forward
 from offmap.networks import build, load_weights, zoo
@@ -47,16 +48,16 @@ def publish(
         raise StoreError(f"{run} holds no finished run: {error}") from error
     network = load_weights(build(recipe.network), run / WEIGHTS)
     _round(network)
-    whole = sets.load(recipe)
-    if whole.validation.fingerprint != card["data"]["validation"]["fingerprint"]:
+    _, validation = sets.known(recipe)
+    if validation.fingerprint != card["data"]["validation"]["fingerprint"]:
         raise DataError(
-            f"{whole.validation.name} is not the data that {run} was validated on: publish it "
+            f"{validation.name} is not the data that {run} was validated on: publish it "
             "where that data is"
         )
     card |= {
         "epochs": recipe.epochs,
         "seed": recipe.seed,
-        "accuracy": _accuracy(network, recipe, whole),
+        "accuracy": _accuracy(network, recipe, validation),
     }
     return zoo.add(folder, name, network, card, half=True)
 
@@ -69,10 +70,10 @@ def _round(network: nn.Module) -> None:
             parameter.copy_(parameter.bfloat16())
 
 
-def _accuracy(network: nn.Module, recipe: Recipe, whole: sets.Sets) -> float:
+def _accuracy(network: nn.Module, recipe: Recipe, validation: ImageSet) -> float:
     right = 0
     with Probe(network, normalization=sets.normalization(recipe.normalization)) as probe:
-        for acts, labels in forward(probe, whole.validation, show_progress=False):
+        for acts, labels in forward(probe, validation, show_progress=False):
             assert labels is not None
             right += int((acts.logits.argmax(1) == labels).sum())
-    return right / len(whole.validation)
+    return right / len(validation)

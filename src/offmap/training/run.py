@@ -58,6 +58,7 @@ def train(
     Raises:
         ArgumentError: ``out`` holds a run and ``resume`` was not asked for; or another recipe's.
         DataError: the run in ``out`` began with other data.
+        ShapeError, LabelError: network and data do not fit; nothing is written then.
         NonFiniteError: the loss became NaN or infinite.
         MissingExtraError: lightning or kornia is not installed.
     """

@@ -10,7 +10,7 @@ import torch
 
 from offmap import data
 from offmap.data import ImageSet
-from offmap.errors import DataError, LabelError
+from offmap.errors import ArgumentError, DataError, LabelError
 from offmap.files import cache_folder
 from offmap.forward import Normalization
 from offmap.training.fractals import fractals
@@ -57,12 +57,16 @@ class Sets:
 
 def load(recipe: Recipe) -> Sets:
     """Everything that a recipe names."""
+    return Sets.of(recipe, *known(recipe))
+
+
+def known(recipe: Recipe) -> tuple[ImageSet, ImageSet]:
+    """The training and the validation data of a recipe."""
     whole = _held(recipe.data, recipe, limit=recipe.limit)
-    if recipe.validation is None:
-        validation, train = whole.split(recipe.holdout, seed=recipe.seed)
-    else:
-        train, validation = whole, _like(recipe.validation, whole)
-    return Sets.of(recipe, train, validation)
+    if recipe.validation is not None:
+        return whole, _like(recipe.validation, whole)
+    validation, train = whole.split(recipe.holdout, seed=recipe.seed)
+    return train, validation
 
 
 def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
@@ -72,11 +76,13 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
     spec = str(recipe.pixmix.get("mixing_set", "fractals:2000"))
     height, width = (9 * side // 8 for side in like.shape[1:])  # as published: room for crops
     if spec.partition(":")[0] == "fractals":
-        count = int(spec.partition(":")[2] or 2000)
-        return fractals(count, (height, width), seed=recipe.seed, cache=cache_folder())
+        count = spec.partition(":")[2] or "2000"
+        if not count.isdecimal():
+            raise ArgumentError(f"pixmix.mixing_set is fractals:N or a folder; seen {spec!r}")
+        return fractals(int(count), (height, width), seed=recipe.seed, cache=cache_folder())
     found = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
     assert isinstance(found, ImageSet)
-    return found
+    return _complete(found)
 
 
 def normalization(text: str) -> Normalization:
