@@ -21,7 +21,9 @@ from offmap.errors import (
     StoreError,
     UnknownNameError,
 )
+from offmap.networks import AnchorHead
 from offmap.results import Results
+from tests.conftest import ordinary
 
 
 class Net(nn.Module):
@@ -77,10 +79,26 @@ def test_training_data_is_not_read_for_detectors_that_need_none(sets: dict[str, 
 
 
 def test_a_row_for_each_detector_and_set(results: Results) -> None:
-    assert results.detectors == list(offmap.catalogue())
+    assert results.detectors == ordinary()
     assert results.groups == {"near": ["dim"], "far": ["bright", "dark"]}
     assert len(results.rows) == 13 * 3
-    assert not results.left_out
+    assert list(results.left_out) == ["anchordistance"]
+    assert (
+        "left out: anchordistance (AnchorDistance() reads logits that are minus" in results.table()
+    )
+
+
+def test_a_network_of_distances_has_the_detector_of_distances(sets: dict[str, Any]) -> None:
+    network = AnchorHead(Net())
+    results = offmap.evaluate(network, **sets)
+    assert "anchordistance" in results.detectors
+    assert {"mahalanobis", "knn", "neco", "msp"} <= set(results.detectors)
+    assert {"vim", "residual", "react"} <= set(results.left_out)  # they need a linear head
+
+
+def test_a_detector_that_was_named_and_cannot_score_is_an_error(sets: dict[str, Any]) -> None:
+    with pytest.raises(NeedsError, match=r"minus distances.*AnchorHead"):
+        offmap.evaluate(Net(), **sets, detectors=["msp", "anchordistance"])
 
 
 def test_rows_are_the_metrics_of_the_scores(results: Results) -> None:
@@ -113,7 +131,7 @@ def test_accuracy_is_over_evaluated_and_calibration_data(
 def test_without_training_data_what_needs_it_is_left_out_or_refused(sets: dict[str, Any]) -> None:
     found = offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"])
     assert found.detectors == ["msp", "maxlogit", "energy", "entropy", "kluniform", "gen"]
-    assert "left out: vim (needs training data)" in found.table()
+    assert "vim, neco, react (needs training data)" in found.table()
     with pytest.raises(NeedsError, match="vim: training data"):
         offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"], detectors=["vim"])
 
@@ -127,7 +145,7 @@ def test_detectors_that_this_network_does_not_allow_are_left_out_with_the_reason
 
     few = sets | {"train": image_set("train", 40, 0)}
     found = offmap.evaluate(Scaled(), **few)
-    assert set(found.left_out) == {"knn", "residual", "vim", "react"}
+    assert set(found.left_out) == {"knn", "residual", "vim", "react", "anchordistance"}
     assert "neighbour 50 was asked for" in found.left_out["knn"]
     assert "last linear layer" in found.left_out["vim"]
     with pytest.raises(NeedsError, match="last linear layer"):
@@ -225,7 +243,7 @@ def test_the_table_marks_the_best_of_each_column(results: Results) -> None:
         table = results.table(metric)
         top = best(results.get(d, "dark", metric) for d in results.detectors)
         assert f"{100 * top:.2f}*" in table
-        for row in table.splitlines()[5:]:
+        for row in table.partition("\n\nleft out")[0].splitlines()[5:]:
             name = row.split()[0]
             starred = f"{100 * results.get(name, 'dark', metric):.2f}*" in row
             assert starred or results.get(name, "dark", metric) != top

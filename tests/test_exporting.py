@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 import offmap
 from offmap import exporting
-from offmap.detectors import catalogue, fit
+from offmap.detectors import fit
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.exporting import export
 from offmap.guard import Calibration
 from offmap.studies import digits
+from tests.conftest import ordinary
 
 NAMES = ["label", "score", "p_value", "is_ood"]
 DTYPES = ["int64", "float32", "float64", "bool"]
@@ -28,7 +29,7 @@ SIZES = (1, 7, 256)
 SEVERAL = ["msp", "knn", "vim"]
 # By name: what is guarded with, and how several are combined or one is calibrated.
 GUARDS: dict[str, tuple[str | list[str], dict[str, Any]]] = {
-    **{name: (name, {}) for name in [*catalogue(), "react(vim)"]},
+    **{name: (name, {}) for name in [*ordinary(), "react(vim)"]},
     "bonferroni": (SEVERAL, {"combine": "bonferroni"}),
     "fisher": (SEVERAL, {"combine": "fisher"}),
     "per_class": ("mahalanobis", {"per_class": True}),
@@ -324,7 +325,7 @@ def cifar10(real_data: Path) -> Cifar10:
     with offmap.Probe(network, normalization=normalization) as probe:
         fitting = list(offmap.forward.forward(probe, train))
         calibration, acts = probe(test[:500]), probe(test[500:])
-    detectors = {name: offmap.detector(name) for name in [*catalogue(), "react(vim)"]}
+    detectors = {name: offmap.detector(name) for name in [*ordinary(), "react(vim)"]}
     fit(list(detectors.values()), fitting, head=probe.head)
     guards = {}
     for name, each in detectors.items():
@@ -336,7 +337,7 @@ def cifar10(real_data: Path) -> Cifar10:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", [*catalogue(), "react(vim)"])
+@pytest.mark.parametrize("name", [*ordinary(), "react(vim)"])
 def test_every_detector_answers_alike_on_cifar10(
     name: str, cifar10: Cifar10, tmp_path: Path
 ) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 import offmap
 from offmap.data import ImageSet
 from offmap.decide import accuracy_threshold, false_discoveries, p_values
-from offmap.detectors import catalogue
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.networks import DigitsCNN
 from offmap.studies import digits
+from tests.conftest import ordinary
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_the_networks_mode_is_as_before(guard: offmap.Guard, sets: digits.Digits
     assert torch.equal(guard(sets.test.images).scores, first)  # dropout was off all the same
 
 
-@pytest.mark.parametrize("spec", [*catalogue(), "react(vim)"])
+@pytest.mark.parametrize("spec", [*ordinary(), "react(vim)"])
 def test_a_callers_autocast_changes_nothing(spec: str, sets: digits.Digits) -> None:
     expected = make(sets, spec)(sets.test.images)
     with torch.autocast("cpu", torch.bfloat16):
@@ -179,7 +179,7 @@ def test_a_callers_autocast_changes_nothing(spec: str, sets: digits.Digits) -> N
     assert found.to_dict() == expected.to_dict()
 
 
-@pytest.mark.parametrize("spec", catalogue())
+@pytest.mark.parametrize("spec", ordinary())
 def test_a_loaded_guard_gives_equal_bits(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
     made = make(sets, spec)
     made.save(tmp_path)

@@ -20,6 +20,7 @@ from offmap.errors import ArgumentError, StoreError, UnknownNameError
 from offmap.networks import (
     AnchorHead,
     DigitsCNN,
+    Ensemble,
     build,
     digits_cnn,
     factories,
@@ -109,9 +110,15 @@ def test_parameter_counts_are_those_worked_out_by_hand(
 
 
 SHAPES = {"digits_cnn": (1, 8, 8), "mnist_cnn": (1, 28, 28)}
+AROUND = ("anchor_head", "ensemble")
 
 
-@pytest.mark.parametrize("name", factories())
+@pytest.mark.parametrize("name", AROUND)
+def test_the_count_of_what_stands_around_networks_is_in_its_docstring(name: str) -> None:
+    assert f"{count(build(name)):,} parameters" in str(factories()[name].__doc__)
+
+
+@pytest.mark.parametrize("name", [name for name in factories() if name not in AROUND])
 def test_every_network_maps_images_to_logits_and_has_a_head(name: str) -> None:
     torch.manual_seed(0)
     network = build(f"{name}(classes=7)")
@@ -560,3 +567,26 @@ def test_an_anchor_head_takes_its_classes_from_the_network_or_the_caller() -> No
         AnchorHead(resnet20(), magnitude=0.0)
     # In the state, so that weights that load again give the same answers.
     assert "anchors" in AnchorHead(resnet20()).state_dict()
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities() -> None:
+    network = build("ensemble(network='digits_cnn', members=3)").eval()
+    x = torch.randn(5, 1, 8, 8)
+    p = torch.stack([member(x).double().softmax(1) for member in network.members]).mean(0)
+    assert torch.allclose(network(x).double(), p.log(), atol=1e-6)
+    weights = [member[0].weight for member in network.members]
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_ensembles_and_anchor_heads_of_the_library_hold_plain_networks_of_it() -> None:
+    assert build("anchor_head(network='digits_cnn(classes=5)', magnitude=3)").anchors.max() == 3
+    with pytest.raises(ArgumentError, match="at least one member"):
+        Ensemble([])
+    with pytest.raises(ArgumentError, match=r"members.*seen 0"):
+        build("ensemble(members=0)")
+    with pytest.raises(ArgumentError, match="at most 100 members"):
+        build("ensemble(members=1000000)")
+    with pytest.raises(ArgumentError, match="cannot stand inside"):
+        build("ensemble(network='anchor_head', members=2)")
+    with pytest.raises(UnknownNameError):
+        build("anchor_head(network='os:system')")

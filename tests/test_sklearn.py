@@ -18,10 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 import offmap
 from offmap.decide import p_values
-from offmap.detectors import catalogue
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError, ShapeError
 from offmap.sklearn import OODDetector
-from tests.conftest import World
+from tests.conftest import World, ordinary
 
 ON_FEATURES = ["mahalanobis", "relativemahalanobis", "knn"]
 
@@ -56,7 +55,7 @@ def test_scikit_learn_finds_nothing_to_complain_of() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", list(catalogue()))
+@pytest.mark.parametrize("name", ordinary())
 def test_scores_are_the_detectors_own_with_the_sign_changed(
     name: str, world: World, x: np.ndarray, far: np.ndarray
 ) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offmap.errors import NonFiniteError
+from offmap.errors import NonFiniteError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Activations:
         logits: outputs before the softmax, ``(n, c)``.
         features: input of the last linear layer, ``(n, d)``, where the network has one.
         layers: reduced activations of other layers by layer name, each ``(n, ...)``.
+        members: the activations of each member of an ensemble. Its ``logits`` are then the
+            logarithms of the mean of the members' probabilities, and it has no features.
     """
 
     logits: Float[Tensor, "n c"]
     features: Float[Tensor, "n d"] | None = None
     layers: Mapping[str, Float[Tensor, "n ..."]] = field(default_factory=dict)
+    members: tuple[Activations, ...] = ()
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -35,7 +39,10 @@ class Activations:
         """The same activations for some of the samples."""
         features = None if self.features is None else self.features[rows]
         return Activations(
-            self.logits[rows], features, {name: x[rows] for name, x in self.layers.items()}
+            self.logits[rows],
+            features,
+            {name: x[rows] for name, x in self.layers.items()},
+            tuple(member[rows] for member in self.members),
         )
 
     @classmethod
@@ -46,7 +53,24 @@ class Activations:
             torch.cat([part.logits for part in parts]),
             torch.cat(features) if features else None,
             {name: torch.cat([part.layers[name] for part in parts]) for name in parts[0].layers},
+            tuple(
+                cls.joined(members)
+                for members in zip(*(part.members for part in parts), strict=True)
+            ),
         )
+
+    @classmethod
+    def of_members(cls, members: Sequence[Activations]) -> Activations:
+        r"""The activations of an ensemble, with the logits :math:`\log \tfrac1M \sum_m p_m`.
+
+        Raises:
+            ShapeError: the members differ in their number of classes or samples.
+        """
+        if len(shapes := {tuple(member.logits.shape) for member in members}) != 1:
+            raise ShapeError(
+                f"the members of an ensemble must give logits of one shape; seen {sorted(shapes)}"
+            )
+        return cls(log_mean_probabilities([m.logits for m in members]), members=tuple(members))
 
     def check_finite(self, *, start: int = 0) -> None:
         """Refuse NaN and infinity.
@@ -57,6 +81,8 @@ class Activations:
         Raises:
             NonFiniteError: says what is not finite, for how many samples, and which come first.
         """
+        for member in self.members:
+            member.check_finite(start=start)
         named = {"logits": self.logits, "features": self.features, **self.layers}
         for name, x in named.items():
             # A finite sum proves all finite without a mask; only its failure asks for more.
@@ -68,6 +94,19 @@ class Activations:
                     f"{name} are not finite for {len(bad)} samples of a batch, the first of them "
                     f"at {bad[:5].tolist()}: look at these inputs, or use precision='fp32'"
                 )
+
+
+def log_mean_probabilities(logits: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "n c"]:
+    """Logarithm of the mean of the members' softmax probabilities, float32."""
+    each = torch.stack([z.double().log_softmax(1) for z in logits])
+    return (each.logsumexp(0) - math.log(len(logits))).float()
+
+
+@runtime_checkable
+class HasMembers(Protocol):
+    """What is run member by member: see :class:`offmap.networks.Ensemble`."""
+
+    members: Sequence[nn.Module]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def evaluate(
             where a function maps :class:`Activations` to ``(n,)`` scores. Detectors are fitted
             here.
         spare: leave out, with the reason, detectors that cannot be fitted on this network or
-            without training data; ``None`` does so for "all" only.
+            without training data, or cannot score what it gives; ``None`` does so for "all" only.
         alarm_rate: share of ID that may be called OOD at the thresholds.
         batch_size: samples a batch.
         cache: folder for activations, so that a second run needs no network: see ``forward``.
@@ -81,11 +81,9 @@ def evaluate(
             alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
     with Probe(model, **probe) as network:
-        run = _Run(network, scorers(detectors), options)
-        run.fit(
-            [s for s in sets if s.role == "train"],
-            spare=detectors == "all" if spare is None else spare,
-        )
+        spare = detectors == "all" if spare is None else spare
+        run = _Run(network, scorers(detectors), options, spare)
+        run.fit([s for s in sets if s.role == "train"])
         for item in sets:
             if item.role != "train":
                 run.score(item)
@@ -114,6 +112,7 @@ class _Run:
     network: Probe
     chosen: dict[str, Scorer]
     options: dict[str, Any]
+    spare: bool
     left_out: dict[str, str] = field(default_factory=dict)
     infos: list[SetInfo] = field(default_factory=list)
 
@@ -122,13 +121,13 @@ class _Run:
         self.predicted: dict[str, Any] = {}
         self.seconds = dict.fromkeys(self.chosen, 0.0)
 
-    def fit(self, train: list[Named], *, spare: bool) -> None:
+    def fit(self, train: list[Named]) -> None:
         """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
         wanting = {n: d for n, d in self.chosen.items() if isinstance(d, Detector) and _fits(d)}
-        failures: dict[int, OffmapError] | None = {} if spare else None
+        failures: dict[int, OffmapError] | None = {} if self.spare else None
         names, detectors = list(wanting), list(wanting.values())
         if not train:
-            self._cannot_fit(names, spare)
+            self._cannot_fit(names)
         elif names:
             count = _Count()
             batches = count.through(self._passing(train[0]))
@@ -140,8 +139,8 @@ class _Run:
             self._leave_out({names[i]: str(error) for i, error in (failures or {}).items()})
             self.infos.append(_info(train[0], count.samples))
 
-    def _cannot_fit(self, names: list[str], spare: bool) -> None:
-        if names and not spare:
+    def _cannot_fit(self, names: list[str]) -> None:
+        if names and not self.spare:
             raise NeedsError(f"{', '.join(names)}: training data is needed to fit; give train=")
         self._leave_out(dict.fromkeys(names, "needs training data"))
 
@@ -161,15 +160,27 @@ class _Run:
         count = _Count()
         for acts, _ in count.through(self._passing(item)):
             answers.append(acts.logits.argmax(1).int().cpu().numpy())
-            for name, scorer in self.chosen.items():
-                start = time.perf_counter()
-                parts[name].append(_scored(name, scorer, acts))
-                self.seconds[name] += time.perf_counter() - start
+            for name, scores in self._scores(acts):
+                parts[name].append(scores)
         self.predicted[item.name] = np.concatenate(answers)
-        for name, arrays in parts.items():
-            self.scores[name][item.name] = _finite(np.concatenate(arrays), name, item.name)
+        for name in self.chosen:
+            self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
         right = count.right if item.role != "ood" and count.labelled else None
         self.infos.append(_info(item, count.samples, right))
+
+    def _scores(self, acts: Activations) -> Iterator[tuple[str, Any]]:
+        """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
+        for name, scorer in list(self.chosen.items()):
+            start = time.perf_counter()
+            try:
+                scores = _scored(name, scorer, acts)
+            except NeedsError as error:
+                if not self.spare:
+                    raise
+                self._leave_out({name: str(error)})
+                continue
+            self.seconds[name] += time.perf_counter() - start
+            yield name, scores
 
     def rows(self, alarm_rate: float | None) -> list[Row]:
         """Metrics of every detector on every OOD set."""

@@ -183,7 +183,10 @@ class Results:
         return lines
 
     def _footing(self) -> list[str]:
-        lines = [f"left out: {name} ({why})" for name, why in self.left_out.items()]
+        names: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            names.setdefault(why, []).append(name)
+        lines = [f"left out: {', '.join(those)} ({why})" for why, those in names.items()]
         for info in self.sets:
             if info.skipped:
                 where, why = info.skipped[0]

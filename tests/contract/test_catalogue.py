@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from offmap.activations import Activations
 from offmap.detectors import Detector, catalogue, detector
 from offmap.errors import LabelError, NeedsError, NonFiniteError, NotFittedError, ShapeError
 from offmap.metrics import auroc
-from tests.conftest import World, make_world
+from tests.conftest import World, make_world, world_of
 
 # The catalogue, and shapers around detectors that fit in one, two and four stages.
 SPECS = [*catalogue(), "react(vim)", "react(react(mahalanobis))", "knn(5, bank=200)"]
@@ -25,6 +26,11 @@ SPECS = [*catalogue(), "react(vim)", "react(react(mahalanobis))", "knn(5, bank=2
 
 def fresh(spec: str) -> Detector:
     return detector(spec)
+
+
+@pytest.fixture(scope="module")
+def world(spec: str, world: World) -> World:
+    return world_of(spec, world)
 
 
 def fit(spec: str, world: World, size: int = 64) -> Detector:
@@ -50,13 +56,13 @@ def test_scores_are_finite_float32_one_a_sample(spec: str, world: World) -> None
 
 def test_higher_is_more_ood(spec: str) -> None:
     """OOD features leave the mean in directions that the head does not read."""
-    world = make_world()
+    world = world_of(spec, make_world())
     generator = torch.Generator().manual_seed(1)
     away = 6 * torch.randn(300, 16, generator=generator)
-    unread = torch.eye(16) - torch.linalg.pinv(world.head.weight) @ world.head.weight
+    unread = torch.eye(16) - torch.linalg.pinv(world.layer.weight) @ world.layer.weight
     h = world.acts.features.mean(0) + away @ unread
     made = fit(spec, world)
-    assert auroc(made.score(world.acts), made.score(Activations(world.head(h), h))) > 0.9
+    assert auroc(made.score(world.acts), made.score(world.of(h))) > 0.9
 
 
 @given(size=st.integers(20, 600))
@@ -67,8 +73,7 @@ def test_any_split_of_the_data_gives_the_same_detector(spec: str, world: World, 
 
 def test_the_order_of_the_data_does_not_matter(spec: str, world: World) -> None:
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
-    shuffled = World(world.acts[order], world.labels[order], world.ood, world.head)
-    assert close(fit(spec, shuffled).score(world.ood), fit(spec, world).score(world.ood))
+    assert close(fit(spec, world.only(order)).score(world.ood), fit(spec, world).score(world.ood))
 
 
 @given(cut=st.integers(1, 299))
@@ -93,7 +98,7 @@ def test_a_one_shot_iterable_is_enough(spec: str, world: World) -> None:
 
 
 def test_fitting_again_forgets(spec: str, world: World) -> None:
-    other = make_world(400, seed=5)
+    other = world_of(spec, make_world(400, seed=5))
     made = fit(spec, other)
     made.fit(world.batches(), head=world.head)
     assert torch.equal(made.score(world.ood), fit(spec, world).score(world.ood))
@@ -138,8 +143,7 @@ def test_bfloat16_activations(spec: str, world: World) -> None:
 def test_a_class_without_samples_changes_nothing_but_its_absence(spec: str, world: World) -> None:
     """With class 0 gone, fitting works; a false mean at the origin would draw OOD scores down."""
     rows = world.labels > 0
-    part = World(world.acts[rows], world.labels[rows], world.ood, world.head)
-    made = fit(spec, part)
+    made = fit(spec, world.only(rows))
     assert made.score(world.ood).isfinite().all()
     if spec == "mahalanobis":
         assert len(made.centres_) == 5
@@ -147,7 +151,7 @@ def test_a_class_without_samples_changes_nothing_but_its_absence(spec: str, worl
 
 def test_features_of_zero(spec: str, world: World) -> None:
     zeros = torch.zeros(3, 16)
-    scores = fit(spec, world).score(Activations(world.head(zeros), zeros))
+    scores = fit(spec, world).score(world.of(zeros))
     assert scores.isfinite().all()
 
 
@@ -189,7 +193,7 @@ def test_non_finite_training_data_is_refused(spec: str, world: World) -> None:
     if fresh(spec).stages:
         logits = world.acts.logits.clone()
         logits[[3, 70]] = torch.nan
-        bad = World(Activations(logits, world.acts.features), world.labels, world.ood, world.head)
+        bad = replace(world, acts=Activations(logits, world.acts.features))
         with pytest.raises(NonFiniteError, match=r"2 samples.*\[3, 70\]"):
             fit(spec, bad, 600)
 
@@ -213,8 +217,9 @@ def test_learned_buffers_end_in_an_underscore_and_move_together(spec: str, world
     assert {b.device.type for b in made.to("meta").buffers()} <= {"meta"}
 
 
-def test_an_unsolved_stage_leaves_it_unfitted(world: World) -> None:
+def test_an_unsolved_stage_leaves_it_unfitted() -> None:
     """A failure in the middle must not leave a detector that scores with half of its state."""
+    world = make_world()
     made = offmap.ViM(4).fit(world.batches(), head=world.head)
     flat = Activations(-world.acts.logits.abs() - 1, world.acts.features)
     with pytest.raises(offmap.errors.DegenerateError, match="alpha"):

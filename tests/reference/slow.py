@@ -41,6 +41,15 @@ def maxlogit(z: Array) -> Pair:
     return pairs([(-row.max(), abs(row.max())) for row in z])
 
 
+def anchordistance(z: Array) -> Pair:
+    rows = []
+    for d in -z:
+        softmin = np.exp(-d) / np.exp(-d).sum()
+        gamma = [d[j] * np.delete(softmin, j).sum() for j in range(len(d))]
+        rows.append((min(gamma), min(gamma)))
+    return pairs(rows)
+
+
 def energy(z: Array, temperature: float = 1.0) -> Pair:
     values = [-temperature * logsumexp(row / temperature) for row in z]
     return pairs([(v, abs(v)) for v in values])

@@ -9,7 +9,7 @@ import torch
 import offmap
 from offmap.activations import Activations, Head
 from offmap.detectors import Detector, catalogue
-from tests.conftest import World, make_world
+from tests.conftest import World, make_world, world_of
 from tests.reference import slow
 
 # What METHODS asks for, and more where classes have collapsed onto points.
@@ -23,7 +23,7 @@ def twin(name: str, world: World, acts: Activations) -> slow.Pair:
     h = acts.features.double().numpy()
     train = world.acts.features.double().numpy()
     y = world.labels.numpy()
-    w, b = world.head.weight.double().numpy(), world.head.bias.double().numpy()
+    w, b = world.layer.weight.double().numpy(), world.layer.bias.double().numpy()
     half = train.shape[1] // 2
     return {
         "msp": lambda: slow.msp(z),
@@ -39,6 +39,7 @@ def twin(name: str, world: World, acts: Activations) -> slow.Pair:
         "vim": lambda: slow.vim(h, train, w, b, half),
         "neco": lambda: slow.neco(h, z, train, half),
         "react": lambda: slow.react(h, train, w, b),
+        "anchordistance": lambda: slow.anchordistance(z),
     }[name]()
 
 
@@ -55,7 +56,7 @@ def assert_parity(scores: torch.Tensor, pair: slow.Pair, tolerance: float = PARI
 @pytest.mark.parametrize("name", catalogue())
 @pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
 def test_scores_equal_the_slow_formula(name: str, relu: bool) -> None:
-    world = make_world(300, relu=relu)
+    world = world_of(name, make_world(300, relu=relu))
     made = fitted(catalogue()[name].default(), world)
     for acts in (world.acts, world.ood):
         assert_parity(made.score(acts), twin(name, world, acts))
@@ -63,7 +64,7 @@ def test_scores_equal_the_slow_formula(name: str, relu: bool) -> None:
 
 @pytest.mark.parametrize("name", catalogue())
 def test_collapsed_classes_keep_their_digits(name: str) -> None:
-    world = make_world(300, spread=0.01)
+    world = world_of(name, make_world(300, spread=0.01))
     made = fitted(catalogue()[name].default(), world)
     expected, terms = twin(name, world, world.acts)
     against = expected if name == "knn" else terms

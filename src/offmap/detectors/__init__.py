@@ -6,6 +6,7 @@ from offmap.detectors import _spec
 from offmap.detectors._base import Detector
 from offmap.detectors._fit import fit
 from offmap.detectors._shaper import Shaper
+from offmap.detectors.anchor_distance import AnchorDistance
 from offmap.detectors.energy import Energy
 from offmap.detectors.entropy import Entropy
 from offmap.detectors.gen import GEN
@@ -25,6 +26,7 @@ __all__ = [
     "KNN",
     "MSP",
     "NECO",
+    "AnchorDistance",
     "Detector",
     "Energy",
     "Entropy",
@@ -50,6 +52,7 @@ _ALIASES = {
     "rmd": "relativemahalanobis",
     "rmds": "relativemahalanobis",
     "dknn": "knn",
+    "cac": "anchordistance",
 }
 
 
@@ -61,6 +64,7 @@ def catalogue() -> dict[str, type[Detector]]:
     """
     methods: list[type[Detector]] = [MSP, MaxLogit, Energy, Entropy, KLUniform, GEN]
     methods += [Mahalanobis, RelativeMahalanobis, KNN, Residual, ViM, NECO, ReAct]
+    methods += [AnchorDistance]
     return {method.__name__.lower(): method for method in methods}
 
 

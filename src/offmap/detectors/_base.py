@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from offmap.activations import Activations, Head
-from offmap.detectors._checks import check_columns, check_features
+from offmap.detectors._checks import check_columns, check_needs
 from offmap.detectors._fit import fit
 from offmap.errors import NotFittedError
 from offmap.precision import without_autocast
@@ -32,7 +32,8 @@ class Detector(nn.Module):
 
     Attributes:
         columns_: columns of the logits and features that it was fitted on, 0 where not read.
-        needs: any of "logits", "features", "head", "labels".
+        needs: any of "logits", "features", "head", "labels", "distances" (logits that are minus
+            distances).
         stages: passes over the training activations that fitting takes; 0 for none.
     """
 
@@ -98,7 +99,7 @@ class Detector(nn.Module):
         """Refuse activations that this detector cannot score."""
         if not self.fitted:
             raise NotFittedError(f"{self!r} has learned nothing yet: call fit(batches) first")
-        check_features(self.needs, acts, self)
+        check_needs(self.needs, acts, self)
         if (fitted_on := self._buffers.get("columns_")) is not None:
             check_columns(acts, fitted_on, type(self).__name__)
 

@@ -13,10 +13,15 @@ def columns(acts: Activations) -> tuple[int, int]:
     return acts.logits.shape[1], 0 if acts.features is None else acts.features.shape[1]
 
 
-def check_features(needs: frozenset[str], acts: Activations, who: object) -> None:
-    """Refuse activations without the features that a detector reads."""
+def check_needs(needs: frozenset[str], acts: Activations, who: object) -> None:
+    """Refuse activations without the features, or the distances, that a detector reads."""
     if "features" in needs and acts.features is None:
         raise NeedsError(f"{who!r} reads features, and these activations have none")
+    if "distances" in needs and bool((acts.logits > 0).any()):
+        raise NeedsError(
+            f"{who!r} reads logits that are minus distances, and these are above 0: it is for "
+            "networks trained with class anchors, see offmap.networks.AnchorHead"
+        )
 
 
 def check_columns(acts: Activations, fitted_on: Tensor, who: str) -> None:

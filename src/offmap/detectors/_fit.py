@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from offmap.activations import Activations, Head
-from offmap.detectors._checks import check_features, check_labels, columns
+from offmap.detectors._checks import check_labels, check_needs, columns
 from offmap.errors import DataError, NeedsError, OffmapError
 from offmap.precision import without_autocast
 from offmap.shards import Batch, Shards
@@ -116,7 +116,7 @@ def _sparing(
 
 
 def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor | None) -> Any:
-    check_features(detector.needs, acts, detector)
+    check_needs(detector.needs, acts, detector)
     if "labels" in detector.needs:
         check_labels(labels, acts, detector)
         labels = None if labels is None else labels.long()
@@ -126,7 +126,7 @@ def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor |
 
 def _prepare(detector: Fittable, first: Activations, head: Head | None) -> None:
     detector.reset()
-    check_features(detector.needs, first, detector)
+    check_needs(detector.needs, first, detector)
     if "head" in detector.needs:
         if head is None:
             raise NeedsError(

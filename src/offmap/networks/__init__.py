@@ -4,7 +4,8 @@ from offmap.networks import zoo
 from offmap.networks.anchors import AnchorHead
 from offmap.networks.checkpoint import load_weights
 from offmap.networks.digits import DigitsCNN, digits_cnn
-from offmap.networks.library import factories, is_own
+from offmap.networks.ensemble import Ensemble
+from offmap.networks.library import anchor_head, ensemble, factories, is_own
 from offmap.networks.mnist import MnistCNN, mnist_cnn
 from offmap.networks.model import build
 from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet56
@@ -16,12 +17,15 @@ __all__ = [
     "VGG16",
     "AnchorHead",
     "DigitsCNN",
+    "Ensemble",
     "MnistCNN",
     "ResNet",
     "ResNet18",
     "WideResNet",
+    "anchor_head",
     "build",
     "digits_cnn",
+    "ensemble",
     "factories",
     "is_own",
     "load_weights",

@@ -8,17 +8,54 @@ from collections.abc import Callable
 from torch import nn
 
 from offmap.errors import ArgumentError, UnknownNameError
+from offmap.networks import _arguments
 from offmap.networks._spec import Spec, parse
+from offmap.networks.anchors import AnchorHead
 from offmap.networks.digits import digits_cnn
+from offmap.networks.ensemble import Ensemble
 from offmap.networks.mnist import mnist_cnn
 from offmap.networks.resnet import resnet20, resnet32, resnet44, resnet56
 from offmap.networks.resnet18 import resnet18
 from offmap.networks.vgg import vgg16
 from offmap.networks.wide_resnet import wrn10_1, wrn40_2, wrn40_4
 
+_LARGEST_ENSEMBLE = 100
+
+
+def anchor_head(*, network: str = "mnist_cnn", magnitude: float = 10.0) -> AnchorHead:
+    """A network of this library under class anchors: 228,120 parameters around ``mnist_cnn``."""
+    return AnchorHead(_inner(network), magnitude=magnitude)
+
+
+def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensemble:
+    """Several networks of one kind: 4,950,530 parameters for five VGG-16 of a quarter's width."""
+    _arguments.count("members", members)
+    if members > _LARGEST_ENSEMBLE:
+        raise ArgumentError(f"an ensemble has at most {_LARGEST_ENSEMBLE} members; seen {members}")
+    return Ensemble([_inner(network) for _ in range(members)])
+
+
+def _inner(spec: str) -> nn.Module:
+    """The network inside another, which is no such one itself."""
+    parsed = parse(spec)
+    if parsed.name in (anchor_head.__name__, ensemble.__name__):
+        raise ArgumentError(f"{spec} cannot stand inside another network: name a plain one")
+    return build_own(parsed)
+
+
 # Functions alone, which bound depth and shape: a card must not ask for a billion layers.
 _FACTORIES: tuple[Callable[..., nn.Module], ...] = (
-    *(digits_cnn, mnist_cnn, resnet18, resnet20, resnet32, resnet44, resnet56),
+    *(
+        anchor_head,
+        ensemble,
+        digits_cnn,
+        mnist_cnn,
+        resnet18,
+        resnet20,
+        resnet32,
+        resnet44,
+        resnet56,
+    ),
     *(vgg16, wrn10_1, wrn40_2, wrn40_4),
 )
 
