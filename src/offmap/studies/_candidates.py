@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 
 from offmap.errors import DataNotFoundError
 from offmap.forward import Normalization
-from offmap.networks import WideResNet, build, load_weights, zoo
+from offmap.networks import build, load_weights, zoo
 from offmap.training import CARD, WEIGHTS
 from offmap.training.sets import normalization
 
@@ -32,29 +33,29 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Published:
-    """What authors publish of one network of a study.
+class Origin:
+    """What is known of the checkpoint of one network of a study, where its file does not say it.
 
     Args:
-        file: its name.
-        place: where they publish it.
-        normalization: what they trained it with.
+        make: the network of a checkpoint, with its weights.
+        normalization: what it was trained with.
+        where: where to find such a file, or what to give instead.
     """
 
-    file: str
-    place: str
+    make: Callable[[Path], nn.Module]
     normalization: str
+    where: str
 
 
-def candidate(spec: str, published: Published) -> Candidate:
-    """A network from ``zoo:NAME``, from a finished run, or from a WideResNet's checkpoint.
+def candidate(spec: str, origin: Origin) -> Candidate:
+    """A network from ``zoo:NAME``, from a finished run, or from a checkpoint.
 
     Args:
         spec: which; a file may be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``.
-        published: what is known of such a file where nothing else is said.
+        origin: what is known of a checkpoint.
 
     Raises:
-        DataNotFoundError: there is no such file; says where its authors publish it.
+        DataNotFoundError: there is no such file; says where to find one.
         StoreError: it does not fit.
     """
     if spec.startswith("zoo:"):
@@ -66,11 +67,10 @@ def candidate(spec: str, published: Published) -> Candidate:
         return _of_run(run)
     if not path.is_file():
         raise DataNotFoundError(
-            f"there is neither a checkpoint nor a finished run at {path}: the authors publish "
-            f"{published.file} at {published.place}; or give zoo:NAME, or the folder of a run"
+            f"there is neither a checkpoint nor a finished run at {path}: {origin.where}"
         )
-    network = WideResNet.like(path).eval()
-    stated = given or published.normalization
+    stated = given or origin.normalization
+    network = origin.make(path).eval()
     return Candidate(network, normalization(stated), f"{path.name}, normalised by {stated}")
 
 

@@ -21,7 +21,8 @@ from offmap.evaluation import evaluate
 from offmap.files import atomic
 from offmap.networks import WideResNet
 from offmap.results import Results
-from offmap.studies._candidates import Candidate, Published, candidate
+from offmap.studies._candidates import Candidate, Origin, candidate
+from offmap.studies._data import Data
 from offmap.studies._tables import VIM, differences, tables
 from offmap.studies.watching import draw_curves
 from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
@@ -29,25 +30,23 @@ from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
 SCORES = ("maxlogit", "msp", "kluniform", VIM)
+_WHERE = "the authors publish {} at {}; or give zoo:NAME, or the folder of a run"
 NETWORKS = {
-    "plain": Published(
-        "cifar10_wrn_baseline_epoch_99.pt",
-        "github.com/hendrycks/outlier-exposure (CIFAR/snapshots/baseline)",
+    "plain": Origin(
+        WideResNet.like,
         "cifar10",
+        _WHERE.format(
+            "cifar10_wrn_baseline_epoch_99.pt",
+            "github.com/hendrycks/outlier-exposure (CIFAR/snapshots/baseline)",
+        ),
     ),
-    "pixmix": Published("checkpoint.pth.tar", "github.com/andyzoujm/pixmix", "0.5/0.5"),
+    "pixmix": Origin(
+        WideResNet.like,
+        "0.5/0.5",
+        _WHERE.format("checkpoint.pth.tar", "github.com/andyzoujm/pixmix"),
+    ),
 }
 CALIBRATION_SHARE, NOISE_SAMPLES = 0.1, 2000
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the study reads: ID data in three disjoint parts, and OOD sets in the table's order."""
-
-    train: Any
-    calibration: Any
-    test: Any
-    ood: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,11 @@ def run(
     options = {"device": device, "show_progress": show_progress}
     training = options | {"after_epoch": [draw_curves, *after_epoch]}
     candidates = {}
-    for name, published in NETWORKS.items():
+    for name, origin in NETWORKS.items():
         if only not in (None, name):
             continue
         if name in weights:
-            candidates[name] = candidate(weights[name], published)
+            candidates[name] = candidate(weights[name], origin)
         else:
             declared = recipe(name, budget=budget, changes=changes)
             candidates[name] = _trained(declared, out / name, found, budget, training)

@@ -1,5 +1,6 @@
 """Training of networks: objectives, augmentation, recipes, and runs that survive interruption."""
 
+from offmap.training.anchors import places, with_estimated_anchors
 from offmap.training.folder import CARD, WEIGHTS
 from offmap.training.history import Epoch, write_history
 from offmap.training.objectives import Batch, Objective, Outcome, objective
@@ -20,8 +21,10 @@ __all__ = [
     "Recipe",
     "Sets",
     "objective",
+    "places",
     "recipe",
     "settings",
     "train",
+    "with_estimated_anchors",
     "write_history",
 ]

@@ -45,12 +45,41 @@ _DIGITS = Recipe(
     precision="fp32",
 )
 
+_MNIST = Recipe(
+    network="mnist_cnn",
+    data="mnist:train",
+    validation="mnist:test",
+    normalization="mnist",
+    optimizer="adam",
+    lr=1e-3,
+    weight_decay=0.0,
+    schedule="cosine",
+    epochs=5,
+)
+_ANCHORS = {"objective": "class_anchors", "network": "anchor_head(network='mnist_cnn')"}
+# In the place of MNIST: digits of 8x8 pixels inside a wheel.
+_SMALL = {
+    "network": "digits_cnn(classes=10)",
+    "data": "embedded:digits",
+    "validation": None,
+    "normalization": _DIGITS.normalization,
+    "lr": 2e-3,
+    "batch_size": 32,
+    "epochs": 20,
+}
+_SMALL_ANCHORS = _SMALL | {"network": "anchor_head(network='digits_cnn(classes=10)')"}
+
 Budgets = Mapping[str, Mapping[str, Any]]
 RECIPES: dict[str, tuple[Recipe, Budgets]] = {
     "plain": (_CIFAR10, {"smoke": _SMOKE, "cpu": {}, "full": _FULL}),
     "pixmix": (
         _CIFAR10.but({"pixmix": _PIXMIX}),
         {"smoke": _SMOKE | {"pixmix.mixing_set": "fractals:64"}, "cpu": {}, "full": _FULL},
+    ),
+    "mnist": (_MNIST, {"smoke": _SMALL, "cpu": {}, "full": {"epochs": 20}}),
+    "anchors": (
+        _MNIST.but(_ANCHORS),
+        {"smoke": _SMALL_ANCHORS, "cpu": {}, "full": {"epochs": 20}},
     ),
     "digits": (_DIGITS, {"smoke": {"epochs": 3}, "cpu": {}, "full": {}}),
 }

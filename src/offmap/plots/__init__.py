@@ -1,0 +1,18 @@
+"""Figures. Each function returns a matplotlib figure; ``save`` writes it whole."""
+
+from offmap.plots._panels import save
+from offmap.plots.images import image_grid
+from offmap.plots.open_set import confusion, oscr_curves, projection
+from offmap.plots.scores import histograms, roc_curves
+from offmap.plots.training import training_curves
+
+__all__ = [
+    "confusion",
+    "histograms",
+    "image_grid",
+    "oscr_curves",
+    "projection",
+    "roc_curves",
+    "save",
+    "training_curves",
+]

@@ -1,0 +1,55 @@
+"""Scores of an evaluation: histograms and ROC curves."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from offmap.errors import ArgumentError
+from offmap.metrics import roc_curve
+from offmap.plots._panels import ID, OOD, panels
+from offmap.results import Results
+
+
+def histograms(results: Results, detector: str) -> Figure:
+    """Score histograms of ID against each OOD set, and the calibrated threshold if any."""
+    rows = [row for row in results.rows if row.detector == detector]
+    if not rows:
+        raise ArgumentError(f"no detector {detector!r}; there are {', '.join(results.detectors)}")
+    figure, axes = panels(len(rows))
+    scores = results.scores[detector]
+    for axis, row in zip(axes, rows, strict=True):
+        both = np.concatenate([scores["id"], scores[row.set]])
+        # The far tails of a few samples would squeeze everything else into one bar.
+        low, high = np.quantile(both, [0.002, 0.998]).tolist()
+        bins = np.linspace(low, high, 50)
+        for name, colour in (("id", ID), (row.set, OOD)):
+            values = np.clip(scores[name], low, high)
+            axis.hist(values, bins=list(bins), density=True, alpha=0.6, color=colour, label=name)
+        if row.threshold is not None:
+            axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")
+        axis.set_title(f"{row.set}: AUROC {row.auroc:.2%}", fontsize=9)
+        axis.legend(fontsize=7)
+        axis.set_yticks([])
+    figure.suptitle(f"{detector} scores; higher is more OOD", fontsize=10)
+    return figure
+
+
+def roc_curves(results: Results) -> Figure:
+    """ROC curves of every detector, one panel an OOD set, best AUROC first in each legend."""
+    sets = [name for names in results.groups.values() for name in names]
+    figure, axes = panels(len(sets), side=3.6)
+    colours = {d: colormaps["tab20"](i % 20) for i, d in enumerate(results.detectors)}
+    for axis, name in zip(axes, sets, strict=True):
+        for d in sorted(results.detectors, key=lambda d: -results.get(d, name)):
+            scores = results.scores[d]
+            curve = roc_curve(scores["id"], scores[name]).thinned(points=300)
+            label = f"{d} {results.get(d, name):.1%}"
+            axis.plot(curve.fpr, curve.tpr, lw=1, color=colours[d], label=label)
+        axis.plot([0, 1], [0, 1], color="grey", lw=0.5)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("share of ID called OOD", fontsize=8)
+        axis.set_ylabel("share of OOD caught", fontsize=8)
+        axis.legend(fontsize=5)
+    return figure

@@ -1,0 +1,65 @@
+"""Class anchors where a trained network puts its classes."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from offmap.errors import LabelError
+from offmap.forward import forward
+from offmap.networks import AnchorHead
+
+Placed = tuple[Float[Tensor, "n c"], Int64[Tensor, " n"], Int64[Tensor, " n"] | None]
+
+
+@torch.no_grad()
+def places(network: AnchorHead, data: Any, **options: Any) -> Iterator[Placed]:
+    """Where images lie among the anchors, batch by batch: places, answers, labels.
+
+    Args:
+        network: trained with class anchors.
+        data: a set of ``offmap.data``, or any iterable of batches.
+        **options: of :func:`offmap.forward.forward`, such as ``normalization``.
+    """
+    for acts, labels in forward(network, data, **options):
+        yield network.linear(acts.features), acts.logits.argmax(1), labels
+
+
+def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> AnchorHead:
+    r"""A copy of the network whose anchors are the means of its classes.
+
+    .. math:: a_j = \mathrm{mean} \{ W z_i + b : y_i = j,\ \arg\min_k d_k(z_i) = j \}
+
+    Samples that are answered wrongly do not count. A class without any keeps its anchor, which a
+    warning says.
+
+    Args:
+        network: trained with class anchors.
+        data: its training data, un-augmented, with labels.
+        **options: of :func:`offmap.forward.forward`, such as ``normalization``.
+
+    Raises:
+        LabelError: the data has no labels.
+    """
+    sums = torch.zeros(network.anchors.shape, dtype=torch.float64)
+    counts = torch.zeros(len(sums), dtype=torch.int64)
+    for placed, answers, labels in places(network, data, **options):
+        if labels is None:
+            raise LabelError("anchors are estimated from labelled data, and this has no labels")
+        right = (answers == labels).cpu()
+        sums.index_add_(0, answers.cpu()[right], placed.double().cpu()[right])
+        counts += torch.bincount(answers.cpu()[right], minlength=len(sums))
+    if empty := (counts == 0).nonzero().ravel().tolist():
+        warnings.warn(
+            f"no sample of classes {empty} is answered rightly: their anchors stay", stacklevel=2
+        )
+    moved = copy.deepcopy(network)
+    means = sums / counts.clamp(min=1)[:, None]
+    moved.anchors.copy_(torch.where(counts[:, None] > 0, means, network.anchors.cpu()))
+    return moved
