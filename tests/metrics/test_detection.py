@@ -67,6 +67,8 @@ def test_a_detection_cannot_be_changed():
 
 def test_the_table_of_contents_is_sorted_and_complete():
     public = {name for name, value in vars(metrics).items() if getattr(value, "__doc__", None)}
-    modules = {"curves", "intervals", "ranking", "rejection", "summary"}
+    modules = {
+        "bootstrap", "curves", "intervals", "ranking", "rejection", "risk", "selective", "summary",
+    }  # fmt: skip
     assert sorted(metrics.__all__) == metrics.__all__
     assert {name for name in public if not name.startswith("_")} - modules == set(metrics.__all__)

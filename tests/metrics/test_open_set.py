@@ -114,3 +114,9 @@ def test_what_cannot_be_counted_is_refused():
         open_set([0, 1], [0, 1], [0.0, np.nan], [1], [0.5], **good)
     with pytest.raises(ArgumentError, match="NaN"):
         open_set([0, 1], [0, 1], [0.0, 1.0], [1], [0.5], threshold=float("nan"), classes=2)
+
+
+def test_a_threshold_between_two_float32_scores_is_not_rounded_to_one_of_them():
+    score = np.array([0.1], np.float32)  # just above the float64 0.1
+    found = open_set([0], [0], score, [1], score, threshold=0.1, classes=2)
+    assert found.binary.tolist() == [[0, 1], [0, 1]]

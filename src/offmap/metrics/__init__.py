@@ -3,6 +3,7 @@
 Higher scores are more OOD, OOD is the positive class, ties count one half.
 """
 
+from offmap.metrics.bootstrap import Difference, bootstrap_difference, f1_difference
 from offmap.metrics.curves import PrCurve, RocCurve, pr_curve, roc_curve
 from offmap.metrics.intervals import (
     AurocDifference,
@@ -13,28 +14,47 @@ from offmap.metrics.intervals import (
 )
 from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
 from offmap.metrics.rejection import OpenSet, OscrCurve, open_set, oscr, oscr_curve
+from offmap.metrics.risk import RiskCoverage, augrc, aurc, coverage_at_risk, risk_coverage
+from offmap.metrics.selective import (
+    Outcomes,
+    Selection,
+    accepted_and_right,
+    best_f1_threshold,
+)
 from offmap.metrics.summary import Detection, detection
 
 __all__ = [
     "AurocDifference",
     "Detection",
+    "Difference",
     "Interval",
     "OpenSet",
     "OscrCurve",
+    "Outcomes",
     "PrCurve",
+    "RiskCoverage",
     "RocCurve",
+    "Selection",
+    "accepted_and_right",
+    "augrc",
     "aupr_in",
     "aupr_out",
+    "aurc",
     "auroc",
+    "best_f1_threshold",
+    "bootstrap_difference",
+    "coverage_at_risk",
     "delong_interval",
     "delong_test",
     "delong_test_of_mean",
     "detection",
     "detection_accuracy",
+    "f1_difference",
     "fpr_at_tpr",
     "open_set",
     "oscr",
     "oscr_curve",
     "pr_curve",
+    "risk_coverage",
     "roc_curve",
 ]

@@ -135,6 +135,11 @@ class Ranking:
 
 def normal_quantile(level: float) -> float:
     """Half width, in standard deviations, of the central normal interval of that level."""
+    check_level(level)
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def check_level(level: float) -> None:
+    """Refuse what is no share of intervals."""
     if not 0 < level < 1:
         raise ArgumentError(f"level must lie in (0, 1), but is {level}.")
-    return NormalDist().inv_cdf((1 + level) / 2)

@@ -1,4 +1,4 @@
-"""Scores as the metrics take them: two one-dimensional arrays of finite real numbers."""
+"""Scores as the metrics take them: one-dimensional arrays of finite real numbers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from offmap.errors import DataError, NonFiniteError, ShapeError
+from offmap.errors import ArgumentError, DataError, NonFiniteError, ShapeError
 
 Scores: TypeAlias = Tensor | NDArray[Any] | Sequence[float]
 
@@ -30,21 +30,49 @@ def as_scores(
         DataError: an array is empty, or holds something float64 cannot hold exactly.
         NonFiniteError: an array holds NaN or infinity.
     """
-    in_dist, ood = _as_array(id_scores, "id_scores"), _as_array(ood_scores, "ood_scores")
-    if in_dist.dtype == ood.dtype == np.float32:
+    in_dist, ood = as_array(id_scores, "id_scores"), as_array(ood_scores, "ood_scores")
+    if in_dist.dtype == ood.dtype:
         return in_dist, ood
     return in_dist.astype(np.float64, copy=False), ood.astype(np.float64, copy=False)
 
 
-def _as_array(scores: Scores, name: str) -> NDArray[Any]:
+def as_array(scores: Scores, name: str) -> Float[np.ndarray, " n"]:
+    """One array, in float32 if it is float32, else in float64; raises what ``as_scores`` raises."""
     array = _from_torch(scores) if isinstance(scores, Tensor) else np.asarray(scores)
     if array.ndim != 1:
         raise ShapeError(f"{name} must have one dimension, but its shape is {array.shape}.")
     if array.size == 0:
-        raise DataError(f"{name} is empty: a metric needs at least one ID and one OOD score.")
+        raise DataError(f"{name} is empty: a metric needs at least one score in it.")
     _check_exact(array, name)
     _check_finite(array, name)
-    return array
+    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def as_mask(right: ArrayLike, length: int) -> Bool[np.ndarray, " n"]:
+    """Truth values, one a score.
+
+    Raises:
+        ShapeError: they are no truth values, or not so many.
+    """
+    mask = right.numpy(force=True) if isinstance(right, Tensor) else np.asarray(right)
+    if mask.shape != (length,) or mask.dtype != bool:
+        raise ShapeError(
+            f"right must be {length} truth values, one a score; seen {mask.dtype} of shape "
+            f"{mask.shape}"
+        )
+    return mask
+
+
+def accepted(scores: Float[np.ndarray, " n"], threshold: float) -> Bool[np.ndarray, " n"]:
+    """Where ``score <= threshold``.
+
+    Raises:
+        ArgumentError: the threshold is NaN.
+    """
+    if np.isnan(threshold):
+        raise ArgumentError("threshold is NaN: calibrate it, or choose a number")
+    # In float64: beside float32 scores NumPy would round the threshold to float32.
+    return scores.astype(np.float64, copy=False) <= threshold
 
 
 def _from_torch(scores: Tensor) -> NDArray[Any]:

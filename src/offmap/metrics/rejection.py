@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 
-from offmap.errors import ArgumentError, LabelError, ShapeError
-from offmap.metrics._scores import Scores, as_scores
+from offmap.errors import LabelError, ShapeError
+from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
 from offmap.metrics.ranking import auroc
 
 
@@ -87,7 +87,7 @@ def oscr(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> float:
         0.3333333333333333
     """
     known, unknown = as_scores(id_scores, ood_scores)
-    mask = _mask(right, len(known))
+    mask = as_mask(right, len(known))
     if not mask.any():
         return 0.0
     return auroc(known[mask], unknown) * int(mask.sum()) / len(known)
@@ -105,7 +105,7 @@ def oscr_curve(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> OscrC
         ShapeError, DataError, NonFiniteError: as :func:`oscr`.
     """
     known, unknown = as_scores(id_scores, ood_scores)
-    good = np.sort(known[_mask(right, len(known))])
+    good = np.sort(known[as_mask(right, len(known))])
     thresholds = np.concatenate([[-np.inf], np.unique(np.concatenate([known, unknown]))])
     return OscrCurve(
         np.searchsorted(np.sort(unknown), thresholds, "right") / len(unknown),
@@ -141,8 +141,6 @@ def open_set(
         ArgumentError: the threshold is NaN.
         DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
     """
-    if np.isnan(threshold):
-        raise ArgumentError("threshold is NaN: calibrate it, or choose a number")
     known, unknown = as_scores(id_scores, ood_scores)
     truth = _classes(labels, len(known), classes, "labels")
     given = _classes(answers, len(known), classes, "answers")
@@ -151,8 +149,8 @@ def open_set(
         np.concatenate([truth, np.full(len(unknown), classes)]),
         np.concatenate(
             [
-                np.where(known > threshold, classes, given),
-                np.where(unknown > threshold, classes, wrong),
+                np.where(accepted(known, threshold), given, classes),
+                np.where(accepted(unknown, threshold), wrong, classes),
             ]
         ),
         classes + 1,
@@ -194,16 +192,6 @@ def _macro_f1(confusion: Int64[np.ndarray, "k k"]) -> float:
     right = confusion.diagonal()
     both = confusion.sum(0) + confusion.sum(1)
     return float((2 * right[both > 0] / both[both > 0]).mean())
-
-
-def _mask(right: ArrayLike, length: int) -> Bool[np.ndarray, " n"]:
-    mask = np.asarray(right)
-    if mask.shape != (length,) or mask.dtype != bool:
-        raise ShapeError(
-            f"right must be {length} truth values, one a known sample; seen {mask.dtype} of shape "
-            f"{mask.shape}"
-        )
-    return mask
 
 
 def _classes(values: ArrayLike, length: int, classes: int, name: str) -> Int64[np.ndarray, " n"]:
