@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from offmap._table import render
 from offmap.errors import ArgumentError
 from offmap.metrics import delong_test
 from offmap.results import Results
+from offmap.table import render
 
 
 @dataclass(frozen=True)

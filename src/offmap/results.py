@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int32
 
-from offmap._table import render
 from offmap.errors import StoreError, UnknownNameError
 from offmap.files import atomic, write_json
 from offmap.metrics import Detection
+from offmap.table import render
 
 Scores = Mapping[str, Mapping[str, Float32[np.ndarray, " n"]]]
 Predicted = Mapping[str, Int32[np.ndarray, " n"]]

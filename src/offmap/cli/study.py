@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -37,20 +39,52 @@ def pixmix(
 
         offmap study pixmix --weights plain=zoo:wrn40-2-plain pixmix=zoo:wrn40-2-pixmix
     """
-    from offmap.cli._epochs import line
     from offmap.studies import pixmix as study
+
+    _run(study.run, out, weights, set, budget=budget, only=only, seed=seed, device=device)
+
+
+@app.command("anchors")
+def anchors(
+    budget: str = typer.Option("cpu", help="smoke (embedded digits, seconds), cpu or full."),
+    out: Path = typer.Option(
+        Path("out/anchors"), help="Folder; an interrupted study goes on there."
+    ),
+    weights: list[str] = typer.Option(
+        [], help="plain=... anchors=...: zoo:NAME, folder of a run, or checkpoint[@MEAN/STD]."
+    ),
+    splits: int | None = typer.Option(
+        None, help="How many times six classes against four; by default 5 (smoke: 1)."
+    ),
+    set: list[str] = typer.Option([], help="key=value, one or more; changes both recipes."),
+    seed: int = typer.Option(0, help="Of training, and of what is held out."),
+    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+) -> None:
+    """Which digits are none? Class anchors on MNIST, and a threshold from known images alone.
+
+    Examples:
+        offmap study anchors --budget smoke
+
+        offmap study anchors --weights plain=zoo:mnist-plain anchors=zoo:mnist-anchors --splits 0
+    """
+    from offmap.studies import anchors as study
+
+    _run(study.run, out, weights, set, budget=budget, splits=splits, seed=seed, device=device)
+
+
+def _run(
+    study: Callable[..., Any], out: Path, weights: list[str], changes: list[str], **options: Any
+) -> None:
+    """Run a study and print its report."""
+    from offmap.cli._epochs import line
     from offmap.training import settings
 
-    given = {name: str(spec) for name, spec in settings(weights, "--weights").items()}
-    found = study.run(
+    found = study(
         out,
-        budget=budget,
-        weights=given,
-        only=only,
-        changes=settings(set) | {"seed": seed},
-        seed=seed,
-        device=device,
+        weights={name: str(spec) for name, spec in settings(weights, "--weights").items()},
+        changes=settings(changes) | {"seed": options["seed"]},
         after_epoch=[line],
+        **options,
     )
     typer.echo(found.report())
     names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))

@@ -43,6 +43,9 @@ class AnchorHead(nn.Module):
         _arguments.count("classes", classes)
         self.network = network
         self.linear = nn.Linear(classes, classes)
+        # At first the places are the network's own logits, so a trained network keeps its answers.
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
         self.register_buffer("anchors", magnitude * torch.eye(classes))
 
     def place(self, x: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:

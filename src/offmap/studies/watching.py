@@ -13,10 +13,16 @@ from offmap.training import Epoch, write_history
 
 Watcher = Callable[[Epoch], None]
 OOD = "ood.csv"
+_QUICK = 2.0  # seconds
 
 
 def draw_curves(epoch: Epoch) -> None:
-    """Loss and accuracy of all epochs so far, as ``curves.png`` in the folder of the run."""
+    """Loss and accuracy of all epochs so far, as ``curves.png`` in the folder of the run.
+
+    Epochs that take less time than the drawing are drawn together, after the last.
+    """
+    if epoch.number < epoch.of and epoch.history[-1]["seconds"] < _QUICK:
+        return
     plots.save(plots.training_curves(epoch.history), epoch.folder / "curves.png")
 
 

@@ -18,7 +18,6 @@ from offmap.networks import AnchorHead
 Placed = tuple[Float[Tensor, "n c"], Int64[Tensor, " n"], Int64[Tensor, " n"] | None]
 
 
-@torch.no_grad()
 def places(network: AnchorHead, data: Any, **options: Any) -> Iterator[Placed]:
     """Where images lie among the anchors, batch by batch: places, answers, labels.
 
@@ -28,7 +27,7 @@ def places(network: AnchorHead, data: Any, **options: Any) -> Iterator[Placed]:
         **options: of :func:`offmap.forward.forward`, such as ``normalization``.
     """
     for acts, labels in forward(network, data, **options):
-        yield network.linear(acts.features), acts.logits.argmax(1), labels
+        yield network.linear(acts.features).detach(), acts.logits.argmax(1), labels
 
 
 def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> AnchorHead:

@@ -65,7 +65,8 @@ _SMALL = {
     "normalization": _DIGITS.normalization,
     "lr": 2e-3,
     "batch_size": 32,
-    "epochs": 20,
+    "precision": "fp32",
+    "epochs": 5,
 }
 _SMALL_ANCHORS = _SMALL | {"network": "anchor_head(network='digits_cnn(classes=10)')"}
 

@@ -1,0 +1,145 @@
+"""Study B on embedded digits: the whole of it, in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import offmap
+from offmap import data
+from offmap.cli import app
+from offmap.errors import ArgumentError, DataNotFoundError, LabelError, UnknownNameError
+from offmap.networks import AnchorHead, build, digits_cnn
+from offmap.studies import anchors
+from offmap.studies._data import Data
+from offmap.training import with_estimated_anchors
+
+FIGURES = ("confusion-plain", "confusion-open", "confusion-binary", "known", "unknown", "mixed",
+           "oscr", "places")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found() -> Data:
+    return anchors.embedded_data()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The command, as a user runs it."""
+    out = tmp_path_factory.mktemp("study")
+    done = CliRunner().invoke(app, ["study", "anchors", "--budget", "smoke", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out, done.stdout
+
+
+def test_it_prints_decisions_and_splits(study: tuple[Path, str]) -> None:
+    out, text = study
+    assert (out / "report.txt").read_text() in text
+    for heading in ("== plain: digits_cnn(classes=10), 5 + 5 epochs (smoke) ==", "== estimated: ",
+                    "decisions on faces", "anchors anchordistance, fixed 0.5",
+                    "6 known classes"):  # fmt: skip
+        assert heading in text
+
+
+def test_the_printed_decisions_are_those_of_the_scores(
+    study: tuple[Path, str], found: Data
+) -> None:
+    out, text = study
+    labels = found.test.labels.numpy()
+    results = offmap.Results.load(out / "anchors")
+    scores = results.scores["anchordistance"]
+    threshold = offmap.alarm_threshold(torch.tensor(scores["calibration"]), 0.05)
+    known = scores["id"] <= threshold
+    refused = scores["noise"] > threshold
+    right = known & (results.predicted["id"] == labels)
+    accuracy = (right.sum() + refused.sum()) / (len(known) + len(refused))
+    line = next(
+        x for x in text.split("decisions on noise")[1].splitlines()
+        if x.startswith("anchors anchordistance, calibrated")
+    )  # fmt: skip
+    shown = line.split("calibrated")[1].split()
+    assert shown[0] == f"{threshold:.3g}"
+    assert shown[1:4] == [f"{100 * x:.2f}" for x in (known.mean(), refused.mean(), accuracy)]
+
+
+def test_the_plain_and_the_anchor_network_start_from_the_same_weights(
+    study: tuple[Path, str],
+) -> None:
+    out, _ = study
+    files = [load_file(out / n / "weights.safetensors") for n in ("start", "plain", "anchors")]
+    shapes = [{k.removeprefix("network."): x.shape for k, x in file.items()} for file in files]
+    assert shapes[0] == shapes[1]
+    assert shapes[0].items() <= shapes[2].items()
+    assert all((out / n / "metrics.csv").read_text().count("\n") == 6 for n in ("plain", "anchors"))
+
+
+def test_the_saved_guard_gives_the_studys_verdicts(study: tuple[Path, str], found: Data) -> None:
+    out, _ = study
+    guard = offmap.load(out / "guard", build("anchor_head(network='digits_cnn(classes=10)')"))
+    images = found.ood["unknown"]["noise"].images
+    results = offmap.Results.load(out / "anchors")
+    verdict = guard(images)
+    threshold = results.get("anchordistance", "noise", "threshold")
+    assert np.allclose(verdict.scores, results.scores["anchordistance"]["noise"], rtol=1e-4)
+    assert guard.calibration.threshold == pytest.approx(threshold, rel=1e-4)
+    assert float(verdict.is_ood.double().mean()) == pytest.approx(
+        results.get("anchordistance", "noise", "ood_caught"), abs=0.01
+    )
+
+
+def test_everything_is_kept(study: tuple[Path, str]) -> None:
+    out, _ = study
+    assert all((out / f"{name}.png").stat().st_size > 1000 for name in FIGURES)
+    for name in ("plain", "anchors"):
+        for file in ("card.json", "run.json", "curves.png", "results.json", "scores.parquet"):
+            assert (out / name / file).stat().st_size > 100, file
+
+
+def test_weights_at_hand_are_not_trained_again(study: tuple[Path, str], tmp_path: Path) -> None:
+    out, text = study
+    given = {name: str(out / name) for name in ("plain", "anchors")}
+    found = anchors.run(
+        tmp_path, budget="smoke", weights=given, splits=0, show_progress=False
+    ).report()
+    assert not (tmp_path / "start").exists()
+    with pytest.raises(ArgumentError, match="DigitsCNN, whose logits are no distances"):
+        anchors.run(tmp_path, budget="smoke", weights=given | {"anchors": given["plain"]})
+    ours, theirs = (x.split("decisions on faces")[1].split("6 known")[0] for x in (found, text))
+    assert ours.strip() == theirs.strip()
+
+
+def test_what_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataNotFoundError, match=r"nowhere: give zoo:NAME"):
+        anchors.run(tmp_path, budget="smoke", weights={"plain": "nowhere"})
+    with pytest.raises(UnknownNameError, match="plain, anchors"):
+        anchors.run(tmp_path, budget="smoke", weights={"pixmix": "x"})
+    with pytest.raises(UnknownNameError, match="no budget"):
+        anchors.run(tmp_path, budget="quick")
+    assert not list(tmp_path.iterdir())
+
+
+def test_estimated_anchors_are_means_of_the_samples_that_are_answered_rightly() -> None:
+    torch.manual_seed(0)
+    digits = data.embedded("digits", limit=300)
+    network = AnchorHead(digits_cnn(classes=10), magnitude=0.05).eval()
+    with pytest.warns(UserWarning, match=r"no sample of classes \["):
+        moved = with_estimated_anchors(network, digits, show_progress=False, batch_size=70)
+    with torch.no_grad():
+        z = network.place(digits.images.float() / 255).double().numpy()
+    anchors_ = network.anchors.double().numpy()
+    answers = np.array([np.argmin(((row - anchors_) ** 2).sum(1)) for row in z])
+    kept = 0
+    for j in range(10):
+        rows = z[(digits.labels.numpy() == j) & (answers == j)]
+        kept += len(rows) == 0
+        expected = rows.mean(0) if len(rows) else anchors_[j]
+        assert np.allclose(moved.anchors[j], expected, atol=1e-5)
+    assert 0 < kept < 10
+    assert torch.equal(network.anchors, 0.05 * torch.eye(10))
+    with pytest.raises(LabelError, match="no labels"):
+        with_estimated_anchors(network, [digits.images], show_progress=False)
