@@ -93,3 +93,23 @@ def test_the_temporary_folder_goes() -> None:
         folder = shards.folder
         assert folder.is_dir()
     assert not folder.exists()
+
+
+def of_members() -> Iterator[Batch]:
+    for acts, rows in batches():
+        other = Activations(-acts.logits, acts.features[:, :2], {"layers.0": acts.layers["conv"]})
+        yield Activations.of_members([acts, other]), rows
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 700, 1 << 20])
+def test_members_are_read_as_they_were_written(tmp_path: Path, shard_bytes: int) -> None:
+    written = list(Shards(tmp_path, shard_bytes=shard_bytes).through(lambda _: of_members()))
+    for (a, rows), (b, read) in zip(written, Shards(tmp_path), strict=True):
+        assert torch.equal(a.logits, b.logits)
+        assert b.features is None
+        assert not b.layers
+        assert equal((a.members[0], rows), (b.members[0], read))
+        one, two = a.members[1], b.members[1]
+        assert torch.equal(one.logits, two.logits)
+        assert torch.equal(one.features, two.features)
+        assert torch.equal(one.layers["layers.0"], two.layers["layers.0"])

@@ -124,3 +124,7 @@ class Head:
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """The logits of these features."""
         return F.linear(features, self.weight, self.bias)
+
+
+# The heads of an ensemble's members, in their order; ``None`` for a member without one.
+Heads = tuple[Head | None, ...]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Heads
 from offmap.errors import StoreError
 from offmap.files import atomic, write_json
 
@@ -51,18 +51,25 @@ class Shards:
         return self._index.is_file()
 
     @property
-    def head(self) -> Head | None:
-        """The head that was kept beside the activations, if any."""
+    def head(self) -> Head | Heads | None:
+        """The head that was kept beside the activations, or the members' heads, if any."""
         if not (path := self.folder / "head.safetensors").is_file():
             return None
         tensors = _read(path)
-        return Head(tensors["weight"], tensors.get("bias"))
+        if "members" not in tensors:
+            return Head(tensors["weight"], tensors.get("bias"))
+        each = [_under(f"members.{i}.", tensors) for i in range(int(tensors["members"]))]
+        return tuple(Head(of["weight"], of.get("bias")) if of else None for of in each)
 
     @head.setter
-    def head(self, head: Head | None) -> None:
-        if head is not None:
-            tensors = {"weight": head.weight} | ({} if head.bias is None else {"bias": head.bias})
+    def head(self, head: Head | Heads | None) -> None:
+        if isinstance(head, tuple) and any(head):
+            tensors = {"members": torch.tensor(len(head))}
+            for i, each in enumerate(head):
+                tensors |= {f"members.{i}.{name}": x for name, x in _parts(each).items()}
             _write(self.folder / "head.safetensors", tensors)
+        elif isinstance(head, Head):
+            _write(self.folder / "head.safetensors", _parts(head))
 
     def __iter__(self) -> Iterator[Batch]:
         """The stored batches, in the order in which they were written."""
@@ -119,17 +126,40 @@ class Shards:
             pending.clear()
 
 
+def _parts(head: Head | None) -> dict[str, Tensor]:
+    tensors = {} if head is None else {"weight": head.weight, "bias": head.bias}
+    return {name: x for name, x in tensors.items() if x is not None}
+
+
 def _packed(acts: Activations, labels: Tensor | None) -> dict[str, Tensor]:
-    tensors = {"logits": acts.logits, "features": acts.features, "labels": labels}
+    tensors = _tensors(acts) | ({} if labels is None else {"labels": labels})
+    return {name: x.detach().cpu() for name, x in tensors.items()}
+
+
+def _tensors(acts: Activations) -> dict[str, Tensor]:
+    tensors = {"logits": acts.logits}
+    if acts.features is not None:
+        tensors["features"] = acts.features
     tensors |= {f"layers.{name}": x for name, x in acts.layers.items()}
-    return {name: x.detach().cpu() for name, x in tensors.items() if x is not None}
+    for i, member in enumerate(acts.members):
+        tensors |= {f"members.{i}.{name}": x for name, x in _tensors(member).items()}
+    return tensors
 
 
 def _unpacked(tensors: dict[str, Tensor]) -> Batch:
-    prefix = "layers."
-    layers = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
-    acts = Activations(tensors["logits"], tensors.get("features"), layers)
-    return acts, tensors.get("labels")
+    return _activations(tensors), tensors.get("labels")
+
+
+def _activations(tensors: dict[str, Tensor]) -> Activations:
+    members: list[Activations] = []
+    while of := _under(f"members.{len(members)}.", tensors):
+        members.append(_activations(of))
+    layers = _under("layers.", tensors)
+    return Activations(tensors["logits"], tensors.get("features"), layers, tuple(members))
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

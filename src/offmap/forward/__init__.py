@@ -3,15 +3,18 @@
 from offmap.forward._outputs import features_of, logits_of
 from offmap.forward._weights import weights_digest
 from offmap.forward.loop import cache_key, forward
+from offmap.forward.members import EnsembleProbe, probe_of
 from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe
 
 __all__ = [
+    "EnsembleProbe",
     "Normalization",
     "Probe",
     "cache_key",
     "features_of",
     "forward",
     "logits_of",
+    "probe_of",
     "weights_digest",
 ]

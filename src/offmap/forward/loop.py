@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from offmap.errors import DataError
 from offmap.forward._weights import weights_digest
+from offmap.forward.members import EnsembleProbe, probe_of
 from offmap.forward.probe import Probe
 from offmap.progress import progress
 from offmap.shards import Batch, Shards
@@ -27,7 +28,7 @@ class Batched(Protocol):
 
 
 def forward(
-    network: nn.Module | Probe,
+    network: nn.Module | Probe | EnsembleProbe,
     data: Batched | Iterable[Any],
     *,
     batch_size: int = 256,
@@ -39,7 +40,8 @@ def forward(
     """Run a network over data, once, and yield its activations and the labels.
 
     Args:
-        network: a classifier, or an open :class:`Probe`.
+        network: a classifier, or what :func:`probe_of` gives for one, open. Each member of an
+            ensemble runs once.
         data: a set of ``offmap.data``, or any iterable of batches: ``(images, labels)`` pairs,
             dicts with such keys, or images alone.
         batch_size: samples a batch, for sets; other iterables come in batches of their own.
@@ -48,13 +50,13 @@ def forward(
             interrupted pass goes on where it stopped. Only sets with a fingerprint are cached.
         description: what the progress bar says.
         show_progress: ``None`` shows it on a terminal.
-        **probe: arguments of :class:`Probe`, if ``network`` is not one.
+        **probe: arguments of :class:`Probe`, if ``network`` is a classifier.
 
     Raises:
         DataError: there are no samples.
         NonFiniteError: logits or features are NaN or infinite; says how many and which.
     """
-    with nullcontext(network) if isinstance(network, Probe) else Probe(network, **probe) as open_:
+    with _opening(network, probe) as open_:
         if cache is None or not getattr(data, "fingerprint", None):
             batches = _run(open_, _read(data, batch_size, 0), 0)
         else:
@@ -70,7 +72,15 @@ def forward(
             raise DataError(f"{getattr(data, 'name', 'the data')}: there are no samples")
 
 
-def cache_key(probe: Probe, data: Any) -> str:
+def _opening(
+    network: nn.Module | Probe | EnsembleProbe, options: dict[str, Any]
+) -> AbstractContextManager[Probe | EnsembleProbe]:
+    if isinstance(network, Probe | EnsembleProbe):
+        return nullcontext(network)
+    return probe_of(network, **options)
+
+
+def cache_key(probe: Probe | EnsembleProbe, data: Any) -> str:
     """The content that activations depend on, as a hash: network, layers, images, precision."""
     layers = [(name, getattr(r, "__qualname__", repr(r))) for name, r in probe.layers.items()]
     settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
@@ -78,9 +88,11 @@ def cache_key(probe: Probe, data: Any) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _cached(probe: Probe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
+def _cached(
+    probe: Probe | EnsembleProbe, data: Batched, batch_size: int, cache: Path
+) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
-    if shards.complete and probe.head is None:
+    if shards.complete and not probe.knows_head:
         probe.adopt(shards.head)
     for batch in shards.through(lambda start: _run(probe, _read(data, batch_size, start), start)):
         if not shards.complete and shards.head is None:
@@ -89,7 +101,7 @@ def _cached(probe: Probe, data: Batched, batch_size: int, cache: Path) -> Iterat
 
 
 def _run(
-    probe: Probe, batches: Iterable[tuple[Tensor, Tensor | None]], start: int
+    probe: Probe | EnsembleProbe, batches: Iterable[tuple[Tensor, Tensor | None]], start: int
 ) -> Iterator[Batch]:
     for images, labels in batches:
         acts = probe(images)

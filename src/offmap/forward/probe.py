@@ -6,15 +6,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import chain
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Heads
 from offmap.errors import ArgumentError, HeadError
+from offmap.forward._opened import Opened
 from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
 from offmap.forward.normalization import Normalization
 from offmap.precision import without_autocast
@@ -25,7 +25,7 @@ Reduction = Callable[[Tensor], Tensor]
 _TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2}
 
 
-class Probe:
+class Probe(Opened):
     """Runs a network on images and keeps what the detectors read.
 
     The head is the last linear layer in call order, or the one named, if ``W h + b`` equals the
@@ -59,6 +59,7 @@ class Probe:
         channels_last: bool = True,
         normalization: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        super().__init__()
         if precision not in ("fp32", "bf16"):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
@@ -72,47 +73,19 @@ class Probe:
         self.normalization = normalization or Normalization()
         self.asked_device = None if device is None else torch.device(device)
         self._modules = list(self.network.modules())
-        self.device = self.asked_device or _device_of(self._modules)
-        self._captured = threading.local()  # two threads must not see each other's features
-        self._opening, self._finding = threading.Lock(), threading.Lock()
-        self._users = 0
+        self.device = self.asked_device or device_of(self._modules)
+        self._captured = _Captured()
+        self._finding = threading.Lock()
         self._head_layer: nn.Module | None = None
         self._compiled = any(is_compiled(module) for module in self._modules)
-        self._stack = ExitStack()
         for name in [*self.layers, *([head] if head else [])]:
             _module(self.network, name)
-
-    def __enter__(self) -> Self:
-        """Open; threads and blocks may overlap, and the first one in sets things up."""
-        with self._opening:
-            if self._users == 0:
-                self._open()
-            self._users += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._opening:
-            self._users -= 1
-            if self._users == 0:
-                self._stack.close()
-
-    def _open(self) -> None:
-        try:
-            self._prepare(self._stack)
-        except BaseException:
-            self._stack.close()
-            raise
 
     def _prepare(self, stack: ExitStack) -> None:
         if training := [module for module in self._modules if module.training]:
             stack.callback(_restore, training)
             self.network.eval()
-        self.device = home = _device_of(self._modules)  # the caller may have moved it
+        self.device = home = device_of(self._modules)  # the caller may have moved it
         if self.asked_device is not None and self.asked_device != home:
             stack.callback(self.network.to, home)
             self.device = self.asked_device
@@ -133,23 +106,35 @@ class Probe:
         features = kept.pop("features")
         return Activations(logits, features, kept)
 
-    def adopt(self, head: Head | None) -> None:
+    @property
+    def knows_head(self) -> bool:
+        """Whether a head was found."""
+        return self.head is not None
+
+    def adopt(self, head: Head | Heads | None) -> None:
         """Take the head from an earlier run of the same network."""
+        assert not isinstance(head, tuple)
         self.head = head
         self.why_no_head = "no head was found when these activations were stored"
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """The images as the network takes them: on its device, normalised, in its layout."""
+        images = images.to(self.device, non_blocking=True)
+        x = self.normalization(images) if images.dtype == torch.uint8 else images.float()
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         kept: dict[str, Tensor] = {}
         self._captured.kept = kept
-        images = images.to(self.device, non_blocking=True)
-        x = self.normalization(images) if images.dtype == torch.uint8 else images.float()
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = self.prepared(images)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
         with eager, self._autocast():
             output = self.network(x)
+        self._captured.kept = {}  # what others run of these modules is not of this batch
         return logits_of(output, len(images)).float(), kept
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -228,6 +213,14 @@ class Probe:
         return keep
 
 
+class _Captured(threading.local):
+    """What the hooks keep: two threads must not see each other's features."""
+
+    def __init__(self) -> None:
+        # Not only in a run: another probe may run a module that this one has hooked too.
+        self.kept: dict[str, Tensor] = {}
+
+
 def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable[..., None]:
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls.pop(name, None)  # a layer called again moves to the end: the order is that of calls
@@ -247,7 +240,8 @@ def _module(network: nn.Module, name: str) -> nn.Module:
     return module
 
 
-def _device_of(modules: Sequence[nn.Module]) -> torch.device:
+def device_of(modules: Sequence[nn.Module]) -> torch.device:
+    """Where the first of the modules' tensors is."""
     # Asked at every call of a guard, and network.parameters() would walk every module's children.
     for module in modules:
         for tensor in chain(module._parameters.values(), module._buffers.values()):

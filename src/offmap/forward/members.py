@@ -1,0 +1,144 @@
+"""An ensemble with the head of each member found: each member runs each sample once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from offmap.activations import Activations, HasMembers, Heads
+from offmap.errors import ArgumentError
+from offmap.forward._opened import Opened
+from offmap.forward._outputs import unwrapped
+from offmap.forward.probe import Probe, Reduction, device_of
+
+
+class EnsembleProbe(Opened):
+    """Runs the members of an ensemble in turn, and keeps what the detectors read of each.
+
+    It is used as :class:`Probe` is, which it holds for each member. The images are moved and
+    normalised once for all of them, so no member may change its input in place.
+
+    Args:
+        network: an ensemble, such as :class:`offmap.networks.Ensemble`; its own ``forward`` is not
+            called.
+        head: name of the last linear layer in every member, or a sequence of one name, or
+            ``None``, for each.
+        layers: other layers to keep of every member.
+        device: where to run; by default where the first member is.
+        precision: as for :class:`Probe`.
+        channels_last: likewise.
+        normalization: likewise.
+
+    Attributes:
+        head: the heads of the members, each ``None`` until it is found, and where there is none.
+        head_name: the names of their layers.
+
+    Raises:
+        ArgumentError: a name is not one of a member's modules, or not as many names as members.
+        ShapeError: on a batch, if the members differ in their number of classes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head: str | Sequence[str | None] | None = None,
+        layers: Mapping[str, Reduction] | None = None,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+        channels_last: bool = True,
+        normalization: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = unwrapped(network)
+        assert isinstance(self.network, HasMembers)
+        members = list(self.network.members)
+        self.asked_head = _one_each(head, len(members))
+        self.asked_device = None if device is None else torch.device(device)
+        options = {"layers": layers, "precision": precision, "channels_last": channels_last}
+        self.each = [
+            _Member(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
+            for member, name in zip(members, self.asked_head, strict=True)
+        ]
+        first = self.each[0]
+        self.layers, self.precision = first.layers, first.precision
+        self.channels_last, self.normalization = first.channels_last, first.normalization
+        self.device = self.asked_device or first.device
+
+    @property
+    def head(self) -> Heads:
+        """The members' heads."""
+        return tuple(each.head for each in self.each)
+
+    @property
+    def head_name(self) -> tuple[str | None, ...]:
+        """The names of the members' last linear layers."""
+        return tuple(each.head_name for each in self.each)
+
+    @property
+    def why_no_head(self) -> str:
+        """Which members have no head, and why."""
+        return "; ".join(
+            f"member {i}: {each.why_no_head}"
+            for i, each in enumerate(self.each)
+            if each.head is None
+        )
+
+    @property
+    def knows_head(self) -> bool:
+        """Whether the head of a member was found."""
+        return any(each.knows_head for each in self.each)
+
+    def adopt(self, head: Any) -> None:
+        """Take the heads from an earlier run of the same ensemble."""
+        for each, own in zip(self.each, head or [None] * len(self.each), strict=True):
+            each.adopt(own)
+
+    def __call__(self, images: Tensor) -> Activations:
+        """The activations of a batch of images, uint8 or normalised, of every member."""
+        with torch.no_grad():
+            x = Probe.prepared(self.each[0], images)
+        return Activations.of_members([each(x) for each in self.each])
+
+    def _prepare(self, stack: ExitStack) -> None:
+        # Moved as a whole: members may share their tensors, and the first would move the others'.
+        self.device = home = device_of(list(self.network.modules()))
+        if self.asked_device is not None and self.asked_device != home:
+            stack.callback(self.network.to, home)
+            self.device = self.asked_device
+            self.network.to(self.device)
+        for each in self.each:
+            stack.enter_context(each)
+
+
+class _Member(Probe):
+    """The probe of one member, which is given images that are prepared."""
+
+    def prepared(self, images: Tensor) -> Tensor:
+        return images.to(self.device, non_blocking=True)
+
+
+def probe_of(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+    """What runs a network: a :class:`Probe`, or for an ensemble an :class:`EnsembleProbe`.
+
+    Args:
+        network: any classifier, or an ensemble of some.
+        **options: arguments of the probe.
+    """
+    kind = EnsembleProbe if isinstance(unwrapped(network), HasMembers) else Probe
+    return kind(network, **options)
+
+
+def _one_each(head: str | Sequence[str | None] | None, members: int) -> tuple[str | None, ...]:
+    if head is None or isinstance(head, str):
+        return (head,) * members
+    if len(head) != members:
+        raise ArgumentError(
+            f"head names {len(head)} layers, {list(head)}, and the ensemble has {members} members: "
+            "give one name for all, or one for each"
+        )
+    return tuple(head)

@@ -1,0 +1,193 @@
+"""Ensembles in the loop: each member runs each sample once, and keeps its own head."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from offmap.activations import Activations, Head
+from offmap.data import ImageSet
+from offmap.errors import ArgumentError, ShapeError
+from offmap.forward import EnsembleProbe, Normalization, Probe, cache_key, forward, probe_of
+from offmap.networks import Ensemble
+from offmap.shards import Shards
+
+
+class Member(nn.Module):
+    """A classifier that counts the samples it has seen, and what type they came in."""
+
+    def __init__(self, seed: int, *, features: int = 6, scale: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body, self.fc, self.scale = nn.Linear(48, features), nn.Linear(features, 3), scale
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        self.inputs = x
+        return self.scale * self.fc(self.body(x.flatten(1)).relu())
+
+
+@pytest.fixture
+def ensemble() -> Ensemble:
+    """The second has features of its own width, and the third no linear head."""
+    return Ensemble([Member(0), Member(1, features=8), Member(2, scale=2.0)])
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (50, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    return ImageSet("generated", pixels, torch.arange(50) % 3)
+
+
+def equal(a: Activations, b: Activations) -> bool:
+    """The same bits, in the same places."""
+    if (a.features is None) != (b.features is None) or a.layers.keys() != b.layers.keys():
+        return False
+    same = torch.equal(a.logits, b.logits)
+    same &= a.features is None or torch.equal(a.features, b.features)
+    same &= all(torch.equal(x, b.layers[name]) for name, x in a.layers.items())
+    return same and all(equal(x, y) for x, y in zip(a.members, b.members, strict=True))
+
+
+def joined(network: nn.Module | EnsembleProbe, data: ImageSet, **options: object) -> Activations:
+    return Activations.joined([acts for acts, _ in forward(network, data, **options)])
+
+
+def test_the_kind_of_probe_follows_from_the_network(ensemble: Ensemble) -> None:
+    assert isinstance(probe_of(ensemble), EnsembleProbe)
+    assert isinstance(probe_of(nn.DataParallel(ensemble)), EnsembleProbe)
+    assert type(probe_of(Member(0))) is Probe
+
+
+def test_each_member_gives_what_a_probe_of_its_own_gives(
+    ensemble: Ensemble, images: ImageSet
+) -> None:
+    options = {"normalization": Normalization((0.5,), (0.2,)), "layers": {"body": torch.abs}}
+    acts = joined(ensemble, images, batch_size=16, **options)
+    assert [member.seen for member in ensemble.members] == [50, 50, 50]
+    assert acts.features is None
+    for member, seen in zip(ensemble.members, acts.members, strict=True):
+        assert equal(seen, joined(member, images, batch_size=16, **options))
+    p = np.mean([m.logits.double().softmax(1).numpy() for m in acts.members], axis=0)
+    np.testing.assert_allclose(acts.logits.numpy(), np.log(p), rtol=1e-6, atol=1e-6)
+
+
+def test_images_are_normalised_once_for_all(ensemble: Ensemble, images: ImageSet) -> None:
+    calls: list[int] = []
+
+    def normalization(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return x.double() / 255  # as it gives them, so are they seen
+
+    with probe_of(ensemble.double(), normalization=normalization) as probe:
+        probe(images.images)
+    assert calls == [50]
+    assert len({member.inputs.data_ptr() for member in ensemble.members}) == 1
+    assert {member.inputs.dtype for member in ensemble.members} == {torch.float64}
+
+
+def test_heads_are_those_of_the_members(ensemble: Ensemble, images: ImageSet) -> None:
+    with probe_of(ensemble) as probe:
+        assert probe.head == (None, None, None)
+        assert not probe.knows_head
+        probe(images.images)
+        first, second, third = probe.head
+        assert torch.equal(first.weight, ensemble.members[0].fc.weight)
+        assert torch.equal(second.bias, ensemble.members[1].fc.bias)
+        assert third is None
+        assert probe.why_no_head.startswith("member 2: the logits are not the output")
+        assert probe.head_name == ("fc", "fc", "fc")
+
+
+def test_layers_are_named_in_each_member(ensemble: Ensemble, images: ImageSet) -> None:
+    with probe_of(ensemble, head="body") as probe:
+        assert [m.features.shape[1] for m in probe(images.images).members] == [48, 48, 48]
+    with probe_of(ensemble, head=["body", None, "fc"]) as probe:
+        assert [m.features.shape[1] for m in probe(images.images).members] == [48, 8, 6]
+    with pytest.raises(ArgumentError, match=r"names 2 layers.*has 3 members"):
+        probe_of(ensemble, head=["fc", "fc"])
+    with pytest.raises(ArgumentError, match="no layer 'last'"):
+        probe_of(ensemble, head="last")
+
+
+def test_modes_and_hooks_are_as_before(ensemble: Ensemble, images: ImageSet) -> None:
+    ensemble.train()
+    ensemble.members[1].eval()
+    before = [(m.training, len(m._forward_pre_hooks)) for m in ensemble.modules()]
+    with probe_of(ensemble) as probe, probe:
+        probe(images.images)
+        assert not any(m.training for each in ensemble.members for m in each.modules())
+    assert [(m.training, len(m._forward_pre_hooks)) for m in ensemble.modules()] == before
+
+
+def test_members_may_share_modules(images: ImageSet) -> None:
+    """Each probe's hooks fire in the other's run too, also in a thread that has seen neither."""
+    one = Member(0)
+    two = Member(1)
+    two.body = one.body
+    ensemble = Ensemble([one, two, one])
+    found: list[Activations] = []
+    with probe_of(ensemble, layers={"body": torch.abs}) as probe:
+        probe(images.images[:5])
+        thread = threading.Thread(target=lambda: found.append(probe(images.images)))
+        thread.start()
+        thread.join()
+    for member, seen in zip(ensemble.members, found[0].members, strict=True):
+        with Probe(member, layers={"body": torch.abs}) as own:
+            assert equal(seen, own(images.images))
+
+
+def test_members_of_other_classes_are_refused(images: ImageSet) -> None:
+    two = Member(1)
+    two.fc = nn.Linear(6, 4)
+    with (
+        probe_of(Ensemble([Member(0), two])) as probe,
+        pytest.raises(ShapeError, match=r"one shape; seen \[\(50, 3\), \(50, 4\)\]"),
+    ):
+        probe(images.images)
+
+
+def test_a_second_run_reads_every_member_from_the_cache(
+    ensemble: Ensemble, images: ImageSet, tmp_path: Path
+) -> None:
+    options = {"batch_size": 16, "cache": tmp_path, "layers": {"body": torch.abs}}
+    first = joined(ensemble, images, **options)
+    with probe_of(ensemble, layers={"body": torch.abs}) as probe:
+        second = joined(probe, images, batch_size=16, cache=tmp_path)
+        assert torch.equal(probe.head[1].weight, ensemble.members[1].fc.weight)
+        assert probe.head[2] is None
+    assert [member.seen for member in ensemble.members] == [50, 50, 50]
+    assert equal(first, second)
+
+
+def test_an_ensemble_and_what_it_is_asked_for_are_in_the_key(
+    ensemble: Ensemble, images: ImageSet
+) -> None:
+    asked = [
+        probe_of(ensemble),
+        probe_of(ensemble, head="fc"),
+        probe_of(ensemble, head=["fc", None, None]),
+        probe_of(Ensemble(list(ensemble.members)[:2])),
+        Probe(ensemble),
+    ]
+    assert len({cache_key(probe, images) for probe in asked}) == 5
+
+
+def test_heads_of_members_are_kept_beside(tmp_path: Path) -> None:
+    shards = Shards(tmp_path)
+    shards.head = (None, None)
+    assert shards.head is None
+    shards.head = (Head(torch.eye(3), torch.ones(3)), None, Head(torch.eye(2)))
+    first, second, third = Shards(tmp_path).head
+    assert torch.equal(first.weight, torch.eye(3))
+    assert torch.equal(first.bias, torch.ones(3))
+    assert second is None
+    assert torch.equal(third.weight, torch.eye(2))
+    assert third.bias is None

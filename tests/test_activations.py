@@ -1,0 +1,50 @@
+"""Activations of ensembles: cut, joined and checked together with those of the members."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from offmap.activations import Activations
+from offmap.errors import NonFiniteError, ShapeError
+
+
+def of_members(samples: int = 10, seed: int = 0) -> Activations:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(3, samples, 4, generator=generator)
+    h = torch.randn(3, samples, 5, generator=generator)
+    return Activations.of_members(
+        [Activations(a, b, {"conv": b}) for a, b in zip(z, h, strict=True)]
+    )
+
+
+def test_rows_of_an_ensemble_are_those_of_its_members() -> None:
+    acts = of_members()
+    for rows in (slice(2, 5), torch.tensor([7, 0])):
+        some = acts[rows]
+        assert torch.equal(some.logits, acts.logits[rows])
+        for part, whole in zip(some.members, acts.members, strict=True):
+            assert torch.equal(part.features, whole.features[rows])
+            assert torch.equal(part.layers["conv"], whole.layers["conv"][rows])
+
+
+def test_joined_parts_are_the_whole() -> None:
+    acts = of_members()
+    whole = Activations.joined([acts[:3], acts[3:4], acts[4:]])
+    assert torch.equal(whole.logits, acts.logits)
+    assert whole.features is None
+    for part, member in zip(whole.members, acts.members, strict=True):
+        assert torch.equal(part.logits, member.logits)
+        assert torch.equal(part.features, member.features)
+
+
+def test_members_must_agree_on_their_classes() -> None:
+    with pytest.raises(ShapeError, match=r"one shape; seen \[\(2, 3\), \(2, 4\)\]"):
+        Activations.of_members([Activations(torch.zeros(2, 3)), Activations(torch.zeros(2, 4))])
+
+
+def test_a_member_that_is_not_finite_is_refused() -> None:
+    acts = of_members()
+    acts.members[1].features[4] = torch.nan
+    with pytest.raises(NonFiniteError, match=r"features .* 1 samples .* \[104\]"):
+        acts.check_finite(start=100)
