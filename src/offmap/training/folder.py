@@ -74,10 +74,9 @@ def finish(
     """Write the card, and then the weights: a run with weights is a finished run."""
     state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
     weights = save(state)
-    stated = normalization(record["recipe"]["normalization"])
     card = {
         "network": record["recipe"]["network"],
-        "normalization": {"mean": list(stated.mean), "std": list(stated.std)},
+        "normalization": normalization(record["recipe"]["normalization"]).record(),
         **record,
         "accuracy": history[-1]["validation_accuracy"],
         "seconds": sum(row["seconds"] for row in history),

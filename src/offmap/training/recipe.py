@@ -46,7 +46,7 @@ class Recipe:
         size: side of the images, if the data's differ.
         channels: 1 or 3, if the data's differ.
         limit: how many of the training images, chosen by the seed.
-        normalization: of a known data set, ``MEAN,.../STD,...``, or none.
+        normalization: of a known data set, ``MEAN,.../STD,...``, per_image, or none.
         objective: cross_entropy, logit_norm, outlier_exposure or class_anchors.
         objective_options: its options.
         outliers: OOD data used in training, by name or path.
