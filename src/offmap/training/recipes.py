@@ -44,6 +44,36 @@ _DIGITS = Recipe(
     batch_size=32,
     precision="fp32",
 )
+# As in the source study: each image by its own mean and deviation, and no weight decay.
+_ENSEMBLE = _CIFAR10.but(
+    {
+        "network": "ensemble(network='vgg16(width=0.25)', members=5)",
+        "normalization": "per_image",
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+        "epochs": 12,
+    }
+)
+_ENSEMBLE_SMOKE = {
+    "network": "ensemble(network='digits_cnn(classes=10)', members=2)",
+    "data": "embedded:digits",
+    "validation": None,
+    "crop": 1,
+    "flip": False,
+    "lr": 2e-3,
+    "epochs": 3,
+    "batch_size": 32,
+    "precision": "fp32",
+}
+# 1e-3 divided by ten every 20,000 steps, of 78,000.
+_ENSEMBLE_FULL = {
+    "network": "ensemble(network='vgg16', members=10)",
+    "schedule": "steps",
+    "epochs": 200,
+}
+_DISAGREE = {"objective": "disagreement", "contrast": "shuffle", "contrast_grid": 8}
 
 Budgets = Mapping[str, Mapping[str, Any]]
 RECIPES: dict[str, tuple[Recipe, Budgets]] = {
@@ -51,6 +81,22 @@ RECIPES: dict[str, tuple[Recipe, Budgets]] = {
     "pixmix": (
         _CIFAR10.but({"pixmix": _PIXMIX}),
         {"smoke": _SMOKE | {"pixmix.mixing_set": "fractals:64"}, "cpu": {}, "full": _FULL},
+    ),
+    "ensemble": (
+        _ENSEMBLE,
+        {"smoke": _ENSEMBLE_SMOKE, "cpu": {}, "full": _ENSEMBLE_FULL},
+    ),
+    "disagreement": (
+        _ENSEMBLE.but({**_DISAGREE, "objective_options": {"alpha": 1.0}}),
+        {
+            "smoke": {**_ENSEMBLE_SMOKE, "contrast_grid": 4},
+            "cpu": {},
+            "full": {
+                **_ENSEMBLE_FULL,
+                "objective_options": {"alpha": 2.0, "ordinary_alpha": 0.8},
+                "ordinary_every": 7,
+            },
+        },
     ),
     "digits": (_DIGITS, {"smoke": {"epochs": 3}, "cpu": {}, "full": {}}),
 }
