@@ -20,6 +20,7 @@ from offmap.cli import main
 from offmap.cli._bench import normalization
 from offmap.cli._guards import open_guard
 from offmap.errors import ArgumentError, MissingExtraError, StoreError, UnknownNameError
+from offmap.forward import Normalization
 from offmap.networks import _places, build, digits_cnn, resnet20, wrn40_2, zoo
 
 CARD = {
@@ -87,7 +88,7 @@ def test_what_is_added_is_built(network: nn.Module) -> None:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "parameters": 269_722,
     }
-    assert zoo.normalization("tiny") == ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
+    assert zoo.normalization("tiny") == ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), False)
     assert zoo.names() == ["tiny"]
     assert sorted(p.name for p in Path("zoo").iterdir()) == ["tiny.json", "tiny.safetensors"]
 
@@ -229,6 +230,7 @@ def test_a_card_chooses_no_code(network: nn.Module, spec: Any) -> None:
         ({"normalization": {"mean": [0.5], "std": [0]}}, "normalization must be"),
         ({"normalization": {"mean": ["x"], "std": [1]}}, "normalization must be"),
         ({"normalization": {"mean": [], "std": []}}, "normalization must be"),
+        ({"normalization": {"per_image": False}}, "normalization must be"),
     ],
 )
 def test_cards_that_do_not_hold_are_refused(
@@ -328,10 +330,14 @@ def test_other_weights_are_not_loaded_over_the_zoos(network: nn.Module) -> None:
 def test_the_cards_normalization_is_used_unless_another_is_given(network: nn.Module) -> None:
     zoo.add("zoo", "tiny", network, CARD)
     own = normalization(None, "cifar10:test", "zoo:tiny")
-    assert (own.mean, own.std) == zoo.normalization("tiny")
+    assert (own.mean, own.std, own.per_image) == zoo.normalization("tiny")
     assert normalization("mnist", "cifar10", "zoo:tiny").mean == (0.1307,)
     assert normalization("none", "cifar10", "zoo:tiny").mean == (0.0,)
     assert normalization(None, "mnist:test", "resnet20").mean == (0.1307,)
+    assert normalization("per_image", "mnist:test", "zoo:tiny").per_image
+    zoo.add("zoo", "own", network, {**CARD, "normalization": {"per_image": True}})
+    own = normalization(None, "cifar10:test", "zoo:own")
+    assert own == Normalization(per_image=True)
 
 
 SPEC = "digits_cnn(classes=10)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -213,7 +212,7 @@ class Guard(nn.Module):
             "combine": self.combine,
             "calibration": None if self.calibration is None else self.calibration.record(),
             "classes": list(self.classes),
-            "normalization": asdict(self.probe.normalization),
+            "normalization": self.probe.normalization.record(),
             "head": self.probe.head_name,
             "precision": self.probe.precision,
             "network": type(self.probe.network).__name__,

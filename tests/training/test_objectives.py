@@ -151,7 +151,7 @@ def test_outlier_exposure_is_lowest_for_uniform_answers() -> None:
 def test_what_is_missing_or_unknown_is_named() -> None:
     with pytest.raises(ArgumentError, match="needs outliers"):
         objective("outlier_exposure")(Given(), made_batch())
-    with pytest.raises(UnknownNameError, match="cross_entropy, logit_norm"):
+    with pytest.raises(UnknownNameError, match="cross_entropy, disagreement, logit_norm"):
         objective("nonsense")
     with pytest.raises(ArgumentError, match="no option 'smoothing'"):
         objective("cross_entropy", smoothing=0.1)

@@ -105,7 +105,7 @@ def normalization(given: str | None, data_name: str, model: str = "") -> Normali
     """What ``--normalize`` means; without it, what the card of the model says, or is usual."""
     if given == "none":
         return Normalization()
-    if given and "/" in given:
+    if given and ("/" in given or given == "per_image"):
         return Normalization.parse(given)
     if not given and model.startswith(networks.zoo.PREFIX):
         return Normalization(*networks.zoo.normalization(model.removeprefix(networks.zoo.PREFIX)))

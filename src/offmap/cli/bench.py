@@ -21,7 +21,7 @@ def bench(
     far: list[str] = typer.Option([], help="Far-OOD sets."),
     detectors: list[str] = typer.Option(["all"], help="all, names, or expressions."),
     normalize: str | None = typer.Option(
-        None, help="cifar10, imagenet, ..., none, MEAN,.../STD,...; else the card's or ID set's."
+        None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or ID set's."
     ),
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     limit: int | None = typer.Option(None, help="A seeded N of each set, for a quick look."),

@@ -19,7 +19,7 @@ def fit(
     detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
     combine: str = typer.Option("bonferroni", help="bonferroni or fisher."),
     normalize: str | None = typer.Option(
-        None, help="cifar10, imagenet, ..., none, or MEAN,.../STD,...; else the card's or data's."
+        None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or data's."
     ),
     size: int | None = typer.Option(None, help="Side of the images, if the data's differ."),
     head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),

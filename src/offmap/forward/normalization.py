@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,46 +17,80 @@ from offmap.errors import ArgumentError, ShapeError
 
 @dataclass(frozen=True)
 class Normalization:
-    """Channel means and deviations, of images in [0, 1].
+    r"""Channel means and deviations, of images in [0, 1]; or each image by its own.
 
     Only uint8 images are normalised: ``(x / 255 - mean) / std``. Floating-point images pass as they
     are, because they are taken to be normalised already.
 
+    With ``per_image``, each image has its own mean and deviation, in grey levels from 0 to 255 and
+    over all of its :math:`N` pixels and channels:
+
+    .. math:: (x - \mu) / \max(\sigma, 1 / \sqrt N)
+
+    An image of one colour thus becomes zeros.
+
     Args:
         mean: one value a channel, or one for all.
         std: likewise.
+        per_image: in their place, those of each image.
+
+    Raises:
+        ArgumentError: both kinds are asked for.
+
+    References:
+        The second is TensorFlow's ``tf.image.per_image_standardization``.
     """
 
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
+    per_image: bool = False
+
+    def __post_init__(self) -> None:
+        if self.per_image and (tuple(self.mean), tuple(self.std)) != ((0.0,), (1.0,)):
+            raise ArgumentError(
+                "per_image takes mean and deviation from each image: give no mean and std with it"
+            )
 
     def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """The images as float32, normalised."""
+        if self.per_image:
+            return _standardised(images.float())
         self._check(images)
         scale, shift = self._on(images.device)
         return images.float().mul_(scale).add_(shift)
 
     def of_unit(self, images: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """Images in [0, 1], as augmentations make them, normalised."""
+        if self.per_image:
+            return _standardised(255 * images)
         self._check(images)
         scale, shift = self._on(images.device)
         return images * (255 * scale) + shift
 
+    def record(self) -> dict[str, Any]:
+        """Plain values, from which ``Normalization(**record)`` is the same."""
+        if self.per_image:
+            return {"per_image": True}
+        return {"mean": list(self.mean), "std": list(self.std)}
+
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``MEAN,.../STD,...``.
+        """From ``MEAN,.../STD,...``, or ``per_image``.
 
-        >>> Normalization.parse("0.5,0.4,0.3/0.25")
-        Normalization(mean=(0.5, 0.4, 0.3), std=(0.25,))
+        >>> Normalization.parse("0.5,0.4,0.3/0.25").mean
+        (0.5, 0.4, 0.3)
 
         Raises:
             ArgumentError: the text is not that.
         """
+        if text == "per_image":
+            return cls(per_image=True)
         try:
             mean, std = (tuple(map(float, part.split(","))) for part in text.split("/"))
         except ValueError as error:
             raise ArgumentError(
-                f"a normalisation is MEAN,.../STD,..., such as 0.5/0.25; {text!r} is not that"
+                "a normalisation is MEAN,.../STD,..., such as 0.5/0.25, or per_image; "
+                f"{text!r} is not that"
             ) from error
         return cls(mean, std)
 
@@ -83,3 +118,13 @@ class Normalization:
         )
         scale, shift = 1 / (255 * std), -mean / std
         return scale.float().to(device), shift.float().to(device)
+
+
+def _standardised(images: Tensor) -> Tensor:
+    """Each image less its mean, by its deviation."""
+    # Sums in float64: those of a large image of one colour would miss its colour in float32.
+    mean = images.mean((1, 2, 3), keepdim=True, dtype=torch.float64)
+    centred = images - mean.float()
+    variance = centred.square().mean((1, 2, 3), keepdim=True, dtype=torch.float64)
+    floor = 1 / math.sqrt(math.prod(images.shape[1:]))
+    return centred / variance.sqrt().float().clamp(min=floor)

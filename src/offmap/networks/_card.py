@@ -53,6 +53,8 @@ def _is_network(value: Any) -> bool:
 
 
 def _is_normalization(value: Any) -> bool:
+    if value == {"per_image": True}:
+        return True
     if not isinstance(value, Mapping) or set(value) != {"mean", "std"}:
         return False
     mean, std = value["mean"], value["std"]
@@ -81,7 +83,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a network of this library, such as wrn40_2 or wrn40_2(dropout=0.3), because a card must "
         "not choose what code is run",
     ),
-    "normalization": (_is_normalization, 'an object {"mean": [...], "std": [...]} of numbers'),
+    "normalization": (
+        _is_normalization,
+        'an object {"mean": [...], "std": [...]} of numbers, or {"per_image": true}',
+    ),
     "sha256": (_is_hash, "64 hexadecimal digits"),
     "parameters": (_is_count, "a whole number"),
 }

@@ -5,7 +5,8 @@ the Hugging Face hub. A card holds:
 
 ========================= ====================================================================
 ``network``               the network, of this library: ``wrn40_2`` or ``wrn40_2(dropout=0.3)``
-``normalization``         ``{"mean": [...], "std": [...]}`` of each channel, in [0, 1]
+``normalization``         ``{"mean": [...], "std": [...]}`` of each channel, in [0, 1]; or
+                          ``{"per_image": true}``
 ``data``                  what it was trained on
 ``recipe``                object: the settings of the training
 ``budget``                smoke, cpu or full
@@ -61,10 +62,11 @@ def card(name: str) -> dict[str, Any]:
     return read(find(name, ".json"))
 
 
-def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel that a network was trained with."""
+def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """What a network was trained with: the arguments of :class:`offmap.Normalization`, in turn."""
     stated = card(name)["normalization"]
-    return tuple(stated["mean"]), tuple(stated["std"])
+    mean, std = (tuple(stated.get(key, usual)) for key, usual in (("mean", [0.0]), ("std", [1.0])))
+    return mean, std, stated.get("per_image", False)
 
 
 def load(name: str) -> nn.Module:

@@ -1,9 +1,10 @@
 """Training of networks: objectives, augmentation, recipes, and runs that survive interruption."""
 
 from offmap.training.anchors import places, with_estimated_anchors
+from offmap.training.batch import Batch, Objective, Outcome
 from offmap.training.folder import CARD, WEIGHTS
 from offmap.training.history import Epoch, write_history
-from offmap.training.objectives import Batch, Objective, Outcome, objective
+from offmap.training.objectives import objective
 from offmap.training.recipe import Recipe, settings
 from offmap.training.recipes import BUDGETS, RECIPES, recipe
 from offmap.training.run import train

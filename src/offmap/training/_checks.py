@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from offmap.errors import LabelError, ShapeError, UnknownNameError
+from offmap.activations import HasMembers
+from offmap.errors import ArgumentError, LabelError, ShapeError, UnknownNameError
 from offmap.forward import Normalization
+from offmap.training.contrast import check_grid
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
 
@@ -20,7 +22,7 @@ def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) 
     """Run two images, and hold the labels against the network's outputs.
 
     Raises:
-        ShapeError: the network does not take these images.
+        ShapeError: the network does not take these images, or its members have other classes each.
         LabelError: there are labels beyond its outputs.
     """
     classes, name = _outputs(network, sets, normalization), type(network).__name__
@@ -43,7 +45,9 @@ def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) 
 @torch.no_grad()
 def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> int:
     try:
-        outputs = network.eval()(normalization(sets.train.images[:2])).shape[1]
+        images = normalization(sets.train.images[:2])
+        asked = network.eval().members if isinstance(network, HasMembers) else [network.eval()]
+        outputs = {int(each(images).shape[1]) for each in asked}
     except RuntimeError as error:
         shape = "x".join(map(str, sets.train.shape))
         raise ShapeError(
@@ -51,7 +55,32 @@ def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> in
             f"({str(error).splitlines()[0]}): set size or channels, or choose another network"
         ) from error
     network.train()
-    return int(outputs)
+    if len(outputs) > 1:
+        raise ShapeError(
+            f"the members of an ensemble must have the same classes; seen members of "
+            f"{', '.join(map(str, sorted(outputs)))} outputs"
+        )
+    return outputs.pop()
+
+
+def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:
+    """Hold the objective against network and images.
+
+    Raises:
+        ArgumentError: it is not one for this network, or lacks its contrast images.
+        ShapeError: the images cannot be cut into the patches that it asks for.
+    """
+    members = len(network.members) if isinstance(network, HasMembers) else 0
+    if recipe.objective == "outlier_exposure" and members:
+        raise ArgumentError("outlier_exposure trains one network: take disagreement for ensembles")
+    if recipe.objective == "disagreement" and members < 2:
+        raise ArgumentError(
+            "disagreement needs an ensemble of two members or more, such as "
+            f"ensemble(network='vgg16', members=2); seen {type(network).__name__}"
+        )
+    if recipe.contrast == "shuffle":
+        _, height, width = sets.train.shape
+        check_grid((height, width), recipe.contrast_grid)
 
 
 def pixmix_options(recipe: Recipe) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def check(out: Path, recipe: Recipe, resume: bool) -> None:
         return
     if not resume:
         raise ArgumentError(f"{out} holds a run: give --resume to go on with it, or another folder")
-    known, now = _known(out)["recipe"], recipe.record()
-    if changed := [f"{k}: {known.get(k)!r}, now {now[k]!r}" for k in now if known.get(k) != now[k]]:
+    # Through a recipe, which adds what recipes lacked when the run began.
+    known, now = Recipe.of(_known(out)["recipe"]).record(), recipe.record()
+    if changed := [f"{k}: {known[k]!r}, now {now[k]!r}" for k in now if known[k] != now[k]]:
         raise ArgumentError(f"the run in {out} has another recipe ({'; '.join(changed)})")
 
 
@@ -74,10 +75,9 @@ def finish(
     """Write the card, and then the weights: a run with weights is a finished run."""
     state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
     weights = save(state)
-    stated = normalization(record["recipe"]["normalization"])
     card = {
         "network": record["recipe"]["network"],
-        "normalization": {"mean": list(stated.mean), "std": list(stated.std)},
+        "normalization": normalization(record["recipe"]["normalization"]).record(),
         **record,
         "accuracy": history[-1]["validation_accuracy"],
         "seconds": sum(row["seconds"] for row in history),

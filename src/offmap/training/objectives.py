@@ -4,53 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from offmap.errors import ArgumentError, UnknownNameError
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step sees, augmented and normalised.
-
-    Args:
-        images: training images, ``(n, k, h, w)``.
-        labels: their classes, ``(n,)``.
-        outliers: OOD images used in training, ``(m, k, h, w)``, where the recipe names some.
-    """
-
-    images: Float[Tensor, "n k h w"]
-    labels: Int64[Tensor, " n"]
-    outliers: Float[Tensor, "m k h w"] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The loss of a batch, ``()``, and the logits of its training images, ``(n, c)``."""
-
-    loss: Float[Tensor, ""]
-    logits: Float[Tensor, "n c"]
-
-
-Objective = Callable[[nn.Module, Batch], Outcome]
+from offmap.training.batch import Batch, Objective, Outcome, own_logits
+from offmap.training.disagreement import disagreement
 
 
 def cross_entropy(network: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Outcome:
     """Mean cross entropy.
 
     Args:
-        network: gives logits.
+        network: gives logits; the members of an ensemble each learn alone from their own images.
         batch: images and labels.
         label_smoothing: share of each target that is spread evenly over all classes.
     """
-    logits = network(batch.images).float()
+    logits = own_logits(network, batch.images)
     return Outcome(F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing), logits)
 
 
@@ -60,7 +34,7 @@ def logit_norm(network: nn.Module, batch: Batch, *, temperature: float = 0.04) -
     References:
         Wei et al., ICML 2022, arXiv:2205.09310.
     """
-    logits = network(batch.images).float()
+    logits = own_logits(network, batch.images)
     unit = logits / (logits.norm(dim=1, keepdim=True) + 1e-7)
     return Outcome(F.cross_entropy(unit / temperature, batch.labels), logits)
 
@@ -100,7 +74,7 @@ def class_anchors(network: nn.Module, batch: Batch, *, weight: float = 0.1) -> O
     References:
         Miller et al., WACV 2021, arXiv:2004.02434.
     """
-    logits = network(batch.images).float()
+    logits = own_logits(network, batch.images)
     if (logits.detach() > 0).any():
         raise ArgumentError("class_anchors needs a network of distances: wrap it in AnchorHead")
     own = -logits.gather(1, batch.labels[:, None]).mean()
@@ -110,6 +84,7 @@ def class_anchors(network: nn.Module, batch: Batch, *, weight: float = 0.1) -> O
 OBJECTIVES: dict[str, Callable[..., Outcome]] = {
     "class_anchors": class_anchors,
     "cross_entropy": cross_entropy,
+    "disagreement": disagreement,
     "logit_norm": logit_norm,
     "outlier_exposure": outlier_exposure,
 }

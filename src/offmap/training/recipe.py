@@ -11,6 +11,7 @@ from typing import Any, Self
 from offmap.errors import ArgumentError, UnknownNameError
 
 PRECISIONS = ("fp32", "bf16")
+CONTRASTS = ("shuffle", "noise", "outliers")
 # Which Python values a field of each type may hold; JSON has whole numbers for 1.0, and lists.
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -26,9 +27,13 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         ("epochs", "batch_size", "outlier_batch"), (lambda n: n >= 1, "a number from 1 up")
     ),
-    **dict.fromkeys(("crop", "rotation", "weight_decay"), (lambda x: x >= 0, "from 0 up")),
+    **dict.fromkeys(
+        ("crop", "rotation", "weight_decay", "ordinary_every"), (lambda x: x >= 0, "from 0 up")
+    ),
     **dict.fromkeys(("ema", "momentum"), (lambda x: 0 <= x < 1, "from 0 up and below 1")),
     "lr": (lambda x: x > 0, "above 0"),
+    "contrast_grid": (lambda n: n >= 2, "a number from 2 up"),
+    "contrast_batch": (lambda n: n is None or n >= 1, "a number from 1 up, or none"),
     "erasing": (lambda x: 0 <= x <= 1, "a share from 0 to 1"),
     "holdout": (lambda x: 0 < x < 1, "a share between 0 and 1"),
 }
@@ -46,11 +51,17 @@ class Recipe:
         size: side of the images, if the data's differ.
         channels: 1 or 3, if the data's differ.
         limit: how many of the training images, chosen by the seed.
-        normalization: of a known data set, ``MEAN,.../STD,...``, or none.
-        objective: cross_entropy, logit_norm, outlier_exposure or class_anchors.
+        normalization: of a known data set, ``MEAN,.../STD,...``, per_image, or none.
+        objective: cross_entropy, logit_norm, outlier_exposure, class_anchors or disagreement.
         objective_options: its options.
         outliers: OOD data used in training, by name or path.
         outlier_batch: outliers a step.
+        contrast: images on which an ensemble is to disagree: shuffle (patches of training images in
+            another order), noise (standard normal in normalised space), or outliers (those named).
+        contrast_grid: patches along each side.
+        contrast_batch: contrast images a step; without it, ``batch_size``.
+        ordinary_every: in the last of each so many steps the contrast images are training images as
+            they are; 0 for never.
         crop: pixels of zeros around the image before a crop of its size is taken.
         flip: mirror half of the images.
         rotation: degrees, either way.
@@ -66,7 +77,7 @@ class Recipe:
         schedule_options: of the schedule, see ``optim``.
         ema: decay of an exponential average of the weights, which is then what is kept; 0 for none.
         epochs: passes over the data.
-        batch_size: images a step, over all devices.
+        batch_size: images a step, over all devices; for an ensemble, of each member.
         precision: bf16 (autocast) or fp32.
         seed: of weights, order and augmentation.
     """
@@ -83,6 +94,10 @@ class Recipe:
     objective_options: dict[str, Any] = field(default_factory=dict)
     outliers: str | None = None
     outlier_batch: int = 256
+    contrast: str | None = None
+    contrast_grid: int = 8
+    contrast_batch: int | None = None
+    ordinary_every: int = 0
     crop: int = 0
     flip: bool = False
     rotation: float = 0.0
@@ -106,12 +121,27 @@ class Recipe:
         for name, (holds, wanted) in _RANGES.items():
             if not holds(value := getattr(self, name)):
                 raise ArgumentError(f"{name} of a recipe must be {wanted}; seen {value!r}")
-        if self.outliers is not None and self.objective != "outlier_exposure":
+        self._check_contrast()
+        read = self.objective == "outlier_exposure" or self.contrast == "outliers"
+        if self.outliers is not None and not read:
             raise ArgumentError(f"outliers are named, and {self.objective} makes no use of them")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
         if len(self.jitter) not in (0, 4):
             raise ArgumentError("jitter takes brightness, contrast, saturation and hue")
+
+    def _check_contrast(self) -> None:
+        if self.contrast not in (None, *CONTRASTS):
+            raise ArgumentError(
+                f"contrast must be {', '.join(CONTRASTS)} or none; seen {self.contrast!r}"
+            )
+        disagrees = self.objective == "disagreement"
+        if self.contrast is not None and not disagrees:
+            raise ArgumentError(f"contrast is asked for, and {self.objective} makes no use of it")
+        if self.contrast is None and disagrees and self.objective_options.get("alpha") != 0:
+            raise ArgumentError("disagreement needs contrast images: contrast=shuffle, or noise")
+        if self.contrast == "outliers" and self.outliers is None:
+            raise ArgumentError("contrast=outliers needs outliers: name a data set for them")
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:

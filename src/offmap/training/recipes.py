@@ -44,6 +44,39 @@ _DIGITS = Recipe(
     batch_size=32,
     precision="fp32",
 )
+# In the place of MNIST and CIFAR-10: digits of 8x8 pixels inside a wheel.
+_SMALL = {
+    "data": "embedded:digits",
+    "validation": None,
+    "lr": 2e-3,
+    "batch_size": 32,
+    "precision": "fp32",
+}
+# As in the source study: each image by its own mean and deviation, and no weight decay.
+_ENSEMBLE = _CIFAR10.but(
+    {
+        "network": "ensemble(network='vgg16(width=0.25)', members=5)",
+        "normalization": "per_image",
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+        "epochs": 12,
+    }
+)
+_ENSEMBLE_SMOKE = _SMALL | {
+    "network": "ensemble(network='digits_cnn(classes=10)', members=2)",
+    "crop": 1,
+    "flip": False,
+    "epochs": 3,
+}
+# 1e-3 divided by ten every 20,000 steps, of 78,000.
+_ENSEMBLE_FULL = {
+    "network": "ensemble(network='vgg16', members=10)",
+    "schedule": "steps",
+    "epochs": 200,
+}
+_DISAGREE = {"objective": "disagreement", "contrast": "shuffle", "contrast_grid": 8}
 
 _MNIST = Recipe(
     network="mnist_cnn",
@@ -57,18 +90,12 @@ _MNIST = Recipe(
     epochs=5,
 )
 _ANCHORS = {"objective": "class_anchors", "network": "anchor_head(network='mnist_cnn')"}
-# In the place of MNIST: digits of 8x8 pixels inside a wheel.
-_SMALL = {
+_MNIST_SMOKE = _SMALL | {
     "network": "digits_cnn(classes=10)",
-    "data": "embedded:digits",
-    "validation": None,
     "normalization": _DIGITS.normalization,
-    "lr": 2e-3,
-    "batch_size": 32,
-    "precision": "fp32",
     "epochs": 5,
 }
-_SMALL_ANCHORS = _SMALL | {"network": "anchor_head(network='digits_cnn(classes=10)')"}
+_ANCHORS_SMOKE = _MNIST_SMOKE | {"network": "anchor_head(network='digits_cnn(classes=10)')"}
 
 Budgets = Mapping[str, Mapping[str, Any]]
 RECIPES: dict[str, tuple[Recipe, Budgets]] = {
@@ -77,10 +104,26 @@ RECIPES: dict[str, tuple[Recipe, Budgets]] = {
         _CIFAR10.but({"pixmix": _PIXMIX}),
         {"smoke": _SMOKE | {"pixmix.mixing_set": "fractals:64"}, "cpu": {}, "full": _FULL},
     ),
-    "mnist": (_MNIST, {"smoke": _SMALL, "cpu": {}, "full": {"epochs": 20}}),
+    "mnist": (_MNIST, {"smoke": _MNIST_SMOKE, "cpu": {}, "full": {"epochs": 20}}),
     "anchors": (
         _MNIST.but(_ANCHORS),
-        {"smoke": _SMALL_ANCHORS, "cpu": {}, "full": {"epochs": 20}},
+        {"smoke": _ANCHORS_SMOKE, "cpu": {}, "full": {"epochs": 20}},
+    ),
+    "ensemble": (
+        _ENSEMBLE,
+        {"smoke": _ENSEMBLE_SMOKE, "cpu": {}, "full": _ENSEMBLE_FULL},
+    ),
+    "disagreement": (
+        _ENSEMBLE.but({**_DISAGREE, "objective_options": {"alpha": 1.0}}),
+        {
+            "smoke": {**_ENSEMBLE_SMOKE, "contrast_grid": 4},
+            "cpu": {},
+            "full": {
+                **_ENSEMBLE_FULL,
+                "objective_options": {"alpha": 2.0, "ordinary_alpha": 0.8},
+                "ordinary_every": 7,
+            },
+        },
     ),
     "digits": (_DIGITS, {"smoke": {"epochs": 3}, "cpu": {}, "full": {}}),
 }

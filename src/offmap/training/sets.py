@@ -86,10 +86,10 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
 
 
 def normalization(text: str) -> Normalization:
-    """That of a known data set, ``MEAN,.../STD,...``, or none."""
+    """That of a known data set, ``MEAN,.../STD,...``, per_image, or none."""
     if text == "none":
         return Normalization()
-    if "/" in text:
+    if "/" in text or text == "per_image":
         return Normalization.parse(text)
     return Normalization(*data.normalization(text))
 

@@ -7,18 +7,19 @@ from typing import Any
 
 import lightning
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from offmap.activations import HasMembers
 from offmap.errors import NonFiniteError
 from offmap.forward import Normalization, Probe, forward
 from offmap.training import optim
-from offmap.training._checks import check_outputs, pixmix_options
-from offmap.training._seeds import generator, seeded
+from offmap.training._checks import check_objective, check_outputs, pixmix_options
+from offmap.training._seeds import seeded
 from offmap.training.augment import Augment
-from offmap.training.objectives import Batch, objective
+from offmap.training.batches import Batches
+from offmap.training.objectives import objective
 from offmap.training.pixmix import PixMix
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
@@ -40,8 +41,10 @@ class Task(lightning.LightningModule):
         history: figures of each finished epoch; part of the checkpoint.
 
     Raises:
-        ShapeError: the network does not take these images.
+        ShapeError: the network does not take these images, its members have other classes each, or
+            the images cannot be cut as asked.
         LabelError: there are labels beyond the classes of the network.
+        ArgumentError: the objective is not one for this network.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Task(lightning.LightningModule):
     ) -> None:
         super().__init__()
         check_outputs(network, sets, normalization)
+        check_objective(recipe, network, sets)
         self.recipe = recipe
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sets = sets
@@ -60,7 +64,6 @@ class Task(lightning.LightningModule):
         mix = None if self.pixmix is None else self._mix
         self.augment = Augment(recipe, sets.train.shape[1:], normalization, mix)
         self.history: list[dict[str, float]] = []
-        self._order = (-1, torch.empty(0))
 
     @property
     def trained(self) -> nn.Module:
@@ -84,11 +87,15 @@ class Task(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Put the data on the device."""
-        train, outliers = self.sets.train, self.sets.outliers
-        assert train.labels is not None
-        self._images = train.images.to(self.device)
-        self._labels = train.labels.to(self.device)
-        self._outliers = None if outliers is None else outliers.images.to(self.device)
+        self._batches = Batches(
+            self.recipe,
+            self.sets,
+            self._as_network_reads,
+            self.device,
+            members=len(self.network.members) if isinstance(self.network, HasMembers) else 0,
+            rank=self.global_rank,
+            devices=self.trainer.world_size,
+        )
 
     def on_train_epoch_start(self) -> None:
         """Start counting."""
@@ -98,37 +105,16 @@ class Task(lightning.LightningModule):
     def training_step(self, step: int, _: int) -> Tensor:
         """The loss of one step."""
         with seeded(self.device, self.recipe.seed, "step", self.global_step, self.global_rank):
-            batch = self.batch(step)
+            batch = self._batches(self.current_epoch, step, self.global_step)
             outcome = self.objective(self.network, batch)
         right = (outcome.logits.argmax(1) == batch.labels).sum()
         count = torch.tensor(len(batch.labels), device=self.device)
         self._sums += torch.stack([outcome.loss.detach() * count, right, count])
         return outcome.loss
 
-    def batch(self, step: int) -> Batch:
-        """The augmented batch of one step of this epoch."""
-        rows = self._rows(step)
-        images = self._as_network_reads(self._images[rows])
-        outliers = None
-        if self._outliers is not None:
-            count = self.recipe.outlier_batch // self.trainer.world_size
-            chosen = torch.randint(len(self._outliers), (count,)).to(self.device)
-            outliers = self._as_network_reads(self._outliers[chosen])
-        return Batch(images, self._labels[rows], outliers)
-
     def _as_network_reads(self, images: Tensor) -> Tensor:
         augmented: Tensor = self.augment(images)
         return augmented.contiguous(memory_format=torch.channels_last)
-
-    def _rows(self, step: int) -> Int64[Tensor, " n"]:
-        """The rows of this step on this device: each epoch has a seeded order."""
-        epoch, size = self.current_epoch, self.recipe.batch_size
-        if self._order[0] != epoch:
-            drawn = generator(torch.device("cpu"), self.recipe.seed, "order", epoch)
-            order = torch.randperm(len(self._images), generator=drawn)
-            self._order = (epoch, order.to(self.device))
-        block = self._order[1][step * size : (step + 1) * size]
-        return block[self.global_rank :: self.trainer.world_size]
 
     def _mix(self, images: Tensor) -> Tensor:
         assert self.pixmix is not None

@@ -1,0 +1,117 @@
+"""The batches of a run, each a function of seed, epoch and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from offmap.training._seeds import generator, seeded
+from offmap.training.batch import Batch
+from offmap.training.contrast import shuffled
+from offmap.training.recipe import Recipe
+from offmap.training.sets import Sets
+
+
+class Batches:
+    """Picks and augments what each step sees, on the device where the data lie.
+
+    Call it inside ``seeded``: augmentation, outliers and contrast images draw from the global
+    generators. The members of an ensemble have orders and generators of their own, so that what one
+    of them sees does not depend on how many there are.
+
+    Args:
+        recipe: how.
+        sets: from what.
+        augment: from uint8 images to what the network sees.
+        device: where to.
+        members: of an ensemble; 0 for a plain network.
+        rank: which of the devices this is.
+        devices: how many share each batch.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sets: Sets,
+        augment: Callable[[Tensor], Tensor],
+        device: torch.device,
+        *,
+        members: int = 0,
+        rank: int = 0,
+        devices: int = 1,
+    ) -> None:
+        assert sets.train.labels is not None
+        self.recipe, self.augment, self.device = recipe, augment, device
+        self.members, self.rank, self.devices = members, rank, devices
+        self.images = sets.train.images.to(device)
+        self.labels = sets.train.labels.to(device)
+        self.outliers = None if sets.outliers is None else sets.outliers.images.to(device)
+        self._orders: dict[tuple[int, ...], tuple[int, Tensor]] = {}
+
+    def __call__(self, epoch: int, step: int, number: int) -> Batch:
+        """The batch of one step.
+
+        Args:
+            epoch: from 0.
+            step: of this epoch, from 0.
+            number: of the step in the whole run, from 0.
+        """
+        if self.members:
+            images, labels = self._own(epoch, step, number)
+        else:
+            images, labels = self._at(self._rows(epoch, step))
+        outliers = None
+        if self.outliers is not None and self.recipe.contrast is None:
+            outliers = self.augment(self._some(self.outliers, self.recipe.outlier_batch))
+        every = self.recipe.ordinary_every if self.recipe.contrast is not None else 0
+        ordinary = bool(every) and number % every == every - 1
+        return Batch(images, labels, outliers, self._contrast(ordinary), ordinary)
+
+    def _at(self, rows: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        return self.augment(self.images[rows]), self.labels[rows]
+
+    def _own(self, epoch: int, step: int, number: int) -> tuple[Tensor, Tensor]:
+        """The batches of the members, one after another."""
+        found = []
+        for member in range(self.members):
+            place = ("step", number, self.rank, "member", member)
+            with seeded(self.device, self.recipe.seed, *place):
+                found.append(self._at(self._rows(epoch, step, member)))
+        images, labels = zip(*found, strict=True)
+        return torch.cat(images), torch.cat(labels)
+
+    def _rows(self, epoch: int, step: int, *member: int) -> Int64[Tensor, " n"]:
+        """The rows of this step on this device: each epoch has a seeded order."""
+        size = self.recipe.batch_size
+        if self._orders.get(member, (-1,))[0] != epoch:
+            drawn = generator(torch.device("cpu"), self.recipe.seed, "order", epoch, *member)
+            order = torch.randperm(len(self.images), generator=drawn)
+            self._orders[member] = (epoch, order.to(self.device))
+        block = self._orders[member][1][step * size : (step + 1) * size]
+        return block[self.rank :: self.devices]
+
+    def _contrast(self, ordinary: bool) -> Tensor | None:
+        """Contrast images, where the objective gives them a weight."""
+        recipe = self.recipe
+        weight = recipe.objective_options.get("ordinary_alpha" if ordinary else "alpha")
+        if recipe.contrast is None or weight == 0:
+            return None
+        count = recipe.contrast_batch or recipe.batch_size
+        if ordinary:
+            return self.augment(self._some(self.images, count))
+        if recipe.contrast == "noise":
+            shape = (count // self.devices, *self.images.shape[1:])
+            return torch.randn(shape, device=self.device)
+        if recipe.contrast == "outliers":
+            assert self.outliers is not None
+            return self.augment(self._some(self.outliers, count))
+        images = self.augment(self._some(self.images, count))
+        return shuffled(images, recipe.contrast_grid).contiguous(memory_format=torch.channels_last)
+
+    def _some(self, images: Tensor, count: int) -> Tensor:
+        """This device's part of so many images, drawn with replacement."""
+        chosen = torch.randint(len(images), (count // self.devices,))
+        return images[chosen.to(self.device)]
