@@ -61,7 +61,7 @@ _ENSEMBLE = _CIFAR10.but(
         "lr": 1e-3,
         "weight_decay": 0.0,
         "schedule": "cosine",
-        "epochs": 12,
+        "epochs": 5,
     }
 )
 _ENSEMBLE_SMOKE = _SMALL | {

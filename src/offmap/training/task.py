@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from offmap.activations import HasMembers
 from offmap.errors import NonFiniteError
-from offmap.forward import Normalization, Probe, forward
+from offmap.forward import Normalization, forward
 from offmap.training import optim
 from offmap.training._checks import check_objective, check_outputs, pixmix_options
 from offmap.training._seeds import seeded
@@ -151,12 +151,17 @@ class Task(lightning.LightningModule):
 
     def validate(self) -> dict[str, float]:
         """Loss and accuracy of the network that is kept, on the validation data."""
-        precision, loss, right = self.recipe.precision, 0.0, 0
-        with Probe(self.trained, precision=precision, normalization=self.normalization) as probe:
-            for acts, labels in forward(probe, self.sets.validation, show_progress=False):
-                assert labels is not None
-                loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
-                right += int((acts.logits.argmax(1) == labels).sum())
+        loss, right = 0.0, 0
+        for acts, labels in forward(
+            self.trained,
+            self.sets.validation,
+            precision=self.recipe.precision,
+            normalization=self.normalization,
+            show_progress=False,
+        ):
+            assert labels is not None
+            loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
+            right += int((acts.logits.argmax(1) == labels).sum())
         count = len(self.sets.validation)
         return {"validation_loss": loss / count, "validation_accuracy": right / count}
 
