@@ -57,7 +57,7 @@ def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> in
     network.train()
     if len(outputs) > 1:
         raise ShapeError(
-            f"the members of an ensemble must have the same classes; seen members of "
+            "the members of an ensemble must have the same classes; seen members of "
             f"{', '.join(map(str, sorted(outputs)))} outputs"
         )
     return outputs.pop()
@@ -67,7 +67,7 @@ def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:
     """Hold the objective against network and images.
 
     Raises:
-        ArgumentError: it is not one for this network, or lacks its contrast images.
+        ArgumentError: it is not one for this network.
         ShapeError: the images cannot be cut into the patches that it asks for.
     """
     members = len(network.members) if isinstance(network, HasMembers) else 0
