@@ -48,11 +48,17 @@ def noise(
 
 
 def patch_shuffle(
-    images: Shaped[Tensor, "n c h w"], grid: int, generator: torch.Generator
+    images: Shaped[Tensor, "n c h w"], grid: int, generator: torch.Generator | None = None
 ) -> Shaped[Tensor, "n c h w"]:
     """Cut each image into ``grid`` x ``grid`` patches and put them back in random order.
 
-    Every image has an order of its own. All pixels are kept.
+    Every image has an order of its own. Local statistics stay, and so does what a normalisation
+    reads: all pixels are kept.
+
+    Args:
+        images: of any type.
+        grid: patches along each side.
+        generator: without one, the global generator of the CPU decides.
 
     Raises:
         ShapeError: ``grid`` does not divide height and width.
@@ -62,7 +68,8 @@ def patch_shuffle(
         raise ShapeError(f"a grid of {grid} a side does not divide images of {h}x{w}")
     patches = images.reshape(n, c, grid, h // grid, grid, w // grid)
     patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    draws = torch.rand(n, grid * grid, generator=generator, device=generator.device)
+    device = None if generator is None else generator.device
+    draws = torch.rand(n, grid * grid, generator=generator, device=device)
     order = draws.argsort(dim=1).to(images.device)
     moved = patches[torch.arange(n, device=images.device)[:, None], order]
     moved = moved.reshape(n, grid, grid, c, h // grid, w // grid)

@@ -77,7 +77,4 @@ def candidate(spec: str, origin: Origin) -> Candidate:
 def _of_run(folder: Path) -> Candidate:
     card: dict[str, Any] = json.loads((folder / CARD).read_text())
     network = load_weights(build(card["network"]), folder / WEIGHTS).eval()
-    stated = card["normalization"]
-    return Candidate(
-        network, Normalization(tuple(stated["mean"]), tuple(stated["std"])), folder.name
-    )
+    return Candidate(network, Normalization(**card["normalization"]), folder.name)

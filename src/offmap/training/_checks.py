@@ -11,7 +11,6 @@ from torch import nn
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError, LabelError, ShapeError, UnknownNameError
 from offmap.forward import Normalization
-from offmap.training.contrast import check_grid
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
 
@@ -80,7 +79,11 @@ def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:
         )
     if recipe.contrast == "shuffle":
         _, height, width = sets.train.shape
-        check_grid((height, width), recipe.contrast_grid)
+        if height % (grid := recipe.contrast_grid) or width % grid:
+            raise ShapeError(
+                f"images of {height}x{width} cannot be cut into {grid}x{grid} equal patches: give "
+                "a contrast_grid that divides both sides"
+            )
 
 
 def pixmix_options(recipe: Recipe) -> dict[str, Any]:

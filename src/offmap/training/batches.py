@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from offmap.data import patch_shuffle
 from offmap.training._seeds import generator, seeded
 from offmap.training.batch import Batch
-from offmap.training.contrast import shuffled
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
 
@@ -109,7 +109,8 @@ class Batches:
             assert self.outliers is not None
             return self.augment(self._some(self.outliers, count))
         images = self.augment(self._some(self.images, count))
-        return shuffled(images, recipe.contrast_grid).contiguous(memory_format=torch.channels_last)
+        moved = patch_shuffle(images, recipe.contrast_grid)
+        return moved.contiguous(memory_format=torch.channels_last)
 
     def _some(self, images: Tensor, count: int) -> Tensor:
         """This device's part of so many images, drawn with replacement."""
