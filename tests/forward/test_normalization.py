@@ -119,3 +119,8 @@ def test_a_graph_standardises_as_the_guard_does(
     session = runtime.InferenceSession(str(tmp_path / "guard.onnx"))
     (score,) = session.run(["score"], {"images": known.images.numpy()})
     np.testing.assert_allclose(score, guard(known.images).scores.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("made", [Normalization((0.5,), (2.0,)), Normalization(per_image=True)])
+def test_a_record_gives_the_same_normalization_back(made: Normalization) -> None:
+    assert Normalization(**json.loads(json.dumps(made.record()))) == made

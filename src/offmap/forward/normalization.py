@@ -46,7 +46,9 @@ class Normalization:
     per_image: bool = False
 
     def __post_init__(self) -> None:
-        if self.per_image and (tuple(self.mean), tuple(self.std)) != ((0.0,), (1.0,)):
+        for name in ("mean", "std"):  # lists, where a file was read
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.per_image and (self.mean, self.std) != ((0.0,), (1.0,)):
             raise ArgumentError(
                 "per_image takes mean and deviation from each image: give no mean and std with it"
             )
