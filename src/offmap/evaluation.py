@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from offmap._inputs import Named, Scorer, data_sets, scorers
 from offmap.activations import Activations
@@ -165,8 +165,9 @@ class _Run:
         self.predicted[item.name] = np.concatenate(answers)
         for name in self.chosen:
             self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
-        right = count.right if item.role != "ood" and count.labelled else None
-        self.infos.append(_info(item, count.samples, right))
+        known = item.role != "ood" and count.labelled
+        right, members = (count.right, count.members) if known else (None, [])
+        self.infos.append(_info(item, count.samples, right, members))
 
     def _scores(self, acts: Activations) -> Iterator[tuple[str, Any]]:
         """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
@@ -212,6 +213,7 @@ class _Count:
 
     samples: int = 0
     right: int = 0
+    members: list[int] = field(default_factory=list)
     labelled: bool = True
 
     def through(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -220,8 +222,16 @@ class _Count:
             if labels is None:
                 self.labelled = False
             else:
-                self.right += int((acts.logits.argmax(1) == labels).sum())
+                self.right += _right(acts, labels)
+                each = [_right(member, labels) for member in acts.members]
+                self.members = [
+                    a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)
+                ]
             yield acts, labels
+
+
+def _right(acts: Activations, labels: Tensor) -> int:
+    return int((acts.logits.argmax(1) == labels).sum())
 
 
 def _gathered(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -275,7 +285,9 @@ def _row(
     return Row(detector=name, set=ood, group=group, **decided, **found)
 
 
-def _info(item: Named, samples: int, right: int | None = None) -> SetInfo:
+def _info(
+    item: Named, samples: int, right: int | None = None, members: Sequence[int] = ()
+) -> SetInfo:
     data = item.data
     skipped = [[str(s.path), s.reason] for s in getattr(data, "skipped", ())]
     return SetInfo(
@@ -284,6 +296,7 @@ def _info(item: Named, samples: int, right: int | None = None) -> SetInfo:
         group=item.group,
         n=samples,
         right=right,
+        members=list(members),
         skipped=skipped,
         source=str(getattr(data, "name", type(data).__name__)),
         transform=str(getattr(data, "transform", "")),

@@ -58,6 +58,7 @@ class SetInfo:
         group: of an OOD set.
         n: samples read; 0 for training data that no detector needed.
         right: samples classified rightly, where there are labels of the known classes.
+        members: the same of each member of an ensemble.
         skipped: samples that could not be read, ``[where, why]`` each.
         source: what the set calls itself.
         transform: how its images were prepared, if known.
@@ -69,6 +70,7 @@ class SetInfo:
     group: str = ""
     n: int = 0
     right: int | None = None
+    members: list[int] = field(default_factory=list)
     skipped: list[list[str]] = field(default_factory=list)
     source: str = ""
     transform: str = ""

@@ -17,7 +17,7 @@ from offmap.errors import DataNotFoundError, UnknownNameError
 from offmap.networks import WideResNet
 from offmap.studies import pixmix
 from offmap.studies._candidates import candidate
-from offmap.studies._ratio import at_ratio
+from offmap.studies._parts import at_ratio
 
 
 @pytest.fixture(scope="module")

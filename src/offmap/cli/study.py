@@ -72,6 +72,33 @@ def anchors(
     _run(study.run, out, weights, set, budget=budget, splits=splits, seed=seed, device=device)
 
 
+@app.command("disagreement")
+def disagreement(
+    budget: str = typer.Option("cpu", help="smoke (embedded digits, seconds), cpu or full."),
+    out: Path = typer.Option(
+        Path("out/disagreement"), help="Folder; an interrupted study goes on there."
+    ),
+    weights: list[str] = typer.Option(
+        [],
+        help="plain=... disagreement=... single=...: zoo:NAME, folder of a run, checkpoint, or "
+        "members between commas.",
+    ),
+    set: list[str] = typer.Option([], help="key=value, one or more; changes both recipes."),
+    seed: int = typer.Option(0, help="Of training, and of what is held out."),
+    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+) -> None:
+    """Do members that learned to disagree know better what they do not know? On CIFAR-10.
+
+    Examples:
+        offmap study disagreement --budget smoke
+
+        offmap study disagreement --weights plain=a,b,c disagreement=zoo:vgg16-disagreement
+    """
+    from offmap.studies import disagreement as study
+
+    _run(study.run, out, weights, set, budget=budget, seed=seed, device=device)
+
+
 def _run(
     study: Callable[..., Any], out: Path, weights: list[str], changes: list[str], **options: Any
 ) -> None:

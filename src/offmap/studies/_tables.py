@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from offmap.comparison import compare
 from offmap.metrics import AurocDifference, delong_test, delong_test_of_mean
 from offmap.results import Results
-from offmap.studies._ratio import at_ratio
+from offmap.studies._parts import at_ratio
 
 VIM = "ViM(dim=12)"
 
@@ -36,11 +36,12 @@ def _against_msp(found: Results) -> str:
     lines = [f"{VIM} minus msp, AUROC in points, 95 % interval of the paired test"]
     for name in (s for sets in found.groups.values() for s in sets):
         vim, msp = found.scores[VIM], found.scores["msp"]
-        lines.append(_line(name, delong_test(vim["id"], vim[name], msp["id"], msp[name])))
+        lines.append(difference_line(name, delong_test(vim["id"], vim[name], msp["id"], msp[name])))
     return "\n".join(lines)
 
 
-def _line(name: str, test: AurocDifference) -> str:
+def difference_line(name: str, test: AurocDifference) -> str:
+    """A difference in points, with interval and p-value."""
     low, high = 100 * test.low, 100 * test.high
     difference = f"{100 * test.difference:+6.2f} ({low:+.2f} to {high:+.2f})"
     return f"  {name:<20} {difference}, p = {test.p_value:.2g}"
@@ -57,6 +58,6 @@ def differences(results: Mapping[str, Results]) -> list[str]:
         test = delong_test_of_mean(
             ours["id"], [ours[s] for s in sets], theirs["id"], [theirs[s] for s in sets]
         )
-        lines.append(_line(d, test))
+        lines.append(difference_line(d, test))
     heading = "pixmix minus plain, mean AUROC over the sets in points, 95 % interval, paired test"
     return [*parts, "\n".join([heading, *lines])]

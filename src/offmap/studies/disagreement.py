@@ -1,0 +1,171 @@
+"""Study C: ensembles that disagree on what they do not know, and systems put together.
+
+Two ensembles of the same members: one trained with cross entropy alone, and one whose members are
+besides rewarded for disagreeing on images without meaning. Both have seen the data equally often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from offmap import data
+from offmap.activations import HasMembers
+from offmap.errors import ArgumentError, UnknownNameError
+from offmap.evaluation import evaluate
+from offmap.files import atomic
+from offmap.results import Results
+from offmap.studies._candidates import Candidate
+from offmap.studies._data import Data
+from offmap.studies._disagreement_figures import draw
+from offmap.studies._disagreement_tables import report
+from offmap.studies._disagreement_training import NETWORKS, Training, given
+from offmap.studies.watching import draw_curves
+from offmap.training import BUDGETS, Epoch
+
+SCORES = ["maxprobability", "totalentropy", "expectedentropy", "mutualinformation"]
+FEATURES = ["mahalanobis", "knn", "vim"]
+SINGLE = "single"
+NOISE_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the study found.
+
+    Args:
+        results: of the plain and the disagreeing ensemble, and of one network alone.
+        labels: of the evaluated ID images.
+        near: the OOD set on which a filter and a classifier are chosen for each other.
+        sources: where each network comes from.
+        seed: of what is held out.
+    """
+
+    results: Mapping[str, Results]
+    labels: Any
+    near: str
+    sources: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    def report(self) -> str:
+        """All tables, as text."""
+        return report(self.results, self.labels, self.near, self.sources, self.seed)
+
+
+def run(
+    out: str | Path,
+    *,
+    budget: str = "cpu",
+    weights: Mapping[str, str] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    after_epoch: Sequence[Callable[[Epoch], None]] = (),
+    show_progress: bool | None = None,
+) -> Study:
+    """Train or load both ensembles, evaluate, and write tables and figures into ``out``.
+
+    Args:
+        out: a folder; a study that was interrupted goes on there.
+        budget: smoke (embedded digits, seconds), cpu or full; of the training, and of the data.
+        weights: for "plain", "disagreement" and "single": ``zoo:NAME``, the folder of a run or a
+            checkpoint; or the members of an ensemble, such names between commas. Ensembles that are
+            missing are trained; the single network is else the first member of the plain one.
+        changes: to both recipes.
+        seed: of training, and of what is held out.
+        device: "cpu" or "cuda".
+        after_epoch: called with each finished epoch of a training.
+        show_progress: ``None`` shows bars on a terminal.
+
+    Raises:
+        UnknownNameError: no such budget or network.
+        StoreError, DataNotFoundError: a network, or which member of one, cannot be loaded.
+        ShapeError: members of different classes.
+    """
+    out, weights = Path(out), weights or {}
+    if unknown := set(weights) - {*NETWORKS, SINGLE}:
+        raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}, {SINGLE}; seen {unknown}")
+    if budget not in BUDGETS:
+        raise UnknownNameError(f"no budget {budget!r}: there are {', '.join(BUDGETS)}")
+    candidates = {name: given(name, spec) for name, spec in weights.items()}
+    found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    device = device or ("cuda" if torch.cuda.is_available() else None)
+    options = {"device": device, "show_progress": show_progress}
+    watched = options | {"after_epoch": [draw_curves, *after_epoch]}
+    training = Training(budget, changes or {}, watched)
+    if missing := [name for name in NETWORKS if name not in candidates]:
+        candidates |= training.networks(out, found, missing)
+    if SINGLE not in candidates:
+        candidates[SINGLE] = _first_member(candidates["plain"])
+    results = {
+        name: _evaluated(candidates[name], found, name, options) for name in (*NETWORKS, SINGLE)
+    }
+    for name, each in results.items():
+        each.save(out / name)
+    sources = {name: each.source for name, each in candidates.items()}
+    near = next(iter(next(iter(found.ood.values()))))
+    study = Study(results, found.test.labels.numpy(), near, sources, seed)
+    draw(study.results, candidates, found, out)
+    with atomic(out / "report.txt") as temporary:
+        temporary.write_text(study.report() + "\n")
+    return study
+
+
+def cifar_data(seed: int = 0) -> Data:
+    """CIFAR-10 and the study's OOD sets; thresholds are chosen on parts of these."""
+    test = data.load("cifar10:test")
+    svhn = "svhn" if data.is_local("svhn") else "svhn370"
+    scenes = "lsun" if data.is_local("lsun") else "places"
+    near, far = ("tiny_imagenet", "cifar100"), (svhn, scenes, "textures")
+    noise = data.noise("gaussian", NOISE_SAMPLES, test.shape, seed=seed)
+    return Data(
+        data.load("cifar10:train"),
+        None,
+        test,
+        {
+            "near": {name: data.load_like(name, test) for name in near},
+            "far": {name: data.load_like(name, test) for name in far} | {"noise": noise},
+        },
+    )
+
+
+def embedded_data(seed: int = 0) -> Data:
+    """Small digits in the place of CIFAR-10, and embedded sets as OOD."""
+    train, test = data.embedded("digits").split(0.6, seed=seed)
+    size = test.shape[1:]
+    text, faces = (data.embedded(name, size=size, limit=200) for name in ("text", "faces"))
+    noise = data.noise("gaussian", 200, test.shape, seed=seed)
+    return Data(
+        train, None, test, {"near": {"text": text}, "far": {"faces": faces, "noise": noise}}
+    )
+
+
+def _first_member(plain: Candidate) -> Candidate:
+    if not isinstance(plain.network, HasMembers):
+        raise ArgumentError(
+            f"plain is one {type(plain.network).__name__}: give an ensemble, or its members "
+            "between commas"
+        )
+    return Candidate(
+        plain.network.members[0], plain.normalization, "the first member of the plain ensemble"
+    )
+
+
+def _evaluated(each: Candidate, found: Data, name: str, options: Mapping[str, Any]) -> Results:
+    """An ensemble by its own scores and its members' features; one network by its own."""
+    of_members = [*SCORES, *(f"membermean({d})" for d in ("energy", *FEATURES))]
+    return evaluate(
+        each.network,
+        train=found.train,
+        id_test=found.test,
+        ood=found.ood,
+        detectors=["msp", "energy", *FEATURES] if name == SINGLE else of_members,
+        spare=True,
+        normalization=each.normalization,
+        settings={"id": found.test.name, "source": each.source},
+        **options,
+    )
