@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Heads
 from offmap.detectors import catalogue, detector
 
 # The tensors here are small: a second thread costs more than it brings, most on a busy machine.
@@ -22,7 +23,8 @@ class World:
     """ID activations with labels, OOD activations, and the head that made the logits.
 
     In a world of ``distances`` the logits are minus the distances of the head's outputs to anchors,
-    and there is no head to be known.
+    and there is no head to be known. In a world of ``members`` there are so many networks, each
+    with features and a head of its own; those of the first are the world's without members.
     """
 
     acts: Activations
@@ -30,15 +32,27 @@ class World:
     ood: Activations
     layer: Head
     distances: bool = False
+    members: int = 0
 
     @property
-    def head(self) -> Head | None:
-        """The head, where the logits are its outputs."""
+    def head(self) -> Head | Heads | None:
+        """The head, where the logits are its outputs; in a world of members the heads."""
+        if self.members:
+            return tuple(member_of(self.layer, i)[0] for i in range(self.members))
         return None if self.distances else self.layer
+
+    @property
+    def features(self) -> Tensor:
+        """The ID features, of the first member where there are several."""
+        return (self.acts.members[0] if self.members else self.acts).features
 
     def of(self, features: Tensor) -> Activations:
         """The activations of other features in this world."""
-        return activations(features, self.layer, distances=self.distances)
+        return activations(features, self.layer, distances=self.distances, members=self.members)
+
+    def member(self, i: int) -> World:
+        """The world of one member alone."""
+        return World(self.acts.members[i], self.labels, self.ood.members[i], self.head[i])
 
     def only(self, rows: Tensor) -> World:
         """The same with some of the ID samples, or with these in another order."""
@@ -49,29 +63,64 @@ class World:
         return [(self.acts[r], self.labels[r]) for r in rows]
 
 
-def activations(features: Tensor, layer: Head, *, distances: bool) -> Activations:
+def activations(
+    features: Tensor, layer: Head, *, distances: bool = False, members: int = 0
+) -> Activations:
     """What a layer makes of features: logits, or minus the distances to anchors at 10."""
+    if members:
+        pairs = [member_of(layer, i) for i in range(members)]
+        return Activations.of_members([activations(turn(features), own) for own, turn in pairs])
     z = layer(features)
     if distances:
         z = -(z[:, None] - 10 * torch.eye(len(layer.weight))).norm(dim=2)
     return Activations(z, features)
 
 
+def member_of(layer: Head, i: int) -> tuple[Head, Callable[[Tensor], Tensor]]:
+    """The head of a member, and what it makes of features: another order and another scale."""
+    if i == 0:
+        return layer, lambda features: features
+    generator = torch.Generator().manual_seed(i)
+    width = layer.weight.shape[1]
+    order, scale = (
+        torch.randperm(width, generator=generator),
+        0.5 + torch.rand(width, generator=generator),
+    )
+    weight = layer.weight + 0.3 * torch.randn(layer.weight.shape, generator=generator)
+    return Head(weight[:, order] / scale, layer.bias), lambda features: features[:, order] * scale
+
+
+def changed(acts: Activations, change: Callable[[Activations], Activations]) -> Activations:
+    """One change of one network's activations, or of those of every member."""
+    if acts.members:
+        return Activations.of_members([change(member) for member in acts.members])
+    return change(acts)
+
+
 def world_of(spec: str, world: World) -> World:
     """The world with what a detector reads."""
-    if "distances" not in detector(spec).needs:
+    needs = detector(spec).needs
+    if not needs & {"distances", "members"}:
         return world
-    of = [
-        activations(part.features, world.layer, distances=True) for part in (world.acts, world.ood)
-    ]
-    return replace(world, acts=of[0], ood=of[1], distances=True)
+    kind = {"distances": "distances" in needs, "members": 3 if "members" in needs else 0}
+    acts, ood = (
+        activations(part.features, world.layer, **kind) for part in (world.acts, world.ood)
+    )
+    return replace(world, acts=acts, ood=ood, **kind)
 
 
 def ordinary() -> list[str]:
-    """Names of the catalogue's detectors for a network whose logits come from a linear layer."""
+    """Names of the catalogue's detectors for one network whose logits come from a linear layer."""
     return [
-        name for name, method in catalogue().items() if "distances" not in method.default().needs
+        name
+        for name, method in catalogue().items()
+        if not method.default().needs & {"distances", "members"}
     ]
+
+
+def for_ensembles() -> list[str]:
+    """Names of the catalogue's detectors for an ensemble."""
+    return [name for name, method in catalogue().items() if "members" in method.default().needs]
 
 
 def make_world(

@@ -21,17 +21,17 @@ from offmap.errors import (
     StoreError,
     UnknownNameError,
 )
-from offmap.networks import AnchorHead
+from offmap.networks import AnchorHead, Ensemble
 from offmap.results import Results
-from tests.conftest import ordinary
+from tests.conftest import for_ensembles, ordinary
 
 
 class Net(nn.Module):
     """Counts the samples that pass it."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         self.body, self.fc, self.seen = nn.Linear(48, 12), nn.Linear(12, 4), 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,10 +82,11 @@ def test_a_row_for_each_detector_and_set(results: Results) -> None:
     assert results.detectors == ordinary()
     assert results.groups == {"near": ["dim"], "far": ["bright", "dark"]}
     assert len(results.rows) == 13 * 3
-    assert list(results.left_out) == ["anchordistance"]
-    assert (
-        "left out: anchordistance (AnchorDistance() reads logits that are minus" in results.table()
-    )
+    assert list(results.left_out) == ["anchordistance", *for_ensembles()]
+    footing = results.table().partition("left out")[2].splitlines()
+    assert len(footing) == 2  # one line a reason
+    assert footing[0].startswith(": anchordistance (reads logits that are minus")
+    assert f"{', '.join(for_ensembles())} (is for an ensemble, see" in footing[1]
 
 
 def test_a_network_of_distances_has_the_detector_of_distances(sets: dict[str, Any]) -> None:
@@ -145,7 +146,8 @@ def test_detectors_that_this_network_does_not_allow_are_left_out_with_the_reason
 
     few = sets | {"train": image_set("train", 40, 0)}
     found = offmap.evaluate(Scaled(), **few)
-    assert set(found.left_out) == {"knn", "residual", "vim", "react", "anchordistance"}
+    unscorable = {"anchordistance", *for_ensembles()}
+    assert set(found.left_out) == {"knn", "residual", "vim", "react"} | unscorable
     assert "neighbour 50 was asked for" in found.left_out["knn"]
     assert "last linear layer" in found.left_out["vim"]
     with pytest.raises(NeedsError, match="last linear layer"):
@@ -295,3 +297,69 @@ def test_comparison_of_other_samples_is_not_paired(sets: dict[str, Any], results
     assert "(unpaired)" in found.table()
     with pytest.raises(ArgumentError, match="at least two"):
         offmap.compare({"a": results})
+
+
+@pytest.fixture
+def ensemble() -> Ensemble:
+    return Ensemble([Net(seed) for seed in range(3)])
+
+
+FITTED = ["MemberMean(ViM(dim=3))", "MemberMean(ReAct(Mahalanobis()))", "MemberMean(KNN(5))"]
+
+
+def test_each_sample_passes_each_member_once(ensemble: Ensemble, sets: dict[str, Any]) -> None:
+    found = offmap.evaluate(ensemble, **sets, detectors=[*for_ensembles(), *FITTED])
+    assert found.detectors == [*for_ensembles(), *FITTED]
+    assert [member.seen for member in ensemble.members] == [200 + 90 + 60 + 50 + 40 + 30] * 3
+    assert found.settings["network"] == "Ensemble"
+    assert found.settings["head"] == ["fc"] * 3
+
+
+def test_a_mean_over_members_is_that_of_evaluations_of_each(
+    ensemble: Ensemble, sets: dict[str, Any]
+) -> None:
+    found = offmap.evaluate(ensemble, **sets, detectors=FITTED)
+    inner = ["ViM(dim=3)", "ReAct(Mahalanobis())", "KNN(5)"]
+    alone = [offmap.evaluate(member, **sets, detectors=inner) for member in ensemble.members]
+    for name, single in zip(FITTED, inner, strict=True):
+        expected = np.mean([each.scores[single]["dim"] for each in alone], axis=0)
+        assert np.allclose(found.scores[name]["dim"], expected, rtol=1e-5)
+
+
+def test_an_ensemble_answers_with_the_mean_of_probabilities(
+    ensemble: Ensemble, sets: dict[str, Any], tmp_path: Path
+) -> None:
+    found = offmap.evaluate(ensemble, **sets)
+    x = sets["id_test"].images.float() / 255
+    p = torch.stack([member(x).double().softmax(1) for member in ensemble.members]).mean(0)
+    assert np.array_equal(found.predicted["id"], p.argmax(1))
+    assert np.allclose(found.scores["maxprobability"]["id"], 1 - p.amax(1).detach(), atol=1e-6)
+    found.save(tmp_path)
+    assert Results.load(tmp_path) == found
+
+
+def test_detectors_of_one_network_are_left_out_for_an_ensemble_with_one_reason(
+    ensemble: Ensemble, sets: dict[str, Any]
+) -> None:
+    found = offmap.evaluate(ensemble, **sets)
+    assert found.detectors == for_ensembles()
+    (footing,) = found.table().partition("left out: ")[2].splitlines()
+    assert set(found.left_out) == {*ordinary(), "anchordistance"}
+    assert footing.endswith(
+        "(reads one network's activations; for an ensemble wrap it: MemberMean(...))"
+    )
+    with pytest.raises(NeedsError, match=r"^Energy\(temperature=1.0\) reads one network's"):
+        offmap.evaluate(ensemble, **sets, detectors=["maxprobability", "energy"])
+    with pytest.raises(NeedsError, match=r"^TotalEntropy\(\) is for an ensemble"):
+        offmap.evaluate(Net(), **sets, detectors=["totalentropy"])
+
+
+def test_a_second_run_of_an_ensemble_needs_no_member(
+    ensemble: Ensemble, sets: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {"detectors": ["mutualinformation", "MemberMean(ViM(dim=3))"], "cache": tmp_path}
+    first = offmap.evaluate(ensemble, **sets, **options)
+    second = offmap.evaluate(ensemble, **sets, **options)
+    assert [member.seen for member in ensemble.members] == [470] * 3
+    for name in first.detectors:
+        assert np.array_equal(first.scores[name]["dim"], second.scores[name]["dim"])

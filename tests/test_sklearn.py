@@ -20,7 +20,7 @@ import offmap
 from offmap.decide import p_values
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError, ShapeError
 from offmap.sklearn import OODDetector
-from tests.conftest import World, ordinary
+from tests.conftest import World, for_ensembles, ordinary
 
 ON_FEATURES = ["mahalanobis", "relativemahalanobis", "knn"]
 
@@ -262,3 +262,10 @@ def test_a_failed_fit_leaves_nothing_to_predict_with(x: np.ndarray) -> None:
 def test_offmap_itself_does_not_import_scikit_learn() -> None:
     code = "import sys, offmap, offmap.cli; sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", [*for_ensembles(), "membermean(knn)"])
+def test_detectors_of_ensembles_are_refused(name: str, world: World, x: np.ndarray) -> None:
+    for head in (None, world.head):
+        with pytest.raises(NeedsError, match="is for an ensemble, and features are those of one"):
+            OODDetector(name, head=head).fit(x, world.labels.numpy())

@@ -19,7 +19,7 @@ from offmap.activations import Activations
 from offmap.decide import alarm_rank, alarm_threshold
 from offmap.detectors import Detector, fit
 from offmap.errors import NeedsError, NonFiniteError, OffmapError, ShapeError
-from offmap.forward import Probe, forward
+from offmap.forward import EnsembleProbe, Probe, forward, probe_of
 from offmap.metrics import detection
 from offmap.results import Results, Row, SetInfo
 from offmap.shards import Batch
@@ -43,13 +43,13 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     **probe: Any,
 ) -> Results:
-    """Evaluate detectors on OOD sets; the network sees each sample once.
+    """Evaluate detectors on OOD sets; the network, or each member of it, sees each sample once.
 
     Data are names or paths as for :func:`offmap.data.load` (brought to the shape of the ID set),
     sets of ``offmap.data``, or any iterable of ``(images, labels)`` batches.
 
     Args:
-        model: the classifier.
+        model: the classifier, or an ensemble of some: see :class:`offmap.networks.Ensemble`.
         id_test: in-distribution data that the network was not trained on.
         ood: OOD sets by name, ``{"textures": data}``, or by group and name,
             ``{"near": {"cifar100": data}, "far": {...}}``.
@@ -80,7 +80,7 @@ def evaluate(
         if item.role == "calibration" and hasattr(item.data, "fingerprint"):
             alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
-    with Probe(model, **probe) as network:
+    with probe_of(model, **probe) as network:
         spare = detectors == "all" if spare is None else spare
         run = _Run(network, scorers(detectors), options, spare)
         run.fit([s for s in sets if s.role == "train"])
@@ -109,7 +109,7 @@ def evaluate(
 class _Run:
     """The state of one evaluation."""
 
-    network: Probe
+    network: Probe | EnsembleProbe
     chosen: dict[str, Scorer]
     options: dict[str, Any]
     spare: bool
@@ -136,7 +136,8 @@ class _Run:
                 names, fit(detectors, batches, head=head, failures=failures), strict=True
             ):
                 self.seconds[name] += spent
-            self._leave_out({names[i]: str(error) for i, error in (failures or {}).items()})
+            failed = (failures or {}).items()
+            self._leave_out({names[i]: _reason(detectors[i], error) for i, error in failed})
             self.infos.append(_info(train[0], count.samples))
 
     def _cannot_fit(self, names: list[str]) -> None:
@@ -178,7 +179,7 @@ class _Run:
             except NeedsError as error:
                 if not self.spare:
                     raise
-                self._leave_out({name: str(error)})
+                self._leave_out({name: _reason(scorer, error)})
                 continue
             self.seconds[name] += time.perf_counter() - start
             yield name, scores
@@ -194,10 +195,11 @@ class _Run:
 
     def settings(self) -> dict[str, Any]:
         """How the network ran, and on what."""
+        head = self.network.head_name
         machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
         return {
             "network": type(self.network.network).__name__,
-            "head": self.network.head_name,
+            "head": list(head) if isinstance(head, tuple) else head,
             "precision": self.network.precision,
             "device": str(self.network.device),
             "normalization": repr(self.network.normalization),
@@ -254,6 +256,11 @@ def _joined(held: list[Batch]) -> Batch:
 
 def _fits(candidate: Detector) -> bool:
     return candidate.stages > 0 or "head" in candidate.needs
+
+
+def _reason(scorer: Scorer, error: OffmapError) -> str:
+    """What an error says of a detector, without its expression: others may share the reason."""
+    return str(error).removeprefix(f"{scorer!r} ")
 
 
 def _scored(name: str, scorer: Scorer, acts: Activations) -> Any:

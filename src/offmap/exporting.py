@@ -98,7 +98,7 @@ def _check_detector(each: nn.Module) -> None:
     needs: frozenset[str] = getattr(each, "needs", frozenset())
     if beyond := needs & {"gradients", "layers"}:
         raise ArgumentError(f"{each!r} reads {', '.join(sorted(beyond))}, which no graph here has")
-    if isinstance(each, KNN) and len(each.bank_) > _LARGEST_BANK:
+    if isinstance(each, KNN) and each.fitted and len(each.bank_) > _LARGEST_BANK:
         raise ArgumentError(
             f"{each!r} searches {len(each.bank_):,} rows: a graph holds the bank and compares each "
             f"batch with all of it at once, so export takes at most {_LARGEST_BANK:,}: fit and "

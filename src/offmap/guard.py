@@ -15,7 +15,7 @@ from offmap import store
 from offmap._calibration import Calibration
 from offmap.detectors import Detector, detector, fit
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import Normalization, Probe, forward, weights_digest
+from offmap.forward import Normalization, forward, probe_of, weights_digest
 from offmap.verdict import Verdict
 
 COMBINATIONS = ("bonferroni", "fisher")
@@ -33,7 +33,8 @@ class Guard(nn.Module):
     unknown, on average over calibration sets, whatever the network and the detector.
 
     Args:
-        network: any classifier; its code is not touched, and its mode is as before after each call.
+        network: any classifier, or an ensemble of some; its code is not touched, and its mode is
+            as before after each call.
         detectors: a detector, its name or expression, or several of them.
         combine: how several are combined: "bonferroni" (of their p-values), or "fisher" (their
             combined score is calibrated once more, on half of the calibration data).
@@ -68,7 +69,7 @@ class Guard(nn.Module):
         self.classes = tuple(classes)
         self.calibration: Calibration | None = None
         self._options = {"normalization": normalization, **probe}
-        self.probe = Probe(network, **self._options)
+        self.probe = probe_of(network, **self._options)
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, int, int] | None = None
         self.model: str | None = None
@@ -81,7 +82,7 @@ class Guard(nn.Module):
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
         """
-        self.probe = Probe(self.network, **self._options)  # the weights may be others by now
+        self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
         with self.probe as probe:
             passing = forward(
                 probe, data, batch_size=batch_size, description="fit", show_progress=show_progress

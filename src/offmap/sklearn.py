@@ -91,6 +91,11 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         """
         exact_rate(self.alarm_rate, "alarm_rate")  # refused before the work, not after it
         method = deepcopy(detector(self.detector))
+        if "members" in method.needs:
+            raise NeedsError(
+                f"{method!r} is for an ensemble, and features are those of one network: choose "
+                "another detector, or use offmap.Guard or offmap.evaluate"
+            )
         features = self._features(X, reset=True)
         head = _head(self.head, method, features.shape[1])
         labels, classes = _labels(y, len(features), method, head)

@@ -56,6 +56,7 @@ def restored(record: Mapping[str, Any], state: Tensors, where: str) -> Detector:
         fitted = detector(dict(record))
     except ArgumentError as error:
         raise StoreError(f"{where}: {error}") from error
+    fitted.make_room(state)
     for name, tensor in state.items():
         _place(fitted, name, tensor, where)
     if not fitted.fitted:

@@ -18,10 +18,11 @@ from offmap.activations import Activations
 from offmap.detectors import Detector, catalogue, detector
 from offmap.errors import LabelError, NeedsError, NonFiniteError, NotFittedError, ShapeError
 from offmap.metrics import auroc
-from tests.conftest import World, make_world, world_of
+from tests.conftest import World, changed, make_world, world_of
 
 # The catalogue, and shapers around detectors that fit in one, two and four stages.
 SPECS = [*catalogue(), "react(vim)", "react(react(mahalanobis))", "knn(5, bank=200)"]
+SPECS += ["membermean(vim)"]
 
 
 def fresh(spec: str) -> Detector:
@@ -35,6 +36,13 @@ def world(spec: str, world: World) -> World:
 
 def fit(spec: str, world: World, size: int = 64) -> Detector:
     return fresh(spec).fit(world.batches(size), head=world.head)
+
+
+def equal(a: Activations, b: Activations) -> bool:
+    """The same bits."""
+    same = torch.equal(a.logits, b.logits) and len(a.members) == len(b.members)
+    same &= a.features is b.features is None or torch.equal(a.features, b.features)
+    return same and all(equal(x, y) for x, y in zip(a.members, b.members, strict=True))
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -60,7 +68,7 @@ def test_higher_is_more_ood(spec: str) -> None:
     generator = torch.Generator().manual_seed(1)
     away = 6 * torch.randn(300, 16, generator=generator)
     unread = torch.eye(16) - torch.linalg.pinv(world.layer.weight) @ world.layer.weight
-    h = world.acts.features.mean(0) + away @ unread
+    h = world.features.mean(0) + away @ unread
     made = fit(spec, world)
     assert auroc(made.score(world.acts), made.score(world.of(h))) > 0.9
 
@@ -126,16 +134,15 @@ def test_inputs_are_untouched_and_no_gradient_is_kept(spec: str, world: World) -
     before = copy.deepcopy(world.acts)
     made = fit(spec, world)
     scores = made.score(world.acts)
-    assert torch.equal(world.acts.logits, before.logits)
-    assert torch.equal(world.acts.features, before.features)
+    assert equal(world.acts, before)
     assert not scores.requires_grad
     assert not list(made.parameters())
     assert not any(buffer.requires_grad for buffer in made.buffers())
 
 
 def test_bfloat16_activations(spec: str, world: World) -> None:
-    half = Activations(world.ood.logits.bfloat16(), world.ood.features.bfloat16())
-    rounded = Activations(half.logits.float(), half.features.float())
+    half = changed(world.ood, lambda a: Activations(a.logits.bfloat16(), a.features.bfloat16()))
+    rounded = changed(half, lambda a: Activations(a.logits.float(), a.features.float()))
     made = fit(spec, world)
     assert close(made.score(half), made.score(rounded))
 
@@ -175,25 +182,27 @@ def test_what_it_needs_is_asked_for(spec: str, world: World) -> None:
         with pytest.raises(LabelError, match="needs labels"):
             made.fit([(world.acts, None)], head=world.head)
     if "features" in made.needs:
+        bare = changed(world.acts, lambda a: Activations(a.logits))
         with pytest.raises(NeedsError, match="features"):
-            made.fit([(Activations(world.acts.logits), world.labels)], head=world.head)
+            made.fit([(bare, world.labels)], head=world.head)
         with pytest.raises(NeedsError, match="features"):
-            fit(spec, world).score(Activations(world.acts.logits))
+            fit(spec, world).score(bare)
 
 
 def test_activations_of_another_width_are_refused(spec: str, world: World) -> None:
     made = fit(spec, world)
     if "features" in made.needs:
-        wide = Activations(world.ood.logits, torch.cat([world.ood.features] * 2, dim=1))
+        wide = changed(world.ood, lambda a: Activations(a.logits, a.features.repeat(1, 2)))
         with pytest.raises(ShapeError, match=r"32 columns.*fitted on 16"):
             made.score(wide)
 
 
 def test_non_finite_training_data_is_refused(spec: str, world: World) -> None:
     if fresh(spec).stages:
-        logits = world.acts.logits.clone()
-        logits[[3, 70]] = torch.nan
-        bad = replace(world, acts=Activations(logits, world.acts.features))
+        spoil = torch.zeros(600, 1)
+        spoil[[3, 70]] = torch.nan
+        acts = changed(world.acts, lambda a: Activations(a.logits + spoil, a.features))
+        bad = replace(world, acts=acts)
         with pytest.raises(NonFiniteError, match=r"2 samples.*\[3, 70\]"):
             fit(spec, bad, 600)
 
@@ -204,6 +213,19 @@ def test_labels_outside_the_classes_are_refused(spec: str, world: World) -> None
             fresh(spec).fit([(world.acts, world.labels * 2)], head=world.head)
         with pytest.raises(LabelError, match="integers"):
             fresh(spec).fit([(world.acts, world.labels.float())], head=world.head)
+
+
+def test_one_network_and_an_ensemble_are_told_apart(spec: str, world: World) -> None:
+    made = fit(spec, world)
+    if "members" in made.needs:
+        other, message = world.acts.members[0], "is for an ensemble, see offmap.networks.Ensemble"
+    else:
+        other, message = Activations.of_members([world.acts] * 2), r"wrap it: MemberMean\(\.\.\.\)"
+    with pytest.raises(NeedsError, match=message):
+        made.score(other)
+    if made.stages:
+        with pytest.raises(NeedsError, match=message):
+            made.fit([(other, world.labels)], head=world.layer)
 
 
 def test_a_summary_in_words(spec: str, world: World) -> None:

@@ -181,3 +181,48 @@ def neco(
 def react(h: Array, train: Array, weight: Array, bias: Array, quantile: float = 0.9) -> Pair:
     clipped = np.minimum(h, np.quantile(train, quantile))
     return energy(clipped @ weight.T + bias)
+
+
+def careful_entropy(p: Array) -> float:
+    """Entropy of probabilities, the logarithm of the largest from the sum of the others."""
+    top = p.argmax()
+    value = -np.log1p(-np.delete(p, top).sum()) * p[top]
+    for j in range(len(p)):
+        if j != top and p[j] > 0:
+            value -= p[j] * np.log(p[j])
+    return float(value)
+
+
+def mean_probabilities(z: Array) -> Array:
+    """Of logits ``(m, n, c)``, the members' mean ``(n, c)``."""
+    return np.stack([np.mean([softmax(z[m, i]) for m in range(len(z))], axis=0) for i in rows(z)])
+
+
+def rows(z: Array) -> range:
+    return range(z.shape[1])
+
+
+def maxprobability(z: Array) -> Pair:
+    values = [np.delete(q, q.argmax()).sum() for q in mean_probabilities(z)]
+    return pairs([(v, v) for v in values])
+
+
+def totalentropy(z: Array) -> Pair:
+    values = [careful_entropy(q) for q in mean_probabilities(z)]
+    return pairs([(v, v) for v in values])
+
+
+def expectedentropy(z: Array) -> Pair:
+    values = [np.mean([careful_entropy(softmax(row)) for row in z[:, i]]) for i in rows(z)]
+    return pairs([(v, v) for v in values])
+
+
+def mutualinformation(z: Array) -> Pair:
+    """The plain difference; against the score itself, but for the float64 rounding of its terms."""
+    total, expected = totalentropy(z)[0], expectedentropy(z)[0]
+    return total - expected, total - expected + 1e-9 * total
+
+
+def membermean(each: list[Pair]) -> Pair:
+    scores, terms = (np.mean(part, axis=0) for part in zip(*each, strict=True))
+    return scores, terms

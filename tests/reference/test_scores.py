@@ -19,6 +19,8 @@ COLLAPSED = {"knn": 1e-2}
 
 def twin(name: str, world: World, acts: Activations) -> slow.Pair:
     """The slow scores of a catalogue entry with its default arguments."""
+    if acts.members:
+        return of_members(name, acts)
     z = acts.logits.double().numpy()
     h = acts.features.double().numpy()
     train = world.acts.features.double().numpy()
@@ -40,6 +42,18 @@ def twin(name: str, world: World, acts: Activations) -> slow.Pair:
         "neco": lambda: slow.neco(h, z, train, half),
         "react": lambda: slow.react(h, train, w, b),
         "anchordistance": lambda: slow.anchordistance(z),
+    }[name]()
+
+
+def of_members(name: str, acts: Activations) -> slow.Pair:
+    """The same of an ensemble."""
+    z = np.stack([member.logits.double().numpy() for member in acts.members])
+    return {
+        "maxprobability": lambda: slow.maxprobability(z),
+        "totalentropy": lambda: slow.totalentropy(z),
+        "expectedentropy": lambda: slow.expectedentropy(z),
+        "mutualinformation": lambda: slow.mutualinformation(z),
+        "membermean": lambda: slow.membermean([slow.msp(member) for member in z]),
     }[name]()
 
 

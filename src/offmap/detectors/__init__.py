@@ -9,16 +9,21 @@ from offmap.detectors._shaper import Shaper
 from offmap.detectors.anchor_distance import AnchorDistance
 from offmap.detectors.energy import Energy
 from offmap.detectors.entropy import Entropy
+from offmap.detectors.expected_entropy import ExpectedEntropy
 from offmap.detectors.gen import GEN
 from offmap.detectors.kl_uniform import KLUniform
 from offmap.detectors.knn import KNN
 from offmap.detectors.mahalanobis import Mahalanobis
 from offmap.detectors.max_logit import MaxLogit
+from offmap.detectors.max_probability import MaxProbability
+from offmap.detectors.member_mean import MemberMean
 from offmap.detectors.msp import MSP
+from offmap.detectors.mutual_information import MutualInformation
 from offmap.detectors.neco import NECO
 from offmap.detectors.react import ReAct
 from offmap.detectors.relative_mahalanobis import RelativeMahalanobis
 from offmap.detectors.residual import Residual
+from offmap.detectors.total_entropy import TotalEntropy
 from offmap.detectors.vim import ViM
 
 __all__ = [
@@ -30,13 +35,18 @@ __all__ = [
     "Detector",
     "Energy",
     "Entropy",
+    "ExpectedEntropy",
     "KLUniform",
     "Mahalanobis",
     "MaxLogit",
+    "MaxProbability",
+    "MemberMean",
+    "MutualInformation",
     "ReAct",
     "RelativeMahalanobis",
     "Residual",
     "Shaper",
+    "TotalEntropy",
     "ViM",
     "catalogue",
     "detector",
@@ -65,6 +75,7 @@ def catalogue() -> dict[str, type[Detector]]:
     methods: list[type[Detector]] = [MSP, MaxLogit, Energy, Entropy, KLUniform, GEN]
     methods += [Mahalanobis, RelativeMahalanobis, KNN, Residual, ViM, NECO, ReAct]
     methods += [AnchorDistance]
+    methods += [MaxProbability, TotalEntropy, ExpectedEntropy, MutualInformation, MemberMean]
     return {method.__name__.lower(): method for method in methods}
 
 

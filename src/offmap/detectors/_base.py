@@ -10,9 +10,9 @@ from typing import Any, Self
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Heads
 from offmap.detectors._checks import check_columns, check_needs
-from offmap.detectors._fit import fit
+from offmap.detectors._fit import fit, prepare
 from offmap.errors import NotFittedError
 from offmap.precision import without_autocast
 from offmap.shards import Batch
@@ -33,12 +33,16 @@ class Detector(nn.Module):
     Attributes:
         columns_: columns of the logits and features that it was fitted on, 0 where not read.
         needs: any of "logits", "features", "head", "labels", "distances" (logits that are minus
-            distances).
+            distances), "members" (of an ensemble; what else it needs, it then needs of each).
         stages: passes over the training activations that fitting takes; 0 for none.
     """
 
     needs: frozenset[str] = frozenset({"logits"})
     stages: int = 0
+
+    def prepare(self, first: Activations, head: Head | Heads | None) -> None:
+        """Forget what was learned, and get ready for stage 0: given the first activations."""
+        prepare(self, first, head)
 
     def bind(self, head: Head) -> None:
         """Keep what the method needs of the head. Called before stage 0 if a head is needed."""
@@ -95,6 +99,9 @@ class Detector(nn.Module):
         for name in [name for name in self._buffers if _is_learned(name)]:
             delattr(self, name)
 
+    def make_room(self, names: Iterable[str]) -> None:
+        """Before loading: make the detectors inside that the learned buffers' names speak of."""
+
     def check(self, acts: Activations) -> None:
         """Refuse activations that this detector cannot score."""
         if not self.fitted:
@@ -128,12 +135,13 @@ class Detector(nn.Module):
         }
         return {"detector": type(self).__name__.lower(), "arguments": arguments}
 
-    def fit(self, batches: Iterable[Batch], *, head: Head | None = None) -> Self:
+    def fit(self, batches: Iterable[Batch], *, head: Head | Heads | None = None) -> Self:
         """Fit on activations, walked once.
 
         Args:
             batches: pairs ``(Activations, labels)``; labels may be ``None`` where not needed.
-            head: the last linear layer, for methods that need it.
+            head: the last linear layer, for methods that need it; of an ensemble the tuple of
+                its members' heads.
 
         Raises:
             DataError: the data is empty, not finite, or its labels are not the network's classes.

@@ -14,7 +14,24 @@ def columns(acts: Activations) -> tuple[int, int]:
 
 
 def check_needs(needs: frozenset[str], acts: Activations, who: object) -> None:
-    """Refuse activations without the features, or the distances, that a detector reads."""
+    """Refuse activations without the features, distances or members that a detector reads.
+
+    A detector of one network is not given an ensemble either: the logits are logarithms of
+    probabilities there, so that their energy, say, would always be 0.
+    """
+    if "members" in needs:
+        if not acts.members:
+            raise NeedsError(
+                f"{who!r} is for an ensemble, see offmap.networks.Ensemble; these activations are "
+                "those of one network"
+            )
+        for member in acts.members:
+            check_needs(needs - {"members"}, member, who)
+        return
+    if acts.members:
+        raise NeedsError(
+            f"{who!r} reads one network's activations; for an ensemble wrap it: MemberMean(...)"
+        )
     if "features" in needs and acts.features is None:
         raise NeedsError(f"{who!r} reads features, and these activations have none")
     if "distances" in needs and bool((acts.logits > 0).any()):

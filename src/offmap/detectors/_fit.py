@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Heads
 from offmap.detectors._checks import check_labels, check_needs, columns
 from offmap.errors import DataError, NeedsError, OffmapError
 from offmap.precision import without_autocast
@@ -26,10 +26,19 @@ class Fittable(Protocol):
     needs: frozenset[str]
     stages: int
 
-    def reset(self) -> None: ...
-    def bind(self, head: Head) -> None: ...
+    def prepare(self, first: Activations, head: Head | Heads | None) -> None: ...
     def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> Any: ...
     def solve(self, stage: int, stats: Any) -> None: ...
+
+
+class Preparable(Protocol):
+    """What preparing asks of a detector."""
+
+    needs: frozenset[str]
+    stages: int
+
+    def reset(self) -> None: ...
+    def bind(self, head: Head) -> None: ...
     def learn(self, **tensors: Tensor) -> None: ...
 
 
@@ -38,7 +47,7 @@ def fit(
     detectors: Sequence[Fittable],
     batches: Iterable[Batch],
     *,
-    head: Head | Callable[[], Head | None] | None = None,
+    head: Head | Heads | Callable[[], Head | Heads | None] | None = None,
     failures: dict[int, OffmapError] | None = None,
 ) -> Seconds:
     """Fit detectors together: the first stages of all share one pass, the second ones the next.
@@ -49,7 +58,8 @@ def fit(
     Args:
         detectors: what they had learned before is forgotten.
         batches: pairs of activations and labels.
-        head: the last linear layer, or a function that gives it once the first batch has come.
+        head: the last linear layer, of an ensemble the tuple of its members' ones, or a function
+            that gives it once the first batch has come.
         failures: takes the error of each detector that cannot be bound or solved, by position,
             and the others go on; without it the first such error is raised.
 
@@ -66,7 +76,7 @@ def fit(
     seconds = [0.0] * len(detectors)
     for i, detector in enumerate(detectors):
         with _sparing(i, live, failures):
-            _prepare(detector, first, head)
+            detector.prepare(first, head)
     stages = max((d.stages for d in live.values()), default=0)
     again = stages > 1 and not isinstance(batches, Sequence)
     with Shards.temporary() if again else nullcontext() as spool:
@@ -124,11 +134,12 @@ def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor |
         return detector.collect(stage, acts, labels)
 
 
-def _prepare(detector: Fittable, first: Activations, head: Head | None) -> None:
+def prepare(detector: Preparable, first: Activations, head: Head | Heads | None) -> None:
+    """Make a detector forget, bind it to the head, and note the width of the activations."""
     detector.reset()
     check_needs(detector.needs, first, detector)
     if "head" in detector.needs:
-        if head is None:
+        if not isinstance(head, Head):
             raise NeedsError(
                 f"{detector!r} needs the network's last linear layer, and none is known: "
                 "give head=offmap.Head(weight, bias), or leave this detector out"

@@ -34,6 +34,11 @@ class Shaper(Detector):
             raise ArgumentError(
                 f"{type(self).__name__} wraps a detector, such as Energy(); seen {inner!r}"
             )
+        if "members" in inner.needs:
+            raise ArgumentError(
+                f"{type(self).__name__} shapes one network's features, and {inner!r} is for an "
+                f"ensemble: put the shaper inside, MemberMean({type(self).__name__}(...))"
+            )
         self.inner = inner
         self.needs = frozenset({"logits", "features", "head"}) | inner.needs
         self.stages = self.own_stages + inner.stages

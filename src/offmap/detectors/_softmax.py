@@ -22,3 +22,9 @@ def log_softmax(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, "n c"]:
     top = logits.argmax(1, keepdim=True)
     largest = (-log_rest(logits).exp()).log1p()
     return logits.log_softmax(1).scatter(1, top, largest[:, None])
+
+
+def entropy(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
+    """``-sum p log p``, in nats: a term whose probability underflows is 0."""
+    log_p = log_softmax(logits)
+    return -(log_p.exp() * log_p).sum(1)

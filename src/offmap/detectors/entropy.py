@@ -7,7 +7,7 @@ from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._base import Detector
-from offmap.detectors._softmax import log_softmax
+from offmap.detectors._softmax import entropy
 
 
 class Entropy(Detector):
@@ -19,5 +19,4 @@ class Entropy(Detector):
     """
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        log_p = log_softmax(acts.logits.double())
-        return -(log_p.exp() * log_p).sum(1)
+        return entropy(acts.logits.double())
