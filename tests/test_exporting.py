@@ -20,6 +20,7 @@ from offmap.detectors import fit
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.exporting import export
 from offmap.guard import Calibration
+from offmap.networks import mc_dropout
 from offmap.studies import digits
 from tests.conftest import ordinary
 
@@ -220,6 +221,20 @@ def test_the_network_is_left_as_it_was(sets: digits.Digits, tmp_path: Path) -> N
     assert [(m.training, len(m._forward_pre_hooks)) for m in guard.network.modules()] == before
     assert torch.equal(guard(sets.test.images).scores, first)
     assert program(tmp_path / "guard.pt2")(sets.test.images)[1] == pytest.approx(first.numpy())
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("spec", ["mutualinformation", "totalentropy", "MemberMean(ViM(dim=12))"])
+def test_an_ensemble_answers_alike(
+    spec: str, suffix: str, sets: digits.Digits, pixels: Tensor, tmp_path: Path
+) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    guard = make(sets, spec, network=mc_dropout(digits.shipped(), 3))
+    path = tmp_path / f"guard{suffix}"
+    export(guard, path, example=pixels[::9])
+    run = runtime(path) if suffix == ".onnx" else program(path)
+    assert disagreement(guard, run, pixels) < 1e-4
 
 
 class Wrapped(nn.Module):

@@ -16,7 +16,7 @@ import offmap
 from offmap.data import ImageSet
 from offmap.decide import accuracy_threshold, false_discoveries, p_values
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.networks import DigitsCNN
+from offmap.networks import DigitsCNN, Ensemble, mc_dropout
 from offmap.studies import digits
 from tests.conftest import ordinary
 
@@ -297,3 +297,23 @@ def test_explanations_name_what_was_learned_and_promised(guard: offmap.Guard) ->
     text = guard.explain()
     for part in ("DigitsCNN", "Mahalanobis", "8 classes", "216 images", "5.00%", "at most"):
         assert part in text
+
+
+OF_MEMBERS = ["mutualinformation", "MemberMean(ViM(dim=12))"]
+
+
+@pytest.mark.parametrize("spec", OF_MEMBERS)
+def test_a_guard_around_an_ensemble(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
+    ensemble = mc_dropout(digits.shipped(), 3)
+    made = offmap.Guard(ensemble, spec, normalization=digits.NORMALIZATION)
+    made.fit(sets.train).calibrate(sets.calibration)
+    verdict, images = made(sets.test.images), digits.NORMALIZATION(sets.test.images)
+    p = torch.stack([m.eval()(images).double().softmax(1) for m in ensemble.members]).mean(0)
+    assert torch.equal(verdict.labels, p.argmax(1))
+    assert int(made(sets.calibration.images).is_ood.sum()) == math.floor(0.05 * 217) - 1
+    made.save(tmp_path, weights=True)
+    loaded = offmap.load(tmp_path, mc_dropout(DigitsCNN(8), 3, seed=5))
+    assert loaded(sets.test.images).to_dict() == verdict.to_dict()
+    assert loaded.explain() == made.explain()
+    with pytest.raises(StoreError, match="does not describe a guard for this network"):
+        offmap.load(tmp_path, Ensemble([DigitsCNN(8)]))

@@ -6,6 +6,7 @@ from offmap.networks.checkpoint import load_weights
 from offmap.networks.digits import DigitsCNN, digits_cnn
 from offmap.networks.ensemble import Ensemble
 from offmap.networks.library import anchor_head, ensemble, factories, is_own
+from offmap.networks.mc_dropout import FixedDropout, mc_dropout
 from offmap.networks.mnist import MnistCNN, mnist_cnn
 from offmap.networks.model import build
 from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet56
@@ -18,6 +19,7 @@ __all__ = [
     "AnchorHead",
     "DigitsCNN",
     "Ensemble",
+    "FixedDropout",
     "MnistCNN",
     "ResNet",
     "ResNet18",
@@ -29,6 +31,7 @@ __all__ = [
     "factories",
     "is_own",
     "load_weights",
+    "mc_dropout",
     "mnist_cnn",
     "resnet18",
     "resnet20",

@@ -64,7 +64,7 @@ def factories() -> dict[str, Callable[..., nn.Module]]:
     """The factories of networks, by the names that commands and cards take.
 
     >>> sorted(factories())[:3]
-    ['digits_cnn', 'mnist_cnn', 'resnet18']
+    ['anchor_head', 'digits_cnn', 'ensemble']
     """
     return {factory.__name__: factory for factory in _FACTORIES}
 
