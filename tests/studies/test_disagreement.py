@@ -1,0 +1,159 @@
+"""Study C on embedded digits: the whole of it, in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import offmap
+from offmap.cli import app
+from offmap.errors import (
+    DataError,
+    DataNotFoundError,
+    ShapeError,
+    StoreError,
+    UnknownNameError,
+)
+from offmap.networks import Ensemble, digits_cnn
+from offmap.studies import disagreement
+from offmap.studies._data import Data
+from offmap.studies._disagreement_training import given
+from offmap.studies._parts import held_out, only_right
+from offmap.studies._systems import Systems
+
+
+@pytest.fixture(scope="module")
+def found() -> Data:
+    return disagreement.embedded_data()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The command, as a user runs it."""
+    out = tmp_path_factory.mktemp("study")
+    command = ["study", "disagreement", "--budget", "smoke", "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    return out, done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(study: tuple[Path, str]) -> dict[str, offmap.Results]:
+    return {n: offmap.Results.load(study[0] / n) for n in ("plain", "disagreement", "single")}
+
+
+def test_it_reports_both_ensembles_their_difference_and_the_systems(
+    study: tuple[Path, str],
+) -> None:
+    out, text = study
+    assert (out / "report.txt").read_text() in text
+    for part in ("== plain: ensemble(network='digits_cnn(classes=10)', members=2), 3 + 3 epochs",
+                 "accuracy of its members: ", "fpr_ood_caught in %", "how sure it is",
+                 "against the ID images that are answered rightly",
+                 "disagreement minus plain, mutualinformation", "mean of the sets",
+                 "decisions on noise", "cascade minus its filter alone: F1"):  # fmt: skip
+        assert part in text, part
+
+
+def test_how_sure_it_is(study: tuple[Path, str], results: dict[str, offmap.Results]) -> None:
+    text = study[1].split("how sure it is")[1]
+    line = next(x for x in text.splitlines() if x.startswith("noise")).split()
+    scores = results["plain"].scores
+    confidence = 1 - scores["maxprobability"]["noise"].astype(float)
+    entropy = scores["totalentropy"]["noise"]
+    assert line[1] == f"{100 * (confidence > 0.99).mean():.2f}"
+    assert line[2:4] == [f"{confidence.mean():.2f}", f"{confidence.std():.2f}"]
+    assert line[4:6] == [f"{entropy.mean():.2f}", f"{entropy.std():.2f}"]
+
+
+def test_the_members_accuracies_are_theirs(
+    study: tuple[Path, str], results: dict[str, offmap.Results], found: Data
+) -> None:
+    out, text = study
+    network = given("plain", str(out / "plain")).network
+    images = offmap.Normalization(per_image=True)(found.test.images)
+    own = [member(images).argmax(1) == found.test.labels for member in network.members]
+    info = next(s for s in results["plain"].sets if s.role == "id")
+    assert info.members == [int(right.sum()) for right in own]
+    assert f"accuracy of its members: {info.members[0] / info.n:.2%}, " in text
+
+
+def test_figures_and_records_are_kept(study: tuple[Path, str]) -> None:
+    out, _ = study
+    for name in ("plain", "disagreement"):
+        for file in ("card.json", "metrics.csv", "curves.png", "scores.parquet", "roc.png",
+                     "histograms-totalentropy.png", "histograms-mutualinformation.png",
+                     "most_disputed.png"):  # fmt: skip
+            assert (out / name / file).stat().st_size > 100, file
+
+
+def test_thresholds_are_chosen_on_samples_that_are_not_evaluated(
+    results: dict[str, offmap.Results], found: Data
+) -> None:
+    labels = found.test.labels.numpy()
+    systems = Systems(results, labels, "noise", 0)
+    for own in ("known", "unknown"):
+        held, rest = (set(getattr(part, own).tolist()) for part in (systems.held, systems.rest))
+        assert held.isdisjoint(rest)
+    assert len(systems.rest.known) == len(systems.rest.unknown)
+    best = systems.chosen()
+    scores = results[best.cascade.filter[0]].scores[best.cascade.filter[1]]
+    right = results[best.cascade.classifier].predicted["id"] == labels
+    kept = scores["id"][systems.rest.known] <= best.cascade.threshold
+    let_in = scores["noise"][systems.rest.unknown] <= best.cascade.threshold
+    hits = (kept & right[systems.rest.known]).sum()
+    f1 = 2 * hits / (kept.sum() + let_in.sum() + len(kept))
+    assert best.outcomes[0].selection.f1 == pytest.approx(f1)
+    # No other pair does better where the choice was made.
+    for of in systems.filters:
+        for name in results:
+            if name != of[0]:
+                assert systems.tuned(of, name).f1 <= best.cascade.f1
+
+
+def test_against_right_answers_alone(results: dict[str, offmap.Results], found: Data) -> None:
+    plain = results["plain"]
+    right = plain.predicted["id"] == found.test.labels.numpy()
+    scores = plain.scores["totalentropy"]
+    expected = offmap.metrics.auroc(scores["id"][right], scores["noise"])
+    assert only_right(plain, right).get("totalentropy", "noise") == expected
+    with pytest.raises(DataError, match="no ID sample is answered rightly"):
+        only_right(plain, np.zeros_like(right))
+
+
+def test_saved_ensembles_and_members_skip_training(study: tuple[Path, str], tmp_path: Path) -> None:
+    out, text = study
+    weights = {"plain": str(out / "plain"), "disagreement": str(out / "disagreement")}
+    report = disagreement.run(
+        tmp_path, budget="smoke", weights=weights, show_progress=False
+    ).report()
+    assert not (tmp_path / "start").exists()
+    start = "disagreement minus plain, maxprobability"
+    assert report[report.index(start) :] == text[text.index(start) : text.index("\n\nWritten to")]
+
+
+def test_what_cannot_be_loaded_is_named(study: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = study
+    with pytest.raises(DataNotFoundError, match=r"member 2 of plain: .*members between commas"):
+        given("plain", f"{out / 'plain'},nowhere")
+    torch.save({"x": torch.zeros(1)}, tmp_path / "bad.pt")
+    with pytest.raises(StoreError, match="member 1 of plain"):
+        given("plain", f"{tmp_path / 'bad.pt'},{out / 'plain'}")
+    with pytest.raises(UnknownNameError, match="plain, disagreement, single"):
+        disagreement.run(tmp_path, budget="smoke", weights={"other": "x"})
+    with pytest.raises(DataError, match="leaves a part empty"):
+        held_out(100, 2)
+
+
+def test_members_of_different_classes_are_refused() -> None:
+    unequal = Ensemble([digits_cnn(classes=3), digits_cnn(classes=4)])
+    images = torch.zeros(4, 1, 8, 8)
+    with pytest.raises(ShapeError, match="members of an ensemble"):
+        offmap.evaluate(
+            unequal, id_test=[(images, torch.zeros(4).long())], ood={"x": [images]},
+            detectors=["totalentropy"],
+        )  # fmt: skip
