@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 import offmap
 from offmap import data
-from offmap.cli import app
 from offmap.errors import ArgumentError, DataNotFoundError, LabelError, UnknownNameError
 from offmap.networks import AnchorHead, build, digits_cnn
 from offmap.studies import anchors
 from offmap.studies._data import Data
 from offmap.training import with_estimated_anchors
+from tests.studies.conftest import run_study
 
 FIGURES = ("confusion-plain", "confusion-open", "confusion-binary", "known", "unknown", "mixed",
            "oscr", "places")  # fmt: skip
@@ -32,9 +31,7 @@ def found() -> Data:
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The command, as a user runs it."""
     out = tmp_path_factory.mktemp("study")
-    done = CliRunner().invoke(app, ["study", "anchors", "--budget", "smoke", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    return out, done.stdout
+    return out, run_study("anchors", out)
 
 
 def test_it_prints_decisions_and_splits(study: tuple[Path, str]) -> None:

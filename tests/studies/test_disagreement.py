@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import offmap
-from offmap.cli import app
 from offmap.errors import (
     DataError,
     DataNotFoundError,
@@ -24,6 +22,7 @@ from offmap.studies._data import Data
 from offmap.studies._disagreement_training import given
 from offmap.studies._parts import held_out, only_right
 from offmap.studies._systems import Systems
+from tests.studies.conftest import run_study
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +34,7 @@ def found() -> Data:
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The command, as a user runs it."""
     out = tmp_path_factory.mktemp("study")
-    command = ["study", "disagreement", "--budget", "smoke", "--out", str(out)]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0, done.output
-    return out, done.stdout
+    return out, run_study("disagreement", out)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,25 +15,14 @@ from offmap.networks import WideResNet
 from offmap.studies import pixmix
 from offmap.studies._candidates import candidate
 from offmap.studies._parts import at_ratio
+from tests.studies.conftest import run_study
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The command, as a user runs it."""
     out = tmp_path_factory.mktemp("study")
-    environment = {
-        **os.environ,
-        "COLUMNS": "200",
-        "OFFMAP_DATA": "",
-        "OFFMAP_CACHE": str(out / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "offmap.cli", "study", "pixmix", "--budget", "smoke"]
-    done = subprocess.run(
-        [*command, "--out", str(out)], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    return out, run_study("pixmix", out)
 
 
 def test_it_prints_a_table_a_network_and_their_difference(study: tuple[Path, str]) -> None:

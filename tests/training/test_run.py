@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -28,7 +29,7 @@ from offmap.errors import (
     ShapeError,
     StoreError,
 )
-from offmap.networks import DigitsCNN
+from offmap.networks import DigitsCNN, build
 from offmap.training import Epoch, Recipe, Sets, train
 from offmap.training.sets import load as load_sets
 
@@ -314,3 +315,21 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
     running.wait()
     assert start(tmp_path / "killed").wait() == 0
     assert same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_run_remembers_the_weights_that_it_started_from(tmp_path: Path, sets: Sets) -> None:
+    short = RECIPE.but({"epochs": 2, "ema": 0.0})
+    torch.manual_seed(1)
+    begun = build(RECIPE.network)
+    stop = KeyboardInterrupt()
+
+    def interrupt(epoch: Epoch) -> None:
+        raise stop
+
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, sets=sets, network=copy.deepcopy(begun), after_epoch=[interrupt],
+              show_progress=False)  # fmt: skip
+    with pytest.raises(DataError, match="started from other weights"):
+        train(short, tmp_path, sets=sets, resume=True, show_progress=False)
+    train(short, tmp_path, sets=sets, network=begun, resume=True, show_progress=False)
+    assert len(json.loads((tmp_path / "card.json").read_text())["start"]) == 64

@@ -45,7 +45,7 @@ def oscr_curves(curves: Mapping[str, Mapping[str, OscrCurve]]) -> Figure:
         axis.set_xscale("symlog", linthresh=1e-3)  # systems differ where few unknown are accepted
         axis.set_xlabel("share of unknown accepted", fontsize=8)
         axis.set_ylabel("share of known accepted and right", fontsize=8)
-        axis.legend(fontsize=6)
+        axis.legend(fontsize=6, loc="lower right")
     return figure
 
 
@@ -69,7 +69,7 @@ def projection(
         colour = colormaps["tab20"](i % 20)
         axis.scatter(points[:, 0], points[:, 1], s=4, color=colour, label=name, alpha=0.6)
     axis.scatter(flat[0][:, 0], flat[0][:, 1], marker="x", s=40, color="black", label="anchors")
-    axis.legend(fontsize=6, markerscale=2)
+    axis.legend(fontsize=6, markerscale=2, loc="upper right")
     axis.set_title(heading, fontsize=9)
     return figure
 

@@ -30,7 +30,7 @@ def histograms(results: Results, detector: str) -> Figure:
         if row.threshold is not None:
             axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")
         axis.set_title(f"{row.set}: AUROC {row.auroc:.2%}", fontsize=9)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="upper right")
         axis.set_yticks([])
     figure.suptitle(f"{detector} scores; higher is more OOD", fontsize=10)
     return figure
@@ -51,5 +51,5 @@ def roc_curves(results: Results) -> Figure:
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("share of ID called OOD", fontsize=8)
         axis.set_ylabel("share of OOD caught", fontsize=8)
-        axis.legend(fontsize=5)
+        axis.legend(fontsize=5, loc="lower right")
     return figure

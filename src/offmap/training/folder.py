@@ -38,11 +38,20 @@ def check(out: Path, recipe: Recipe, resume: bool) -> None:
         raise ArgumentError(f"the run in {out} has another recipe ({'; '.join(changed)})")
 
 
-def begin(out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any]) -> dict[str, Any]:
+def begin(
+    out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any], *, start: str | None = None
+) -> dict[str, Any]:
     """Write what the run is made of, and return it.
 
+    Args:
+        out: folder of the run.
+        recipe: how.
+        sets: on what.
+        settings: more to keep.
+        start: digest of the weights that it starts from, if not the recipe's seeded ones.
+
     Raises:
-        DataError: the run in ``out`` began with other data.
+        DataError: the run in ``out`` began with other data, or from other weights.
     """
     parts = {name: getattr(sets, name) for name in ("train", "validation", "outliers", "mixing")}
     record = {
@@ -61,10 +70,13 @@ def begin(out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any]) -> di
         "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("offmap", "torch", "lightning", "kornia")},
+        **({} if start is None else {"start": start}),
         **settings,
     }
     if _has_begun(out):
         _check_data(out, record["data"])
+        if start != _known(out)["start"]:
+            raise DataError(f"the run in {out} started from other weights: give another folder")
     write_json(out / RUN, record)
     return record
 
@@ -104,7 +116,8 @@ def machine() -> str:
 def _known(out: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((out / RUN).read_text())
-        return {"recipe": dict(content["recipe"]), "data": dict(content["data"])}
+        recipe, data = dict(content["recipe"]), dict(content["data"])
+        return {"recipe": recipe, "data": data, "start": content.get("start")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{out / RUN} cannot be read: {error}") from error
 

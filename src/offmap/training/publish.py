@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, StoreError
-from offmap.forward import Probe, forward
 from offmap.networks import build, load_weights, zoo
 from offmap.training import sets
 from offmap.training.folder import CARD, WEIGHTS
 from offmap.training.recipe import Recipe
+from offmap.training.validation import validated
 
 
 def publish(
@@ -54,10 +53,11 @@ def publish(
             f"{validation.name} is not the data that {run} was validated on: publish it "
             "where that data is"
         )
+    stated = sets.normalization(recipe.normalization)
     card |= {
         "epochs": recipe.epochs,
         "seed": recipe.seed,
-        "accuracy": _accuracy(network, recipe, validation),
+        "accuracy": validated(network, validation, stated)[1],
     }
     return zoo.add(folder, name, network, card, half=True)
 
@@ -68,12 +68,3 @@ def _round(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.ndim > 1:
             parameter.copy_(parameter.bfloat16())
-
-
-def _accuracy(network: nn.Module, recipe: Recipe, validation: ImageSet) -> float:
-    right = 0
-    with Probe(network, normalization=sets.normalization(recipe.normalization)) as probe:
-        for acts, labels in forward(probe, validation, show_progress=False):
-            assert labels is not None
-            right += int((acts.logits.argmax(1) == labels).sum())
-    return right / len(validation)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from offmap.errors import MissingExtraError
+from offmap.forward import weights_digest
 from offmap.networks import build, load_weights
 from offmap.training import folder
 from offmap.training import sets as data_of
@@ -57,7 +58,7 @@ def train(
 
     Raises:
         ArgumentError: ``out`` holds a run and ``resume`` was not asked for; or another recipe's.
-        DataError: the run in ``out`` began with other data.
+        DataError: the run in ``out`` began with other data, or from other weights.
         ShapeError, LabelError: network and data do not fit; nothing is written then.
         NonFiniteError: the loss became NaN or infinite.
         MissingExtraError: lightning or kornia is not installed.
@@ -67,6 +68,7 @@ def train(
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
         folder.check(out, recipe, resume)
+    start = None if network is None else weights_digest(network)
     with seeded(torch.device("cpu"), recipe.seed, "weights"):
         network = build(recipe.network) if network is None else network
     if (out / folder.WEIGHTS).is_file():
@@ -77,7 +79,7 @@ def train(
         raise MissingExtraError(str(error.name), "train") from error
     sets = data_of.load(recipe) if sets is None else sets
     made = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
-    record = folder.begin(out, recipe, sets, settings or {}) if first else {}
+    record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
     trainer.fit(
         made,
         out,

@@ -8,12 +8,11 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from offmap.activations import HasMembers
 from offmap.errors import NonFiniteError
-from offmap.forward import Normalization, forward
+from offmap.forward import Normalization
 from offmap.training import optim
 from offmap.training._checks import check_objective, check_outputs, pixmix_options
 from offmap.training._seeds import seeded
@@ -23,6 +22,7 @@ from offmap.training.objectives import objective
 from offmap.training.pixmix import PixMix
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
+from offmap.training.validation import validated
 
 
 class Task(lightning.LightningModule):
@@ -151,19 +151,13 @@ class Task(lightning.LightningModule):
 
     def validate(self) -> dict[str, float]:
         """Loss and accuracy of the network that is kept, on the validation data."""
-        loss, right = 0.0, 0
-        for acts, labels in forward(
+        loss, accuracy = validated(
             self.trained,
             self.sets.validation,
+            self.normalization,
             precision=self.recipe.precision,
-            normalization=self.normalization,
-            show_progress=False,
-        ):
-            assert labels is not None
-            loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
-            right += int((acts.logits.argmax(1) == labels).sum())
-        count = len(self.sets.validation)
-        return {"validation_loss": loss / count, "validation_accuracy": right / count}
+        )
+        return {"validation_loss": loss, "validation_accuracy": accuracy}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep history and recipe with the weights."""

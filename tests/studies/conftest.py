@@ -1,0 +1,25 @@
+"""The studies as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_study(name: str, out: Path) -> str:
+    """What ``offmap study NAME --budget smoke`` prints, with no data but the embedded."""
+    environment = {
+        **os.environ,
+        "COLUMNS": "200",
+        "OFFMAP_DATA": "",
+        "OFFMAP_CACHE": str(out / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "offmap.cli", "study", name, "--budget", "smoke"]
+    done = subprocess.run(
+        [*command, "--out", str(out)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
