@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import offmap
+from offmap.networks import DigitsCNN
 from offmap.studies import digits
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,21 @@ def test_the_how_to_page_on_training_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert run(ROOT / "docs" / "how-to" / "train.md", names) == 1
     assert (tmp_path / "runs" / "digits" / "card.json").is_file()
     assert names["results"].get("energy", "noise") > 0.5
+
+
+def test_the_how_to_page_on_ensembles_runs() -> None:
+    sets = digits.digits_data()
+    torch.manual_seed(0)
+    names: dict[str, Any] = {
+        **{"model": digits.shipped(), "other": DigitsCNN(8), "third": DigitsCNN(8)},
+        **{"train": sets.train, "held": sets.calibration, "test": sets.test},
+        "unknown": sets.ood["far"]["faces"],
+        "normalization": digits.NORMALIZATION,
+        "images": sets.test.images,
+    }
+    assert run(ROOT / "docs" / "how-to" / "ensembles.md", names) == 3
+    assert len(names["results"].detectors) == 3
+    assert len(names["verdict"].labels) == len(sets.test)
 
 
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
