@@ -21,6 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "metrics": (),
     "scoring": (),
     "pixmix": (),
+    "ensemble": (),
     "training": ("kornia",),
     "resume": ("lightning",),
     "knn": ("data", "weights"),
@@ -36,6 +37,7 @@ KNOWS = {
     "scoring": (),
     "coverage": (),
     "pixmix": ("pairs",),
+    "ensemble": ("pairs",),
     "training": ("pairs",),
     "resume": (),
 }
