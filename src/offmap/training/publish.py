@@ -75,5 +75,5 @@ def _accuracy(network: nn.Module, recipe: Recipe, validation: ImageSet) -> float
     with Probe(network, normalization=sets.normalization(recipe.normalization)) as probe:
         for acts, labels in forward(probe, validation, show_progress=False):
             assert labels is not None
-            right += int((acts.logits.argmax(1) == labels).sum())
+            right += int((acts.answers == labels).sum())
     return right / len(validation)

@@ -161,7 +161,7 @@ class Task(lightning.LightningModule):
         ):
             assert labels is not None
             loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
-            right += int((acts.logits.argmax(1) == labels).sum())
+            right += int((acts.answers == labels).sum())
         count = len(self.sets.validation)
         return {"validation_loss": loss / count, "validation_accuracy": right / count}
 
