@@ -38,6 +38,18 @@ def test_joined_parts_are_the_whole() -> None:
         assert torch.equal(part.features, member.features)
 
 
+def test_answers_are_those_of_the_network_that_answers() -> None:
+    z, other = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]]), torch.eye(2)[[0, 1, 0]]
+    assert Activations(z).answers.tolist() == [1, 0, 1]
+    acts = Activations(z, answer_logits=other)
+    assert acts.answers.tolist() == [0, 1, 0]
+    assert acts[1:].answers.tolist() == [1, 0]
+    assert Activations.joined([acts[2:], acts[:2]]).answers.tolist() == [0, 0, 1]
+    other[2, 1] = torch.inf
+    with pytest.raises(NonFiniteError, match=r"network that answers .* 1 samples .* \[12\]"):
+        acts.check_finite(start=10)
+
+
 def test_members_must_agree_on_their_classes() -> None:
     with pytest.raises(ShapeError, match=r"one shape; seen \[\(2, 3\), \(2, 4\)\]"):
         Activations.of_members([Activations(torch.zeros(2, 3)), Activations(torch.zeros(2, 4))])

@@ -25,7 +25,7 @@ LAYERS = [
     ["decide"],
     ["store", "results", "training", "verdict", "_calibration", "_inputs"],
     ["evaluation", "comparison", "guard", "sklearn"],
-    ["_graph"],
+    ["_graph", "cascade"],
     ["plots", "scoring", "exporting"],
     ["studies"],
     ["cli"],

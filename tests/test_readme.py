@@ -38,6 +38,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(image[0].numpy()).save(path)
     module = ModuleType("my_project")
     module.network = digits.shipped()  # type: ignore[attr-defined]
+    module.accurate = DigitsCNN(8)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_project", module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -84,8 +85,10 @@ def test_the_how_to_page_on_ensembles_runs() -> None:
 
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     names: dict[str, Any] = {}
-    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 6
+    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 7
     guard, again = names["guard"], names["again"]
+    assert torch.equal(names["verdict"].scores, guard(names["new"].images).scores)
+    assert (names["verdict"].labels != guard(names["new"].images).labels).any()
     assert guard.classes == tuple("01234567")
     assert float(names["verdict"].is_ood.float().mean()) < 0.12
     images = torch.stack([names["new"].images[0], names["new"].images[-1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,13 @@ def test_members_are_read_as_they_were_written(tmp_path: Path, shard_bytes: int)
         assert torch.equal(one.logits, two.logits)
         assert torch.equal(one.features, two.features)
         assert torch.equal(one.layers["layers.0"], two.layers["layers.0"])
+
+
+def test_who_answers_is_read_as_it_was_written(tmp_path: Path) -> None:
+    def answered() -> Iterator[Batch]:
+        for acts, rows in batches():
+            yield replace(acts, answer_logits=-acts.logits), rows
+
+    written = list(Shards(tmp_path).through(lambda _: answered()))
+    for (a, _), (b, _) in zip(written, Shards(tmp_path), strict=True):
+        assert torch.equal(a.answer_logits, b.answer_logits)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from offmap import data, forward, metrics, networks, plots
     from offmap.activations import Activations, Head
+    from offmap.cascade import Cascade
     from offmap.comparison import compare
     from offmap.decide import alarm_threshold
     from offmap.detectors import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "activations": ("Activations", "Head"),
+    "cascade": ("Cascade",),
     "comparison": ("compare",),
     "decide": ("alarm_threshold",),
     "detectors": (
@@ -74,6 +76,7 @@ __all__ = [
     "NECO",
     "Activations",
     "AnchorDistance",
+    "Cascade",
     "Detector",
     "Energy",
     "Entropy",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,15 +25,22 @@ class Activations:
         layers: reduced activations of other layers by layer name, each ``(n, ...)``.
         members: the activations of each member of an ensemble. Its ``logits`` are then the
             logarithms of the mean of the members' probabilities, and it has no features.
+        answer_logits: logits of the network that answers, ``(n, c)``, where that is another one.
     """
 
     logits: Float[Tensor, "n c"]
     features: Float[Tensor, "n d"] | None = None
     layers: Mapping[str, Float[Tensor, "n ..."]] = field(default_factory=dict)
     members: tuple[Activations, ...] = ()
+    answer_logits: Float[Tensor, "n c"] | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    @property
+    def answers(self) -> Int64[Tensor, " n"]:
+        """The label that is answered for each sample, whether it is known or not."""
+        return (self.logits if self.answer_logits is None else self.answer_logits).argmax(1)
 
     def __getitem__(self, rows: slice | Tensor) -> Activations:
         """The same activations for some of the samples."""
@@ -43,12 +50,14 @@ class Activations:
             features,
             {name: x[rows] for name, x in self.layers.items()},
             tuple(member[rows] for member in self.members),
+            None if self.answer_logits is None else self.answer_logits[rows],
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Activations]) -> Activations:
         """The activations of several batches as one."""
         features = [part.features for part in parts if part.features is not None]
+        answers = [part.answer_logits for part in parts if part.answer_logits is not None]
         return cls(
             torch.cat([part.logits for part in parts]),
             torch.cat(features) if features else None,
@@ -57,6 +66,7 @@ class Activations:
                 cls.joined(members)
                 for members in zip(*(part.members for part in parts), strict=True)
             ),
+            torch.cat(answers) if answers else None,
         )
 
     @classmethod
@@ -84,6 +94,7 @@ class Activations:
         for member in self.members:
             member.check_finite(start=start)
         named = {"logits": self.logits, "features": self.features, **self.layers}
+        named["logits of the network that answers"] = self.answer_logits
         for name, x in named.items():
             # A finite sum proves all finite without a mask; only its failure asks for more.
             if x is None or math.isfinite(x.sum().item()):

@@ -19,7 +19,7 @@ from offmap.activations import Activations
 from offmap.decide import alarm_rank, alarm_threshold
 from offmap.detectors import Detector, fit
 from offmap.errors import NeedsError, NonFiniteError, OffmapError, ShapeError
-from offmap.forward import EnsembleProbe, Probe, forward, probe_of
+from offmap.forward import AnyProbe, CascadeProbe, forward, probe_of
 from offmap.metrics import detection
 from offmap.results import Results, Row, SetInfo
 from offmap.shards import Batch
@@ -43,13 +43,15 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     **probe: Any,
 ) -> Results:
-    """Evaluate detectors on OOD sets; the network, or each member of it, sees each sample once.
+    """Evaluate detectors on OOD sets; the network, or each part of it, sees each sample once.
 
     Data are names or paths as for :func:`offmap.data.load` (brought to the shape of the ID set),
     sets of ``offmap.data``, or any iterable of ``(images, labels)`` batches.
 
     Args:
-        model: the classifier, or an ensemble of some: see :class:`offmap.networks.Ensemble`.
+        model: the classifier; an ensemble of some, see :class:`offmap.networks.Ensemble`; or a
+            cascade, see :class:`offmap.Cascade`: scores are then of its filter, answers and
+            accuracy of its classifier.
         id_test: in-distribution data that the network was not trained on.
         ood: OOD sets by name, ``{"textures": data}``, or by group and name,
             ``{"near": {"cifar100": data}, "far": {...}}``.
@@ -109,7 +111,7 @@ def evaluate(
 class _Run:
     """The state of one evaluation."""
 
-    network: Probe | EnsembleProbe
+    network: AnyProbe
     chosen: dict[str, Scorer]
     options: dict[str, Any]
     spare: bool
@@ -160,7 +162,7 @@ class _Run:
         answers: list[Any] = []
         count = _Count()
         for acts, _ in count.through(self._passing(item)):
-            answers.append(acts.logits.argmax(1).int().cpu().numpy())
+            answers.append(acts.answers.int().cpu().numpy())
             for name, scores in self._scores(acts):
                 parts[name].append(scores)
         self.predicted[item.name] = np.concatenate(answers)
@@ -195,18 +197,27 @@ class _Run:
 
     def settings(self) -> dict[str, Any]:
         """How the network ran, and on what."""
-        head = self.network.head_name
         machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
         return {
-            "network": type(self.network.network).__name__,
-            "head": list(head) if isinstance(head, tuple) else head,
-            "precision": self.network.precision,
-            "device": str(self.network.device),
-            "normalization": repr(self.network.normalization),
+            **_way(self.network),
             "machine": machine,
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("offmap", "torch", "numpy")},
         }
+
+
+def _way(probe: AnyProbe) -> dict[str, Any]:
+    """How a network runs; of a cascade, how its filter does, and within that its classifier."""
+    if isinstance(probe, CascadeProbe):
+        return _way(probe.filter) | {"classifier": _way(probe.classifier)}
+    head = probe.head_name
+    return {
+        "network": type(probe.network).__name__,
+        "head": list(head) if isinstance(head, tuple) else head,
+        "precision": probe.precision,
+        "device": str(probe.device),
+        "normalization": repr(probe.normalization),
+    }
 
 
 @dataclass
@@ -225,7 +236,8 @@ class _Count:
                 self.labelled = False
             else:
                 self.right += _right(acts, labels)
-                each = [_right(member, labels) for member in acts.members]
+                members = acts.members if acts.answer_logits is None else ()  # those that answer
+                each = [_right(member, labels) for member in members]
                 self.members = [
                     a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)
                 ]
@@ -233,7 +245,7 @@ class _Count:
 
 
 def _right(acts: Activations, labels: Tensor) -> int:
-    return int((acts.logits.argmax(1) == labels).sum())
+    return int((acts.answers == labels).sum())
 
 
 def _gathered(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -21,7 +21,7 @@ from offmap.activations import Activations
 from offmap.detectors import KNN
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.files import atomic
-from offmap.forward import weights_digest
+from offmap.forward import CascadeProbe, weights_digest
 from offmap.guard import Guard
 
 _OUTPUTS = ("label", "score", "p_value", "is_ood")
@@ -81,9 +81,11 @@ def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
         raise ArgumentError(f"export writes {' and '.join(_FORMATS)} files; seen {path.name!r}")
     if guard.calibration is None:
         raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
-    if guard.probe.precision != "fp32":
+    probe = guard.probe
+    parts = (probe.filter, probe.classifier) if isinstance(probe, CascadeProbe) else (probe,)
+    if others := {part.precision for part in parts} - {"fp32"}:
         raise ArgumentError(
-            f"graphs are exported in precision 'fp32'; this guard has {guard.probe.precision!r}, "
+            f"graphs are exported in precision 'fp32'; this guard has {others.pop()!r}, "
             "and its threshold holds for that alone: make, fit and calibrate one in 'fp32'"
         )
     if example.ndim < 2 or len(example) == 0:
@@ -207,8 +209,8 @@ def _check_equal(guard: Guard, acts: Activations, found: Answers, tolerance: flo
     size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values
     moved = tolerance * size + torch.finfo(size.dtype).tiny
     low, high = (guard.calibration(scores + sign * moved, label) for sign in (-1, 1))
-    top = acts.logits.gather(1, label[:, None])[:, 0]
-    good = top >= acts.logits.amax(1) - tolerance * acts.logits.abs().amax(1)
+    z = acts.logits if acts.answer_logits is None else acts.answer_logits
+    good = z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
     digits = 1e-6 * (low[0].abs() + high[0].abs())  # of a logarithm's float32
     good &= (low[0] - digits <= score) & (score <= high[0] + digits)
     good &= (high[1] - 1e-9 <= p) & (p <= low[1] + 1e-9)

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from offmap import store
 from offmap._calibration import Calibration
+from offmap.activations import Activations
 from offmap.detectors import Detector, detector, fit
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.forward import Normalization, forward, probe_of, weights_digest
 from offmap.verdict import Verdict
 
 COMBINATIONS = ("bonferroni", "fisher")
+_NO_THRESHOLD = "this guard has no threshold yet: call fit, then calibrate"
 _PROMISE = (
     "So many known images, at most, are called unknown, on average over calibration sets. How many "
     "unknown ones are caught depends on what they are: evaluate says it for given ones."
@@ -33,8 +35,9 @@ class Guard(nn.Module):
     unknown, on average over calibration sets, whatever the network and the detector.
 
     Args:
-        network: any classifier, or an ensemble of some; its code is not touched, and its mode is
-            as before after each call.
+        network: any classifier, an ensemble of some, or a cascade, whose filter is then guarded and
+            whose classifier answers; its code is not touched, and its mode is as before after each
+            call.
         detectors: a detector, its name or expression, or several of them.
         combine: how several are combined: "bonferroni" (of their p-values), or "fisher" (their
             combined score is calibrated once more, on half of the calibration data).
@@ -130,7 +133,7 @@ class Guard(nn.Module):
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         rule = self.combine if len(self.detectors) > 1 else "per_class" if per_class else "plain"
         rows = [
-            (self.score_activations(acts), acts.logits.argmax(1), acts.logits.shape[1])
+            (self.score_activations(acts), acts.answers, acts.logits.shape[1])
             for acts, _ in self._passing(data, batch_size, show_progress)
         ]
         calibration = Calibration(rule, alarm_rate)
@@ -165,13 +168,22 @@ class Guard(nn.Module):
             NotFittedError: the guard was not fitted, or not calibrated.
         """
         if self.calibration is None:
-            raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
+            raise NotFittedError(_NO_THRESHOLD)
         with self.probe as probe:
             acts = probe(images)
             acts.check_finite()
-        labels = acts.logits.argmax(1)
-        score, p, is_ood = self.calibration(self.score_activations(acts), labels)
-        return Verdict(labels, score, p, is_ood, self.classes)
+        return self.judge(acts)
+
+    def judge(self, acts: Activations) -> Verdict:
+        """The verdict on images from their activations.
+
+        Raises:
+            NotFittedError: the guard was not fitted, or not calibrated.
+        """
+        if self.calibration is None:
+            raise NotFittedError(_NO_THRESHOLD)
+        score, p, is_ood = self.calibration(self.score_activations(acts), acts.answers)
+        return Verdict(acts.answers, score, p, is_ood, self.classes)
 
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
@@ -229,7 +241,8 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
 
     Args:
         folder: what was saved.
-        network: the same network; if its weights were saved too, they are loaded into it.
+        network: the same network, or a cascade of the same parts; if the weights were saved too,
+            they are loaded into it.
         strict: refuse a network with other weights than those that the guard was fitted on.
 
     Raises:

@@ -140,6 +140,8 @@ def _tensors(acts: Activations) -> dict[str, Tensor]:
     tensors = {"logits": acts.logits}
     if acts.features is not None:
         tensors["features"] = acts.features
+    if acts.answer_logits is not None:
+        tensors["answer_logits"] = acts.answer_logits
     tensors |= {f"layers.{name}": x for name, x in acts.layers.items()}
     for i, member in enumerate(acts.members):
         tensors |= {f"members.{i}.{name}": x for name, x in _tensors(member).items()}
@@ -155,7 +157,8 @@ def _activations(tensors: dict[str, Tensor]) -> Activations:
     while of := _under(f"members.{len(members)}.", tensors):
         members.append(_activations(of))
     layers = _under("layers.", tensors)
-    return Activations(tensors["logits"], tensors.get("features"), layers, tuple(members))
+    optional = tensors.get("features"), layers, tuple(members), tensors.get("answer_logits")
+    return Activations(tensors["logits"], *optional)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ class Verdict:
     """What a guard says of a batch of ``n`` images.
 
     Args:
-        labels: the network's answers, ``(n,)``.
+        labels: the answers of the network, ``(n,)``.
         scores: OOD scores, higher is more OOD, ``(n,)``.
         p_values: conformal p-values: how rare a score as high is among known samples, ``(n,)``.
         is_ood: whether each is called unknown: ``p_value <= alarm_rate``, ``(n,)``.

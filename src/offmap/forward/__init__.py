@@ -2,13 +2,17 @@
 
 from offmap.forward._outputs import features_of, logits_of
 from offmap.forward._weights import weights_digest
+from offmap.forward.cascade import AnyProbe, CascadeProbe, FilterAndClassifier, probe_of
 from offmap.forward.loop import cache_key, forward
-from offmap.forward.members import EnsembleProbe, probe_of
+from offmap.forward.members import EnsembleProbe
 from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe
 
 __all__ = [
+    "AnyProbe",
+    "CascadeProbe",
     "EnsembleProbe",
+    "FilterAndClassifier",
     "Normalization",
     "Probe",
     "cache_key",

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from offmap.errors import DataError
 from offmap.forward._weights import weights_digest
-from offmap.forward.members import EnsembleProbe, probe_of
-from offmap.forward.probe import Probe
+from offmap.forward.cascade import AnyProbe, CascadeProbe, probe_of
 from offmap.progress import progress
 from offmap.shards import Batch, Shards
 
@@ -28,7 +27,7 @@ class Batched(Protocol):
 
 
 def forward(
-    network: nn.Module | Probe | EnsembleProbe,
+    network: nn.Module | AnyProbe,
     data: Batched | Iterable[Any],
     *,
     batch_size: int = 256,
@@ -41,7 +40,7 @@ def forward(
 
     Args:
         network: a classifier, or what :func:`probe_of` gives for one, open. Each member of an
-            ensemble runs once.
+            ensemble and each part of a cascade runs once.
         data: a set of ``offmap.data``, or any iterable of batches: ``(images, labels)`` pairs,
             dicts with such keys, or images alone.
         batch_size: samples a batch, for sets; other iterables come in batches of their own.
@@ -73,24 +72,28 @@ def forward(
 
 
 def _opening(
-    network: nn.Module | Probe | EnsembleProbe, options: dict[str, Any]
-) -> AbstractContextManager[Probe | EnsembleProbe]:
-    if isinstance(network, Probe | EnsembleProbe):
+    network: nn.Module | AnyProbe, options: dict[str, Any]
+) -> AbstractContextManager[AnyProbe]:
+    if isinstance(network, AnyProbe):
         return nullcontext(network)
     return probe_of(network, **options)
 
 
-def cache_key(probe: Probe | EnsembleProbe, data: Any) -> str:
+def cache_key(probe: AnyProbe, data: Any) -> str:
     """The content that activations depend on, as a hash: network, layers, images, precision."""
-    layers = [(name, getattr(r, "__qualname__", repr(r))) for name, r in probe.layers.items()]
-    settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
-    content = (weights_digest(probe.network), settings, data.fingerprint, data.transform)
+    content = (*_run_by(probe), data.fingerprint, data.transform)
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _cached(
-    probe: Probe | EnsembleProbe, data: Batched, batch_size: int, cache: Path
-) -> Iterator[Batch]:
+def _run_by(probe: AnyProbe) -> tuple[Any, ...]:
+    if isinstance(probe, CascadeProbe):
+        return _run_by(probe.filter), _run_by(probe.classifier)
+    layers = [(name, getattr(r, "__qualname__", repr(r))) for name, r in probe.layers.items()]
+    settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
+    return weights_digest(probe.network), settings
+
+
+def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
     if shards.complete and not probe.knows_head:
         probe.adopt(shards.head)
@@ -101,7 +104,7 @@ def _cached(
 
 
 def _run(
-    probe: Probe | EnsembleProbe, batches: Iterable[tuple[Tensor, Tensor | None]], start: int
+    probe: AnyProbe, batches: Iterable[tuple[Tensor, Tensor | None]], start: int
 ) -> Iterator[Batch]:
     for images, labels in batches:
         acts = probe(images)

@@ -13,7 +13,7 @@ from offmap.activations import Activations, HasMembers, Heads
 from offmap.errors import ArgumentError
 from offmap.forward._opened import Opened
 from offmap.forward._outputs import unwrapped
-from offmap.forward.probe import Probe, Reduction, device_of
+from offmap.forward.probe import Probe, Reduction, placed
 
 
 class EnsembleProbe(Opened):
@@ -104,13 +104,16 @@ class EnsembleProbe(Opened):
             x = Probe.prepared(self.each[0], images)
         return Activations.of_members([each(x) for each in self.each])
 
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits of a batch alone, for which no head is looked for."""
+        with torch.no_grad():
+            x = Probe.prepared(self.each[0], images)
+        return Activations.of_members([Activations(each.logits(x)) for each in self.each]).logits
+
     def _prepare(self, stack: ExitStack) -> None:
         # Moved as a whole: members may share their tensors, and the first would move the others'.
-        self.device = home = device_of(list(self.network.modules()))
-        if self.asked_device is not None and self.asked_device != home:
-            stack.callback(self.network.to, home)
-            self.device = self.asked_device
-            self.network.to(self.device)
+        modules = list(self.network.modules())
+        self.device = placed(self.network, modules, self.asked_device, stack)
         for each in self.each:
             stack.enter_context(each)
 
@@ -120,17 +123,6 @@ class _Member(Probe):
 
     def prepared(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True)
-
-
-def probe_of(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
-    """What runs a network: a :class:`Probe`, or for an ensemble an :class:`EnsembleProbe`.
-
-    Args:
-        network: any classifier, or an ensemble of some.
-        **options: arguments of the probe.
-    """
-    kind = EnsembleProbe if isinstance(unwrapped(network), HasMembers) else Probe
-    return kind(network, **options)
 
 
 def _one_each(head: str | Sequence[str | None] | None, members: int) -> tuple[str | None, ...]:

@@ -85,11 +85,7 @@ class Probe(Opened):
         if training := [module for module in self._modules if module.training]:
             stack.callback(_restore, training)
             self.network.eval()
-        self.device = home = device_of(self._modules)  # the caller may have moved it
-        if self.asked_device is not None and self.asked_device != home:
-            stack.callback(self.network.to, home)
-            self.device = self.asked_device
-            self.network.to(self.device)
+        self.device = placed(self.network, self._modules, self.asked_device, stack)
         for name, reduction in self.layers.items():
             module = _module(self.network, name)
             stack.callback(module.register_forward_hook(self._keeper(name, reduction)).remove)
@@ -105,6 +101,10 @@ class Probe(Opened):
         logits, kept = self._run(images)
         features = kept.pop("features")
         return Activations(logits, features, kept)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits of a batch alone, for which no head is looked for."""
+        return self._run(images)[0]
 
     @property
     def knows_head(self) -> bool:
@@ -248,6 +248,21 @@ def device_of(modules: Sequence[nn.Module]) -> torch.device:
             if tensor is not None:
                 return tensor.device
     return torch.device("cpu")
+
+
+def placed(
+    network: nn.Module,
+    modules: Sequence[nn.Module],
+    asked: torch.device | None,
+    stack: ExitStack,
+) -> torch.device:
+    """Where a network runs: moved to where it is asked to be, until the stack closes."""
+    home = device_of(modules)  # the caller may have moved it since
+    if asked is None or asked == home:
+        return home
+    stack.callback(network.to, home)
+    network.to(asked)
+    return asked
 
 
 def _restore(training: Iterable[nn.Module]) -> None:

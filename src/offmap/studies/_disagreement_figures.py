@@ -38,7 +38,7 @@ def _most_disputed(results: Results, of: Candidate, sets: Mapping[str, Any], fol
             scores = results.scores["mutualinformation"][name]
             rows = np.argsort(-scores, kind="stable")[:_SHOWN]
             chosen = next(each.subset(rows).batches(_SHOWN))[0]
-            answers = [m.logits.argmax(1).tolist() for m in probe(chosen).members]
+            answers = [m.answers.tolist() for m in probe(chosen).members]
             images += list(chosen)
             titles += [
                 f"{name} {scores[row]:.2f}\n{' '.join(str(a[i]) for a in answers)}"

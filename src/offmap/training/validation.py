@@ -26,5 +26,5 @@ def validated(
     ):
         assert labels is not None
         loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
-        right += int((acts.logits.argmax(1) == labels).sum())
+        right += int((acts.answers == labels).sum())
     return loss / len(data), right / len(data)

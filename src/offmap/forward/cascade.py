@@ -1,0 +1,204 @@
+"""Two systems over the same images: one says what is known, the other answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from offmap.activations import Activations, HasMembers, Head, Heads
+from offmap.errors import ArgumentError, ShapeError
+from offmap.forward._opened import Opened
+from offmap.forward._outputs import unwrapped
+from offmap.forward.members import EnsembleProbe
+from offmap.forward.normalization import Normalization
+from offmap.forward.probe import Probe, Reduction, placed
+
+
+class FilterAndClassifier(nn.Module):
+    """Two systems of the same classes; whoever runs them over data runs each once.
+
+    Args:
+        filter: the network, ensemble or guard whose activations are scored.
+        classifier: the one whose labels are answered.
+
+    Raises:
+        ArgumentError: a part is itself such a pair.
+    """
+
+    def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        for name, part in (("filter", filter), ("classifier", classifier)):
+            own = probe_within(part)
+            if isinstance(unwrapped(part) if own is None else own.network, FilterAndClassifier):
+                raise ArgumentError(
+                    f"the {name} of this cascade is a cascade itself, and only its own {name} "
+                    f"would count: give that one's {name}"
+                )
+        self.filter = filter
+        self.classifier = classifier
+
+
+class CascadeProbe(Opened):
+    """Runs the filter and the classifier of a cascade, each once, or once if they are one system.
+
+    The activations are those of the filter, with the logits of the classifier beside them. A part
+    that is a guard runs as that guard runs its network; a bare one by the arguments given here.
+
+    Args:
+        network: the two systems.
+        head: name of the filter's last linear layer, or names: see :class:`EnsembleProbe`. The
+            classifier needs none.
+        layers: other layers to keep of the filter.
+        device: where both run; by default where the guards among them do, or where each part is.
+        precision: as for :class:`Probe`, of parts that are no guards.
+        channels_last: likewise.
+        normalization: likewise; by default that of the guard beside it.
+
+    Attributes:
+        filter: the probe of the filter.
+        classifier: the probe of the classifier.
+        network: the two bare networks: what guards hold beside theirs does not count here.
+
+    Raises:
+        ShapeError: on a batch, if the two differ in their number of classes.
+    """
+
+    network: FilterAndClassifier
+    normalization: Callable[[Tensor], Tensor]
+    asked_device: torch.device | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head: Any = None,
+        layers: Mapping[str, Reduction] | None = None,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+        channels_last: bool = True,
+        normalization: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        pair = unwrapped(network)
+        assert isinstance(pair, FilterAndClassifier)
+        guards = [own for own in map(probe_within, (pair.filter, pair.classifier)) if own]
+        normalizations = [normalization, *(own.normalization for own in guards)]
+        devices = [device, *(own.asked_device for own in guards)]
+        self.precision, self.channels_last = precision, channels_last
+        self.normalization = next(
+            (given for given in normalizations if given is not None), Normalization()
+        )
+        self.asked_device = next((torch.device(d) for d in devices if d is not None), None)
+        options = {
+            "precision": precision,
+            "channels_last": channels_last,
+            "normalization": self.normalization,
+        }
+        self.filter = _of_part(pair.filter, head=head, layers=layers, **options)
+        self.classifier = _of_part(pair.classifier, **options)
+        self.network = FilterAndClassifier(
+            filter=self.filter.network, classifier=self.classifier.network
+        )
+        self.device = self.asked_device or self.filter.device
+
+    @property
+    def one_system(self) -> bool:
+        """Whether filter and classifier are one network that is run in one way."""
+        a, b = self.filter, self.classifier
+        ways = [(own.precision, own.channels_last, own.normalization) for own in (a, b)]
+        return a.network is b.network and ways[0] == ways[1]
+
+    @property
+    def head(self) -> Head | Heads | None:
+        """The head of the filter, or of its members."""
+        return self.filter.head
+
+    @property
+    def head_name(self) -> str | tuple[str | None, ...] | None:
+        """The name of the filter's last linear layer, or those of its members."""
+        return self.filter.head_name
+
+    @property
+    def asked_head(self) -> str | tuple[str | None, ...] | None:
+        """What was named as such."""
+        return self.filter.asked_head
+
+    @property
+    def why_no_head(self) -> str:
+        """Why the filter has no head."""
+        return self.filter.why_no_head
+
+    @property
+    def knows_head(self) -> bool:
+        """Whether the head of the filter was found."""
+        return self.filter.knows_head
+
+    def adopt(self, head: Any) -> None:
+        """Take the filter's head from an earlier run of it."""
+        self.filter.adopt(head)
+
+    def __call__(self, images: Tensor) -> Activations:
+        """The activations of a batch of images, uint8 or normalised, and who answers them."""
+        acts = self.filter(images)
+        if self.one_system:
+            return acts
+        logits = self.classifier.logits(images).to(acts.logits.device)
+        if logits.shape != acts.logits.shape:
+            raise ShapeError(
+                f"the filter has {acts.logits.shape[1]} classes, and the classifier "
+                f"{logits.shape[1]}: a cascade takes two systems that know the same classes"
+            )
+        return replace(acts, answer_logits=logits)
+
+    def _prepare(self, stack: ExitStack) -> None:
+        # Moved as a whole, as the two may share their tensors.
+        placed(self.network, list(self.network.modules()), self.asked_device, stack)
+        for each in (self.filter, self.classifier):
+            stack.enter_context(each)
+        self.device = self.filter.device
+
+
+AnyProbe = Probe | EnsembleProbe | CascadeProbe
+
+
+def probe_of(network: nn.Module, **options: Any) -> AnyProbe:
+    """What runs a network: a :class:`Probe`, or that of an ensemble, or of a cascade.
+
+    Args:
+        network: any classifier, an ensemble of some, or a filter and a classifier.
+        **options: arguments of the probe.
+    """
+    if isinstance(unwrapped(network), FilterAndClassifier):
+        return CascadeProbe(network, **options)
+    return _of_one(network, **options)
+
+
+def probe_within(part: nn.Module) -> AnyProbe | None:
+    """The probe by which a guard runs its network; ``None`` for a bare one."""
+    own = getattr(part, "probe", None)
+    return own if isinstance(own, AnyProbe) else None
+
+
+def _of_one(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+    kind = EnsembleProbe if isinstance(unwrapped(network), HasMembers) else Probe
+    return kind(network, **options)
+
+
+def _of_part(part: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+    own = probe_within(part)
+    if own is None:
+        return _of_one(part, **options)
+    assert not isinstance(own, CascadeProbe)
+    return _of_one(
+        own.network,
+        head=options.get("head") or own.asked_head,
+        layers=options.get("layers") or own.layers,
+        precision=own.precision,
+        channels_last=own.channels_last,
+        normalization=own.normalization,
+    )
