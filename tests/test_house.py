@@ -23,7 +23,7 @@ LAYERS = [
     ["stats", "metrics", "shards"],
     ["detectors", "forward", "networks", "data"],
     ["decide"],
-    ["store", "results", "training", "verdict", "_calibration", "_inputs"],
+    ["store", "results", "training", "verdict", "collapse", "_calibration", "_inputs"],
     ["evaluation", "comparison", "guard", "sklearn"],
     ["_graph", "cascade"],
     ["plots", "scoring", "exporting"],

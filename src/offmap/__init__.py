@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offmap import data, forward, metrics, networks, plots
+    from offmap import collapse, data, forward, metrics, networks, plots
     from offmap.activations import Activations, Head
     from offmap.cascade import Cascade
     from offmap.comparison import compare
@@ -65,7 +65,7 @@ _HOMES = {
     "results": ("Results",),
     "verdict": ("Verdict",),
 }
-_MODULES = ("data", "forward", "metrics", "networks", "plots")
+_MODULES = ("collapse", "data", "forward", "metrics", "networks", "plots")
 _NAMES = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
@@ -101,6 +101,7 @@ __all__ = [
     "ViM",
     "alarm_threshold",
     "catalogue",
+    "collapse",
     "compare",
     "data",
     "detector",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from offmap import plots
+from offmap.collapse import collapse
 from offmap.evaluation import evaluate
 from offmap.training import Epoch, write_history
 
 Watcher = Callable[[Epoch], None]
-OOD = "ood.csv"
+OOD, COLLAPSE = "ood.csv", "collapse.csv"
 _QUICK = 2.0  # seconds
 
 
@@ -64,10 +66,39 @@ def watch_ood(
             }
             for row in found.rows
         ]
-        path = epoch.folder / OOD
-        write_history(path, [*_earlier(path, epoch.number), *rows])
+        _add(epoch.folder / OOD, epoch.number, rows)
 
     return watcher
+
+
+def watch_collapse(
+    train: Any, *, ood: Mapping[str, Any] | None = None, every: int, **options: Any
+) -> Watcher:
+    """A watcher that measures neural collapse every so many epochs, and after the last.
+
+    It adds a line to ``collapse.csv``: epoch, accuracy on the un-augmented training images, NC1 to
+    NC4, and NC5 for each OOD set. A run that is resumed repeats no line.
+
+    Args:
+        train: the training data.
+        ood: OOD sets by name, for NC5.
+        every: epochs between two records.
+        **options: of :func:`offmap.collapse.collapse`.
+    """
+
+    def watcher(epoch: Epoch) -> None:
+        if epoch.number % every and epoch.number != epoch.of:
+            return
+        found = asdict(collapse(epoch.network, train, ood=ood, **options))
+        nc5 = {f"nc5_{name}": value for name, value in found.pop("nc5").items()}
+        _add(epoch.folder / COLLAPSE, epoch.number, [{"epoch": epoch.number, **found, **nc5}])
+
+    return watcher
+
+
+def _add(path: Path, number: int, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of an epoch behind those of earlier ones."""
+    write_history(path, [*_earlier(path, number), *rows])
 
 
 def _earlier(path: Path, number: int) -> list[dict[str, Any]]:
