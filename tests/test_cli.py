@@ -139,11 +139,13 @@ def test_bench_on_a_users_own_network_and_folders(mine: Path) -> None:
 
 
 def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> None:
-    quick = ["--limit", "40", "--alarm-rate", "0.3", "--no-cache"]
+    quick = ["--limit", "40", "--alarm-rate", "0.05", "--no-cache", "--calibration", "./train"]
     done = run(*BENCH, *OOD, *quick, "--detectors", "all", cwd=mine)
     assert done.returncode == 0, done.stderr
     assert "knn, residual, vim, neco, react (needs training data)" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
+    sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets}
+    assert (sizes["id"], sizes["calibration"]) == (40, 40)
     assert not (mine / "out" / "activations").exists()
 
 

@@ -25,6 +25,7 @@ class Plan:
 
     id: str
     train: str | None
+    calibration: str | None
     near: list[str]
     far: list[str]
     normalize: str | None
@@ -46,8 +47,7 @@ def run(
     """Evaluate, print the table, and write everything into ``out``."""
     network = networks.build(model, weights=weights)
     whole = data.load(plan.id, limit=plan.limit, seed=plan.seed)
-    calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
-    _check_calibration(len(calibration), len(whole), float(options["alarm_rate"]))
+    calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
         network,
@@ -76,13 +76,22 @@ def run(
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
 
 
+def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:
+    """ID data for the thresholds, and to evaluate: what was named, or a tenth and the rest."""
+    if plan.calibration is not None:
+        return _load(plan, plan.calibration, whole), whole
+    calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
+    _check_calibration(len(calibration), len(whole), alarm_rate)
+    return calibration, test
+
+
 def _check_calibration(held: int, of: int, alarm_rate: float) -> None:
     try:
         alarm_rank(held, alarm_rate)
     except ArgumentError as error:
         raise ArgumentError(
             f"a tenth of the {of} ID images is held out for calibration, and {error}: give more "
-            "images, or a higher --alarm-rate"
+            "images, --calibration, or a higher --alarm-rate"
         ) from error
 
 

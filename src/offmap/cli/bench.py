@@ -17,6 +17,9 @@ def bench(
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
     id: str = typer.Option(..., help="ID data: a name such as cifar10, or a path."),
     train: str | None = typer.Option(None, help="Training data; by default ID:train."),
+    calibration: str | None = typer.Option(
+        None, help="ID data for the thresholds; by default a seeded tenth of the ID data."
+    ),
     near: list[str] = typer.Option([], help="Near-OOD sets: names, paths, noise:KIND."),
     far: list[str] = typer.Option([], help="Far-OOD sets."),
     detectors: list[str] = typer.Option(["all"], help="all, names, or expressions."),
@@ -35,7 +38,7 @@ def bench(
 ) -> None:
     """Evaluate detectors on real data; the network sees each sample once.
 
-    A seeded tenth of the ID test split is set aside for calibration.
+    Without --calibration, a seeded tenth of the ID test split is set aside for it.
 
     Examples:
         offmap bench --model resnet20 --weights resnet20.th --normalize imagenet --id cifar10
@@ -47,7 +50,8 @@ def bench(
     from offmap.cli._bench import Plan, run
 
     plan = Plan(
-        id=id, train=train, near=near, far=far, normalize=normalize, limit=limit, seed=seed,
+        id=id, train=train, calibration=calibration, near=near, far=far, normalize=normalize,
+        limit=limit, seed=seed,
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, batch_size=batch_size,
