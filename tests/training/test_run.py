@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -164,6 +164,15 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, sets: Sets) -> Non
         train(RECIPE, tmp_path, sets=other, resume=True)
 
 
+@pytest.fixture
+def python_takes_ctrl_c() -> Iterator[None]:
+    """As in a program of its own: who runs tests on several cores ignores it in their processes."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_takes_ctrl_c")
 def test_ctrl_c_stays_ctrl_c(tmp_path: Path, sets: Sets) -> None:
     def interrupt(epoch: Epoch) -> None:
         os.kill(os.getpid(), signal.SIGINT)
