@@ -16,7 +16,8 @@ from offmap.networks import AnchorHead
 from offmap.results import Results
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data
-from offmap.training import Recipe, Sets, recipe, train, with_estimated_anchors
+from offmap.studies._running import Running
+from offmap.training import Recipe, Sets, recipe, with_estimated_anchors
 from offmap.training.sets import normalization
 
 ALARM_RATE = 0.05
@@ -28,14 +29,12 @@ class Training:
     """How the study trains its networks, on any of its data.
 
     Args:
-        budget: of the recipes.
+        running: with the budget of the recipes.
         changes: to them.
-        options: of :func:`offmap.training.train`.
     """
 
-    budget: str
+    running: Running
     changes: Mapping[str, Any]
-    options: Mapping[str, Any]
 
     def networks(self, out: Path, found: Data, names: Sequence[str]) -> dict[str, Candidate]:
         """A common start, and what becomes of it as "plain" or under "anchors"."""
@@ -51,26 +50,17 @@ class Training:
                 network = AnchorHead(network)
                 of = replace(self._recipe(name), network=f"anchor_head(network={inner!r})")
             trained = self._trained(of, out / name, found, network)
-            source = f"{of.network}, {plain.epochs} + {of.epochs} epochs ({self.budget})"
+            source = f"{of.network}, {plain.epochs} + {of.epochs} epochs ({self.running.budget})"
             made[name] = Candidate(trained, normalization(of.normalization), source)
         return made
 
     def _recipe(self, name: str) -> Recipe:
-        return recipe(name, budget=self.budget, changes=self.changes)
+        return recipe(name, budget=self.running.budget, changes=self.changes)
 
     def _trained(
         self, of: Recipe, folder: Path, found: Data, network: nn.Module | None
     ) -> nn.Module:
-        command = f"offmap study anchors --budget {self.budget}"
-        return train(
-            of,
-            folder,
-            sets=Sets.of(of, found.train, found.test),
-            network=network,
-            resume=True,
-            settings={"budget": self.budget, "command": command},
-            **self.options,
-        )
+        return self.running.train(of, folder, Sets.of(of, found.train, found.test), network)
 
 
 def evaluated(

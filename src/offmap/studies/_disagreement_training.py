@@ -14,7 +14,8 @@ from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.networks import VGG16, Ensemble, build, load_weights
 from offmap.studies._candidates import Candidate, Origin, candidate
 from offmap.studies._data import Data
-from offmap.training import Sets, recipe, train
+from offmap.studies._running import Running
+from offmap.training import Recipe, Sets, recipe
 from offmap.training.sets import normalization
 
 _WHERE = "give zoo:NAME, the folder of a run, a checkpoint, or members between commas"
@@ -57,41 +58,37 @@ class Training:
     """How the study trains its ensembles.
 
     Args:
-        budget: of the recipes; "full" trains both from scratch, as the source does, the others from
-            the weights of a common start, which costs less.
+        running: with the budget of the recipes; "full" trains both from scratch, as the source
+            does, the others from the weights of a common start, which costs less.
         changes: to them.
-        options: of :func:`offmap.training.train`.
     """
 
-    budget: str
+    running: Running
     changes: Mapping[str, Any]
-    options: Mapping[str, Any]
 
     def networks(self, out: Path, found: Data, names: Sequence[str]) -> dict[str, Candidate]:
         """The ensembles of these names."""
-        start = None if self.budget == "full" else self._trained("ensemble", out / "start", found)
+        start = (
+            None
+            if self.running.budget == "full"
+            else self._trained("ensemble", out / "start", found)
+        )
         return {name: self._candidate(name, out / name, found, start) for name in names}
 
     def _candidate(
         self, name: str, folder: Path, found: Data, start: nn.Module | None
     ) -> Candidate:
         network = self._trained(NETWORKS[name], folder, found, copy.deepcopy(start))
-        of = recipe(NETWORKS[name], budget=self.budget, changes=self.changes)
+        of = self._recipe(NETWORKS[name])
         epochs = f"{of.epochs} epochs" if start is None else f"{of.epochs} + {of.epochs} epochs"
-        source = f"{of.network}, {epochs} ({self.budget})"
+        source = f"{of.network}, {epochs} ({self.running.budget})"
         return Candidate(network, normalization(of.normalization), source)
 
     def _trained(
         self, name: str, folder: Path, found: Data, network: nn.Module | None = None
     ) -> nn.Module:
-        of = recipe(name, budget=self.budget, changes=self.changes)
-        command = f"offmap study disagreement --budget {self.budget}"
-        return train(
-            of,
-            folder,
-            sets=Sets.of(of, found.train, found.test),
-            network=network,
-            resume=True,
-            settings={"budget": self.budget, "command": command},
-            **self.options,
-        )
+        of = self._recipe(name)
+        return self.running.train(of, folder, Sets.of(of, found.train, found.test), network)
+
+    def _recipe(self, name: str) -> Recipe:
+        return recipe(name, budget=self.running.budget, changes=self.changes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +47,7 @@ class Splits:
         return f"{KNOWN} known classes (the headings) against the others, AUROC in %\n\n{body}"
 
 
-def six_of_ten(
-    out: Path, found: Data, training: Training, count: int, options: Mapping[str, Any]
-) -> Splits:
+def six_of_ten(out: Path, found: Data, training: Training, count: int) -> Splits:
     """Train and evaluate on as many seeded splits of the classes."""
     known, results = [], []
     for split in range(count):
@@ -59,7 +56,9 @@ def six_of_ten(
         part = _of_classes(found, classes, sorted(order[KNOWN:]))
         names = ("plain", "anchors")
         folder = out / "".join(map(str, classes))
-        results.append(evaluated(training.networks(folder, part, names), part, **options))
+        results.append(
+            evaluated(training.networks(folder, part, names), part, **training.running.options)
+        )
         known.append(classes)
     systems = [(n, d) for n, each in results[0].items() for d in each.detectors]
     return Splits(

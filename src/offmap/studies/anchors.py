@@ -7,16 +7,12 @@ threshold comes from held-out known images alone; no unknown image takes part in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from offmap import data
-from offmap.errors import UnknownNameError
-from offmap.files import atomic
 from offmap.guard import Guard
 from offmap.networks import build, load_weights
 from offmap.results import Results
@@ -25,9 +21,8 @@ from offmap.studies._anchors_systems import ALARM_RATE, Training, evaluated
 from offmap.studies._anchors_tables import report
 from offmap.studies._candidates import Candidate, Origin, candidate
 from offmap.studies._data import Data
+from offmap.studies._running import Running, check_names, keep_report
 from offmap.studies._six_of_ten import Splits, six_of_ten
-from offmap.studies.watching import draw_curves
-from offmap.training import BUDGETS, Epoch
 
 HELD_OUT, UNKNOWN = 5000, 500
 _WHERE = "give zoo:NAME, the folder of a run, or a checkpoint of the study's network"
@@ -71,9 +66,7 @@ def run(
     splits: int | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
-    device: str | None = None,
-    after_epoch: Sequence[Callable[[Epoch], None]] = (),
-    show_progress: bool | None = None,
+    **options: Any,
 ) -> Study:
     """Train or load both networks, evaluate, and write tables, figures and a guard into ``out``.
 
@@ -86,40 +79,31 @@ def run(
             networks of their own; by default 5, for the smoke budget 1; 0 for none.
         changes: to both recipes.
         seed: of training, and of what is held out.
-        device: "cpu" or "cuda".
-        after_epoch: called with each finished epoch of a training.
-        show_progress: ``None`` shows bars on a terminal.
+        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
 
     Raises:
         UnknownNameError: no such budget or network.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
-    if unknown := set(weights) - set(NETWORKS):
-        raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
-    if budget not in BUDGETS:
-        raise UnknownNameError(f"no budget {budget!r}: there are {', '.join(BUDGETS)}")
+    check_names(weights, list(NETWORKS))
+    running = Running("anchors", budget, **options)
     candidates = {name: candidate(spec, NETWORKS[name]) for name, spec in weights.items()}
     found = embedded_data(seed) if budget == "smoke" else mnist_data(seed)
-    device = device or ("cuda" if torch.cuda.is_available() else None)
-    options = {"device": device, "show_progress": show_progress}
-    training = Training(
-        budget, changes or {}, options | {"after_epoch": [draw_curves, *after_epoch]}
-    )
+    training = Training(running, changes or {})
     if missing := [name for name in NETWORKS if name not in candidates]:
         candidates |= training.networks(out, found, missing)
-    results = evaluated(candidates, found, **options)
+    results = evaluated(candidates, found, **running.options)
     for name, each in results.items():
         each.save(out / name)
     sources = {name: each.source for name, each in candidates.items()}
     count = (1 if budget == "smoke" else 5) if splits is None else splits
-    against = six_of_ten(out / "splits", found, training, count, options) if count else None
+    against = six_of_ten(out / "splits", found, training, count) if count else None
     study = Study(results, found.test.labels.numpy(), sources, against)
-    guard = _guard(candidates["anchors"], found, device)
+    guard = _guard(candidates["anchors"], found, running.options["device"])
     guard.save(out / "guard", weights=True)
     draw(results, found, guard, out)
-    with atomic(out / "report.txt") as temporary:
-        temporary.write_text(study.report() + "\n")
+    keep_report(study.report(), out)
     return study
 
 

@@ -6,26 +6,22 @@ besides rewarded for disagreeing on images without meaning. Both have seen the d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from offmap import data
 from offmap.activations import HasMembers
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.errors import ArgumentError
 from offmap.evaluation import evaluate
-from offmap.files import atomic
 from offmap.results import Results
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data
 from offmap.studies._disagreement_figures import draw
 from offmap.studies._disagreement_tables import report
 from offmap.studies._disagreement_training import NETWORKS, Training, given
-from offmap.studies.watching import draw_curves
-from offmap.training import BUDGETS, Epoch
+from offmap.studies._running import Running, check_names, keep_report
 
 SCORES = ["maxprobability", "totalentropy", "expectedentropy", "mutualinformation"]
 FEATURES = ["mahalanobis", "knn", "vim"]
@@ -63,9 +59,7 @@ def run(
     weights: Mapping[str, str] | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
-    device: str | None = None,
-    after_epoch: Sequence[Callable[[Epoch], None]] = (),
-    show_progress: bool | None = None,
+    **options: Any,
 ) -> Study:
     """Train or load both ensembles, evaluate, and write tables and figures into ``out``.
 
@@ -77,9 +71,7 @@ def run(
             missing are trained; the single network is else the first member of the plain one.
         changes: to both recipes.
         seed: of training, and of what is held out.
-        device: "cpu" or "cuda".
-        after_epoch: called with each finished epoch of a training.
-        show_progress: ``None`` shows bars on a terminal.
+        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
 
     Raises:
         UnknownNameError: no such budget or network.
@@ -87,22 +79,18 @@ def run(
         ShapeError: members of different classes.
     """
     out, weights = Path(out), weights or {}
-    if unknown := set(weights) - {*NETWORKS, SINGLE}:
-        raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}, {SINGLE}; seen {unknown}")
-    if budget not in BUDGETS:
-        raise UnknownNameError(f"no budget {budget!r}: there are {', '.join(BUDGETS)}")
+    check_names(weights, [*NETWORKS, SINGLE])
+    running = Running("disagreement", budget, **options)
     candidates = {name: given(name, spec) for name, spec in weights.items()}
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    device = device or ("cuda" if torch.cuda.is_available() else None)
-    options = {"device": device, "show_progress": show_progress}
-    watched = options | {"after_epoch": [draw_curves, *after_epoch]}
-    training = Training(budget, changes or {}, watched)
+    training = Training(running, changes or {})
     if missing := [name for name in NETWORKS if name not in candidates]:
         candidates |= training.networks(out, found, missing)
     if SINGLE not in candidates:
         candidates[SINGLE] = _first_member(candidates["plain"])
     results = {
-        name: _evaluated(candidates[name], found, name, options) for name in (*NETWORKS, SINGLE)
+        name: _evaluated(candidates[name], found, name, running.options)
+        for name in (*NETWORKS, SINGLE)
     }
     for name, each in results.items():
         each.save(out / name)
@@ -110,8 +98,7 @@ def run(
     near = next(iter(next(iter(found.ood.values()))))
     study = Study(results, found.test.labels.numpy(), near, sources, seed)
     draw(study.results, candidates, found, out)
-    with atomic(out / "report.txt") as temporary:
-        temporary.write_text(study.report() + "\n")
+    keep_report(study.report(), out)
     return study
 
 

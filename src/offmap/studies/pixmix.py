@@ -7,25 +7,21 @@ statistics are those of un-augmented training images; no score depends on its ba
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from offmap import data, plots
 from offmap.detectors import catalogue
-from offmap.errors import UnknownNameError
 from offmap.evaluation import evaluate
-from offmap.files import atomic
 from offmap.networks import WideResNet
 from offmap.results import Results
 from offmap.studies._candidates import Candidate, Origin, candidate
 from offmap.studies._data import Data
+from offmap.studies._running import Running, check_names, keep_report
 from offmap.studies._tables import VIM, differences, tables
-from offmap.studies.watching import draw_curves
-from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
+from offmap.training import Recipe, Sets, recipe
 from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
@@ -80,9 +76,7 @@ def run(
     only: str | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
-    device: str | None = None,
-    after_epoch: Sequence[Callable[[Epoch], None]] = (),
-    show_progress: bool | None = None,
+    **options: Any,
 ) -> Study:
     """Train or load both networks, evaluate, and write tables and figures into ``out``.
 
@@ -94,19 +88,12 @@ def run(
         only: "plain" or "pixmix", to train and evaluate one of them.
         changes: to both recipes.
         seed: of training, and of what is held out.
-        device: "cpu" or "cuda".
-        after_epoch: called with each finished epoch of a training.
-        show_progress: ``None`` shows bars on a terminal.
+        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
     """
     out, weights = Path(out), weights or {}
-    if unknown := {*weights, *([only] if only else [])} - set(NETWORKS):
-        raise UnknownNameError(f"the networks are {', '.join(NETWORKS)}; seen {unknown}")
-    if budget not in BUDGETS:
-        raise UnknownNameError(f"no budget {budget!r}: there are {', '.join(BUDGETS)}")
+    check_names({*weights, *([only] if only else [])}, list(NETWORKS))
+    running = Running("pixmix", budget, **options)
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    device = device or ("cuda" if torch.cuda.is_available() else None)
-    options = {"device": device, "show_progress": show_progress}
-    training = options | {"after_epoch": [draw_curves, *after_epoch]}
     candidates = {}
     for name, origin in NETWORKS.items():
         if only not in (None, name):
@@ -115,15 +102,16 @@ def run(
             candidates[name] = candidate(weights[name], origin)
         else:
             declared = recipe(name, budget=budget, changes=changes)
-            candidates[name] = _trained(declared, out / name, found, budget, training)
-    results = {name: _evaluated(each, found, **options) for name, each in candidates.items()}
+            candidates[name] = _trained(declared, out / name, found, running)
+    results = {
+        name: _evaluated(each, found, **running.options) for name, each in candidates.items()
+    }
     for name, each in results.items():
         each.save(out / name)
         _draw(each, out / name)
     sources = {name: each.source for name, each in candidates.items()}
     study = Study(results, sources, _notes(candidates))
-    with atomic(out / "report.txt") as temporary:
-        temporary.write_text(study.report() + "\n")
+    keep_report(study.report(), out)
     return study
 
 
@@ -157,14 +145,11 @@ def _svhn() -> str:
     return "svhn"
 
 
-def _trained(
-    declared: Recipe, folder: Path, found: Data, budget: str, options: Mapping[str, Any]
-) -> Candidate:
+def _trained(declared: Recipe, folder: Path, found: Data, running: Running) -> Candidate:
     """The network of a recipe, trained in its folder; other budgets read what the recipe names."""
-    smoke = Sets.of(declared, found.train, found.test) if budget == "smoke" else None
-    settings = {"budget": budget, "command": f"offmap study pixmix --budget {budget}"}
-    network = train(declared, folder, sets=smoke, resume=True, settings=settings, **options)
-    source = f"{declared.network}, trained for {declared.epochs} epochs ({budget})"
+    smoke = Sets.of(declared, found.train, found.test) if running.budget == "smoke" else None
+    network = running.train(declared, folder, smoke)
+    source = f"{declared.network}, trained for {declared.epochs} epochs ({running.budget})"
     return Candidate(network, normalization(declared.normalization), source)
 
 

@@ -1,0 +1,87 @@
+"""What every study does around its own part: check, train, keep its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from offmap.errors import UnknownNameError
+from offmap.files import atomic
+from offmap.studies.watching import draw_curves
+from offmap.training import BUDGETS, Epoch, Recipe, Sets, train
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a study runs.
+
+    Args:
+        study: its name on the command line.
+        budget: smoke, cpu or full.
+        device: "cpu" or "cuda"; by default the accelerator, if there is one.
+        show_progress: ``None`` shows bars on a terminal.
+        after_epoch: called with each finished epoch of a training.
+
+    Raises:
+        UnknownNameError: no such budget.
+    """
+
+    study: str
+    budget: str
+    device: str | None = None
+    show_progress: bool | None = None
+    after_epoch: Sequence[Callable[[Epoch], None]] = ()
+
+    def __post_init__(self) -> None:
+        if self.budget not in BUDGETS:
+            raise UnknownNameError(f"no budget {self.budget!r}: there are {', '.join(BUDGETS)}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Where networks run, for training and evaluation alike."""
+        device = self.device or ("cuda" if torch.cuda.is_available() else None)
+        return {"device": device, "show_progress": self.show_progress}
+
+    def train(
+        self, of: Recipe, folder: Path, sets: Sets | None, network: nn.Module | None = None
+    ) -> nn.Module:
+        """The network of a recipe, trained in its folder; what was finished there is kept.
+
+        Args:
+            of: the recipe.
+            folder: of the run.
+            sets: on what, if not what the recipe names.
+            network: where it starts, if not from the recipe's seed.
+        """
+        command = f"offmap study {self.study} --budget {self.budget}"
+        return train(
+            of,
+            folder,
+            sets=sets,
+            network=network,
+            resume=True,
+            after_epoch=[draw_curves, *self.after_epoch],
+            settings={"budget": self.budget, "command": command},
+            **self.options,
+        )
+
+
+def check_names(given: Collection[str], known: Sequence[str]) -> None:
+    """Refuse networks that a study does not have.
+
+    Raises:
+        UnknownNameError: there is one.
+    """
+    if unknown := set(given) - set(known):
+        raise UnknownNameError(f"the networks are {', '.join(known)}; seen {unknown}")
+
+
+def keep_report(report: str, out: Path) -> None:
+    """Write ``report.txt``."""
+    with atomic(out / "report.txt") as temporary:
+        temporary.write_text(report + "\n")
