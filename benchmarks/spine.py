@@ -19,15 +19,14 @@ import offmap
 from benchmarks import _cifar
 from benchmarks._measure import interleaved
 from offmap import Results
+from offmap.detectors import ordinary
 
 
 def main() -> None:
     options = _cifar.started(_cifar.parser(__doc__))
     network, sets = _cifar.network(options.weights), _cifar.read(options.limit)
     shared = {"batch_size": options.batch_size, "channels_last": not options.contiguous}
-    others = {"members", "distances"}  # of ensembles and anchor networks, which this one is not
-    names = [n for n, d in offmap.catalogue().items() if not d.default().needs & others]
-    names.remove("knn")
+    names = [name for name in ordinary() if name != "knn"]
     print(f"{sum(map(len, sets.all)):,} samples; {len(names)} detectors: {', '.join(names)}")
     found = interleaved(
         ("evaluate", lambda: evaluate(network, sets, names, **shared)),

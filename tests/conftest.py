@@ -109,15 +109,6 @@ def world_of(spec: str, world: World) -> World:
     return replace(world, acts=acts, ood=ood, **kind)
 
 
-def ordinary() -> list[str]:
-    """Names of the catalogue's detectors for one network whose logits come from a linear layer."""
-    return [
-        name
-        for name, method in catalogue().items()
-        if not method.default().needs & {"distances", "members"}
-    ]
-
-
 def for_ensembles() -> list[str]:
     """Names of the catalogue's detectors for an ensemble."""
     return [name for name, method in catalogue().items() if "members" in method.default().needs]

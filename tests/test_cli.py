@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import offmap
 from offmap.cli._arguments import several
+from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN
 from offmap.studies import digits
-from tests.conftest import ordinary
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

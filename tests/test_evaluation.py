@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.activations import Activations
 from offmap.data import ImageSet
+from offmap.detectors import ordinary
 from offmap.errors import (
     ArgumentError,
     NeedsError,
@@ -23,7 +24,7 @@ from offmap.errors import (
 )
 from offmap.networks import AnchorHead, Ensemble
 from offmap.results import Results
-from tests.conftest import for_ensembles, ordinary
+from tests.conftest import for_ensembles
 
 
 class Net(nn.Module):

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 import offmap
 from offmap import exporting
-from offmap.detectors import fit
+from offmap.detectors import fit, ordinary
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.exporting import export
 from offmap.guard import Calibration
 from offmap.networks import mc_dropout
 from offmap.studies import digits
-from tests.conftest import ordinary
 
 NAMES = ["label", "score", "p_value", "is_ood"]
 DTYPES = ["int64", "float32", "float64", "bool"]

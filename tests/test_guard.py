@@ -15,10 +15,10 @@ from torch import Tensor
 import offmap
 from offmap.data import ImageSet
 from offmap.decide import accuracy_threshold, false_discoveries, p_values
+from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.networks import DigitsCNN, Ensemble, mc_dropout
 from offmap.studies import digits
-from tests.conftest import ordinary
 
 
 @pytest.fixture(scope="module")

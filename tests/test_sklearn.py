@@ -18,9 +18,10 @@ from sklearn.preprocessing import StandardScaler
 
 import offmap
 from offmap.decide import p_values
+from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError, ShapeError
 from offmap.sklearn import OODDetector
-from tests.conftest import World, for_ensembles, ordinary
+from tests.conftest import World, for_ensembles
 
 ON_FEATURES = ["mahalanobis", "relativemahalanobis", "knn"]
 

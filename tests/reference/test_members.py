@@ -11,10 +11,10 @@ from torch import Tensor
 
 import offmap
 from offmap.activations import Activations
-from offmap.detectors import Detector
+from offmap.detectors import Detector, ordinary
 from offmap.errors import ArgumentError, DegenerateError, ShapeError, StoreError
 from offmap.store import restored
-from tests.conftest import World, make_world, ordinary, world_of
+from tests.conftest import World, make_world, world_of
 from tests.reference import slow
 from tests.reference.test_scores import assert_parity, fitted, twin
 

@@ -51,6 +51,7 @@ __all__ = [
     "catalogue",
     "detector",
     "fit",
+    "ordinary",
 ]
 
 # Other libraries' names of the same methods.
@@ -77,6 +78,12 @@ def catalogue() -> dict[str, type[Detector]]:
     methods += [AnchorDistance]
     methods += [MaxProbability, TotalEntropy, ExpectedEntropy, MutualInformation, MemberMean]
     return {method.__name__.lower(): method for method in methods}
+
+
+def ordinary() -> list[str]:
+    """Names of the detectors for one network whose logits are no distances, in their order."""
+    others = {"members", "distances"}
+    return [name for name, method in catalogue().items() if not method.default().needs & others]
 
 
 def detector(spec: str | Detector | dict[str, object]) -> Detector:

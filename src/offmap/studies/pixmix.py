@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from offmap import data, plots
-from offmap.detectors import catalogue
+from offmap.detectors import ordinary
 from offmap.evaluation import evaluate
 from offmap.networks import WideResNet
 from offmap.results import Results
@@ -154,7 +154,7 @@ def _trained(declared: Recipe, folder: Path, found: Data, running: Running) -> C
 
 
 def _evaluated(each: Candidate, found: Data, **options: Any) -> Results:
-    rest = [name for name in catalogue() if name not in SCORES]
+    rest = [name for name in ordinary() if name not in SCORES]
     return evaluate(
         each.network,
         train=found.train,
