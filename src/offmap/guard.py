@@ -182,8 +182,9 @@ class Guard(nn.Module):
         """
         if self.calibration is None:
             raise NotFittedError(_NO_THRESHOLD)
-        score, p, is_ood = self.calibration(self.score_activations(acts), acts.answers)
-        return Verdict(acts.answers, score, p, is_ood, self.classes)
+        labels = acts.answers
+        score, p, is_ood = self.calibration(self.score_activations(acts), labels)
+        return Verdict(labels, score, p, is_ood, self.classes)
 
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
