@@ -21,7 +21,7 @@ LAYERS = [
     ["errors"],
     ["activations", "files", "precision", "progress", "table"],
     ["stats", "metrics", "shards"],
-    ["detectors", "forward", "networks", "data"],
+    ["detectors", "forward", "networks", "data", "_batches"],
     ["decide"],
     ["store", "results", "training", "verdict", "collapse", "_calibration", "_inputs"],
     ["evaluation", "comparison", "guard", "sklearn"],

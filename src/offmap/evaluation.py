@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from offmap._batches import Count, gathered
 from offmap._inputs import Named, Scorer, data_sets, scorers
 from offmap.activations import Activations
 from offmap.decide import alarm_rank, alarm_threshold
@@ -23,8 +24,6 @@ from offmap.forward import AnyProbe, CascadeProbe, forward, probe_of
 from offmap.metrics import detection
 from offmap.results import Results, Row, SetInfo
 from offmap.shards import Batch
-
-_ROWS = 1024
 
 
 def evaluate(
@@ -131,7 +130,7 @@ class _Run:
         if not train:
             self._cannot_fit(names)
         elif names:
-            count = _Count()
+            count = Count()
             batches = count.through(self._passing(train[0]))
             head = lambda: self.network.head  # noqa: E731
             for name, spent in zip(
@@ -154,13 +153,13 @@ class _Run:
 
     def _passing(self, item: Named) -> Iterator[Batch]:
         passing = forward(self.network, item.data, description=item.name, **self.options)
-        return _gathered(passing)
+        return gathered(passing)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
         parts: dict[str, list[Any]] = {name: [] for name in self.chosen}
         answers: list[Any] = []
-        count = _Count()
+        count = Count()
         for acts, _ in count.through(self._passing(item)):
             answers.append(acts.answers.int().cpu().numpy())
             for name, scores in self._scores(acts):
@@ -218,52 +217,6 @@ def _way(probe: AnyProbe) -> dict[str, Any]:
         "device": str(probe.device),
         "normalization": repr(probe.normalization),
     }
-
-
-@dataclass
-class _Count:
-    """Counts samples and right answers as batches go by."""
-
-    samples: int = 0
-    right: int = 0
-    members: list[int] = field(default_factory=list)
-    labelled: bool = True
-
-    def through(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for acts, labels in batches:
-            self.samples += len(acts)
-            if labels is None:
-                self.labelled = False
-            else:
-                self.right += _right(acts, labels)
-                members = acts.members if acts.answer_logits is None else ()  # those that answer
-                each = [_right(member, labels) for member in members]
-                self.members = [
-                    a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)
-                ]
-            yield acts, labels
-
-
-def _right(acts: Activations, labels: Tensor) -> int:
-    return int((acts.answers == labels).sum())
-
-
-def _gathered(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches joined to ``_ROWS`` samples: a score costs more to start than to compute."""
-    held: list[Batch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(len(acts) for acts, _ in held) >= _ROWS:
-            yield _joined(held)
-            held.clear()
-    if held:
-        yield _joined(held)
-
-
-def _joined(held: list[Batch]) -> Batch:
-    labels = [labels for _, labels in held if labels is not None]
-    whole = torch.cat(labels) if len(labels) == len(held) else None
-    return Activations.joined([acts for acts, _ in held]), whole
 
 
 def _fits(candidate: Detector) -> bool:

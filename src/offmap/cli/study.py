@@ -10,6 +10,11 @@ import typer
 
 SEVERAL = ("--weights", "--set")
 
+# What every study takes.
+_SET = typer.Option([], help="key=value, one or more; changes the recipes.")
+_SEED = typer.Option(0, help="Of training, and of what is held out.")
+_DEVICE = typer.Option(None, help="cpu or cuda; by default the accelerator.")
+
 app = typer.Typer(help="Run a study from data to tables.", no_args_is_help=True)
 
 
@@ -28,9 +33,9 @@ def pixmix(
         [], help="plain=... pixmix=...: zoo:NAME, folder of a run, or checkpoint[@MEAN/STD]."
     ),
     only: str | None = typer.Option(None, help="plain or pixmix: one of the two networks."),
-    set: list[str] = typer.Option([], help="key=value, one or more; changes both recipes."),
-    seed: int = typer.Option(0, help="Of training, and of what is held out."),
-    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+    set: list[str] = _SET,
+    seed: int = _SEED,
+    device: str | None = _DEVICE,
 ) -> None:
     """Does training with PixMix help detection? Two networks on CIFAR-10, side by side.
 
@@ -56,9 +61,9 @@ def anchors(
     splits: int | None = typer.Option(
         None, help="How many times six classes against four; by default 5 (smoke: 1)."
     ),
-    set: list[str] = typer.Option([], help="key=value, one or more; changes both recipes."),
-    seed: int = typer.Option(0, help="Of training, and of what is held out."),
-    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+    set: list[str] = _SET,
+    seed: int = _SEED,
+    device: str | None = _DEVICE,
 ) -> None:
     """Which digits are none? Class anchors on MNIST, and a threshold from known images alone.
 
@@ -83,9 +88,9 @@ def disagreement(
         help="plain=... disagreement=... single=...: zoo:NAME, folder of a run, checkpoint, or "
         "members between commas.",
     ),
-    set: list[str] = typer.Option([], help="key=value, one or more; changes both recipes."),
-    seed: int = typer.Option(0, help="Of training, and of what is held out."),
-    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+    set: list[str] = _SET,
+    seed: int = _SEED,
+    device: str | None = _DEVICE,
 ) -> None:
     """Do members that learned to disagree know better what they do not know? On CIFAR-10.
 
