@@ -64,6 +64,7 @@ def slow(x: np.ndarray, y: np.ndarray, w: np.ndarray, b: np.ndarray, ood: np.nda
         nc4=float((logits.argmax(1) != np.array(nearest)).mean()),
         nc5={"far": float(np.mean([abs(mean[j] @ ood.mean(0)) / np.linalg.norm(mean[j])
                                    / np.linalg.norm(ood.mean(0)) for j in kinds]))},
+        means=torch.tensor(np.array([mean[j] for j in kinds])),
     )  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def assert_equal(a: Collapse, b: Collapse, tolerance: float = 1e-6) -> None:
     for name in ("nc1", "nc2_norms", "nc2_angles", "nc2_simplex", "nc3"):
         assert getattr(a, name) == pytest.approx(getattr(b, name), rel=tolerance), name
     assert a.nc5 == pytest.approx(b.nc5, rel=tolerance)
+    torch.testing.assert_close(a.means, b.means)
 
 
 @given(seed=st.integers(0, 10_000), size=st.integers(10, 200))

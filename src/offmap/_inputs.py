@@ -56,22 +56,23 @@ class Named:
 
 def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any) -> list[Named]:
     """All sets, the ID set first; those given by name are loaded at its shape."""
-    id_set = _loaded(id_test, None)
+    id_set = loaded(id_test, None)
     sets = [Named("id", "id", id_set)]
     if calibration is not None:
-        sets.append(Named("calibration", "calibration", _loaded(calibration, id_set)))
+        sets.append(Named("calibration", "calibration", loaded(calibration, id_set)))
     if train is not None:
-        sets.append(Named("train", "train", _loaded(train, id_set)))
-    for name, group, data in _flat(ood):
+        sets.append(Named("train", "train", loaded(train, id_set)))
+    for name, group, data in flat(ood):
         if name in [other.name for other in sets]:
             raise ArgumentError(f"two data sets are called {name!r}: give each its own name")
-        sets.append(Named(name, "ood", _loaded(data, id_set), group))
+        sets.append(Named(name, "ood", loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     return sets
 
 
-def _flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
+def flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
+    """OOD sets by name, or by group and name: name, group and data of each."""
     for key, value in ood.items():
         if isinstance(value, Mapping):
             yield from ((name, key, data) for name, data in value.items())
@@ -79,7 +80,7 @@ def _flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
             yield key, "ood", value
 
 
-def _loaded(data: Any, like: Any) -> Any:
+def loaded(data: Any, like: Any) -> Any:
     """Data given by name or path, at the shape of the ID set if that is known."""
     if not isinstance(data, str | Path):
         return data

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from offmap._inputs import flat, loaded
 from offmap.activations import Activations, Head
 from offmap.detectors import Detector, fit
 from offmap.errors import DegenerateError
@@ -35,6 +36,7 @@ class Collapse:
         nc3: distance of head and class means, :func:`self_duality`; ``None`` without a head.
         nc4: share of samples on which classifier and nearest class mean disagree.
         nc5: orthogonality to each OOD set, :func:`orthogonality`, by name.
+        means: of the classes that have samples, ``(k, d)``.
     """
 
     n: int
@@ -46,6 +48,12 @@ class Collapse:
     nc3: float | None
     nc4: float
     nc5: dict[str, float] = field(default_factory=dict)
+    means: Float64[Tensor, "k d"] = field(repr=False, compare=False)
+
+    def figures(self) -> dict[str, Any]:
+        """All numbers by name, those of NC5 as ``nc5_NAME``."""
+        own = {name: value for name, value in vars(self).items() if name not in ("nc5", "means")}
+        return own | {f"nc5_{name}": value for name, value in self.nc5.items()}
 
 
 def collapse(
@@ -58,8 +66,8 @@ def collapse(
 
     Args:
         network: a classifier.
-        train: its training data, un-augmented, with labels.
-        ood: OOD sets by name, for NC5.
+        train: its training data, un-augmented, with labels; as for :func:`offmap.evaluate`.
+        ood: OOD sets by name, or by group and name, for NC5.
         **options: ``batch_size``, ``cache``, ``show_progress``, and those of :class:`offmap.Probe`.
 
     Raises:
@@ -72,6 +80,7 @@ def collapse(
         arXiv:2310.06823.
     """
     reading = {name: options.pop(name) for name in _READING if name in options}
+    train = loaded(train, None)
     with probe_of(network, **options) as probe:
         measured = _Measured()
         fit([measured], forward(probe, train, description="train", **reading))
@@ -88,10 +97,12 @@ def collapse(
             nc4=1 - measured.agreeing / measured.samples,
             nc5={
                 name: orthogonality(
-                    moments, _mean(forward(probe, data, description=name, **reading))
+                    moments,
+                    _mean(forward(probe, loaded(data, train), description=name, **reading)),
                 )
-                for name, data in (ood or {}).items()
+                for name, _, data in flat(ood or {})
             },
+            means=present(moments),
         )
 
 
@@ -108,7 +119,7 @@ def within_class(moments: ClassMoments) -> float:
     Raises:
         DegenerateError: fewer than two classes, or class means that are one point.
     """
-    means = centred_means(moments)
+    means = centred(present(moments))
     _, sizes, directions = torch.linalg.svd(means, full_matrices=False)
     kept = sizes > sizes.max() * torch.finfo(sizes.dtype).eps * max(means.shape)
     kept[len(means) - 1 :] = False  # of c centred means, c - 1 are free
@@ -128,12 +139,9 @@ def simplex(moments: ClassMoments) -> tuple[float, float, float]:
     Raises:
         DegenerateError: as :func:`within_class`; or a class mean lies on the mean of all.
     """
-    means = centred_means(moments)
-    norms = means.norm(dim=1)
-    if not (norms > 0).all():
-        raise DegenerateError("a class mean equals the mean of all, so its angles are not known")
-    cosines = (means / norms[:, None]) @ (means / norms[:, None]).T
-    pairs = cosines[~torch.eye(len(means), dtype=torch.bool, device=means.device)]
+    means = present(moments)
+    norms = centred(means).norm(dim=1)
+    pairs = cosines(means)[~torch.eye(len(means), dtype=torch.bool, device=means.device)]
     from_simplex = (pairs + 1 / (len(means) - 1)).abs().mean()
     return (
         float(norms.std(correction=0) / norms.mean()),
@@ -142,34 +150,51 @@ def simplex(moments: ClassMoments) -> tuple[float, float, float]:
     )
 
 
+def cosines(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k k"]:
+    """Cosines of all pairs of class means, seen from the mean of all.
+
+    Raises:
+        DegenerateError: as :func:`within_class`; or a class mean lies on the mean of all.
+    """
+    about = centred(means)
+    norms = about.norm(dim=1, keepdim=True)
+    if not (norms > 0).all():
+        raise DegenerateError("a class mean equals the mean of all, so its angles are not known")
+    return (about / norms) @ (about / norms).T
+
+
 def self_duality(moments: ClassMoments, head: Head) -> float:
     r"""NC3: :math:`\| W / \|W\|_F - M / \|M\|_F \|_F`, the centred class means as rows of M."""
-    means = centred_means(moments)
+    means = centred(present(moments))
     weight = head.weight.to(means)[moments.count > 0]
     return float((weight / weight.norm() - means / means.norm()).norm())
 
 
 def orthogonality(moments: ClassMoments, ood: Float64[Tensor, " d"]) -> float:
     r"""NC5: the mean over classes of :math:`|\cos(\mu_j, \mu_{OOD})|`, none of them centred."""
-    means = moments.mean[moments.count > 0]
-    cosines = (means @ ood) / (means.norm(dim=1) * ood.norm())
-    return float(cosines.abs().mean())
+    means = present(moments)
+    across = (means @ ood) / (means.norm(dim=1) * ood.norm())
+    return float(across.abs().mean())
 
 
-def centred_means(moments: ClassMoments) -> Float64[Tensor, "k d"]:
-    """Means of the classes that have samples, less the mean of these means.
+def present(moments: ClassMoments) -> Float64[Tensor, "k d"]:
+    """Means of the classes that have samples."""
+    return moments.mean[moments.count > 0]
+
+
+def centred(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k d"]:
+    """Class means less the mean of them all.
 
     Raises:
         DegenerateError: fewer than two classes, or class means that are one point.
     """
-    means = moments.mean[moments.count > 0]
-    centred = means - means.mean(0)
-    if len(means) < 2 or not centred.abs().max() > 0:
+    about = means - means.mean(0)
+    if len(means) < 2 or not about.abs().max() > 0:
         raise DegenerateError(
             f"collapse is between classes: there are {len(means)} of them with samples, or all of "
             "their means are one point"
         )
-    return centred
+    return about
 
 
 def _mean(batches: Any) -> Float64[Tensor, " d"]:
@@ -221,9 +246,8 @@ class _Measured(Detector):
     def _nearest(self, features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
         """The class of the nearest mean; a class without samples has none."""
         # About the mean of the means: far from the origin the products would cancel.
-        present = self.moments.count > 0
-        centre = self.moments.mean[present].mean(0)
+        centre = present(self.moments).mean(0)
         means, x = self.moments.mean - centre, features.double() - centre
         far = means.square().sum(1) - 2 * x @ means.T
-        nearest: Tensor = far.masked_fill(~present, torch.inf).argmin(1)
+        nearest: Tensor = far.masked_fill(self.moments.count == 0, torch.inf).argmin(1)
         return nearest

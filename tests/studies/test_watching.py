@@ -1,32 +1,148 @@
-"""What is recorded while a network trains."""
+"""What is recorded while a network trains, and afterwards from the weights that it kept."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import offmap
 from offmap.collapse import collapse
+from offmap.data import embedded
+from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.networks import DigitsCNN
 from offmap.studies import digits
+from offmap.studies.recording import record_run
+from offmap.studies.records import Records, measure
 from offmap.studies.watching import watch_collapse
-from offmap.training import Epoch
+from offmap.training import Epoch, Recipe, Sets, kept, train
+
+RECIPE = Recipe(
+    network="digits_cnn(classes=10)",
+    data="embedded:digits",
+    normalization="0.305/0.376",
+    optimizer="adam",
+    lr=2e-3,
+    schedule="cosine",
+    epochs=5,
+    batch_size=64,
+    precision="fp32",
+)
+SCORES = ["msp", "mahalanobis"]
+FAR = {"far": {"faces": embedded("faces", size=(8, 8), limit=60)}}
 
 
-def test_collapse_is_recorded_every_few_epochs_and_once_each(tmp_path: Path) -> None:
-    sets = digits.digits_data()
+@pytest.fixture(scope="module")
+def sets() -> Sets:
+    validation, rest = embedded("digits").split(0.3)
+    return Sets(rest, validation)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, sets: Sets) -> Path:
+    """A training that kept some weights and watched while it went on."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    watch = watch_collapse(
+        sets.train,
+        id_test=sets.validation,
+        ood=FAR,
+        detectors=SCORES,
+        every=2,
+        normalization=digits.NORMALIZATION,
+        show_progress=False,
+    )
+    train(RECIPE, out, sets=sets, keep_every=2, after_epoch=[watch])
+    return out
+
+
+def recorded(run: Path, sets: Sets, out: Path, **changes: Any) -> Records:
+    what = {"train": sets.train, "id_test": sets.validation, "ood": FAR, "detectors": SCORES}
+    return record_run(run, out=out, **(what | changes))
+
+
+def test_first_last_and_each_second_epoch_are_kept(run: Path) -> None:
+    assert list(kept(run)) == [1, 2, 4, 5]
+    assert kept(run)[5].read_bytes() == (run / "weights.safetensors").read_bytes()
+
+
+def test_records_afterwards_are_those_of_the_training(
+    run: Path, sets: Sets, tmp_path: Path
+) -> None:
+    watched, after = Records.read(run), recorded(run, sets, tmp_path)
+    assert watched.epochs == after.epochs == [1, 2, 4, 5]
+    for one, other in zip(watched.ood, after.ood, strict=True):
+        assert one == pytest.approx(other)
+    for one, other in zip(watched.collapse, after.collapse, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)  # convolutions of another memory layout
+    assert after.detectors == SCORES
+
+
+def test_a_record_says_what_collapse_and_evaluate_say(
+    run: Path, sets: Sets, tmp_path: Path
+) -> None:
+    network = train(RECIPE, run, sets=sets, resume=True)  # finished: read back
     options = {"normalization": digits.NORMALIZATION, "show_progress": False}
-    far = {"faces": sets.ood["far"]["faces"]}
-    network = digits.shipped()
-    watch = watch_collapse(sets.train, ood=far, every=2, **options)
+    expected = collapse(network, sets.train, ood=FAR, **options)
+    results = offmap.evaluate(
+        network, train=sets.train, id_test=sets.validation, ood=FAR, detectors=SCORES, **options
+    )
+    row, records = Records.read(run).collapse[-1], Records.read(run)
+    for name in ("nc1", "nc2_norms", "nc2_angles", "nc2_simplex", "nc3", "nc4", "accuracy"):
+        assert row[name] == pytest.approx(getattr(expected, name)), name
+    assert records.of("nc5")[-1] == pytest.approx(expected.nc5["faces"])
+    assert records.auroc("mahalanobis")[-1] == pytest.approx(results.get("mahalanobis", "faces"))
+    right, samples = results.accuracy or (0, 0)
+    assert row["test_accuracy"] == pytest.approx(right / samples)
+
+
+def test_what_was_measured_is_not_measured_again(
+    run: Path, sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = recorded(run, sets, tmp_path)
+    lines = (tmp_path / "collapse.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "collapse.csv").write_text("".join(lines[:-1]))  # stopped before its last line
+    measured = []
+
+    def counted(network: Any, *args: Any, **options: Any) -> Any:
+        measured.append(network)
+        return measure(network, *args, **options)
+
+    monkeypatch.setattr("offmap.studies.recording.measure", counted)
+    again = recorded(run, sets, tmp_path)
+    assert len(measured) == 1
+    assert again == whole
+
+
+def test_a_watcher_that_is_resumed_repeats_no_line(tmp_path: Path, sets: Sets) -> None:
+    network = DigitsCNN(10)
+    watch = watch_collapse(sets.train, every=2, show_progress=False)
     for number in (1, 2, 3, 2, 3, 5):  # resumed after the third
         watch(Epoch(number, 5, [], network, tmp_path))
-    with (tmp_path / "collapse.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["2", "5"]
-    expected = collapse(network, sets.train, ood=far, **options)
-    for name in ("nc1", "nc2_simplex", "nc3", "nc4", "accuracy"):
-        assert float(rows[0][name]) == pytest.approx(getattr(expected, name))
-    assert float(rows[1]["nc5_faces"]) == pytest.approx(expected.nc5["faces"])
-    assert expected.accuracy > 0.99
-    assert expected.nc4 < 0.02
+    records = Records.read(tmp_path)
+    assert records.epochs == [1, 2, 5]
+    assert not records.ood
+    assert "test_accuracy" not in records.collapse[0]
+
+
+def test_a_run_that_kept_nothing_has_its_last_weights(
+    run: Path, sets: Sets, tmp_path: Path
+) -> None:
+    for name in ("run.json", "weights.safetensors"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    assert recorded(tmp_path, sets, tmp_path / "out").epochs == [5]
+
+
+def test_what_cannot_be_recorded_is_named(run: Path, sets: Sets, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"run\.json cannot be read"):
+        recorded(tmp_path, sets, tmp_path / "out")
+    (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())
+    with pytest.raises(DataNotFoundError, match="has kept no weights yet"):
+        recorded(tmp_path, sets, tmp_path / "out")
+    out = tmp_path / "records"
+    recorded(run, sets, out, detectors=["msp"])
+    with pytest.raises(ArgumentError, match="holds records of other detectors"):
+        recorded(run, sets, out)
+    (out / "collapse.csv").write_text("epoch,nc1\nx,1\n")
+    with pytest.raises(StoreError, match="no table of records"):
+        Records.read(out)

@@ -39,7 +39,8 @@ class ResNet18(nn.Module):
     pooling) leaves 8x8 of 32x32 pixels before the first block. Parameter names are torchvision's.
 
     Args:
-        dropout: share of the 512 features dropped before the head, in training.
+        width: factor of all channels, such as 0.5 for half of each.
+        dropout: share of the features dropped before the head, in training.
         classes: number of classes.
 
     Raises:
@@ -49,18 +50,20 @@ class ResNet18(nn.Module):
         He et al., CVPR 2016, arXiv:1512.03385, table 1.
     """
 
-    def __init__(self, *, dropout: float = 0.0, classes: int = 10) -> None:
+    def __init__(self, *, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> None:
         super().__init__()
+        _arguments.factor("width", width)
         _arguments.share("dropout", dropout)
         _arguments.count("classes", classes)
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(_Block(64, 64, 1), _Block(64, 64, 1))
-        self.layer2 = nn.Sequential(_Block(64, 128, 2), _Block(128, 128, 1))
-        self.layer3 = nn.Sequential(_Block(128, 256, 2), _Block(256, 256, 1))
-        self.layer4 = nn.Sequential(_Block(256, 512, 2), _Block(512, 512, 1))
+        first, second, third, last = (max(1, round(n * width)) for n in (64, 128, 256, 512))
+        self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = nn.Sequential(_Block(first, first, 1), _Block(first, first, 1))
+        self.layer2 = nn.Sequential(_Block(first, second, 2), _Block(second, second, 1))
+        self.layer3 = nn.Sequential(_Block(second, third, 2), _Block(third, third, 1))
+        self.layer4 = nn.Sequential(_Block(third, last, 2), _Block(last, last, 1))
         self.dropout = dropout
-        self.fc = nn.Linear(512, classes)
+        self.fc = nn.Linear(last, classes)
         self.apply(_initialised)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
@@ -77,6 +80,6 @@ def _initialised(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def resnet18(*, dropout: float = 0.0, classes: int = 10) -> ResNet18:
-    """ResNet-18 with a stem for 32x32 images: 11,173,962 parameters with ten classes."""
-    return ResNet18(dropout=dropout, classes=classes)
+def resnet18(*, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> ResNet18:
+    """ResNet-18 with a stem for 32x32 images: 11,173,962 parameters; 2,797,610 of half the width."""
+    return ResNet18(width=width, dropout=dropout, classes=classes)

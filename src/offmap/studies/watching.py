@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from offmap import plots
-from offmap.collapse import collapse
 from offmap.evaluation import evaluate
-from offmap.training import Epoch, write_history
+from offmap.studies.records import OOD, add, measure, ood_rows, put
+from offmap.training import Epoch
 
 Watcher = Callable[[Epoch], None]
-OOD, COLLAPSE = "ood.csv", "collapse.csv"
 _QUICK = 2.0  # seconds
 
 
@@ -55,55 +51,41 @@ def watch_ood(
         found = evaluate(
             epoch.network, id_test=id_test, ood=ood, detectors=list(detectors), **options
         )
-        rows = [
-            {
-                "epoch": epoch.number,
-                "detector": row.detector,
-                "set": row.set,
-                "auroc": row.auroc,
-                "fpr_id_kept": row.fpr_id_kept,
-                "fpr_ood_caught": row.fpr_ood_caught,
-            }
-            for row in found.rows
-        ]
-        _add(epoch.folder / OOD, epoch.number, rows)
+        put(epoch.folder / OOD, epoch.number, ood_rows(epoch.number, found))
 
     return watcher
 
 
 def watch_collapse(
-    train: Any, *, ood: Mapping[str, Any] | None = None, every: int, **options: Any
+    train: Any,
+    *,
+    id_test: Any = None,
+    ood: Mapping[str, Any] | None = None,
+    detectors: Sequence[Any] = (),
+    every: int,
+    **options: Any,
 ) -> Watcher:
-    """A watcher that measures neural collapse every so many epochs, and after the last.
+    """A watcher that measures neural collapse every so many epochs, after the first and the last.
 
     It adds a line to ``collapse.csv``: epoch, accuracy on the un-augmented training images, NC1 to
-    NC4, and NC5 for each OOD set. A run that is resumed repeats no line.
+    NC4, NC5 for each OOD set, and the test accuracy; and, where there is something to evaluate on,
+    lines to ``ood.csv`` as :func:`watch_ood` does. A run that is resumed repeats no line.
 
     Args:
         train: the training data.
-        ood: OOD sets by name, for NC5.
+        id_test: ID data to evaluate detectors on.
+        ood: OOD sets by name, or by group and name.
+        detectors: as for :func:`offmap.evaluate`.
         every: epochs between two records.
-        **options: of :func:`offmap.collapse.collapse`.
+        **options: of :func:`offmap.studies.records.measure`.
     """
 
     def watcher(epoch: Epoch) -> None:
-        if epoch.number % every and epoch.number != epoch.of:
+        if epoch.number % every and epoch.number not in (1, epoch.of):
             return
-        found = asdict(collapse(epoch.network, train, ood=ood, **options))
-        nc5 = {f"nc5_{name}": value for name, value in found.pop("nc5").items()}
-        _add(epoch.folder / COLLAPSE, epoch.number, [{"epoch": epoch.number, **found, **nc5}])
+        found = measure(
+            epoch.network, train, id_test=id_test, ood=ood, detectors=detectors, **options
+        )
+        add(epoch.folder, epoch.number, *found)
 
     return watcher
-
-
-def _add(path: Path, number: int, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of an epoch behind those of earlier ones."""
-    write_history(path, [*_earlier(path, number), *rows])
-
-
-def _earlier(path: Path, number: int) -> list[dict[str, Any]]:
-    """The lines of epochs before this one."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["epoch"]) < number]

@@ -19,6 +19,7 @@ from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets, normalization
 
 CHECKPOINT, WEIGHTS, CARD, RUN = "last.ckpt", "weights.safetensors", "card.json", "run.json"
+EPOCHS = "epochs"  # a folder: the weights of single epochs
 
 
 def check(out: Path, recipe: Recipe, resume: bool) -> None:
@@ -85,8 +86,7 @@ def finish(
     out: Path, network: nn.Module, history: list[dict[str, float]], record: dict[str, Any]
 ) -> None:
     """Write the card, and then the weights: a run with weights is a finished run."""
-    state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
-    weights = save(state)
+    weights = _tensors(network)
     card = {
         "network": record["recipe"]["network"],
         "normalization": normalization(record["recipe"]["normalization"]).record(),
@@ -98,6 +98,36 @@ def finish(
     write_json(out / CARD, card)
     with atomic(out / WEIGHTS) as temporary:
         temporary.write_bytes(weights)
+
+
+def keep(out: Path, number: int, network: nn.Module) -> None:
+    """Write the weights of one epoch."""
+    with atomic(out / EPOCHS / f"{number:04}.safetensors") as temporary:
+        temporary.write_bytes(_tensors(network))
+
+
+def kept(out: str | Path) -> dict[int, Path]:
+    """The weights that a run kept, by epoch: see ``keep_every`` of :func:`offmap.training.train`.
+
+    >>> kept("no-such-run")
+    {}
+    """
+    found = sorted((Path(out) / EPOCHS).glob("[0-9]*.safetensors"))
+    return {int(path.stem): path for path in found}
+
+
+def recipe_of(out: str | Path) -> Recipe:
+    """The recipe of the run in a folder.
+
+    Raises:
+        StoreError: there is no run whose record can be read.
+    """
+    return Recipe.of(_known(Path(out))["recipe"])
+
+
+def _tensors(network: nn.Module) -> bytes:
+    state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
+    return bytes(save(state))
 
 
 def _has_begun(out: Path) -> bool:

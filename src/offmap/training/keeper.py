@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
+from offmap.training import folder
 from offmap.training.history import Epoch, write_history
 
 
@@ -17,10 +18,17 @@ class Keeper(Checkpoint):
     """Writes checkpoint and ``metrics.csv`` after each epoch, then tells the others.
 
     As a ``Checkpoint`` Lightning calls it last, when the epoch's figures are there.
+
+    Args:
+        out: folder of the run.
+        after_epoch: the others.
+        keep_every: epochs between weights that stay; 0 for none.
     """
 
-    def __init__(self, out: Path, after_epoch: Sequence[Callable[[Epoch], None]]) -> None:
-        self.out, self.after_epoch = out, after_epoch
+    def __init__(
+        self, out: Path, after_epoch: Sequence[Callable[[Epoch], None]], keep_every: int
+    ) -> None:
+        self.out, self.after_epoch, self.keep_every = out, after_epoch, keep_every
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
         """Write, then tell."""
@@ -28,8 +36,11 @@ class Keeper(Checkpoint):
         trainer.save_checkpoint(temporary)  # on every device, though only the first writes
         if not trainer.is_global_zero:
             return
+        number, of = len(task.history), task.recipe.epochs
+        # Before the checkpoint is there: what resumes behind an epoch has its weights.
+        if self.keep_every and (number in (1, of) or number % self.keep_every == 0):
+            folder.keep(self.out, number, task.trained)
         os.replace(temporary, self.out / "last.ckpt")
         write_history(self.out / "metrics.csv", task.history)
-        number, of = len(task.history), task.recipe.epochs
         for call in self.after_epoch:
             call(Epoch(number, of, list(task.history), task.trained, self.out))

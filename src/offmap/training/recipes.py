@@ -97,6 +97,36 @@ _MNIST_SMOKE = _SMALL | {
 }
 _ANCHORS_SMOKE = _MNIST_SMOKE | {"network": "anchor_head(network='digits_cnn(classes=10)')"}
 
+# Dropout, and the augmentation of study D; three learning rates as is usual for so long.
+_COLLAPSE = Recipe(
+    network="resnet18(dropout=0.5, classes=100)",
+    data="cifar100:train",
+    validation="cifar100:test",
+    normalization="cifar100",
+    crop=4,
+    flip=True,
+    rotation=15,
+    jitter=[0.2, 0.2, 0.2, 0.1],
+    erasing=0.25,
+    lr=0.1,
+    epochs=20,
+)
+_COLLAPSE_FULL = {"lr": 0.05, "momentum": 0.95, "schedule": "milestones", "epochs": 200}
+# The less a network is made to see, the sooner it answers all of its images rightly, and only then
+# does it collapse: so mirrored alone, where time is short.
+_COLLAPSE_CIFAR10 = _COLLAPSE.but(
+    {"network": "resnet18(width=0.5, dropout=0.5)", "data": "cifar10:train"}
+    | {"validation": "cifar10:test", "normalization": "cifar10"}
+)
+_BARE = {"crop": 0, "rotation": 0, "jitter": [], "erasing": 0.0, "schedule": "cosine"}
+_COLLAPSE_SHORT = {**_BARE, "lr": 0.03, "epochs": 36}
+# A strong decay of the weights, with batch normalisation, collapses even the smallest in seconds.
+_COLLAPSE_DIGITS = _COLLAPSE.but(
+    {**_SMALL, **_BARE, "network": "wrn10_1(classes=10)", "channels": 3, "flip": False}
+    | {"normalization": _DIGITS.normalization, "lr": 0.1, "weight_decay": 5e-3}
+    | {"batch_size": 64, "epochs": 30}
+)
+
 Budgets = Mapping[str, Mapping[str, Any]]
 RECIPES: dict[str, tuple[Recipe, Budgets]] = {
     "plain": (_CIFAR10, {"smoke": _SMOKE, "cpu": {}, "full": _FULL}),
@@ -125,6 +155,15 @@ RECIPES: dict[str, tuple[Recipe, Budgets]] = {
             },
         },
     ),
+    "collapse_cifar100": (
+        _COLLAPSE,
+        {"smoke": _COLLAPSE_DIGITS.record(), "cpu": {}, "full": _COLLAPSE_FULL},
+    ),
+    "collapse_cifar10": (
+        _COLLAPSE_CIFAR10,
+        {"smoke": _COLLAPSE_DIGITS.record(), "cpu": _COLLAPSE_SHORT, "full": _COLLAPSE_FULL},
+    ),
+    "collapse_digits": (_COLLAPSE_DIGITS, {"smoke": {}, "cpu": {}, "full": {}}),
     "digits": (_DIGITS, {"smoke": {"epochs": 3}, "cpu": {}, "full": {}}),
 }
 

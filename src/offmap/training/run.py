@@ -31,6 +31,7 @@ def train(
     device: str | None = None,
     devices: int = 1,
     after_epoch: Sequence[Callable[[Epoch], None]] = (),
+    keep_every: int = 0,
     show_progress: bool | None = None,
     settings: dict[str, Any] | None = None,
 ) -> nn.Module:
@@ -50,6 +51,8 @@ def train(
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
         devices: how many, on one machine.
         after_epoch: called with each finished :class:`Epoch`.
+        keep_every: keep the weights of each so many epochs, of the first and of the last too, as
+            ``epochs/0010.safetensors``; 0 keeps those of the last alone.
         show_progress: ``None`` shows a bar on a terminal.
         settings: more to keep in run and card, such as command and budget.
 
@@ -86,6 +89,7 @@ def train(
         device=device,
         devices=devices,
         after_epoch=after_epoch,
+        keep_every=keep_every,
         show_progress=show_progress,
     )
     if first:

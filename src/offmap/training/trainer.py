@@ -28,6 +28,7 @@ def fit(
     device: str | None,
     devices: int,
     after_epoch: Sequence[Callable[[Epoch], None]],
+    keep_every: int,
     show_progress: bool | None,
 ) -> None:
     """Train, from the checkpoint in ``out`` if there is one."""
@@ -40,7 +41,7 @@ def fit(
             max_epochs=task.recipe.epochs,
             default_root_dir=out,
             logger=False,
-            callbacks=[Keeper(out, after_epoch)],
+            callbacks=[Keeper(out, after_epoch, keep_every)],
             enable_progress_bar=show,
             enable_model_summary=False,
             use_distributed_sampler=False,

@@ -1,0 +1,121 @@
+"""Neural collapse after the fact: records of a training from the weights that it kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.files import write_json
+from offmap.networks import build, load_weights
+from offmap.progress import progress
+from offmap.studies.records import Records, add, measure
+from offmap.training import WEIGHTS, Recipe, kept, recipe_of
+from offmap.training.sets import known, normalization
+
+MEASURED = "records.json"
+
+
+def record_run(
+    run: str | Path,
+    *,
+    train: Any = None,
+    id_test: Any = None,
+    ood: Mapping[str, Any] | None = None,
+    detectors: Sequence[Any] = (),
+    out: str | Path | None = None,
+    show_progress: bool | None = None,
+    **options: Any,
+) -> Records:
+    """Measure neural collapse, and detectors beside it, in every epoch whose weights were kept.
+
+    What was measured stays: a second call measures only epochs that came since, or that an
+    interruption left out.
+
+    Args:
+        run: folder of a training with ``keep_every``; of a run without, its last weights count.
+        train: training data, un-augmented; by default what the run was trained on.
+        id_test: ID data to evaluate on; by default what the run was validated on.
+        ood: OOD sets by name, or by group and name.
+        detectors: as for :func:`offmap.evaluate`; none without OOD sets.
+        out: folder for the records; by default ``collapse`` in that of the run.
+        show_progress: ``None`` shows a bar on a terminal.
+        **options: of :func:`offmap.studies.records.measure`.
+
+    Raises:
+        StoreError: there is no run that can be read.
+        DataNotFoundError: it has kept no weights yet.
+        ArgumentError: ``out`` holds records of other data or detectors.
+    """
+    recipe = recipe_of(run)
+    weights = _kept(Path(run), recipe)
+    if train is None or id_test is None:
+        own = known(recipe)
+        train, id_test = (
+            mine if given is None else given
+            for given, mine in zip((train, id_test), own, strict=True)
+        )
+    out = Path(run) / "collapse" if out is None else Path(out)
+    what = {"id_test": id_test, "ood": ood, "detectors": detectors, "show_progress": False}
+    _begin(out, _stated(train, **what, **options))
+    wanting = [epoch for epoch in weights if epoch not in Records.read(out).epochs]
+    options = {"normalization": normalization(recipe.normalization), **options}
+    with progress("collapse", len(wanting), show=show_progress) as advance:
+        for epoch in wanting:
+            network = network_of(recipe, weights[epoch])
+            add(out, epoch, *measure(network, train, **what, **options))
+            advance(1)
+    return Records.read(out)
+
+
+def network_of(recipe: Recipe, weights: Path) -> nn.Module:
+    """The network of a recipe, with the weights in a file, in evaluation mode."""
+    return load_weights(build(recipe.network), weights).eval()
+
+
+def _kept(run: Path, recipe: Recipe) -> dict[int, Path]:
+    """Weights by epoch; of a run that kept none, those at its end."""
+    if found := kept(run):
+        return found
+    if (run / WEIGHTS).is_file():
+        return {recipe.epochs: run / WEIGHTS}
+    raise DataNotFoundError(
+        f"{run} has kept no weights yet: train with keep_every, or to the end, and measure then"
+    )
+
+
+def _begin(out: Path, stated: dict[str, Any]) -> None:
+    """Refuse to mix records of different things in one folder; write down what these are of."""
+    path = out / MEASURED
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read: {error}") from error
+        if changed := [name for name in stated if before.get(name) != stated[name]]:
+            raise ArgumentError(
+                f"{out} holds records of other {', '.join(changed)}: give another folder"
+            )
+    write_json(path, stated)
+
+
+def _stated(train: Any, **what: Any) -> dict[str, Any]:
+    """What is measured, as plain values: data by their fingerprints."""
+    return {
+        "train": _print(train),
+        "test": _print(what["id_test"]),
+        "ood": _print(what["ood"] or {}),
+        "detectors": [str(each) for each in what["detectors"]],
+        "precision": what.get("precision", "fp32"),
+    }
+
+
+def _print(data: Any) -> Any:
+    """Fingerprints, or what else tells data apart."""
+    if isinstance(data, Mapping):
+        return {name: _print(each) for name, each in data.items()}
+    return str(getattr(data, "fingerprint", data))
