@@ -160,7 +160,8 @@ def cosines(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k k"]:
     norms = about.norm(dim=1, keepdim=True)
     if not (norms > 0).all():
         raise DegenerateError("a class mean equals the mean of all, so its angles are not known")
-    return (about / norms) @ (about / norms).T
+    product: Tensor = (about / norms) @ (about / norms).T
+    return product
 
 
 def self_duality(moments: ClassMoments, head: Head) -> float:

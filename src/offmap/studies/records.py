@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,10 @@ class Records:
 
     def of(self, name: str) -> NDArray[np.float64]:
         """A column of the figures of collapse; ``nc5`` is the mean over the OOD sets."""
-        columns = [c for c in self.collapse[0] if c.startswith("nc5_")] if name == "nc5" else [name]
-        return np.array([[row[c] for c in columns] for row in self.collapse]).mean(1)
+        columns = [name] if name != "nc5" else _starting("nc5_", self.collapse[0])
+        values = np.array([[row[c] for c in columns] for row in self.collapse], dtype=np.float64)
+        mean: NDArray[np.float64] = values.mean(1)
+        return mean
 
     def auroc(self, detector: str) -> NDArray[np.float64]:
         """The mean over the OOD sets, by epoch."""
@@ -69,6 +71,10 @@ class Records:
             if row["detector"] == detector:
                 values[int(row["epoch"])].append(row["auroc"])
         return np.array([np.mean(each) for each in values.values()])
+
+
+def _starting(beginning: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(beginning)]
 
 
 def measure(
