@@ -14,6 +14,8 @@ def render(
     scale: float = 1.0,
     star: bool = True,
     notes: Mapping[str, Sequence[str]] | None = None,
+    corner: str = "detector",
+    digits: int = 2,
 ) -> str:
     """Rows of numbers under their headings, the best of each column starred.
 
@@ -25,25 +27,25 @@ def render(
         scale: multiplies what is shown.
         star: whether to mark the best.
         notes: text behind each number, by row name.
+        corner: what the rows are.
+        digits: behind the point.
     """
     best = [(min if low else max)(column) for column in zip(*cells.values(), strict=True)]
     texts = {
         name: [
-            f"{value * scale:.2f}{'*' if star and value == top else ' ' if star else ''}"
+            f"{value * scale:.{digits}f}{'*' if star and value == top else ' ' if star else ''}"
             + (notes[name][i] if notes else "")
             for i, (value, top) in enumerate(zip(row, best, strict=True))
         ]
         for name, row in cells.items()
     }
-    first = max(map(len, [*cells, "detector"]))
+    first = max(map(len, [*cells, corner]))
     widths = [
         max(len(head) + 1, *(len(row[i]) for row in texts.values()))
         for i, head in enumerate(columns)
     ]
     lines = [_line("", _once(above), first, widths)] if above else []
-    lines.append(
-        _line("detector", [f"{head} " if star else head for head in columns], first, widths)
-    )
+    lines.append(_line(corner, [f"{head} " if star else head for head in columns], first, widths))
     lines += [_line(name, row, first, widths) for name, row in texts.items()]
     return "\n".join(line.rstrip() for line in lines)
 

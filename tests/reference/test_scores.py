@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 import offmap
 from offmap.activations import Activations, Head
 from offmap.detectors import Detector, catalogue
+from offmap.errors import UnknownNameError
 from tests.conftest import World, make_world, world_of
 from tests.reference import slow
 
@@ -119,6 +122,26 @@ def test_neco_in_every_variant(
     train = world.acts.features.double().numpy()
     h, z = world.ood.features.double().numpy(), world.ood.logits.double().numpy()
     assert_parity(made.score(world.ood), slow.neco(h, z, train, 5, **options))
+
+
+@pytest.mark.parametrize("backbone", ["vit", "resnet", "deit", "swin", "cifar_vit"])
+def test_the_presets_of_neco_are_the_published_ones(world: World, backbone: str) -> None:
+    """By scikit-learn's scaler and PCA, as the authors have it."""
+    train, h = (acts.features.double().numpy() for acts in (world.acts, world.ood))
+    scaler = StandardScaler(with_mean=backbone != "cifar_vit", with_std=backbone != "cifar_vit")
+    scaled = scaler.fit_transform(train)
+    reduced = PCA().fit(scaled).transform(scaler.transform(h))[:, :5]
+    whole = h if backbone in ("deit", "swin") else scaler.transform(h)
+    expected = np.linalg.norm(reduced, axis=1) / np.linalg.norm(whole, axis=1)
+    if backbone != "resnet":
+        expected *= world.ood.logits.double().numpy().max(1)
+    made = fitted(offmap.NECO.preset(backbone, dim=5), world)
+    assert_parity(made.score(world.ood), (-expected, abs(expected)))
+
+
+def test_a_preset_that_is_none_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="no preset 'vgg': there are vit, resnet"):
+        offmap.NECO.preset("vgg")
 
 
 def test_neco_takes_as_many_directions_as_the_share_of_variance_asks(world: World) -> None:

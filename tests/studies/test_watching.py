@@ -13,8 +13,9 @@ from offmap.data import embedded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.networks import DigitsCNN
 from offmap.studies import digits
+from offmap.studies.measuring import measure
 from offmap.studies.recording import record_run
-from offmap.studies.records import Records, measure
+from offmap.studies.records import Records
 from offmap.studies.watching import watch_collapse
 from offmap.training import Epoch, Recipe, Sets, kept, train
 

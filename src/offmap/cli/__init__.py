@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import typer
 
-from offmap.cli import bench, demo, export, guard, listing, publish, score, study, train
+from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
 from offmap.cli._arguments import several
 from offmap.errors import OffmapError
 
 # By command: the same option of another command may take one value and be followed by others.
 _SEVERAL = {"bench": bench.SEVERAL, "train": train.SEVERAL, "study": study.SEVERAL}
+_SEVERAL |= {"collapse": collapse.SEVERAL}
 
 app = typer.Typer(
     help="Know when your classifier is off the map: out-of-distribution detection.",
@@ -28,6 +29,7 @@ app.command("calibrate")(guard.calibrate)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("collapse")(collapse.collapse)
 app.command("publish")(publish.publish)
 app.add_typer(study.app, name="study")
 app.command("list")(listing.listing)

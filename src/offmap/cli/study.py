@@ -104,6 +104,39 @@ def disagreement(
     _run(study.run, out, weights, set, budget=budget, seed=seed, device=device)
 
 
+@app.command("collapse")
+def collapse(
+    id: str | None = typer.Option(
+        None, help="cifar100, cifar10 or digits; by default cifar100, for smoke digits."
+    ),
+    budget: str = typer.Option("cpu", help="smoke (embedded digits, seconds), cpu or full."),
+    out: Path = typer.Option(
+        Path("out/collapse"), help="Folder; an interrupted study goes on there."
+    ),
+    weights: list[str] = typer.Option(
+        [], help="NAME=... NAME=..., earliest first: zoo:NAME, folder of a run, or checkpoint."
+    ),
+    every: int | None = typer.Option(
+        None, help="Epochs between two records; by default 2 (full: 10)."
+    ),
+    precision: str = typer.Option("fp32", help="Of networks that are measured: fp32 or bf16."),
+    set: list[str] = _SET,
+    seed: int = _SEED,
+    device: str | None = _DEVICE,
+) -> None:
+    """Neural collapse, NECO, and what collapse says about OOD: ResNet-18 on CIFAR.
+
+    Examples:
+        offmap study collapse --budget smoke
+
+        offmap study collapse --id cifar10 --weights last=zoo:resnet18-w32-cifar10
+    """
+    from offmap.studies import collapse as study
+
+    how = {"every": every, "precision": precision}
+    _run(study.run, out, weights, set, id=id, budget=budget, seed=seed, device=device, **how)
+
+
 def _run(
     study: Callable[..., Any], out: Path, weights: list[str], changes: list[str], **options: Any
 ) -> None:

@@ -26,6 +26,9 @@ def train(
     devices: int = typer.Option(1, help="How many devices, on one machine."),
     ood: list[str] = typer.Option([], help="OOD sets to evaluate on while training."),
     evaluate_every: int = typer.Option(5, help="Epochs between two such evaluations."),
+    keep_every: int = typer.Option(
+        0, help="Keep the weights of each so many epochs, for `offmap collapse`."
+    ),
 ) -> None:
     """Train a network by a recipe; an interrupted run goes on with --resume.
 
@@ -61,6 +64,7 @@ def train(
             resume=resume,
             device=device,
             devices=devices,
+            keep_every=keep_every,
             after_epoch=_watchers(declared, ood, evaluate_every),
             settings={"budget": budget, "command": _command(recipe, budget, set, out)},
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -10,8 +10,16 @@ from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._base import Detector
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, UnknownNameError
 from offmap.stats import Moments
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "vit": {},
+    "resnet": {"times_max_logit": False},
+    "deit": {"denominator": "raw"},
+    "swin": {"denominator": "raw"},
+    "cifar_vit": {"scale": False},
+}
 
 
 class NECO(Detector):
@@ -21,7 +29,7 @@ class NECO(Detector):
 
     with :math:`x` the standardised features and :math:`P` the leading principal directions of the
     standardised training features. The published code switches its parts by backbone; each is an
-    argument here, and the results differ by many points.
+    argument here, :meth:`preset` sets them together, and the results differ by many points.
 
     Args:
         dim: number of directions, or the share of variance that they must hold, in (0, 1);
@@ -67,6 +75,28 @@ class NECO(Detector):
         self.center = center
         self.denominator = denominator
         self.times_max_logit = times_max_logit
+
+    @classmethod
+    def preset(cls, backbone: str, dim: int | float | None = None) -> Self:
+        """The variant that the published code uses for a backbone.
+
+        * ``vit``: the default one. ``resnet``: ``times_max_logit=False``.
+        * ``deit``, ``swin``: ``denominator="raw"``.
+        * ``cifar_vit``: ``scale=False``, which its remarks recommend where classes are collapsed.
+
+        Args:
+            backbone: one of these.
+            dim: as in the constructor; the published code has one for each pair of data sets.
+
+        Raises:
+            UnknownNameError: no such backbone.
+
+        >>> NECO.preset("resnet", dim=9)
+        NECO(dim=9, scale=True, center=True, denominator='scaled', times_max_logit=False)
+        """
+        if backbone not in _PRESETS:
+            raise UnknownNameError(f"no preset {backbone!r}: there are {', '.join(_PRESETS)}")
+        return cls(dim, **_PRESETS[backbone])
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Moments:
         assert acts.features is not None

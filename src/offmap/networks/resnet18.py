@@ -81,5 +81,5 @@ def _initialised(module: nn.Module) -> None:
 
 
 def resnet18(*, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> ResNet18:
-    """ResNet-18 with a stem for 32x32 images: 11,173,962 parameters; 2,797,610 of half the width."""
+    """ResNet-18 for 32x32 images: 11,173,962 parameters; 2,797,610 at half its width."""
     return ResNet18(width=width, dropout=dropout, classes=classes)

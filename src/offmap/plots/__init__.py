@@ -1,16 +1,21 @@
 """Figures. Each function returns a matplotlib figure; ``save`` writes it whole."""
 
 from offmap.plots._panels import save
+from offmap.plots.collapse import against, cosine_matrices, epoch_curves, plane
 from offmap.plots.images import image_grid
 from offmap.plots.open_set import confusion, oscr_curves, projection
 from offmap.plots.scores import histograms, roc_curves
 from offmap.plots.training import training_curves
 
 __all__ = [
+    "against",
     "confusion",
+    "cosine_matrices",
+    "epoch_curves",
     "histograms",
     "image_grid",
     "oscr_curves",
+    "plane",
     "projection",
     "roc_curves",
     "save",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from offmap import data
+
 
 @dataclass(frozen=True)
 class Data:
@@ -22,3 +24,14 @@ class Data:
     calibration: Any
     test: Any
     ood: Mapping[str, Any]
+
+
+def embedded_ood(like: data.ImageSet, seed: int = 0) -> dict[str, dict[str, data.ImageSet]]:
+    """Text, faces and noise of the size and channels of embedded digits."""
+    channels, *size = like.shape
+    text, faces = (
+        data.embedded(name, size=(size[0], size[1]), channels=channels, limit=200)
+        for name in ("text", "faces")
+    )
+    noise = data.noise("gaussian", 200, like.shape, seed=seed)
+    return {"near": {"text": text}, "far": {"faces": faces, "noise": noise}}

@@ -48,7 +48,13 @@ class Running:
         return {"device": device, "show_progress": self.show_progress}
 
     def train(
-        self, of: Recipe, folder: Path, sets: Sets | None, network: nn.Module | None = None
+        self,
+        of: Recipe,
+        folder: Path,
+        sets: Sets | None,
+        network: nn.Module | None = None,
+        *,
+        keep_every: int = 0,
     ) -> nn.Module:
         """The network of a recipe, trained in its folder; what was finished there is kept.
 
@@ -57,6 +63,7 @@ class Running:
             folder: of the run.
             sets: on what, if not what the recipe names.
             network: where it starts, if not from the recipe's seed.
+            keep_every: epochs between weights that are kept.
         """
         command = f"offmap study {self.study} --budget {self.budget}"
         return train(
@@ -65,6 +72,7 @@ class Running:
             sets=sets,
             network=network,
             resume=True,
+            keep_every=keep_every,
             after_epoch=[draw_curves, *self.after_epoch],
             settings={"budget": self.budget, "command": command},
             **self.options,

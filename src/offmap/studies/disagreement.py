@@ -17,7 +17,7 @@ from offmap.errors import ArgumentError
 from offmap.evaluation import evaluate
 from offmap.results import Results
 from offmap.studies._candidates import Candidate
-from offmap.studies._data import Data
+from offmap.studies._data import Data, embedded_ood
 from offmap.studies._disagreement_figures import draw
 from offmap.studies._disagreement_tables import report
 from offmap.studies._disagreement_training import NETWORKS, Training, given
@@ -123,12 +123,7 @@ def cifar_data(seed: int = 0) -> Data:
 def embedded_data(seed: int = 0) -> Data:
     """Small digits in the place of CIFAR-10, and embedded sets as OOD."""
     train, test = data.embedded("digits").split(0.6, seed=seed)
-    size = test.shape[1:]
-    text, faces = (data.embedded(name, size=size, limit=200) for name in ("text", "faces"))
-    noise = data.noise("gaussian", 200, test.shape, seed=seed)
-    return Data(
-        train, None, test, {"near": {"text": text}, "far": {"faces": faces, "noise": noise}}
-    )
+    return Data(train, None, test, embedded_ood(test, seed))
 
 
 def _first_member(plain: Candidate) -> Candidate:

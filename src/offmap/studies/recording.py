@@ -13,8 +13,10 @@ from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.files import write_json
 from offmap.networks import build, load_weights
 from offmap.progress import progress
-from offmap.studies.records import Records, add, measure
-from offmap.training import WEIGHTS, Recipe, kept, recipe_of
+from offmap.studies._records_figures import draw_records
+from offmap.studies.measuring import add, measure
+from offmap.studies.records import Records
+from offmap.training import WEIGHTS, Recipe, check_data, kept, recipe_of
 from offmap.training.sets import known, normalization
 
 MEASURED = "records.json"
@@ -33,8 +35,8 @@ def record_run(
 ) -> Records:
     """Measure neural collapse, and detectors beside it, in every epoch whose weights were kept.
 
-    What was measured stays: a second call measures only epochs that came since, or that an
-    interruption left out.
+    ``collapse.csv``, ``ood.csv`` and their figures. What was measured stays: a second call
+    measures only epochs that came since, or that an interruption left out.
 
     Args:
         run: folder of a training with ``keep_every``; of a run without, its last weights count.
@@ -44,21 +46,17 @@ def record_run(
         detectors: as for :func:`offmap.evaluate`; none without OOD sets.
         out: folder for the records; by default ``collapse`` in that of the run.
         show_progress: ``None`` shows a bar on a terminal.
-        **options: of :func:`offmap.studies.records.measure`.
+        **options: of :func:`offmap.studies.measuring.measure`.
 
     Raises:
         StoreError: there is no run that can be read.
         DataNotFoundError: it has kept no weights yet.
+        DataError: its recipe names other data now than it was trained on.
         ArgumentError: ``out`` holds records of other data or detectors.
     """
     recipe = recipe_of(run)
     weights = _kept(Path(run), recipe)
-    if train is None or id_test is None:
-        own = known(recipe)
-        train, id_test = (
-            mine if given is None else given
-            for given, mine in zip((train, id_test), own, strict=True)
-        )
+    train, id_test = _data(run, recipe, train, id_test)
     out = Path(run) / "collapse" if out is None else Path(out)
     what = {"id_test": id_test, "ood": ood, "detectors": detectors, "show_progress": False}
     _begin(out, _stated(train, **what, **options))
@@ -67,14 +65,26 @@ def record_run(
     with progress("collapse", len(wanting), show=show_progress) as advance:
         for epoch in wanting:
             network = network_of(recipe, weights[epoch])
-            add(out, epoch, *measure(network, train, **what, **options))
+            add(out, epoch, measure(network, train, **what, **options))
             advance(1)
-    return Records.read(out)
+    records = Records.read(out)
+    draw_records(records, out)
+    return records
 
 
 def network_of(recipe: Recipe, weights: Path) -> nn.Module:
     """The network of a recipe, with the weights in a file, in evaluation mode."""
     return load_weights(build(recipe.network), weights).eval()
+
+
+def _data(run: str | Path, recipe: Recipe, train: Any, id_test: Any) -> tuple[Any, Any]:
+    """What was given; else what the recipe names, if that is what the run has seen."""
+    given = {"train": train, "validation": id_test}
+    if wanting := [part for part, data in given.items() if data is None]:
+        own = dict(zip(given, known(recipe), strict=True))
+        check_data(run, {part: own[part] for part in wanting})
+        given |= {part: own[part] for part in wanting}
+    return given["train"], given["validation"]
 
 
 def _kept(run: Path, recipe: Recipe) -> dict[int, Path]:

@@ -1,27 +1,24 @@
-"""Records of neural collapse over a training, and of how well detectors do meanwhile."""
+"""Records of neural collapse over a training, and of how well detectors do meanwhile: tables."""
 
 from __future__ import annotations
 
 import csv
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from offmap.collapse import Collapse, collapse
 from offmap.errors import StoreError
-from offmap.evaluation import evaluate
-from offmap.results import Results
+from offmap.table import render
 from offmap.training import write_history
 
 COLLAPSE, OOD = "collapse.csv", "ood.csv"
-_OF_A_ROW = ("auroc", "fpr_id_kept", "fpr_ood_caught")
+FIGURES = ("nc1", "nc2_norms", "nc2_angles", "nc2_simplex", "nc3", "nc4")
+_SHARES = ("accuracy", "test_accuracy", "nc4")
+_TITLES = {"accuracy": "train, %", "test_accuracy": "test, %", "nc4": "NC4, %"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,12 @@ class Records:
         return cls(_read(folder / COLLAPSE), _read(folder / OOD))
 
     @property
+    def sets(self) -> list[str]:
+        """The OOD sets that NC5 was measured on."""
+        names = self.collapse[0] if self.collapse else ()
+        return [name.removeprefix("nc5_") for name in names if name.startswith("nc5_")]
+
+    @property
     def epochs(self) -> list[int]:
         """Those with a record."""
         return [int(row["epoch"]) for row in self.collapse]
@@ -57,9 +60,23 @@ class Records:
         """Those that were evaluated, in their order."""
         return list(dict.fromkeys(row["detector"] for row in self.ood))
 
+    def table(self) -> str:
+        """A line for each epoch, for the terminal."""
+        known = self.collapse[0]
+        columns = [name for name in ("accuracy", "test_accuracy", *FIGURES) if name in known]
+        columns += ["nc5"] if self.sets else []
+        values = np.stack([scale(name) * self.of(name) for name in columns], axis=1)
+        cells = {str(e): row.tolist() for e, row in zip(self.epochs, values, strict=True)}
+        heads = [title(name) for name in columns]
+        table = render(cells, heads, star=False, corner="epoch", digits=4)
+        return (
+            "neural collapse on the un-augmented training images; NC5 is the mean of the OOD sets"
+            f"\n\n{table}"
+        )
+
     def of(self, name: str) -> NDArray[np.float64]:
         """A column of the figures of collapse; ``nc5`` is the mean over the OOD sets."""
-        columns = [name] if name != "nc5" else _starting("nc5_", self.collapse[0])
+        columns = [name] if name != "nc5" else [f"nc5_{each}" for each in self.sets]
         values = np.array([[row[c] for c in columns] for row in self.collapse], dtype=np.float64)
         mean: NDArray[np.float64] = values.mean(1)
         return mean
@@ -73,69 +90,14 @@ class Records:
         return np.array([np.mean(each) for each in values.values()])
 
 
-def _starting(beginning: str, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.startswith(beginning)]
+def scale(name: str) -> float:
+    """What a figure is multiplied by where it is shown: shares are in percent."""
+    return 100.0 if name in _SHARES else 1.0
 
 
-def measure(
-    network: nn.Module,
-    train: Any,
-    *,
-    id_test: Any = None,
-    ood: Mapping[str, Any] | None = None,
-    detectors: Sequence[Any] = (),
-    cache: str | Path | None = None,
-    **options: Any,
-) -> tuple[Collapse, Results | None]:
-    """Neural collapse, and detectors beside it, from one pass of the network over each image.
-
-    Args:
-        network: a classifier.
-        train: its training data, un-augmented.
-        id_test: ID data to evaluate detectors on; without it, or without OOD sets, there is no
-            evaluation.
-        ood: OOD sets by name, or by group and name.
-        detectors: as for :func:`offmap.evaluate`; those that cannot be fitted are left out.
-        cache: folder for activations; by default a temporary one. Data that are no sets of
-            ``offmap.data`` are not cached, and pass the network twice.
-        **options: of :func:`offmap.evaluate`, and :class:`offmap.Probe`.
-
-    Raises:
-        OffmapError: as :func:`offmap.collapse.collapse` and :func:`offmap.evaluate`.
-    """
-    with _folder(cache) as folder:
-        found = collapse(network, train, ood=ood, cache=folder, **options)
-        if id_test is None or not ood:
-            return found, None
-        return found, evaluate(
-            network,
-            train=train,
-            id_test=id_test,
-            ood=ood,
-            detectors=detectors,
-            spare=True,
-            cache=folder,
-            **options,
-        )
-
-
-def add(folder: Path, epoch: int, found: Collapse, results: Results | None) -> None:
-    """Write the record of an epoch behind those of earlier ones, in the place of its own."""
-    row: dict[str, Any] = {"epoch": epoch, **found.figures()}
-    if results is not None:
-        right, samples = results.accuracy or (float("nan"), 1)
-        row["test_accuracy"] = right / samples
-        put(folder / OOD, epoch, ood_rows(epoch, results))
-    put(folder / COLLAPSE, epoch, [row])  # the last to be written: the epoch is whole
-
-
-def ood_rows(epoch: int, results: Results) -> list[dict[str, Any]]:
-    """The lines of an evaluation."""
-    return [
-        {"epoch": epoch, "detector": row.detector, "set": row.set}
-        | {name: getattr(row, name) for name in _OF_A_ROW}
-        for row in results.rows
-    ]
+def title(name: str) -> str:
+    """What a figure is called where it is shown."""
+    return _TITLES.get(name, name.replace("nc", "NC", 1).replace("_", " ", 1))
 
 
 def put(path: Path, epoch: int, rows: list[dict[str, Any]]) -> None:
@@ -161,12 +123,3 @@ def _value(name: str, text: str) -> Any:
     if name in ("detector", "set"):
         return text
     return int(text) if name in ("epoch", "n") else float(text or "nan")
-
-
-@contextmanager
-def _folder(given: str | Path | None) -> Iterator[str | Path]:
-    if given is not None:
-        yield given
-        return
-    with tempfile.TemporaryDirectory(prefix="offmap-") as folder:
-        yield folder

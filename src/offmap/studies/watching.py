@@ -7,7 +7,8 @@ from typing import Any
 
 from offmap import plots
 from offmap.evaluation import evaluate
-from offmap.studies.records import OOD, add, measure, ood_rows, put
+from offmap.studies.measuring import add, measure, ood_rows
+from offmap.studies.records import OOD, put
 from offmap.training import Epoch
 
 Watcher = Callable[[Epoch], None]
@@ -77,7 +78,7 @@ def watch_collapse(
         ood: OOD sets by name, or by group and name.
         detectors: as for :func:`offmap.evaluate`.
         every: epochs between two records.
-        **options: of :func:`offmap.studies.records.measure`.
+        **options: of :func:`offmap.studies.measuring.measure`.
     """
 
     def watcher(epoch: Epoch) -> None:
@@ -86,6 +87,6 @@ def watch_collapse(
         found = measure(
             epoch.network, train, id_test=id_test, ood=ood, detectors=detectors, **options
         )
-        add(epoch.folder, epoch.number, *found)
+        add(epoch.folder, epoch.number, found)
 
     return watcher

@@ -2,7 +2,7 @@
 
 from offmap.training.anchors import places, with_estimated_anchors
 from offmap.training.batch import Batch, Objective, Outcome
-from offmap.training.folder import CARD, WEIGHTS, kept, recipe_of
+from offmap.training.folder import CARD, WEIGHTS, check_data, kept, recipe_of
 from offmap.training.history import Epoch, write_history
 from offmap.training.objectives import objective
 from offmap.training.recipe import Recipe, settings
@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Sets",
+    "check_data",
     "kept",
     "objective",
     "places",

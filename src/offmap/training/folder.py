@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.files import atomic, write_json
 from offmap.training.recipe import Recipe
@@ -55,6 +57,7 @@ def begin(
         DataError: the run in ``out`` began with other data, or from other weights.
     """
     parts = {name: getattr(sets, name) for name in ("train", "validation", "outliers", "mixing")}
+    there = {name: part for name, part in parts.items() if part is not None}
     record = {
         "recipe": recipe.record(),
         "data": {
@@ -65,8 +68,7 @@ def begin(
                 "classes": list(part.classes),
                 "fingerprint": part.fingerprint,
             }
-            for name, part in parts.items()
-            if part is not None
+            for name, part in there.items()
         },
         "machine": machine(),
         "versions": {"python": platform.python_version()}
@@ -75,7 +77,7 @@ def begin(
         **settings,
     }
     if _has_begun(out):
-        _check_data(out, record["data"])
+        check_data(out, there)
         if start != _known(out)["start"]:
             raise DataError(f"the run in {out} started from other weights: give another folder")
     write_json(out / RUN, record)
@@ -152,11 +154,20 @@ def _known(out: Path) -> dict[str, Any]:
         raise StoreError(f"{out / RUN} cannot be read: {error}") from error
 
 
-def _check_data(out: Path, data: dict[str, Any]) -> None:
-    known = _known(out)["data"]
-    for part, now in data.items():
-        if known.get(part, now)["fingerprint"] != now["fingerprint"]:
+def check_data(out: str | Path, parts: Mapping[str, ImageSet]) -> None:
+    """Refuse data that the run in a folder did not begin with.
+
+    Args:
+        out: the folder.
+        parts: data by part: train, validation, outliers, mixing.
+
+    Raises:
+        DataError: the run began with others.
+    """
+    known = _known(Path(out))["data"]
+    for part, now in parts.items():
+        if part in known and known[part]["fingerprint"] != now.fingerprint:
             raise DataError(
-                f"the run in {out} began with other {part} data than {now['name']} holds now: give "
+                f"the run in {out} began with other {part} data than {now.name} holds now: give "
                 "that data, or another folder"
             )

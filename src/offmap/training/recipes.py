@@ -124,7 +124,7 @@ _COLLAPSE_SHORT = {**_BARE, "lr": 0.03, "epochs": 36}
 _COLLAPSE_DIGITS = _COLLAPSE.but(
     {**_SMALL, **_BARE, "network": "wrn10_1(classes=10)", "channels": 3, "flip": False}
     | {"normalization": _DIGITS.normalization, "lr": 0.1, "weight_decay": 5e-3}
-    | {"batch_size": 64, "epochs": 30}
+    | {"batch_size": 64, "epochs": 30, "holdout": 0.4}
 )
 
 Budgets = Mapping[str, Mapping[str, Any]]

@@ -1,0 +1,55 @@
+"""``offmap collapse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+SEVERAL = ("--ood", "--detectors")
+
+
+def collapse(
+    run: Path = typer.Argument(..., help="Folder of a training, best one with --keep-every."),
+    ood: list[str] = typer.Option([], help="OOD sets: names, paths, noise:KIND."),
+    detectors: list[str] = typer.Option(
+        ["msp", "energy", "vim", "neco"], help="Evaluated on the OOD sets, in every epoch."
+    ),
+    limit: int = typer.Option(2000, help="A seeded N of each OOD set."),
+    out: Path | None = typer.Option(None, help="Folder for the records; by default RUN/collapse."),
+    precision: str = typer.Option("fp32", help="fp32 or bf16."),
+    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+    seed: int = typer.Option(0, help="Chooses the N, and draws noise."),
+) -> None:
+    """Measure neural collapse in every epoch of a training whose weights were kept.
+
+    NC1 to NC5 on the un-augmented training images, accuracy, and the AUROC of detectors. What was
+    measured stays; a second call goes on with epochs that came since.
+
+    Examples:
+        offmap train --recipe collapse_cifar10 --keep-every 2 --out runs/collapse
+
+        offmap collapse runs/collapse --ood cifar100 textures noise:gaussian
+    """
+    import torch
+
+    from offmap import data
+    from offmap.studies.recording import record_run
+    from offmap.training import recipe_of
+    from offmap.training.sets import known
+
+    train, test = known(recipe_of(run))
+    out = run / "collapse" if out is None else out
+    records = record_run(
+        run,
+        train=train,
+        id_test=test,
+        ood={name: data.load_like(name, test, limit=limit, seed=seed) for name in ood},
+        detectors=detectors,
+        out=out,
+        precision=precision,
+        device=device or ("cuda" if torch.cuda.is_available() else None),
+    )
+    typer.echo(records.table())
+    names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
+    typer.echo(f"\nWritten to {out}/: {names}")

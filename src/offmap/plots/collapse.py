@@ -1,0 +1,94 @@
+"""Neural collapse in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from offmap.plots._panels import ID, OOD, panels
+
+_SHOWN = 300  # samples of each set in a plane
+Line = Float[np.ndarray, " n"]
+
+
+def epoch_curves(
+    epochs: Sequence[int], parts: Mapping[str, Mapping[str, Line]], *, log: Collection[str] = ()
+) -> Figure:
+    """What changes over the epochs: a panel for each part, a line for each of its names.
+
+    Args:
+        epochs: along each panel.
+        parts: values by panel and line.
+        log: panels with a logarithmic scale.
+    """
+    figure, axes = panels(len(parts), side=3.2, columns=3)
+    for axis, (name, lines) in zip(axes, parts.items(), strict=True):
+        for label, values in lines.items():
+            axis.plot(epochs, values, marker=".", lw=1, label=label)
+        if name in log:
+            axis.set_yscale("log")
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.legend(fontsize=6)
+    return figure
+
+
+def cosine_matrices(cosines: Mapping[str, Float[np.ndarray, "k k"]]) -> Figure:
+    """Cosines of class means, a panel each; off the diagonal a simplex has ``-1 / (k - 1)``."""
+    figure, axes = panels(len(cosines), side=3.4, columns=3)
+    for axis, (name, matrix) in zip(axes, cosines.items(), strict=True):
+        shown = axis.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+        axis.set_title(f"{name}; simplex {-1 / (len(matrix) - 1):.3f}", fontsize=9)
+        figure.colorbar(shown, ax=axis, shrink=0.7)
+    return figure
+
+
+def against(
+    values: Mapping[str, Line], lines: Mapping[str, Line], *, what: str = "AUROC"
+) -> Figure:
+    """Lines over one value a panel, from the first record (hollow) to the last (full)."""
+    figure, axes = panels(len(values), side=3.8, columns=2)
+    for axis, (name, x) in zip(axes, values.items(), strict=True):
+        for i, (label, y) in enumerate(lines.items()):
+            colour = colormaps["tab10"](i % 10)
+            axis.plot(x, y, lw=0.8, color=colour, label=label)
+            axis.scatter(x[:1], y[:1], s=18, facecolors="none", edgecolors=[colour])
+            axis.scatter(x[-1:], y[-1:], s=18, color=[colour])
+        axis.set_xscale("log")
+        axis.set_xlabel(name, fontsize=8)
+        axis.set_ylabel(what, fontsize=8)
+        axis.legend(fontsize=6)
+    return figure
+
+
+def plane(
+    points: Mapping[str, Float[np.ndarray, "n 2"]],
+    means: Float[np.ndarray, "k 2"],
+    *,
+    heading: str = "",
+) -> Figure:
+    """Sets on two principal directions of the ID features, with class means and the origin.
+
+    Args:
+        points: by set, the ID set first; at most 300 of each are shown, the first.
+        means: of the classes.
+        heading: of the figure.
+    """
+    figure, axes = panels(len(points), side=3.0, columns=4)
+    for axis, (name, own) in zip(axes, points.items(), strict=True):
+        colour = ID if axis is axes[0] else OOD
+        axis.scatter(own[:_SHOWN, 0], own[:_SHOWN, 1], s=4, alpha=0.5, color=colour)
+        axis.scatter(
+            means[:, 0], means[:, 1], s=22, marker="x", color="black", lw=0.8, label="class means"
+        )
+        axis.scatter([0], [0], s=40, marker="+", color="green", label="origin")
+        axis.sharex(axes[0])
+        axis.sharey(axes[0])
+        axis.set_title(name, fontsize=9)
+    axes[0].legend(fontsize=6)
+    figure.suptitle(heading, fontsize=10)
+    return figure
