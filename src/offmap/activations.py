@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -113,11 +112,10 @@ def log_mean_probabilities(logits: Sequence[Float[Tensor, "n c"]]) -> Float[Tens
     return (each.logsumexp(0) - math.log(len(logits))).float()
 
 
-@runtime_checkable
-class HasMembers(Protocol):
+class HasMembers(nn.Module):
     """What is run member by member: see :class:`offmap.networks.Ensemble`."""
 
-    members: Sequence[nn.Module]
+    members: nn.ModuleList
 
 
 @dataclass(frozen=True)

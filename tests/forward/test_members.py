@@ -64,6 +64,9 @@ def test_the_kind_of_probe_follows_from_the_network(ensemble: Ensemble) -> None:
     assert isinstance(probe_of(ensemble), EnsembleProbe)
     assert isinstance(probe_of(nn.DataParallel(ensemble)), EnsembleProbe)
     assert type(probe_of(Member(0))) is Probe
+    namesake = Member(0)
+    namesake.members = ["anna", "otto"]
+    assert type(probe_of(namesake)) is Probe
 
 
 def test_each_member_gives_what_a_probe_of_its_own_gives(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from offmap.activations import log_mean_probabilities
+from offmap.activations import HasMembers, log_mean_probabilities
 from offmap.errors import ArgumentError
 
 
-class Ensemble(nn.Module):
+class Ensemble(HasMembers):
     r"""Networks of the same classes, answering with the mean of their probabilities.
 
     .. math:: z = \log \tfrac1M \sum_m \mathrm{softmax}(z_m)

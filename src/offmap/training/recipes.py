@@ -119,7 +119,7 @@ _COLLAPSE_CIFAR10 = _COLLAPSE.but(
     | {"validation": "cifar10:test", "normalization": "cifar10"}
 )
 _BARE = {"crop": 0, "rotation": 0, "jitter": [], "erasing": 0.0, "schedule": "cosine"}
-_COLLAPSE_SHORT = {**_BARE, "lr": 0.03, "epochs": 36}
+_COLLAPSE_SHORT = {**_BARE, "lr": 0.03, "epochs": 30}
 # A strong decay of the weights, with batch normalisation, collapses even the smallest in seconds.
 _COLLAPSE_DIGITS = _COLLAPSE.but(
     {**_SMALL, **_BARE, "network": "wrn10_1(classes=10)", "channels": 3, "flip": False}
