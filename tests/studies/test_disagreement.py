@@ -132,6 +132,24 @@ def test_saved_ensembles_and_members_skip_training(study: tuple[Path, str], tmp_
     assert report[report.index(start) :] == text[text.index(start) : text.index("\n\nWritten to")]
 
 
+def test_further_networks_are_systems_too(study: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = study
+    names = ("plain", "disagreement")
+    weights = {name: str(out / name) for name in names} | {"single-start": str(out / "start")}
+    found = disagreement.run(tmp_path, budget="smoke", weights=weights, show_progress=False)
+    assert list(found.results) == [*names, "single-start"]
+    report = found.report()
+    assert "== single-start: start ==" in report
+    assert report.count("cascade minus its classifier alone: F1") == 3  # one an OOD set
+
+
+def test_thresholds_are_chosen_at_the_ratio_at_which_they_are_used() -> None:
+    held, rest = held_out(1000, 400, seed=1)
+    assert len(held.known) == len(held.unknown) == 80
+    assert len(rest.known) == len(rest.unknown) == 320
+    assert not set(held.known) & set(rest.known)
+
+
 def test_what_cannot_be_loaded_is_named(study: tuple[Path, str], tmp_path: Path) -> None:
     out, _ = study
     with pytest.raises(DataNotFoundError, match=r"member 2 of plain: .*members between commas"):

@@ -85,8 +85,8 @@ def disagreement(
     ),
     weights: list[str] = typer.Option(
         [],
-        help="plain=... disagreement=... single=...: zoo:NAME, folder of a run, checkpoint, or "
-        "members between commas.",
+        help="plain=... disagreement=... single-NAME=...: zoo:NAME, folder of a run, checkpoint, "
+        "or members between commas.",
     ),
     set: list[str] = _SET,
     seed: int = _SEED,

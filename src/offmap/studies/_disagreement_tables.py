@@ -25,7 +25,7 @@ _MOMENTS = {
 
 
 def report(
-    results: Mapping[str, Results], labels: Any, near: str, sources: Mapping[str, str], seed: int
+    results: Mapping[str, Results], labels: Any, sources: Mapping[str, str], seed: int
 ) -> str:
     """All tables."""
     parts = []
@@ -34,7 +34,8 @@ def report(
     plain, disagreeing = results["plain"], results["disagreement"]
     parts += differences(plain, disagreeing)
     parts += [_decisions(results, labels, ood, seed) for ood in _sets(plain)]
-    return "\n\n".join([*parts, _together(Systems(results, labels, near, seed))])
+    parts += [_together(Systems(results, labels, ood, seed)) for ood in _sets(plain)]
+    return "\n\n".join(parts)
 
 
 def _of_network(name: str, source: str, found: Results, labels: Any) -> list[str]:

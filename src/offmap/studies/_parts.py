@@ -64,21 +64,23 @@ class Part:
 
 
 def held_out(n_id: int, n_ood: int, *, share: float = HELD_OUT, seed: int = 0) -> tuple[Part, Part]:
-    """A seeded share of both kinds to choose on, and of the rest as many ID as OOD samples.
+    """A seeded share of both kinds to choose on, and the rest; in each as many ID as OOD samples.
+
+    Precision and F1 depend on that ratio: a threshold that is chosen at another is not the best.
 
     Raises:
         DataError: one of the parts would be empty.
     """
     known, unknown = _order(n_id, seed), _order(n_ood, seed)
     cut, other = round(share * n_id), round(share * n_ood)
-    count = min(n_id - cut, n_ood - other)
-    if min(cut, other, count) < 1:
+    held, count = min(cut, other), min(n_id - cut, n_ood - other)
+    if min(held, count) < 1:
         raise DataError(
             f"a share of {share} of {n_id} ID and {n_ood} OOD samples leaves a part empty: give "
             "more samples"
         )
     rest = Part(known[cut : cut + count], unknown[other : other + count])
-    return Part(known[:cut], unknown[:other]), rest
+    return Part(known[:held], unknown[:held]), rest
 
 
 def _scores(results: Results, row: Row) -> tuple[Array, Array]:

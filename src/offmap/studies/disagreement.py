@@ -34,22 +34,20 @@ class Study:
     """What the study found.
 
     Args:
-        results: of the plain and the disagreeing ensemble, and of one network alone.
+        results: of the plain and the disagreeing ensemble, and of networks alone.
         labels: of the evaluated ID images.
-        near: the OOD set on which a filter and a classifier are chosen for each other.
         sources: where each network comes from.
         seed: of what is held out.
     """
 
     results: Mapping[str, Results]
     labels: Any
-    near: str
     sources: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
     def report(self) -> str:
         """All tables, as text."""
-        return report(self.results, self.labels, self.near, self.sources, self.seed)
+        return report(self.results, self.labels, self.sources, self.seed)
 
 
 def run(
@@ -66,9 +64,10 @@ def run(
     Args:
         out: a folder; a study that was interrupted goes on there.
         budget: smoke (embedded digits, seconds), cpu or full; of the training, and of the data.
-        weights: for "plain", "disagreement" and "single": ``zoo:NAME``, the folder of a run or a
-            checkpoint; or the members of an ensemble, such names between commas. Ensembles that are
-            missing are trained; the single network is else the first member of the plain one.
+        weights: for "plain", "disagreement", "single" and any "single-NAME": ``zoo:NAME``, the
+            folder of a run or a checkpoint; or the members of an ensemble, such names between
+            commas. Ensembles that are missing are trained; without any single network, the first
+            member of the plain ensemble is one.
         changes: to both recipes.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
@@ -79,24 +78,22 @@ def run(
         ShapeError: members of different classes.
     """
     out, weights = Path(out), weights or {}
-    check_names(weights, [*NETWORKS, SINGLE])
+    alone = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
+    check_names(weights, [*NETWORKS, *(alone or [SINGLE, f"{SINGLE}-NAME"])])
     running = Running("disagreement", budget, **options)
     candidates = {name: given(name, spec) for name, spec in weights.items()}
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
     training = Training(running, changes or {})
     if missing := [name for name in NETWORKS if name not in candidates]:
         candidates |= training.networks(out, found, missing)
-    if SINGLE not in candidates:
+    if not alone:
         candidates[SINGLE] = _first_member(candidates["plain"])
-    results = {
-        name: _evaluated(candidates[name], found, name, running.options)
-        for name in (*NETWORKS, SINGLE)
-    }
+    order = (*NETWORKS, *(alone or [SINGLE]))
+    results = {name: _evaluated(candidates[name], found, running.options) for name in order}
     for name, each in results.items():
         each.save(out / name)
     sources = {name: each.source for name, each in candidates.items()}
-    near = next(iter(next(iter(found.ood.values()))))
-    study = Study(results, found.test.labels.numpy(), near, sources, seed)
+    study = Study(results, found.test.labels.numpy(), sources, seed)
     draw(study.results, candidates, found, out)
     keep_report(study.report(), out)
     return study
@@ -137,15 +134,16 @@ def _first_member(plain: Candidate) -> Candidate:
     )
 
 
-def _evaluated(each: Candidate, found: Data, name: str, options: Mapping[str, Any]) -> Results:
+def _evaluated(each: Candidate, found: Data, options: Mapping[str, Any]) -> Results:
     """An ensemble by its own scores and its members' features; one network by its own."""
     of_members = [*SCORES, *(f"membermean({d})" for d in ("energy", *FEATURES))]
+    of_one = ["msp", "energy", *FEATURES]
     return evaluate(
         each.network,
         train=found.train,
         id_test=found.test,
         ood=found.ood,
-        detectors=["msp", "energy", *FEATURES] if name == SINGLE else of_members,
+        detectors=of_members if isinstance(each.network, HasMembers) else of_one,
         spare=True,
         normalization=each.normalization,
         settings={"id": found.test.name, "source": each.source},
