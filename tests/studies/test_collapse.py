@@ -14,6 +14,7 @@ import offmap
 from offmap.collapse import cosines
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, UnknownNameError
 from offmap.studies import collapse
+from offmap.studies._collapse_networks import RECORDED
 from offmap.studies._collapse_tables import RIGHT, relation, spearman, terminal
 from offmap.studies.recording import record_run
 from offmap.studies.records import Records
@@ -64,7 +65,7 @@ def test_the_last_network_is_that_of_the_last_record(
     results = offmap.Results.load(study[0] / "last")
     right, samples = results.accuracy or (0, 0)
     assert right / samples == pytest.approx(records.collapse[-1]["test_accuracy"])
-    for name in collapse.RECORDED:
+    for name in RECORDED:
         assert results.mean(name) == pytest.approx(records.auroc(name)[-1], abs=1e-6)
 
 

@@ -16,29 +16,25 @@ from offmap import data
 from offmap.collapse import Collapse
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.networks import build, load_weights
 from offmap.results import Results
-from offmap.studies._candidates import Candidate, Origin, candidate
+from offmap.studies._candidates import Candidate
 from offmap.studies._collapse_figures import draw_cosines, draw_plane
+from offmap.studies._collapse_networks import given, trained
 from offmap.studies._collapse_tables import report
 from offmap.studies._data import Data, embedded_ood
 from offmap.studies._running import Running, keep_report
 from offmap.studies.measuring import measure
-from offmap.studies.recording import network_of, record_run
 from offmap.studies.records import Records
-from offmap.training import Recipe, Sets, kept, recipe
-from offmap.training.sets import known, normalization
+from offmap.training import Recipe, recipe
+from offmap.training.sets import known
 
 IDS = ("cifar100", "cifar10", "digits")
-RECORDED = ["msp", "maxlogit", "energy", "mahalanobis", "vim", "neco"]
 # What the published code changes by backbone: see NECO.preset.
 VARIANTS = ["NECO(times_max_logit=False)", "NECO(denominator='raw')", "NECO(scale=False)"]
 NEAR = {"cifar100": ("cifar10", "tiny_imagenet"), "cifar10": ("cifar100", "tiny_imagenet")}
 FAR = ("mnist", "textures", "places")
-WATCHED = 2000  # samples of each set in a record
 # Epochs between two records, by budget.
 EVERY = {"smoke": 2, "cpu": 2, "full": 10}
-_WHERE = "give zoo:NAME, the folder of a run, or a checkpoint"
 
 
 @dataclass(frozen=True)
@@ -100,10 +96,10 @@ def run(
     found = study_data(id, of, seed)
     how = {"precision": precision, **running.options}
     if weights:
-        records, shown = None, _given(of, weights)
+        records, shown = None, given(of, weights)
     else:
         every = EVERY[budget] if every is None else every
-        records, shown = _trained(of, running, found, out, every, how)
+        records, shown = trained(of, running, found, out, every, how)
     study = _study(shown, found, records, out, how)
     keep_report(study.report(), out)
     shutil.rmtree(out / "activations")
@@ -130,43 +126,6 @@ def _id(given: str | None, budget: str) -> str:
     if budget == "smoke" and id != "digits":
         raise ArgumentError(f"the smoke budget is for digits, which are embedded; seen {id}")
     return id
-
-
-def _given(of: Recipe, weights: Mapping[str, str]) -> dict[str, Candidate]:
-    origin = Origin(lambda path: load_weights(build(of.network), path), of.normalization, _WHERE)
-    return {name: candidate(spec, origin) for name, spec in weights.items()}
-
-
-def _trained(
-    of: Recipe, running: Running, found: Data, out: Path, every: int, how: Mapping[str, Any]
-) -> tuple[Records, dict[str, Candidate]]:
-    """Records of a training, and its early, middle and last network."""
-    folder = out / "run"
-    running.train(of, folder, Sets.of(of, found.train, found.test), keep_every=every)
-    records = record_run(
-        folder,
-        train=found.train,
-        id_test=found.test,
-        ood={group: _some(sets) for group, sets in found.ood.items()},
-        detectors=RECORDED,
-        out=out / "records",
-        **how,
-    )
-    weights = kept(folder)
-    epochs = {"early": min(weights), "last": max(weights)}
-    epochs["middle"] = min(weights, key=lambda epoch: abs(2 * epoch - of.epochs))
-    return records, {
-        name: Candidate(
-            network_of(of, weights[epochs[name]]),
-            normalization(of.normalization),
-            f"{of.network}, epoch {epochs[name]} of {of.epochs} ({running.budget})",
-        )
-        for name in ("early", "middle", "last")
-    }
-
-
-def _some(sets: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: each.take(WATCHED) for name, each in sets.items()}
 
 
 def _study(
