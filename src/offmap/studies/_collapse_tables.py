@@ -75,8 +75,9 @@ def relation(records: Records) -> str:
     cells = {}
     for name in records.detectors:
         auroc = records.auroc(name)
-        row = [spearman(records.of(nc), auroc) for nc in ("nc1", "nc5")]
-        cells[name] = [100 * auroc[0], 100 * auroc.max(), 100 * auroc[-1], *row]
+        there = np.isfinite(auroc)
+        row = [spearman(records.of(nc)[there], auroc[there]) for nc in ("nc1", "nc5")]
+        cells[name] = [100 * auroc[0], 100 * np.nanmax(auroc), 100 * auroc[-1], *row]
     columns = ["first", "best", "last", "rank correlation with NC1", "with NC5"]
     heading = "mean AUROC in % over the records; they are few and of one run: this shows no cause"
     return f"{heading}\n\n{render(cells, columns, star=False)}"
@@ -86,6 +87,6 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Spearman's rank correlation; NaN where one side does not change."""
     from scipy.stats import spearmanr  # here: it takes a second
 
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)

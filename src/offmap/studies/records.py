@@ -1,4 +1,4 @@
-"""Records of neural collapse over a training, and of how well detectors do meanwhile: tables."""
+"""Tables of neural collapse over a training, and of how well detectors do meanwhile."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class Records:
         return mean
 
     def auroc(self, detector: str) -> NDArray[np.float64]:
-        """The mean over the OOD sets, by epoch."""
+        """The mean over the OOD sets, by epoch; NaN where the detector could not be fitted."""
         values: dict[int, list[float]] = {epoch: [] for epoch in self.epochs}
         for row in self.ood:
             if row["detector"] == detector:
                 values[int(row["epoch"])].append(row["auroc"])
-        return np.array([np.mean(each) for each in values.values()])
+        return np.array([np.mean(each or [np.nan]) for each in values.values()])
 
 
 def scale(name: str) -> float:
