@@ -12,8 +12,12 @@ from offmap.cli._arguments import several
 from offmap.errors import OffmapError
 
 # By command: the same option of another command may take one value and be followed by others.
-_SEVERAL = {"bench": bench.SEVERAL, "train": train.SEVERAL, "study": study.SEVERAL}
-_SEVERAL |= {"collapse": collapse.SEVERAL}
+_SEVERAL = {
+    "bench": bench.SEVERAL,
+    "collapse": collapse.SEVERAL,
+    "study": study.SEVERAL,
+    "train": train.SEVERAL,
+}
 
 app = typer.Typer(
     help="Know when your classifier is off the map: out-of-distribution detection.",
