@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from offmap.plots._panels import ID, OOD, panels
 
@@ -59,6 +60,10 @@ def against(
             axis.scatter(x[:1], y[:1], s=18, facecolors="none", edgecolors=[colour])
             axis.scatter(x[-1:], y[-1:], s=18, color=[colour])
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.tick_params(labelsize=7)
         axis.set_xlabel(name, fontsize=8)
         axis.set_ylabel(what, fontsize=8)
         axis.legend(fontsize=6)
