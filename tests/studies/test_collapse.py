@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,11 @@ def test_figures_and_records_are_kept_and_activations_are_not(study: tuple[Path,
                  "run/epochs/0014.safetensors", "middle/scores.parquet"):  # fmt: skip
         assert (out / file).stat().st_size > 100, file
     assert not (out / "activations").exists()
+
+
+def test_the_card_says_how_to_train_it_again(study: tuple[Path, str]) -> None:
+    card = json.loads((study[0] / "run/card.json").read_text())
+    assert card["command"] == "offmap study collapse --id digits --budget smoke"
 
 
 def test_networks_at_hand_are_not_trained_again(study: tuple[Path, str], tmp_path: Path) -> None:

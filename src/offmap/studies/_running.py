@@ -21,7 +21,7 @@ class Running:
     """How a study runs.
 
     Args:
-        study: its name on the command line.
+        study: its name on the command line, with what else chooses the network there.
         budget: smoke, cpu or full.
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
         show_progress: ``None`` shows bars on a terminal.

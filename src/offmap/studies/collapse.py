@@ -90,8 +90,8 @@ def run(
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out = Path(out)
-    running = Running("collapse", budget, **options)
     id = _id(id, budget)
+    running = Running(f"collapse --id {id}", budget, **options)
     of = recipe(f"collapse_{id}", budget=budget, changes=changes)
     found = study_data(id, of, seed)
     how = {"precision": precision, **running.options}
