@@ -9,7 +9,7 @@ from scipy.stats import kstest
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics import (
-    AurocDifference,
+    Difference,
     Interval,
     auroc,
     delong_interval,
@@ -43,7 +43,7 @@ def test_a_single_sample_on_either_side_leaves_the_auroc_unknown():
     assert delong_interval([0.0], [1.0, 2.0]) == Interval(0.0, 1.0)
     assert delong_interval([0.0, 1.0], [0.5]) == Interval(0.0, 1.0)
     test = delong_test([0.0], [1.0, 2.0], [3.0], [1.0, 2.0])
-    assert test == AurocDifference(1.0, -1.0, 1.0, 1.0)
+    assert test == Difference(difference=1.0, low=-1.0, high=1.0, p_value=1.0)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9])
@@ -117,12 +117,16 @@ def test_exchanging_the_two_turns_the_difference_round():
 
 @given(slow.two_samples(least=2))
 def test_a_detector_does_not_differ_from_itself(samples):
-    assert delong_test(*samples, *samples) == AurocDifference(0.0, 0.0, 0.0, 1.0)
+    assert delong_test(*samples, *samples) == Difference(
+        difference=0.0, low=0.0, high=0.0, p_value=1.0
+    )
 
 
 def test_two_auroc_without_variance_differ_for_certain():
     low, high = np.arange(5.0), np.arange(5.0) + 10
-    assert delong_test(low, high, high, low) == AurocDifference(1.0, 1.0, 1.0, 0.0)
+    assert delong_test(low, high, high, low) == Difference(
+        difference=1.0, low=1.0, high=1.0, p_value=0.0
+    )
 
 
 def test_a_hundred_thousand_samples_need_no_table_of_pairs():

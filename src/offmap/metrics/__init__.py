@@ -3,10 +3,10 @@
 Higher scores are more OOD, OOD is the positive class, ties count one half.
 """
 
-from offmap.metrics.bootstrap import Difference, bootstrap_difference, f1_difference
+from offmap.metrics.bootstrap import bootstrap_difference, f1_difference
 from offmap.metrics.curves import PrCurve, RocCurve, pr_curve, roc_curve
 from offmap.metrics.intervals import (
-    AurocDifference,
+    Difference,
     Interval,
     delong_interval,
     delong_test,
@@ -24,7 +24,6 @@ from offmap.metrics.selective import (
 from offmap.metrics.summary import Detection, detection
 
 __all__ = [
-    "AurocDifference",
     "Detection",
     "Difference",
     "Interval",

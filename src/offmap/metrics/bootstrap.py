@@ -8,31 +8,14 @@ which needs no drawing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics._ranking import check_level
+from offmap.metrics.intervals import Difference
 from offmap.metrics.selective import Outcomes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A figure of a minus that of b, with interval and test.
-
-    Args:
-        difference: on the samples as they are.
-        low: lower end of the bootstrap interval, by percentiles.
-        high: upper end.
-        p_value: two-sided, of the hypothesis that the two are equal; never 0.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
 
 
 def bootstrap_difference(

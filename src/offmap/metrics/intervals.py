@@ -26,15 +26,15 @@ class Interval(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class AurocDifference:
-    """AUROC of a minus AUROC of b, with interval and test.
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A figure of a minus that of b, with interval and test.
 
     Args:
-        difference: in [-1, 1].
+        difference: on the samples as they are.
         low: lower end of the confidence interval.
         high: upper end.
-        p_value: two-sided, of the hypothesis that the two AUROC are equal.
+        p_value: two-sided, of the hypothesis that the two are equal.
     """
 
     difference: float
@@ -77,7 +77,7 @@ def delong_interval(id_scores: Scores, ood_scores: Scores, *, level: float = 0.9
 
 def delong_test(
     id_a: Scores, ood_a: Scores, id_b: Scores, ood_b: Scores, *, level: float = 0.95
-) -> AurocDifference:
+) -> Difference:
     r"""Are two AUROC, measured on the same samples, different?
 
     .. math:: z = \frac{A_a - A_b}{\sqrt{\operatorname{var}(V_{ood}^a - V_{ood}^b) / m
@@ -119,7 +119,7 @@ def delong_test_of_mean(
     oods_b: Sequence[Scores],
     *,
     level: float = 0.95,
-) -> AurocDifference:
+) -> Difference:
     r"""Are two mean AUROC over several OOD sets, measured on the same samples, different?
 
     .. math:: \operatorname{var} = \frac{1}{n} \operatorname{var}\Big(\frac{1}{S} \sum_s
@@ -156,11 +156,11 @@ def delong_test_of_mean(
     ood_part = sum(_variance_of_mean(of_ood) for of_ood, _ in parts) / sets**2
     deviation = sqrt(_variance_of_mean(id_part) + ood_part)
     half = normal_quantile(level) * deviation
-    return AurocDifference(
-        difference,
-        max(-1.0, difference - half),
-        min(1.0, difference + half),
-        _two_sided(difference, deviation),
+    return Difference(
+        difference=difference,
+        low=max(-1.0, difference - half),
+        high=min(1.0, difference + half),
+        p_value=_two_sided(difference, deviation),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from offmap.comparison import compare
-from offmap.metrics import AurocDifference, delong_test, delong_test_of_mean
+from offmap.metrics import Difference, delong_test, delong_test_of_mean
 from offmap.results import Results
 from offmap.studies._parts import at_ratio
 
@@ -40,7 +40,7 @@ def _against_msp(found: Results) -> str:
     return "\n".join(lines)
 
 
-def difference_line(name: str, test: AurocDifference) -> str:
+def difference_line(name: str, test: Difference) -> str:
     """A difference in points, with interval and p-value."""
     low, high = 100 * test.low, 100 * test.high
     difference = f"{100 * test.difference:+6.2f} ({low:+.2f} to {high:+.2f})"
