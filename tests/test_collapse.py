@@ -13,7 +13,7 @@ import offmap
 from offmap.activations import Head
 from offmap.collapse import Collapse, collapse, orthogonality, self_duality, simplex, within_class
 from offmap.data import ImageSet
-from offmap.errors import DegenerateError, LabelError, NeedsError
+from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError
 from offmap.networks import Ensemble
 from offmap.stats import ClassMoments
 
@@ -161,8 +161,12 @@ def test_what_cannot_be_measured_is_refused() -> None:
         collapse(Features(torch.tensor(w).float(), torch.tensor(b).float()),
                  images(torch.tensor(x)), show_progress=False)  # fmt: skip
     pair = Ensemble([Features(torch.tensor(w).float(), torch.tensor(b).float())] * 2)
-    with pytest.raises(NeedsError, match="one network's activations"):
-        collapse(pair, images(torch.tensor(x), torch.tensor(y)), show_progress=False)
+    data = images(torch.tensor(x), torch.tensor(y))
+    with pytest.raises(NeedsError, match="Ensemble has several networks: measure each"):
+        collapse(pair, data, show_progress=False)
+    twice = {"near": {"far": data}, "far": {"far": data}}
+    with pytest.raises(ArgumentError, match="two data sets are called 'far'"):
+        collapse(pair.members[0], data, ood=twice, show_progress=False)
 
 
 def test_a_network_whose_logits_are_distances_has_no_nc3() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offmap.decide import alarm_threshold
+from offmap.decide import alarm_rank, alarm_threshold
 from offmap.errors import ArgumentError, NonFiniteError
 
 
@@ -32,6 +33,25 @@ def test_the_rate_is_the_decimal_that_was_typed() -> None:
     scores = torch.arange(99.0)
     assert alarm_threshold(scores, 0.29) == 70.0
     assert alarm_threshold(scores, 0.07) == 92.0
+
+
+@given(n=st.integers(1, 400), rate=st.floats(0.01, 0.99), tests=st.sampled_from([1, 2, 3, 6]))
+def test_for_any_rate_the_rank_is_what_the_p_value_says(n: int, rate: float, tests: int) -> None:
+    """Rates that are no short decimals too, such as 1/3; for several tests p is multiplied."""
+    passing = [r for r in range(1, n + 1) if tests * r / (n + 1) <= rate]
+    if not passing:
+        with pytest.raises(ArgumentError, match="needs at least"):
+            alarm_rank(n, rate, tests=tests)
+        return
+    assert min(alarm_rank(n, rate, tests=tests), n) == passing[-1]
+
+
+def test_a_third_is_a_third() -> None:
+    assert alarm_threshold(torch.arange(299.0), 1 / 3) == 199.0
+
+
+def test_scores_may_be_an_array() -> None:
+    assert alarm_threshold(np.arange(99.0), 0.05) == 94.0
 
 
 def test_the_false_alarm_rate_holds_on_fresh_data() -> None:

@@ -253,6 +253,76 @@ def test_the_order_of_use(sets: digits.Digits, tmp_path: Path) -> None:
     assert "no threshold yet" in guard.explain()
 
 
+def test_two_guards_may_be_given_one_detector(sets: digits.Digits) -> None:
+    shared = offmap.Mahalanobis()
+    first = make(sets, [shared])
+    before = first(sets.test.images).scores
+    make(sets, [shared]).fit(sets.calibration)
+    assert torch.equal(first(sets.test.images).scores, before)
+    assert not shared.fitted
+
+
+def test_names_of_other_classes_than_the_outputs(sets: digits.Digits) -> None:
+    data = ImageSet("few", sets.train.images, sets.train.labels.clamp(max=1), ("low", "high"))
+    guard = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
+    guard.fit(data).calibrate(sets.calibration, 0.05)
+    assert guard.classes == ()  # the folder's names are not those of the network's eight outputs
+    assert set(guard(sets.test.images).to_dict()["answer"]) <= {*map(str, range(8)), "unknown"}
+    named = offmap.Guard(digits.shipped(), "msp", classes=["low", "high"])
+    with pytest.raises(ArgumentError, match="2 names of classes were given, and the network has 8"):
+        named.fit(data)
+
+
+def test_bonferroni_is_exact_at_its_rate() -> None:
+    """A p-value of 1/10 among three tests is 3/10, which is an alarm at 0.3."""
+    calibration = offmap.guard.Calibration("bonferroni", 0.3)
+    scores = torch.arange(9.0)[:, None].expand(9, 3)
+    calibration.learn(scores, torch.zeros(9).long(), 1, 0)
+    _, p, is_ood = calibration(torch.tensor([[99.0, 0, 0], [7.5, 0, 0]]), torch.zeros(2).long())
+    assert p.tolist() == [0.3, 0.6]
+    assert is_ood.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.5])
+def test_bonferroni_refuses_a_rate_that_is_none(rate: float) -> None:
+    calibration = offmap.guard.Calibration("bonferroni", rate)
+    with pytest.raises(ArgumentError, match="alarm_rate must lie in"):
+        calibration.learn(torch.randn(100, 2), torch.zeros(100).long(), 1, 0)
+
+
+def test_the_number_of_images_that_bonferroni_needs_is_the_least() -> None:
+    learn = offmap.guard.Calibration("bonferroni", 0.05).learn
+    with pytest.raises(
+        ArgumentError, match=r"rate of 0.05 shared by 3 detectors needs at least 59"
+    ):
+        learn(torch.randn(58, 3), torch.zeros(58).long(), 1, 0)
+    learn(torch.randn(59, 3), torch.zeros(59).long(), 1, 0)
+
+
+def test_memory_layout_is_kept(sets: digits.Digits, tmp_path: Path) -> None:
+    guard = offmap.Guard(digits.shipped(), "msp", channels_last=False)
+    guard.fit(sets.train).calibrate(sets.calibration).save(tmp_path)
+    assert offmap.load(tmp_path, digits.shipped()).probe.channels_last is False
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("spec", ordinary())
+def test_a_guard_on_a_gpu(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
+    """Spooled activations, stored guards and stored heads all find their way back to the GPU."""
+    guard = offmap.Guard(digits.shipped().cuda(), spec, normalization=digits.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration).save(tmp_path)
+    loaded = offmap.load(tmp_path, digits.shipped().cuda())
+    assert torch.equal(loaded(sets.test.images).scores, guard(sets.test.images).scores)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    for device in ("cuda", "no such"):
+        with pytest.raises(ArgumentError, match="device"):
+            offmap.Guard(digits.shipped(), "msp", device=device)
+
+
 def test_calibrating_on_what_it_was_fitted_on_is_refused(sets: digits.Digits) -> None:
     guard = make(sets, alarm_rate=None)
     with pytest.raises(DataError, match="fitted on the same images"):

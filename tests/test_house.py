@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # DESIGN, section 2, from the bottom up. A file imports only from lower rows.
 LAYERS = [
     ["errors"],
-    ["activations", "files", "precision", "progress", "table"],
+    ["activations", "arguments", "files", "precision", "progress", "table"],
     ["stats", "metrics", "shards"],
     ["detectors", "forward", "networks", "data", "_batches"],
     ["decide"],

@@ -120,6 +120,13 @@ def test_saving_again_leaves_only_the_new_state(folder: Path, world: World) -> N
     assert names == {"detector.json", "mine.safetensors"}
 
 
+def test_another_kind_of_record_in_the_folder_stays(folder: Path) -> None:
+    store.write(folder, "guard", {}, {"state": {"x": torch.ones(3)}})
+    store.write(folder, "guard", {}, {"state": {"x": torch.zeros(3)}})
+    assert store.load(folder).fitted
+    assert torch.equal(store.read(folder, "guard")[1]["state"]["x"], torch.zeros(3))
+
+
 SAVER = """
 import sys, torch, itertools
 from offmap import MaxLogit, KNN, Activations, store

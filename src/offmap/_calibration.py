@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
-from offmap.decide import alarm_rank, alarm_threshold, checked
+from offmap.decide import alarm_rank, alarm_threshold, checked, p_ranks
 from offmap.errors import ArgumentError, StoreError
 
 RULES = ("plain", "per_class", "bonferroni", "fisher")
@@ -68,8 +68,7 @@ class Calibration(nn.Module):
             self.scores_ = scores[first].T.contiguous().sort().values
             self.combined_ = self._fisher(scores[second]).sort().values
         else:
-            # Each of k scores must be able to give a p-value of alarm_rate / k.
-            alarm_rank(len(scores), self.alarm_rate / scores.shape[1])
+            alarm_rank(len(scores), self.alarm_rate, tests=scores.shape[1])
             self.scores_ = scores.T.contiguous().sort().values
 
     def _check_classes(self, labels: Int64[Tensor, " n"], classes: int) -> None:
@@ -95,19 +94,24 @@ class Calibration(nn.Module):
         elif self.rule == "per_class":
             score, p = scores[:, 0], self._p_within_class(scores[:, 0], labels)
         elif self.rule == "bonferroni":
-            lowest = scores.shape[1] * self._each(scores).amin(1)
+            # Whole numbers until the division, so that p is alarm_rate where it should be.
+            lowest = (scores.shape[1] * self._ranks(scores).amin(1)).double() / self._counted
             score, p = -lowest.log().float(), lowest.clamp(max=1)
         else:
             score = self._fisher(scores)
             p = _p(score, self.combined_)
         return score, p, p <= self.alarm_rate
 
-    def _each(self, scores: Float[Tensor, "b k"]) -> Float64[Tensor, "b k"]:
+    def _ranks(self, scores: Float[Tensor, "b k"]) -> Int64[Tensor, "b k"]:
         columns = zip(scores.T, self.scores_, strict=True)
-        return torch.stack([_p(own, calibration) for own, calibration in columns], dim=1)
+        return torch.stack([p_ranks(own, calibration) for own, calibration in columns], dim=1)
+
+    @property
+    def _counted(self) -> int:
+        return self.scores_.shape[1] + 1
 
     def _fisher(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        return -self._each(scores).log().sum(1).float()
+        return -(self._ranks(scores).double() / self._counted).log().sum(1).float()
 
     def _p_within_class(
         self, scores: Float[Tensor, " b"], labels: Int64[Tensor, " b"]
@@ -144,8 +148,4 @@ class Calibration(nn.Module):
 
 def _p(scores: Float[Tensor, " b"], ascending: Float[Tensor, " n"]) -> Float64[Tensor, " b"]:
     """Conformal p-values against calibration scores in ascending order."""
-    if torch.compiler.is_exporting():
-        rank = 1 + (ascending >= scores[:, None]).sum(1)  # searchsorted has no ONNX translation
-    else:
-        rank = len(ascending) + 1 - torch.searchsorted(ascending, scores.contiguous())
-    return rank.double() / (len(ascending) + 1)
+    return p_ranks(scores, ascending).double() / (len(ascending) + 1)

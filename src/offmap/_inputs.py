@@ -64,7 +64,7 @@ def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any
         sets.append(Named("train", "train", loaded(train, id_set)))
     for name, group, data in flat(ood):
         if name in [other.name for other in sets]:
-            raise ArgumentError(f"two data sets are called {name!r}: give each its own name")
+            raise _twice(name)
         sets.append(Named(name, "ood", loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
@@ -72,12 +72,23 @@ def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any
 
 
 def flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
-    """OOD sets by name, or by group and name: name, group and data of each."""
+    """OOD sets by name, or by group and name: name, group and data of each.
+
+    Raises:
+        ArgumentError: two sets of one name, in different groups.
+    """
+    seen = set()
     for key, value in ood.items():
-        if isinstance(value, Mapping):
-            yield from ((name, key, data) for name, data in value.items())
-        else:
-            yield key, "ood", value
+        group, sets = (key, value) if isinstance(value, Mapping) else ("ood", {key: value})
+        for name, data in sets.items():
+            if name in seen:
+                raise _twice(name)
+            seen.add(name)
+            yield name, group, data
+
+
+def _twice(name: str) -> ArgumentError:
+    return ArgumentError(f"two data sets are called {name!r}: give each its own name")
 
 
 def loaded(data: Any, like: Any) -> Any:

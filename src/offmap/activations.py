@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -43,13 +43,19 @@ class Activations:
 
     def __getitem__(self, rows: slice | Tensor) -> Activations:
         """The same activations for some of the samples."""
-        features = None if self.features is None else self.features[rows]
+        return self._each(lambda x: x[rows])
+
+    def to(self, device: torch.device) -> Activations:
+        """The same activations on a device."""
+        return self._each(lambda x: x.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Activations:
         return Activations(
-            self.logits[rows],
-            features,
-            {name: x[rows] for name, x in self.layers.items()},
-            tuple(member[rows] for member in self.members),
-            None if self.answer_logits is None else self.answer_logits[rows],
+            change(self.logits),
+            None if self.features is None else change(self.features),
+            {name: change(x) for name, x in self.layers.items()},
+            tuple(member._each(change) for member in self.members),
+            None if self.answer_logits is None else change(self.answer_logits),
         )
 
     @classmethod
@@ -133,6 +139,10 @@ class Head:
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """The logits of these features."""
         return F.linear(features, self.weight, self.bias)
+
+    def to(self, device: torch.device) -> Head:
+        """The same head on a device."""
+        return Head(self.weight.to(device), None if self.bias is None else self.bias.to(device))
 
 
 # The heads of an ensemble's members, in their order; ``None`` for a member without one.

@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from offmap._inputs import flat, loaded
 from offmap.activations import Activations, Head
 from offmap.detectors import Detector, fit
-from offmap.errors import DegenerateError
-from offmap.forward import forward, probe_of
+from offmap.errors import DegenerateError, NeedsError
+from offmap.forward import Probe, forward, probe_of
 from offmap.stats import ClassMoments, Mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collapse:
-    """NC1 to NC5 of a network on its training data; all go to 0 as it collapses.
+    """NC1 to NC5 of a network on its training data.
+
+    NC1 to NC4 go to 0 as it collapses; that NC5 falls with them is what Ammar et al. observed.
 
     Args:
         n: training samples.
@@ -71,7 +73,8 @@ def collapse(
         **options: ``batch_size``, ``cache``, ``show_progress``, and those of :class:`offmap.Probe`.
 
     Raises:
-        NeedsError: the network has no features, as an ensemble has none.
+        NeedsError: the network has no features, or is an ensemble or a cascade.
+        ArgumentError: two OOD sets of one name.
         LabelError: the data has no labels of the network's classes.
         DegenerateError: fewer than two classes, or class means that are one point.
 
@@ -80,8 +83,14 @@ def collapse(
         arXiv:2310.06823.
     """
     reading = {name: options.pop(name) for name in _READING if name in options}
+    sets = list(flat(ood or {}))  # refused before the work, not after it
     train = loaded(train, None)
     with probe_of(network, **options) as probe:
+        if not isinstance(probe, Probe):
+            raise NeedsError(
+                f"collapse is that of one network's features; {type(network).__name__} has "
+                "several networks: measure each by itself"
+            )
         measured = _Measured()
         fit([measured], forward(probe, train, description="train", **reading))
         moments = measured.moments
@@ -100,7 +109,7 @@ def collapse(
                     moments,
                     _mean(forward(probe, loaded(data, train), description=name, **reading)),
                 )
-                for name, _, data in flat(ood or {})
+                for name, _, data in sets
             },
             means=present(moments),
         )

@@ -10,23 +10,24 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics import detection_accuracy
 
 
-def alarm_threshold(scores: Float[Tensor, " n"], alarm_rate: float) -> float:
+def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float) -> float:
     """The score above which a sample is called OOD, so that ID raises few alarms.
 
-    It is the ``floor(a (n + 1))``-th largest of ``n`` calibration scores: a share of at least
-    ``1 - a`` of ID is kept, and ``score > threshold`` is the same event as ``p <= a`` for
-    :func:`p_values`.
+    It is the ``floor(a (n + 1))``-th largest of ``n`` calibration scores: on average over
+    calibration sets a share of at least ``1 - a`` of ID is kept, and ``score > threshold`` is the
+    same event as ``p <= a`` for :func:`p_values`.
 
     Args:
-        scores: OOD scores of the calibration set.
+        scores: OOD scores of the calibration set, a tensor or an array.
         alarm_rate: ``a``, the share of ID samples that may be called OOD.
 
     Raises:
@@ -35,22 +36,32 @@ def alarm_threshold(scores: Float[Tensor, " n"], alarm_rate: float) -> float:
     >>> alarm_threshold(torch.arange(99.0), 0.05)
     94.0
     """
+    scores = torch.as_tensor(scores)
     checked(scores)
     return float(scores.topk(alarm_rank(len(scores), alarm_rate)).values[-1])
 
 
-def alarm_rank(samples: int, alarm_rate: float) -> int:
+def alarm_rank(samples: int, alarm_rate: float, *, tests: int = 1) -> int:
     """Which of so many calibration scores, from the largest, is the threshold.
 
+    Args:
+        samples: ``n``, the number of calibration scores.
+        alarm_rate: ``a``.
+        tests: how many p-values share the rate, each of them held against ``a / tests``.
+
     Raises:
-        ArgumentError: the rate is not in (0, 1), or there are fewer than ``1/a - 1`` samples.
+        ArgumentError: the rate is not in (0, 1), or there are fewer than ``tests / a - 1`` samples.
     """
-    rate = exact_rate(alarm_rate, "alarm_rate")
+    rate = exact_rate(alarm_rate, "alarm_rate") / tests
     rank = math.floor(rate * (samples + 1))
+    # No decimal is 1/3, and the p-value of 1/3 is not above it: the rank says what p <= a says.
+    if tests * (rank + 1) / (samples + 1) <= alarm_rate:
+        rank += 1
     if rank < 1:
+        among = f" shared by {tests} detectors" if tests > 1 else ""
         raise ArgumentError(
-            f"an alarm rate of {alarm_rate} needs at least {math.ceil(1 / rate) - 1} calibration "
-            f"samples; there are {samples}"
+            f"an alarm rate of {alarm_rate}{among} needs at least {math.ceil(1 / rate) - 1} "
+            f"calibration samples; there are {samples}"
         )
     return rank
 
@@ -83,9 +94,14 @@ def p_values(
     [0.9, 0.1, 0.1]
     """
     checked(calibration)
-    ascending = calibration.sort().values
-    above = len(ascending) - torch.searchsorted(ascending, scores.contiguous())
-    return (1 + above).double() / (len(ascending) + 1)
+    return p_ranks(scores, calibration.sort().values).double() / (len(calibration) + 1)
+
+
+def p_ranks(scores: Float[Tensor, " m"], ascending: Float[Tensor, " n"]) -> Int64[Tensor, " m"]:
+    """``(n + 1) p`` against calibration scores in ascending order: whole numbers from 1."""
+    if torch.compiler.is_exporting():
+        return 1 + (ascending >= scores[:, None]).sum(1)  # searchsorted has no ONNX translation
+    return len(ascending) + 1 - torch.searchsorted(ascending, scores.contiguous())
 
 
 def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m"]:

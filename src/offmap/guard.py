@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,10 +40,11 @@ class Guard(nn.Module):
         network: any classifier, an ensemble of some, or a cascade, whose filter is then guarded and
             whose classifier answers; its code is not touched, and its mode is as before after each
             call.
-        detectors: a detector, its name or expression, or several of them.
+        detectors: a detector, which is copied, its name or expression, or several of them.
         combine: how several are combined: "bonferroni" (of their p-values), or "fisher" (their
             combined score is calibrated once more, on half of the calibration data).
-        classes: names of the labels.
+        classes: names of the labels; by default those of the data that it is fitted on, if there is
+            one for each output.
         normalization: applied to uint8 images.
         **probe: ``head``, ``device``, ``precision``, ``channels_last``: see :class:`offmap.Probe`.
 
@@ -67,7 +70,7 @@ class Guard(nn.Module):
         if not several:
             raise ArgumentError("a guard needs at least one detector")
         self.network = network
-        self.detectors = nn.ModuleList(detector(spec) for spec in several)
+        self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
         self.combine = combine
         self.classes = tuple(classes)
         self.calibration: Calibration | None = None
@@ -84,18 +87,33 @@ class Guard(nn.Module):
             data: a set of ``offmap.data``, or any iterable of ``(images, labels)``.
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
+
+        Raises:
+            ArgumentError: there are names of classes, and not one for each output.
         """
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
         with self.probe as probe:
             passing = forward(
                 probe, data, batch_size=batch_size, description="fit", show_progress=show_progress
             )
-            fit(list(self._each()), passing, head=lambda: probe.head)
+            first = next(passing)
+            names = self._names(data, first[0].logits.shape[1])
+            fit(list(self._each()), chain([first], passing), head=lambda: probe.head)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = getattr(data, "shape", None)
         self.calibration = None
-        self.classes = self.classes or tuple(getattr(data, "classes", ()))
+        self.classes = names
         return self
+
+    def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
+        """The names given, or else those of the data if there is one for each output."""
+        if self.classes and len(self.classes) != outputs:
+            raise ArgumentError(
+                f"{len(self.classes)} names of classes were given, and the network has {outputs} "
+                "outputs: give one for each"
+            )
+        names = tuple(getattr(data, "classes", ()))
+        return self.classes or (names if len(names) == outputs else ())
 
     def calibrate(
         self,
@@ -229,6 +247,7 @@ class Guard(nn.Module):
             "normalization": self.probe.normalization.record(),
             "head": self.probe.head_name,
             "precision": self.probe.precision,
+            "channels_last": self.probe.channels_last,
             "network": type(self.probe.network).__name__,
             "network_sha256": weights_digest(self.probe.network),
             "fitted_on": self.fitted_on,
@@ -263,6 +282,7 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             normalization=Normalization(**record["normalization"]),
             head=record["head"],
             precision=record["precision"],
+            channels_last=record["channels_last"],
         )
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
@@ -274,6 +294,8 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         if record["calibration"] is not None:
             guard.calibration = Calibration(**record["calibration"])
             guard.calibration.restore(files["calibration"])
+            guard.calibration.to(guard.probe.device)
+        guard.detectors.to(guard.probe.device)
         guard.fitted_on, guard.model = record["fitted_on"], record["model"]
         if record["input_shape"] is not None:
             channels, height, width = map(int, record["input_shape"])

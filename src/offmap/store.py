@@ -88,6 +88,7 @@ def write(
         files: tensors by file, such as ``{"state": {...}}``.
     """
     folder = Path(folder)
+    older = _names(folder / f"{kind}.json")
     entries = {}
     for label, tensors in files.items():
         # Copies, because a shaper inside a shaper shares the head with it, which is refused.
@@ -98,10 +99,18 @@ def write(
             temporary.write_bytes(content)
     stamp = {"format": f"offmap {kind}", "version": _VERSION}
     write_json(folder / f"{kind}.json", {**stamp, **record, "files": entries})
-    kept = {entry["name"] for entry in entries.values()}
-    for path in folder.glob("*.safetensors"):
-        if _FILE_NAME.fullmatch(path.name) and path.name not in kept:
-            path.unlink()
+    for name in older - {entry["name"] for entry in entries.values()}:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _names(path: Path) -> set[str]:
+    """The files that a record names, none if it cannot be read: it may be whatever was there."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["files"].values()
+        names = {str(entry["name"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()
+    return {name for name in names if _FILE_NAME.fullmatch(name)}
 
 
 def read(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:

@@ -16,7 +16,14 @@ import offmap
 from offmap import store
 from offmap.activations import Activations
 from offmap.detectors import Detector, catalogue, detector
-from offmap.errors import LabelError, NeedsError, NonFiniteError, NotFittedError, ShapeError
+from offmap.errors import (
+    DataError,
+    LabelError,
+    NeedsError,
+    NonFiniteError,
+    NotFittedError,
+    ShapeError,
+)
 from offmap.metrics import auroc
 from tests.conftest import World, changed, make_world, world_of
 
@@ -237,6 +244,15 @@ def test_learned_buffers_end_in_an_underscore_and_move_together(spec: str, world
     names = [name.rpartition(".")[2] for name, _ in made.named_buffers()]
     assert all(name.endswith("_") for name in names)
     assert {b.device.type for b in made.to("meta").buffers()} <= {"meta"}
+
+
+def test_empty_batches_change_nothing(spec: str, world: World) -> None:
+    none = (world.acts[:0], world.labels[:0])
+    made = fresh(spec).fit([none, *world.batches(), none], head=world.head)
+    assert torch.equal(made.score(world.ood), fit(spec, world).score(world.ood))
+    if made.stages:
+        with pytest.raises(DataError, match="every batch is empty"):
+            fresh(spec).fit([none], head=world.head)
 
 
 def test_an_unsolved_stage_leaves_it_unfitted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import offmap
 from offmap.data import ImageSet
+from offmap.detectors import fit
 from offmap.errors import DataError, NonFiniteError, StoreError
 from offmap.forward import Probe, forward
 from offmap.shards import Shards
@@ -137,6 +140,45 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(
     resumed = joined(forward(network, images, batch_size=10, cache=tmp_path))
     assert network.seen <= 60  # what was stored is not run again; the last batch may not have been
     assert torch.equal(resumed[0], joined(forward(network, images, batch_size=10))[0])
+
+
+def test_detectors_of_an_interrupted_pass_still_have_their_head(
+    network: Counting, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Shards.__init__
+    monkeypatch.setattr(Shards, "__init__", lambda self, folder: plain(self, folder, shard_bytes=1))
+    batches = forward(network, images, batch_size=10, cache=tmp_path)
+    for _ in range(3):
+        next(batches)
+    batches.close()
+    with Probe(network) as probe:
+        made = offmap.ViM(2)
+        fit([made], forward(probe, images, batch_size=10, cache=tmp_path), head=lambda: probe.head)
+    assert made.fitted
+
+
+def test_corrected_labels_are_not_read_from_the_cache(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    other = replace(images, labels=(images.labels + 1) % 3)
+    for data in (images, other):
+        pairs = list(forward(network, data, cache=tmp_path))
+        assert torch.equal(torch.cat([labels for _, labels in pairs]), data.labels)
+
+
+def test_stored_activations_come_to_the_device_of_the_probe(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    """The device "meta" stands for one that files are not read onto."""
+    list(forward(network, images, cache=tmp_path))
+    with Probe(network) as probe:
+        probe.device = torch.device("meta")
+        pairs = list(forward(probe, images, cache=tmp_path))
+        assert {x.device.type for acts, y in pairs for x in (acts.logits, acts.features, y)} == {
+            "meta"
+        }
+        assert probe.head is not None
+        assert probe.head.weight.device.type == "meta"
 
 
 def test_loaders_are_not_cached(network: Counting, images: ImageSet, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from tests.reference import slow
 
 # What METHODS asks for, and more where classes have collapsed onto points.
 PARITY = 1e-5
-COLLAPSED = {"knn": 1e-2}
 
 
 def twin(name: str, world: World, acts: Activations) -> slow.Pair:
@@ -86,7 +85,7 @@ def test_collapsed_classes_keep_their_digits(name: str) -> None:
     expected, terms = twin(name, world, world.acts)
     against = expected if name == "knn" else terms
     error = np.abs(made.score(world.acts).double().numpy() - expected)
-    assert (error <= COLLAPSED.get(name, 1e-4) * against).all()
+    assert (error <= 1e-4 * against).all()
 
 
 def test_knn_in_float32_orders_close_neighbours_by_their_distances() -> None:
@@ -219,6 +218,65 @@ def test_knn_finds_the_kth_neighbour_for_any_bank(rows: int, k: int) -> None:
     made = offmap.KNN(k, bank=max(rows, k)).fit([(Activations(train[:, :2], train), None)])
     scores = made.score(Activations(queries[:, :2], queries))
     assert_parity(scores, slow.knn(queries.double().numpy(), train.double().numpy(), k))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_knn_among_training_rows_of_norm_0(precision: str) -> None:
+    """A product orders them as if at a right angle, and they are nearer."""
+    generator = torch.Generator().manual_seed(0)
+    train = torch.randn(25, 3, generator=generator)
+    train[::5] = 0
+    queries = torch.randn(40, 3, generator=generator)
+    queries[0] = 0
+    for k in (1, 5, 6, 8, 25):
+        made = offmap.KNN(k, precision=precision).fit([(Activations(train, train), None)])
+        expected = slow.knn(queries.double().numpy(), train.double().numpy(), k)
+        assert_parity(made.score(Activations(queries, queries)), expected)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-4])
+def test_knn_finds_the_neighbour_in_a_tight_cluster_of_thousands(spread: float) -> None:
+    """More rows than float32 can order lie nearer than the 50th neighbour."""
+    world = make_world(4000, classes=2, spread=spread)
+    h, train = world.acts[:40].features.double().numpy(), world.acts.features.double().numpy()
+    expected, _ = slow.knn(h, train)
+    scores = fitted(offmap.KNN(), world).score(world.acts[:40]).double().numpy()
+    # The rows of the bank are float32, which is 6e-8 of a unit vector in each coordinate.
+    assert (np.abs(scores - expected) <= 1e-4 * expected + 3e-7).all()
+
+
+@pytest.mark.parametrize("variant", ["cifar_vit", "deit"])
+def test_neco_of_a_sample_of_norm_0_is_0(variant: str, world: World) -> None:
+    made = fitted(offmap.NECO.preset(variant, dim=3), world)
+    zero = torch.zeros_like(world.acts.features[:1])
+    assert float(made.score(Activations(world.layer(zero), zero))) == 0
+
+
+@pytest.mark.parametrize("spec", ["neco", "residual", "vim", "mahalanobis", "react"])
+def test_features_without_spread_are_refused(spec: str) -> None:
+    for value in (0.0, 0.1):
+        h = torch.full((60, 4), value)
+        made = offmap.detector(spec)
+        if spec in ("residual", "vim") and value:
+            continue  # these only need them away from the origin
+        with pytest.raises(offmap.errors.DegenerateError):
+            made.fit(
+                [(Activations(h[:, :3], h), torch.arange(60) % 3)],
+                head=offmap.Head(torch.eye(4)[:3]),
+            )
+
+
+def test_react_refuses_a_quantile_below_which_nothing_lies() -> None:
+    """Features of which nine tenths are 0 would all be clipped to 0."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.rand(400, 20, generator=generator)
+    h[torch.rand(400, 20, generator=generator) > 0.07] = 0
+    head = offmap.Head(torch.randn(3, 20, generator=generator))
+    batches = [(Activations(head(h), h), None)]
+    with pytest.raises(offmap.errors.DegenerateError, match="smallest of all features"):
+        offmap.ReAct(offmap.Energy()).fit(batches, head=head)
+    made = offmap.ReAct(offmap.Energy(), quantile=0.96).fit(batches, head=head)
+    assert float(made.threshold_) > 0
 
 
 def test_knn_with_ties_and_repeated_rows() -> None:

@@ -10,7 +10,7 @@ SEVERAL = ("--ood", "--detectors")
 
 
 def collapse(
-    run: Path = typer.Argument(..., help="Folder of a training, best one with --keep-every."),
+    run: Path = typer.Argument(..., help="Folder of a run, best of one trained with --keep-every."),
     ood: list[str] = typer.Option([], help="OOD sets: names, paths, noise:KIND."),
     detectors: list[str] = typer.Option(
         ["msp", "energy", "vim", "neco"], help="Evaluated on the OOD sets, in every epoch."
@@ -34,11 +34,10 @@ def collapse(
     import torch
 
     from offmap import data
-    from offmap.studies.recording import record_run
+    from offmap.studies.recording import record_run, seen_by
     from offmap.training import recipe_of
-    from offmap.training.sets import known
 
-    train, test = known(recipe_of(run))
+    train, test = seen_by(run, recipe_of(run))
     out = run / "collapse" if out is None else out
     records = record_run(
         run,

@@ -67,10 +67,12 @@ class ImageSet(Pickable):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over type, shape and bytes of the images, in hexadecimal."""
-        x = self.images.contiguous().cpu()
-        digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
-        digest.update(x.numpy().data)
-        return digest.hexdigest()
+        return _hash(self.images)
+
+    @cached_property
+    def label_fingerprint(self) -> str | None:
+        """The same of the labels, ``None`` without any."""
+        return None if self.labels is None else _hash(self.labels)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Images and labels in order, as views of the set.
@@ -93,6 +95,13 @@ class ImageSet(Pickable):
     ) -> Self:
         images = self.images[rows]
         return replace(self, name=name, images=images, labels=labels, classes=classes)
+
+
+def _hash(x: Tensor) -> str:
+    x = x.contiguous().cpu()
+    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
+    digest.update(x.numpy().data)
+    return digest.hexdigest()
 
 
 def check_reading(batch_size: int, start: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from offmap.detectors import _spec
 from offmap.detectors._base import Detector
 from offmap.detectors._fit import fit
@@ -25,6 +27,7 @@ from offmap.detectors.relative_mahalanobis import RelativeMahalanobis
 from offmap.detectors.residual import Residual
 from offmap.detectors.total_entropy import TotalEntropy
 from offmap.detectors.vim import ViM
+from offmap.errors import ArgumentError
 
 __all__ = [
     "GEN",
@@ -94,6 +97,10 @@ def detector(spec: str | Detector | dict[str, object]) -> Detector:
             expression such as ``"ReAct(ViM(dim=12), quantile=0.95)"``, which is read and not run;
             a record, as :meth:`Detector.record` makes it; or a detector, returned as it is.
 
+    Raises:
+        UnknownNameError: no such detector.
+        ArgumentError: the expression or record cannot be read, or an argument is refused.
+
     >>> detector("ebo"), detector("react(maxlogit, quantile=0.95)")
     (Energy(temperature=1.0), ReAct(inner=MaxLogit(), quantile=0.95))
     """
@@ -101,4 +108,10 @@ def detector(spec: str | Detector | dict[str, object]) -> Detector:
         return spec
     known = catalogue()
     known |= {alias: known[name] for alias, name in _ALIASES.items()}
-    return _spec.parse(spec, known) if isinstance(spec, str) else _spec.build(spec, known)
+    if isinstance(spec, str):
+        return _spec.parse(spec, known)
+    if not isinstance(spec, Mapping):
+        raise ArgumentError(
+            f"a detector is a name, an expression, a record or a Detector; seen {spec!r}"
+        )
+    return _spec.build(spec, known)

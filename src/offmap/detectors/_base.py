@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Self
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from offmap.activations import Activations, Head, Heads
-from offmap.detectors._checks import check_columns, check_needs
-from offmap.detectors._fit import fit, prepare
-from offmap.errors import NotFittedError
+from offmap.detectors._checks import check_columns, check_needs, columns
+from offmap.detectors._fit import fit
+from offmap.errors import NeedsError, NotFittedError
 from offmap.precision import without_autocast
 from offmap.shards import Batch
 from offmap.stats import Statistic
@@ -28,7 +29,7 @@ class Detector(nn.Module):
 
     What is learned is kept in buffers whose names end in an underscore; a subclass annotates them
     (``centres_: Tensor``), and they are what is saved, loaded and moved to a device. Constructor
-    arguments are JSON values or detectors, kept as given.
+    arguments are JSON values, kept as given, or detectors, which are copied.
 
     Attributes:
         columns_: columns of the logits and features that it was fitted on, 0 where not read.
@@ -42,7 +43,19 @@ class Detector(nn.Module):
 
     def prepare(self, first: Activations, head: Head | Heads | None) -> None:
         """Forget what was learned, and get ready for stage 0: given the first activations."""
-        prepare(self, first, head)
+        self.reset()
+        check_needs(self.needs, first, self)
+        if "head" in self.needs:
+            if not isinstance(head, Head):
+                raise NeedsError(
+                    f"{self!r} needs the network's last linear layer, and none is known: "
+                    "give head=offmap.Head(weight, bias), or leave this detector out"
+                )
+            self.bind(head)
+        if self.stages:
+            logits, features = columns(first)
+            read = torch.tensor([logits, features if "features" in self.needs else 0])
+            self.learn(columns_=read)
 
     def bind(self, head: Head) -> None:
         """Keep what the method needs of the head. Called before stage 0 if a head is needed."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from offmap.activations import Activations, Head, Heads
-from offmap.detectors._checks import check_labels, check_needs, columns
-from offmap.errors import DataError, NeedsError, OffmapError
+from offmap.detectors._checks import check_labels, check_needs
+from offmap.errors import ArgumentError, DataError, OffmapError
 from offmap.precision import without_autocast
 from offmap.shards import Batch, Shards
 
@@ -29,17 +29,6 @@ class Fittable(Protocol):
     def prepare(self, first: Activations, head: Head | Heads | None) -> None: ...
     def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> Any: ...
     def solve(self, stage: int, stats: Any) -> None: ...
-
-
-class Preparable(Protocol):
-    """What preparing asks of a detector."""
-
-    needs: frozenset[str]
-    stages: int
-
-    def reset(self) -> None: ...
-    def bind(self, head: Head) -> None: ...
-    def learn(self, **tensors: Tensor) -> None: ...
 
 
 @torch.no_grad()
@@ -70,7 +59,10 @@ def fit(
         DataError: the data is empty, not finite, or its labels are not the network's classes.
         NeedsError: a detector needs features or a head, and there are none.
     """
+    if len({id(each) for each in detectors}) < len(detectors):
+        raise ArgumentError("one detector is given twice: fit it once, or give copies of it")
     first, batches = _peek(batches)
+    device = first.logits.device
     head = head() if callable(head) and not isinstance(head, Head) else head
     live = dict(enumerate(detectors))
     seconds = [0.0] * len(detectors)
@@ -82,8 +74,15 @@ def fit(
     with Shards.temporary() if again else nullcontext() as spool:
         for stage in range(stages):
             source = batches if spool is None else spool.through(lambda _: batches)
-            _run_stage(stage, live, source, seconds, failures)
+            _run_stage(stage, live, _on(device, source), seconds, failures)
     return seconds
+
+
+def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches on one device: those read back from shards come from the processor's memory."""
+    for acts, labels in batches:
+        if len(acts):
+            yield acts.to(device), None if labels is None else labels.to(device)
 
 
 def _run_stage(
@@ -104,6 +103,8 @@ def _run_stage(
             part = _collect(detector, stage, acts, labels)
             sums[i] = sums[i] + part if i in sums else part
             seconds[i] += time.perf_counter() - start
+    if active and not seen:
+        raise DataError("there are no samples to fit on: every batch is empty")
     for i, detector in active.items():
         start = time.perf_counter()
         with _sparing(i, live, failures):
@@ -132,23 +133,6 @@ def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor |
         labels = None if labels is None else labels.long()
     with without_autocast(acts.logits.device):
         return detector.collect(stage, acts, labels)
-
-
-def prepare(detector: Preparable, first: Activations, head: Head | Heads | None) -> None:
-    """Make a detector forget, bind it to the head, and note the width of the activations."""
-    detector.reset()
-    check_needs(detector.needs, first, detector)
-    if "head" in detector.needs:
-        if not isinstance(head, Head):
-            raise NeedsError(
-                f"{detector!r} needs the network's last linear layer, and none is known: "
-                "give head=offmap.Head(weight, bias), or leave this detector out"
-            )
-        detector.bind(head)
-    if detector.stages:
-        logits, features = columns(first)
-        read = torch.tensor([logits, features if "features" in detector.needs else 0])
-        detector.learn(columns_=read)
 
 
 def _peek(batches: Iterable[Batch]) -> tuple[Activations, Iterable[Batch]]:

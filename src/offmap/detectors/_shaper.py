@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Self
 
 from jaxtyping import Float, Int64
@@ -39,7 +40,7 @@ class Shaper(Detector):
                 f"{type(self).__name__} shapes one network's features, and {inner!r} is for an "
                 f"ensemble: put the shaper inside, MemberMean({type(self).__name__}(...))"
             )
-        self.inner = inner
+        self.inner = deepcopy(inner)  # fitted on shaped activations, and the caller's is not
         self.needs = frozenset({"logits", "features", "head"}) | inner.needs
         self.stages = self.own_stages + inner.stages
 
@@ -64,7 +65,7 @@ class Shaper(Detector):
 
     def bind(self, head: Head) -> None:
         bias = head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias
-        self.learn(weight_=head.weight.float(), bias_=bias.float())
+        self.learn(weight_=head.weight.float().clone(), bias_=bias.float().clone())
         if self.own_stages == 0:
             self._bind_inner(head.weight.new_zeros(1, head.weight.shape[1]))
 

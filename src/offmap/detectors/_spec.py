@@ -48,7 +48,7 @@ def _value(node: ast.expr, known: Known, text: str) -> Any:
             return _make(method, positional, named) if positional or named else method.default()
     try:
         return ast.literal_eval(node)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a list as a key
         raise ArgumentError(
             f"{text!r}: {ast.unparse(node)!r} is neither a detector nor a plain value"
         ) from error

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from offmap.activations import Activations
+from offmap.arguments import whole
 from offmap.detectors._base import Detector
 from offmap.detectors._softmax import log_rest
 from offmap.errors import ArgumentError
@@ -27,12 +28,10 @@ class GEN(Detector):
 
     def __init__(self, gamma: float = 0.1, *, top: int = 100) -> None:
         super().__init__()
-        if not 0 < gamma < 1 or top < 1:
-            raise ArgumentError(
-                f"gamma must lie in (0, 1) and top be at least 1; seen {gamma} and {top}"
-            )
+        if not 0 < gamma < 1:
+            raise ArgumentError(f"gamma must lie in (0, 1); seen {gamma}")
         self.gamma = gamma
-        self.top = top
+        self.top = whole("top", top)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         logits = acts.logits.double()

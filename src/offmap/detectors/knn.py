@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from offmap.activations import Activations
+from offmap.arguments import whole
 from offmap.detectors._base import Detector
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Bank
 
-# Below this distance float32 similarities no longer tell neighbours apart to four digits.
+# Below this distance float32 products no longer tell neighbours apart to four digits.
 _CLOSE = 0.03
+_PART = 4096  # rows of the bank in float64 at a time
 
 
 class KNN(Detector):
@@ -24,10 +26,12 @@ class KNN(Detector):
     .. math:: s(h) = \Big\| \tfrac{h}{\|h\|} - g_{(k)} \Big\|
 
     with :math:`g_{(k)}` the k-th nearest of the normalised training features. Features of norm 0
-    stay 0. The search is exact.
+    stay 0. No neighbour is left out of the search; which is the k-th is told by products in
+    ``precision``, and by float64 ones where float32 cannot tell neighbours apart.
 
     Args:
-        k: which neighbour.
+        k: which neighbour; by default 50. Keep it below the samples that a class has in the bank,
+            or the distance is that to other classes.
         bank: training samples to keep at most: those with the smallest seeded hash, whatever
             their order.
         seed: chooses among them.
@@ -37,6 +41,8 @@ class KNN(Detector):
 
     Attributes:
         bank_: normalised training features, ``(m, d)``.
+        lift_: half of what the square of a row's norm lacks to 1, ``(m,)``, float64: 1/2 for rows
+            of norm 0, else rounding. With it products are ordered as distances are.
 
     References:
         Sun et al., ICML 2022, arXiv:2204.06507.
@@ -45,6 +51,7 @@ class KNN(Detector):
     needs = frozenset({"features"})
     stages = 1
     bank_: Tensor
+    lift_: Tensor
 
     def __init__(
         self,
@@ -56,18 +63,13 @@ class KNN(Detector):
         chunk_mb: int = 16,
     ) -> None:
         super().__init__()
-        if not 1 <= k <= bank:
-            raise ArgumentError(f"k must lie between 1 and bank; seen k={k} and bank={bank}")
-        if precision not in ("float32", "float64") or chunk_mb < 1:
-            raise ArgumentError(
-                "precision must be 'float32' or 'float64' and chunk_mb at least 1; "
-                f"seen {precision!r} and {chunk_mb}"
-            )
-        self.k = k
-        self.bank = bank
-        self.seed = seed
+        if precision not in ("float32", "float64"):
+            raise ArgumentError(f"precision must be 'float32' or 'float64'; seen {precision!r}")
+        self.bank = whole("bank", bank)
+        self.k = whole("k", k, high=bank)
+        self.seed = whole("seed", seed, low=0)
         self.precision = precision
-        self.chunk_mb = chunk_mb
+        self.chunk_mb = whole("chunk_mb", chunk_mb)
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Bank:
         assert acts.features is not None
@@ -79,7 +81,8 @@ class KNN(Detector):
                 f"{self!r}: neighbour {self.k} was asked for, and there are {len(stats.rows)} "
                 "training samples: lower k, or fit on more"
             )
-        self.learn(bank_=self._normalised(stats.rows))
+        bank = self._normalised(stats.rows)
+        self.learn(bank_=bank, lift_=0.5 * (1 - bank.double().square().sum(1)))
 
     def _normalised(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         x = F.normalize(features.double())  # 0 stays 0
@@ -94,21 +97,22 @@ class KNN(Detector):
         return torch.cat([self._distances(part) for part in parts])
 
     def _distances(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
-        similarities = x @ self.bank_.T
-        neighbours = self.bank_[_kth_largest(similarities, self.k)]
-        # From the difference, because the expanded square of a small distance has no digits.
-        found = (x.double() - neighbours.double()).square().sum(1).sqrt()
+        # Nearness falls as the distance rises: half of 1 + |x|^2 - |x - g|^2.
+        found = self._kth(x, F.linear(x, self.bank_, self.lift_.to(x.dtype)))
         if self.precision == "float64" or torch.compiler.is_exporting():
             return found
-        for row in (found < _CLOSE).nonzero()[:, 0]:
-            found[row] = self._exact(x[row], similarities[row])
+        if len(close := (found < _CLOSE).nonzero()[:, 0]):
+            rows = x[close].double()
+            split = torch.split(self.bank_, _PART), torch.split(self.lift_, _PART)
+            parts = zip(*split, strict=True)
+            near = [F.linear(rows, bank.double(), lift) for bank, lift in parts]
+            found[close] = self._kth(rows, torch.cat(near, 1))
         return found
 
-    def _exact(self, x: Float[Tensor, " d"], similarities: Float[Tensor, " m"]) -> Tensor:
-        """The k-th smallest distance itself, among four times as many candidates as are needed."""
-        candidates = similarities.topk(min(4 * self.k, len(similarities))).indices
-        gaps = x.double() - self.bank_[candidates].double()
-        return gaps.square().sum(1).sqrt().kthvalue(self.k).values
+    def _kth(self, x: Float[Tensor, "n d"], nearness: Float[Tensor, "n m"]) -> Tensor:
+        neighbours = self.bank_[_kth_largest(nearness, self.k)]
+        # From the difference, because the expanded square of a small distance has no digits.
+        return (x.double() - neighbours.double()).square().sum(1).sqrt()
 
     def summary(self) -> str:
         return f"bank of {len(self.bank_)} training samples; distance to neighbour {self.k}"

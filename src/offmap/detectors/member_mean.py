@@ -64,7 +64,7 @@ class MemberMean(Detector):
                 f"MemberMean wraps a detector of one network, such as ViM(); {inner!r} is for an "
                 "ensemble already"
             )
-        self.inner = inner
+        self.inner = deepcopy(inner)
         self.copies = nn.ModuleList()
         self.needs = inner.needs | {"members"}
         self.stages = inner.stages

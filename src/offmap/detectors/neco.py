@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._base import Detector
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
 from offmap.stats import Moments
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -44,6 +44,9 @@ class NECO(Detector):
         deviation_: their standard deviations, ``(d,)``; 1 if not scaled or constant.
         directions_: principal directions, ``(d, dim)``.
         kept_: share of the variance along them, ``()``.
+
+    Raises:
+        DegenerateError: in fitting, if the features do not vary.
 
     References:
         Ammar et al., ICLR 2024, arXiv:2310.06823.
@@ -103,8 +106,12 @@ class NECO(Detector):
         return Moments.of(acts.features)
 
     def solve(self, stage: int, stats: Moments) -> None:
-        covariance = stats.covariance
-        deviation = _deviation(stats) if self.scale else torch.ones_like(stats.mean)
+        covariance, constant = stats.covariance, _constant(stats)
+        if constant.all():
+            raise DegenerateError(f"{self!r}: the training features are one point")
+        deviation = covariance.diagonal().sqrt().masked_fill(constant, 1.0)
+        if not self.scale:
+            deviation = torch.ones_like(deviation)
         values, vectors = torch.linalg.eigh(covariance / deviation.outer(deviation))
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         dim = self._dim(values)
@@ -137,7 +144,7 @@ class NECO(Detector):
         below = (x if self.denominator == "scaled" else raw).square().sum(1).sqrt()
         above = (inside @ self.directions_).square().sum(1).sqrt()
         # A sample of norm 0 has no direction: its share counts as 0.
-        share = above / below.clamp(min=torch.finfo(below.dtype).tiny)
+        share = torch.where(below > 0, above / below.clamp(min=torch.finfo(below.dtype).tiny), 0)
         return -share * acts.logits.amax(1) if self.times_max_logit else -share
 
     def summary(self) -> str:
@@ -145,9 +152,9 @@ class NECO(Detector):
         return f"{dim} of {features} principal directions, with {float(self.kept_):.2%} of variance"
 
 
-def _deviation(stats: Moments) -> Float64[Tensor, " d"]:
-    """Standard deviations, 1 for features that are constant up to rounding."""
+def _constant(stats: Moments) -> Bool[Tensor, " d"]:
+    """Which features are constant up to rounding."""
     variance = stats.covariance.diagonal()
     eps = torch.finfo(variance.dtype).eps
     rounding = stats.count * eps * variance + (stats.count * stats.mean * eps).square()
-    return torch.where(variance <= rounding, 1.0, variance.sqrt())
+    return variance <= rounding

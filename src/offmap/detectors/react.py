@@ -11,7 +11,7 @@ from offmap.activations import Activations, Head
 from offmap.detectors._base import Detector
 from offmap.detectors._shaper import Shaper
 from offmap.detectors.energy import Energy
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Histogram, Quantile
 
 
@@ -29,6 +29,9 @@ class ReAct(Shaper):
 
     Attributes:
         threshold_: where features are clipped, ``()``.
+
+    Raises:
+        DegenerateError: in fitting, if the quantile is the smallest feature, as where most are 0.
 
     References:
         Sun, Guo and Li, NeurIPS 2021, arXiv:2111.12797.
@@ -58,6 +61,12 @@ class ReAct(Shaper):
     def solve_own(self, stage: int, stats: Histogram) -> None:
         if self._place is None:
             self._place = Quantile.locate(stats, self.quantile)
+        elif self._place.is_least(stats):
+            raise DegenerateError(
+                f"{self!r}: that quantile is the smallest of all features, "
+                f"{float(self._place.value(stats)):.4g}, so clipping there leaves nothing: choose "
+                "a higher one"
+            )
         else:
             self.learn(threshold_=self._place.value(stats).float())
             self._place = None

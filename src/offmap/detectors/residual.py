@@ -7,8 +7,9 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from offmap.activations import Activations, Head
+from offmap.arguments import whole
 from offmap.detectors._base import Detector
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Moments, Statistic
 
 # Rows of a trained head nearly sum to 0: without a floor, pinv would invert that rounding.
@@ -34,6 +35,7 @@ class Residual(Detector):
 
     Raises:
         ArgumentError: in fitting, if ``dim`` leaves no residual.
+        DegenerateError: in fitting, if the features all lie at the origin.
 
     References:
         Wang et al., CVPR 2022, arXiv:2203.10807.
@@ -47,9 +49,7 @@ class Residual(Detector):
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
-        if dim is not None and dim < 1:
-            raise ArgumentError(f"dim must be at least 1; seen {dim}")
-        self.dim = dim
+        self.dim = None if dim is None else whole("dim", dim)
 
     def bind(self, head: Head) -> None:
         weight = head.weight.double()
@@ -71,6 +71,8 @@ class Residual(Detector):
                 f"choose dim below {features}"
             )
         values, vectors = torch.linalg.eigh(stats.about(self.origin_))  # in ascending order
+        if not values[-1] > 0:
+            raise DegenerateError(f"{self!r}: the training features all lie at the origin u")
         split = features - dim
         self.learn(residual_=vectors[:, :split], kept_=values[split:].sum() / values.sum())
 

@@ -6,7 +6,7 @@ from offmap.forward.cascade import AnyProbe, CascadeProbe, FilterAndClassifier, 
 from offmap.forward.loop import cache_key, forward
 from offmap.forward.members import EnsembleProbe
 from offmap.forward.normalization import Normalization
-from offmap.forward.probe import Probe
+from offmap.forward.probe import Probe, as_device
 
 __all__ = [
     "AnyProbe",
@@ -15,6 +15,7 @@ __all__ = [
     "FilterAndClassifier",
     "Normalization",
     "Probe",
+    "as_device",
     "cache_key",
     "features_of",
     "forward",

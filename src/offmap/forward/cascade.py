@@ -16,7 +16,7 @@ from offmap.forward._opened import Opened
 from offmap.forward._outputs import unwrapped
 from offmap.forward.members import EnsembleProbe
 from offmap.forward.normalization import Normalization
-from offmap.forward.probe import Probe, Reduction, placed
+from offmap.forward.probe import Probe, Reduction, as_device, placed
 
 
 class FilterAndClassifier(nn.Module):
@@ -93,7 +93,7 @@ class CascadeProbe(Opened):
         self.normalization = next(
             (given for given in normalizations if given is not None), Normalization()
         )
-        self.asked_device = next((torch.device(d) for d in devices if d is not None), None)
+        self.asked_device = next((as_device(d) for d in devices if d is not None), None)
         options = {
             "precision": precision,
             "channels_last": channels_last,

@@ -45,8 +45,8 @@ def forward(
             dicts with such keys, or images alone.
         batch_size: samples a batch, for sets; other iterables come in batches of their own.
         cache: folder for activations. What lies there under the same content key (weights, head
-            layer, images, transform, precision) is read back instead of running the network, and an
-            interrupted pass goes on where it stopped. Only sets with a fingerprint are cached.
+            layer, images, labels, transform, precision) is read back instead of running the
+            network; an interrupted pass goes on. Only sets with a fingerprint are cached.
         description: what the progress bar says.
         show_progress: ``None`` shows it on a terminal.
         **probe: arguments of :class:`Probe`, if ``network`` is a classifier.
@@ -80,8 +80,9 @@ def _opening(
 
 
 def cache_key(probe: AnyProbe, data: Any) -> str:
-    """The content that activations depend on, as a hash: network, layers, images, precision."""
-    content = (*_run_by(probe), data.fingerprint, data.transform)
+    """The content that shards depend on, as a hash: network, layers, images, labels, precision."""
+    labels = getattr(data, "label_fingerprint", None)
+    content = (*_run_by(probe), data.fingerprint, labels, data.transform)
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
@@ -95,12 +96,14 @@ def _run_by(probe: AnyProbe) -> tuple[Any, ...]:
 
 def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
-    if shards.complete and not probe.knows_head:
+    # Stored batches come first, and detectors ask for the head before the network runs again.
+    if not probe.knows_head and (shards.complete or shards.head is not None):
         probe.adopt(shards.head)
     for batch in shards.through(lambda start: _run(probe, _read(data, batch_size, start), start)):
         if not shards.complete and shards.head is None:
             shards.head = probe.head
-        yield batch
+        acts, labels = batch
+        yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
 
 
 def _run(

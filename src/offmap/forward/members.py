@@ -13,7 +13,7 @@ from offmap.activations import Activations, HasMembers, Heads
 from offmap.errors import ArgumentError
 from offmap.forward._opened import Opened
 from offmap.forward._outputs import unwrapped
-from offmap.forward.probe import Probe, Reduction, placed
+from offmap.forward.probe import Probe, Reduction, as_device, placed
 
 
 class EnsembleProbe(Opened):
@@ -58,7 +58,7 @@ class EnsembleProbe(Opened):
         assert isinstance(self.network, HasMembers)
         members = list(self.network.members)
         self.asked_head = _one_each(head, len(members))
-        self.asked_device = None if device is None else torch.device(device)
+        self.asked_device = as_device(device)
         options = {"layers": layers, "precision": precision, "channels_last": channels_last}
         self.each = [
             _Member(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]

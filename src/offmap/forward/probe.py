@@ -45,7 +45,7 @@ class Probe(Opened):
 
     Raises:
         HeadError: on the first batch, if the network calls no linear layer and none was named.
-        ArgumentError: a name is not one of the network's modules.
+        ArgumentError: a name is not one of the network's modules, or there is no such device.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Probe(Opened):
         self.precision = precision
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
-        self.asked_device = None if device is None else torch.device(device)
+        self.asked_device = as_device(device)
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
         self._captured = _Captured()
@@ -114,7 +114,7 @@ class Probe(Opened):
     def adopt(self, head: Head | Heads | None) -> None:
         """Take the head from an earlier run of the same network."""
         assert not isinstance(head, tuple)
-        self.head = head
+        self.head = None if head is None else head.to(self.device)
         self.why_no_head = "no head was found when these activations were stored"
 
     def prepared(self, images: Tensor) -> Tensor:
@@ -238,6 +238,23 @@ def _module(network: nn.Module, name: str) -> nn.Module:
         )
     module: nn.Module = modules[name]
     return module
+
+
+def as_device(device: str | torch.device | None) -> torch.device | None:
+    """A device that is there.
+
+    Raises:
+        ArgumentError: there is none of that name, or this machine or build of torch lacks it.
+    """
+    if device is None:
+        return None
+    try:
+        made = torch.device(device)
+    except RuntimeError as error:
+        raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+    if made.type == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
+    return made
 
 
 def device_of(modules: Sequence[nn.Module]) -> torch.device:

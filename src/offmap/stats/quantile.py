@@ -51,11 +51,13 @@ class Quantile:
         bins: upper bin of each of the two, ``(2,)``.
         ranks: rank of each within its bin, from 0, ``(2,)``.
         weight: share of the second one, ``()``.
+        below: number of values in lower bins, for each of the two, ``(2,)``.
     """
 
     bins: Int64[Tensor, 2]
     ranks: Int64[Tensor, 2]
     weight: Float64[Tensor, ""]
+    below: Int64[Tensor, 2]
 
     @classmethod
     def locate(cls, coarse: Histogram, q: float) -> Self:
@@ -65,8 +67,9 @@ class Quantile:
         low = min(int(q * last), last)
         ranks = torch.tensor([low, min(low + 1, last)], device=below.device)
         bins = torch.searchsorted(below, ranks, right=True)
-        ranks = ranks - (below - coarse.counts[0])[bins]
-        return cls(bins, ranks, torch.tensor(q * last - low, dtype=torch.float64).to(below.device))
+        lower = (below - coarse.counts[0])[bins]
+        weight = torch.tensor(q * last - low, dtype=torch.float64).to(below.device)
+        return cls(bins, ranks - lower, weight, lower)
 
     def value(self, fine: Histogram) -> Float64[Tensor, ""]:
         """The quantile, from the counts of the second pass in ``self.bins``."""
@@ -74,6 +77,12 @@ class Quantile:
         lower = torch.searchsorted(below, self.ranks[:, None], right=True)[:, 0]
         value: Tensor = _value(self.bins * _BINS + lower).double()
         return torch.lerp(value[0], value[1], self.weight)
+
+    def is_least(self, fine: Histogram) -> bool:
+        """Whether no value lies below the quantile."""
+        last = int(self.weight > 0)  # the second counts only with a share
+        row = fine.counts[last]
+        return bool(self.below[last] == 0) and bool(self.ranks[last] < row[row > 0][0])
 
 
 def _ordered(values: Float[Tensor, ...]) -> Int64[Tensor, " n"]:

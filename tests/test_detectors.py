@@ -1,0 +1,72 @@
+"""Detectors together: fitted at once, one inside another, made from text."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import offmap
+from offmap import Activations, Head, MemberMean, ReAct
+from offmap.detectors import Detector, detector, fit
+from offmap.errors import ArgumentError
+from tests.conftest import World, world_of
+
+
+def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device "meta" stands for one that spooled activations are not read onto."""
+
+    class Recorder(Detector):
+        stages = 2
+        seen: ClassVar[set[str]] = set()
+
+        def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> float:
+            assert labels is not None
+            self.seen.update((acts.logits.device.type, labels.device.type))
+            return 0.0
+
+        def solve(self, stage: int, stats: float) -> None: ...
+
+    monkeypatch.setattr(Activations, "check_finite", lambda *_, **__: None)
+    monkeypatch.setattr("offmap.detectors._fit.without_autocast", lambda _: nullcontext())
+    there = Activations(torch.empty(3, 2, device="meta")), torch.empty(3, device="meta")
+    Recorder().fit([there, (Activations(torch.zeros(3, 2)), torch.zeros(3))])
+    assert Recorder.seen == {"meta"}
+
+
+def test_one_detector_is_not_fitted_twice_at_once(world: World) -> None:
+    with pytest.raises(ArgumentError, match="given twice"):
+        fit([made := detector("vim(5)"), made], world.batches(), head=world.head)
+
+
+@pytest.mark.parametrize("outer", [ReAct, MemberMean])
+def test_what_is_wrapped_is_copied(outer: type[Detector], world: World) -> None:
+    """Fitting the wrapper, on other activations, leaves the detector of the caller alone."""
+    inner = detector("mahalanobis").fit(world.batches(), head=world.head)
+    before, other = inner.score(world.ood), world_of(outer.__name__, world)
+    outer(inner).fit(other.batches(), head=other.head)
+    assert torch.equal(inner.score(world.ood), before)
+
+
+def test_a_shaper_has_a_head_of_its_own(world: World) -> None:
+    head = Head(world.layer.weight.clone(), world.layer.bias.clone())
+    made = ReAct(detector("energy")).fit(world.batches(), head=head)
+    before = made.score(world.ood)
+    head.weight.mul_(2)
+    assert torch.equal(made.score(world.ood), before)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("KNN(k=5.0)", "KNN(bank=1e5)", "KNN(9, bank=5)", "KNN(0)", "KNN(k={[]: 1})"),
+        *("ViM(dim=4.0)", "GEN(top=2.5)", None, 3, offmap.ViM),
+    ],
+)
+def test_what_describes_no_detector_is_refused(spec: Any) -> None:
+    with pytest.raises(ArgumentError):
+        inspect.unwrap(detector)(spec)  # without the tests' own check of types
