@@ -130,6 +130,6 @@ def test_a_missing_file_is_an_error_that_says_where_it_is_published(tmp_path: Pa
 def test_the_card_says_how_it_was_made(study: tuple[Path, str]) -> None:
     out, _ = study
     card = json.loads((out / "pixmix" / "card.json").read_text())
-    assert card["command"] == "offmap study pixmix --budget smoke"
+    assert card["command"] == "offmap study pixmix --budget smoke --seed 0"
     assert card["recipe"]["pixmix"]["k"] == 4
     assert card["data"]["mixing"]["images"] == 64

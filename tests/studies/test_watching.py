@@ -16,7 +16,7 @@ from offmap.studies import digits
 from offmap.studies.measuring import measure
 from offmap.studies.recording import record_run
 from offmap.studies.records import Records
-from offmap.studies.watching import watch_collapse
+from offmap.studies.watching import watch_collapse, watch_ood
 from offmap.training import Epoch, Recipe, Sets, kept, train
 
 RECIPE = Recipe(
@@ -95,6 +95,21 @@ def test_a_record_says_what_collapse_and_evaluate_say(
     assert records.auroc("mahalanobis")[-1] == pytest.approx(results.get("mahalanobis", "faces"))
     right, samples = results.accuracy or (0, 0)
     assert row["test_accuracy"] == pytest.approx(right / samples)
+
+
+def test_records_of_another_training_are_not_taken_for_its_own(
+    run: Path, sets: Sets, tmp_path: Path
+) -> None:
+    recorded(run, sets, tmp_path / "records", ood=None, detectors=())
+    train(RECIPE.but({"seed": 1, "epochs": 1}), tmp_path / "other", sets=sets)
+    with pytest.raises(ArgumentError, match="holds records of other weights"):
+        recorded(tmp_path / "other", sets, tmp_path / "records", ood=None, detectors=())
+
+
+@pytest.mark.parametrize("watch", [watch_collapse, watch_ood])
+def test_no_epoch_is_every_0th(watch: Any, sets: Sets) -> None:
+    with pytest.raises(ArgumentError, match="every must be a whole number of at least 1"):
+        watch(sets.train, ood=FAR, every=0)
 
 
 def test_what_was_measured_is_not_measured_again(

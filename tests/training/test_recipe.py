@@ -71,6 +71,8 @@ def test_changes_reach_into_options() -> None:
         ({"precision": "fp16"}, "fp32 or bf16"),
         ({"ema": 1.0}, "below 1"),
         ({"jitter": [0.1]}, "brightness"),
+        ({"jitter": [0.1, 0.1, 0.1, 0.9]}, "hue from 0 to 0.5; seen"),
+        ({"jitter": [-0.1, 0.1, 0.1, 0.1]}, "from 0 up"),
         ({"network.width": 2}, "has no options"),
     ],
 )
@@ -145,3 +147,14 @@ def test_published_defaults_of_the_schedules() -> None:
     assert [found[i] for i in (59, 60, 120, 160)] == pytest.approx([1, 0.2, 0.04, 0.008])
     steps = lr_of(SMALL.but({"schedule": "steps"}), 20_001, 1)
     assert steps[-2:] == pytest.approx([1.0, 0.1])
+
+
+def test_sgd_without_momentum_is_plain() -> None:
+    made = optim.optimizer(SMALL.but({"momentum": 0.0}), [nn.Parameter(torch.zeros(1))])
+    assert made.defaults["nesterov"] is False
+
+
+def test_options_that_a_schedule_cannot_have_are_named() -> None:
+    made = SMALL.but({"schedule": "onecycle", "schedule_options": {"warmup": 2.0}})
+    with pytest.raises(ArgumentError, match="schedule_options of onecycle"):
+        lr_of(made, 2, 2)

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from offmap.data import ImageSet, embedded
 from offmap.errors import (
@@ -301,6 +303,59 @@ def test_unreadable_images_do_not_go_unnoticed(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"1 images could not be read.*broken.png"):
         found = load_sets(RECIPE.but({"data": str(tmp_path), "holdout": 0.25}))
     assert len(found.train) + len(found.validation) == 8
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_data(whole: Path, sets: Sets) -> None:
+    other = Sets(sets.validation, sets.train)
+    with pytest.raises(DataError, match="began with other train data"):
+        train(RECIPE, whole, sets=other, resume=True)
+    network = build(RECIPE.network)
+    with pytest.raises(DataError, match="started from other weights"):
+        train(RECIPE, whole, sets=sets, network=network, resume=True)
+
+
+def test_corrected_labels_are_other_data(tmp_path: Path, sets: Sets) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(1)])
+    corrected = replace(sets.train, labels=7 - sets.train.labels)
+    with pytest.raises(DataError, match="began with other train labels"):
+        train(RECIPE, tmp_path, sets=Sets(corrected, sets.validation), resume=True)
+
+
+def test_a_resumed_run_keeps_the_command_and_budget_of_its_start(
+    tmp_path: Path, sets: Sets
+) -> None:
+    begun, resumed = ({"budget": b, "command": f"train {b}"} for b in ("full", "cpu"))
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(1)], settings=begun)
+    train(RECIPE, tmp_path, sets=sets, resume=True, settings=resumed)
+    for name in ("run.json", "card.json"):
+        assert json.loads((tmp_path / name).read_text()).items() >= begun.items()
+
+
+class ByConvolution(nn.Module):
+    """A classifier without a linear layer."""
+
+    def __init__(self, kind: type = Tensor) -> None:
+        super().__init__()
+        self.head, self.kind = nn.Conv2d(1, 8, 8), kind
+
+    def forward(self, x: Tensor) -> Any:
+        z = self.head(x).flatten(1)
+        return {"logits": z} if self.kind is dict else z
+
+
+def test_a_network_needs_no_linear_layer(tmp_path: Path, sets: Sets) -> None:
+    short = RECIPE.but({"epochs": 1})
+    train(short, tmp_path, sets=sets, network=ByConvolution())
+    with pytest.raises(ShapeError, match="ByConvolution returned dict"):
+        train(short, tmp_path / "dict", sets=sets, network=ByConvolution(dict))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_named(tmp_path: Path, sets: Sets) -> None:
+    with pytest.raises(ArgumentError, match="torch sees no such device"):
+        train(RECIPE, tmp_path, sets=sets, device="cuda")
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:

@@ -13,7 +13,7 @@ def publish(
     zoo: Path = typer.Option(Path("zoo"), help="Folder of the zoo."),
     overwrite: bool = typer.Option(False, help="Replace another network of that name."),
 ) -> None:
-    """Write a trained network into a zoo, halved, with a card of how it was made.
+    """Write a trained network into a zoo, in bfloat16, with a card of how it was made.
 
     Example:
         offmap publish runs/plain wrn40-2-plain

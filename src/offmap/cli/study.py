@@ -97,7 +97,7 @@ def disagreement(
     Examples:
         offmap study disagreement --budget smoke
 
-        offmap study disagreement --weights plain=a,b,c disagreement=zoo:vgg16-disagreement
+        offmap study disagreement --weights plain=a,b,c disagreement=zoo:vgg16x5-disagreement
     """
     from offmap.studies import disagreement as study
 
@@ -117,7 +117,7 @@ def collapse(
         [], help="NAME=... NAME=..., earliest first: zoo:NAME, folder of a run, or checkpoint."
     ),
     every: int | None = typer.Option(
-        None, help="Epochs between two records; by default 2 (full: 10)."
+        None, min=1, help="Epochs between two records; by default 2 (full: 10)."
     ),
     precision: str = typer.Option("fp32", help="Of networks that are measured: fp32 or bf16."),
     set: list[str] = _SET,
@@ -147,7 +147,7 @@ def _run(
     found = study(
         out,
         weights={name: str(spec) for name, spec in settings(weights, "--weights").items()},
-        changes=settings(changes) | {"seed": options["seed"]},
+        changes=settings(changes),
         after_epoch=[line],
         **options,
     )

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from offmap.training import Recipe
+    from offmap.training import Recipe, Sets
 
 SEVERAL = ("--set", "--ood")
+# What a training is watched by, and what it keeps, where nothing is said of it.
+_WATCHED: dict[str, Any] = {"ood": [], "evaluate_every": 5, "keep_every": 0}
 
 
 def train(
@@ -20,14 +22,18 @@ def train(
     budget: str = typer.Option("cpu", help="smoke, cpu or full; of a named recipe."),
     set: list[str] = typer.Option([], help="key=value, one or more; changes the recipe."),
     out: Path | None = typer.Option(None, help="Folder of the run."),
-    resume: bool = typer.Option(False, help="Go on with the run in that folder."),
+    resume: bool = typer.Option(
+        False, help="Go on with the run in that folder, watched and kept as before."
+    ),
     print_config: bool = typer.Option(False, help="Print the whole recipe, and do nothing."),
     device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
-    devices: int = typer.Option(1, help="How many devices, on one machine."),
+    devices: int = typer.Option(1, min=1, help="How many devices, on one machine."),
     ood: list[str] = typer.Option([], help="OOD sets to evaluate on while training."),
-    evaluate_every: int = typer.Option(5, help="Epochs between two such evaluations."),
-    keep_every: int = typer.Option(
-        0, help="Keep the weights of each so many epochs, for `offmap collapse`."
+    evaluate_every: int | None = typer.Option(
+        None, min=1, help="Epochs between two such evaluations; by default 5."
+    ),
+    keep_every: int | None = typer.Option(
+        None, min=0, help="Save the weights every N epochs, for `offmap collapse`; by default not."
     ),
 ) -> None:
     """Train a network by a recipe; an interrupted run goes on with --resume.
@@ -35,7 +41,8 @@ def train(
     Examples:
         offmap train --recipe plain --budget cpu --out runs/plain
 
-        offmap train --recipe plain --set data=./photos epochs=30 --out runs/mine
+        offmap train --recipe plain --set data=./photos/train validation=./photos/test size=32
+        "network=wrn40_2(classes=6)" normalization=imagenet --out runs/mine
 
         offmap train --out runs/mine --resume
 
@@ -47,26 +54,33 @@ def train(
     from offmap.errors import ArgumentError
     from offmap.training import train as run
 
+    record = out / "run.json" if resume and out is not None else None
     if recipe is None:
-        if not (resume and out is not None):
+        if record is None:
             raise ArgumentError("give --recipe; or the --out of a run, with --resume")
-        recipe = str(out / "run.json")
-    declared = _declared(recipe, budget, set)
+        recipe = str(record)
+    begun = _read(str(record)).get("watched", {}) if record and record.is_file() else {}
+    declared, budget = _declared(recipe, budget, set)
     if print_config:
         typer.echo(json.dumps(declared.record(), indent=1))
         return
     if out is None:
         raise ArgumentError("give --out, the folder of the run")
+    given = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
+    watched = _WATCHED | begun | {name: x for name, x in given.items() if x not in (None, [])}
+    command = _command(recipe, budget, set, out, watched)
+    sets, watchers = _watchers(declared, watched["ood"], watched["evaluate_every"])
     try:
         run(
             declared,
             out,
+            sets=sets,
             resume=resume,
             device=device,
             devices=devices,
-            keep_every=keep_every,
-            after_epoch=_watchers(declared, ood, evaluate_every),
-            settings={"budget": budget, "command": _command(recipe, budget, set, out)},
+            keep_every=watched["keep_every"],
+            after_epoch=watchers,
+            settings={"budget": budget, "command": command, "watched": watched},
         )
     except KeyboardInterrupt:
         typer.echo("interrupted: --resume goes on from the last finished epoch", err=True)
@@ -77,41 +91,55 @@ def train(
     typer.echo(f"Written to {out}/: {names}")
 
 
-def _command(recipe: str, budget: str, set: list[str], out: Path) -> str:
-    """The command as it can be typed again."""
+def _command(recipe: str, budget: str, set: list[str], out: Path, watched: dict[str, Any]) -> str:
+    """The command as it can be typed again, but for the devices."""
     import shlex
 
     words = ["offmap", "train", "--recipe", recipe, "--budget", budget, "--out", str(out)]
-    return shlex.join([*words, *(["--set", *set] if set else [])])
+    words += ["--set", *set] if set else []
+    for name in (name for name in _WATCHED if watched[name] != _WATCHED[name]):
+        value = watched[name]
+        words += [f"--{name.replace('_', '-')}", *map(str, value if name == "ood" else [value])]
+    return shlex.join(words)
 
 
-def _declared(name: str, budget: str, pairs: list[str]) -> Recipe:
-    import json
-
-    from offmap.errors import StoreError
+def _declared(name: str, budget: str, pairs: list[str]) -> tuple[Recipe, str]:
+    """The recipe, and of which budget it is."""
     from offmap.training import Recipe, recipe, settings
 
     if not name.endswith(".json"):
-        return recipe(name, budget=budget, changes=settings(pairs))
+        return recipe(name, budget=budget, changes=settings(pairs)), budget
+    content = _read(name)
+    of = Recipe.of(content.get("recipe", content)).but(settings(pairs))
+    return of, str(content.get("budget", budget))
+
+
+def _read(name: str) -> dict[str, Any]:
+    import json
+
+    from offmap.errors import StoreError
+
     try:
         content = json.loads(Path(name).read_text())
     except (OSError, ValueError) as error:
         raise StoreError(f"{name} is no recipe that can be read: {error}") from error
     if not isinstance(content, dict):
         raise StoreError(f"{name} is no recipe: it must be a JSON object")
-    return Recipe.of(content.get("recipe", content)).but(settings(pairs))
+    return content
 
 
-def _watchers(recipe: Recipe, ood: list[str], every: int) -> list[Any]:
+def _watchers(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
+    """Who looks on; and the data, if someone needs it beside the training."""
     from offmap import data
     from offmap.cli._epochs import line
     from offmap.studies.watching import draw_curves, watch_ood
-    from offmap.training.sets import normalization
+    from offmap.training.sets import load, normalization
 
     found: list[Any] = [line, draw_curves]
-    if ood:
-        like = data.load(recipe.validation or recipe.data, size=recipe.size)
-        sets = {name: data.load_like(name, like, limit=2000) for name in ood}
-        normalize = normalization(recipe.normalization)
-        found.append(watch_ood(like, sets, every=every, normalization=normalize))
-    return found
+    if not ood:
+        return None, found
+    sets = load(recipe)
+    unknown = {name: data.load_like(name, sets.validation, limit=2000) for name in ood}
+    normalize = normalization(recipe.normalization)
+    found.append(watch_ood(sets.validation, unknown, every=every, normalization=normalize))
+    return sets, found

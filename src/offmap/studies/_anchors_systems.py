@@ -16,8 +16,8 @@ from offmap.networks import AnchorHead
 from offmap.results import Results
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data
-from offmap.studies._running import Running
-from offmap.training import Recipe, Sets, recipe, with_estimated_anchors
+from offmap.studies._running import DATA, Running
+from offmap.training import Recipe, Sets, with_estimated_anchors
 from offmap.training.sets import normalization
 
 ALARM_RATE = 0.05
@@ -29,12 +29,10 @@ class Training:
     """How the study trains its networks, on any of its data.
 
     Args:
-        running: with the budget of the recipes.
-        changes: to them.
+        running: with budget, seed and changes of the recipes.
     """
 
     running: Running
-    changes: Mapping[str, Any]
 
     def networks(self, out: Path, found: Data, names: Sequence[str]) -> dict[str, Candidate]:
         """A common start, and what becomes of it as "plain" or under "anchors"."""
@@ -55,7 +53,8 @@ class Training:
         return made
 
     def _recipe(self, name: str) -> Recipe:
-        return recipe(name, budget=self.running.budget, changes=self.changes)
+        # The outputs of the network follow from the data.
+        return self.running.recipe(name, fixed=(*DATA, "network"))
 
     def _trained(
         self, of: Recipe, folder: Path, found: Data, network: nn.Module | None

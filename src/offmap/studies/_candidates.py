@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ class Candidate:
         network: in evaluation mode.
         normalization: of its images.
         source: where it comes from, in words.
+        trained_on: fingerprint of its training data, where its card tells it.
     """
 
     network: nn.Module
     normalization: Normalization
     source: str
+    trained_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ def candidate(spec: str, origin: Origin) -> Candidate:
         DataNotFoundError: there is no such file; says where to find one.
         StoreError: it does not fit.
     """
-    if spec.startswith("zoo:"):
-        return Candidate(build(spec), Normalization(*zoo.normalization(spec[4:])), spec)
+    if spec.startswith(zoo.PREFIX):
+        name = spec.removeprefix(zoo.PREFIX)
+        stated, card = Normalization(*zoo.normalization(name)), zoo.card(name)
+        return Candidate(build(spec), stated, spec, _trained_on(card))
     place, _, given = spec.partition("@")
     path = Path(place).expanduser()
     run = path.parent if path.name == WEIGHTS else path
@@ -69,12 +73,18 @@ def candidate(spec: str, origin: Origin) -> Candidate:
         raise DataNotFoundError(
             f"there is neither a checkpoint nor a finished run at {path}: {origin.where}"
         )
-    stated = given or origin.normalization
+    how = given or origin.normalization
     network = origin.make(path).eval()
-    return Candidate(network, normalization(stated), f"{path.name}, normalised by {stated}")
+    return Candidate(network, normalization(how), f"{path.name}, normalised by {how}")
 
 
 def _of_run(folder: Path) -> Candidate:
     card: dict[str, Any] = json.loads((folder / CARD).read_text())
     network = load_weights(build(card["network"]), folder / WEIGHTS).eval()
-    return Candidate(network, Normalization(**card["normalization"]), folder.name)
+    stated = Normalization(**card["normalization"])
+    return Candidate(network, stated, folder.name, _trained_on(card))
+
+
+def _trained_on(card: Mapping[str, Any]) -> str | None:
+    found: str | None = card.get("data", {}).get("train", {}).get("fingerprint")
+    return found

@@ -26,6 +26,11 @@ class Data:
     ood: Mapping[str, Any]
 
 
+def at_hand(*names: str) -> str:
+    """The first of these sets that is on this machine; if none is, the first, from the hub."""
+    return next((name for name in names if data.is_local(name)), names[0])
+
+
 def embedded_ood(like: data.ImageSet, seed: int = 0) -> dict[str, dict[str, data.ImageSet]]:
     """Text, faces and noise of the size and channels of embedded digits."""
     channels, *size = like.shape

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -58,13 +57,11 @@ class Training:
     """How the study trains its ensembles.
 
     Args:
-        running: with the budget of the recipes; "full" trains both from scratch, as the source
-            does, the others from the weights of a common start, which costs less.
-        changes: to them.
+        running: with budget, seed and changes of the recipes; "full" trains both from scratch, as
+            the source does, the others from the weights of a common start, which costs less.
     """
 
     running: Running
-    changes: Mapping[str, Any]
 
     def networks(self, out: Path, found: Data, names: Sequence[str]) -> dict[str, Candidate]:
         """The ensembles of these names."""
@@ -91,4 +88,4 @@ class Training:
         return self.running.train(of, folder, Sets.of(of, found.train, found.test), network)
 
     def _recipe(self, name: str) -> Recipe:
-        return recipe(name, budget=self.running.budget, changes=self.changes)
+        return self.running.recipe(name)

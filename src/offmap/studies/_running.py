@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import json
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from offmap.errors import UnknownNameError
+from offmap.errors import ArgumentError, UnknownNameError
 from offmap.files import atomic
 from offmap.studies.watching import draw_curves
-from offmap.training import BUDGETS, Epoch, Recipe, Sets, train
+from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
+
+# What a recipe says of the data that it names.
+DATA = ("data", "validation", "holdout", "size", "channels", "limit")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Running:
     Args:
         study: its name on the command line, with what else chooses the network there.
         budget: smoke, cpu or full.
+        seed: of training, and of what is held out.
+        changes: to the recipes.
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
         show_progress: ``None`` shows bars on a terminal.
         after_epoch: called with each finished epoch of a training.
@@ -33,6 +40,8 @@ class Running:
 
     study: str
     budget: str
+    seed: int = 0
+    changes: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     show_progress: bool | None = None
     after_epoch: Sequence[Callable[[Epoch], None]] = ()
@@ -41,11 +50,35 @@ class Running:
         if self.budget not in BUDGETS:
             raise UnknownNameError(f"no budget {self.budget!r}: there are {', '.join(BUDGETS)}")
 
+    def recipe(self, name: str, *, fixed: Collection[str] = DATA) -> Recipe:
+        """A recipe under the budget, with the study's seed and changes.
+
+        Args:
+            name: of the recipe.
+            fixed: fields that a change has no effect on, because the study brings the data.
+
+        Raises:
+            ArgumentError: a change that would have no effect.
+        """
+        if without := [field for field in self.changes if field in ("seed", *fixed)]:
+            raise ArgumentError(
+                f"{', '.join(without)} of the recipe cannot be changed here: the study has a seed "
+                "of its own, and brings what its networks are trained on"
+            )
+        return recipe(name, budget=self.budget, changes={**self.changes, "seed": self.seed})
+
     @property
     def options(self) -> dict[str, Any]:
         """Where networks run, for training and evaluation alike."""
         device = self.device or ("cuda" if torch.cuda.is_available() else None)
         return {"device": device, "show_progress": self.show_progress}
+
+    @property
+    def command(self) -> str:
+        """The command as it can be typed again."""
+        words = f"offmap study {self.study} --budget {self.budget} --seed {self.seed}".split()
+        given = [f"{name}={json.dumps(value)}" for name, value in self.changes.items()]
+        return shlex.join([*words, *(["--set", *given] if given else [])])
 
     def train(
         self,
@@ -65,7 +98,6 @@ class Running:
             network: where it starts, if not from the recipe's seed.
             keep_every: epochs between weights that are kept.
         """
-        command = f"offmap study {self.study} --budget {self.budget}"
         return train(
             of,
             folder,
@@ -74,7 +106,7 @@ class Running:
             resume=True,
             keep_every=keep_every,
             after_epoch=[draw_curves, *self.after_epoch],
-            settings={"budget": self.budget, "command": command},
+            settings={"budget": self.budget, "command": self.command},
             **self.options,
         )
 

@@ -7,7 +7,8 @@ threshold comes from held-out known images alone; no unknown image takes part in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from offmap.studies._anchors_figures import draw
 from offmap.studies._anchors_systems import ALARM_RATE, Training, evaluated
 from offmap.studies._anchors_tables import report
 from offmap.studies._candidates import Candidate, Origin, candidate
-from offmap.studies._data import Data
+from offmap.studies._data import Data, at_hand
 from offmap.studies._running import Running, check_names, keep_report
 from offmap.studies._six_of_ten import Splits, six_of_ten
 
@@ -46,16 +47,19 @@ class Study:
         labels: of the evaluated known images.
         sources: where each network comes from.
         splits: six known digits against four, where that was asked for.
+        notes: what a reader must know of the networks.
     """
 
     results: Mapping[str, Results]
     labels: Any
     sources: Mapping[str, str]
     splits: Splits | None = None
+    notes: Sequence[str] = ()
 
     def report(self) -> str:
         """All tables, as text."""
-        return report(self.results, self.labels, self.sources, self.splits)
+        found = report(self.results, self.labels, self.sources, self.splits)
+        return "\n\n".join([*self.notes, found])
 
 
 def run(
@@ -77,7 +81,7 @@ def run(
             that are missing are trained.
         splits: how many times six random classes are held against the other four, each with
             networks of their own; by default 5, for the smoke budget 1; 0 for none.
-        changes: to both recipes.
+        changes: to both recipes, but for the seed, the data and the network.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
 
@@ -87,10 +91,11 @@ def run(
     """
     out, weights = Path(out), weights or {}
     check_names(weights, list(NETWORKS))
-    running = Running("anchors", budget, **options)
+    running = Running("anchors", budget, seed, changes or {}, **options)
     candidates = {name: candidate(spec, NETWORKS[name]) for name, spec in weights.items()}
     found = embedded_data(seed) if budget == "smoke" else mnist_data(seed)
-    training = Training(running, changes or {})
+    notes = _notes(candidates, found)
+    training = Training(running)
     if missing := [name for name in NETWORKS if name not in candidates]:
         candidates |= training.networks(out, found, missing)
     results = evaluated(candidates, found, **running.options)
@@ -99,7 +104,7 @@ def run(
     sources = {name: each.source for name, each in candidates.items()}
     count = (1 if budget == "smoke" else 5) if splits is None else splits
     against = six_of_ten(out / "splits", found, training, count) if count else None
-    study = Study(results, found.test.labels.numpy(), sources, against)
+    study = Study(results, found.test.labels.numpy(), sources, against, notes)
     guard = _guard(candidates["anchors"], found, running.options["device"])
     guard.save(out / "guard", weights=True)
     draw(results, found, guard, out)
@@ -113,7 +118,7 @@ def mnist_data(seed: int = 0) -> Data:
     calibration, train = whole.split(HELD_OUT / len(whole), seed=seed)
     test = data.load("mnist:test")
     cifar10 = data.load_like("cifar10:test", test, limit=UNKNOWN, seed=seed)
-    fashion = "fashion_mnist" if data.is_local("fashion_mnist") else "fashion_mnist_partial"
+    fashion = at_hand("fashion_mnist", "fashion_mnist_partial")
     names = ("notmnist", "emnist_letters", "omniglot", fashion)
     far = {"cifar10": cifar10} | {name: data.load_like(name, test) for name in names}
     far["noise"] = data.noise("gaussian", 2000, test.shape, seed=seed)
@@ -134,6 +139,20 @@ def embedded_data(seed: int = 0) -> Data:
     far = {name: data.embedded(name, size=size, limit=200, seed=seed) for name in ("faces", "text")}
     far["noise"] = data.noise("gaussian", 200, test.shape, seed=seed)
     return Data(train, calibration, test, {"unknown": far})
+
+
+def _notes(given: Mapping[str, Candidate], found: Data) -> list[str]:
+    """Which networks may have been trained on what the threshold comes from."""
+    notes = [
+        f"Note: {name} was trained on other images than those that this seed leaves for it, so "
+        "those of the threshold may be among them, and the share of known images kept is not "
+        "vouched for: give the --seed of its training."
+        for name, each in given.items()
+        if each.trained_on not in (None, found.train.fingerprint)
+    ]
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return notes
 
 
 def _guard(each: Candidate, found: Data, device: str | None) -> Guard:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from offmap import data
+from offmap.arguments import whole
 from offmap.collapse import Collapse
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, UnknownNameError
@@ -21,11 +22,11 @@ from offmap.studies._candidates import Candidate
 from offmap.studies._collapse_figures import draw_cosines, draw_plane
 from offmap.studies._collapse_networks import given, trained
 from offmap.studies._collapse_tables import report
-from offmap.studies._data import Data, embedded_ood
+from offmap.studies._data import Data, at_hand, embedded_ood
 from offmap.studies._running import Running, keep_report
 from offmap.studies.measuring import measure
 from offmap.studies.records import Records
-from offmap.training import Recipe, recipe
+from offmap.training import Recipe
 from offmap.training.sets import known
 
 IDS = ("cifar100", "cifar10", "digits")
@@ -78,27 +79,28 @@ def run(
         budget: smoke (seconds), cpu or full.
         weights: networks by names of your choice, earliest first: ``zoo:NAME``, the folder of a
             run, or a checkpoint; nothing is trained then.
-        every: epochs between two records; by default 2, for full 10.
+        every: epochs between two records, by default 2, for full 10; in a training that has begun,
+            those between its records from now on.
         precision: of the networks where they are measured, fp32 or bf16.
-        changes: to the recipe.
+        changes: to the recipe, but for its seed.
         seed: of training and noise.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
 
     Raises:
         UnknownNameError: no such budget or ID set.
-        ArgumentError: the smoke budget of another set than the embedded one.
+        ArgumentError: the smoke budget of another set than the embedded one; ``every`` below 1.
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out = Path(out)
     id = _id(id, budget)
-    running = Running(f"collapse --id {id}", budget, **options)
-    of = recipe(f"collapse_{id}", budget=budget, changes=changes)
+    running = Running(f"collapse --id {id}", budget, seed, changes or {}, **options)
+    of = running.recipe(f"collapse_{id}", fixed=())
     found = study_data(id, of, seed)
     how = {"precision": precision, **running.options}
     if weights:
         records, shown = None, given(of, weights)
     else:
-        every = EVERY[budget] if every is None else every
+        every = whole("every", EVERY[budget] if every is None else every)
         records, shown = trained(of, running, found, out, every, how)
     study = _study(shown, found, records, out, how)
     keep_report(study.report(), out)
@@ -111,10 +113,10 @@ def study_data(id: str, of: Recipe, seed: int = 0) -> Data:
     train, test = known(of)
     if id == "digits":
         return Data(train, None, test, embedded_ood(test, seed))
-    svhn = "svhn" if data.is_local("svhn") else "svhn370"
+    far = (*FAR, at_hand("svhn", "svhn370"))
     ood = {
         group: {name: data.load_like(name, test) for name in names}
-        for group, names in (("near", NEAR[id]), ("far", (*FAR, svhn)))
+        for group, names in (("near", NEAR[id]), ("far", far))
     }
     return Data(train, None, test, ood)
 

@@ -17,7 +17,7 @@ from offmap.errors import ArgumentError
 from offmap.evaluation import evaluate
 from offmap.results import Results
 from offmap.studies._candidates import Candidate
-from offmap.studies._data import Data, embedded_ood
+from offmap.studies._data import Data, at_hand, embedded_ood
 from offmap.studies._disagreement_figures import draw
 from offmap.studies._disagreement_tables import report
 from offmap.studies._disagreement_training import NETWORKS, Training, given
@@ -68,7 +68,7 @@ def run(
             folder of a run or a checkpoint; or the members of an ensemble, such names between
             commas. Ensembles that are missing are trained; without any single network, the first
             member of the plain ensemble is one.
-        changes: to both recipes.
+        changes: to both recipes, but for the seed and the data.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
 
@@ -80,10 +80,10 @@ def run(
     out, weights = Path(out), weights or {}
     alone = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
     check_names(weights, [*NETWORKS, *(alone or [SINGLE, f"{SINGLE}-NAME"])])
-    running = Running("disagreement", budget, **options)
+    running = Running("disagreement", budget, seed, changes or {}, **options)
     candidates = {name: given(name, spec) for name, spec in weights.items()}
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    training = Training(running, changes or {})
+    training = Training(running)
     if missing := [name for name in NETWORKS if name not in candidates]:
         candidates |= training.networks(out, found, missing)
     if not alone:
@@ -102,9 +102,8 @@ def run(
 def cifar_data(seed: int = 0) -> Data:
     """CIFAR-10 and the study's OOD sets; thresholds are chosen on parts of these."""
     test = data.load("cifar10:test")
-    svhn = "svhn" if data.is_local("svhn") else "svhn370"
-    scenes = "lsun" if data.is_local("lsun") else "places"
-    near, far = ("tiny_imagenet", "cifar100"), (svhn, scenes, "textures")
+    near = ("tiny_imagenet", "cifar100")
+    far = (at_hand("svhn", "svhn370"), at_hand("lsun", "places"), "textures")
     noise = data.noise("gaussian", NOISE_SAMPLES, test.shape, seed=seed)
     return Data(
         data.load("cifar10:train"),

@@ -18,10 +18,10 @@ from offmap.evaluation import evaluate
 from offmap.networks import WideResNet
 from offmap.results import Results
 from offmap.studies._candidates import Candidate, Origin, candidate
-from offmap.studies._data import Data
-from offmap.studies._running import Running, check_names, keep_report
+from offmap.studies._data import Data, at_hand
+from offmap.studies._running import DATA, Running, check_names, keep_report
 from offmap.studies._tables import VIM, differences, tables
-from offmap.training import Recipe, Sets, recipe
+from offmap.training import Recipe, Sets
 from offmap.training.sets import normalization
 
 # The scores of the source study, in its order.
@@ -86,13 +86,13 @@ def run(
         weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "pixmix"; those
             that are missing are trained.
         only: "plain" or "pixmix", to train and evaluate one of them.
-        changes: to both recipes.
+        changes: to both recipes, but for the seed.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
     """
     out, weights = Path(out), weights or {}
     check_names({*weights, *([only] if only else [])}, list(NETWORKS))
-    running = Running("pixmix", budget, **options)
+    running = Running("pixmix", budget, seed, changes or {}, **options)
     found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
     candidates = {}
     for name, origin in NETWORKS.items():
@@ -101,7 +101,7 @@ def run(
         if name in weights:
             candidates[name] = candidate(weights[name], origin)
         else:
-            declared = recipe(name, budget=budget, changes=changes)
+            declared = running.recipe(name, fixed=DATA if budget == "smoke" else ())
             candidates[name] = _trained(declared, out / name, found, running)
     results = {
         name: _evaluated(each, found, **running.options) for name, each in candidates.items()
@@ -118,8 +118,8 @@ def run(
 def cifar_data(seed: int = 0) -> Data:
     """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
     calibration, test = data.load("cifar10:test").split(CALIBRATION_SHARE, seed=seed)
-    svhn = _svhn()
-    ood = {name: data.load_like(name, test) for name in (svhn, "textures", "cifar100")}
+    sets = (at_hand("svhn", "svhn370"), "textures", "cifar100")
+    ood = {name: data.load_like(name, test) for name in sets}
     noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
     return Data(data.load("cifar10:train"), calibration, test, {"rademacher": noise, **ood})
 
@@ -135,14 +135,6 @@ def embedded_data(seed: int = 0) -> Data:
     }
     noise = data.noise("rademacher", 200, test.shape, seed=seed)
     return Data(train, calibration, test, {"rademacher": noise, **ood})
-
-
-def _svhn() -> str:
-    """All of SVHN where it is at hand, else the 370 digits, else the hub is asked."""
-    for name in ("svhn", "svhn370"):
-        if data.is_local(name):
-            return name
-    return "svhn"
 
 
 def _trained(declared: Recipe, folder: Path, found: Data, running: Running) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,14 +53,14 @@ def record_run(
         StoreError: there is no run that can be read.
         DataNotFoundError: it has kept no weights yet.
         DataError: its recipe names other data now than it was trained on.
-        ArgumentError: ``out`` holds records of other data or detectors.
+        ArgumentError: ``out`` holds records of another training, or of other data or detectors.
     """
     recipe = recipe_of(run)
     weights = _kept(Path(run), recipe)
-    train, id_test = _data(run, recipe, train, id_test)
+    train, id_test = seen_by(run, recipe, train, id_test)
     out = Path(run) / "collapse" if out is None else Path(out)
     what = {"id_test": id_test, "ood": ood, "detectors": detectors, "show_progress": False}
-    _begin(out, _stated(train, **what, **options))
+    _begin(out, {"weights": _digest(weights), **_stated(train, **what, **options)})
     wanting = [epoch for epoch in weights if epoch not in Records.read(out).epochs]
     options = {"normalization": normalization(recipe.normalization), **options}
     with progress("collapse", len(wanting), show=show_progress) as advance:
@@ -77,14 +78,25 @@ def network_of(recipe: Recipe, weights: Path) -> nn.Module:
     return load_weights(build(recipe.network), weights).eval()
 
 
-def _data(run: str | Path, recipe: Recipe, train: Any, id_test: Any) -> tuple[Any, Any]:
-    """What was given; else what the recipe names, if that is what the run has seen."""
+def seen_by(
+    run: str | Path, recipe: Recipe, train: Any = None, id_test: Any = None
+) -> tuple[Any, Any]:
+    """Training and test data: what was given; else what the recipe names.
+
+    Raises:
+        DataError: that is not what the run has seen.
+    """
     given = {"train": train, "validation": id_test}
     if wanting := [part for part, data in given.items() if data is None]:
         own = dict(zip(given, known(recipe), strict=True))
         check_data(run, {part: own[part] for part in wanting})
         given |= {part: own[part] for part in wanting}
     return given["train"], given["validation"]
+
+
+def _digest(weights: Mapping[int, Path]) -> str:
+    """What tells one training from another: its earliest weights, which later ones leave alone."""
+    return hashlib.sha256(weights[min(weights)].read_bytes()).hexdigest()
 
 
 def _kept(run: Path, recipe: Recipe) -> dict[int, Path]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from offmap import plots
+from offmap.arguments import whole
 from offmap.evaluation import evaluate
 from offmap.studies.measuring import add, measure, ood_rows
 from offmap.studies.records import OOD, put
@@ -44,7 +45,11 @@ def watch_ood(
         every: epochs between two evaluations.
         detectors: those that need no training data, or give ``train=``.
         **options: of :func:`offmap.evaluate`.
+
+    Raises:
+        ArgumentError: ``every`` is below 1.
     """
+    whole("every", every)
 
     def watcher(epoch: Epoch) -> None:
         if epoch.number % every and epoch.number != epoch.of:
@@ -79,7 +84,11 @@ def watch_collapse(
         detectors: as for :func:`offmap.evaluate`.
         every: epochs between two records.
         **options: of :func:`offmap.studies.measuring.measure`.
+
+    Raises:
+        ArgumentError: ``every`` is below 1.
     """
+    whole("every", every)
 
     def watcher(epoch: Epoch) -> None:
         if epoch.number % every and epoch.number not in (1, epoch.of):

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError, LabelError, ShapeError, UnknownNameError
@@ -46,7 +46,7 @@ def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> in
     try:
         images = normalization(sets.train.images[:2])
         asked = network.eval().members if isinstance(network, HasMembers) else [network.eval()]
-        outputs = {int(each(images).shape[1]) for each in asked}
+        outputs = {_classes(each, images) for each in asked}
     except RuntimeError as error:
         shape = "x".join(map(str, sets.train.shape))
         raise ShapeError(
@@ -60,6 +60,17 @@ def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> in
             f"{', '.join(map(str, sorted(outputs)))} outputs"
         )
     return outputs.pop()
+
+
+def _classes(network: nn.Module, images: Tensor) -> int:
+    output = network(images)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ShapeError(
+            f"training takes networks that return logits, a tensor of shape (n, classes); "
+            f"{type(network).__name__} returned {seen}"
+        )
+    return output.shape[1]
 
 
 def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:

@@ -70,7 +70,7 @@ def _steps(recipe: Recipe, size: tuple[int, int]) -> tuple[list[Any], list[Any]]
     if recipe.flip:
         before.append(k.RandomHorizontalFlip())
     if recipe.rotation:
-        before.append(k.RandomRotation(recipe.rotation))
+        before.append(k.RandomRotation(recipe.rotation, p=1.0))  # its own default is half
     if recipe.jitter:
         before.append(k.ColorJitter(*recipe.jitter))
     return before, [k.RandomErasing(p=recipe.erasing)] if recipe.erasing else []

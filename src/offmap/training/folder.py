@@ -50,14 +50,12 @@ def begin(
         out: folder of the run.
         recipe: how.
         sets: on what.
-        settings: more to keep.
+        settings: more to keep; its budget and command stay those that the run began with.
         start: digest of the weights that it starts from, if not the recipe's seeded ones.
 
     Raises:
         DataError: the run in ``out`` began with other data, or from other weights.
     """
-    parts = {name: getattr(sets, name) for name in ("train", "validation", "outliers", "mixing")}
-    there = {name: part for name, part in parts.items() if part is not None}
     record = {
         "recipe": recipe.record(),
         "data": {
@@ -67,8 +65,9 @@ def begin(
                 "unreadable": len(part.skipped),
                 "classes": list(part.classes),
                 "fingerprint": part.fingerprint,
+                "labels": part.label_fingerprint,
             }
-            for name, part in there.items()
+            for name, part in sets.parts.items()
         },
         "machine": machine(),
         "versions": {"python": platform.python_version()}
@@ -77,9 +76,9 @@ def begin(
         **settings,
     }
     if _has_begun(out):
-        check_data(out, there)
-        if start != _known(out)["start"]:
-            raise DataError(f"the run in {out} started from other weights: give another folder")
+        check_same(out, sets.parts, start)
+        before = _known(out)
+        record |= {name: before[name] for name in ("budget", "command") if name in before}
     write_json(out / RUN, record)
     return record
 
@@ -149,9 +148,20 @@ def _known(out: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((out / RUN).read_text())
         recipe, data = dict(content["recipe"]), dict(content["data"])
-        return {"recipe": recipe, "data": data, "start": content.get("start")}
+        return {**content, "recipe": recipe, "data": data}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{out / RUN} cannot be read: {error}") from error
+
+
+def check_same(out: Path, parts: Mapping[str, ImageSet], start: str | None) -> None:
+    """Refuse to go on with other data, or from other weights, than a run began with.
+
+    Raises:
+        DataError: they are others.
+    """
+    check_data(out, parts)
+    if start != _known(out).get("start"):
+        raise DataError(f"the run in {out} started from other weights: give another folder")
 
 
 def check_data(out: str | Path, parts: Mapping[str, ImageSet]) -> None:
@@ -166,8 +176,11 @@ def check_data(out: str | Path, parts: Mapping[str, ImageSet]) -> None:
     """
     known = _known(Path(out))["data"]
     for part, now in parts.items():
-        if part in known and known[part]["fingerprint"] != now.fingerprint:
+        then = known.get(part, {})
+        here = {"fingerprint": now.fingerprint, "labels": now.label_fingerprint}
+        if changed := [name for name in here if name in then and then[name] != here[name]]:
+            what = "data" if "fingerprint" in changed else "labels in its data"
             raise DataError(
-                f"the run in {out} began with other {part} data than {now.name} holds now: give "
-                "that data, or another folder"
+                f"the run in {out} began with other {part} {what} than {now.name} holds now: give "
+                "those, or another folder"
             )

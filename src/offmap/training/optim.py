@@ -26,7 +26,7 @@ def optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
             parameters,
             lr=recipe.lr,
             momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
+            nesterov=recipe.nesterov and recipe.momentum > 0,  # it is a form of momentum
             weight_decay=recipe.weight_decay,
         )
     if recipe.optimizer == "adam":
@@ -48,7 +48,7 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
     make = _SCHEDULES[recipe.schedule]
     try:
         return make(optimizer, recipe, steps_per_epoch, **recipe.schedule_options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ArgumentError(f"schedule_options of {recipe.schedule}: {error}") from error
 
 

@@ -127,8 +127,11 @@ class Recipe:
             raise ArgumentError(f"outliers are named, and {self.objective} makes no use of them")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
-        if len(self.jitter) not in (0, 4):
-            raise ArgumentError("jitter takes brightness, contrast, saturation and hue")
+        if self.jitter and not _jitters(self.jitter):
+            raise ArgumentError(
+                "jitter takes brightness, contrast and saturation from 0 up, and a hue from 0 to "
+                f"0.5; seen {self.jitter}"
+            )
 
     def _check_contrast(self) -> None:
         if self.contrast not in (None, *CONTRASTS):
@@ -168,6 +171,13 @@ class Recipe:
                 whole[place] = known | {option: value}
         _check(whole, type(self))
         return replace(self, **whole)
+
+
+def _jitters(values: list[Any]) -> bool:
+    """Whether these are the four strengths of a jitter."""
+    if len(values) != 4 or not all(type(x) in (int, float) for x in values):
+        return False
+    return bool(min(values) >= 0 and values[3] <= 0.5)
 
 
 def settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:

@@ -173,8 +173,8 @@ def recipe(name: str, *, budget: str = "cpu", changes: Mapping[str, Any] | None 
 
     Args:
         name: one of ``RECIPES``.
-        budget: ``smoke`` runs in seconds on embedded data, ``cpu`` in an hour or two on two cores,
-            ``full`` is the published one.
+        budget: ``smoke`` runs in seconds on embedded data, ``cpu`` in minutes to hours on two
+            cores, ``full`` is the published one.
         changes: values by field, see :meth:`Recipe.but`.
 
     Raises:

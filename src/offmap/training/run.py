@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from offmap.arguments import whole
 from offmap.errors import MissingExtraError
 from offmap.forward import weights_digest
 from offmap.networks import build, load_weights
@@ -60,13 +61,14 @@ def train(
         The trained network, in evaluation mode.
 
     Raises:
-        ArgumentError: ``out`` holds a run and ``resume`` was not asked for; or another recipe's.
+        ArgumentError: ``out`` holds a run and ``resume`` was not asked for; or another recipe's;
+            or ``keep_every`` is no whole number.
         DataError: the run in ``out`` began with other data, or from other weights.
         ShapeError, LabelError: network and data do not fit; nothing is written then.
         NonFiniteError: the loss became NaN or infinite.
         MissingExtraError: lightning or kornia is not installed.
     """
-    out = Path(out)
+    out, keep_every = Path(out), whole("keep_every", keep_every, low=0)
     # With several devices, Lightning starts this program again for each but the first.
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
@@ -75,6 +77,7 @@ def train(
     with seeded(torch.device("cpu"), recipe.seed, "weights"):
         network = build(recipe.network) if network is None else network
     if (out / folder.WEIGHTS).is_file():
+        folder.check_same(out, {} if sets is None else sets.parts, start)
         return load_weights(network, out / folder.WEIGHTS).eval()
     try:
         from offmap.training import task, trainer

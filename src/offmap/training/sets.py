@@ -48,6 +48,11 @@ class Sets:
                 f"{self.train.name} ({', '.join(names[:6])})"
             )
 
+    @property
+    def parts(self) -> dict[str, ImageSet]:
+        """Those that are there, by name."""
+        return {name: part for name, part in vars(self).items() if part is not None}
+
     @classmethod
     def of(cls, recipe: Recipe, train: ImageSet, validation: ImageSet) -> Self:
         """Data that the caller has, with the outliers and pictures that a recipe names."""

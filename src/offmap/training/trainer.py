@@ -15,6 +15,7 @@ import lightning
 import torch
 
 from offmap.errors import StoreError
+from offmap.forward import as_device
 from offmap.training.folder import CHECKPOINT
 from offmap.training.history import Epoch
 from offmap.training.keeper import Keeper
@@ -32,6 +33,7 @@ def fit(
     show_progress: bool | None,
 ) -> None:
     """Train, from the checkpoint in ``out`` if there is one."""
+    as_device(device)  # Lightning's own word for it is a traceback
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(

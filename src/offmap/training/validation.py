@@ -5,8 +5,11 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
+from offmap.activations import Activations
 from offmap.data import ImageSet
-from offmap.forward import Normalization, forward
+from offmap.forward import CascadeProbe, Normalization, probe_of
+
+_BATCH = 256
 
 
 def validated(
@@ -21,10 +24,13 @@ def validated(
         precision: fp32 or bf16.
     """
     loss, right = 0.0, 0
-    for acts, labels in forward(
-        network, data, precision=precision, normalization=normalization, show_progress=False
-    ):
-        assert labels is not None
-        loss += float(F.cross_entropy(acts.logits, labels, reduction="sum"))
-        right += int((acts.answers == labels).sum())
+    with probe_of(network, precision=precision, normalization=normalization) as probe:
+        assert not isinstance(probe, CascadeProbe)
+        for images, labels in data.batches(_BATCH):
+            assert labels is not None
+            acts = Activations(probe.logits(images))  # no head is needed, as features would be
+            acts.check_finite()
+            truth = labels.to(acts.logits.device)
+            loss += float(F.cross_entropy(acts.logits, truth, reduction="sum"))
+            right += int((acts.answers == truth).sum())
     return loss / len(data), right / len(data)

@@ -1,0 +1,56 @@
+"""What every study does around its own part."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from offmap.errors import ArgumentError
+from offmap.studies import anchors, collapse, disagreement, pixmix
+from offmap.studies._candidates import candidate
+from offmap.studies._data import at_hand
+from offmap.studies._running import Running
+from offmap.training import settings
+
+
+def test_the_seed_of_a_study_is_that_of_its_recipes() -> None:
+    running = Running("pixmix", "smoke", 3, {"epochs": 2, "network": "resnet20"})
+    of = running.recipe("plain")
+    assert (of.seed, of.epochs, of.network) == (3, 2, "resnet20")
+    words = shlex.split(running.command)
+    assert words[-4:] == ["3", "--set", "epochs=2", 'network="resnet20"']
+    assert settings(words[-2:]) == running.changes
+
+
+@pytest.mark.parametrize("study", [anchors, disagreement, pixmix])
+@pytest.mark.parametrize("change", ["seed", "limit", "holdout", "data"])
+def test_changes_without_effect_are_refused(study: object, change: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=f"{change} of the recipe cannot be changed here"):
+        study.run(tmp_path, budget="smoke", changes={change: 5})  # type: ignore[attr-defined]
+
+
+def test_study_d_reads_what_its_recipe_names(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="seed of the recipe cannot be changed here"):
+        collapse.run(tmp_path, budget="smoke", changes={"limit": 50, "seed": 1})
+    with pytest.raises(ArgumentError, match="every must be a whole number of at least 1"):
+        collapse.run(tmp_path, budget="smoke", every=0)
+
+
+def test_networks_that_may_have_seen_the_calibration_images_are_noted() -> None:
+    """Those of the zoo were trained on what seed 0 left of MNIST, and not on digits."""
+    given = {"plain": candidate("zoo:mnist-plain", anchors.NETWORKS["plain"])}
+    with pytest.warns(UserWarning, match="plain was trained on other images"):
+        notes = anchors._notes(given, anchors.embedded_data())
+    assert len(notes) == 1
+
+
+def test_what_is_not_at_hand_is_asked_for_by_its_first_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OFFMAP_DATA", str(tmp_path))
+    assert at_hand("svhn", "svhn370") == "svhn"
+    (tmp_path / "svhn370").mkdir()
+    (tmp_path / "svhn370" / "test.parquet").write_bytes(b"")
+    assert at_hand("svhn", "svhn370") == "svhn370"
