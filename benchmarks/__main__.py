@@ -22,6 +22,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "scoring": (),
     "pixmix": (),
     "ensemble": (),
+    "collapse": (),
     "training": ("kornia",),
     "resume": ("lightning",),
     "knn": ("data", "weights"),
@@ -38,6 +39,7 @@ KNOWS = {
     "coverage": (),
     "pixmix": ("pairs",),
     "ensemble": ("pairs",),
+    "collapse": ("pairs",),
     "training": ("pairs",),
     "resume": (),
 }

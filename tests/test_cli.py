@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ from offmap.studies import digits
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "offmap.cli", *arguments],
+        # -P: like the installed script, without the working directory on the path.
+        [sys.executable, "-P", "-m", "offmap.cli", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -140,7 +142,9 @@ def test_bench_on_a_users_own_network_and_folders(mine: Path) -> None:
 
 def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> None:
     quick = ["--limit", "40", "--alarm-rate", "0.05", "--no-cache", "--calibration", "./train"]
-    done = run(*BENCH, *OOD, *quick, "--detectors", "all", cwd=mine)
+    Image.new("L", (10, 9)).save(mine / "test" / "a" / "0.png")  # not as large as the others
+    bench = [x.replace("mine.py", "mine") for x in BENCH]  # a module in the working directory
+    done = run(*bench, "--size", "8", *OOD, *quick, "--detectors", "all", cwd=mine)
     assert done.returncode == 0, done.stderr
     assert "knn, residual, vim, neco, react (needs training data)" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
@@ -209,6 +213,9 @@ def test_a_network_is_trained_on_the_users_folder_watched_and_published(mine: Pa
         assert np.asarray(image.convert("L")).std() > 5
     again = run("train", "--recipe", "runs/a/run.json", "--out", "runs/b", cwd=mine)
     assert again.returncode == 0, again.stderr
+    record = json.loads((mine / "runs/a/run.json").read_text())
+    assert record["watched"] == {"ood": list(watch[1:3]), "evaluate_every": 2, "keep_every": 0}
+    assert record["command"].endswith(f" {shlex.join(watch)}")
     weights = [(mine / run / "weights.safetensors").read_bytes() for run in ("runs/a", "runs/b")]
     assert weights[0] == weights[1]
     done = run("publish", "runs/a", "mine", cwd=mine)

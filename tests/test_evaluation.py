@@ -120,14 +120,22 @@ def test_scores_are_in_data_order(results: Results, sets: dict[str, Any]) -> Non
     assert np.array_equal(results.predicted["bright"], acts.logits.argmax(1))
 
 
-def test_accuracy_is_over_evaluated_and_calibration_data(
-    results: Results, sets: dict[str, Any]
-) -> None:
-    both = [sets["id_test"], sets["calibration"]]
+def right(data: ImageSet) -> int:
     with offmap.Probe(Net()) as probe:
-        right = sum(int((probe(s.images).logits.argmax(1) == s.labels).sum()) for s in both)
-    assert results.accuracy == (right, 150)
-    assert f"{right / 150:.2%}" in results.table().splitlines()[0]
+        return int((probe(data.images).answers == data.labels).sum())
+
+
+def test_accuracy_is_that_of_the_evaluated_data(results: Results, sets: dict[str, Any]) -> None:
+    assert results.accuracy == (right(sets["id_test"]), 90)
+    assert f"{right(sets['id_test']) / 90:.2%}" in results.table().splitlines()[0]
+
+
+def test_what_was_held_out_of_the_evaluated_data_counts_too(sets: dict[str, Any]) -> None:
+    calibration, rest = sets["id_test"].split(0.3)
+    found = offmap.evaluate(
+        Net(), **sets | {"id_test": rest, "calibration": calibration}, detectors=["msp"]
+    )
+    assert found.accuracy == (right(sets["id_test"]), 90)
 
 
 def test_without_training_data_what_needs_it_is_left_out_or_refused(sets: dict[str, Any]) -> None:
@@ -298,6 +306,17 @@ def test_comparison_of_other_samples_is_not_paired(sets: dict[str, Any], results
     assert "(unpaired)" in found.table()
     with pytest.raises(ArgumentError, match="at least two"):
         offmap.compare({"a": results})
+
+
+def test_comparison_is_of_the_detectors_that_both_show(results: Results) -> None:
+    found = offmap.compare({"a": results, "b": results.only(["msp"])})
+    assert {d.detector for d in found.differences} == {"msp"}
+
+
+def test_a_metric_without_its_threshold_says_so(sets: dict[str, Any]) -> None:
+    found = offmap.evaluate(Net(), **sets | {"calibration": None}, detectors=["msp"])
+    with pytest.raises(UnknownNameError, match="'ood_caught' needs a threshold"):
+        found.table("ood_caught")
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_the_python_in_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
     assert run(ROOT / "README.md", ready) == 3
     assert isinstance(ready["verdict"], offmap.Verdict)
-    assert ready["scores"].shape == (500,)
+    assert ready["scores"].shape == (200,)
     assert (tmp_path / "out" / "first" / "scores.parquet").is_file()
 
 

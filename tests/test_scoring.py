@@ -142,7 +142,32 @@ def test_every_name_goes_with_its_image(photos: Path) -> None:
 
 def test_starting_behind_passes_over(photos: Path) -> None:
     names = [name for name, _ in read_images([str(photos)], (1, 8, 8))]
-    assert [name for name, _ in read_images([str(photos)], (1, 8, 8), start=45)] == names[45:]
+    rest = read_images([str(photos)], (1, 8, 8), passed=names[:45])
+    assert [name for name, _ in rest] == names[45:]
+
+
+def test_another_list_of_paths_is_not_mixed_into_an_unfinished_run(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come on standard input, so the arguments are the same."""
+    out, paths = photos.parent / "v.csv", sorted(map(str, photos.rglob("*.png")))
+    plain = offmap.Guard.forward
+
+    def stopping(self: offmap.Guard, images: torch.Tensor) -> offmap.Verdict:
+        if (photos.parent / ".v.csv.partial").read_text().count("\n") > 9:
+            raise KeyboardInterrupt
+        return plain(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(offmap.Guard, "forward", stopping)
+        patch.setattr("sys.stdin", [f"{path}\n" for path in paths])
+        with pytest.raises(KeyboardInterrupt):
+            score_files(guard, ["-"], out, batch_size=8)
+    monkeypatch.setattr("sys.stdin", [f"{path}\n" for path in paths[::-1]])
+    with pytest.raises(StoreError, match=r"image 0 was .* and is .*other images"):
+        score_files(guard, ["-"], out, batch_size=8)
+    monkeypatch.setattr("sys.stdin", [f"{path}\n" for path in paths])
+    assert score_files(guard, ["-"], out, batch_size=8).images == len(paths)
 
 
 def test_what_cannot_be_scored_is_refused(guard: offmap.Guard, photos: Path) -> None:

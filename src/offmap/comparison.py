@@ -77,9 +77,10 @@ def compare(results: Mapping[str, Results]) -> Comparison:
         _difference(name, found, first, base, detector, ood)
         for name, found in others
         for detector in base.detectors
+        if detector in found.detectors
         for sets in base.groups.values()
         for ood in sets
-        if ood in found.scores.get(detector, {})
+        if ood in found.scores[detector]
     ]
     if not differences:
         raise ArgumentError("these results share no detector and OOD set")

@@ -122,7 +122,9 @@ class Results:
         """
         for row in self.rows:
             if (row.detector, row.set) == (detector, set) and hasattr(row, metric):
-                return float(getattr(row, metric))
+                if (value := getattr(row, metric)) is None:
+                    raise UnknownNameError(f"{metric!r} needs a threshold: give calibration data")
+                return float(value)
         raise UnknownNameError(
             f"no {metric!r} of {detector!r} on {set!r}; detectors: {', '.join(self.detectors)}; "
             f"sets: {', '.join(s for group in self.groups.values() for s in group)}; "
@@ -137,8 +139,10 @@ class Results:
 
     @property
     def accuracy(self) -> tuple[int, int] | None:
-        """Right answers and samples, over the evaluated ID set and the calibration set together."""
-        known = [s for s in self.sets if s.role in ("id", "calibration") and s.right is not None]
+        """Right answers and samples of the evaluated ID set, with what was held out of it."""
+        of = next(s for s in self.sets if s.role == "id")
+        held = [s for s in self.sets if s.role == "calibration" and _parts_of_one(s, of)]
+        known = [s for s in (of, *held) if s.right is not None]
         return (sum(s.right or 0 for s in known), sum(s.n for s in known)) if known else None
 
     def only(self, detectors: Sequence[str]) -> Self:
@@ -236,6 +240,12 @@ class Results:
             return cls(**content, scores=scores, predicted=predicted)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{folder} holds no results that can be read: {error}") from error
+
+
+def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:
+    """Whether both were split from one set, as their names tell."""
+    (whole, cut, _), (other, _, _) = a.source.partition("["), b.source.partition("[")
+    return bool(cut) and whole == other and a.source != b.source
 
 
 def _as_table(predicted: Predicted, scores: Scores) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from offmap.data import Skipped, read_images
-from offmap.errors import ArgumentError, NotFittedError, StoreError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, NotFittedError, StoreError
 from offmap.files import atomic
 from offmap.guard import Guard
 from offmap.progress import progress
@@ -107,7 +107,7 @@ def score_files(
     Raises:
         NotFittedError: the guard has no threshold.
         ArgumentError: a suffix that is not written, or no known input shape.
-        StoreError: an unfinished run of another guard or other inputs stands beside ``out``.
+        StoreError: an unfinished run of another guard or other images stands beside ``out``.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
@@ -125,7 +125,7 @@ def score_files(
         for row in partial.rows():
             summary.add(row, keep)
         advance(summary.images)
-        images = read_images(inputs, shape, start=summary.images)
+        images = partial.going_on(inputs, shape)
         while batch := list(islice(images, batch_size)):
             rows = _verdicts(guard, batch)
             partial.append(rows)
@@ -162,7 +162,7 @@ class _Partial:
         if self.path.exists():
             self._check()
         else:
-            self._write([self.run])
+            self.append([self.run])
 
     def _check(self) -> None:
         """Cut off a line that was torn, and refuse rows of another run."""
@@ -175,13 +175,23 @@ class _Partial:
                 "that one, or delete the file"
             )
 
-    def _write(self, lines: Iterable[Row]) -> None:
+    def append(self, lines: Iterable[Row]) -> None:
         with self.path.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
 
-    append = _write
+    def going_on(self, inputs: Sequence[str], shape: tuple[int, int, int]) -> Iterator[Any]:
+        """The images behind those that have their rows."""
+        try:
+            yield from read_images(inputs, shape, passed=(row["path"] for row in self.rows()))
+        except DataNotFoundError:
+            raise
+        except DataError as error:
+            raise StoreError(
+                f"{self.path} holds an unfinished run: {error}. Give those of that run, or delete "
+                "the file"
+            ) from error
 
     def rows(self) -> Iterator[Row]:
         """The rows so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    # Where "package.module:factory" is looked for last; python -m looks there first.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
     try:
         app(several([a for a in arguments if a != "--debug"], _SEVERAL))
     except (OffmapError, OSError) as error:

@@ -29,6 +29,7 @@ class Plan:
     near: list[str]
     far: list[str]
     normalize: str | None
+    size: int | None
     limit: int | None
     seed: int
 
@@ -46,7 +47,8 @@ def run(
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
     network = networks.build(model, weights=weights)
-    whole = data.load(plan.id, limit=plan.limit, seed=plan.seed)
+    size = plan.size or _card(model).get("recipe", {}).get("size")
+    whole = data.load(plan.id, size=size, limit=plan.limit, seed=plan.seed)
     calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
@@ -103,11 +105,22 @@ def _train(plan: Plan, like: Set) -> Set | None:
     """Training data: what was named, or the train split of the ID set if it has one."""
     if plan.train is not None:
         return _load(plan, plan.train, like)
+    scheme, _, rest = plan.id.partition(":")
     try:
-        return _load(plan, f"{plan.id.partition(':')[0]}:train", like)
+        if scheme in ("embedded", "noise"):
+            raise DataNotFoundError(f"{scheme} has no train split")
+        name = f"hf:{rest.partition(':')[0]}" if scheme == "hf" else scheme
+        return _load(plan, f"{name}:train", like)
     except DataNotFoundError:
         typer.echo("no training data: give --train; detectors that need it are left out", err=True)
         return None
+
+
+def _card(model: str) -> dict[str, Any]:
+    """What the zoo says of a network, if it is one of its own."""
+    if not model.startswith(networks.zoo.PREFIX):
+        return {}
+    return dict(networks.zoo.card(model.removeprefix(networks.zoo.PREFIX)))
 
 
 def normalization(given: str | None, data_name: str, model: str = "") -> Normalization:

@@ -27,6 +27,9 @@ def bench(
         None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or ID set's."
     ),
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
+    size: int | None = typer.Option(
+        None, help="Side to bring all images to; by default that of the card, or of the ID images."
+    ),
     limit: int | None = typer.Option(None, help="A seeded N of each set, for a quick look."),
     batch_size: int = typer.Option(256),
     precision: str = typer.Option("fp32", help="fp32 or bf16."),
@@ -51,7 +54,7 @@ def bench(
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=near, far=far, normalize=normalize,
-        limit=limit, seed=seed,
+        size=size, limit=limit, seed=seed,
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, batch_size=batch_size,

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from glob import iglob
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,13 +16,13 @@ from offmap.data._decode import Item, Skipped, decode_all
 from offmap.data._fit import Fit
 from offmap.data._folder import images_under
 from offmap.data._parquet import Parquet
-from offmap.errors import DataNotFoundError
+from offmap.errors import DataError, DataNotFoundError
 
 Read = tuple[str, UInt8[Tensor, "c h w"] | Skipped]
 
 
 def read_images(
-    inputs: Iterable[str], shape: tuple[int, int, int], *, start: int = 0
+    inputs: Iterable[str], shape: tuple[int, int, int], *, passed: Iterable[str] = ()
 ) -> Iterator[Read]:
     """Each image with its name, in a fixed order, decoded in threads and in bounded memory.
 
@@ -31,16 +30,20 @@ def read_images(
         inputs: image files, folders (searched through, hidden files passed over), glob patterns,
             Parquet files, or ``-`` for paths on standard input, one a line.
         shape: channels, height and width to bring every image to.
-        start: how many to pass over, without decoding them.
+        passed: names of the first images, which are passed over without decoding them.
 
     Returns:
         Name and image, or name and why it could not be read.
 
     Raises:
         DataNotFoundError: an input is not there, or a pattern matches nothing.
+        DataError: the first images are others than those to be passed over.
     """
     channels, height, width = shape
-    items = islice(_items(inputs), start, None)
+    items = _items(inputs)
+    for i, name in enumerate(passed):
+        if (seen := next(items, ("missing",))[0]) != name:
+            raise DataError(f"image {i} was {name}, and is {seen} now: these are other images")
     names: list[str] = []
 
     def noted() -> Iterator[Item]:

@@ -48,6 +48,11 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
 
 def _foreign(spec: Spec) -> Any:
     factory = getattr(_module(spec.place, spec.text), spec.name, None)
+    if isinstance(factory, nn.Module):
+        raise ArgumentError(
+            f"{spec.text}: {spec.name} is a network itself; name a function without arguments that "
+            "returns it"
+        )
     if not callable(factory):
         raise UnknownNameError(
             f"no factory {spec.name!r} in {spec.place}: give package.module:factory, "
