@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -114,8 +114,13 @@ class Activations:
 
 def log_mean_probabilities(logits: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "n c"]:
     """Logarithm of the mean of the members' softmax probabilities, float32."""
-    each = torch.stack([z.double().log_softmax(1) for z in logits])
-    return (each.logsumexp(0) - math.log(len(logits))).float()
+    return log_mean(torch.stack([z.double().log_softmax(1) for z in logits])).float()
+
+
+def log_mean(log_q: Float64[Tensor, "m n c"]) -> Float64[Tensor, "n c"]:
+    """``log q`` of the mean of the members' probabilities; that of equal members to the bit."""
+    top = log_q.amax(0)
+    return (log_q - top).exp().mean(0).log() + top
 
 
 class HasMembers(nn.Module):

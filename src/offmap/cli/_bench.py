@@ -14,6 +14,7 @@ from offmap.decide import alarm_rank
 from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
+from offmap.training import sets
 
 CALIBRATION_SHARE = 0.1
 Set = data.ImageSet | data.StreamedSet
@@ -125,17 +126,13 @@ def _card(model: str) -> dict[str, Any]:
 
 def normalization(given: str | None, data_name: str, model: str = "") -> Normalization:
     """What ``--normalize`` means; without it, what the card of the model says, or is usual."""
-    if given == "none":
-        return Normalization()
-    if given and ("/" in given or given == "per_image"):
-        return Normalization.parse(given)
-    if not given and model.startswith(networks.zoo.PREFIX):
+    if given:
+        return sets.normalization(given)
+    if model.startswith(networks.zoo.PREFIX):
         return Normalization(*networks.zoo.normalization(model.removeprefix(networks.zoo.PREFIX)))
     try:
-        return Normalization(*data.normalization(given or data_name.partition(":")[0]))
+        return Normalization(*data.normalization(data_name.partition(":")[0]))
     except UnknownNameError:
-        if given:
-            raise
         typer.echo(f"no normalisation is known for {data_name}: images in [0, 1]", err=True)
         return Normalization()
 

@@ -12,9 +12,3 @@ from offmap.activations import Activations
 def log_probabilities(acts: Activations) -> Float64[Tensor, "m n c"]:
     """``log q_m`` of every member."""
     return torch.stack([member.logits.double().log_softmax(1) for member in acts.members])
-
-
-def log_mean(log_q: Float64[Tensor, "m n c"]) -> Float64[Tensor, "n c"]:
-    """``log q`` of the mean of the members' probabilities; that of equal members to the bit."""
-    top = log_q.amax(0)
-    return (log_q - top).exp().mean(0).log() + top

@@ -97,8 +97,11 @@ class KNN(Detector):
         return torch.cat([self._distances(part) for part in parts])
 
     def _distances(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
-        # Nearness falls as the distance rises: half of 1 + |x|^2 - |x - g|^2.
-        found = self._kth(x, F.linear(x, self.bank_, self.lift_.to(x.dtype)))
+        # Nearness falls as the distance rises: half of 1 + |x|^2 - |x - g|^2. Beside the rounding
+        # of these products only rows of norm 0 matter, and to add nothing is quicker by a tenth.
+        lifted = torch.compiler.is_exporting() or bool((self.lift_ > 0.25).any())
+        lift = self.lift_.to(x.dtype) if lifted else None
+        found = self._kth(x, F.linear(x, self.bank_, lift))
         if self.precision == "float64" or torch.compiler.is_exporting():
             return found
         if len(close := (found < _CLOSE).nonzero()[:, 0]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from offmap.activations import Activations
+from offmap.activations import Activations, log_mean
 from offmap.detectors._base import Detector
-from offmap.detectors._members import log_mean, log_probabilities
+from offmap.detectors._members import log_probabilities
 from offmap.detectors._softmax import log_rest
 
 

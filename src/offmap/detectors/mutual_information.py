@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from offmap.activations import Activations
+from offmap.activations import Activations, log_mean
 from offmap.detectors._base import Detector
-from offmap.detectors._members import log_mean, log_probabilities
+from offmap.detectors._members import log_probabilities
 
 # From here on a plain difference keeps eleven digits, and below the series does.
 _SMALL = 0.01
