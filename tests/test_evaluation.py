@@ -49,7 +49,7 @@ def image_set(name: str, n: int, seed: int, low: int = 0, high: int = 256) -> Im
 @pytest.fixture(scope="module")
 def sets() -> dict[str, Any]:
     return {
-        "train": image_set("train", 200, 0),
+        "train": image_set("train", 240, 0),
         "id_test": image_set("test", 90, 1),
         "calibration": image_set("calibration", 60, 2),
         "ood": {
@@ -70,7 +70,7 @@ def results(sets: dict[str, Any]) -> Results:
 def test_each_sample_passes_the_network_once(sets: dict[str, Any]) -> None:
     network = Net()
     offmap.evaluate(network, **sets)
-    assert network.seen == 200 + 90 + 60 + 50 + 40 + 30
+    assert network.seen == 240 + 90 + 60 + 50 + 40 + 30
 
 
 def test_training_data_is_not_read_for_detectors_that_need_none(sets: dict[str, Any]) -> None:
@@ -330,7 +330,7 @@ FITTED = ["MemberMean(ViM(dim=3))", "MemberMean(ReAct(Mahalanobis()))", "MemberM
 def test_each_sample_passes_each_member_once(ensemble: Ensemble, sets: dict[str, Any]) -> None:
     found = offmap.evaluate(ensemble, **sets, detectors=[*for_ensembles(), *FITTED])
     assert found.detectors == [*for_ensembles(), *FITTED]
-    assert [member.seen for member in ensemble.members] == [200 + 90 + 60 + 50 + 40 + 30] * 3
+    assert [member.seen for member in ensemble.members] == [240 + 90 + 60 + 50 + 40 + 30] * 3
     assert found.settings["network"] == "Ensemble"
     assert found.settings["head"] == ["fc"] * 3
 
@@ -380,6 +380,6 @@ def test_a_second_run_of_an_ensemble_needs_no_member(
     options = {"detectors": ["mutualinformation", "MemberMean(ViM(dim=3))"], "cache": tmp_path}
     first = offmap.evaluate(ensemble, **sets, **options)
     second = offmap.evaluate(ensemble, **sets, **options)
-    assert [member.seen for member in ensemble.members] == [470] * 3
+    assert [member.seen for member in ensemble.members] == [510] * 3
     for name in first.detectors:
         assert np.array_equal(first.scores[name]["dim"], second.scores[name]["dim"])

@@ -279,6 +279,17 @@ def test_react_refuses_a_quantile_below_which_nothing_lies() -> None:
     assert float(made.threshold_) > 0
 
 
+def test_knn_warns_where_a_class_is_smaller_than_k() -> None:
+    world = make_world(120, classes=3)
+    with pytest.warns(UserWarning, match="smallest class has about 40 samples in the bank"):
+        fitted(offmap.KNN(41), world)
+    fitted(offmap.KNN(40), world)
+    with pytest.warns(UserWarning, match="about 10 samples"):
+        fitted(offmap.KNN(20, bank=30), world)
+    unlabelled = [(acts, None) for acts, _ in world.batches()]
+    offmap.KNN(41).fit(unlabelled)  # nothing is known of the classes
+
+
 def test_knn_with_ties_and_repeated_rows() -> None:
     train = torch.eye(4).repeat(50, 1)
     made = offmap.KNN(60).fit([(Activations(train, train), None)])

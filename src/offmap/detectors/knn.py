@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,6 +22,17 @@ _CLOSE = 0.03
 _PART = 4096  # rows of the bank in float64 at a time
 
 
+@dataclass(frozen=True)
+class _BankAndCounts:
+    """Training rows, and how many labels of each class there were."""
+
+    bank: Bank
+    counts: Int64[Tensor, " c"]
+
+    def __add__(self, other: _BankAndCounts) -> _BankAndCounts:
+        return _BankAndCounts(self.bank + other.bank, self.counts + other.counts)
+
+
 class KNN(Detector):
     r"""Distance from the normalised features to their k-th neighbour in the training bank.
 
@@ -30,8 +43,8 @@ class KNN(Detector):
     ``precision``, and by float64 ones where float32 cannot tell neighbours apart.
 
     Args:
-        k: which neighbour; by default 50. Keep it below the samples that a class has in the bank,
-            or the distance is that to other classes.
+        k: which neighbour. If a class has fewer samples in the bank, the distance is that to other
+            classes: fitting with labels warns of it.
         bank: training samples to keep at most: those with the smallest seeded hash, whatever
             their order.
         seed: chooses among them.
@@ -71,18 +84,38 @@ class KNN(Detector):
         self.precision = precision
         self.chunk_mb = whole("chunk_mb", chunk_mb)
 
-    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Bank:
+    def collect(
+        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
+    ) -> _BankAndCounts:
         assert acts.features is not None
-        return Bank.of(acts.features, size=self.bank, seed=self.seed)
+        bank = Bank.of(acts.features, size=self.bank, seed=self.seed)
+        classes = acts.logits.shape[1]
+        known = acts.logits.new_zeros(0).long() if labels is None else labels.long()
+        known = known[(known >= 0) & (known < classes)]
+        return _BankAndCounts(bank, known.bincount(minlength=classes))
 
-    def solve(self, stage: int, stats: Bank) -> None:
-        if len(stats.rows) < self.k:
+    def solve(self, stage: int, stats: _BankAndCounts) -> None:
+        rows = stats.bank.rows
+        if len(rows) < self.k:
             raise DegenerateError(
-                f"{self!r}: neighbour {self.k} was asked for, and there are {len(stats.rows)} "
+                f"{self!r}: neighbour {self.k} was asked for, and there are {len(rows)} "
                 "training samples: lower k, or fit on more"
             )
-        bank = self._normalised(stats.rows)
+        self._warn_of_small_classes(stats.counts, len(rows))
+        bank = self._normalised(rows)
         self.learn(bank_=bank, lift_=0.5 * (1 - bank.double().square().sum(1)))
+
+    def _warn_of_small_classes(self, counts: Int64[Tensor, " c"], rows: int) -> None:
+        if not (counts > 0).any():  # no labels were given
+            return
+        least = float(counts[counts > 0].min()) * rows / float(counts.sum())
+        if least < self.k:
+            warnings.warn(
+                f"{self!r}: the smallest class has about {least:.0f} samples in the bank, so the "
+                f"distance to neighbour {self.k} is one to other classes, and what lies between "
+                "the classes scores lower than they do: lower k, or enlarge the bank",
+                stacklevel=2,
+            )
 
     def _normalised(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         x = F.normalize(features.double())  # 0 stays 0
