@@ -136,6 +136,16 @@ def test_a_run_stopped_before_its_weights_were_written_is_finished_by_resuming(
     assert same(tmp_path, whole)
 
 
+@pytest.mark.parametrize("number", [2, 4])
+def test_who_was_interrupted_is_told_again(number: int, tmp_path: Path, sets: Sets) -> None:
+    """Also of the last epoch, behind which nothing is left to train."""
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(number)])
+    told: list[int] = []
+    train(RECIPE, tmp_path, sets=sets, resume=True, after_epoch=[lambda e: told.append(e.number)])
+    assert told == list(range(number, RECIPE.epochs + 1))
+
+
 def test_a_finished_run_is_not_trained_again(whole: Path, sets: Sets) -> None:
     seen: list[Epoch] = []
     network = train(RECIPE, whole, sets=sets, resume=True, after_epoch=[seen.append])

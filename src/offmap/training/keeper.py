@@ -42,5 +42,14 @@ class Keeper(Checkpoint):
             folder.keep(self.out, number, task.trained)
         os.replace(temporary, self.out / "last.ckpt")
         write_history(self.out / "metrics.csv", task.history)
+        self._tell(task)
+
+    def on_fit_start(self, trainer: lightning.Trainer, task: Any) -> None:
+        """Tell again of the epoch that a run goes on behind: it may have been stopped meanwhile."""
+        if task.history and trainer.is_global_zero:
+            self._tell(task)
+
+    def _tell(self, task: Any) -> None:
+        number, of = len(task.history), task.recipe.epochs
         for call in self.after_epoch:
             call(Epoch(number, of, list(task.history), task.trained, self.out))

@@ -51,7 +51,8 @@ def train(
         resume: go on with the run in ``out``; start it, if there is none.
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
         devices: how many, on one machine.
-        after_epoch: called with each finished :class:`Epoch`.
+        after_epoch: called with each finished :class:`Epoch`; when a run goes on, with the last one
+            again, because it may have been stopped in such a call.
         keep_every: keep the weights of each so many epochs, of the first and of the last too, as
             ``epochs/0010.safetensors``; 0 keeps those of the last alone.
         show_progress: ``None`` shows a bar on a terminal.
