@@ -83,6 +83,23 @@ def test_the_how_to_page_on_ensembles_runs() -> None:
     assert len(names["verdict"].labels) == len(sets.test)
 
 
+def test_the_how_to_page_on_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    sets = digits.digits_data()
+    torch.manual_seed(0)
+    names: dict[str, Any] = {
+        **{"network": digits.shipped(), "other": DigitsCNN(8)},
+        **{"train": sets.train, "held": sets.calibration, "test": sets.test},
+        **{"noise": sets.ood["far"]["noise"], "normalization": digits.NORMALIZATION},
+    }
+    assert run(ROOT / "docs" / "how-to" / "export.md", names) == 4
+    verdict = names["guard"](sets.test.images[:5])
+    assert names["label"].tolist() == verdict.labels.tolist()
+    assert names["is_ood"].tolist() == verdict.is_ood.tolist()
+    assert names["pipe"].predict([[0] * 8, [9] * 8]).tolist() == [1, -1]
+
+
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     names: dict[str, Any] = {}
     assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 7
