@@ -127,33 +127,39 @@ def test_changed_weights_images_or_precision_are_another_key(
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_an_interrupted_pass_goes_on_where_it_stopped(
+@pytest.fixture
+def interrupted(
     network: Counting, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Path:
+    """The cache of a pass that was broken off after three batches, each in a shard of its own."""
     plain = Shards.__init__
     monkeypatch.setattr(Shards, "__init__", lambda self, folder: plain(self, folder, shard_bytes=1))
     batches = forward(network, images, batch_size=10, cache=tmp_path)
     for _ in range(3):
         next(batches)
     batches.close()
+    return tmp_path
+
+
+def test_an_interrupted_pass_goes_on_where_it_stopped(
+    network: Counting, images: ImageSet, interrupted: Path
+) -> None:
     assert network.seen == 30
-    resumed = joined(forward(network, images, batch_size=10, cache=tmp_path))
+    resumed = joined(forward(network, images, batch_size=10, cache=interrupted))
     assert network.seen <= 60  # what was stored is not run again; the last batch may not have been
     assert torch.equal(resumed[0], joined(forward(network, images, batch_size=10))[0])
 
 
 def test_detectors_of_an_interrupted_pass_still_have_their_head(
-    network: Counting, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: Counting, images: ImageSet, interrupted: Path
 ) -> None:
-    plain = Shards.__init__
-    monkeypatch.setattr(Shards, "__init__", lambda self, folder: plain(self, folder, shard_bytes=1))
-    batches = forward(network, images, batch_size=10, cache=tmp_path)
-    for _ in range(3):
-        next(batches)
-    batches.close()
     with Probe(network) as probe:
         made = offmap.ViM(2)
-        fit([made], forward(probe, images, batch_size=10, cache=tmp_path), head=lambda: probe.head)
+        fit(
+            [made],
+            forward(probe, images, batch_size=10, cache=interrupted),
+            head=lambda: probe.head,
+        )
     assert made.fitted
 
 
