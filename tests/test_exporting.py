@@ -190,7 +190,6 @@ def test_a_file_says_what_it_is_and_nothing_of_the_machine(
     assert len(record["detectors"]) == len(guard.detectors)
     assert record["classes"] == list(guard.classes)
     assert (record["library"], record["alarm_rate"]) == (offmap.__version__, 0.1)
-    assert guard.calibration is not None
     assert (record["rule"], record["threshold"]) == (
         guard.calibration.rule,
         guard.calibration.threshold,
@@ -344,7 +343,7 @@ def cifar10(real_data: Path) -> Cifar10:
     guards = {}
     for name, each in detectors.items():
         guards[name] = guard = offmap.Guard(network, each, normalization=normalization)
-        guard.calibration = Calibration("plain", 0.05)
+        guard._calibration = Calibration("plain", 0.05)
         labels = calibration.logits.argmax(1)
         guard.calibration.learn(guard.score_activations(calibration), labels, 10, 0)
     return Cifar10(guards, test[500:], acts)

@@ -28,7 +28,6 @@ class Graph(nn.Module):
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
-        assert guard.calibration is not None
         self.network = guard.probe.network
         self.detectors = guard.detectors
         self.calibration = guard.calibration

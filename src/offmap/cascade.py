@@ -61,7 +61,7 @@ class Cascade(FilterAndClassifier):
                 f"the filter of this cascade is a {type(self.filter).__name__}, which has no "
                 f"threshold: give a calibrated guard as filter, {_INSTEAD}"
             )
-        if self.filter.calibration is None:
+        if not self.filter.calibrated:
             raise NotFittedError(
                 "the filter of this cascade has no threshold yet: calibrate it (fit, then "
                 f"calibrate), {_INSTEAD}"

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from offmap._graph import Answers, Graph
 from offmap.activations import Activations
 from offmap.detectors import KNN
-from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
+from offmap.errors import ArgumentError, ExportError, MissingExtraError
 from offmap.files import atomic
 from offmap.forward import CascadeProbe, weights_digest
 from offmap.guard import Guard
@@ -64,6 +64,7 @@ def export(guard: Guard, path: str | Path, *, example: Tensor, tolerance: float 
     """
     path = Path(path)
     _check_possible(guard, path, example)
+    record = _record(guard)
     with guard.probe as probe, torch.no_grad():
         acts = probe(example)
         acts.check_finite()
@@ -71,7 +72,7 @@ def export(guard: Guard, path: str | Path, *, example: Tensor, tolerance: float 
     write, run = (_write_onnx, _run_onnx) if path.suffix == ".onnx" else (_write_pt2, _run_pt2)
     with atomic(path) as temporary:
         with _converting(path.name):
-            write(program, temporary, _record(guard))
+            write(program, temporary, record)
         _check_equal(guard, acts, run(temporary, example), tolerance)
 
 
@@ -79,8 +80,6 @@ def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
     """Refuse, before any work, what cannot be exported."""
     if path.suffix not in _FORMATS:
         raise ArgumentError(f"export writes {' and '.join(_FORMATS)} files; seen {path.name!r}")
-    if guard.calibration is None:
-        raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
     probe = guard.probe
     parts = (probe.filter, probe.classifier) if isinstance(probe, CascadeProbe) else (probe,)
     if others := {part.precision for part in parts} - {"fp32"}:
@@ -156,7 +155,6 @@ def _converting(what: str) -> Iterator[None]:
 
 def _record(guard: Guard) -> dict[str, Any]:
     """What the graph is, for those who find the file."""
-    assert guard.calibration is not None
     return {
         "library": version("offmap"),
         "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
@@ -203,7 +201,6 @@ def _run_pt2(path: Path, images: Tensor) -> Answers:
 
 def _check_equal(guard: Guard, acts: Activations, found: Answers, tolerance: float) -> None:
     """Refuse answers that rounding within the tolerance does not explain; see :func:`export`."""
-    assert guard.calibration is not None
     label, score, p, is_ood = (x.to(acts.logits.device) for x in found)
     scores = guard.score_activations(acts)
     size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values

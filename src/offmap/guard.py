@@ -22,7 +22,6 @@ from offmap.forward import Normalization, forward, probe_of, weights_digest
 from offmap.verdict import Verdict
 
 COMBINATIONS = ("bonferroni", "fisher")
-_NO_THRESHOLD = "this guard has no threshold yet: call fit, then calibrate"
 _PROMISE = (
     "So many known images, at most, are called unknown, on average over calibration sets. How many "
     "unknown ones are caught depends on what they are: evaluate says it for given ones."
@@ -73,7 +72,7 @@ class Guard(nn.Module):
         self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
         self.combine = combine
         self.classes = tuple(classes)
-        self.calibration: Calibration | None = None
+        self._calibration: Calibration | None = None
         self._options = {"normalization": normalization, **probe}
         self.probe = probe_of(network, **self._options)
         self.fitted_on: str | None = None
@@ -101,7 +100,7 @@ class Guard(nn.Module):
             fit(list(self._each()), chain([first], passing), head=lambda: probe.head)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = getattr(data, "shape", None)
-        self.calibration = None
+        self._calibration = None
         self.classes = names
         return self
 
@@ -157,8 +156,24 @@ class Guard(nn.Module):
         calibration = Calibration(rule, alarm_rate)
         scores, labels = (torch.cat([row[i] for row in rows]) for i in range(2))
         calibration.learn(scores, labels, rows[0][2], seed)
-        self.calibration = calibration
+        self._calibration = calibration
         return self
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it has a threshold."""
+        return self._calibration is not None
+
+    @property
+    def calibration(self) -> Calibration:
+        """Calibration scores, the threshold and the rate that it holds.
+
+        Raises:
+            NotFittedError: the guard was not fitted, or not calibrated.
+        """
+        if self._calibration is None:
+            raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
+        return self._calibration
 
     def _passing(self, data: Any, batch_size: int, show_progress: bool | None) -> Iterable[Any]:
         with self.probe as probe:
@@ -185,8 +200,6 @@ class Guard(nn.Module):
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated.
         """
-        if self.calibration is None:
-            raise NotFittedError(_NO_THRESHOLD)
         with self.probe as probe:
             acts = probe(images)
             acts.check_finite()
@@ -198,8 +211,6 @@ class Guard(nn.Module):
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated.
         """
-        if self.calibration is None:
-            raise NotFittedError(_NO_THRESHOLD)
         labels = acts.answers
         score, p, is_ood = self.calibration(self.score_activations(acts), labels)
         return Verdict(labels, score, p, is_ood, self.classes)
@@ -208,7 +219,7 @@ class Guard(nn.Module):
         """What this guard is, what it learned, and what its decisions promise, in words."""
         lines = [f"Network {type(self.probe.network).__name__}."]
         lines += [f"Detector {each!r}: {_learned(each)}." for each in self._each()]
-        if self.calibration is None:
+        if not self.calibrated:
             return "\n".join([*lines, "It has no threshold yet: call calibrate."])
         return "\n".join([*lines, self.calibration.explain(), _PROMISE])
 
@@ -226,7 +237,7 @@ class Guard(nn.Module):
         if not all(each.fitted for each in self._each()):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self._each())})}
-        if self.calibration is not None:
+        if self.calibrated:
             files["calibration"] = self.calibration.state_dict()
         if weights:
             files["network"] = self.probe.network.state_dict()
@@ -242,7 +253,7 @@ class Guard(nn.Module):
             "library": version("offmap"),
             "detectors": [each.record() for each in self._each()],
             "combine": self.combine,
-            "calibration": None if self.calibration is None else self.calibration.record(),
+            "calibration": self.calibration.record() if self.calibrated else None,
             "classes": list(self.classes),
             "normalization": self.probe.normalization.record(),
             "head": self.probe.head_name,
@@ -292,9 +303,9 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
                 "strict=False if you know that they are the same in effect"
             )
         if record["calibration"] is not None:
-            guard.calibration = Calibration(**record["calibration"])
-            guard.calibration.restore(files["calibration"])
-            guard.calibration.to(guard.probe.device)
+            calibration = Calibration(**record["calibration"])
+            calibration.restore(files["calibration"])
+            guard._calibration = calibration.to(guard.probe.device)
         guard.detectors.to(guard.probe.device)
         guard.fitted_on, guard.model = record["fitted_on"], record["model"]
         if record["input_shape"] is not None:

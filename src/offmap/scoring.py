@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from offmap.data import Skipped, read_images
-from offmap.errors import ArgumentError, DataError, DataNotFoundError, NotFittedError, StoreError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, StoreError
 from offmap.files import atomic
 from offmap.guard import Guard
 from offmap.progress import progress
@@ -112,15 +112,13 @@ def score_files(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
-    if guard.calibration is None:
-        raise NotFittedError("this guard has no threshold yet: calibrate it first")
+    summary = Summary(guard.calibration.alarm_rate)
     shape = shape or guard.input_shape
     if shape is None:
         raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
     partial = _Partial(
         out, {"inputs": list(inputs), "guard": repr(guard.explain()), "shape": shape}
     )
-    summary = Summary(guard.calibration.alarm_rate)
     with progress("score", None, show=show_progress) as advance:
         for row in partial.rows():
             summary.add(row, keep)
