@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offmap.decide import alarm_rank, alarm_threshold
+from offmap.decide import alarm_rank, alarm_threshold, false_discoveries, p_values
 from offmap.errors import ArgumentError, NonFiniteError
 
 
@@ -80,3 +81,26 @@ def test_a_rate_outside_the_unit_interval_is_refused(rate: float) -> None:
 def test_non_finite_calibration_scores_are_refused() -> None:
     with pytest.raises(NonFiniteError, match="1 of 3"):
         alarm_threshold(torch.tensor([0.0, torch.nan, 1.0]), 0.5)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.06, 0.1, 0.2])
+@pytest.mark.parametrize("n", [99, 999])
+def test_discoveries_are_those_of_exact_fractions(n: int, rate: float) -> None:
+    rng = np.random.default_rng(0)
+    for m in (1, 7, 50, 100):
+        ranks = np.sort(rng.integers(1, max(2, int(rate * n)), m))
+        exact, limit = [Fraction(int(r), n + 1) for r in ranks], Fraction(str(rate))
+        passed = [i for i, p in enumerate(exact, 1) if p <= i * limit / m]
+        p = torch.from_numpy(ranks).double() / (n + 1)
+        assert int(false_discoveries(p, rate).sum()) == max(passed, default=0)
+
+
+def test_a_p_value_at_the_rate_is_a_discovery() -> None:
+    for percent in range(1, 100):
+        p = torch.tensor([percent], dtype=torch.float64) / 100
+        assert false_discoveries(p, percent / 100).all()
+
+
+def test_p_values_of_arrays() -> None:
+    scores, calibration = np.array([0.5, 99.0]), np.arange(9.0)
+    assert p_values(scores, calibration).tolist() == [0.9, 0.1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from offmap.data import ImageSet
 from offmap.detectors import ordinary
 from offmap.errors import (
     ArgumentError,
+    LabelError,
     NeedsError,
     NonFiniteError,
     ShapeError,
@@ -383,3 +385,63 @@ def test_a_second_run_of_an_ensemble_needs_no_member(
     assert [member.seen for member in ensemble.members] == [510] * 3
     for name in first.detectors:
         assert np.array_equal(first.scores[name]["dim"], second.scores[name]["dim"])
+
+
+def test_labels_of_another_shape_are_refused(sets: dict[str, Any]) -> None:
+    columns = [(x, y[:, None]) for x, y in sets["id_test"].batches(30)]
+    with pytest.raises(LabelError, match=r"labels must be 30 class indices.*\(30, 1\)"):
+        offmap.evaluate(Net(), **sets | {"id_test": columns}, detectors=["msp"])
+
+
+def test_labels_of_ood_data_are_not_looked_at(sets: dict[str, Any]) -> None:
+    dim = sets["ood"]["near"]["dim"]
+    attributes = [(x, torch.zeros(len(x), 40)) for x, _ in dim.batches(30)]
+    paths = [(x, ["p.png"] * len(x)) for x, _ in dim.batches(30)]
+    given = sets | {"ood": {"plain": dim, "attributes": attributes, "paths": paths}}
+    found = offmap.evaluate(Net(), **given, detectors=["msp"])
+    assert found.get("msp", "plain") == found.get("msp", "attributes") == found.get("msp", "paths")
+
+
+@pytest.mark.parametrize("as_array", [True, False])
+def test_float64_scores_of_a_function_are_not_rounded(
+    sets: dict[str, Any], as_array: bool, tmp_path: Path
+) -> None:
+    def far(acts: Activations) -> Any:
+        scores = offmap.MSP().score(acts).double() + 1e9
+        return scores.numpy() if as_array else scores
+
+    found = offmap.evaluate(Net(), **sets, detectors={"far": far, "msp": "msp"})
+    assert found.get("far", "dim") == found.get("msp", "dim")
+    found.save(tmp_path)
+    assert np.array_equal(Results.load(tmp_path).scores["far"]["id"], found.scores["far"]["id"])
+
+
+@pytest.mark.parametrize("name", ["set", "predicted"])
+def test_names_that_results_use_are_refused(sets: dict[str, Any], name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"no detector can be called '{name}'"):
+        offmap.evaluate(Net(), **sets, detectors={name: "msp"})
+
+
+def test_results_without_answers_are_saved_too(results: Results, tmp_path: Path) -> None:
+    replace(results, predicted={}).save(tmp_path)
+    loaded = Results.load(tmp_path)
+    assert loaded.predicted == {}
+    assert np.array_equal(loaded.scores["msp"]["dim"], results.scores["msp"]["dim"])
+
+
+def test_an_unknown_group_is_refused(results: Results) -> None:
+    with pytest.raises(UnknownNameError, match="no group 'middle' among near, far"):
+        results.mean("msp", group="middle")
+
+
+def test_why_there_is_no_head_stands_in_the_settings(
+    results: Results, sets: dict[str, Any]
+) -> None:
+    assert "why_no_head" not in results.settings
+
+    class Doubled(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    found = offmap.evaluate(Doubled(), **sets, detectors=["knn(k=5)"])
+    assert "not the output of the last linear layer" in found.settings["why_no_head"]

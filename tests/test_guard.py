@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import offmap
+from offmap._calibration import Calibration
 from offmap.data import ImageSet
 from offmap.decide import accuracy_threshold, false_discoveries, p_values
 from offmap.detectors import ordinary
@@ -387,3 +390,48 @@ def test_a_guard_around_an_ensemble(spec: str, sets: digits.Digits, tmp_path: Pa
     assert loaded.explain() == made.explain()
     with pytest.raises(StoreError, match="does not describe a guard for this network"):
         offmap.load(tmp_path, Ensemble([DigitsCNN(8)]))
+
+
+def test_an_interrupted_calibration_leaves_the_network_as_it_was(sets: digits.Digits) -> None:
+    network = digits.shipped().train()
+    guard = offmap.Guard(network, "mahalanobis", normalization=digits.NORMALIZATION)
+    with pytest.raises(NotFittedError) as kept:
+        guard.calibrate(sets.calibration)
+    assert network.training
+    assert not any(m._forward_pre_hooks for m in network.modules())
+    assert kept.value.__traceback__ is not None  # as a notebook keeps it
+
+
+def test_a_network_that_was_trained_on_is_refused(sets: digits.Digits, tmp_path: Path) -> None:
+    guard = make(sets)
+    with torch.no_grad():
+        list(guard.network.parameters())[-1].add_(1)
+    with pytest.raises(NotFittedError, match="call fit again"):
+        guard.save(tmp_path)
+    with pytest.raises(NotFittedError, match="call fit again"):
+        guard.calibrate(sets.calibration)
+    guard.fit(sets.train).calibrate(sets.calibration).save(tmp_path)
+    assert offmap.load(tmp_path, guard.network).calibrated
+
+
+def test_names_are_those_of_the_last_fit(sets: digits.Digits) -> None:
+    def named(prefix: str) -> ImageSet:
+        names = tuple(f"{prefix}{i}" for i in range(8))
+        return ImageSet("named", sets.train.images, sets.train.labels, names)
+
+    guard = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
+    assert guard.fit(named("a")).classes[0] == "a0"
+    assert guard.fit(named("b")).classes[0] == "b0"
+
+
+def test_fisher_says_what_its_half_needs(sets: digits.Digits) -> None:
+    guard = make(sets, ["msp", "knn"], combine="fisher", alarm_rate=None)
+    with pytest.raises(ArgumentError, match=r"half of .* needs at least 19 .* there are 10"):
+        guard.calibrate(sets.calibration.take(20))
+    guard.calibrate(sets.calibration.take(38))
+
+
+def test_a_rate_of_numpy_can_be_saved() -> None:
+    calibration = Calibration.__new__(Calibration)
+    inspect.unwrap(Calibration.__init__)(calibration, "plain", np.float32(0.05))
+    assert json.loads(json.dumps(calibration.record()))["alarm_rate"] == np.float32(0.05)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from offmap.activations import Activations
+from offmap.errors import LabelError
 from offmap.shards import Batch
 
 _ROWS = 1024
@@ -16,7 +17,7 @@ _ROWS = 1024
 
 @dataclass
 class Count:
-    """Counts samples and right answers as batches go by."""
+    """Counts samples, and right answers where all have labels, as batches go by."""
 
     samples: int = 0
     right: int = 0
@@ -27,16 +28,21 @@ class Count:
         """The batches themselves, counted as they go by."""
         for acts, labels in batches:
             self.samples += len(acts)
-            if labels is None:
-                self.labelled = False
-            else:
-                self.right += _right(acts, labels)
-                members = acts.members if acts.answer_logits is None else ()  # those that answer
-                each = [_right(member, labels) for member in members]
-                self.members = [
-                    a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)
-                ]
+            self.labelled = self.labelled and labels is not None
+            if labels is not None and self.labelled:
+                self._add(acts, labels)
             yield acts, labels
+
+    def _add(self, acts: Activations, labels: Tensor) -> None:
+        if labels.shape != (len(acts),):
+            raise LabelError(
+                f"labels must be {len(acts)} class indices, one a sample; seen shape "
+                f"{tuple(labels.shape)}"
+            )
+        self.right += _right(acts, labels)
+        members = acts.members if acts.answer_logits is None else ()  # those that answer
+        each = [_right(member, labels) for member in members]
+        self.members = [a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)]
 
 
 def _right(acts: Activations, labels: Tensor) -> int:

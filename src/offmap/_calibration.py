@@ -42,7 +42,7 @@ class Calibration(nn.Module):
         if rule not in RULES:
             raise ArgumentError(f"rule must be one of {', '.join(RULES)}; seen {rule!r}")
         self.rule = rule
-        self.alarm_rate = alarm_rate
+        self.alarm_rate = float(alarm_rate)
         for name in ("scores_", "labels_", "combined_"):
             self.register_buffer(name, torch.empty(0))
 
@@ -64,12 +64,20 @@ class Calibration(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(len(scores), generator=generator).to(scores.device)
             first, second = order.tensor_split(2)
-            alarm_rank(len(second), self.alarm_rate)
+            self._check_half(len(second))
             self.scores_ = scores[first].T.contiguous().sort().values
             self.combined_ = self._fisher(scores[second]).sort().values
         else:
             alarm_rank(len(scores), self.alarm_rate, tests=scores.shape[1])
             self.scores_ = scores.T.contiguous().sort().values
+
+    def _check_half(self, samples: int) -> None:
+        try:
+            alarm_rank(samples, self.alarm_rate)
+        except ArgumentError as error:
+            raise ArgumentError(
+                f"half of the calibration data, which is what 'fisher' calibrates on: {error}"
+            ) from error
 
     def _check_classes(self, labels: Int64[Tensor, " n"], classes: int) -> None:
         counts = torch.bincount(labels, minlength=classes)

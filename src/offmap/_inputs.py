@@ -22,6 +22,8 @@ def scorers(given: str | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]
     if isinstance(given, str):
         given = list(catalogue()) if given == "all" else [given]
     if isinstance(given, Mapping):
+        if reserved := set(given) & {"set", "predicted"}:
+            raise ArgumentError(f"no detector can be called {reserved.pop()!r}: results use it")
         return {
             name: value if callable(value) else detector(value) for name, value in given.items()
         }

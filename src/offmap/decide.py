@@ -75,7 +75,7 @@ def accuracy_threshold(id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor,
 
 
 def p_values(
-    scores: Float[Tensor, " m"], calibration: Float[Tensor, " n"]
+    scores: Float[Tensor, " m"] | np.ndarray, calibration: Float[Tensor, " n"] | np.ndarray
 ) -> Float64[Tensor, " m"]:
     r"""Split-conformal p-values: small for samples stranger than most of the calibration set.
 
@@ -84,8 +84,8 @@ def p_values(
     For an ID sample the probability of ``p <= a`` is at most ``a``, for every ``a``.
 
     Args:
-        scores: OOD scores.
-        calibration: OOD scores of the calibration set, in any order.
+        scores: OOD scores, a tensor or an array.
+        calibration: OOD scores of the calibration set, in any order, likewise.
 
     References:
         Bates et al., Annals of Statistics 51, 2023, arXiv:2104.08279.
@@ -93,6 +93,7 @@ def p_values(
     >>> p_values(torch.tensor([0.5, 8.5, 99.0]), torch.arange(9.0)).tolist()
     [0.9, 0.1, 0.1]
     """
+    scores, calibration = torch.as_tensor(scores), torch.as_tensor(calibration)
     checked(calibration)
     return p_ranks(scores, calibration.sort().values).double() / (len(calibration) + 1)
 
@@ -123,8 +124,9 @@ def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m
     [True, False, True, True]
     """
     limit = float(exact_rate(rate, "rate"))
-    ascending, order = p.sort()
-    ranks = torch.arange(1, len(p) + 1, device=p.device)
+    ascending, order = p.double().sort()
+    # In float64: whole numbers times a Python float would be float32.
+    ranks = torch.arange(1, len(p) + 1, device=p.device, dtype=torch.float64)
     # Multiplied out: dividing by m first would round p = i rate / m to either side.
     passed = (ascending * len(p) <= ranks * limit * (1 + 1e-12)).nonzero()
     called = torch.zeros_like(p, dtype=torch.bool)

@@ -58,8 +58,8 @@ def evaluate(
         calibration: ID data that is neither in ``train`` nor in ``id_test``; gives each detector a
             threshold.
         detectors: "all"; names, expressions or detectors; or ``{name: detector or function}``,
-            where a function maps :class:`Activations` to ``(n,)`` scores. Detectors are fitted
-            here.
+            where a function maps :class:`Activations` to ``(n,)`` scores, float64 or float32.
+            Detectors are fitted here.
         spare: leave out, with the reason, detectors that cannot be fitted on this network or
             without training data, or cannot score what it gives; ``None`` does so for "all" only.
         alarm_rate: share of ID that may be called OOD at the thresholds.
@@ -130,8 +130,8 @@ class _Run:
         if not train:
             self._cannot_fit(names)
         elif names:
-            count = Count()
-            batches = count.through(self._passing(train[0]))
+            count = Count(labelled=False)
+            batches = self._passing(train[0], count)
             head = lambda: self.network.head  # noqa: E731
             for name, spent in zip(
                 names, fit(detectors, batches, head=head, failures=failures), strict=True
@@ -151,24 +151,26 @@ class _Run:
         for name in reasons:
             del self.chosen[name], self.scores[name]
 
-    def _passing(self, item: Named) -> Iterator[Batch]:
+    def _passing(self, item: Named, count: Count) -> Iterator[Batch]:
         passing = forward(self.network, item.data, description=item.name, **self.options)
+        passing = count.through(passing)
+        if item.role == "ood":  # nobody asks for its labels, and they may be anything
+            passing = ((acts, None) for acts, _ in passing)
         return gathered(passing)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
         parts: dict[str, list[Any]] = {name: [] for name in self.chosen}
         answers: list[Any] = []
-        count = Count()
-        for acts, _ in count.through(self._passing(item)):
+        count = Count(labelled=item.role != "ood")
+        for acts, _ in self._passing(item, count):
             answers.append(acts.answers.int().cpu().numpy())
             for name, scores in self._scores(acts):
                 parts[name].append(scores)
         self.predicted[item.name] = np.concatenate(answers)
         for name in self.chosen:
             self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
-        known = item.role != "ood" and count.labelled
-        right, members = (count.right, count.members) if known else (None, [])
+        right, members = (count.right, count.members) if count.labelled else (None, [])
         self.infos.append(_info(item, count.samples, right, members))
 
     def _scores(self, acts: Activations) -> Iterator[tuple[str, Any]]:
@@ -210,12 +212,14 @@ def _way(probe: AnyProbe) -> dict[str, Any]:
     if isinstance(probe, CascadeProbe):
         return _way(probe.filter) | {"classifier": _way(probe.classifier)}
     head = probe.head_name
+    why = {"why_no_head": probe.why_no_head} if probe.why_no_head else {}
     return {
         "network": type(probe.network).__name__,
         "head": list(head) if isinstance(head, tuple) else head,
         "precision": probe.precision,
         "device": str(probe.device),
         "normalization": repr(probe.normalization),
+        **why,
     }
 
 
@@ -229,13 +233,15 @@ def _reason(scorer: Scorer, error: OffmapError) -> str:
 
 
 def _scored(name: str, scorer: Scorer, acts: Activations) -> Any:
-    scores = scorer.score(acts) if isinstance(scorer, Detector) else scorer(acts)
+    found = scorer.score(acts) if isinstance(scorer, Detector) else scorer(acts)
+    scores = torch.as_tensor(found).detach()
     if scores.shape != (len(acts),):
         raise ShapeError(
             f"{name}: scores must have shape ({len(acts)},), one a sample; seen "
             f"{tuple(scores.shape)}"
         )
-    return scores.detach().float().cpu().numpy()
+    # Float64 stays, as the metrics never round a score either.
+    return (scores if scores.dtype == torch.float64 else scores.float()).cpu().numpy()
 
 
 def _finite(scores: Any, name: str, set_name: str) -> Any:

@@ -75,6 +75,8 @@ class Guard(nn.Module):
         self._calibration: Calibration | None = None
         self._options = {"normalization": normalization, **probe}
         self.probe = probe_of(network, **self._options)
+        self._given_classes = self.classes
+        self._weights: str | None = None  # digest of those that it was fitted on
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, int, int] | None = None
         self.model: str | None = None
@@ -98,6 +100,7 @@ class Guard(nn.Module):
             first = next(passing)
             names = self._names(data, first[0].logits.shape[1])
             fit(list(self._each()), chain([first], passing), head=lambda: probe.head)
+        self._weights = weights_digest(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = getattr(data, "shape", None)
         self._calibration = None
@@ -106,13 +109,13 @@ class Guard(nn.Module):
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, or else those of the data if there is one for each output."""
-        if self.classes and len(self.classes) != outputs:
+        if self._given_classes and len(self._given_classes) != outputs:
             raise ArgumentError(
-                f"{len(self.classes)} names of classes were given, and the network has {outputs} "
-                "outputs: give one for each"
+                f"{len(self._given_classes)} names of classes were given, and the network has "
+                f"{outputs} outputs: give one for each"
             )
-        names = tuple(getattr(data, "classes", ()))
-        return self.classes or (names if len(names) == outputs else ())
+        names = tuple(getattr(data, "classes", None) or ())
+        return self._given_classes or (names if len(names) == outputs else ())
 
     def calibrate(
         self,
@@ -138,6 +141,7 @@ class Guard(nn.Module):
 
         Raises:
             DataError: the very data that the guard was fitted on, where that can be known.
+            NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed.
         """
         fingerprint = getattr(data, "fingerprint", None)
@@ -148,14 +152,23 @@ class Guard(nn.Module):
             )
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
+        self._check_weights()
         rule = self.combine if len(self.detectors) > 1 else "per_class" if per_class else "plain"
-        rows = [
-            (self.score_activations(acts), acts.answers, acts.logits.shape[1])
-            for acts, _ in self._passing(data, batch_size, show_progress)
-        ]
         calibration = Calibration(rule, alarm_rate)
-        scores, labels = (torch.cat([row[i] for row in rows]) for i in range(2))
-        calibration.learn(scores, labels, rows[0][2], seed)
+        with self.probe as probe:
+            passing = forward(
+                probe,
+                data,
+                batch_size=batch_size,
+                description="calibrate",
+                show_progress=show_progress,
+            )
+            scores, answers = [], []
+            for acts, _ in passing:
+                scores.append(self.score_activations(acts))
+                answers.append(acts.answers)
+                classes = acts.logits.shape[1]
+        calibration.learn(torch.cat(scores), torch.cat(answers), classes, seed)
         self._calibration = calibration
         return self
 
@@ -175,15 +188,15 @@ class Guard(nn.Module):
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
         return self._calibration
 
-    def _passing(self, data: Any, batch_size: int, show_progress: bool | None) -> Iterable[Any]:
-        with self.probe as probe:
-            yield from forward(
-                probe,
-                data,
-                batch_size=batch_size,
-                description="calibrate",
-                show_progress=show_progress,
+    def _check_weights(self) -> None:
+        """Refuse a network that is not the one that the detectors were fitted on."""
+        present = weights_digest(self.probe.network)
+        if self._weights not in (None, present):
+            raise NotFittedError(
+                "the network's weights are others than when this guard was fitted: call fit again, "
+                "then calibrate"
             )
+        self._weights = present
 
     def _each(self) -> Iterable[Detector]:
         for module in self.detectors:
@@ -231,11 +244,12 @@ class Guard(nn.Module):
             weights: keep the network's weights too, so that its code and the folder are enough.
 
         Raises:
-            NotFittedError: the guard is not fitted.
+            NotFittedError: the guard is not fitted, or the network has been trained on since.
             ArgumentError: the normalisation is a function of your own, which no file can keep.
         """
         if not all(each.fitted for each in self._each()):
             raise NotFittedError("this guard is not fitted: call fit before saving")
+        self._check_weights()
         files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self._each())})}
         if self.calibrated:
             files["calibration"] = self.calibration.state_dict()
@@ -260,7 +274,7 @@ class Guard(nn.Module):
             "precision": self.probe.precision,
             "channels_last": self.probe.channels_last,
             "network": type(self.probe.network).__name__,
-            "network_sha256": weights_digest(self.probe.network),
+            "network_sha256": self._weights,
             "fitted_on": self.fitted_on,
             "input_shape": self.input_shape,
             "model": self.model,
@@ -297,7 +311,8 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         )
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
-        if strict and weights_digest(guard.probe.network) != record["network_sha256"]:
+        guard._weights = weights_digest(guard.probe.network)
+        if strict and guard._weights != record["network_sha256"]:
             raise StoreError(
                 f"{where}: the guard was fitted on a network with other weights: give that one, or "
                 "strict=False if you know that they are the same in effect"

@@ -12,14 +12,14 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Int32
 
 from offmap.errors import StoreError, UnknownNameError
 from offmap.files import atomic, write_json
 from offmap.metrics import Detection
 from offmap.table import render
 
-Scores = Mapping[str, Mapping[str, Float32[np.ndarray, " n"]]]
+Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Predicted = Mapping[str, Int32[np.ndarray, " n"]]
 
 _VERSION = 1
@@ -132,8 +132,14 @@ class Results:
         )
 
     def mean(self, detector: str, metric: str = "auroc", *, group: str | None = None) -> float:
-        """The mean of a metric over the OOD sets of one group, or over all."""
+        """The mean of a metric over the OOD sets of one group, or over all.
+
+        Raises:
+            UnknownNameError: there is no such group, row or metric.
+        """
         groups = self.groups
+        if group is not None and group not in groups:
+            raise UnknownNameError(f"no group {group!r} among {', '.join(groups)}")
         sets = groups[group] if group else [s for names in groups.values() for s in names]
         return float(np.mean([self.get(detector, name, metric) for name in sets]))
 
@@ -250,10 +256,12 @@ def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:
 
 def _as_table(predicted: Predicted, scores: Scores) -> pa.Table:
     """One row a sample: its set, the network's answer, and one column a detector."""
-    names = [name for name, x in predicted.items() for _ in range(len(x))]
+    parts = {"predicted": predicted, **scores} if predicted else dict(scores)
+    sizes = {name: len(x) for name, x in next(iter(parts.values()), {}).items()}
+    names = [name for name, size in sizes.items() for _ in range(size)]
     columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
-    for column, of in {"predicted": predicted, **scores}.items():
-        columns[column] = pa.array(np.concatenate([of[name] for name in predicted]))
+    for column, of in parts.items() if sizes else ():
+        columns[column] = pa.array(np.concatenate([of[name] for name in sizes]))
     return pa.table(columns)
 
 
@@ -262,4 +270,4 @@ def _from_table(table: pa.Table) -> tuple[dict[str, Any], dict[str, dict[str, An
     rows = {name: names == name for name in dict.fromkeys(names)}
     columns = {name: table[name].to_numpy() for name in table.column_names[1:]}
     split = {c: {name: x[of] for name, of in rows.items()} for c, x in columns.items()}
-    return split.pop("predicted"), split
+    return split.pop("predicted", {}), split

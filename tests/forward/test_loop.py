@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -200,3 +201,35 @@ def test_a_damaged_shard_is_an_error_that_names_it(
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(StoreError, match=r"000000\.safetensors"):
         list(forward(network, images, cache=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["a.png", "b.png"], None),
+        ([{"box": 1}, {"box": 2}], None),
+        ({"boxes": [1, 2]}, None),
+        ([[1], [1, 2]], None),
+        (np.array([3, 4]), [3, 4]),
+        ([3, 4], [3, 4]),
+        ((torch.tensor(3), torch.tensor(4)), [3, 4]),
+    ],
+)
+def test_labels_are_numbers_or_none(network: Counting, given: Any, kept: Any) -> None:
+    [(_, labels)] = forward(network, [(torch.zeros(2, 3, 4, 4), given)])
+    assert (None if labels is None else labels.tolist()) == kept
+
+
+def test_another_reduction_of_the_same_name_is_another_key(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    kept = []
+    for times in (1.0, 2.0, 1.0):
+        options: Any = {"layers": {"body": lambda x, by=times: x * by}, "cache": tmp_path}
+        kept.append(torch.cat([a.layers["body"] for a, _ in forward(network, images, **options)]))
+    options["layers"] = {"body": lambda x: x.abs()}
+    kept.append(torch.cat([a.layers["body"] for a, _ in forward(network, images, **options)]))
+    assert network.seen == 3 * 50
+    assert torch.equal(kept[1], 2 * kept[0])
+    assert torch.equal(kept[2], kept[0])
+    assert torch.equal(kept[3], kept[0].abs())

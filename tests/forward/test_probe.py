@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo import eval_frame
 
 from offmap.errors import ArgumentError, HeadError, ShapeError
 from offmap.forward import Normalization, Probe
+from offmap.forward.probe import _tf32
 from offmap.networks import resnet20
 
 
@@ -298,3 +301,108 @@ def test_output_without_logits_says_what_was_returned() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ArgumentError, match="fp8"):
         Probe(VGG(), precision="fp8")
+
+
+def test_the_last_of_overlapping_probes_puts_the_network_back() -> None:
+    network = VGG().train()
+    with Probe(network):
+        second = Probe(network)
+        second.__enter__()
+    with Probe(network.classifier) as third:
+        assert not network.training
+        second.__exit__(None, None, None)
+        assert network.training
+        assert network.features[0].training
+        assert not network.classifier[0].training  # the third still runs it
+        third.logits(torch.zeros(2, 32))
+    assert all(module.training for module in network.modules())
+
+
+def test_a_caller_who_trains_meanwhile_goes_on_training() -> None:
+    network = VGG().train()
+    with Probe(network):
+        network.train()
+        with Probe(network):
+            assert not network.training
+        assert not network.training  # the first is open yet
+    assert all(module.training for module in network.modules())
+
+
+def test_threads_on_a_compiled_network_leave_the_compilers_stance() -> None:
+    network = VGG().eval()
+    network.compile(backend="eager")
+    x = images()
+
+    def work() -> None:
+        with Probe(network) as probe:
+            for _ in range(100):
+                probe(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert eval_frame._stance.stance == "default"
+
+
+def test_one_logit_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    with Probe(network) as probe, pytest.raises(ShapeError, match="a column of zeros"):
+        probe(images())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "where"),
+    [
+        (lambda z, h: (h, z), "number 2"),
+        (lambda z, h: {"features": h, "output": z}, "'output'"),
+    ],
+)
+def test_features_are_not_taken_for_logits(wrap: Any, where: str) -> None:
+    with Probe(Returning(wrap)) as probe, pytest.raises(ShapeError, match=f"but {where} is what"):
+        probe(torch.rand(6, 12))
+
+
+def test_torchscript_is_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(VGG().eval(), images())
+    with pytest.raises(ArgumentError, match="TorchScript takes no hooks"):
+        Probe(scripted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_other_types_than_float32(dtype: torch.dtype) -> None:
+    network = VGG().eval()
+    with Probe(network) as probe:
+        expected = probe(images())
+    with Probe(network.to(dtype)) as probe:
+        acts = probe(images())
+        assert probe.head is not None, probe.why_no_head
+    assert acts.logits.dtype == acts.features.dtype == torch.float32
+    near = 1e-5 if dtype == torch.float64 else 0.05
+    assert torch.allclose(acts.logits, expected.logits, atol=near)
+
+
+def test_an_empty_first_batch_is_refused() -> None:
+    with Probe(VGG()) as probe:
+        with pytest.raises(ArgumentError, match="the first batch holds no images"):
+            probe(images()[:0])
+        probe(images())
+        assert len(probe(images()[:0])) == 0
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_either_way_to_ask_for_tf32_is_seen(older: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    assert not _tf32()
+    try:
+        if older:
+            matmul.allow_tf32 = True
+        else:
+            matmul.fp32_precision = "tf32"
+        assert _tf32()
+    finally:
+        matmul.fp32_precision = before

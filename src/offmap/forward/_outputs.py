@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import SymInt, Tensor, nn
 
@@ -30,7 +30,12 @@ def is_compiled(module: nn.Module) -> bool:
 def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
     for value in _candidates(output):
-        if isinstance(value, Tensor) and value.ndim == 2 and value.shape[0] == samples:
+        if _is_array(value, samples):
+            if value.shape[1] < 2:
+                raise ShapeError(
+                    "the network returns one logit a sample, and scores compare classes: return "
+                    "two, with a column of zeros for the first class"
+                )
             return value
     raise ShapeError(
         f"the network must return logits of shape ({samples}, classes), alone, first in a tuple, "
@@ -38,9 +43,21 @@ def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     )
 
 
+def arrays_of(output: Any, samples: int) -> Iterator[tuple[str, Tensor]]:
+    """All that a network returned with one row a sample, and where it stands."""
+    named = output.items() if isinstance(output, Mapping) else enumerate(_candidates(output), 1)
+    for where, value in named:
+        if _is_array(value, samples):
+            yield repr(where) if isinstance(where, str) else f"number {where}", value
+
+
 def features_of(inputs: Tensor) -> Tensor:
     """One vector a sample: feature maps are averaged over space, other shapes flattened."""
     return inputs.flatten(2).mean(2) if inputs.ndim == 4 else inputs.flatten(1)
+
+
+def _is_array(value: Any, samples: int | SymInt) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim == 2 and value.shape[0] == samples
 
 
 def _candidates(output: Any) -> Iterator[Any]:

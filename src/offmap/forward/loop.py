@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from offmap.errors import DataError
@@ -89,9 +92,23 @@ def cache_key(probe: AnyProbe, data: Any) -> str:
 def _run_by(probe: AnyProbe) -> tuple[Any, ...]:
     if isinstance(probe, CascadeProbe):
         return _run_by(probe.filter), _run_by(probe.classifier)
-    layers = [(name, getattr(r, "__qualname__", repr(r))) for name, r in probe.layers.items()]
+    layers = [(name, _stated(r)) for name, r in probe.layers.items()]
     settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
     return weights_digest(probe.network), settings
+
+
+def _stated(reduction: Any) -> Any:
+    """A reduction in plain values: by name alone two lambdas could not be told apart."""
+    code = getattr(reduction, "__code__", None)
+    if code is None:
+        return getattr(reduction, "__qualname__", repr(reduction))
+    cells = [repr(cell.cell_contents) for cell in reduction.__closure__ or ()]
+    return reduction.__qualname__, _instructions(code), repr(reduction.__defaults__), cells
+
+
+def _instructions(code: CodeType) -> Any:
+    constants = [_instructions(c) if isinstance(c, CodeType) else c for c in code.co_consts]
+    return code.co_code, code.co_names, constants
 
 
 def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
@@ -139,9 +156,21 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
         images, labels = batch[0], batch[1] if len(batch) > 1 else None
     else:
         images, labels = batch, None
+    labels = _as_labels(labels)
     if not isinstance(images, Tensor):
         raise DataError(
             "a batch must be (images, labels), images alone, or a dict with 'image' and 'label', "
             f"with tensors inside; seen {type(batch).__name__}"
         )
     return images, labels
+
+
+def _as_labels(given: Any) -> Tensor | None:
+    """Labels, if it is numbers that stand beside the images: loaders also give paths or targets."""
+    if isinstance(given, Tensor):
+        return given
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError):  # lists of different lengths
+        return None
+    return torch.from_numpy(array) if array.dtype.kind in "iuf" else None

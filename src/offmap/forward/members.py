@@ -122,7 +122,7 @@ class _Member(Probe):
     """The probe of one member, which is given images that are prepared."""
 
     def prepared(self, images: Tensor) -> Tensor:
-        return images.to(self.device, non_blocking=True)
+        return images.to(self.device, self._dtype, non_blocking=True)
 
 
 def _one_each(head: str | Sequence[str | None] | None, members: int) -> tuple[str | None, ...]:

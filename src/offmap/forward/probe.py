@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import chain
 from typing import Any
@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from offmap.activations import Activations, Head, Heads
-from offmap.errors import ArgumentError, HeadError
+from offmap.errors import ArgumentError, HeadError, ShapeError
+from offmap.forward._lent import EAGER, evaluating
 from offmap.forward._opened import Opened
-from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
+from offmap.forward._outputs import (
+    arrays_of,
+    features_of,
+    is_compiled,
+    logits_of,
+    unwrapped,
+)
 from offmap.forward.normalization import Normalization
 from offmap.precision import without_autocast
 
@@ -45,6 +52,7 @@ class Probe(Opened):
 
     Raises:
         HeadError: on the first batch, if the network calls no linear layer and none was named.
+        ShapeError: what the network returns holds no logits, or not first.
         ArgumentError: a name is not one of the network's modules, or there is no such device.
     """
 
@@ -60,6 +68,8 @@ class Probe(Opened):
         normalization: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(unwrapped(network), torch.jit.ScriptModule):
+            raise ArgumentError("TorchScript takes no hooks: give the network it was made from")
         if precision not in ("fp32", "bf16"):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
@@ -74,6 +84,7 @@ class Probe(Opened):
         self.asked_device = as_device(device)
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
+        self._dtype = dtype_of(self._modules)
         self._captured = _Captured()
         self._finding = threading.Lock()
         self._head_layer: nn.Module | None = None
@@ -82,9 +93,8 @@ class Probe(Opened):
             _module(self.network, name)
 
     def _prepare(self, stack: ExitStack) -> None:
-        if training := [module for module in self._modules if module.training]:
-            stack.callback(_restore, training)
-            self.network.eval()
+        evaluating(self.network, self._modules, stack)
+        self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
         for name, reduction in self.layers.items():
             module = _module(self.network, name)
@@ -98,13 +108,13 @@ class Probe(Opened):
             with self._finding:
                 if self._head_layer is None:
                     return self._first(images)
-        logits, kept = self._run(images)
+        output, kept = self._run(images)
         features = kept.pop("features")
-        return Activations(logits, features, kept)
+        return Activations(_logits(output, images), features, kept)
 
     def logits(self, images: Tensor) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""
-        return self._run(images)[0]
+        return _logits(self._run(images)[0], images)
 
     @property
     def knows_head(self) -> bool:
@@ -115,27 +125,31 @@ class Probe(Opened):
         """Take the head from an earlier run of the same network."""
         assert not isinstance(head, tuple)
         self.head = None if head is None else head.to(self.device)
-        self.why_no_head = "no head was found when these activations were stored"
+        self.why_no_head = (
+            "" if self.knows_head else "no head was found when these activations were stored"
+        )
 
     def prepared(self, images: Tensor) -> Tensor:
         """The images as the network takes them: on its device, normalised, in its layout."""
         images = images.to(self.device, non_blocking=True)
-        x = self.normalization(images) if images.dtype == torch.uint8 else images.float()
+        x = self.normalization(images) if images.dtype == torch.uint8 else images
+        x = x.to(self._dtype)
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return x
 
     @torch.no_grad()
-    def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _run(self, images: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """What the network returns, and what the hooks kept."""
         kept: dict[str, Tensor] = {}
         self._captured.kept = kept
         x = self.prepared(images)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+        eager = EAGER if self._compiled else nullcontext()
         with eager, self._autocast():
             output = self.network(x)
         self._captured.kept = {}  # what others run of these modules is not of this batch
-        return logits_of(output, len(images)).float(), kept
+        return output, kept
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
@@ -144,6 +158,8 @@ class Probe(Opened):
 
     def _first(self, images: Tensor) -> Activations:
         """Run the first batch with all linear layers hooked, and keep the one that is the head."""
+        if not len(images):
+            raise ArgumentError("the first batch holds no images, and the head is looked for on it")
         calls: dict[str, tuple[nn.Module, Tensor]] = {}
         modules = dict(self.network.named_modules())
         wanted = {self.head_name} if self.head_name else set(modules)
@@ -153,44 +169,58 @@ class Probe(Opened):
             if name in wanted and (isinstance(module, nn.Linear) or self.head_name)
         ]
         try:
-            logits, kept = self._run(images)
+            output, kept = self._run(images)
         finally:
             for handle in handles:
                 handle.remove()
         if not calls:
             raise HeadError(self._no_layer(modules))
-        self.head_name, (module, inputs) = list(calls.items())[-1]
-        features = features_of(inputs).float()
+        name, (module, inputs) = list(calls.items())[-1]
+        logits, features = _logits(output, images), features_of(inputs).float()
         with without_autocast(self.device):
-            self.head, self.why_no_head = self._verified(module, features, logits)
+            head, why = self._verified(name, module, features, logits)
+            if head is None:
+                self._check_others(name, module, features, output, logits)
+        self.head_name, self.head, self.why_no_head = name, head, why
         self._stack.callback(self._hook_head(module).remove)
         self._head_layer = module
         return Activations(logits, features, kept)
 
+    def _check_others(
+        self, name: str, module: nn.Module, features: Tensor, output: Any, logits: Tensor
+    ) -> None:
+        """Refuse a network that returns features first, and then logits."""
+        for where, other in arrays_of(output, len(logits)):
+            wide = other.shape[1] != logits.shape[1]
+            if wide and self._verified(name, module, features, other.float())[0] is not None:
+                raise ShapeError(
+                    f"the network returns several arrays; the first, of shape "
+                    f"{tuple(logits.shape)}, was taken for the logits, but {where} is what its "
+                    f"last linear layer {name!r} gives: return that one first, or as 'logits'"
+                )
+
     def _verified(
-        self, module: nn.Module, features: Tensor, logits: Tensor
+        self, name: str, module: nn.Module, features: Tensor, logits: Tensor
     ) -> tuple[Head | None, str]:
         """The head, if applying it to the features gives the logits."""
         if not isinstance(module, nn.Linear) or features.shape[1] != module.in_features:
-            return None, f"{self.head_name!r} is not a linear layer applied to one vector a sample"
+            return None, f"{name!r} is not a linear layer applied to one vector a sample"
         weight = module.weight.detach().float().clone()
         bias = None if module.bias is None else module.bias.detach().float().clone()
         head = Head(weight, bias)
         if len(weight) != logits.shape[1]:
-            return None, f"{self.head_name!r} has {len(weight)} outputs, not {logits.shape[1]}"
+            return None, f"{name!r} has {len(weight)} outputs, not {logits.shape[1]}"
         terms = Head(weight.abs(), None if bias is None else bias.abs())(features.abs())
         miss = ((head(features) - logits).abs() / terms.clamp(min=1e-30)).max()
         if not miss <= self._tolerance:
-            return (
-                None,
-                f"the logits are not the output of the last linear layer, {self.head_name!r}",
-            )
+            return None, f"the logits are not the output of the last linear layer, {name!r}"
         return head, ""
 
     @property
     def _tolerance(self) -> float:
-        tf32 = self.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
-        return _TOLERANCE["tf32" if self.precision == "fp32" and tf32 else self.precision]
+        if self.precision == "bf16" or self._dtype in (torch.bfloat16, torch.float16):
+            return _TOLERANCE["bf16"]
+        return _TOLERANCE["tf32" if self.device.type == "cuda" and _tf32() else "fp32"]
 
     def _no_layer(self, modules: Mapping[str, nn.Module]) -> str:
         if self.head_name:
@@ -221,6 +251,10 @@ class _Captured(threading.local):
         self.kept: dict[str, Tensor] = {}
 
 
+def _logits(output: Any, images: Tensor) -> Tensor:
+    return logits_of(output, len(images)).float()
+
+
 def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable[..., None]:
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls.pop(name, None)  # a layer called again moves to the end: the order is that of calls
@@ -228,6 +262,13 @@ def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable
             calls[name] = (module, inputs[0].detach())
 
     return record
+
+
+def _tf32() -> bool:
+    matmul = torch.backends.cuda.matmul
+    # Torch 2.9 brought another name, and once it is used the older one raises.
+    newer = getattr(matmul, "fp32_precision", None)
+    return bool(matmul.allow_tf32) if newer is None else newer == "tf32"
 
 
 def _module(network: nn.Module, name: str) -> nn.Module:
@@ -267,6 +308,15 @@ def device_of(modules: Sequence[nn.Module]) -> torch.device:
     return torch.device("cpu")
 
 
+def dtype_of(modules: Sequence[nn.Module]) -> torch.dtype:
+    """What the first of the modules' real parameters is made of."""
+    for module in modules:
+        for tensor in module._parameters.values():
+            if tensor is not None and tensor.is_floating_point():
+                return tensor.dtype
+    return torch.float32
+
+
 def placed(
     network: nn.Module,
     modules: Sequence[nn.Module],
@@ -280,8 +330,3 @@ def placed(
     stack.callback(network.to, home)
     network.to(asked)
     return asked
-
-
-def _restore(training: Iterable[nn.Module]) -> None:
-    for module in training:
-        module.training = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from offmap.errors import LabelError, ShapeError
 from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
@@ -195,7 +196,7 @@ def _macro_f1(confusion: Int64[np.ndarray, "k k"]) -> float:
 
 
 def _classes(values: ArrayLike, length: int, classes: int, name: str) -> Int64[np.ndarray, " n"]:
-    array = np.asarray(values)
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     if array.shape != (length,):
         raise ShapeError(f"{name} must have shape ({length},), as the scores; seen {array.shape}")
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:

@@ -23,6 +23,8 @@ def histograms(results: Results, detector: str) -> Figure:
         both = np.concatenate([scores["id"], scores[row.set]])
         # The far tails of a few samples would squeeze everything else into one bar.
         low, high = np.quantile(both, [0.002, 0.998]).tolist()
+        if low == high:  # bars need a width
+            low, high = low - 0.5, high + 0.5
         bins = np.linspace(low, high, 50)
         for name, colour in (("id", ID), (row.set, OOD)):
             values = np.clip(scores[name], low, high)

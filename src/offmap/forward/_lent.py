@@ -1,0 +1,48 @@
+"""What probes change while they are open, put back by the last of those that overlap."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from offmap.forward._opened import Opened
+
+_lock = threading.RLock()
+# Modules that were training before, and how many probes need them otherwise now.
+_evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+
+def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStack) -> None:
+    """Evaluation mode, until the stacks of all who asked for it are closed."""
+    with _lock:
+        lent = [m for m in modules if m.training or (_evaluating and m in _evaluating)]
+        if any(module.training for module in lent):
+            network.eval()
+        for module in lent:
+            _evaluating[module] = _evaluating.get(module, 0) + 1
+    if lent:
+        stack.callback(_train_again, lent)
+
+
+def _train_again(lent: Sequence[nn.Module]) -> None:
+    with _lock:
+        for module in lent:
+            _evaluating[module] -= 1
+            if not _evaluating[module]:
+                del _evaluating[module]
+                module.training = True
+
+
+class _Eager(Opened):
+    """Code that runs as it is written: the stance of the compiler is one for the whole process."""
+
+    def _prepare(self, stack: ExitStack) -> None:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+
+
+EAGER = _Eager()
