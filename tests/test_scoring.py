@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 import offmap
 from offmap.data import Skipped, read_images
 from offmap.errors import ArgumentError, DataNotFoundError, NotFittedError, StoreError
+from offmap.networks import DigitsCNN
 from offmap.scoring import COLUMNS, score_files
 from offmap.studies import digits
 
@@ -112,12 +114,91 @@ def test_an_unfinished_run_of_other_inputs_is_not_mixed_in(
     guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = photos.parent / "v.csv"
-    with monkeypatch.context() as patch:
-        patch.setattr(offmap.Guard, "forward", lambda *_: (_ for _ in ()).throw(OSError("full")))
-        with pytest.raises(OSError, match="full"):
-            score_files(guard, [str(photos)], out)
+    interrupt(guard, photos, out, monkeypatch, after=8)
     with pytest.raises(StoreError, match="another guard or other inputs"):
         score_files(guard, [str(photos / "deep")], out)
+
+
+def test_what_has_no_row_yet_blocks_nothing(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = photos.parent / "v.csv"
+    interrupt(guard, photos, out, monkeypatch, after=0)
+    assert score_files(guard, [str(photos / "deep")], out).images == 20
+
+
+def test_an_input_that_is_not_there_shows_before_any_work(
+    guard: offmap.Guard, photos: Path
+) -> None:
+    out = photos.parent / "v.csv"
+    with pytest.raises(DataNotFoundError, match="matches none"):
+        score_files(guard, [str(photos), "nowhere/*.jpg"], out)
+    assert score_files(guard, [str(photos)], out).images == 51
+
+
+def test_another_guard_does_not_go_on(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both explain themselves in the same words."""
+    sets = digits.digits_data()
+    others = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        one = offmap.Guard(DigitsCNN(), ["msp", "energy"], normalization=digits.NORMALIZATION)
+        others.append(one.fit(sets.train).calibrate(sets.calibration))
+    assert others[0].explain() == others[1].explain()
+    out = photos.parent / "v.csv"
+    interrupt(others[0], photos, out, monkeypatch, after=8)
+    with pytest.raises(StoreError, match="another guard"):
+        score_files(others[1], [str(photos)], out)
+    assert score_files(others[0], [str(photos)], out).images == 51
+
+
+def test_two_runs_do_not_write_one_file(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, plain = photos.parent / "v.csv", offmap.Guard.forward
+
+    def second(self: offmap.Guard, images: torch.Tensor) -> offmap.Verdict:
+        monkeypatch.setattr(offmap.Guard, "forward", plain)
+        with pytest.raises(StoreError, match="another process is writing"):
+            score_files(guard, [str(photos)], out)
+        return plain(self, images)
+
+    monkeypatch.setattr(offmap.Guard, "forward", second)
+    assert score_files(guard, [str(photos)], out, batch_size=8).images == 51
+    assert len(rows_of(out)) == 51
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_names_need_not_be_utf8(guard: offmap.Guard, photos: Path, suffix: str) -> None:
+    named = os.fsencode(photos / "deep") + b"/caf\xe9.png"
+    try:
+        os.rename(photos / "deep" / "00.png", named)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    out = photos.parent / f"v{suffix}"
+    score_files(guard, [str(photos / "deep")], out)
+    row = next(row for row in rows_of(out) if "caf" in row["path"])
+    assert row["path"].endswith("caf\\xe9.png")
+    assert not row["error"]
+
+
+def interrupt(
+    guard: offmap.Guard, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *, after: int
+) -> None:
+    """A run that is stopped once it has so many rows."""
+    partial, plain = out.with_name(f".{out.name}.partial"), offmap.Guard.forward
+
+    def stopping(self: offmap.Guard, images: torch.Tensor) -> offmap.Verdict:
+        if partial.read_text().count("\n") > after:
+            raise KeyboardInterrupt
+        return plain(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(offmap.Guard, "forward", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            score_files(guard, [str(photos)], out, batch_size=8)
 
 
 def test_inputs_of_every_kind(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +259,8 @@ def test_what_cannot_be_scored_is_refused(guard: offmap.Guard, photos: Path) -> 
     fresh = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
     with pytest.raises(NotFittedError):
         score_files(fresh, [str(photos)], photos.parent / "v.csv")
+    with pytest.raises(ArgumentError, match="batch_size must be a whole number of at least 1"):
+        score_files(guard, [str(photos)], photos.parent / "v.csv", batch_size=0)
 
 
 def test_the_false_discovery_estimate() -> None:

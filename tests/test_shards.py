@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,51 @@ def test_labels_and_features_may_be_missing(tmp_path: Path) -> None:
 def test_another_version_is_refused(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     list(shards.through(lambda start: batches(start)))
-    (tmp_path / "index.json").write_text('{"version": 2}')
-    with pytest.raises(StoreError, match="version 2"):
+    (tmp_path / "index.json").write_text('{"version": 1, "samples": 40}')
+    with pytest.raises(StoreError, match="version 1; known: 2: delete the folder"):
         list(shards)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_deleted_shard_is_made_again(tmp_path: Path, whole: bool) -> None:
+    shards = Shards(tmp_path, shard_bytes=1)
+    list(shards.through(lambda start: batches(start, 40 if whole else 32)))
+    if not whole:
+        (tmp_path / "index.json").unlink()
+    (tmp_path / f"{16:010d}.safetensors").unlink()
+    starts: list[int] = []
+
+    def rest(start: int) -> Iterator[Batch]:
+        starts.append(start)
+        return batches(start)
+
+    for _ in range(2):
+        read = list(Shards(tmp_path).through(rest))
+        assert all(equal(a, b) for a, b in zip(read, batches(), strict=True))
+    assert starts == [16]
+
+
+def test_two_runs_that_fill_one_folder(tmp_path: Path) -> None:
+    """Side by side, in batches of different sizes."""
+    one = Shards(tmp_path, shard_bytes=1).through(lambda start: batches(start))
+    other = Shards(tmp_path, shard_bytes=1).through(lambda start: batches(start, size=5))
+    rows: tuple[list[int], list[int]] = ([], [])
+    for a, b in zip_longest(one, other):
+        for batch, seen in zip((a, b), rows, strict=True):
+            seen.extend([] if batch is None else batch[1].tolist())
+    again = [int(row) for _, labels in Shards(tmp_path) for row in labels]
+    assert rows == (list(range(40)), list(range(40)))
+    assert again == list(range(40))
+
+
+def test_empty_batches_are_not_stored(tmp_path: Path) -> None:
+    x = torch.zeros(0, 5)
+    nothing = Activations(x[:, :3], x, {"conv": x[:, :1]}), torch.zeros(0, dtype=torch.long)
+    list(Shards(tmp_path).through(lambda start: [*batches(), nothing]))
+    assert sum(len(acts) for acts, _ in Shards(tmp_path)) == 40
+    other = Shards(tmp_path / "none", shard_bytes=1)
+    list(other.through(lambda start: [nothing, nothing]))
+    assert not list(other)
 
 
 def test_the_temporary_folder_goes() -> None:

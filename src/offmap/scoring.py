@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from offmap.data import Skipped, read_images
-from offmap.errors import ArgumentError, DataError, DataNotFoundError, StoreError
+from offmap._partial import Partial, Row
+from offmap.arguments import whole
+from offmap.data import Skipped, check_inputs, read_images
+from offmap.errors import ArgumentError, StoreError
 from offmap.files import atomic
+from offmap.forward import weights_digest
 from offmap.guard import Guard
 from offmap.progress import progress
 
@@ -25,8 +29,6 @@ COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _TYPES = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.string())
 _CHUNK = 4096
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -107,32 +109,35 @@ def score_files(
     Raises:
         NotFittedError: the guard has no threshold.
         ArgumentError: a suffix that is not written, or no known input shape.
-        StoreError: an unfinished run of another guard or other images stands beside ``out``.
+        DataNotFoundError: one of the inputs is not there.
+        StoreError: an unfinished run of another guard or other images stands beside ``out``, or
+            another process is writing one.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
+    whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate)
     shape = shape or guard.input_shape
     if shape is None:
         raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
-    partial = _Partial(
-        out, {"inputs": list(inputs), "guard": repr(guard.explain()), "shape": shape}
-    )
-    with progress("score", None, show=show_progress) as advance:
-        for row in partial.rows():
-            summary.add(row, keep)
-        advance(summary.images)
-        images = partial.going_on(inputs, shape)
-        while batch := list(islice(images, batch_size)):
-            rows = _verdicts(guard, batch)
-            partial.append(rows)
-            for row in rows:
+    check_inputs(inputs)
+    run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
+    with Partial(out, run) as partial:
+        with progress("score", None, show=show_progress) as advance:
+            for row in partial.rows():
                 summary.add(row, keep)
-            advance(len(rows))
-    if not summary.images:
-        raise ArgumentError(f"there are no images in {', '.join(inputs)}")
-    partial.finish()
+            advance(summary.images)
+            images = _going_on(partial, inputs, shape)
+            while batch := list(islice(images, batch_size)):
+                rows = _verdicts(guard, batch)
+                partial.append(rows)
+                for row in rows:
+                    summary.add(row, keep)
+                advance(len(rows))
+        if not summary.images:
+            raise ArgumentError(f"there are no images in {', '.join(inputs)}")
+        _finish(partial, out)
     return summary
 
 
@@ -149,69 +154,54 @@ def _verdicts(guard: Guard, batch: list[Any]) -> list[Row]:
     return rows
 
 
-class _Partial:
-    """The rows of an unfinished run: one JSON line each, behind a line that says of what run."""
+def _identity(guard: Guard) -> str:
+    """A hash of all that a guard's verdicts depend on."""
+    probe = guard.probe
+    normalization = probe.normalization
+    how = (
+        guard.explain(),
+        guard.classes,
+        getattr(normalization, "__qualname__", repr(normalization)),
+        probe.precision,
+        probe.channels_last,
+        weights_digest(guard),
+    )
+    return hashlib.sha256(repr(how).encode()).hexdigest()
 
-    def __init__(self, out: Path, run: Row) -> None:
-        self.out = out
-        self.path = out.with_name(f".{out.name}.partial")
-        self.run = json.loads(json.dumps(run))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            self._check()
-        else:
-            self.append([self.run])
 
-    def _check(self) -> None:
-        """Cut off a line that was torn, and refuse rows of another run."""
-        content = self.path.read_bytes()
-        os.truncate(self.path, content.rfind(b"\n") + 1)
-        first = content.partition(b"\n")[0]
-        if not first or json.loads(first) != self.run:
-            raise StoreError(
-                f"{self.path} holds an unfinished run of another guard or other inputs: finish "
-                "that one, or delete the file"
-            )
+def _going_on(
+    partial: Partial, inputs: Sequence[str], shape: tuple[int, int, int]
+) -> Iterator[Any]:
+    """The images behind those that have their rows."""
+    try:
+        yield from read_images(inputs, shape, passed=(row["path"] for row in partial.rows()))
+    except ArgumentError as error:
+        raise StoreError(
+            f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
+            "the file"
+        ) from error
 
-    def append(self, lines: Iterable[Row]) -> None:
-        with self.path.open("a") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
 
-    def going_on(self, inputs: Sequence[str], shape: tuple[int, int, int]) -> Iterator[Any]:
-        """The images behind those that have their rows."""
-        try:
-            yield from read_images(inputs, shape, passed=(row["path"] for row in self.rows()))
-        except DataNotFoundError:
-            raise
-        except DataError as error:
-            raise StoreError(
-                f"{self.path} holds an unfinished run: {error}. Give those of that run, or delete "
-                "the file"
-            ) from error
+def _finish(partial: Partial, out: Path) -> None:
+    """Give the rows their final form and name."""
+    write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
+    with atomic(out) as temporary:
+        write(map(_readable, partial.rows()), temporary)
+    partial.remove()
 
-    def rows(self) -> Iterator[Row]:
-        """The rows so far."""
-        with self.path.open() as file:
-            yield from (json.loads(line) for line in islice(file, 1, None))
 
-    def finish(self) -> None:
-        """Give the rows their final form and name."""
-        with atomic(self.out) as temporary:
-            {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[self.out.suffix](
-                self.rows(), temporary
-            )
-        self.path.unlink()
+def _readable(row: Row) -> Row:
+    """A row with a path that any file can hold: names need not be UTF-8."""
+    return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
 
 
 def _to_jsonl(rows: Iterator[Row], path: Path) -> None:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def _to_csv(rows: Iterator[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

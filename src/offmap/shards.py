@@ -21,12 +21,15 @@ from offmap.files import atomic, write_json
 # A list may hold batches of several sizes, so the size has no name here.
 Batch = tuple[Activations, Int64[Tensor, " _"] | None]
 
+_VERSION = 2
+
 
 class Shards:
     """A folder of activations in safetensors files, written once and read as often as needed.
 
-    A shard is written whole or not at all, so an interrupted run keeps what it had finished:
-    :meth:`through` reads that back and asks its source only for the rest.
+    A shard is written whole or not at all, and named by its first sample, so an interrupted run
+    keeps what it had finished: :meth:`through` reads that back, as far as no sample is missing, and
+    asks its source only for the rest. Two processes that fill one folder write the same.
 
     Args:
         folder: where the files are; made if absent.
@@ -73,9 +76,12 @@ class Shards:
 
     def __iter__(self) -> Iterator[Batch]:
         """The stored batches, in the order in which they were written."""
-        for path in self._files():
+        self._samples()  # refuses another version
+        start = 0
+        while (path := self._shard(start)).is_file():
             tensors = _read(path)
             sizes = tensors.pop("sizes").tolist()
+            start += sum(sizes)
             pieces = {name: torch.split(x, sizes) for name, x in tensors.items()}
             for i in range(len(sizes)):
                 yield _unpacked({name: piece[i] for name, piece in pieces.items()})
@@ -86,44 +92,54 @@ class Shards:
         Args:
             source: opens the data behind so many samples; not called once all is stored.
         """
-        stored = 0
+        stored, whole = 0, self._samples()
         for batch in self:
             stored += len(batch[0])
             yield batch
-        if self.complete:
+        if stored == whole:
             return
+        self._index.unlink(missing_ok=True)  # somebody has deleted a shard
         pending: list[dict[str, Tensor]] = []
+        start = stored
         for acts, labels in source(stored):
             pending.append(_packed(acts, labels))
-            if sum(x.nbytes for tensors in pending for x in tensors.values()) >= self.shard_bytes:
-                self._flush(pending)
             stored += len(acts)
+            if sum(x.nbytes for tensors in pending for x in tensors.values()) >= self.shard_bytes:
+                self._flush(start, pending)
+                start = stored
             yield acts, labels
-        self._flush(pending)
-        write_json(self._index, {"version": 1, "samples": stored})
+        self._flush(start, pending)
+        write_json(self._index, {"version": _VERSION, "samples": stored})
 
     @property
     def _index(self) -> Path:
         return self.folder / "index.json"
 
-    def _files(self) -> list[Path]:
-        files = sorted(self.folder.glob("[0-9]*.safetensors"))
-        if self.complete:
-            try:
-                version = json.loads(self._index.read_text())["version"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"{self._index} is not an index of shards: {error}") from error
-            if version != 1:
-                raise StoreError(f"{self.folder} holds shards of version {version}; known: 1")
-        return files
+    def _shard(self, start: int) -> Path:
+        return self.folder / f"{start:010d}.safetensors"
 
-    def _flush(self, pending: list[dict[str, Tensor]]) -> None:
-        if pending:
+    def _samples(self) -> int | None:
+        """How many there are in all, if the source had been read to its end."""
+        if not self.complete:
+            return None
+        try:
+            index = json.loads(self._index.read_text())
+            version, samples = index["version"], int(index["samples"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self._index} is not an index of shards: {error}") from error
+        if version != _VERSION:
+            raise StoreError(
+                f"{self.folder} holds shards of version {version}; known: {_VERSION}: delete the "
+                "folder and run again"
+            )
+        return samples
+
+    def _flush(self, start: int, pending: list[dict[str, Tensor]]) -> None:
+        sizes = [len(p["logits"]) for p in pending]
+        if sum(sizes):
             tensors = {name: torch.cat([p[name] for p in pending]) for name in pending[0]}
-            tensors["sizes"] = torch.tensor([len(p["logits"]) for p in pending])
-            number = len(list(self.folder.glob("[0-9]*.safetensors")))
-            _write(self.folder / f"{number:06d}.safetensors", tensors)
-            pending.clear()
+            _write(self._shard(start), tensors | {"sizes": torch.tensor(sizes)})
+        pending.clear()
 
 
 def _parts(head: Head | None) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
 from offmap.data._known import KnownSet, known, normalization
 from offmap.data._like import load_like
-from offmap.data._listing import read_images
+from offmap.data._listing import check_inputs, read_images
 from offmap.data._load import load
 from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
@@ -20,6 +20,7 @@ __all__ = [
     "KnownSet",
     "Skipped",
     "StreamedSet",
+    "check_inputs",
     "embedded",
     "is_local",
     "known",

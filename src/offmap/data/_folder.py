@@ -16,7 +16,7 @@ from offmap.data._decode import Item
 from offmap.errors import DataError
 
 _SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {".bmp", ".gif", ".jpeg", ".jfif", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 _SPLITS = frozenset({"test", "train", "val", "valid", "validation"})
 
@@ -63,8 +63,12 @@ class Folder:
 def images_under(folder: Path) -> list[Path]:
     """The image files in a folder and below, sorted; hidden ones are passed over."""
     found: list[Path] = []
+    above: dict[str, set[str]] = {}  # what a folder lies in: a link may lead back there
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = {*above.pop(parent, ()), os.path.realpath(parent)}
+        below = {name: os.path.join(parent, name) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, path in below.items() if os.path.realpath(path) not in inside]
+        above |= {below[name]: inside for name in folders}
         found += (path for name in files if _is_image(path := Path(parent, name)))
     return sorted(found)
 

@@ -16,7 +16,7 @@ from offmap.data._decode import Item, Skipped, decode_all
 from offmap.data._fit import Fit
 from offmap.data._folder import images_under
 from offmap.data._parquet import Parquet
-from offmap.errors import DataError, DataNotFoundError
+from offmap.errors import ArgumentError, DataNotFoundError
 
 Read = tuple[str, UInt8[Tensor, "c h w"] | Skipped]
 
@@ -37,13 +37,13 @@ def read_images(
 
     Raises:
         DataNotFoundError: an input is not there, or a pattern matches nothing.
-        DataError: the first images are others than those to be passed over.
+        ArgumentError: the first images are others than those to be passed over.
     """
     channels, height, width = shape
     items = _items(inputs)
     for i, name in enumerate(passed):
         if (seen := next(items, ("missing",))[0]) != name:
-            raise DataError(f"image {i} was {name}, and is {seen} now: these are other images")
+            raise ArgumentError(f"image {i} was {name}, and is {seen} now: these are other images")
     names: list[str] = []
 
     def noted() -> Iterator[Item]:
@@ -64,7 +64,7 @@ def _items(inputs: Iterable[str]) -> Iterator[Item]:
         elif (path := Path(given).expanduser()).is_dir():
             yield from ((str(found), found) for found in images_under(path))
         elif path.suffix == ".parquet" and path.is_file():
-            source = Parquet.open(path)
+            source = Parquet.open(path, labelled=False)
             yield from source.read(range(len(source)))
         elif path.is_file():
             yield given, path
@@ -72,8 +72,27 @@ def _items(inputs: Iterable[str]) -> Iterator[Item]:
             yield from _matching(given)
 
 
-def _matching(pattern: str) -> Iterator[Item]:
-    matches = sorted(iglob(str(Path(pattern).expanduser()), recursive=True))
-    if not matches:
+def check_inputs(inputs: Iterable[str]) -> None:
+    """Refuse what :func:`read_images` would not find, before anything is read.
+
+    Raises:
+        DataNotFoundError: an input is not there, or a pattern matches nothing.
+    """
+    for given in inputs:
+        if given != "-" and not Path(given).expanduser().exists():
+            _matches(given)
+
+
+def _matches(pattern: str) -> list[str]:
+    found = sorted(iglob(str(Path(pattern).expanduser()), recursive=True))
+    if not found:
         raise DataNotFoundError(f"{pattern} is no file or folder, and matches none")
-    yield from _items(matches)
+    return found
+
+
+def _matching(pattern: str) -> Iterator[Item]:
+    for found in _matches(pattern):
+        if Path(found).is_file() or Path(found).is_dir():
+            yield from _items([found])
+        else:  # a link to nowhere, or a device, which is not waited for
+            yield found, None

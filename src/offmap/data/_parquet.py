@@ -34,8 +34,8 @@ class Parquet:
     classes: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Everything but the images.
+    def open(cls, path: Path, *, labelled: bool = True) -> Self:
+        """Everything but the images, and the labels only if they are wanted.
 
         Raises:
             DataError: not a Parquet file, or one without a column of images.
@@ -49,7 +49,8 @@ class Parquet:
             column = _image_column(file.schema_arrow, path)
             groups = range(file.metadata.num_row_groups)
             ends = np.cumsum([file.metadata.row_group(g).num_rows for g in groups], dtype=np.int64)
-            return cls(path, column, ends, *_labels(file, path))
+            labels, classes = _labels(file, path) if labelled else (None, ())
+            return cls(path, column, ends, labels, classes)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -75,11 +76,18 @@ class Parquet:
 
 
 def as_raw(cell: bytes | dict[str, Any] | None, folder: Path) -> Raw | None:
-    """The image in a cell: bytes, or the ``{bytes, path}`` of the Hugging Face image feature."""
+    """The image in a cell: bytes, or the ``{bytes, path}`` of the Hugging Face image feature.
+
+    None where there is none, or the path leads out of the folder.
+    """
     if not isinstance(cell, dict):
         return cell
     data, path = cell.get("bytes"), cell.get("path")
-    return folder / path if data is None and path is not None else data
+    if data is not None or path is None:
+        return data
+    # A file must not choose what else of this machine is read.
+    within = (folder / path).resolve().is_relative_to(folder.resolve())
+    return folder / path if within else None
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:

@@ -1,0 +1,106 @@
+"""Rows of a run that may be interrupted, kept beside the file that they will become."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from offmap.errors import StoreError
+
+Row = dict[str, Any]
+
+
+class Partial:
+    """One JSON line a row, behind a line that says of what run; one process at a time has it.
+
+    Args:
+        out: the file that the rows will become.
+        run: what tells this run from others, as JSON keeps it.
+
+    Raises:
+        StoreError: there are rows of another run, or another process is writing some.
+    """
+
+    def __init__(self, out: Path, run: Row) -> None:
+        self.path = out.with_name(f".{out.name}.partial")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _claimed(self.path)
+        try:
+            self._begin(json.loads(json.dumps(run)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _begin(self, run: Row) -> None:
+        """Cut off a line that was torn; refuse rows of another run."""
+        with self.path.open("rb") as file:
+            first = file.readline()
+            size = len(first) + sum(len(line) for line in file if line.endswith(b"\n"))
+        if first.endswith(b"\n") and json.loads(first) == run:
+            os.truncate(self.path, size)
+            return
+        if size > len(first):
+            raise StoreError(
+                f"{self.path} holds an unfinished run of another guard or other inputs: finish "
+                "that one, or delete the file"
+            )
+        os.truncate(self.path, 0)
+        self.append([run])
+
+    def append(self, lines: Iterable[Row]) -> None:
+        """Add rows; they are on disk when this returns."""
+        self._file.write("".join(json.dumps(line) + "\n" for line in lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def rows(self) -> Iterator[Row]:
+        """The rows so far."""
+        with self.path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in islice(file, 1, None))
+
+    def remove(self) -> None:
+        """The rows have become what they were to become."""
+        self.path.unlink()
+
+
+def _claimed(path: Path) -> TextIO:
+    """The file, open to add to, and no other process's until it is closed."""
+    while True:
+        file = path.open("a", encoding="utf-8")
+        _lock(file, path)
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # another process finished, and removed it, just before this one had it
+        file.close()
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows does not have it, and lets no open file be deleted
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StoreError(
+            f"another process is writing {path}: wait for it, or give another --out"
+        ) from None
