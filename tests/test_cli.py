@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import offmap
 from offmap.cli._arguments import several
 from offmap.detectors import ordinary
-from offmap.networks import DigitsCNN
+from offmap.networks import DigitsCNN, resnet20
 from offmap.studies import digits
 
 
@@ -288,6 +289,44 @@ def test_score_writes_verdicts_and_a_sheet(saved: Path) -> None:
     assert sum(",unknown," in line for line in lines[1:101]) > 90
     with Image.open(saved / "sheet.png") as image:
         assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_what_cannot_be_read_is_told(saved: Path) -> None:
+    (saved / "broken").mkdir()
+    for i in range(40):
+        (saved / "broken" / f"{i}.png").write_bytes(b"no picture")
+    score = ("score", "guard", "--model", "mine.py:network", "--out", "x.jsonl")
+    assert run(*score, "./broken", cwd=saved).returncode == 0
+    done = run(*score, "./broken", "--fail-above", "0.9", cwd=saved)
+    assert done.returncode == 1
+    assert "none of the images can be read" in done.stderr
+    (saved / "part").mkdir()
+    for name in ("faces", "broken"):
+        (saved / "part" / name).symlink_to(saved / name)
+    calibrate = ("calibrate", "guard", "--data", "./part", "--model", "mine.py:network")
+    shutil.copytree(saved / "guard", saved / "other")
+    done = run("calibrate", "other", *calibrate[2:], cwd=saved)
+    assert done.returncode == 0, done.stderr
+    assert "part: 40 unreadable, first " in done.stderr
+
+
+def test_an_untrained_network_is_refused(saved: Path) -> None:
+    for command in (
+        ("bench", "--id", "./held", "--far", "./faces"),
+        ("fit", "--data", "./train", "--out", "no"),
+    ):
+        done = run(*command, "--model", "digits_cnn", "--normalize", "none", cwd=saved)
+        assert done.returncode == 1
+        assert "digits_cnn has no weights yet: give --weights" in done.stderr
+
+
+def test_grey_images_for_a_network_of_colours(saved: Path) -> None:
+    save_file(resnet20().state_dict(), saved / "r.safetensors")
+    fit = ("fit", "--model", "resnet20", "--weights", "r.safetensors", "--data", "./train")
+    for how in (("--normalize", "cifar10"), ("--normalize", "none", "--channels", "3")):
+        done = run(*fit, *how, "--detector", "msp", "energy", "--out", "colour", cwd=saved)
+        assert done.returncode == 0, done.stderr
+        assert "Detector Energy" in done.stdout
 
 
 def test_a_pipeline_can_be_stopped(saved: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap._inputs import flat
 from offmap.activations import Activations
 from offmap.data import ImageSet
 from offmap.detectors import ordinary
 from offmap.errors import (
     ArgumentError,
+    DataError,
     LabelError,
     NeedsError,
     NonFiniteError,
@@ -24,6 +27,7 @@ from offmap.errors import (
     StoreError,
     UnknownNameError,
 )
+from offmap.forward import Normalization
 from offmap.networks import AnchorHead, Ensemble
 from offmap.results import Results
 from tests.conftest import for_ensembles
@@ -445,3 +449,34 @@ def test_why_there_is_no_head_stands_in_the_settings(
 
     found = offmap.evaluate(Doubled(), **sets, detectors=["knn(k=5)"])
     assert "not the output of the last linear layer" in found.settings["why_no_head"]
+
+
+def test_a_set_that_lacks_a_class_is_counted_by_names(sets: dict[str, Any]) -> None:
+    names = ("a", "b", "c", "d")
+    train, whole = (replace(sets[part], classes=names) for part in ("train", "id_test"))
+    given = sets | {"train": train, "id_test": whole}
+    full = offmap.evaluate(Net(), **given, detectors=["msp"])
+    part = offmap.evaluate(
+        Net(), **given | {"id_test": whole.only(["b", "c", "d"])}, detectors=["msp"]
+    )
+    rows = whole.labels > 0
+    right = (full.predicted["id"][rows.numpy()] == whole.labels[rows].numpy()).sum()
+    assert next(s for s in part.sets if s.role == "id").right == right
+
+
+def test_floats_normalised_elsewhere_are_not_mixed_with_uint8(sets: dict[str, Any]) -> None:
+    normalised = [((x / 255 - 0.5) / 0.25, y) for x, y in sets["id_test"].batches(30)]
+    given = {"id_test": normalised, "ood": {"dim": sets["ood"]["near"]["dim"]}}
+    with pytest.raises(DataError, match="give normalization="):
+        offmap.evaluate(Net(), **given, detectors=["msp"])
+    offmap.evaluate(Net(), **given, detectors=["msp"], normalization=Normalization((0.5,), (0.25,)))
+    unit = [(x / 255, y) for x, y in sets["id_test"].batches(30)]
+    offmap.evaluate(Net(), **given | {"id_test": unit}, detectors=["msp"])
+
+
+def test_one_detector_need_not_stand_in_a_list(sets: dict[str, Any]) -> None:
+    assert offmap.evaluate(Net(), **sets, detectors=offmap.Energy()).detectors == ["energy"]
+    with pytest.raises(ArgumentError, match="no detectors were given"):
+        offmap.evaluate(Net(), **sets, detectors=[])
+    with pytest.raises(ArgumentError, match="OOD sets are given by name"):
+        next(inspect.unwrap(flat)([sets["train"]]))

@@ -435,3 +435,21 @@ def test_a_rate_of_numpy_can_be_saved() -> None:
     calibration = Calibration.__new__(Calibration)
     inspect.unwrap(Calibration.__init__)(calibration, "plain", np.float32(0.05))
     assert json.loads(json.dumps(calibration.record()))["alarm_rate"] == np.float32(0.05)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_guard_of_normalised_floats_refuses_uint8(
+    sets: digits.Digits, tmp_path: Path, members: int
+) -> None:
+    def floats(part: ImageSet) -> list[tuple[Tensor, Tensor]]:
+        return [(digits.NORMALIZATION(x), y) for x, y in part.batches(256)]
+
+    network = digits.shipped()
+    whole = network if members == 1 else Ensemble([network, network])
+    spec = "msp" if members == 1 else "memberMean(msp)"
+    guard = offmap.Guard(whole, spec).fit(floats(sets.train)).calibrate(floats(sets.calibration))
+    guard.save(tmp_path)
+    for each in (guard, offmap.load(tmp_path, whole)):
+        each(digits.NORMALIZATION(sets.test.images))
+        with pytest.raises(DataError, match="first given normalised floats"):
+            each(sets.test.images)

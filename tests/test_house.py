@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["errors"],
     ["activations", "arguments", "files", "precision", "progress", "table"],
-    ["stats", "metrics", "shards"],
+    ["stats", "metrics", "shards", "_partial"],
     ["detectors", "forward", "networks", "data", "_batches"],
     ["decide"],
     ["store", "results", "training", "verdict", "_calibration", "_inputs"],

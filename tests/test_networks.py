@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -365,7 +366,9 @@ def test_keras_weights_are_known_by_their_content_and_folders_by_kind(tmp_path: 
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}])
-@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module._orig_mod.", "_orig_mod.module.", "model.net."]
+)
 def test_foreign_checkpoints(tmp_path: Path, wrap: object, prefix: str) -> None:
     torch.manual_seed(0)
     network = DigitsCNN(4)
@@ -431,6 +434,21 @@ def test_models_by_name(tmp_path: Path) -> None:
     assert isinstance(build(f"{tmp_path}/mine.py:net"), nn.Linear)
     with pytest.raises(ArgumentError, match=r"must return a torch\.nn\.Module"):
         build(f"{tmp_path}/mine.py:x")
+
+
+def test_a_file_may_have_dataclasses_and_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "layers_x.py").write_text("from torch import nn\nLayer = nn.Linear\n")
+    (tmp_path / "net.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from layers_x import Layer\n@dataclass\nclass Sizes:\n    a: int = 2\n"
+        "def make():\n    return Layer(Sizes().a, 3)\n"
+    )
+    before = list(sys.path)
+    assert isinstance(build(f"{tmp_path}/net.py:make"), nn.Linear)
+    assert sys.path == before
+    (tmp_path / "lost.py").write_text("import no_such_neighbour\n")
+    with pytest.raises(UnknownNameError, match=r"no_such_neighbour.*beside the file"):
+        build(f"{tmp_path}/lost.py:make")
 
 
 def test_specs_carry_arguments(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ from offmap.errors import ArgumentError
 Scorer = Detector | Callable[[Activations], Tensor]
 
 
-def scorers(given: str | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]:
-    """Detectors and functions by name: "all", names, expressions, detectors, or a mapping."""
-    if isinstance(given, str):
+def scorers(given: str | Detector | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]:
+    """Detectors and functions by name: "all", names, expressions, detectors, or a mapping.
+
+    Raises:
+        ArgumentError: none, two of one name, or a name that results use.
+    """
+    if isinstance(given, str | Detector):
         given = list(catalogue()) if given == "all" else [given]
     if isinstance(given, Mapping):
         if reserved := set(given) & {"set", "predicted"}:
@@ -36,6 +40,8 @@ def scorers(given: str | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]
                 f"two detectors are called {name!r}: give them as a mapping by name"
             )
         chosen[name] = made
+    if not chosen:
+        raise ArgumentError('no detectors were given: name some, or "all"')
     return chosen
 
 
@@ -70,15 +76,38 @@ def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any
         sets.append(Named(name, "ood", loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
-    return sets
+    return _as_trained(sets)
+
+
+def _as_trained(sets: list[Named]) -> list[Named]:
+    """Labels of known data, counted in the classes of the training data where both have names.
+
+    A folder that lacks a class would count the others from another start.
+    """
+    known = next((_classes(each.data) for each in sets if each.role == "train"), ())
+    return [each if each.role == "ood" else _counted_in(known, each) for each in sets]
+
+
+def _counted_in(known: tuple[str, ...], each: Named) -> Named:
+    own = _classes(each.data)
+    if not own or own == known or not set(own) <= set(known):
+        return each
+    return replace(each, data=each.data.with_classes(known))
+
+
+def _classes(data: Any) -> tuple[str, ...]:
+    labelled = isinstance(data, ImageSet | StreamedSet) and data.labels is not None
+    return data.classes if labelled else ()
 
 
 def flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
     """OOD sets by name, or by group and name: name, group and data of each.
 
     Raises:
-        ArgumentError: two sets of one name, in different groups.
+        ArgumentError: two sets of one name, in different groups; or sets without names.
     """
+    if not isinstance(ood, Mapping):
+        raise ArgumentError(f"OOD sets are given by name: ood={{'textures': data}}; seen {ood!r}")
     seen = set()
     for key, value in ood.items():
         group, sets = (key, value) if isinstance(value, Mapping) else ("ood", {key: value})

@@ -33,7 +33,7 @@ def evaluate(
     ood: Mapping[str, Any],
     train: Any = None,
     calibration: Any = None,
-    detectors: str | Mapping[str, Any] | Iterable[Any] = "all",
+    detectors: str | Detector | Mapping[str, Any] | Iterable[Any] = "all",
     spare: bool | None = None,
     alarm_rate: float = 0.05,
     batch_size: int = 256,
@@ -57,9 +57,9 @@ def evaluate(
         train: what the network was trained on, un-augmented; read if a detector needs it.
         calibration: ID data that is neither in ``train`` nor in ``id_test``; gives each detector a
             threshold.
-        detectors: "all"; names, expressions or detectors; or ``{name: detector or function}``,
-            where a function maps :class:`Activations` to ``(n,)`` scores, float64 or float32.
-            Detectors are fitted here.
+        detectors: "all"; a name, expression or detector, or several of these; or ``{name: detector
+            or function}``, where a function maps :class:`Activations` to ``(n,)`` scores, float64
+            or float32. Detectors are fitted here.
         spare: leave out, with the reason, detectors that cannot be fitted on this network or
             without training data, or cannot score what it gives; ``None`` does so for "all" only.
         alarm_rate: share of ID that may be called OOD at the thresholds.

@@ -17,6 +17,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     An error or a kill inside the block leaves what was at ``path`` before.
     """
     path = Path(path)
+    if path.is_symlink():  # what it leads to is meant
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, because writers such as matplotlib choose the format by it.
     temporary = path.with_name(f".{os.getpid()}-{path.name}")

@@ -41,7 +41,7 @@ def render(
     }
     first = max(map(len, [*cells, corner]))
     widths = [
-        max(len(head) + 1, *(len(row[i]) for row in texts.values()))
+        max([len(head) + 1, *(len(row[i]) for row in texts.values())])
         for i, head in enumerate(columns)
     ]
     lines = [_line("", _once(above), first, widths)] if above else []

@@ -174,3 +174,14 @@ def test_float_images_are_kept_as_they_are() -> None:
     data = ImageSet("noise", torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)))
     assert data.shape == (1, 4, 4)
     assert data.take(2).images.dtype == torch.float32
+
+
+def test_labels_count_in_the_classes_of_another_set() -> None:
+    few = ImageSet(
+        "few", torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0]), ("b", "d")
+    )
+    found = few.with_classes(("a", "b", "c", "d"))
+    assert found.labels.tolist() == [1, 3, 1]
+    assert found.classes == ("a", "b", "c", "d")
+    with pytest.raises(LabelError, match="not among a, b: d"):
+        few.with_classes(("a", "b"))

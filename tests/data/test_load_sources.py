@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from offmap.data import ImageSet, StreamedSet, load
+from offmap.data import ImageSet, Skipped, StreamedSet, load, read_images
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError, MissingExtraError
 
 Array = NDArray[Any]
@@ -321,3 +321,72 @@ def test_streaming_begins_where_memory_ends(tmp_path: Path, pixels: Make) -> Non
 
 def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+
+
+def test_a_link_that_leads_back_is_not_followed(
+    write_folder: Make, encode: Make, pixels: Make
+) -> None:
+    root = write_folder({f"{c}/1.png": encode(pixels(4, 4)) for c in "ab"})
+    (root / "a" / "latest").symlink_to(root / "a")
+    (root / "a" / "other").symlink_to(root / "b")
+    (root / "b" / "other").symlink_to(root / "a")
+    found = held(root)
+    assert found.labels.tolist() == [0, 0, 1, 1]  # each folder's own, and that which it links to
+
+
+def test_a_link_to_nowhere_is_an_unreadable_image(
+    tmp_path: Path, encode: Make, pixels: Make
+) -> None:
+    (tmp_path / "0.png").write_bytes(encode(pixels(4, 4)))
+    (tmp_path / "1.png").symlink_to(tmp_path / "absent.png")
+    for given in (f"{tmp_path}/*.png", f"{tmp_path}/1.png"):
+        (_, last) = list(read_images([given], (1, 4, 4)))[-1]
+        assert isinstance(last, Skipped)
+
+
+def test_scoring_reads_parquet_whatever_its_labels(tmp_path: Path, encode: Make) -> None:
+    image = encode(np.zeros((4, 4), dtype=np.uint8))
+    pq.write_table(
+        pa.table({"image": [image, image], "label": [0.5, None]}), tmp_path / "a.parquet"
+    )
+    assert len(list(read_images([str(tmp_path / "a.parquet")], (1, 4, 4)))) == 2
+    with pytest.raises(LabelError):
+        load(tmp_path / "a.parquet")
+
+
+def test_a_parquet_file_reads_nothing_outside_its_folder(
+    tmp_path: Path, encode: Make, pixels: Make
+) -> None:
+    secret, folder = tmp_path / "secret.png", tmp_path / "given"
+    secret.write_bytes(encode(pixels(4, 4)))
+    folder.mkdir()
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = [{"bytes": None, "path": path} for path in ("../secret.png", str(secret))]
+    pq.write_table(pa.table({"image": pa.array(cells, kind)}), folder / "set.parquet")
+    found = list(read_images([str(folder / "set.parquet")], (1, 4, 4)))
+    assert all(isinstance(image, Skipped) for _, image in found)
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing")])
+def test_splits_of_any_case_are_no_classes(
+    names: tuple[str, str], write_folder: Make, encode: Make, pixels: Make
+) -> None:
+    root = write_folder({f"{name}/1.png": encode(pixels(4, 4)) for name in names})
+    with pytest.raises(DataError, match="are splits, not classes"):
+        load(root)
+
+
+def test_a_line_of_pixels_is_not_blown_up(write_folder: Make, encode: Make, pixels: Make) -> None:
+    root = write_folder({"0.png": encode(pixels(1, 4000, 3)), "1.png": encode(pixels(8, 8, 3))})
+    found = held(root, size=224)
+    assert len(found) == 1
+    assert "4000x1 would become 896000x224" in found.skipped[0].reason
+
+
+def test_ragged_labels_are_refused(tmp_path: Path, encode: Make, pixels: Make) -> None:
+    image = encode(pixels(4, 4))
+    pq.write_table(
+        pa.table({"image": [image, image], "label": [[1], [1, 2]]}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(LabelError, match="one an image; seen lists"):
+        load(tmp_path / "a.parquet")

@@ -16,6 +16,7 @@ from offmap.errors import OffmapError
 _SEVERAL = {
     "bench": bench.SEVERAL,
     "collapse": collapse.SEVERAL,
+    "fit": guard.SEVERAL,
     "study": study.SEVERAL,
     "train": train.SEVERAL,
 }

@@ -10,6 +10,7 @@ import torch
 import typer
 
 from offmap import data, networks, plots
+from offmap.cli._guards import trained_network
 from offmap.decide import alarm_rank
 from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
 from offmap.evaluation import evaluate
@@ -31,6 +32,7 @@ class Plan:
     far: list[str]
     normalize: str | None
     size: int | None
+    channels: int | None
     limit: int | None
     seed: int
 
@@ -47,9 +49,15 @@ def run(
     **options: Any,
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
-    network = networks.build(model, weights=weights)
-    size = plan.size or _card(model).get("recipe", {}).get("size")
-    whole = data.load(plan.id, size=size, limit=plan.limit, seed=plan.seed)
+    network = trained_network(model, weights)
+    how = normalization(plan.normalize, plan.id, model)
+    whole = data.load(
+        plan.id,
+        size=plan.size or _recipe(model).get("size"),
+        channels=channels_of(plan.channels, how, model),
+        limit=plan.limit,
+        seed=plan.seed,
+    )
     calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
@@ -63,7 +71,7 @@ def run(
             if names
         },
         detectors="all" if detectors == ["all"] else detectors,
-        normalization=normalization(plan.normalize, plan.id, model),
+        normalization=how,
         device=device or ("cuda" if torch.cuda.is_available() else None),
         cache=out / "activations" if cache else None,
         settings=settings | {"plan": asdict(plan)},
@@ -117,11 +125,17 @@ def _train(plan: Plan, like: Set) -> Set | None:
         return None
 
 
-def _card(model: str) -> dict[str, Any]:
-    """What the zoo says of a network, if it is one of its own."""
+def _recipe(model: str) -> dict[str, Any]:
+    """What the zoo says of how a network was trained, if it is one of its own."""
     if not model.startswith(networks.zoo.PREFIX):
         return {}
-    return dict(networks.zoo.card(model.removeprefix(networks.zoo.PREFIX)))
+    return dict(networks.zoo.card(model.removeprefix(networks.zoo.PREFIX)).get("recipe", {}))
+
+
+def channels_of(given: int | None, how: Normalization, model: str) -> int | None:
+    """Those asked for, of the network's recipe, or of the normalisation where it names several."""
+    several = len(how.mean) if len(how.mean) > 1 else None
+    return given or _recipe(model).get("channels") or several
 
 
 def normalization(given: str | None, data_name: str, model: str = "") -> Normalization:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from offmap.guard import Guard
 
 
@@ -23,8 +27,33 @@ def open_guard(folder: Path, model: str | None, weights: Path | None) -> Guard:
     known = str(record.get("model"))
     ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
     if model is None and not ours:
-        raise ArgumentError(f"give --model: this guard was made with --model {known}")
+        made = "from Python" if record.get("model") is None else f"with --model {known}"
+        raise ArgumentError(f"give --model: this guard was made {made}")
     trained = (model or known).startswith(networks.zoo.PREFIX)
     if weights is None and "network" not in files and not trained:
         raise ArgumentError("give --weights: this guard was saved without its network's weights")
     return load(folder, networks.build(model or known, weights=weights))
+
+
+def trained_network(model: str, weights: Path | None) -> nn.Module:
+    """The network of a command that does not train it.
+
+    Raises:
+        ArgumentError: one of this library's networks without weights.
+    """
+    from offmap import networks
+    from offmap.errors import ArgumentError
+
+    if weights is None and networks.is_own(model):
+        raise ArgumentError(f"{model} has no weights yet: give --weights, or train it first")
+    return networks.build(model, weights=weights)
+
+
+def tell_skipped(images: Any) -> None:
+    """Say which images could not be read, if any."""
+    if skipped := getattr(images, "skipped", ()):
+        typer.echo(
+            f"skipped in {images.name}: {len(skipped)} unreadable, first {skipped[0].path} "
+            f"({skipped[0].reason})",
+            err=True,
+        )

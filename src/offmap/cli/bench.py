@@ -28,10 +28,15 @@ def bench(
     ),
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     size: int | None = typer.Option(
-        None, help="Side to bring all images to; by default that of the card, or of the ID images."
+        None,
+        min=1,
+        help="Side to bring all images to; by default that of the card, or of the ID images.",
     ),
-    limit: int | None = typer.Option(None, help="A seeded N of each set, for a quick look."),
-    batch_size: int = typer.Option(256),
+    channels: int | None = typer.Option(
+        None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
+    ),
+    limit: int | None = typer.Option(None, min=1, help="A seeded N of each set, for a quick look."),
+    batch_size: int = typer.Option(256, min=1),
     precision: str = typer.Option("fp32", help="fp32 or bf16."),
     device: str | None = typer.Option(None, help="cpu, cuda, ...; by default cuda if there."),
     head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),
@@ -54,7 +59,7 @@ def bench(
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=near, far=far, normalize=normalize,
-        size=size, limit=limit, seed=seed,
+        size=size, channels=channels, limit=limit, seed=seed,
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, batch_size=batch_size,

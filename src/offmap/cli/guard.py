@@ -6,6 +6,9 @@ from pathlib import Path
 
 import typer
 
+# Options of fit that take several values.
+SEVERAL = ("--detector",)
+
 MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
 WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
 
@@ -21,9 +24,12 @@ def fit(
     normalize: str | None = typer.Option(
         None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or data's."
     ),
-    size: int | None = typer.Option(None, help="Side of the images, if the data's differ."),
+    size: int | None = typer.Option(None, min=1, help="Side of the images, if the data's differ."),
+    channels: int | None = typer.Option(
+        None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
+    ),
     head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),
-    batch_size: int = typer.Option(256),
+    batch_size: int = typer.Option(256, min=1),
     out: Path = typer.Option(..., help="Folder for the guard."),
 ) -> None:
     """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
@@ -33,20 +39,16 @@ def fit(
         --detector vim --out guard/
     """
     from offmap import data as sets
-    from offmap import networks
-    from offmap.cli._bench import normalization
+    from offmap.cli._bench import channels_of, normalization
+    from offmap.cli._guards import tell_skipped, trained_network
     from offmap.guard import Guard
 
-    network = networks.build(model, weights=weights)
-    images = sets.load(data, size=size)
-    guard = Guard(
-        network,
-        detector,
-        combine=combine,
-        normalization=normalization(normalize, data, model),
-        head=head,
-    )
+    network = trained_network(model, weights)
+    how = normalization(normalize, data, model)
+    images = sets.load(data, size=size, channels=channels_of(channels, how, model))
+    guard = Guard(network, detector, combine=combine, normalization=how, head=head)
     guard.fit(images, batch_size=batch_size)
+    tell_skipped(images)
     guard.model = model
     guard.save(out, weights=True)
     typer.echo(f"{guard.explain()}\nWritten to {out}/")
@@ -67,12 +69,13 @@ def calibrate(
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
     """
     from offmap import data as sets
-    from offmap.cli._guards import open_guard
+    from offmap.cli._guards import open_guard, tell_skipped
 
     found = open_guard(guard, model, weights)
     shape = found.input_shape
     size, channels = (None, None) if shape is None else (shape[1:], shape[0])
     images = sets.load(data, size=size, channels=channels, limit=limit)
     found.calibrate(images, alarm_rate, per_class=per_class)
+    tell_skipped(images)
     found.save(guard, weights=True)
     typer.echo(f"{found.explain()}\nWritten to {guard}/")

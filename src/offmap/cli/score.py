@@ -15,9 +15,9 @@ def score(
     out: Path = typer.Option(..., help="verdicts.parquet, .csv or .jsonl"),
     sheet: Path | None = typer.Option(None, help="PNG of the most and least known images."),
     fail_above: float | None = typer.Option(
-        None, help="Exit with status 1 if a larger share is unknown."
+        None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
-    batch_size: int = typer.Option(256),
+    batch_size: int = typer.Option(256, min=1),
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
 ) -> None:
@@ -36,6 +36,9 @@ def score(
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None:
         _draw(summary.extremes, found.input_shape, sheet)
+    if fail_above is not None and summary.unreadable == summary.images:
+        typer.echo("offmap: none of the images can be read", err=True)
+        raise typer.Exit(1)
     if fail_above is not None and summary.share > fail_above:
         typer.echo(f"offmap: {summary.share:.1%} unknown is above {fail_above:.1%}", err=True)
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _UNREADABLE = (
     ValueError,
     NotImplementedError,
     BadZipFile,
+    zlib.error,
 )
 _KEYS = (("images", "labels"), ("x", "y"), ("data", "labels"))
 

@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from PIL import Image
@@ -82,6 +83,8 @@ def _resize(image: Image.Image, h: int, w: int) -> Image.Image:
     scale = max(h / image.height, w / image.width)
     if scale != 1:
         extent = max(w, round(image.width * scale)), max(h, round(image.height * scale))
+        if prod(extent) > (Image.MAX_IMAGE_PIXELS or 0) > 0:  # a line of pixels, blown up
+            raise ValueError(f"{image.width}x{image.height} would become {extent[0]}x{extent[1]}")
         image = image.resize(extent, Image.Resampling.BICUBIC)
     left, top = (image.width - w) // 2, (image.height - h) // 2
     return image.crop((left, top, left + w, top + h))

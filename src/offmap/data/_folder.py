@@ -18,7 +18,7 @@ from offmap.errors import DataError
 _SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jfif", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_SPLITS = frozenset({"test", "train", "val", "valid", "validation"})
+_SPLITS = frozenset({"test", "testing", "train", "training", "val", "valid", "validation"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def _check_layout(root: Path, flat: list[Path], classes: tuple[str, ...]) -> Non
             f"{root} holds {len(flat)} images beside {len(classes)} folders of images: "
             "give each class a folder, or keep all images in one"
         )
-    if _SPLITS.issuperset(classes):
+    if _SPLITS.issuperset(map(str.lower, classes)):
         raise DataError(
             f"the folders in {root} are splits, not classes: {', '.join(classes)}; "
             f"give the path of one, such as {root / classes[0]}"

@@ -21,7 +21,10 @@ def as_labels(values: ArrayLike, where: str, names: Sequence[str] = ()) -> Label
 
     Labels that are all -1 mean "kept secret" in published test sets: they count as none.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise LabelError(f"{where}: labels must be one an image; seen lists of them") from error
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1 or array.dtype.kind not in "iubUS":
         raise LabelError(

@@ -31,6 +31,10 @@ def load_like(
     channels, *size = like.shape
     if not isinstance(spec, str) or not spec.startswith("noise:"):
         return load(spec, size=(size[0], size[1]), channels=channels, limit=limit, seed=seed)
-    count = min(_NOISE_SAMPLES, len(like), limit or _NOISE_SAMPLES)
-    held = like if isinstance(like, ImageSet) else None
-    return noise(spec.removeprefix("noise:"), count, like.shape, seed=seed, like=held)
+    count = min(_NOISE_SAMPLES, len(like), _NOISE_SAMPLES if limit is None else limit)
+    kind = spec.removeprefix("noise:")
+    if isinstance(like, StreamedSet):
+        held = like.take(count, seed).hold() if kind == "shuffled" else None
+    else:
+        held = like
+    return noise(kind, count, like.shape, seed=seed, like=held)

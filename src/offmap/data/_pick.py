@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -110,6 +111,25 @@ class Pickable(ABC):
         if not len(rows):
             raise LabelError(f"{self.name}[{what}] is empty: no sample has such a label")
         return self._derive(rows, f"{self.name}[{what}]", labels[rows], named)
+
+    def with_classes(self, classes: Sequence[str]) -> Self:
+        """The same samples, with labels that count in these classes.
+
+        Args:
+            classes: names, among which are all those of this set.
+
+        Raises:
+            LabelError: the set has no labels or no names, or a name is missing.
+        """
+        if self.labels is None or not self.classes:
+            raise LabelError(f"{self.name} has no labels with names: they cannot be matched")
+        if missing := [name for name in self.classes if name not in classes]:
+            raise LabelError(
+                f"{self.name} has classes that are not among {_listed(classes)}: {_listed(missing)}"
+            )
+        numbers = torch.tensor([classes.index(name) for name in self.classes])
+        changed = {"labels": numbers[self.labels], "classes": tuple(classes)}
+        return replace(self, **changed)  # type: ignore[type-var]
 
     def _at(self, rows: Int64[Tensor, " m"], name: str) -> Self:
         labels = None if self.labels is None else self.labels[rows]

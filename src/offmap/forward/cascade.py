@@ -15,7 +15,6 @@ from offmap.errors import ArgumentError, ShapeError
 from offmap.forward._opened import Opened
 from offmap.forward._outputs import unwrapped
 from offmap.forward.members import EnsembleProbe
-from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe, Reduction, as_device, placed
 
 
@@ -63,13 +62,13 @@ class CascadeProbe(Opened):
         filter: the probe of the filter.
         classifier: the probe of the classifier.
         network: the two bare networks: what guards hold beside theirs does not count here.
+        one_system: whether filter and classifier are one network that is run in one way.
 
     Raises:
         ShapeError: on a batch, if the two differ in their number of classes.
     """
 
     network: FilterAndClassifier
-    normalization: Callable[[Tensor], Tensor]
     asked_device: torch.device | None
 
     def __init__(
@@ -90,14 +89,12 @@ class CascadeProbe(Opened):
         normalizations = [normalization, *(own.normalization for own in guards)]
         devices = [device, *(own.asked_device for own in guards)]
         self.precision, self.channels_last = precision, channels_last
-        self.normalization = next(
-            (given for given in normalizations if given is not None), Normalization()
-        )
+        asked = next((given for given in normalizations if given is not None), None)
         self.asked_device = next((as_device(d) for d in devices if d is not None), None)
         options = {
             "precision": precision,
             "channels_last": channels_last,
-            "normalization": self.normalization,
+            "normalization": asked,
         }
         self.filter = _of_part(pair.filter, head=head, layers=layers, **options)
         self.classifier = _of_part(pair.classifier, **options)
@@ -105,13 +102,12 @@ class CascadeProbe(Opened):
             filter=self.filter.network, classifier=self.classifier.network
         )
         self.device = self.asked_device or self.filter.device
+        self.one_system = _same_system(self.filter, self.classifier)
 
     @property
-    def one_system(self) -> bool:
-        """Whether filter and classifier are one network that is run in one way."""
-        a, b = self.filter, self.classifier
-        ways = [(own.precision, own.channels_last, own.normalization) for own in (a, b)]
-        return a.network is b.network and ways[0] == ways[1]
+    def normalization(self) -> Callable[[Tensor], Tensor]:
+        """What the filter applies to uint8 images."""
+        return self.filter.normalization
 
     @property
     def head(self) -> Head | Heads | None:
@@ -182,6 +178,11 @@ def probe_within(part: nn.Module) -> AnyProbe | None:
     """The probe by which a guard runs its network; ``None`` for a bare one."""
     own = getattr(part, "probe", None)
     return own if isinstance(own, AnyProbe) else None
+
+
+def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
+    ways = [(own.precision, own.channels_last, own.normalization) for own in (a, b)]
+    return a.network is b.network and ways[0] == ways[1]
 
 
 def _of_one(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:

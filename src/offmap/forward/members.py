@@ -66,8 +66,13 @@ class EnsembleProbe(Opened):
         ]
         first = self.each[0]
         self.layers, self.precision = first.layers, first.precision
-        self.channels_last, self.normalization = first.channels_last, first.normalization
+        self.channels_last = first.channels_last
         self.device = self.asked_device or first.device
+
+    @property
+    def normalization(self) -> Callable[[Tensor], Tensor]:
+        """What is applied to uint8 images."""
+        return self.each[0].normalization
 
     @property
     def head(self) -> Heads:

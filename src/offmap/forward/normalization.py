@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from offmap.errors import ArgumentError, ShapeError
+from offmap.errors import ArgumentError, DataError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Normalization:
         mean: one value a channel, or one for all.
         std: likewise.
         per_image: in their place, those of each image.
+        known: false where images come normalised, by what is not known: uint8 ones are refused.
 
     Raises:
         ArgumentError: both kinds are asked for.
@@ -44,6 +45,7 @@ class Normalization:
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
     per_image: bool = False
+    known: bool = True
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # lists, where a file was read
@@ -54,7 +56,16 @@ class Normalization:
             )
 
     def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """The images as float32, normalised."""
+        """The images as float32, normalised.
+
+        Raises:
+            DataError: it is not known how.
+        """
+        if not self.known:
+            raise DataError(
+                "these images are uint8, and the network was first given normalised floats: give "
+                "normalization=, what it was trained with, or normalised floats throughout"
+            )
         if self.per_image:
             return _standardised(images.float())
         self._check(images)
@@ -71,6 +82,8 @@ class Normalization:
 
     def record(self) -> dict[str, Any]:
         """Plain values, from which ``Normalization(**record)`` is the same."""
+        if not self.known:
+            return {"known": False}
         if self.per_image:
             return {"per_image": True}
         return {"mean": list(self.mean), "std": list(self.std)}

@@ -48,7 +48,8 @@ class Probe(Opened):
         device: where to run; by default where the network is.
         precision: "fp32", or "bf16" for autocast. Activations leave as float32 in either.
         channels_last: memory layout of the images.
-        normalization: applied to uint8 images, on the device.
+        normalization: applied to uint8 images, on the device; by default they are brought to
+            [0, 1], and refused where the first images were floats that lie outside of it.
 
     Raises:
         HeadError: on the first batch, if the network calls no linear layer and none was named.
@@ -81,6 +82,7 @@ class Probe(Opened):
         self.precision = precision
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
+        self._assumed = normalization is None
         self.asked_device = as_device(device)
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
@@ -132,11 +134,19 @@ class Probe(Opened):
     def prepared(self, images: Tensor) -> Tensor:
         """The images as the network takes them: on its device, normalised, in its layout."""
         images = images.to(self.device, non_blocking=True)
+        if self._assumed:
+            self._look_at(images)
         x = self.normalization(images) if images.dtype == torch.uint8 else images
         x = x.to(self._dtype)
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return x
+
+    def _look_at(self, images: Tensor) -> None:
+        """From the first images: were they normalised by somebody else?"""
+        self._assumed = not len(images)
+        if images.is_floating_point() and bool(((images < 0) | (images > 1)).any()):
+            self.normalization = Normalization(known=False)
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Any, dict[str, Tensor]]:

@@ -15,7 +15,7 @@ from offmap.networks._refusals import check_kind, unreadable
 
 # Where trainers put the weights inside a checkpoint, and what wrappers put before their names.
 _PLACES = ("state_dict", "model_state_dict", "model", "net", "network")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.")
 # Other names of the same layers: in PixMix's wide networks, in other ResNets, and of a linear head
 # that stands behind dropout in a Sequential.
 _ALIASES = (
@@ -105,12 +105,10 @@ def _weights_in(content: Any, path: Path) -> Mapping[str, Tensor]:
 
 
 def _stripped(weights: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without a prefix that all their names share and the network's do not."""
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in weights) and not any(
-            name.startswith(prefix) for name in known
-        ):
-            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    """The weights without the prefixes that all their names share and the network's do not."""
+    free = [prefix for prefix in _PREFIXES if not any(name.startswith(prefix) for name in known)]
+    while shared := [p for p in free if weights and all(name.startswith(p) for name in weights)]:
+        weights = {name.removeprefix(shared[0]): value for name, value in weights.items()}
     return dict(weights)
 
 

@@ -103,7 +103,11 @@ def build_own(spec: Spec | str) -> nn.Module:
         )
     try:
         network: nn.Module = parsed.call(known[parsed.name])
-    except (TypeError, RuntimeError) as error:  # of torch, for sizes that it cannot make
+    except (
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # of torch, for sizes that it cannot make
         reason = str(error).splitlines()[0]
         raise ArgumentError(f"{parsed.text} cannot be made: {reason}") from error
     return network

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,15 +65,30 @@ def _foreign(spec: Spec) -> Any:
 
 def _module(place: str, spec: str) -> ModuleType:
     if place.endswith(".py"):
-        loader = importlib.util.spec_from_file_location(Path(place).stem, place)
+        name = f"offmap_user_{Path(place).stem}"
+        loader = importlib.util.spec_from_file_location(name, place)
         if loader is None or loader.loader is None or not Path(place).is_file():
             raise UnknownNameError(f"{spec}: there is no file {place}")
-        module = importlib.util.module_from_spec(loader)
-        loader.loader.exec_module(module)
-        return module
+        return _run(loader, Path(place).parent, spec)
     try:
         return importlib.import_module(place)
     except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
         raise UnknownNameError(
             f"{spec}: {error}; is it installed, or is its folder here?"
         ) from error
+
+
+def _run(loader: ModuleSpec, folder: Path, spec: str) -> ModuleType:
+    """A file as a module, which may import its neighbours and look itself up by name."""
+    assert loader.loader is not None
+    module = importlib.util.module_from_spec(loader)
+    sys.modules[loader.name] = module
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        loader.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(f"{spec}: {error}; is it installed, or beside the file?") from error
+    finally:
+        if (added := str(folder.resolve())) in sys.path:
+            sys.path.remove(added)
+    return module
