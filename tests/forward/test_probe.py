@@ -14,7 +14,7 @@ from torch._dynamo import eval_frame
 
 from offmap.errors import ArgumentError, HeadError, ShapeError
 from offmap.forward import Normalization, Probe
-from offmap.forward.probe import _tf32
+from offmap.forward._head import tf32
 from offmap.networks import resnet20
 
 
@@ -397,12 +397,12 @@ def test_an_empty_first_batch_is_refused() -> None:
 def test_either_way_to_ask_for_tf32_is_seen(older: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
-    assert not _tf32()
+    assert not tf32()
     try:
         if older:
             matmul.allow_tf32 = True
         else:
             matmul.fp32_precision = "tf32"
-        assert _tf32()
+        assert tf32()
     finally:
         matmul.fp32_precision = before

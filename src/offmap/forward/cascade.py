@@ -14,8 +14,9 @@ from offmap.activations import Activations, HasMembers, Head, Heads
 from offmap.errors import ArgumentError, ShapeError
 from offmap.forward._opened import Opened
 from offmap.forward._outputs import unwrapped
+from offmap.forward._place import as_device, placed
 from offmap.forward.members import EnsembleProbe
-from offmap.forward.probe import Probe, Reduction, as_device, placed
+from offmap.forward.probe import Probe, Reduction
 
 
 class FilterAndClassifier(nn.Module):

@@ -13,7 +13,8 @@ from offmap.activations import Activations, HasMembers, Heads
 from offmap.errors import ArgumentError
 from offmap.forward._opened import Opened
 from offmap.forward._outputs import unwrapped
-from offmap.forward.probe import Probe, Reduction, as_device, placed
+from offmap.forward._place import as_device, placed
+from offmap.forward.probe import Probe, Reduction
 
 
 class EnsembleProbe(Opened):

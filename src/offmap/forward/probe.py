@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from itertools import chain
 from typing import Any
 
 import torch
@@ -13,23 +12,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from offmap.activations import Activations, Head, Heads
-from offmap.errors import ArgumentError, HeadError, ShapeError
+from offmap.errors import ArgumentError
+from offmap.forward._head import check_others, last_of, recording, tolerance, verified
 from offmap.forward._lent import EAGER, evaluating
 from offmap.forward._opened import Opened
-from offmap.forward._outputs import (
-    arrays_of,
-    features_of,
-    is_compiled,
-    logits_of,
-    unwrapped,
-)
+from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
+from offmap.forward._place import as_device, device_of, dtype_of, placed
 from offmap.forward.normalization import Normalization
 from offmap.precision import without_autocast
 
 Reduction = Callable[[Tensor], Tensor]
-
-# By how much W h + b may miss the logits, as a share of the sum of its absolute terms.
-_TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2}
 
 
 class Probe(Opened):
@@ -170,76 +162,20 @@ class Probe(Opened):
         """Run the first batch with all linear layers hooked, and keep the one that is the head."""
         if not len(images):
             raise ArgumentError("the first batch holds no images, and the head is looked for on it")
-        calls: dict[str, tuple[nn.Module, Tensor]] = {}
         modules = dict(self.network.named_modules())
-        wanted = {self.head_name} if self.head_name else set(modules)
-        handles = [
-            module.register_forward_pre_hook(_recorder(name, calls))
-            for name, module in modules.items()
-            if name in wanted and (isinstance(module, nn.Linear) or self.head_name)
-        ]
-        try:
+        with recording(modules, self.head_name) as calls:
             output, kept = self._run(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not calls:
-            raise HeadError(self._no_layer(modules))
-        name, (module, inputs) = list(calls.items())[-1]
+        name, module, inputs = last_of(calls, modules, self.head_name)
         logits, features = _logits(output, images), features_of(inputs).float()
+        near = tolerance(self.precision, self._dtype, self.device)
         with without_autocast(self.device):
-            head, why = self._verified(name, module, features, logits)
+            head, why = verified(name, module, features, logits, near)
             if head is None:
-                self._check_others(name, module, features, output, logits)
+                check_others(name, module, features, output, logits, near)
         self.head_name, self.head, self.why_no_head = name, head, why
         self._stack.callback(self._hook_head(module).remove)
         self._head_layer = module
         return Activations(logits, features, kept)
-
-    def _check_others(
-        self, name: str, module: nn.Module, features: Tensor, output: Any, logits: Tensor
-    ) -> None:
-        """Refuse a network that returns features first, and then logits."""
-        for where, other in arrays_of(output, len(logits)):
-            wide = other.shape[1] != logits.shape[1]
-            if wide and self._verified(name, module, features, other.float())[0] is not None:
-                raise ShapeError(
-                    f"the network returns several arrays; the first, of shape "
-                    f"{tuple(logits.shape)}, was taken for the logits, but {where} is what its "
-                    f"last linear layer {name!r} gives: return that one first, or as 'logits'"
-                )
-
-    def _verified(
-        self, name: str, module: nn.Module, features: Tensor, logits: Tensor
-    ) -> tuple[Head | None, str]:
-        """The head, if applying it to the features gives the logits."""
-        if not isinstance(module, nn.Linear) or features.shape[1] != module.in_features:
-            return None, f"{name!r} is not a linear layer applied to one vector a sample"
-        weight = module.weight.detach().float().clone()
-        bias = None if module.bias is None else module.bias.detach().float().clone()
-        head = Head(weight, bias)
-        if len(weight) != logits.shape[1]:
-            return None, f"{name!r} has {len(weight)} outputs, not {logits.shape[1]}"
-        terms = Head(weight.abs(), None if bias is None else bias.abs())(features.abs())
-        miss = ((head(features) - logits).abs() / terms.clamp(min=1e-30)).max()
-        if not miss <= self._tolerance:
-            return None, f"the logits are not the output of the last linear layer, {name!r}"
-        return head, ""
-
-    @property
-    def _tolerance(self) -> float:
-        if self.precision == "bf16" or self._dtype in (torch.bfloat16, torch.float16):
-            return _TOLERANCE["bf16"]
-        return _TOLERANCE["tf32" if self.device.type == "cuda" and _tf32() else "fp32"]
-
-    def _no_layer(self, modules: Mapping[str, nn.Module]) -> str:
-        if self.head_name:
-            return f"the layer {self.head_name!r} was never called: name one that is, by head="
-        leaves = [name for name, m in modules.items() if name and not list(m.children())]
-        return (
-            "the network calls no torch.nn.Linear, so its features cannot be found: name the layer "
-            f"whose input they are by head=; candidates, last first: {', '.join(leaves[:-9:-1])}"
-        )
 
     def _hook_head(self, module: nn.Module) -> RemovableHandle:
         keep: Callable[..., None] = self._keeper("features", features_of)
@@ -265,22 +201,6 @@ def _logits(output: Any, images: Tensor) -> Tensor:
     return logits_of(output, len(images)).float()
 
 
-def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable[..., None]:
-    def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        calls.pop(name, None)  # a layer called again moves to the end: the order is that of calls
-        if inputs and isinstance(inputs[0], Tensor):
-            calls[name] = (module, inputs[0].detach())
-
-    return record
-
-
-def _tf32() -> bool:
-    matmul = torch.backends.cuda.matmul
-    # Torch 2.9 brought another name, and once it is used the older one raises.
-    newer = getattr(matmul, "fp32_precision", None)
-    return bool(matmul.allow_tf32) if newer is None else newer == "tf32"
-
-
 def _module(network: nn.Module, name: str) -> nn.Module:
     modules = dict(network.named_modules())
     if name not in modules or not name:
@@ -289,54 +209,3 @@ def _module(network: nn.Module, name: str) -> nn.Module:
         )
     module: nn.Module = modules[name]
     return module
-
-
-def as_device(device: str | torch.device | None) -> torch.device | None:
-    """A device that is there.
-
-    Raises:
-        ArgumentError: there is none of that name, or this machine or build of torch lacks it.
-    """
-    if device is None:
-        return None
-    try:
-        made = torch.device(device)
-    except RuntimeError as error:
-        raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
-    if made.type == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
-    return made
-
-
-def device_of(modules: Sequence[nn.Module]) -> torch.device:
-    """Where the first of the modules' tensors is."""
-    # Asked at every call of a guard, and network.parameters() would walk every module's children.
-    for module in modules:
-        for tensor in chain(module._parameters.values(), module._buffers.values()):
-            if tensor is not None:
-                return tensor.device
-    return torch.device("cpu")
-
-
-def dtype_of(modules: Sequence[nn.Module]) -> torch.dtype:
-    """What the first of the modules' real parameters is made of."""
-    for module in modules:
-        for tensor in module._parameters.values():
-            if tensor is not None and tensor.is_floating_point():
-                return tensor.dtype
-    return torch.float32
-
-
-def placed(
-    network: nn.Module,
-    modules: Sequence[nn.Module],
-    asked: torch.device | None,
-    stack: ExitStack,
-) -> torch.device:
-    """Where a network runs: moved to where it is asked to be, until the stack closes."""
-    home = device_of(modules)  # the caller may have moved it since
-    if asked is None or asked == home:
-        return home
-    stack.callback(network.to, home)
-    network.to(asked)
-    return asked

@@ -1,0 +1,63 @@
+"""Where networks run, and in what type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import chain
+
+import torch
+from torch import nn
+
+from offmap.errors import ArgumentError
+
+
+def as_device(device: str | torch.device | None) -> torch.device | None:
+    """A device that is there.
+
+    Raises:
+        ArgumentError: there is none of that name, or this machine or build of torch lacks it.
+    """
+    if device is None:
+        return None
+    try:
+        made = torch.device(device)
+    except RuntimeError as error:
+        raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+    if made.type == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
+    return made
+
+
+def device_of(modules: Sequence[nn.Module]) -> torch.device:
+    """Where the first of the modules' tensors is."""
+    # Asked at every call of a guard, and network.parameters() would walk every module's children.
+    for module in modules:
+        for tensor in chain(module._parameters.values(), module._buffers.values()):
+            if tensor is not None:
+                return tensor.device
+    return torch.device("cpu")
+
+
+def dtype_of(modules: Sequence[nn.Module]) -> torch.dtype:
+    """What the first of the modules' real parameters is made of."""
+    for module in modules:
+        for tensor in module._parameters.values():
+            if tensor is not None and tensor.is_floating_point():
+                return tensor.dtype
+    return torch.float32
+
+
+def placed(
+    network: nn.Module,
+    modules: Sequence[nn.Module],
+    asked: torch.device | None,
+    stack: ExitStack,
+) -> torch.device:
+    """Where a network runs: moved to where it is asked to be, until the stack closes."""
+    home = device_of(modules)  # the caller may have moved it since
+    if asked is None or asked == home:
+        return home
+    stack.callback(network.to, home)
+    network.to(asked)
+    return asked
