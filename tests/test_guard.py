@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
@@ -453,3 +454,15 @@ def test_a_guard_of_normalised_floats_refuses_uint8(
         each(digits.NORMALIZATION(sets.test.images))
         with pytest.raises(DataError, match="first given normalised floats"):
             each(sets.test.images)
+
+
+def test_a_copy_is_a_guard_of_its_own(guard: offmap.Guard, sets: digits.Digits) -> None:
+    expected = guard(sets.test.images)
+    with guard.probe:
+        twin = copy.deepcopy(guard)
+    assert torch.equal(twin(sets.test.images).p_values, expected.p_values)
+    with torch.no_grad():
+        list(twin.network.parameters())[-1].add_(1)
+    assert torch.equal(guard(sets.test.images).scores, expected.scores)
+    twin.fit(sets.train).calibrate(sets.calibration)
+    assert torch.equal(guard(sets.test.images).p_values, expected.p_values)

@@ -79,12 +79,15 @@ class Probe(Opened):
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
         self._dtype = dtype_of(self._modules)
-        self._captured = _Captured()
-        self._finding = threading.Lock()
         self._head_layer: nn.Module | None = None
         self._compiled = any(is_compiled(module) for module in self._modules)
         for name in [*self.layers, *([head] if head else [])]:
             _module(self.network, name)
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._captured = _Captured()
+        self._finding = threading.Lock()
 
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
