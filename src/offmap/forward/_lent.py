@@ -20,7 +20,9 @@ _evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStack) -> None:
     """Evaluation mode, until the stacks of all who asked for it are closed."""
     with _lock:
-        lent = [m for m in modules if m.training or (_evaluating and m in _evaluating)]
+        # Asked at every call of a guard: mostly nobody trains, and nothing is lent.
+        others = set(_evaluating) if _evaluating else ()
+        lent = [m for m in modules if m.training or m in others]
         if any(module.training for module in lent):
             network.eval()
         for module in lent:
