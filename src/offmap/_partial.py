@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from offmap.errors import StoreError
 
@@ -33,18 +32,11 @@ class Partial:
         try:
             self._begin(json.loads(json.dumps(run)))
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let others have the file."""
         self._file.close()
 
     def _begin(self, run: Row) -> None:
@@ -102,5 +94,5 @@ def _lock(file: TextIO, path: Path) -> None:
     except BlockingIOError:
         file.close()
         raise StoreError(
-            f"another process is writing {path}: wait for it, or give another --out"
+            f"another process is writing {path}: wait for it, or write another file"
         ) from None

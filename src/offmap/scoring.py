@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -123,7 +124,7 @@ def score_files(
         raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
     check_inputs(inputs)
     run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
-    with Partial(out, run) as partial:
+    with closing(Partial(out, run)) as partial:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)

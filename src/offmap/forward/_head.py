@@ -66,7 +66,7 @@ def last_of(
 
 
 def verified(
-    name: str, module: nn.Module, features: Tensor, logits: Tensor, tolerance: float
+    name: str, module: nn.Module, features: Tensor, logits: Tensor, near: float
 ) -> tuple[Head | None, str]:
     """The head, if applying it to the features gives the logits; else why it is none."""
     if not isinstance(module, nn.Linear) or features.shape[1] != module.in_features:
@@ -78,13 +78,13 @@ def verified(
         return None, f"{name!r} has {len(weight)} outputs, not {logits.shape[1]}"
     terms = Head(weight.abs(), None if bias is None else bias.abs())(features.abs())
     miss = ((head(features) - logits).abs() / terms.clamp(min=1e-30)).max()
-    if not miss <= tolerance:
+    if not miss <= near:
         return None, f"the logits are not the output of the last linear layer, {name!r}"
     return head, ""
 
 
 def check_others(
-    name: str, module: nn.Module, features: Tensor, output: Any, logits: Tensor, tolerance: float
+    name: str, module: nn.Module, features: Tensor, output: Any, logits: Tensor, near: float
 ) -> None:
     """Refuse a network that returns features first, and then logits.
 
@@ -93,7 +93,7 @@ def check_others(
     """
     for where, other in arrays_of(output, len(logits)):
         wide = other.shape[1] != logits.shape[1]
-        if wide and verified(name, module, features, other.float(), tolerance)[0] is not None:
+        if wide and verified(name, module, features, other.float(), near)[0] is not None:
             raise ShapeError(
                 f"the network returns several arrays; the first, of shape {tuple(logits.shape)}, "
                 f"was taken for the logits, but {where} is what its last linear layer {name!r} "
