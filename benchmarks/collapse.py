@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import offmap
 from benchmarks._measure import arguments, interleaved, print_settings
-from offmap.collapse import Collapse, collapse
 from offmap.data import ImageSet
+from offmap.evaluation.collapse import Collapse, collapse
 from offmap.networks import resnet18
 
 TRAIN, OOD, BATCH = 4096, 1024, 128

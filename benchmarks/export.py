@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks import _cifar
 from benchmarks._measure import interleaved
 from offmap import Guard, Normalization
-from offmap.exporting import export
+from offmap.guard.export import export
 
 # Calls a run, by batch size: short runs, so that both of a pair meet the same machine.
 CALLS = {1: 100, 256: 2}

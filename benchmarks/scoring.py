@@ -24,7 +24,7 @@ from PIL import Image
 import offmap
 from benchmarks._measure import print_settings, seconds
 from offmap.data import Skipped, read_images
-from offmap.scoring import score_files
+from offmap.guard.files import score_files
 from offmap.studies import digits
 
 

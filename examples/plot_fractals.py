@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from offmap._utils.files import atomic
 from offmap.data import embedded
-from offmap.files import atomic
 from offmap.training.fractals import fractals
 from offmap.training.pixmix import PixMix
 

@@ -11,9 +11,16 @@ from torch import Tensor, nn
 
 import offmap
 from offmap.activations import Head
-from offmap.collapse import Collapse, collapse, orthogonality, self_duality, simplex, within_class
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError
+from offmap.evaluation.collapse import (
+    Collapse,
+    collapse,
+    orthogonality,
+    self_duality,
+    simplex,
+    within_class,
+)
 from offmap.networks import Ensemble
 from offmap.stats import ClassMoments
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offmap.decide import alarm_rank, alarm_threshold, false_discoveries, p_values
 from offmap.errors import ArgumentError, NonFiniteError
+from offmap.guard.decide import alarm_rank, alarm_threshold, false_discoveries, p_values
 
 
 @given(n=st.integers(1, 400), percent=st.integers(1, 99))

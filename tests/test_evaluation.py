@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import offmap
-from offmap._inputs import flat
 from offmap.activations import Activations
 from offmap.data import ImageSet
 from offmap.detectors import ordinary
@@ -27,9 +26,10 @@ from offmap.errors import (
     StoreError,
     UnknownNameError,
 )
+from offmap.evaluation import Results
+from offmap.evaluation._inputs import flat
 from offmap.forward import Normalization
 from offmap.networks import AnchorHead, Ensemble
-from offmap.results import Results
 from tests.conftest import for_ensembles
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import offmap
-from offmap import exporting
 from offmap.detectors import fit, ordinary
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
-from offmap.exporting import export
 from offmap.guard import Calibration
+from offmap.guard import export as exporting
+from offmap.guard.export import export
 from offmap.networks import mc_dropout
 from offmap.studies import digits
 

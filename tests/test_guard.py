@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 import offmap
-from offmap._calibration import Calibration
 from offmap.data import ImageSet
-from offmap.decide import accuracy_threshold, false_discoveries, p_values
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
+from offmap.guard.calibration import Calibration
+from offmap.guard.decide import accuracy_threshold, false_discoveries, p_values
 from offmap.networks import DigitsCNN, Ensemble, mc_dropout
 from offmap.studies import digits
 

@@ -18,8 +18,8 @@ from PIL import Image
 import offmap
 from offmap.data import Skipped, read_images
 from offmap.errors import ArgumentError, DataNotFoundError, NotFittedError, StoreError
+from offmap.guard.files import COLUMNS, score_files
 from offmap.networks import DigitsCNN
-from offmap.scoring import COLUMNS, score_files
 from offmap.studies import digits
 
 
@@ -264,6 +264,6 @@ def test_what_cannot_be_scored_is_refused(guard: offmap.Guard, photos: Path) -> 
 
 
 def test_the_false_discovery_estimate() -> None:
-    summary = offmap.scoring.Summary(0.05, images=110, unknown=20, unreadable=10)
+    summary = offmap.guard.files.Summary(0.05, images=110, unknown=20, unreadable=10)
     assert summary.share == 0.2
     assert summary.false_discoveries == pytest.approx(0.05 * 100 / 20)

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Batch, Head, Shards
 from offmap.errors import StoreError
-from offmap.shards import Batch, Shards
 
 
 def batches(start: int = 0, stop: int = 40, size: int = 8) -> Iterator[Batch]:

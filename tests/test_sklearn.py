@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import offmap
-from offmap.decide import p_values
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError, ShapeError
+from offmap.guard.decide import p_values
 from offmap.sklearn import OODDetector
 from tests.conftest import World, for_ensembles
 

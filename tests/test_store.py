@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import offmap
-from offmap import store
+from offmap.detectors import _store as store
 from offmap.errors import StoreError
 from tests.conftest import World
 

@@ -19,9 +19,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from offmap.activations import Activations, Head
-from offmap.decide import alarm_threshold, exact_rate
 from offmap.detectors import Detector, Mahalanobis, catalogue, detector
 from offmap.errors import LabelError, NeedsError, ShapeError
+from offmap.guard.decide import alarm_threshold, exact_rate
 
 __all__ = ["OODDetector"]
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import offmap
-from offmap import store
 from offmap.activations import Activations
 from offmap.detectors import Detector, catalogue, detector
+from offmap.detectors import _store as store
 from offmap.errors import (
     DataError,
     LabelError,

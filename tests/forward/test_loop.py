@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap.activations import Shards
 from offmap.data import ImageSet
 from offmap.detectors import fit
 from offmap.errors import DataError, NonFiniteError, StoreError
 from offmap.forward import Probe, forward
-from offmap.shards import Shards
 
 
 class Counting(nn.Module):

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Shards
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, ShapeError
 from offmap.forward import EnsembleProbe, Normalization, Probe, cache_key, forward, probe_of
 from offmap.networks import Ensemble
-from offmap.shards import Shards
 
 
 class Member(nn.Module):

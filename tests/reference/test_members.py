@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import offmap
+from offmap.detectors import restored
 from offmap.activations import Activations
 from offmap.detectors import Detector, ordinary
 from offmap.errors import ArgumentError, DegenerateError, ShapeError, StoreError
-from offmap.store import restored
 from tests.conftest import World, make_world, world_of
 from tests.reference import slow
 from tests.reference.test_scores import assert_parity, fitted, twin

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import offmap
-from offmap.collapse import cosines
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, UnknownNameError
+from offmap.evaluation.collapse import cosines
 from offmap.studies import collapse
 from offmap.studies._collapse_networks import RECORDED
 from offmap.studies._collapse_tables import RIGHT, relation, spearman, terminal

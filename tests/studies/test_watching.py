@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import offmap
-from offmap.collapse import collapse
 from offmap.data import embedded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.evaluation.collapse import collapse
 from offmap.networks import DigitsCNN
 from offmap.studies import digits
 from offmap.studies.measuring import measure

@@ -11,10 +11,10 @@ import typer
 
 from offmap import data, networks, plots
 from offmap.cli._guards import trained_network
-from offmap.decide import alarm_rank
 from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
+from offmap.guard.decide import alarm_rank
 from offmap.training import sets
 
 CALIBRATION_SHARE = 0.1

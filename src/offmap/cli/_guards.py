@@ -19,11 +19,12 @@ def open_guard(folder: Path, model: str | None, weights: Path | None) -> Guard:
     The record names what built the network. Only networks of this library, or of its zoo, are built
     on its word: a record must not choose what code is run.
     """
-    from offmap import networks, store
+    from offmap import networks
+    from offmap._utils import records
     from offmap.errors import ArgumentError
     from offmap.guard import load
 
-    record, files = store.read(folder, "guard")
+    record, files = records.read(folder, "guard")
     known = str(record.get("model"))
     ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
     if model is None and not ours:

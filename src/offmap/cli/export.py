@@ -24,7 +24,7 @@ def export(
 
     from offmap.cli._guards import open_guard
     from offmap.errors import ArgumentError
-    from offmap.exporting import export
+    from offmap.guard.export import export
 
     found = open_guard(guard, model, weights)
     if found.input_shape is None:

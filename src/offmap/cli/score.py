@@ -29,7 +29,7 @@ def score(
         find . -name '*.jpg' | offmap score guard/ - --out verdicts.csv --fail-above 0.2
     """
     from offmap.cli._guards import open_guard
-    from offmap.scoring import score_files
+    from offmap.guard.files import score_files
 
     found = open_guard(guard, model, weights)
     summary = score_files(found, images, out, batch_size=batch_size)

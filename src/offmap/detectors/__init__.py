@@ -1,86 +1,53 @@
-"""The catalogue of detectors: one method per file."""
+"""The catalogue of detectors: one method per file, in folders by what it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from offmap.detectors import _spec
-from offmap.detectors._base import Detector
-from offmap.detectors._fit import fit
-from offmap.detectors._shaper import Shaper
-from offmap.detectors.anchor_distance import AnchorDistance
-from offmap.detectors.energy import Energy
-from offmap.detectors.entropy import Entropy
-from offmap.detectors.expected_entropy import ExpectedEntropy
-from offmap.detectors.gen import GEN
-from offmap.detectors.kl_uniform import KLUniform
-from offmap.detectors.knn import KNN
-from offmap.detectors.mahalanobis import Mahalanobis
-from offmap.detectors.max_logit import MaxLogit
-from offmap.detectors.max_probability import MaxProbability
-from offmap.detectors.member_mean import MemberMean
-from offmap.detectors.msp import MSP
-from offmap.detectors.mutual_information import MutualInformation
-from offmap.detectors.neco import NECO
-from offmap.detectors.react import ReAct
-from offmap.detectors.relative_mahalanobis import RelativeMahalanobis
-from offmap.detectors.residual import Residual
-from offmap.detectors.total_entropy import TotalEntropy
-from offmap.detectors.vim import ViM
+from offmap.detectors._composite import Shaper
+from offmap.detectors._detector import Detector
+from offmap.detectors._engine import fit
+from offmap.detectors._registry import entries, register
+from offmap.detectors._store import load, restored, save
 from offmap.errors import ArgumentError
 
 __all__ = [
-    "GEN",
-    "KNN",
-    "MSP",
-    "NECO",
-    "AnchorDistance",
     "Detector",
-    "Energy",
-    "Entropy",
-    "ExpectedEntropy",
-    "KLUniform",
-    "Mahalanobis",
-    "MaxLogit",
-    "MaxProbability",
-    "MemberMean",
-    "MutualInformation",
-    "ReAct",
-    "RelativeMahalanobis",
-    "Residual",
     "Shaper",
-    "TotalEntropy",
-    "ViM",
     "catalogue",
+    "classes",
     "detector",
+    "entries",
     "fit",
+    "load",
     "ordinary",
+    "register",
+    "restored",
+    "save",
 ]
-
-# Other libraries' names of the same methods.
-_ALIASES = {
-    "maxsoftmax": "msp",
-    "mls": "maxlogit",
-    "ebo": "energy",
-    "mds": "mahalanobis",
-    "rmd": "relativemahalanobis",
-    "rmds": "relativemahalanobis",
-    "dknn": "knn",
-    "cac": "anchordistance",
-}
 
 
 def catalogue() -> dict[str, type[Detector]]:
     """Every method by its command-line name, in the order of the tables.
 
     >>> list(catalogue())[:3]
-    ['msp', 'maxlogit', 'energy']
+    ['anchordistance', 'energy', 'entropy']
     """
-    methods: list[type[Detector]] = [MSP, MaxLogit, Energy, Entropy, KLUniform, GEN]
-    methods += [Mahalanobis, RelativeMahalanobis, KNN, Residual, ViM, NECO, ReAct]
-    methods += [AnchorDistance]
-    methods += [MaxProbability, TotalEntropy, ExpectedEntropy, MutualInformation, MemberMean]
-    return {method.__name__.lower(): method for method in methods}
+    return {entry.name: entry.method for entry in entries()}
+
+
+def classes() -> dict[str, type[Detector]]:
+    """Every method by the name of its class."""
+    return {entry.method.__name__: entry.method for entry in entries()}
+
+
+def __getattr__(name: str) -> Any:
+    methods = {} if name.startswith("_") else classes()
+    if name in methods:
+        return methods[name]
+    raise AttributeError(f"module 'offmap.detectors' has no attribute {name!r}")
 
 
 def ordinary() -> list[str]:
@@ -89,7 +56,7 @@ def ordinary() -> list[str]:
     return [name for name, method in catalogue().items() if not method.default().needs & others]
 
 
-def detector(spec: str | Detector | dict[str, object]) -> Detector:
+def detector(spec: str | Detector | Mapping[str, Any]) -> Detector:
     """A detector from its name, from an expression, or from its record.
 
     Args:
@@ -106,12 +73,10 @@ def detector(spec: str | Detector | dict[str, object]) -> Detector:
     """
     if isinstance(spec, Detector):
         return spec
-    known = catalogue()
-    known |= {alias: known[name] for alias, name in _ALIASES.items()}
     if isinstance(spec, str):
-        return _spec.parse(spec, known)
+        return _spec.parse(spec)
     if not isinstance(spec, Mapping):
         raise ArgumentError(
             f"a detector is a name, an expression, a record or a Detector; seen {spec!r}"
         )
-    return _spec.build(spec, known)
+    return _spec.build(spec)

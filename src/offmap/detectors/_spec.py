@@ -7,44 +7,51 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from offmap.detectors._base import Detector
+from offmap.detectors import _registry
+from offmap.detectors._detector import Detector
 from offmap.errors import ArgumentError, UnknownNameError
 
-Known = Mapping[str, type[Detector]]
 
-
-def parse(text: str, known: Known) -> Detector:
+def parse(text: str) -> Detector:
     """The detector that a name or an expression of names, numbers and strings describes."""
+    if (entry := _registry.known().get(_registry.key(text.strip()))) is not None:
+        made: Detector = entry.method.default()  # names such as mds++ are no expressions
+        return made
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'") from error
-    value = _value(tree, known, text)
+    value = _value(tree, text)
     if not isinstance(value, Detector):
         raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'")
     return value
 
 
-def build(record: Mapping[str, Any], known: Known) -> Detector:
+def build(record: Mapping[str, Any]) -> Detector:
     """The detector of a record ``{"detector": name, "arguments": {...}}``; records nest."""
     arguments = record.get("arguments", {})
     if not isinstance(arguments, Mapping):
         raise ArgumentError(f"a detector's arguments must be an object; seen {arguments!r}")
-    nested = {
-        name: build(value, known) if isinstance(value, Mapping) else value
-        for name, value in arguments.items()
-    }
-    return _make(_find(str(record.get("detector")), known), [], nested)
+    nested = {name: _built(value) for name, value in arguments.items()}
+    return _make(_find(str(record.get("detector")), record.get("distribution")), [], nested)
 
 
-def _value(node: ast.expr, known: Known, text: str) -> Any:
+def _built(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_built(each) for each in value]
+    return build(value) if isinstance(value, Mapping) else value
+
+
+def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Name(id=name):
-            return _find(name, known).default()
+            return _find(name).default()
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return [_value(part, text) for part in parts]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
-            positional = [_value(a, known, text) for a in args]
-            named = {str(k.arg): _value(k.value, known, text) for k in keywords}
-            method = _find(name, known)
+            positional = [_value(a, text) for a in args]
+            named = {str(k.arg): _value(k.value, text) for k in keywords}
+            method = _find(name)
             return _make(method, positional, named) if positional or named else method.default()
     try:
         return ast.literal_eval(node)
@@ -54,13 +61,19 @@ def _value(node: ast.expr, known: Known, text: str) -> Any:
         ) from error
 
 
-def _find(name: str, known: Known) -> type[Detector]:
-    key = name.lower().replace("_", "").replace("-", "")
-    if key in known:
-        return known[key]
-    close = difflib.get_close_matches(key, known, n=1)
+def _find(name: str, distribution: object = None) -> type[Detector]:
+    known = _registry.known()
+    if (entry := known.get(_registry.key(name))) is not None:
+        return entry.method
+    if distribution is not None:
+        raise UnknownNameError(
+            f"the detector {name!r} is not of this library but of {distribution!r}, which has not "
+            "registered it here: install that, or import the module that registers it first"
+        )
+    close = difflib.get_close_matches(_registry.key(name), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise UnknownNameError(f"no detector is called {name!r}; {hint}Known: {', '.join(known)}")
+    names = ", ".join(entry.name for entry in _registry.entries())
+    raise UnknownNameError(f"no detector is called {name!r}; {hint}Known: {names}")
 
 
 def _make(method: type[Detector], args: list[Any], kwargs: dict[str, Any]) -> Detector:

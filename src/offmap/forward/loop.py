@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from offmap._utils.progress import progress
+from offmap.activations import Batch, Shards
 from offmap.errors import DataError
 from offmap.forward._weights import weights_digest
 from offmap.forward.cascade import AnyProbe, CascadeProbe, probe_of
-from offmap.progress import progress
-from offmap.shards import Batch, Shards
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads
 from offmap.errors import ArgumentError
 from offmap.forward._head import check_others, last_of, recording, tolerance, verified
@@ -19,7 +20,6 @@ from offmap.forward._opened import Opened
 from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
 from offmap.forward._place import as_device, device_of, dtype_of, placed
 from offmap.forward.normalization import Normalization
-from offmap.precision import without_autocast
 
 Reduction = Callable[[Tensor], Tensor]
 

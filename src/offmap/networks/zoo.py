@@ -32,8 +32,8 @@ from typing import Any
 from safetensors.torch import save as tensors_to
 from torch import nn
 
+from offmap._utils.files import atomic, write_json
 from offmap.errors import ArgumentError, StoreError
-from offmap.files import atomic, write_json
 from offmap.networks._card import GIVEN, checked, read
 from offmap.networks._places import HUB, check_name, find, folders
 from offmap.networks._tensors import count, outline, read_checked, stored

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offmap.files import atomic
+from offmap._utils.files import atomic
 
 ID, OOD = "#4477aa", "#cc6677"
 

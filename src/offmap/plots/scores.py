@@ -7,9 +7,9 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from offmap.errors import ArgumentError
+from offmap.evaluation import Results
 from offmap.metrics import roc_curve
 from offmap.plots._panels import ID, OOD, panels
-from offmap.results import Results
 
 
 def histograms(results: Results, detector: str) -> Figure:

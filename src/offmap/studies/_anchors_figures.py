@@ -10,10 +10,10 @@ import torch
 
 from offmap import plots
 from offmap.data import ImageSet
+from offmap.evaluation import Results
 from offmap.guard import Guard
 from offmap.metrics import oscr_curve
 from offmap.networks import AnchorHead
-from offmap.results import Results
 from offmap.studies._anchors_tables import decided
 from offmap.studies._data import Data
 from offmap.training import places

@@ -11,9 +11,8 @@ from typing import Any
 from torch import nn
 
 from offmap.errors import ArgumentError
-from offmap.evaluation import evaluate
+from offmap.evaluation import Results, evaluate
 from offmap.networks import AnchorHead
-from offmap.results import Results
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data
 from offmap.studies._running import DATA, Running

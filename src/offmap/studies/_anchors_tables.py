@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from offmap._utils.table import render
+from offmap.evaluation import Results
 from offmap.metrics import OpenSet, open_set
-from offmap.results import Results
 from offmap.studies._six_of_ten import Splits
-from offmap.table import render
 
 _SHOWN = {
     "accepted": "known kept",

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from offmap import plots
-from offmap.collapse import Collapse, cosines
 from offmap.detectors import NECO, fit
+from offmap.evaluation.collapse import Collapse, cosines
 from offmap.forward import forward
 from offmap.studies._data import Data
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from offmap.collapse import Collapse
-from offmap.results import Results
+from offmap._utils.table import render
+from offmap.evaluation import Results
+from offmap.evaluation.collapse import Collapse
 from offmap.studies.records import FIGURES, Records, scale, title
-from offmap.table import render
 
 RIGHT = 0.999  # training accuracy from which the terminal phase is counted
 _METRICS = ("auroc", "fpr_id_kept")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from offmap import plots
+from offmap.evaluation import Results
 from offmap.forward import probe_of
-from offmap.results import Results
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data
 

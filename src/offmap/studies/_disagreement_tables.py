@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from offmap._utils.table import render
+from offmap.evaluation import Results
 from offmap.metrics import Selection, delong_test, delong_test_of_mean
-from offmap.results import Results
 from offmap.studies._parts import only_right
 from offmap.studies._systems import Choice, Systems
 from offmap.studies._tables import difference_line
-from offmap.table import render
 
 _METRICS = ("auroc", "aupr_in", "aupr_out", "fpr_id_kept", "fpr_ood_caught")
 _CERTAIN = 0.99

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Int64
 from numpy.typing import NDArray
 
 from offmap.errors import ArgumentError, DataError
+from offmap.evaluation import Results, Row
 from offmap.metrics import detection
-from offmap.results import Results, Row
 
 HELD_OUT = 0.2
 Array = NDArray[np.float32]

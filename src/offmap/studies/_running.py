@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from offmap._utils.files import atomic
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.files import atomic
 from offmap.studies.watching import draw_curves
 from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from offmap.results import Results
+from offmap._utils.table import render
+from offmap.evaluation import Results
 from offmap.studies._anchors_systems import Training, evaluated
 from offmap.studies._data import Data
-from offmap.table import render
 
 KNOWN = 6
 _OTHERS = "others"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from offmap.evaluation import Results
 from offmap.metrics import (
     Difference,
     Outcomes,
@@ -13,7 +14,6 @@ from offmap.metrics import (
     detection_accuracy,
     f1_difference,
 )
-from offmap.results import Results
 from offmap.studies._parts import Part, held_out
 
 Filter = tuple[str, str]  # network and detector

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from offmap.comparison import compare
+from offmap.evaluation import Results
+from offmap.evaluation.comparison import compare
 from offmap.metrics import Difference, delong_test, delong_test_of_mean
-from offmap.results import Results
 from offmap.studies._parts import at_ratio
 
 VIM = "ViM(dim=12)"

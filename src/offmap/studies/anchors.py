@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from offmap import data
+from offmap.evaluation import Results
 from offmap.guard import Guard
 from offmap.networks import build, load_weights
-from offmap.results import Results
 from offmap.studies._anchors_figures import draw
 from offmap.studies._anchors_systems import ALARM_RATE, Training, evaluated
 from offmap.studies._anchors_tables import report

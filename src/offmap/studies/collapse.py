@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from offmap import data
-from offmap.arguments import whole
-from offmap.collapse import Collapse
+from offmap._utils.arguments import whole
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.results import Results
+from offmap.evaluation import Results
+from offmap.evaluation.collapse import Collapse
 from offmap.studies._candidates import Candidate
 from offmap.studies._collapse_figures import draw_cosines, draw_plane
 from offmap.studies._collapse_networks import given, trained

@@ -19,10 +19,9 @@ from torch import nn
 from offmap import data, plots
 from offmap.data import ImageSet
 from offmap.detectors import ordinary
-from offmap.evaluation import evaluate
+from offmap.evaluation import Results, evaluate
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN, load_weights
-from offmap.results import Results
 
 KNOWN = tuple(range(8))
 NORMALIZATION = Normalization((0.305,), (0.376,))

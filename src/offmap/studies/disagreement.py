@@ -14,8 +14,7 @@ from typing import Any
 from offmap import data
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError
-from offmap.evaluation import evaluate
-from offmap.results import Results
+from offmap.evaluation import Results, evaluate
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data, at_hand, embedded_ood
 from offmap.studies._disagreement_figures import draw

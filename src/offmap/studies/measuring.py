@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from offmap.collapse import Collapse, collapse
-from offmap.evaluation import evaluate
+from offmap.activations import Batch
+from offmap.evaluation import Results, evaluate
+from offmap.evaluation.collapse import Collapse, collapse
 from offmap.forward import forward
-from offmap.results import Results
-from offmap.shards import Batch
 from offmap.studies.records import COLLAPSE, OOD, put
 
 _OF_A_ROW = ("auroc", "fpr_id_kept", "fpr_ood_caught")
@@ -60,7 +59,7 @@ def measure(
         **options: of :func:`offmap.evaluate`, and :class:`offmap.Probe`.
 
     Raises:
-        OffmapError: as :func:`offmap.collapse.collapse` and :func:`offmap.evaluate`.
+        OffmapError: as :func:`offmap.evaluation.collapse.collapse` and :func:`offmap.evaluate`.
     """
     with _folder(cache) as folder:
         found = collapse(network, train, ood=ood, cache=folder, **options)

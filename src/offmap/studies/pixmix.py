@@ -14,9 +14,8 @@ from typing import Any
 
 from offmap import data, plots
 from offmap.detectors import ordinary
-from offmap.evaluation import evaluate
+from offmap.evaluation import Results, evaluate
 from offmap.networks import WideResNet
-from offmap.results import Results
 from offmap.studies._candidates import Candidate, Origin, candidate
 from offmap.studies._data import Data, at_hand
 from offmap.studies._running import DATA, Running, check_names, keep_report

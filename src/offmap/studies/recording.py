@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from offmap._utils.files import write_json
+from offmap._utils.progress import progress
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
-from offmap.files import write_json
 from offmap.networks import build, load_weights
-from offmap.progress import progress
 from offmap.studies._records_figures import draw_records
 from offmap.studies.measuring import add, measure
 from offmap.studies.records import Records

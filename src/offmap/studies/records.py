@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap._utils.table import render
 from offmap.errors import StoreError
-from offmap.table import render
 from offmap.training import write_history
 
 COLLAPSE, OOD = "collapse.csv", "ood.csv"
@@ -26,8 +26,8 @@ class Records:
     """What was recorded, by epoch.
 
     Args:
-        collapse: a row an epoch: ``epoch``, the figures of :class:`~offmap.collapse.Collapse`, and
-            ``test_accuracy`` where it was measured.
+        collapse: a row an epoch: ``epoch``, the figures of
+            :class:`~offmap.evaluation.collapse.Collapse`, and ``test_accuracy`` where measured.
         ood: a row for each epoch, detector and set: AUROC and both readings of FPR@95TPR.
     """
 

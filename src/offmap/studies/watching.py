@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from offmap import plots
-from offmap.arguments import whole
+from offmap._utils.arguments import whole
 from offmap.evaluation import evaluate
 from offmap.studies.measuring import add, measure, ood_rows
 from offmap.studies.records import OOD, put

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from offmap._utils.files import atomic, write_json
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, StoreError
-from offmap.files import atomic, write_json
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets, normalization
 

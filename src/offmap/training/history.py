@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from offmap.files import atomic
+from offmap._utils.files import atomic
 
 
 @dataclass(frozen=True)

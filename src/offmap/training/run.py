@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offmap.arguments import whole
+from offmap._utils.arguments import whole
 from offmap.errors import MissingExtraError
 from offmap.forward import weights_digest
 from offmap.networks import build, load_weights

@@ -9,9 +9,9 @@ from typing import Self
 import torch
 
 from offmap import data
+from offmap._utils.files import cache_folder
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, LabelError
-from offmap.files import cache_folder
 from offmap.forward import Normalization
 from offmap.training.fractals import fractals
 from offmap.training.recipe import Recipe

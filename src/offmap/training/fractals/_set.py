@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from offmap._utils.files import atomic
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError
-from offmap.files import atomic
 from offmap.training.fractals._render import render
 from offmap.training.fractals._systems import Systems
 

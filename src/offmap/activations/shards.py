@@ -1,0 +1,194 @@
+"""Activations on disk: the spool of an unfinished fit, and the cache between runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from offmap._utils.files import atomic, write_json
+from offmap.activations import Activations, Head, Heads
+from offmap.errors import StoreError
+
+# A list may hold batches of several sizes, so the size has no name here.
+Batch = tuple[Activations, Int64[Tensor, " _"] | None]
+
+_VERSION = 2
+
+
+class Shards:
+    """A folder of activations in safetensors files, written once and read as often as needed.
+
+    A shard is written whole or not at all, and named by its first sample, so an interrupted run
+    keeps what it had finished: :meth:`through` reads that back, as far as no sample is missing, and
+    asks its source only for the rest. Two processes that fill one folder write the same.
+
+    Args:
+        folder: where the files are; made if absent.
+        shard_bytes: size from which a shard is written. Reading and writing hold one shard.
+    """
+
+    def __init__(self, folder: str | Path, *, shard_bytes: int = 16 << 20) -> None:
+        self.folder = Path(folder)
+        self.shard_bytes = shard_bytes
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    @contextmanager
+    def temporary(cls) -> Iterator[Shards]:
+        """A folder that goes when the block ends."""
+        with tempfile.TemporaryDirectory(prefix="offmap-") as folder:
+            yield cls(folder)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the source had been read to its end."""
+        return self._index.is_file()
+
+    @property
+    def head(self) -> Head | Heads | None:
+        """The head that was kept beside the activations, or the members' heads, if any."""
+        if not (path := self.folder / "head.safetensors").is_file():
+            return None
+        tensors = _read(path)
+        if "members" not in tensors:
+            return Head(tensors["weight"], tensors.get("bias"))
+        each = [_under(f"members.{i}.", tensors) for i in range(int(tensors["members"]))]
+        return tuple(Head(of["weight"], of.get("bias")) if of else None for of in each)
+
+    @head.setter
+    def head(self, head: Head | Heads | None) -> None:
+        if isinstance(head, tuple) and any(head):
+            tensors = {"members": torch.tensor(len(head))}
+            for i, each in enumerate(head):
+                tensors |= {f"members.{i}.{name}": x for name, x in _parts(each).items()}
+            _write(self.folder / "head.safetensors", tensors)
+        elif isinstance(head, Head):
+            _write(self.folder / "head.safetensors", _parts(head))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The stored batches, in the order in which they were written."""
+        self._samples()  # refuses another version
+        start = 0
+        while (path := self._shard(start)).is_file():
+            tensors = _read(path)
+            sizes = tensors.pop("sizes").tolist()
+            start += sum(sizes)
+            pieces = {name: torch.split(x, sizes) for name, x in tensors.items()}
+            for i in range(len(sizes)):
+                yield _unpacked({name: piece[i] for name, piece in pieces.items()})
+
+    def through(self, source: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
+        """The stored batches, then those of ``source(samples stored)``, which are stored too.
+
+        Args:
+            source: opens the data behind so many samples; not called once all is stored.
+        """
+        stored, whole = 0, self._samples()
+        for batch in self:
+            stored += len(batch[0])
+            yield batch
+        if stored == whole:
+            return
+        self._index.unlink(missing_ok=True)  # somebody has deleted a shard
+        pending: list[dict[str, Tensor]] = []
+        start = stored
+        for acts, labels in source(stored):
+            pending.append(_packed(acts, labels))
+            stored += len(acts)
+            if sum(x.nbytes for tensors in pending for x in tensors.values()) >= self.shard_bytes:
+                self._flush(start, pending)
+                start = stored
+            yield acts, labels
+        self._flush(start, pending)
+        write_json(self._index, {"version": _VERSION, "samples": stored})
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "index.json"
+
+    def _shard(self, start: int) -> Path:
+        return self.folder / f"{start:010d}.safetensors"
+
+    def _samples(self) -> int | None:
+        """How many there are in all, if the source had been read to its end."""
+        if not self.complete:
+            return None
+        try:
+            index = json.loads(self._index.read_text())
+            version, samples = index["version"], int(index["samples"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self._index} is not an index of shards: {error}") from error
+        if version != _VERSION:
+            raise StoreError(
+                f"{self.folder} holds shards of version {version}; known: {_VERSION}: delete the "
+                "folder and run again"
+            )
+        return samples
+
+    def _flush(self, start: int, pending: list[dict[str, Tensor]]) -> None:
+        sizes = [len(p["logits"]) for p in pending]
+        if sum(sizes):
+            tensors = {name: torch.cat([p[name] for p in pending]) for name in pending[0]}
+            _write(self._shard(start), tensors | {"sizes": torch.tensor(sizes)})
+        pending.clear()
+
+
+def _parts(head: Head | None) -> dict[str, Tensor]:
+    tensors = {} if head is None else {"weight": head.weight, "bias": head.bias}
+    return {name: x for name, x in tensors.items() if x is not None}
+
+
+def _packed(acts: Activations, labels: Tensor | None) -> dict[str, Tensor]:
+    tensors = _tensors(acts) | ({} if labels is None else {"labels": labels})
+    return {name: x.detach().cpu() for name, x in tensors.items()}
+
+
+def _tensors(acts: Activations) -> dict[str, Tensor]:
+    tensors = {"logits": acts.logits}
+    if acts.features is not None:
+        tensors["features"] = acts.features
+    if acts.answer_logits is not None:
+        tensors["answer_logits"] = acts.answer_logits
+    tensors |= {f"layers.{name}": x for name, x in acts.layers.items()}
+    for i, member in enumerate(acts.members):
+        tensors |= {f"members.{i}.{name}": x for name, x in _tensors(member).items()}
+    return tensors
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> Batch:
+    return _activations(tensors), tensors.get("labels")
+
+
+def _activations(tensors: dict[str, Tensor]) -> Activations:
+    members: list[Activations] = []
+    while of := _under(f"members.{len(members)}.", tensors):
+        members.append(_activations(of))
+    layers = _under("layers.", tensors)
+    optional = tensors.get("features"), layers, tuple(members), tensors.get("answer_logits")
+    return Activations(tensors["logits"], *optional)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic(path) as temporary:
+        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): delete it and run again") from error

@@ -1,0 +1,1 @@
+"""Scores of the members of an ensemble."""

@@ -1,0 +1,51 @@
+"""Disagreement of an ensemble's members."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from offmap.activations import Activations, log_mean
+from offmap.detectors._detector import Detector
+from offmap.detectors._members import log_probabilities
+from offmap.detectors._registry import register
+
+# From here on a plain difference keeps eleven digits, and below the series does.
+_SMALL = 0.01
+
+
+@register("mutualinformation")
+class MutualInformation(Detector):
+    r"""Mutual information of the answer and the member that gives it, in nats.
+
+    .. math:: s(q) = H(q) - \tfrac1M \sum_m H(q_m) = \tfrac1M \sum_m \mathrm{KL}(q_m \,\|\, q),
+              \qquad q = \tfrac1M \sum_m q_m
+
+    How far the members disagree. It is computed as the divergences, of which each term
+
+    .. math:: q_{mj} \log \frac{q_{mj}}{q_j} - q_{mj} + q_j = q_{mj} (e^d - 1 - d), \qquad
+              d = \log \frac{q_j}{q_{mj}}
+
+    is positive or 0: nothing cancels, and members that agree have 0 and not less. For ensembles,
+    such as :class:`offmap.networks.Ensemble`.
+
+    References:
+        Depeweg et al., ICML 2018, arXiv:1710.07283.
+    """
+
+    needs = frozenset({"logits", "members"})
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        log_q = log_probabilities(acts)
+        return _terms(log_q, log_mean(log_q)).sum(2).mean(0)
+
+
+def _terms(
+    log_member: Float64[Tensor, "m n c"], log_mean: Float64[Tensor, "n c"]
+) -> Float64[Tensor, "m n c"]:
+    """``q_m (exp(d) - 1 - d)``, for small ``d`` by its series."""
+    d = log_mean - log_member
+    member = log_member.exp()
+    series = 0.5 * member * d * d * (1 + d / 3 * (1 + d / 4 * (1 + d / 5)))
+    return torch.where(d.abs() < _SMALL, series, log_mean.exp() - member - member * d)

@@ -1,0 +1,1 @@
+"""Scores of the features of one network, and of its head."""

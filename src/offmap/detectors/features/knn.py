@@ -1,0 +1,177 @@
+"""Distance to the k-th nearest neighbour."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from offmap._utils.arguments import whole
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._registry import register
+from offmap.errors import ArgumentError, DegenerateError
+from offmap.stats import Bank
+
+# Below this distance float32 products no longer tell neighbours apart to four digits.
+_CLOSE = 0.03
+_PART = 4096  # rows of the bank in float64 at a time
+
+
+@dataclass(frozen=True)
+class _BankAndCounts:
+    """Training rows, and how many labels of each class there were."""
+
+    bank: Bank
+    counts: Int64[Tensor, " c"]
+
+    def __add__(self, other: _BankAndCounts) -> _BankAndCounts:
+        return _BankAndCounts(self.bank + other.bank, self.counts + other.counts)
+
+
+@register("knn", aliases=("dknn",))
+class KNN(Detector):
+    r"""Distance from the normalised features to their k-th neighbour in the training bank.
+
+    .. math:: s(h) = \Big\| \tfrac{h}{\|h\|} - g_{(k)} \Big\|
+
+    with :math:`g_{(k)}` the k-th nearest of the normalised training features. Features of norm 0
+    stay 0. No neighbour is left out of the search; which is the k-th is told by products in
+    ``precision``, and by float64 ones where float32 cannot tell neighbours apart.
+
+    Args:
+        k: which neighbour. If a class has fewer samples in the bank, the distance is that to other
+            classes: fitting with labels warns of it.
+        bank: training samples to keep at most: those with the smallest seeded hash, whatever
+            their order.
+        seed: chooses among them.
+        precision: of the similarities by which neighbours are ordered, "float32" or "float64".
+        chunk_mb: bound on the memory of the similarities, in mebibytes; what fits the processor's
+            cache is fastest.
+
+    Attributes:
+        bank_: normalised training features, ``(m, d)``.
+        lift_: half of what the square of a row's norm lacks to 1, ``(m,)``, float64: 1/2 for rows
+            of norm 0, else rounding. With it products are ordered as distances are.
+
+    References:
+        Sun et al., ICML 2022, arXiv:2204.06507.
+    """
+
+    needs = frozenset({"features"})
+    stages = 1
+    bank_: Tensor
+    lift_: Tensor
+
+    def __init__(
+        self,
+        k: int = 50,
+        *,
+        bank: int = 50_000,
+        seed: int = 0,
+        precision: Literal["float32", "float64"] = "float32",
+        chunk_mb: int = 16,
+    ) -> None:
+        super().__init__()
+        if precision not in ("float32", "float64"):
+            raise ArgumentError(f"precision must be 'float32' or 'float64'; seen {precision!r}")
+        self.bank = whole("bank", bank)
+        self.k = whole("k", k, high=bank)
+        self.seed = whole("seed", seed, low=0)
+        self.precision = precision
+        self.chunk_mb = whole("chunk_mb", chunk_mb)
+
+    def collect(
+        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
+    ) -> _BankAndCounts:
+        assert acts.features is not None
+        bank = Bank.of(acts.features, size=self.bank, seed=self.seed)
+        classes = acts.logits.shape[1]
+        known = acts.logits.new_zeros(0).long() if labels is None else labels.long()
+        known = known[(known >= 0) & (known < classes)]
+        return _BankAndCounts(bank, known.bincount(minlength=classes))
+
+    def solve(self, stage: int, stats: _BankAndCounts) -> None:
+        rows = stats.bank.rows
+        if len(rows) < self.k:
+            raise DegenerateError(
+                f"{self!r}: neighbour {self.k} was asked for, and there are {len(rows)} "
+                "training samples: lower k, or fit on more"
+            )
+        self._warn_of_small_classes(stats.counts, len(rows))
+        bank = self._normalised(rows)
+        self.learn(bank_=bank, lift_=0.5 * (1 - bank.double().square().sum(1)))
+
+    def _warn_of_small_classes(self, counts: Int64[Tensor, " c"], rows: int) -> None:
+        if not (counts > 0).any():  # no labels were given
+            return
+        least = float(counts[counts > 0].min()) * rows / float(counts.sum())
+        if least < self.k:
+            warnings.warn(
+                f"{self!r}: the smallest class has about {least:.0f} samples in the bank, so the "
+                f"distance to neighbour {self.k} is one to other classes, and what lies between "
+                "the classes scores lower than they do: lower k, or enlarge the bank",
+                stacklevel=2,
+            )
+
+    def _normalised(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        x = F.normalize(features.double())  # 0 stays 0
+        return x if self.precision == "float64" else x.float()
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        assert acts.features is not None
+        x = self._normalised(acts.features)
+        rows = max(1, (self.chunk_mb << 20) // (len(self.bank_) * x.element_size()))
+        # A graph has no loop over chunks, whose number would depend on the batch.
+        parts = [x] if torch.compiler.is_exporting() else torch.split(x, rows)
+        return torch.cat([self._distances(part) for part in parts])
+
+    def _distances(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
+        # Nearness falls as the distance rises: half of 1 + |x|^2 - |x - g|^2. Beside the rounding
+        # of these products only rows of norm 0 matter, and to add nothing is quicker by a tenth.
+        lifted = torch.compiler.is_exporting() or bool((self.lift_ > 0.25).any())
+        lift = self.lift_.to(x.dtype) if lifted else None
+        found = self._kth(x, F.linear(x, self.bank_, lift))
+        if self.precision == "float64" or torch.compiler.is_exporting():
+            return found
+        if len(close := (found < _CLOSE).nonzero()[:, 0]):
+            rows = x[close].double()
+            split = torch.split(self.bank_, _PART), torch.split(self.lift_, _PART)
+            parts = zip(*split, strict=True)
+            near = [F.linear(rows, bank.double(), lift) for bank, lift in parts]
+            found[close] = self._kth(rows, torch.cat(near, 1))
+        return found
+
+    def _kth(self, x: Float[Tensor, "n d"], nearness: Float[Tensor, "n m"]) -> Tensor:
+        neighbours = self.bank_[_kth_largest(nearness, self.k)]
+        # From the difference, because the expanded square of a small distance has no digits.
+        return (x.double() - neighbours.double()).square().sum(1).sqrt()
+
+    def summary(self) -> str:
+        return f"bank of {len(self.bank_)} training samples; distance to neighbour {self.k}"
+
+
+def _kth_largest(similarities: Float[Tensor, "n m"], k: int) -> Int64[Tensor, " n"]:
+    """Column of the k-th largest value of each row.
+
+    The k largest values lie in the k groups with the largest maxima, so sorting those groups
+    alone gives the same answer and reads the whole row only once.
+    """
+    n, m = similarities.shape
+    width = int((m / k) ** 0.5)
+    if width < 2:
+        return similarities.topk(k).indices[:, -1]
+    groups = m // width
+    whole = similarities[:, : groups * width].view(n, width, groups)
+    best = whole.amax(1).topk(min(k, groups), sorted=False).indices
+    offsets = torch.arange(width, device=best.device) * groups
+    inside = (best[:, None] + offsets[:, None]).flatten(1)
+    rest = torch.arange(groups * width, m, device=best.device).expand(n, -1)
+    columns = torch.cat([inside, rest], dim=1)
+    kth = similarities.gather(1, columns).topk(k).indices[:, -1:]
+    return columns.gather(1, kth)[:, 0]

@@ -1,0 +1,74 @@
+"""Mahalanobis distance to the nearest class mean."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._gaussian import squared_distances, whitener
+from offmap.detectors._registry import register
+from offmap.errors import ArgumentError
+from offmap.stats import ClassMoments
+
+
+@register("mahalanobis", aliases=("mds",))
+class Mahalanobis(Detector):
+    r"""Squared Mahalanobis distance from the features to the nearest class mean.
+
+    .. math:: s(h) = \min_c\ (h - \mu_c)^\top \Sigma^{-1} (h - \mu_c)
+
+    with one covariance for all classes: the pooled within-class scatter divided by the number of
+    samples. Classes without samples are left out.
+
+    Args:
+        ridge: share of the mean variance added to each variance.
+
+    Attributes:
+        centre_: mean of all features, ``(d,)``.
+        whitener_: maps features to unit within-class covariance, ``(d, d)``.
+        centres_: whitened class means about the centre, ``(c, d)``.
+
+    References:
+        Lee et al., NeurIPS 2018, arXiv:1807.03888, equation 2, without its input perturbation.
+    """
+
+    needs = frozenset({"features", "labels"})
+    stages = 1
+    centre_: Tensor
+    whitener_: Tensor
+    centres_: Tensor
+
+    def __init__(self, *, ridge: float = 1e-6) -> None:
+        super().__init__()
+        if not ridge >= 0:
+            raise ArgumentError(f"ridge must not be negative; seen {ridge}")
+        self.ridge = ridge
+
+    def collect(
+        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
+    ) -> ClassMoments:
+        assert acts.features is not None
+        assert labels is not None
+        return ClassMoments.of(acts.features, labels, classes=acts.logits.shape[1])
+
+    def solve(self, stage: int, stats: ClassMoments) -> None:
+        centre = stats.total().mean
+        whiten = whitener(stats.covariance, self.ridge, repr(self))
+        seen = stats.count > 0  # a class without samples would leave a false centre at the origin
+        self.learn(centre_=centre, whitener_=whiten, centres_=(stats.mean[seen] - centre) @ whiten)
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.distances(acts).amin(1)
+
+    def distances(self, acts: Activations) -> Float64[Tensor, "n c"]:
+        """Squared distances to the means of the classes seen in fitting."""
+        assert acts.features is not None
+        # In float64: tight classes far from the origin lose every digit in float32.
+        x = acts.features.double() - self.centre_
+        return squared_distances(x @ self.whitener_, self.centres_)
+
+    def summary(self) -> str:
+        classes, features = self.centres_.shape
+        return f"means of {classes} classes and one covariance of {features} features"

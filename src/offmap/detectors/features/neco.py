@@ -1,0 +1,162 @@
+"""Neural-collapse inspired score."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._registry import register
+from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
+from offmap.stats import Moments
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "vit": {},
+    "resnet": {"times_max_logit": False},
+    "deit": {"denominator": "raw"},
+    "swin": {"denominator": "raw"},
+    "cifar_vit": {"scale": False},
+}
+
+
+@register("neco")
+class NECO(Detector):
+    r"""Share of the features' norm inside the leading principal directions, negated.
+
+    .. math:: s(h, z) = -\frac{\| P^\top x \|}{\| x \|} \max_j z_j
+
+    with :math:`x` the standardised features and :math:`P` the leading principal directions of the
+    standardised training features. The published code switches its parts by backbone; each is an
+    argument here, :meth:`preset` sets them together, and the results differ by many points.
+
+    Args:
+        dim: number of directions, or the share of variance that they must hold, in (0, 1);
+            by default 100, or half of the features where that is fewer.
+        scale: standardise the features; else they are used as they are.
+        center: subtract their mean before projecting. Standardised features have mean 0.
+        denominator: the norm below the line is that of these features: "scaled" as above, or "raw".
+        times_max_logit: multiply by the maximum logit.
+
+    Attributes:
+        mean_: mean of the features, ``(d,)``.
+        deviation_: their standard deviations, ``(d,)``; 1 if not scaled or constant.
+        directions_: principal directions, ``(d, dim)``.
+        kept_: share of the variance along them, ``()``.
+
+    Raises:
+        DegenerateError: in fitting, if the features do not vary.
+
+    References:
+        Ammar et al., ICLR 2024, arXiv:2310.06823.
+    """
+
+    needs = frozenset({"logits", "features"})
+    stages = 1
+    mean_: Tensor
+    deviation_: Tensor
+    directions_: Tensor
+    kept_: Tensor
+
+    def __init__(
+        self,
+        dim: int | float | None = None,
+        *,
+        scale: bool = True,
+        center: bool = True,
+        denominator: Literal["scaled", "raw"] = "scaled",
+        times_max_logit: bool = True,
+    ) -> None:
+        super().__init__()
+        if denominator not in ("scaled", "raw"):
+            raise ArgumentError(f"denominator must be 'scaled' or 'raw'; seen {denominator!r}")
+        if dim is not None and not (0 < dim < 1 or (dim >= 1 and dim == int(dim))):
+            raise ArgumentError(f"dim must be a whole number or a share in (0, 1); seen {dim}")
+        self.dim = dim
+        self.scale = scale
+        self.center = center
+        self.denominator = denominator
+        self.times_max_logit = times_max_logit
+
+    @classmethod
+    def preset(cls, backbone: str, dim: int | float | None = None) -> Self:
+        """The variant that the published code uses for a backbone.
+
+        * ``vit``: the default one. ``resnet``: ``times_max_logit=False``.
+        * ``deit``, ``swin``: ``denominator="raw"``.
+        * ``cifar_vit``: ``scale=False``, which its remarks recommend where classes are collapsed.
+
+        Args:
+            backbone: one of these.
+            dim: as in the constructor; the published code has one for each pair of data sets.
+
+        Raises:
+            UnknownNameError: no such backbone.
+
+        >>> NECO.preset("resnet", dim=9)
+        NECO(dim=9, scale=True, center=True, denominator='scaled', times_max_logit=False)
+        """
+        if backbone not in _PRESETS:
+            raise UnknownNameError(f"no preset {backbone!r}: there are {', '.join(_PRESETS)}")
+        return cls(dim, **_PRESETS[backbone])
+
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Moments:
+        assert acts.features is not None
+        return Moments.of(acts.features)
+
+    def solve(self, stage: int, stats: Moments) -> None:
+        covariance, constant = stats.covariance, _constant(stats)
+        if constant.all():
+            raise DegenerateError(f"{self!r}: the training features are one point")
+        deviation = covariance.diagonal().sqrt().masked_fill(constant, 1.0)
+        if not self.scale:
+            deviation = torch.ones_like(deviation)
+        values, vectors = torch.linalg.eigh(covariance / deviation.outer(deviation))
+        values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+        dim = self._dim(values)
+        self.learn(
+            mean_=stats.mean,
+            deviation_=deviation,
+            directions_=vectors[:, :dim],
+            kept_=values[:dim].sum() / values.sum(),
+        )
+
+    def _dim(self, values: Float64[Tensor, " d"]) -> int:
+        """How many directions, given the variances along all in descending order."""
+        features = len(values)
+        dim = min(100, max(features // 2, 1)) if self.dim is None else self.dim
+        if dim < 1:
+            held = values.cumsum(0) / values.sum()
+            dim = int((held < dim).sum()) + 1
+        if dim >= features and features > 1:
+            raise ArgumentError(
+                f"{self!r}: all {features} features are kept, so the share of the norm is always "
+                f"1: choose dim below {features}"
+            )
+        return int(dim)
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        assert acts.features is not None
+        raw = acts.features.double()
+        x = (raw - self.mean_) / self.deviation_ if self.scale else raw
+        inside = x - self.mean_ if self.center and not self.scale else x
+        below = (x if self.denominator == "scaled" else raw).square().sum(1).sqrt()
+        above = (inside @ self.directions_).square().sum(1).sqrt()
+        # A sample of norm 0 has no direction: its share counts as 0.
+        share = torch.where(below > 0, above / below.clamp(min=torch.finfo(below.dtype).tiny), 0)
+        return -share * acts.logits.amax(1) if self.times_max_logit else -share
+
+    def summary(self) -> str:
+        features, dim = self.directions_.shape
+        return f"{dim} of {features} principal directions, with {float(self.kept_):.2%} of variance"
+
+
+def _constant(stats: Moments) -> Bool[Tensor, " d"]:
+    """Which features are constant up to rounding."""
+    variance = stats.covariance.diagonal()
+    eps = torch.finfo(variance.dtype).eps
+    rounding = stats.count * eps * variance + (stats.count * stats.mean * eps).square()
+    return variance <= rounding

@@ -1,0 +1,1 @@
+"""Scores that run the network again on the inputs."""

@@ -1,0 +1,1 @@
+"""Scores of other layers than the last."""

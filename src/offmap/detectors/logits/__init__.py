@@ -1,0 +1,1 @@
+"""Scores of the logits of one network."""

@@ -1,0 +1,34 @@
+"""Free energy of the logits."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._registry import register
+from offmap.errors import ArgumentError
+
+
+@register("energy", aliases=("ebo",))
+class Energy(Detector):
+    r"""Free energy of the logits.
+
+    .. math:: s(z) = -T \log \sum_j \exp(z_j / T)
+
+    Args:
+        temperature: divides the logits; positive.
+
+    References:
+        Liu et al., NeurIPS 2020, arXiv:2010.03759.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ArgumentError(f"temperature must be positive; seen {temperature}")
+        self.temperature = temperature
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        return -self.temperature * (acts.logits.double() / self.temperature).logsumexp(1)

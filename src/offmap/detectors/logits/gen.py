@@ -1,0 +1,43 @@
+"""Generalised entropy."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from offmap._utils.arguments import whole
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._registry import register
+from offmap.detectors._softmax import log_rest
+from offmap.errors import ArgumentError
+
+
+@register("gen")
+class GEN(Detector):
+    r"""Generalised entropy of the largest probabilities.
+
+    .. math:: s(z) = \sum_{j \in \mathrm{top}\ M} p_j^\gamma (1 - p_j)^\gamma
+
+    Args:
+        gamma: exponent, in (0, 1).
+        top: how many of the largest probabilities count; all if there are fewer classes.
+
+    References:
+        Liu, Lochman and Zach, CVPR 2023.
+    """
+
+    def __init__(self, gamma: float = 0.1, *, top: int = 100) -> None:
+        super().__init__()
+        if not 0 < gamma < 1:
+            raise ArgumentError(f"gamma must lie in (0, 1); seen {gamma}")
+        self.gamma = gamma
+        self.top = whole("top", top)
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        logits = acts.logits.double()
+        log_p = logits.log_softmax(1).topk(min(self.top, logits.shape[1])).values
+        # The largest may round to 1, so its complement comes from the others; the rest are <= 1/2.
+        log_q = torch.cat([log_rest(logits)[:, None], (-log_p[:, 1:].exp()).log1p()], dim=1)
+        return (self.gamma * (log_p + log_q)).exp().sum(1)

@@ -1,0 +1,1 @@
+"""What changes features or head for a wrapped detector."""

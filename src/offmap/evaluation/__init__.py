@@ -1,0 +1,7 @@
+"""Detectors held against OOD sets: what they reach, how sure that is, and how networks compare."""
+
+from offmap.evaluation.comparison import Comparison, compare
+from offmap.evaluation.results import Results, Row, SetInfo
+from offmap.evaluation.run import evaluate
+
+__all__ = ["Comparison", "Results", "Row", "SetInfo", "compare", "evaluate"]

@@ -1,0 +1,263 @@
+"""Neural collapse: how far the features of a network have drawn together into one point a class.
+
+Everything comes from class moments, a head, and one count over the features once the means are
+known. Give the training images un-augmented; networks run in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from offmap.activations import Activations, Head
+from offmap.detectors import Detector, fit
+from offmap.errors import DegenerateError, NeedsError
+from offmap.evaluation._inputs import flat, loaded
+from offmap.forward import Probe, forward, probe_of
+from offmap.stats import ClassMoments, Mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collapse:
+    """NC1 to NC5 of a network on its training data.
+
+    NC1 to NC4 go to 0 as it collapses; that NC5 falls with them is what Ammar et al. observed.
+
+    Args:
+        n: training samples.
+        accuracy: share of them answered rightly.
+        nc1: variability within classes, :func:`within_class`.
+        nc2_norms: relative deviation of the norms of the class means, :func:`simplex`.
+        nc2_angles: deviation of their cosines.
+        nc2_simplex: mean distance of their cosines from those of a simplex.
+        nc3: distance of head and class means, :func:`self_duality`; ``None`` without a head.
+        nc4: share of samples on which classifier and nearest class mean disagree.
+        nc5: orthogonality to each OOD set, :func:`orthogonality`, by name.
+        means: of the classes that have samples, ``(k, d)``.
+    """
+
+    n: int
+    accuracy: float
+    nc1: float
+    nc2_norms: float
+    nc2_angles: float
+    nc2_simplex: float
+    nc3: float | None
+    nc4: float
+    nc5: dict[str, float] = field(default_factory=dict)
+    means: Float64[Tensor, "k d"] = field(repr=False, compare=False)
+
+    def figures(self) -> dict[str, Any]:
+        """All numbers by name, those of NC5 as ``nc5_NAME``."""
+        own = {name: value for name, value in vars(self).items() if name not in ("nc5", "means")}
+        return own | {f"nc5_{name}": value for name, value in self.nc5.items()}
+
+
+def collapse(
+    network: nn.Module, train: Any, *, ood: Mapping[str, Any] | None = None, **options: Any
+) -> Collapse:
+    """Measure neural collapse; each image passes the network once.
+
+    Memory is that of ``c`` class means and one ``(d, d)`` scatter; features wait on disk for the
+    second reading that NC4 takes.
+
+    Args:
+        network: a classifier.
+        train: its training data, un-augmented, with labels; as for :func:`offmap.evaluate`.
+        ood: OOD sets by name, or by group and name, for NC5.
+        **options: ``batch_size``, ``cache``, ``show_progress``, and those of :class:`offmap.Probe`.
+
+    Raises:
+        NeedsError: the network has no features, or is an ensemble or a cascade.
+        ArgumentError: two OOD sets of one name.
+        LabelError: the data has no labels of the network's classes.
+        DegenerateError: fewer than two classes, or class means that are one point.
+
+    References:
+        Papyan, Han and Donoho, PNAS 2020, arXiv:2008.08186; NC5: Ammar et al., ICLR 2024,
+        arXiv:2310.06823.
+    """
+    reading = {name: options.pop(name) for name in _READING if name in options}
+    sets = list(flat(ood or {}))  # refused before the work, not after it
+    train = loaded(train, None)
+    with probe_of(network, **options) as probe:
+        if not isinstance(probe, Probe):
+            raise NeedsError(
+                f"collapse is that of one network's features; {type(network).__name__} has "
+                "several networks: measure each by itself"
+            )
+        measured = _Measured()
+        fit([measured], forward(probe, train, description="train", **reading))
+        moments = measured.moments
+        norms, angles, distances = simplex(moments)
+        return Collapse(
+            n=measured.samples,
+            accuracy=measured.right / measured.samples,
+            nc1=within_class(moments),
+            nc2_norms=norms,
+            nc2_angles=angles,
+            nc2_simplex=distances,
+            nc3=self_duality(moments, probe.head) if isinstance(probe.head, Head) else None,
+            nc4=1 - measured.agreeing / measured.samples,
+            nc5={
+                name: orthogonality(
+                    moments,
+                    _mean(forward(probe, loaded(data, train), description=name, **reading)),
+                )
+                for name, _, data in sets
+            },
+            means=present(moments),
+        )
+
+
+_READING = ("batch_size", "cache", "show_progress")
+
+
+def within_class(moments: ClassMoments) -> float:
+    r"""NC1: :math:`\mathrm{tr}(S_W S_B^+) / c`, variability within classes against that between.
+
+    :math:`S_W` is the pooled covariance within classes, :math:`S_B` the covariance of the class
+    means about their mean, each class counted once; its pseudoinverse spans at most ``c - 1``
+    directions.
+
+    Raises:
+        DegenerateError: fewer than two classes, or class means that are one point.
+    """
+    means = centred(present(moments))
+    _, sizes, directions = torch.linalg.svd(means, full_matrices=False)
+    kept = sizes > sizes.max() * torch.finfo(sizes.dtype).eps * max(means.shape)
+    kept[len(means) - 1 :] = False  # of c centred means, c - 1 are free
+    along = directions[kept]
+    spread = ((along @ moments.covariance) * along).sum(1)
+    # S_B holds a factor 1 / c, which cancels the one in front.
+    return float((spread / sizes[kept].square()).sum())
+
+
+def simplex(moments: ClassMoments) -> tuple[float, float, float]:
+    r"""NC2: how far the centred class means :math:`\mu_j - \mu` are from a simplex.
+
+    Returns:
+        The deviation of their norms over the mean norm; the deviation of the cosines of all pairs;
+        and the mean of :math:`|\cos_{jk} + 1 / (c - 1)|`.
+
+    Raises:
+        DegenerateError: as :func:`within_class`; or a class mean lies on the mean of all.
+    """
+    means = present(moments)
+    norms = centred(means).norm(dim=1)
+    pairs = cosines(means)[~torch.eye(len(means), dtype=torch.bool, device=means.device)]
+    from_simplex = (pairs + 1 / (len(means) - 1)).abs().mean()
+    return (
+        float(norms.std(correction=0) / norms.mean()),
+        float(pairs.std(correction=0)),
+        float(from_simplex),
+    )
+
+
+def cosines(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k k"]:
+    """Cosines of all pairs of class means, seen from the mean of all.
+
+    Raises:
+        DegenerateError: as :func:`within_class`; or a class mean lies on the mean of all.
+    """
+    about = centred(means)
+    norms = about.norm(dim=1, keepdim=True)
+    if not (norms > 0).all():
+        raise DegenerateError("a class mean equals the mean of all, so its angles are not known")
+    product: Tensor = (about / norms) @ (about / norms).T
+    return product
+
+
+def self_duality(moments: ClassMoments, head: Head) -> float:
+    r"""NC3: :math:`\| W / \|W\|_F - M / \|M\|_F \|_F`, the centred class means as rows of M."""
+    means = centred(present(moments))
+    weight = head.weight.to(means)[moments.count > 0]
+    return float((weight / weight.norm() - means / means.norm()).norm())
+
+
+def orthogonality(moments: ClassMoments, ood: Float64[Tensor, " d"]) -> float:
+    r"""NC5: the mean over classes of :math:`|\cos(\mu_j, \mu_{OOD})|`, none of them centred."""
+    means = present(moments)
+    across = (means @ ood) / (means.norm(dim=1) * ood.norm())
+    return float(across.abs().mean())
+
+
+def present(moments: ClassMoments) -> Float64[Tensor, "k d"]:
+    """Means of the classes that have samples."""
+    return moments.mean[moments.count > 0]
+
+
+def centred(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k d"]:
+    """Class means less the mean of them all.
+
+    Raises:
+        DegenerateError: fewer than two classes, or class means that are one point.
+    """
+    about = means - means.mean(0)
+    if len(means) < 2 or not about.abs().max() > 0:
+        raise DegenerateError(
+            f"collapse is between classes: there are {len(means)} of them with samples, or all of "
+            "their means are one point"
+        )
+    return about
+
+
+def _mean(batches: Any) -> Float64[Tensor, " d"]:
+    parts = [Mean.of(acts.features) for acts, _ in batches]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total.mean
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Samples, those answered rightly, and those on which the nearest mean agrees."""
+
+    samples: int
+    right: int
+    agreeing: int
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts(
+            self.samples + other.samples,
+            self.right + other.right,
+            self.agreeing + other.agreeing,
+        )
+
+
+class _Measured(Detector):
+    """Fitted as a detector is, in two stages: class moments, then what the nearest means say."""
+
+    needs = frozenset({"logits", "features", "labels"})
+    stages = 2
+    moments: ClassMoments
+
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Any:
+        assert acts.features is not None
+        assert labels is not None
+        if stage == 0:
+            return ClassMoments.of(acts.features, labels, classes=acts.logits.shape[1])
+        answers = acts.answers
+        agreeing = answers == self._nearest(acts.features)
+        return _Counts(len(acts), int((answers == labels).sum()), int(agreeing.sum()))
+
+    def solve(self, stage: int, stats: Any) -> None:
+        if stage == 0:
+            self.moments = stats
+        else:
+            self.samples, self.right, self.agreeing = stats.samples, stats.right, stats.agreeing
+
+    def _nearest(self, features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
+        """The class of the nearest mean; a class without samples has none."""
+        # About the mean of the means: far from the origin the products would cancel.
+        centre = present(self.moments).mean(0)
+        means, x = self.moments.mean - centre, features.double() - centre
+        far = means.square().sum(1) - 2 * x @ means.T
+        nearest: Tensor = far.masked_fill(self.moments.count == 0, torch.inf).argmin(1)
+        return nearest

@@ -1,0 +1,110 @@
+"""Two or more networks side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from offmap._utils.table import render
+from offmap.errors import ArgumentError
+from offmap.evaluation.results import Results
+from offmap.metrics import delong_test
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one detector fares with one network against the first, on one OOD set.
+
+    Args:
+        network: name of the network.
+        against: name of the first network.
+        detector: name of the detector.
+        set: name of the OOD set.
+        auroc: AUROC minus that of the first network.
+        p_value: of the paired DeLong test, two-sided; ``None`` where the samples are not the same.
+    """
+
+    network: str
+    against: str
+    detector: str
+    set: str
+    auroc: float
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of several networks, and their differences from the first."""
+
+    results: Mapping[str, Results]
+    differences: list[Difference]
+
+    def table(self) -> str:
+        """One starred table for each network, then the differences with their p-values."""
+        parts = [f"== {name} ==\n{found.table()}" for name, found in self.results.items()]
+        return "\n\n".join([*parts, self.differences_table()])
+
+    def differences_table(self) -> str:
+        """The differences from the first network, with their p-values."""
+        first, *others = self.results
+        return "\n\n".join(self._differences(name, first) for name in others)
+
+    def _differences(self, network: str, first: str) -> str:
+        own = [d for d in self.differences if d.network == network]
+        sets = list(dict.fromkeys(d.set for d in own))
+        detectors = list(dict.fromkeys(d.detector for d in own))
+        by_place = {(d.detector, d.set): d for d in own}
+        cells = {d: [by_place[d, s].auroc for s in sets] for d in detectors}
+        notes = {d: [_p(by_place[d, s].p_value) for s in sets] for d in detectors}
+        title = f"== {network} minus {first} ==\nauroc in points, p of the paired DeLong test"
+        body = render(cells, sets, scale=100, star=False, notes=notes)
+        return f"{title}\n\n{body}"
+
+
+def compare(results: Mapping[str, Results]) -> Comparison:
+    """Compare networks by the detectors and OOD sets that they share.
+
+    Args:
+        results: by name; the first is what the others are held against.
+
+    Raises:
+        ArgumentError: fewer than two, or no detector and set in common.
+    """
+    if len(results) < 2:
+        raise ArgumentError(f"compare takes at least two results; seen {list(results)}")
+    (first, base), *others = results.items()
+    differences = [
+        _difference(name, found, first, base, detector, ood)
+        for name, found in others
+        for detector in base.detectors
+        if detector in found.detectors
+        for sets in base.groups.values()
+        for ood in sets
+        if ood in found.scores[detector]
+    ]
+    if not differences:
+        raise ArgumentError("these results share no detector and OOD set")
+    return Comparison(dict(results), differences)
+
+
+def _difference(
+    name: str, found: Results, first: str, base: Results, detector: str, ood: str
+) -> Difference:
+    gain = found.get(detector, ood) - base.get(detector, ood)
+    p_value = None
+    if all(_same(base, found, place) for place in ("id", ood)):
+        ours, theirs = found.scores[detector], base.scores[detector]
+        p_value = delong_test(ours["id"], ours[ood], theirs["id"], theirs[ood]).p_value
+    return Difference(name, first, detector, ood, gain, p_value)
+
+
+def _same(a: Results, b: Results, name: str) -> bool:
+    """Whether both saw the same samples, which only a fingerprint can tell."""
+    prints = [next(s.fingerprint for s in r.sets if s.name == name) for r in (a, b)]
+    return prints[0] is not None and prints[0] == prints[1]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return " (unpaired)"
+    return " (p<0.001)" if value < 0.001 else f" (p={value:.3f})"

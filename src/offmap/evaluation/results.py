@@ -1,0 +1,273 @@
+"""What an evaluation found: rows, per-sample scores, and how they came about."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int32
+
+from offmap._utils.files import atomic, write_json
+from offmap._utils.table import render
+from offmap.errors import StoreError, UnknownNameError
+from offmap.metrics import Detection
+
+Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
+Predicted = Mapping[str, Int32[np.ndarray, " n"]]
+
+_VERSION = 1
+# Metrics of which a low value is good.
+_LOWER_IS_BETTER = {"fpr_id_kept", "fpr_ood_caught", "id_alarm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Detection):
+    """One detector on one OOD set.
+
+    Args:
+        detector: its name.
+        set: name of the OOD set.
+        group: the group that the caller put the set in, such as near or far.
+        threshold: score above which a sample is called OOD, from the calibration set.
+        id_alarm: share of evaluated ID samples above the threshold.
+        ood_caught: share of OOD samples above it.
+    """
+
+    detector: str
+    set: str
+    group: str
+    threshold: float | None = None
+    id_alarm: float | None = None
+    ood_caught: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetInfo:
+    """One data set of an evaluation.
+
+    Args:
+        name: as the caller named it.
+        role: "train", "id", "calibration" or "ood".
+        group: of an OOD set.
+        n: samples read; 0 for training data that no detector needed.
+        right: samples classified rightly, where there are labels of the known classes.
+        members: the same of each member of an ensemble.
+        skipped: samples that could not be read, ``[where, why]`` each.
+        source: what the set calls itself.
+        transform: how its images were prepared, if known.
+        fingerprint: hash of its images, if known.
+    """
+
+    name: str
+    role: str
+    group: str = ""
+    n: int = 0
+    right: int | None = None
+    members: list[int] = field(default_factory=list)
+    skipped: list[list[str]] = field(default_factory=list)
+    source: str = ""
+    transform: str = ""
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows of metrics, the scores they came from, and the settings.
+
+    Args:
+        rows: one for each detector and OOD set, detectors in the order given.
+        scores: OOD scores by detector and set, in data order; the evaluated ID set is ``"id"``, the
+            calibration set ``"calibration"``.
+        sets: the data.
+        settings: network, precision, seeds, versions, seconds.
+        summaries: what each detector learned, in words.
+        left_out: why detectors are missing, by name.
+        predicted: the network's answers by set, in data order.
+    """
+
+    rows: list[Row]
+    scores: Scores = field(compare=False)
+    sets: list[SetInfo]
+    settings: dict[str, Any] = field(default_factory=dict)
+    summaries: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    predicted: Predicted = field(default_factory=dict, compare=False)
+
+    @property
+    def detectors(self) -> list[str]:
+        """Names of the detectors, in order."""
+        return list(dict.fromkeys(row.detector for row in self.rows))
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Names of the OOD sets by group, in order."""
+        groups: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.set not in groups.setdefault(row.group, []):
+                groups[row.group].append(row.set)
+        return groups
+
+    def get(self, detector: str, set: str, metric: str = "auroc") -> float:
+        """One number.
+
+        Raises:
+            UnknownNameError: there is no such row or metric.
+        """
+        for row in self.rows:
+            if (row.detector, row.set) == (detector, set) and hasattr(row, metric):
+                if (value := getattr(row, metric)) is None:
+                    raise UnknownNameError(f"{metric!r} needs a threshold: give calibration data")
+                return float(value)
+        raise UnknownNameError(
+            f"no {metric!r} of {detector!r} on {set!r}; detectors: {', '.join(self.detectors)}; "
+            f"sets: {', '.join(s for group in self.groups.values() for s in group)}; "
+            f"metrics: {', '.join(f.name for f in fields(Detection))}"
+        )
+
+    def mean(self, detector: str, metric: str = "auroc", *, group: str | None = None) -> float:
+        """The mean of a metric over the OOD sets of one group, or over all.
+
+        Raises:
+            UnknownNameError: there is no such group, row or metric.
+        """
+        groups = self.groups
+        if group is not None and group not in groups:
+            raise UnknownNameError(f"no group {group!r} among {', '.join(groups)}")
+        sets = groups[group] if group else [s for names in groups.values() for s in names]
+        return float(np.mean([self.get(detector, name, metric) for name in sets]))
+
+    @property
+    def accuracy(self) -> tuple[int, int] | None:
+        """Right answers and samples of the evaluated ID set, with what was held out of it."""
+        of = next(s for s in self.sets if s.role == "id")
+        held = [s for s in self.sets if s.role == "calibration" and _parts_of_one(s, of)]
+        known = [s for s in (of, *held) if s.right is not None]
+        return (sum(s.right or 0 for s in known), sum(s.n for s in known)) if known else None
+
+    def only(self, detectors: Sequence[str]) -> Self:
+        """The same evaluation with some of its detectors, in the order given.
+
+        Raises:
+            UnknownNameError: there is no such detector.
+        """
+        if missing := [name for name in detectors if name not in self.detectors]:
+            raise UnknownNameError(f"no {missing[0]!r} among {', '.join(self.detectors)}")
+        rows = [row for name in detectors for row in self.rows if row.detector == name]
+        return replace(self, rows=rows)
+
+    def table(self, metric: str = "auroc") -> str:
+        """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""
+        groups = self.groups
+        sets = [name for names in groups.values() for name in names]
+        means = list(groups) if len(groups) > 1 else []
+        cells = {
+            d: [self.get(d, name, metric) for name in sets]
+            + [self.mean(d, metric, group=g) for g in means]
+            + [self.mean(d, metric)]
+            for d in self.detectors
+        }
+        above = [g for g, names in groups.items() for _ in names] + ["mean"] * (len(means) + 1)
+        body = render(
+            cells, [*sets, *means, "all"], above=above, low=metric in _LOWER_IS_BETTER, scale=100
+        )
+        return "\n".join([*self._heading(metric), "", body, *self._footing()])
+
+    def _heading(self, metric: str) -> list[str]:
+        lines = []
+        id_set = next(s for s in self.sets if s.role == "id")
+        if self.accuracy:
+            right, total = self.accuracy
+            name = self.settings.get("id", id_set.source)
+            lines.append(f"{name}: accuracy {right / total:.2%} ({right:,} of {total:,})")
+        calibration = next((s for s in self.sets if s.role == "calibration"), None)
+        held = f"; {calibration.n:,} more held out for calibration" if calibration else ""
+        better = "lower" if metric in _LOWER_IS_BETTER else "higher"
+        lines.append(f"{metric} in %, {better} is better; {id_set.n:,} ID samples evaluated{held}")
+        if ratio := self.settings.get("ratio"):
+            lines[-1] = f"{metric} in %, {better} is better; ID:OOD = {ratio}:1, seeded"
+        return lines
+
+    def _footing(self) -> list[str]:
+        names: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            names.setdefault(why, []).append(name)
+        lines = [f"left out: {', '.join(those)} ({why})" for why, those in names.items()]
+        for info in self.sets:
+            if info.skipped:
+                where, why = info.skipped[0]
+                count = len(info.skipped)
+                lines.append(f"skipped in {info.name}: {count} unreadable, first {where} ({why})")
+        return ["", *lines] if lines else []
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything but the per-sample scores."""
+        content = asdict(self) | {"version": _VERSION}
+        del content["scores"], content["predicted"]
+        write_json(path, content)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows."""
+        names = ["detector", "set", "group", *(f.name for f in fields(Detection))]
+        names += [f.name for f in fields(Row) if f.name not in names]
+        with atomic(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in self.rows)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``results.json``, ``results.csv`` and ``scores.parquet`` into a folder."""
+        self.to_json(Path(folder) / "results.json")
+        self.to_csv(Path(folder) / "results.csv")
+        with atomic(Path(folder) / "scores.parquet") as temporary:
+            pq.write_table(_as_table(self.predicted, self.scores), temporary)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read back what :meth:`save` wrote.
+
+        Raises:
+            StoreError: a file is missing, damaged or of another version.
+        """
+        folder = Path(folder)
+        try:
+            content = json.loads((folder / "results.json").read_text())
+            if content.pop("version") != _VERSION:
+                raise StoreError(f"{folder}/results.json is not of version {_VERSION}")
+            content["rows"] = [Row(**row) for row in content["rows"]]
+            content["sets"] = [SetInfo(**info) for info in content["sets"]]
+            predicted, scores = _from_table(pq.read_table(folder / "scores.parquet"))
+            return cls(**content, scores=scores, predicted=predicted)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{folder} holds no results that can be read: {error}") from error
+
+
+def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:
+    """Whether both were split from one set, as their names tell."""
+    (whole, cut, _), (other, _, _) = a.source.partition("["), b.source.partition("[")
+    return bool(cut) and whole == other and a.source != b.source
+
+
+def _as_table(predicted: Predicted, scores: Scores) -> pa.Table:
+    """One row a sample: its set, the network's answer, and one column a detector."""
+    parts = {"predicted": predicted, **scores} if predicted else dict(scores)
+    sizes = {name: len(x) for name, x in next(iter(parts.values()), {}).items()}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
+    for column, of in parts.items() if sizes else ():
+        columns[column] = pa.array(np.concatenate([of[name] for name in sizes]))
+    return pa.table(columns)
+
+
+def _from_table(table: pa.Table) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    names = table["set"].to_numpy()
+    rows = {name: names == name for name in dict.fromkeys(names)}
+    columns = {name: table[name].to_numpy() for name in table.column_names[1:]}
+    split = {c: {name: x[of] for name, of in rows.items()} for c, x in columns.items()}
+    return split.pop("predicted", {}), split

@@ -1,0 +1,9 @@
+"""A network, a detector and a threshold as one: decisions with a known rate of false alarms."""
+
+from offmap.guard.calibration import Calibration
+from offmap.guard.cascade import Cascade
+from offmap.guard.decide import alarm_threshold
+from offmap.guard.guard import Guard, load
+from offmap.guard.verdict import Verdict
+
+__all__ = ["Calibration", "Cascade", "Guard", "Verdict", "alarm_threshold", "load"]

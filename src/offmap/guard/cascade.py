@@ -1,0 +1,72 @@
+"""Accept by one system, answer with another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from offmap.errors import ArgumentError, NotFittedError
+from offmap.forward import FilterAndClassifier, probe_of
+from offmap.guard.guard import Guard
+from offmap.guard.verdict import Verdict
+
+_INSTEAD = "or put a guard around the whole: offmap.Guard(cascade, 'mahalanobis')"
+
+
+class Cascade(FilterAndClassifier):
+    """Accepts with one system and answers with another, each run once.
+
+    Called on images it gives the verdict of the filter, a calibrated guard, with the labels of the
+    classifier: the guard's alarm rate holds as before. Given to :class:`offmap.Guard` or
+    :func:`offmap.evaluate` in a network's place, the filter's network is scored, whatever guard it
+    comes in, and the classifier answers. To keep a cascade, save its parts, or the guard around it:
+    :func:`offmap.load` takes a cascade of the same parts.
+
+    A part that is a guard brings its normalisation, precision and head, fitted or not. A bare one
+    runs by the options of the guard or evaluation around the cascade; without any, it takes the
+    normalisation of the guard beside it.
+
+    Args:
+        filter: a guard, network or ensemble; calibrated, if the cascade is to be called.
+        classifier: another, of the same classes; a guard's names of the labels are the verdict's.
+
+    Raises:
+        ArgumentError: a part is a cascade.
+    """
+
+    def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
+        super().__init__(filter=filter, classifier=classifier)
+        self.probe = probe_of(self)
+
+    def forward(self, images: Tensor) -> Verdict:
+        """The filter's verdict on a batch of images, uint8 or normalised, with other labels.
+
+        Raises:
+            ArgumentError: the filter is no guard.
+            NotFittedError: it is one that was not calibrated.
+            ShapeError: filter and classifier differ in their number of classes.
+        """
+        guard = self._guard()
+        with self.probe as probe:
+            acts = probe(images)
+            acts.check_finite()
+        # What was calibrated within classes was so within those that the filter itself answers.
+        verdict = guard.judge(replace(acts, answer_logits=None))
+        return replace(verdict, labels=acts.answers, classes=self._names() or verdict.classes)
+
+    def _guard(self) -> Guard:
+        if not isinstance(self.filter, Guard):
+            raise ArgumentError(
+                f"the filter of this cascade is a {type(self.filter).__name__}, which has no "
+                f"threshold: give a calibrated guard as filter, {_INSTEAD}"
+            )
+        if not self.filter.calibrated:
+            raise NotFittedError(
+                "the filter of this cascade has no threshold yet: calibrate it (fit, then "
+                f"calibrate), {_INSTEAD}"
+            )
+        return self.filter
+
+    def _names(self) -> tuple[str, ...]:
+        return self.classifier.classes if isinstance(self.classifier, Guard) else ()

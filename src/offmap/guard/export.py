@@ -1,0 +1,221 @@
+"""A guard as one file that runs without this library: an ONNX model, or a torch.export program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from offmap._utils.files import atomic
+from offmap.activations import Activations
+from offmap.detectors import KNN
+from offmap.errors import ArgumentError, ExportError, MissingExtraError
+from offmap.forward import CascadeProbe, weights_digest
+from offmap.guard._graph import Answers, Graph
+from offmap.guard.guard import Guard
+
+_OUTPUTS = ("label", "score", "p_value", "is_ood")
+_FORMATS = (".onnx", ".pt2")
+# A graph holds the bank, and compares a whole batch with all of it at once.
+_LARGEST_BANK = 20_000
+# Beyond it torch writes weights into a second file, and one file could not take another's place.
+_LARGEST_ONNX = 1536 << 20
+
+
+def export(guard: Guard, path: str | Path, *, example: Tensor, tolerance: float = 1e-4) -> None:
+    """Write a calibrated guard as one graph from images to answers, and check that it agrees.
+
+    The graph takes ``images`` of the example's type and shape, in batches of any size, and gives
+    ``label`` (int64), ``score`` (float32), ``p_value`` (float64) and ``is_ood`` (bool), each of
+    shape ``(n,)``. The normalisation is inside if the example is uint8.
+
+    Before the file takes its place it is run on the example. A detector's score may move by
+    ``tolerance`` times its own size plus the median size of its calibration scores: what rounding
+    does to terms that cancel. Score, p-value and decision must lie between those that scores moved
+    down and up so far would give, and the label's logit that close to the largest.
+
+    What was exported, and its threshold, stands in the properties of the ONNX model, or in the
+    extra file ``offmap.json`` of the program. The network's mode is as before; other threads must
+    not run it meanwhile.
+
+    Args:
+        guard: fitted and calibrated, in precision "fp32".
+        path: ends in ``.onnx``, or in ``.pt2`` for ``torch.export.load``, which unpickles: load
+            only such files as you made. A program runs on the device that the guard is on.
+        example: a batch of images, uint8 or normalised, as the graph will be given them.
+        tolerance: of the check.
+
+    Raises:
+        NotFittedError: the guard has no threshold yet.
+        ArgumentError: another suffix; or this guard has no graph, and why.
+        MissingExtraError: ONNX needs the extra ``onnx``.
+        ExportError: the network cannot be traced, or the graph's answers are not the guard's;
+            no file is written, and an older one stays.
+    """
+    path = Path(path)
+    _check_possible(guard, path, example)
+    record = _record(guard)
+    with guard.probe as probe, torch.no_grad():
+        acts = probe(example)
+        acts.check_finite()
+        program = _traced(guard, example)
+    write, run = (_write_onnx, _run_onnx) if path.suffix == ".onnx" else (_write_pt2, _run_pt2)
+    with atomic(path) as temporary:
+        with _converting(path.name):
+            write(program, temporary, record)
+        _check_equal(guard, acts, run(temporary, example), tolerance)
+
+
+def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
+    """Refuse, before any work, what cannot be exported."""
+    if path.suffix not in _FORMATS:
+        raise ArgumentError(f"export writes {' and '.join(_FORMATS)} files; seen {path.name!r}")
+    probe = guard.probe
+    parts = (probe.filter, probe.classifier) if isinstance(probe, CascadeProbe) else (probe,)
+    if others := {part.precision for part in parts} - {"fp32"}:
+        raise ArgumentError(
+            f"graphs are exported in precision 'fp32'; this guard has {others.pop()!r}, "
+            "and its threshold holds for that alone: make, fit and calibrate one in 'fp32'"
+        )
+    if example.ndim < 2 or len(example) == 0:
+        raise ArgumentError(f"example must be a batch of images; seen shape {tuple(example.shape)}")
+    for each in guard.detectors.modules():
+        _check_detector(each)
+    if path.suffix == ".onnx":
+        _check_onnx(guard)
+
+
+def _check_detector(each: nn.Module) -> None:
+    needs: frozenset[str] = getattr(each, "needs", frozenset())
+    if beyond := needs & {"gradients", "layers"}:
+        raise ArgumentError(f"{each!r} reads {', '.join(sorted(beyond))}, which no graph here has")
+    if isinstance(each, KNN) and each.fitted and len(each.bank_) > _LARGEST_BANK:
+        raise ArgumentError(
+            f"{each!r} searches {len(each.bank_):,} rows: a graph holds the bank and compares each "
+            f"batch with all of it at once, so export takes at most {_LARGEST_BANK:,}: fit and "
+            f"calibrate again with bank={_LARGEST_BANK}"
+        )
+
+
+def _check_onnx(guard: Guard) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        _extra(name)
+    parts = [*guard.probe.network.state_dict().values(), *guard.detectors.state_dict().values()]
+    if (size := sum(x.numel() * x.element_size() for x in parts)) > _LARGEST_ONNX:
+        raise ArgumentError(
+            f"network and detectors hold {size / 2**30:.1f} GiB, more than one ONNX file can: "
+            "export to .pt2"
+        )
+
+
+def _extra(name: str) -> Any:
+    """A library of the extra; none of them ships types."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(name, "onnx") from error
+
+
+def _traced(guard: Guard, example: Tensor) -> ExportedProgram:
+    # Not the example itself: programs keep what they were traced on, and images may be private.
+    images = example.new_zeros((2, *example.shape[1:]))
+    with _converting(f"the network {type(guard.probe.network).__name__}"):
+        batch = torch.export.Dim("batch")
+        program = torch.export.export(Graph(guard), (images,), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names the folders of this machine
+    return program
+
+
+@contextmanager
+def _converting(what: str) -> Iterator[None]:
+    """Keep torch's notes about itself back, and say what failed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise ExportError(f"{what} cannot be exported: {type(error).__name__}: {error}") from error
+    finally:
+        logger.setLevel(level)
+
+
+def _record(guard: Guard) -> dict[str, Any]:
+    """What the graph is, for those who find the file."""
+    return {
+        "library": version("offmap"),
+        "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
+        "rule": guard.calibration.rule,
+        "alarm_rate": guard.calibration.alarm_rate,
+        "threshold": guard.calibration.threshold,
+        "classes": list(guard.classes),
+        "network": type(guard.probe.network).__name__,
+        "network_sha256": weights_digest(guard.probe.network),
+    }
+
+
+def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
+    made = torch.onnx.export(
+        program,
+        input_names=["images"],
+        output_names=list(_OUTPUTS),
+        dynamic_shapes=({0: "batch"},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert made is not None
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
+    made.model.metadata_props.update(texts)
+    made.save(str(path))
+
+
+def _run_onnx(path: Path, images: Tensor) -> Answers:
+    session = _extra("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(list(_OUTPUTS), {"images": images.cpu().numpy()})
+    label, score, p, is_ood = (torch.from_numpy(x) for x in found)
+    return label, score, p, is_ood
+
+
+def _write_pt2(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
+    torch.export.save(program, path, extra_files={"offmap.json": json.dumps(record)})
+
+
+def _run_pt2(path: Path, images: Tensor) -> Answers:
+    with torch.no_grad():
+        found: Answers = torch.export.load(path).module()(images)
+    return found
+
+
+def _check_equal(guard: Guard, acts: Activations, found: Answers, tolerance: float) -> None:
+    """Refuse answers that rounding within the tolerance does not explain; see :func:`export`."""
+    label, score, p, is_ood = (x.to(acts.logits.device) for x in found)
+    scores = guard.score_activations(acts)
+    size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values
+    moved = tolerance * size + torch.finfo(size.dtype).tiny
+    low, high = (guard.calibration(scores + sign * moved, label) for sign in (-1, 1))
+    z = acts.logits if acts.answer_logits is None else acts.answer_logits
+    good = z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
+    digits = 1e-6 * (low[0].abs() + high[0].abs())  # of a logarithm's float32
+    good &= (low[0] - digits <= score) & (score <= high[0] + digits)
+    good &= (high[1] - 1e-9 <= p) & (p <= low[1] + 1e-9)
+    good &= (low[2] <= is_ood) & (is_ood <= high[2])
+    if not good.all():
+        expected = guard.calibration(scores, label)[0]
+        raise ExportError(
+            f"{int((~good).sum())} of {len(good)} answers of the graph are not the guard's within "
+            f"{tolerance:g}; scores differ by up to {float((score - expected).abs().max()):.3g}: "
+            "nothing was written; try the other format, or a larger tolerance if that is enough"
+        )

@@ -1,0 +1,215 @@
+"""Verdicts on files: any number of them, in bounded memory, and nothing done twice."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from offmap._utils.arguments import whole
+from offmap._utils.files import atomic
+from offmap._utils.progress import progress
+from offmap.data import Skipped, check_inputs, read_images
+from offmap.errors import ArgumentError, StoreError
+from offmap.forward import weights_digest
+from offmap.guard._partial import Partial, Row
+from offmap.guard.guard import Guard
+
+COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+_TYPES = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.string())
+_CHUNK = 4096
+
+
+@dataclass
+class Summary:
+    """What was found in the files.
+
+    Args:
+        images: files seen.
+        unknown: called unknown.
+        unreadable: could not be read.
+        alarm_rate: of the guard.
+    """
+
+    alarm_rate: float
+    images: int = 0
+    unknown: int = 0
+    unreadable: int = 0
+    extremes: dict[str, list[Row]] = field(default_factory=dict)
+
+    def add(self, row: Row, keep: int) -> None:
+        """Count one row, and keep it if it is among the most or least known."""
+        self.images += 1
+        if row["error"]:
+            self.unreadable += 1
+            return
+        self.unknown += row["is_ood"]
+        for name, sign in (("least known", -1), ("most known", 1)):
+            kept = [*self.extremes.get(name, []), row]
+            self.extremes[name] = sorted(kept, key=lambda r: sign * r["score"])[:keep]
+
+    @property
+    def share(self) -> float:
+        """Share of the readable files called unknown."""
+        return self.unknown / max(self.images - self.unreadable, 1)
+
+    @property
+    def false_discoveries(self) -> float:
+        """An upper estimate of the share of known images among those called unknown.
+
+        If all files were known, ``alarm_rate`` of them would be called unknown.
+        """
+        expected = self.alarm_rate * (self.images - self.unreadable)
+        return min(1.0, expected / self.unknown) if self.unknown else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
+            f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
+            f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+        )
+
+
+def score_files(
+    guard: Guard,
+    inputs: Sequence[str],
+    out: str | Path,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    batch_size: int = 256,
+    keep: int = 24,
+    show_progress: bool | None = None,
+) -> Summary:
+    """Write one row a file, in order: its answer, score and p-value, or why it cannot be read.
+
+    Rows are kept beside ``out`` as they come; interrupted, the same call goes on behind the last
+    one and scores nothing twice. ``out`` itself appears when all is done.
+
+    Args:
+        guard: calibrated.
+        inputs: files, folders, patterns, Parquet files or ``-``: see ``offmap.data.read_images``.
+        out: ``.parquet``, ``.csv`` or ``.jsonl``.
+        shape: channels, height and width of the network's input; by default what the guard was
+            fitted on.
+        batch_size: images at a time.
+        keep: rows that the summary keeps of the most and of the least known.
+        show_progress: ``None`` shows a bar on a terminal.
+
+    Raises:
+        NotFittedError: the guard has no threshold.
+        ArgumentError: a suffix that is not written, or no known input shape.
+        DataNotFoundError: one of the inputs is not there.
+        StoreError: an unfinished run of another guard or other images stands beside ``out``, or
+            another process is writing one.
+    """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
+    whole("batch_size", batch_size)
+    summary = Summary(guard.calibration.alarm_rate)
+    shape = shape or guard.input_shape
+    if shape is None:
+        raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
+    check_inputs(inputs)
+    run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
+    with closing(Partial(out, run)) as partial:
+        with progress("score", None, show=show_progress) as advance:
+            for row in partial.rows():
+                summary.add(row, keep)
+            advance(summary.images)
+            images = _going_on(partial, inputs, shape)
+            while batch := list(islice(images, batch_size)):
+                rows = _verdicts(guard, batch)
+                partial.append(rows)
+                for row in rows:
+                    summary.add(row, keep)
+                advance(len(rows))
+        if not summary.images:
+            raise ArgumentError(f"there are no images in {', '.join(inputs)}")
+        _finish(partial, out)
+    return summary
+
+
+def _verdicts(guard: Guard, batch: list[Any]) -> list[Row]:
+    rows = [dict.fromkeys(COLUMNS) | {"path": name} for name, _ in batch]
+    good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
+    for row, (_, image) in zip(rows, batch, strict=True):
+        row["error"] = image.reason if isinstance(image, Skipped) else None
+    if good:
+        found = guard(torch.stack([batch[i][1] for i in good])).to_dict()
+        for column, values in found.items():
+            for i, value in zip(good, values, strict=True):
+                rows[i][column] = value
+    return rows
+
+
+def _identity(guard: Guard) -> str:
+    """A hash of all that a guard's verdicts depend on."""
+    probe = guard.probe
+    normalization = probe.normalization
+    how = (
+        guard.explain(),
+        guard.classes,
+        getattr(normalization, "__qualname__", repr(normalization)),
+        probe.precision,
+        probe.channels_last,
+        weights_digest(guard),
+    )
+    return hashlib.sha256(repr(how).encode()).hexdigest()
+
+
+def _going_on(
+    partial: Partial, inputs: Sequence[str], shape: tuple[int, int, int]
+) -> Iterator[Any]:
+    """The images behind those that have their rows."""
+    try:
+        yield from read_images(inputs, shape, passed=(row["path"] for row in partial.rows()))
+    except ArgumentError as error:
+        raise StoreError(
+            f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
+            "the file"
+        ) from error
+
+
+def _finish(partial: Partial, out: Path) -> None:
+    """Give the rows their final form and name."""
+    write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
+    with atomic(out) as temporary:
+        write(map(_readable, partial.rows()), temporary)
+    partial.remove()
+
+
+def _readable(row: Row) -> Row:
+    """A row with a path that any file can hold: names need not be UTF-8."""
+    return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
+
+
+def _to_jsonl(rows: Iterator[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _to_csv(rows: Iterator[Row], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _to_parquet(rows: Iterator[Row], path: Path) -> None:
+    schema = pa.schema(list(zip(COLUMNS, _TYPES, strict=True)))
+    with pq.ParquetWriter(path, schema) as writer:
+        while chunk := list(islice(rows, _CHUNK)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema))
