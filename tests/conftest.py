@@ -9,71 +9,111 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import Phase, settings
 from torch import Tensor
 
-from offmap.activations import Activations, Head, Heads
-from offmap.detectors import catalogue, detector
+from offmap.activations import Activations, Head, Heads, Sample, Tap
+from offmap.detectors import Detector, Needs, catalogue, detector, taps_of
 
+# Explaining a failure traces every line that runs, which takes minutes.
+settings.register_profile("offmap", phases=[p for p in Phase if p is not Phase.explain])
+settings.load_profile("offmap")
 # The tensors here are small: a second thread costs more than it brings, most on a busy machine.
 torch.set_num_threads(1)
 
 
-@dataclass
-class World:
-    """ID activations with labels, OOD activations, and the head that made the logits.
+@dataclass(frozen=True)
+class Kind:
+    """What the activations of a world have beside logits and features.
 
-    In a world of ``distances`` the logits are minus the distances of the head's outputs to anchors,
-    and there is no head to be known. In a world of ``members`` there are so many networks, each
-    with features and a head of its own; those of the first are the world's without members.
+    Args:
+        distances: the logits are minus the distances of the head's outputs to anchors, and there is
+            no head to be known.
+        members: so many networks, each with features and a head of its own; those of the first are
+            the world's without members.
+        layers: the Gram matrices of the features as a map of 4 channels and 2 by 2 positions.
+        inputs: samples, whose inputs are the features.
     """
 
-    acts: Activations
-    labels: Tensor
-    ood: Activations
-    layer: Head
     distances: bool = False
     members: int = 0
+    layers: bool = False
+    inputs: bool = False
+
+
+@dataclass
+class World:
+    """ID activations with labels, OOD activations, and the head that made the logits."""
+
+    acts: Activations | Sample
+    labels: Tensor
+    ood: Activations | Sample
+    layer: Head
+    kind: Kind = Kind()
 
     @property
     def head(self) -> Head | Heads | None:
         """The head, where the logits are its outputs; in a world of members the heads."""
-        if self.members:
-            return tuple(member_of(self.layer, i)[0] for i in range(self.members))
-        return None if self.distances else self.layer
+        if self.kind.members:
+            return tuple(member_of(self.layer, i)[0] for i in range(self.kind.members))
+        return None if self.kind.distances else self.layer
 
     @property
     def features(self) -> Tensor:
         """The ID features, of the first member where there are several."""
-        return (self.acts.members[0] if self.members else self.acts).features
+        acts = plain(self.acts)
+        return (acts.members[0] if self.kind.members else acts).features
 
-    def of(self, features: Tensor) -> Activations:
+    def of(self, features: Tensor) -> Activations | Sample:
         """The activations of other features in this world."""
-        return activations(features, self.layer, distances=self.distances, members=self.members)
+        return activations(features, self.layer, self.kind)
 
     def member(self, i: int) -> World:
         """The world of one member alone."""
-        return World(self.acts.members[i], self.labels, self.ood.members[i], self.head[i])
+        acts, ood = (plain(part).members[i] for part in (self.acts, self.ood))
+        return World(acts, self.labels, ood, self.head[i])
 
     def only(self, rows: Tensor) -> World:
         """The same with some of the ID samples, or with these in another order."""
         return replace(self, acts=self.acts[rows], labels=self.labels[rows])
 
-    def batches(self, size: int = 64) -> list[tuple[Activations, Tensor]]:
+    def batches(self, size: int = 64) -> list[tuple[Activations | Sample, Tensor]]:
         rows = torch.arange(len(self.acts)).split(size)
         return [(self.acts[r], self.labels[r]) for r in rows]
 
 
-def activations(
-    features: Tensor, layer: Head, *, distances: bool = False, members: int = 0
-) -> Activations:
+def plain(acts: Activations | Sample) -> Activations:
+    """The activations of a sample."""
+    return acts.acts if isinstance(acts, Sample) else acts
+
+
+def activations(features: Tensor, layer: Head, kind: Kind = Kind()) -> Activations | Sample:
+    """What a network makes of features, which are its inputs too."""
+    if not kind.inputs:
+        return network(features, layer, kind)
+
+    def run(
+        inputs: Tensor, edit: dict[str, Callable[[Tensor], Tensor]] | None = None
+    ) -> Activations:
+        for change in (edit or {}).values():
+            inputs = change(inputs.unflatten(1, (4, 2, 2))).flatten(1)
+        return network(inputs, layer, kind)
+
+    return Sample(run(features), features, run)
+
+
+def network(features: Tensor, layer: Head, kind: Kind) -> Activations:
     """What a layer makes of features: logits, or minus the distances to anchors at 10."""
-    if members:
-        pairs = [member_of(layer, i) for i in range(members)]
-        return Activations.of_members([activations(turn(features), own) for own, turn in pairs])
+    if kind.members:
+        pairs = [member_of(layer, i) for i in range(kind.members)]
+        one = replace(kind, members=0)
+        return Activations.of_members([network(turn(features), own, one) for own, turn in pairs])
     z = layer(features)
-    if distances:
+    if kind.distances:
         z = -(z[:, None] - 10 * torch.eye(len(layer.weight))).norm(dim=2)
-    return Activations(z, features)
+    tap = Tap(":stages", "gram")
+    layers = {tap.key(): tap(features.unflatten(1, (4, 2, 2)))} if kind.layers else None
+    return Activations(z, features, layers)
 
 
 def member_of(layer: Head, i: int) -> tuple[Head, Callable[[Tensor], Tensor]]:
@@ -90,8 +130,12 @@ def member_of(layer: Head, i: int) -> tuple[Head, Callable[[Tensor], Tensor]]:
     return Head(weight[:, order] / scale, layer.bias), lambda features: features[:, order] * scale
 
 
-def changed(acts: Activations, change: Callable[[Activations], Activations]) -> Activations:
+def changed(
+    acts: Activations | Sample, change: Callable[[Activations], Activations]
+) -> Activations | Sample:
     """One change of one network's activations, or of those of every member."""
+    if isinstance(acts, Sample):
+        return acts.seen(lambda own: changed(own, change))
     if acts.members:
         return Activations.of_members([change(member) for member in acts.members])
     return change(acts)
@@ -99,19 +143,28 @@ def changed(acts: Activations, change: Callable[[Activations], Activations]) -> 
 
 def world_of(spec: str, world: World) -> World:
     """The world with what a detector reads."""
-    needs = detector(spec).needs
-    if not needs & {"distances", "members"}:
-        return world
-    kind = {"distances": "distances" in needs, "members": 3 if "members" in needs else 0}
-    acts, ood = (
-        activations(part.features, world.layer, **kind) for part in (world.acts, world.ood)
+    made = detector(spec)
+    kind = Kind(
+        distances=Needs.DISTANCES in made.needs,
+        members=3 if Needs.MEMBERS in made.needs else 0,
+        layers=bool(taps_of(made)),
+        inputs=Needs.INPUTS in made.needs,
     )
-    return replace(world, acts=acts, ood=ood, **kind)
+    acts, ood = (
+        activations(plain(part).features, world.layer, kind) for part in (world.acts, world.ood)
+    )
+    return replace(world, acts=acts, ood=ood, kind=kind)
+
+
+def fitted(spec: str, world: World, size: int = 64) -> Detector:
+    """A detector that has learned on the world, for both of its sources."""
+    batches = world.batches(size)
+    return detector(spec).fit(batches, calibration=batches, head=world.head)
 
 
 def for_ensembles() -> list[str]:
     """Names of the catalogue's detectors for an ensemble."""
-    return [name for name, method in catalogue().items() if "members" in method.default().needs]
+    return [name for name, method in catalogue().items() if Needs.MEMBERS in method.default().needs]
 
 
 def make_world(

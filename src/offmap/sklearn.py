@@ -19,13 +19,24 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from offmap.activations import Activations, Head
-from offmap.detectors import Detector, Mahalanobis, catalogue, detector
+from offmap.detectors import (
+    LEARN_SHARE,
+    Detector,
+    Fitting,
+    Needs,
+    catalogue,
+    detector,
+    nodes,
+    to_learn_on,
+)
+from offmap.detectors.features.mahalanobis import Mahalanobis
+from offmap.detectors.features.mahalanobis_pp import MahalanobisPP
 from offmap.errors import LabelError, NeedsError, ShapeError
 from offmap.guard.decide import alarm_threshold, exact_rate
 
 __all__ = ["OODDetector"]
 
-_OF_HEAD = frozenset({"logits", "head"})
+_OF_HEAD = Needs.LOGITS | Needs.HEAD
 
 
 class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bases are untyped
@@ -91,7 +102,7 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         """
         exact_rate(self.alarm_rate, "alarm_rate")  # refused before the work, not after it
         method = deepcopy(detector(self.detector))
-        if "members" in method.needs:
+        if Needs.MEMBERS in method.needs:
             raise NeedsError(
                 f"{method!r} is for an ensemble, and features are those of one network: choose "
                 "another detector, or use offmap.Guard or offmap.evaluate"
@@ -99,12 +110,16 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         features = self._features(X, reset=True)
         head = _head(self.head, method, features.shape[1])
         labels, classes = _labels(y, len(features), method, head)
-        method.fit([(_activations(features, head, classes), labels)], head=head)
+        fitting = Fitting([method], head)
+        fitting.begin()
+        fitting.learn("train", [(_activations(features, head, classes), labels)])
         self.detector_, self.head_, self.n_classes_ = method, head, classes
-        self.offset_ = float(np.quantile(-self._scores(features).numpy(), self.alarm_rate))
+        self.__dict__.pop("offset_", None)
+        if method.waiting_for is None:
+            self.offset_ = float(np.quantile(-self._scores(features).numpy(), self.alarm_rate))
         return self
 
-    def calibrate(self, X: Any) -> Self:
+    def calibrate(self, X: Any, y: Any = None) -> Self:
         """Set the offset so that a new ID sample is called an outlier at most at ``alarm_rate``.
 
         This is the conformal threshold, :func:`offmap.alarm_threshold`. If these and the new ID
@@ -112,12 +127,24 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         sets. Fitting again sets the offset anew.
 
         Args:
-            X: features of ID data that neither trained the network nor fitted this, ``(n, d)``.
+            X: features of ID data that neither trained the network nor fitted this, ``(n, d)``. A
+                detector that learns on calibration data learns on a fifth of them, chosen by a
+                hash of the row's number, and the rest gives the offset.
+            y: their class labels, for a detector that needs them there.
 
         Raises:
             ArgumentError: there are fewer than ``1 / alarm_rate - 1`` samples.
         """
-        self.offset_ = -alarm_threshold(self._ood_scores(X), self.alarm_rate)
+        check_is_fitted(self, "detector_")
+        features = self._features(X, reset=False)
+        if any(s.source == "calibration" for node in nodes(self.detector_) for s in node.stages):
+            learn = to_learn_on([str(i) for i in range(len(features))], LEARN_SHARE)
+            acts = _activations(features[learn], self.head_, self.n_classes_)
+            target = None if y is None else torch.as_tensor(np.asarray(y))[learn]
+            fitting = Fitting([self.detector_], self.head_)
+            fitting.learn("calibration", [(acts, target)])
+            features = features[~learn]
+        self.offset_ = -alarm_threshold(self._scores(features), self.alarm_rate)
         return self
 
     def score_samples(self, X: Any) -> Float64[np.ndarray, " n"]:
@@ -153,9 +180,9 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
 
 
 def _activations(features: Float[Tensor, "n d"], head: Head | None, classes: int) -> Activations:
-    """The head's logits; blank ones for a detector that reads no more of them than their number."""
+    """The features, and the head's logits where there is a head."""
     if head is None:
-        return Activations(features.new_zeros(()).expand(len(features), classes), features)
+        return Activations(features=features)
     kind = torch.promote_types(features.dtype, head.weight.dtype)
     bias = None if head.bias is None else head.bias.to(kind)
     return Activations(Head(head.weight.to(kind), bias)(features.to(kind)), features)
@@ -190,11 +217,11 @@ def _labels(
 ) -> tuple[Int64[Tensor, " _"] | None, int]:
     """Class indices, if the detector needs them, and the number of classes."""
     rows = 1 if head is None else len(head.weight)
-    if "labels" not in method.needs:
+    if not any(stage.labels for node in nodes(method) for stage in node.stages):
         return None, rows
     if y is None:
         # One class says nothing relative to all classes: the other methods refuse.
-        single = type(method) is Mahalanobis
+        single = type(method) is Mahalanobis or isinstance(method, MahalanobisPP)
         return torch.zeros(samples, dtype=torch.int64) if single else None, rows
     labels = column_or_1d(y, warn=True)
     check_classification_targets(labels)

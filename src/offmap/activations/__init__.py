@@ -5,18 +5,24 @@ from offmap.activations.activations import (
     HasMembers,
     Head,
     Heads,
+    Sample,
     log_mean,
     log_mean_probabilities,
 )
 from offmap.activations.shards import Batch, Shards
+from offmap.activations.taps import RULES, Tap, reduction
 
 __all__ = [
+    "RULES",
     "Activations",
     "Batch",
     "HasMembers",
     "Head",
     "Heads",
+    "Sample",
     "Shards",
+    "Tap",
     "log_mean",
     "log_mean_probabilities",
+    "reduction",
 ]

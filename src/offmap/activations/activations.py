@@ -4,75 +4,201 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offmap.errors import NonFiniteError, ShapeError
+from offmap.activations.taps import Tap
+from offmap.errors import NeedsError, NonFiniteError, ShapeError
 
 
-@dataclass(frozen=True)
 class Activations:
     """What one pass of a network leaves behind, for a batch of ``n`` samples.
 
+    What is not there is an error for whoever reads it, and for nobody else: features alone, or
+    logits alone, are enough for the detectors that read no more.
+
     Args:
         logits: outputs before the softmax, ``(n, c)``.
-        features: input of the last linear layer, ``(n, d)``, where the network has one.
-        layers: reduced activations of other layers by layer name, each ``(n, ...)``.
+        features: input of the last linear layer, ``(n, d)``.
+        layers: reduced activations of other layers by :meth:`Tap.key`, each ``(n, ...)``.
         members: the activations of each member of an ensemble. Its ``logits`` are then the
             logarithms of the mean of the members' probabilities, and it has no features.
-        answer_logits: logits of the network that answers, ``(n, c)``, where that is another one.
+        classifier_logits: logits of the network whose label counts, ``(n, c)``, where that is
+            another one.
+        keys: what tells each sample from others, such as its path or its row.
+
+    Raises:
+        ShapeError: they are not all of so many samples.
     """
 
-    logits: Float[Tensor, "n c"]
-    features: Float[Tensor, "n d"] | None = None
-    layers: Mapping[str, Float[Tensor, "n ..."]] = field(default_factory=dict)
-    members: tuple[Activations, ...] = ()
-    answer_logits: Float[Tensor, "n c"] | None = None
+    __slots__ = (
+        "_features",
+        "_finite",
+        "_logits",
+        "classifier_logits",
+        "keys",
+        "layers",
+        "members",
+    )
 
-    def __len__(self) -> int:
-        return len(self.logits)
+    def __init__(
+        self,
+        logits: Float[Tensor, "n c"] | None = None,
+        features: Float[Tensor, "n d"] | None = None,
+        layers: Mapping[str, Float[Tensor, "n ..."]] | None = None,
+        members: tuple[Activations, ...] = (),
+        classifier_logits: Float[Tensor, "n c"] | None = None,
+        keys: tuple[str, ...] | None = None,
+    ) -> None:
+        self._logits, self._features = logits, features
+        self.layers: Mapping[str, Tensor] = layers or {}
+        self.members = tuple(members)
+        self.classifier_logits = classifier_logits
+        self.keys = keys
+        self._finite = False
+        sizes = {len(part) for part in (*self._tensors().values(), *self.members)}
+        if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
+            raise ShapeError(
+                "activations are of one number of samples, and need logits, features, layers or "
+                f"members; seen {sorted(sizes)} samples and "
+                f"{'no' if keys is None else len(keys)} keys"
+            )
+
+    def __repr__(self) -> str:
+        parts = {name: tuple(x.shape) for name, x in self._tensors().items()}
+        shapes = ", ".join(f"{name} {shape}" for name, shape in parts.items())
+        return f"Activations of {len(self)} samples: {shapes or f'{len(self.members)} members'}"
 
     @property
-    def answers(self) -> Int64[Tensor, " n"]:
-        """The label that is answered for each sample, whether it is known or not."""
-        return (self.logits if self.answer_logits is None else self.answer_logits).argmax(1)
+    def logits(self) -> Float[Tensor, "n c"]:
+        """Outputs before the softmax.
+
+        Raises:
+            NeedsError: there are none.
+        """
+        if self._logits is None:
+            raise NeedsError("the logits are read, and these activations have none")
+        return self._logits
+
+    @property
+    def features(self) -> Float[Tensor, "n d"]:
+        """The input of the last linear layer.
+
+        Raises:
+            NeedsError: there are none.
+        """
+        if self._features is None:
+            raise NeedsError("the features are read, and these activations have none")
+        return self._features
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether there are logits."""
+        return self._logits is not None
+
+    @property
+    def has_features(self) -> bool:
+        """Whether there are features."""
+        return self._features is not None
+
+    def tapped(self, tap: Tap) -> tuple[Float[Tensor, "n ..."], ...]:
+        """The reduced activations of the layers that a tap names, in the order of the network.
+
+        Raises:
+            NeedsError: they were not kept.
+        """
+        found: list[Tensor] = []
+        while (key := tap.key(len(found))) in self.layers:
+            found.append(self.layers[key])
+        if not found:
+            raise NeedsError(
+                f"the layer {tap.layer!r}, reduced by {tap.reduction!r}, is read, and these "
+                "activations do not hold it: run the network with taps=, as Guard and evaluate do"
+            )
+        return tuple(found)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = {
+            "logits": self._logits,
+            "features": self._features,
+            "classifier_logits": self.classifier_logits,
+            **self.layers,
+        }
+        return {name: x for name, x in parts.items() if x is not None}
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return next(iter((*self._tensors().values(), *self.members))).device
+
+    def __len__(self) -> int:
+        if self._logits is not None:
+            return len(self._logits)
+        return len(next(iter((*self._tensors().values(), *self.members))))
+
+    @property
+    def predictions(self) -> Int64[Tensor, " n"]:
+        """The class that the network gives each sample, whether that is known or not."""
+        return (self.logits if self.classifier_logits is None else self.classifier_logits).argmax(1)
 
     def __getitem__(self, rows: slice | Tensor) -> Activations:
         """The same activations for some of the samples."""
-        return self._each(lambda x: x[rows])
+        part = self._each(lambda x: x[rows])
+        if self.keys is not None:
+            indices = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows]
+            part.keys = tuple(self.keys[i] for i in indices.tolist())
+        return part
 
     def to(self, device: torch.device) -> Activations:
         """The same activations on a device."""
-        return self._each(lambda x: x.to(device))
+        return self if self.device == device else self._each(lambda x: x.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Activations:
-        return Activations(
-            change(self.logits),
-            None if self.features is None else change(self.features),
-            {name: change(x) for name, x in self.layers.items()},
-            tuple(member._each(change) for member in self.members),
-            None if self.answer_logits is None else change(self.answer_logits),
-        )
+        """One change of every tensor; the keys stay if there are as many samples."""
+        none = Activations.__new__(Activations)
+        none._logits = None if self._logits is None else change(self._logits)
+        none._features = None if self._features is None else change(self._features)
+        none.layers = {name: change(x) for name, x in self.layers.items()}
+        none.members = tuple(member._each(change) for member in self.members)
+        other = self.classifier_logits
+        none.classifier_logits = None if other is None else change(other)
+        none.keys = self.keys
+        none._finite = self._finite
+        return none
+
+    def replace(self, **changes: Any) -> Activations:
+        """The same activations with some of their parts exchanged, by the constructor's names."""
+        parts = {
+            "logits": self._logits,
+            "features": self._features,
+            "layers": self.layers,
+            "members": self.members,
+            "classifier_logits": self.classifier_logits,
+            "keys": self.keys,
+        }
+        return Activations(**(parts | changes))
 
     @classmethod
     def joined(cls, parts: Sequence[Activations]) -> Activations:
         """The activations of several batches as one."""
-        features = [part.features for part in parts if part.features is not None]
-        answers = [part.answer_logits for part in parts if part.answer_logits is not None]
-        return cls(
-            torch.cat([part.logits for part in parts]),
-            torch.cat(features) if features else None,
-            {name: torch.cat([part.layers[name] for part in parts]) for name in parts[0].layers},
-            tuple(
-                cls.joined(members)
-                for members in zip(*(part.members for part in parts), strict=True)
-            ),
-            torch.cat(answers) if answers else None,
+        names = parts[0]._tensors()
+        tensors = {name: torch.cat([part._tensors()[name] for part in parts]) for name in names}
+        members = zip(*(part.members for part in parts), strict=True)
+        keys = [part.keys for part in parts]
+        whole = cls(
+            *(tensors.pop(name, None) for name in ("logits", "features")),
+            members=tuple(cls.joined(each) for each in members),
+            classifier_logits=tensors.pop("classifier_logits", None),
+            layers=tensors,
+            keys=None if None in keys else tuple(k for each in keys for k in each or ()),
         )
+        whole._finite = all(part._finite for part in parts)
+        return whole
 
     @classmethod
     def of_members(cls, members: Sequence[Activations]) -> Activations:
@@ -87,6 +213,19 @@ class Activations:
             )
         return cls(log_mean_probabilities([m.logits for m in members]), members=tuple(members))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is no NaN and no infinity anywhere."""
+        if not self._finite:
+            sums = [x.sum().item() for x in self._tensors().values()]
+            self._finite = all(map(math.isfinite, sums)) and all(m.is_finite for m in self.members)
+        return self._finite or bool(self.finite_rows().all())
+
+    def finite_rows(self) -> Bool[Tensor, " n"]:
+        """Which samples have nothing but finite numbers."""
+        rows = [x.flatten(1).isfinite().all(1) for x in self._tensors().values()]
+        return torch.stack([*rows, *(member.finite_rows() for member in self.members)]).all(0)
+
     def check_finite(self, *, start: int = 0) -> None:
         """Refuse NaN and infinity.
 
@@ -96,13 +235,13 @@ class Activations:
         Raises:
             NonFiniteError: says what is not finite, for how many samples, and which come first.
         """
+        if self._finite:  # once is enough, however many read them
+            return
         for member in self.members:
             member.check_finite(start=start)
-        named = {"logits": self.logits, "features": self.features, **self.layers}
-        named["logits of the network that answers"] = self.answer_logits
-        for name, x in named.items():
+        for name, x in self._tensors().items():
             # A finite sum proves all finite without a mask; only its failure asks for more.
-            if x is None or math.isfinite(x.sum().item()):
+            if math.isfinite(x.sum().item()):
                 continue
             bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0] + start
             if len(bad):
@@ -110,6 +249,7 @@ class Activations:
                     f"{name} are not finite for {len(bad)} samples of a batch, the first of them "
                     f"at {bad[:5].tolist()}: look at these inputs, or use precision='fp32'"
                 )
+        self._finite = True
 
 
 def log_mean_probabilities(logits: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "n c"]:
@@ -148,6 +288,37 @@ class Head:
     def to(self, device: torch.device) -> Head:
         """The same head on a device."""
         return Head(self.weight.to(device), None if self.bias is None else self.bias.to(device))
+
+
+Run = Callable[..., Activations]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Activations with the inputs that they came from, and the way to run the network again.
+
+    Args:
+        acts: the activations of the batch.
+        inputs: the inputs as floats, before a normalisation that the probe applies, ``(n, ...)``.
+        run: ``run(inputs, edit={})`` gives the activations of other inputs, with gradients kept;
+            ``edit`` maps a layer, by name or rule, to a function of its output that takes its
+            place.
+    """
+
+    acts: Activations
+    inputs: Tensor
+    run: Run
+
+    def __len__(self) -> int:
+        return len(self.acts)
+
+    def __getitem__(self, rows: slice | Tensor) -> Sample:
+        """The same for some of the samples."""
+        return Sample(self.acts[rows], self.inputs[rows], self.run)
+
+    def seen(self, see: Callable[[Activations], Activations]) -> Sample:
+        """What somebody sees who sees a change of the activations, also when running again."""
+        return Sample(see(self.acts), self.inputs, lambda x, **how: see(self.run(x, **how)))
 
 
 # The heads of an ensemble's members, in their order; ``None`` for a member without one.

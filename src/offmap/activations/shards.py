@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,13 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from offmap._utils.files import atomic, write_json
-from offmap.activations import Activations, Head, Heads
+from offmap.activations.activations import Activations, Head, Heads
 from offmap.errors import StoreError
 
 # A list may hold batches of several sizes, so the size has no name here.
 Batch = tuple[Activations, Int64[Tensor, " _"] | None]
 
-_VERSION = 2
+_VERSION = 3
 
 
 class Shards:
@@ -82,9 +83,11 @@ class Shards:
             tensors = _read(path)
             sizes = tensors.pop("sizes").tolist()
             start += sum(sizes)
+            keys = iter(_keys(tensors.pop("keys", None)) or ())
             pieces = {name: torch.split(x, sizes) for name, x in tensors.items()}
-            for i in range(len(sizes)):
-                yield _unpacked({name: piece[i] for name, piece in pieces.items()})
+            for i, size in enumerate(sizes):
+                batch = {name: piece[i] for name, piece in pieces.items()}
+                yield _activations(batch, tuple(islice(keys, size)) or None), batch.get("labels")
 
     def through(self, source: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
         """The stored batches, then those of ``source(samples stored)``, which are stored too.
@@ -99,15 +102,31 @@ class Shards:
         if stored == whole:
             return
         self._index.unlink(missing_ok=True)  # somebody has deleted a shard
-        pending: list[dict[str, Tensor]] = []
-        start = stored
-        for acts, labels in source(stored):
-            pending.append(_packed(acts, labels))
+        with self.writing(stored) as write:
+            for acts, labels in source(stored):
+                write(acts, labels)
+                yield acts, labels
+
+    @contextmanager
+    def writing(self, start: int = 0) -> Iterator[Callable[[Activations, Tensor | None], None]]:
+        """A function that stores one batch; the folder is complete when the block ends well.
+
+        Args:
+            start: samples that are stored already.
+        """
+        pending: list[Batch] = []
+        stored, size = start, 0
+
+        def write(acts: Activations, labels: Tensor | None) -> None:
+            nonlocal start, stored, size
+            pending.append((acts, labels))
             stored += len(acts)
-            if sum(x.nbytes for tensors in pending for x in tensors.values()) >= self.shard_bytes:
+            size += sum(x.nbytes for x in _packed(acts, labels).values())
+            if size >= self.shard_bytes:
                 self._flush(start, pending)
-                start = stored
-            yield acts, labels
+                start, size = stored, 0
+
+        yield write
         self._flush(start, pending)
         write_json(self._index, {"version": _VERSION, "samples": stored})
 
@@ -134,10 +153,15 @@ class Shards:
             )
         return samples
 
-    def _flush(self, start: int, pending: list[dict[str, Tensor]]) -> None:
-        sizes = [len(p["logits"]) for p in pending]
+    def _flush(self, start: int, pending: list[Batch]) -> None:
+        sizes = [len(acts) for acts, _ in pending]
         if sum(sizes):
-            tensors = {name: torch.cat([p[name] for p in pending]) for name in pending[0]}
+            packed = [_packed(acts, labels) for acts, labels in pending]
+            tensors = {name: torch.cat([p[name] for p in packed]).cpu() for name in packed[0]}
+            keys = [acts.keys for acts, _ in pending]
+            if None not in keys:
+                text = json.dumps([key for each in keys for key in each or ()]).encode()
+                tensors["keys"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
             _write(self._shard(start), tensors | {"sizes": torch.tensor(sizes)})
         pending.clear()
 
@@ -147,34 +171,40 @@ def _parts(head: Head | None) -> dict[str, Tensor]:
     return {name: x for name, x in tensors.items() if x is not None}
 
 
+def _keys(packed: Tensor | None) -> list[str] | None:
+    return None if packed is None else json.loads(packed.numpy().tobytes())
+
+
 def _packed(acts: Activations, labels: Tensor | None) -> dict[str, Tensor]:
     tensors = _tensors(acts) | ({} if labels is None else {"labels": labels})
-    return {name: x.detach().cpu() for name, x in tensors.items()}
+    return {name: x.detach() for name, x in tensors.items()}
 
 
 def _tensors(acts: Activations) -> dict[str, Tensor]:
-    tensors = {"logits": acts.logits}
-    if acts.features is not None:
+    tensors = {f"layers.{name}": x for name, x in acts.layers.items()}
+    if acts.has_logits:
+        tensors["logits"] = acts.logits
+    if acts.has_features:
         tensors["features"] = acts.features
-    if acts.answer_logits is not None:
-        tensors["answer_logits"] = acts.answer_logits
-    tensors |= {f"layers.{name}": x for name, x in acts.layers.items()}
+    if acts.classifier_logits is not None:
+        tensors["classifier_logits"] = acts.classifier_logits
     for i, member in enumerate(acts.members):
         tensors |= {f"members.{i}.{name}": x for name, x in _tensors(member).items()}
     return tensors
 
 
-def _unpacked(tensors: dict[str, Tensor]) -> Batch:
-    return _activations(tensors), tensors.get("labels")
-
-
-def _activations(tensors: dict[str, Tensor]) -> Activations:
+def _activations(tensors: dict[str, Tensor], keys: tuple[str, ...] | None = None) -> Activations:
     members: list[Activations] = []
     while of := _under(f"members.{len(members)}.", tensors):
         members.append(_activations(of))
-    layers = _under("layers.", tensors)
-    optional = tensors.get("features"), layers, tuple(members), tensors.get("answer_logits")
-    return Activations(tensors["logits"], *optional)
+    return Activations(
+        tensors.get("logits"),
+        tensors.get("features"),
+        _under("layers.", tensors),
+        tuple(members),
+        tensors.get("classifier_logits"),
+        keys,
+    )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

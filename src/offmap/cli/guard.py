@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -20,7 +21,9 @@ def fit(
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
     data: str = typer.Option(..., help="The network's training data: a name or a path."),
     detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
-    combine: str = typer.Option("bonferroni", help="bonferroni or fisher."),
+    combine: str = typer.Option(
+        "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
+    ),
     normalize: str | None = typer.Option(
         None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or data's."
     ),
@@ -39,14 +42,20 @@ def fit(
         --detector vim --out guard/
     """
     from offmap import data as sets
+    from offmap import detectors
     from offmap.cli._bench import channels_of, normalization
     from offmap.cli._guards import tell_skipped, trained_network
+    from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
     network = trained_network(model, weights)
     how = normalization(normalize, data, model)
     images = sets.load(data, size=size, channels=channels_of(channels, how, model))
-    guard = Guard(network, detector, combine=combine, normalization=how, head=head)
+    one_score = combine != "bonferroni" and len(detector) > 1
+    several: Any = detector
+    if one_score:
+        several = Combine([detectors.detector(name) for name in detector], combine)  # type: ignore[arg-type]
+    guard = Guard(network, several, normalization=how, head=head)
     guard.fit(images, batch_size=batch_size)
     tell_skipped(images)
     guard.model = model

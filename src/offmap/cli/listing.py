@@ -14,14 +14,14 @@ def listing() -> None:
     import inspect
 
     from offmap import data, networks
-    from offmap.detectors import catalogue
+    from offmap.detectors import entries, passes
 
-    typer.echo("Detectors (name, needs, passes over training activations):")
-    for name, method in catalogue().items():
-        made = method.default()
-        first = (inspect.getdoc(method) or "").splitlines()[0]
-        needs = "+".join(sorted(made.needs))
-        typer.echo(f"  {name:<20} {needs:<22} {made.stages}  {first}")
+    typer.echo("Detectors (name, needs, passes over training and calibration data):")
+    for entry in entries():
+        made = entry.method.default()
+        first = (inspect.getdoc(entry.method) or "").splitlines()[0]
+        counts = "+".join(str(passes(made, source)) for source in ("train", "calibration"))
+        typer.echo(f"  {entry.name:<22} {made.needs.words:<22} {counts}  {first}")
     typer.echo("\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):")
     for name, entry in data.known().items():
         typer.echo(f"  {name:<20} {entry.title}{'' if entry.repository is None else ' *'}")

@@ -6,26 +6,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from offmap.detectors import _spec
-from offmap.detectors._composite import Shaper
+from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
-from offmap.detectors._engine import fit
-from offmap.detectors._registry import entries, register
+from offmap.detectors._engine import Fitting, fit
+from offmap.detectors._needs import SOURCES, Needs, Source, Stage
+from offmap.detectors._plan import nodes, passes, sources, taps_of
+from offmap.detectors._registry import entries, entry_of, register
+from offmap.detectors._share import LEARN_SHARE, to_learn_on
 from offmap.detectors._store import load, restored, save
 from offmap.errors import ArgumentError
 
 __all__ = [
+    "LEARN_SHARE",
+    "SOURCES",
+    "Composite",
     "Detector",
+    "Fitting",
+    "Needs",
     "Shaper",
+    "Source",
+    "Stage",
     "catalogue",
     "classes",
     "detector",
     "entries",
+    "entry_of",
     "fit",
     "load",
+    "nodes",
     "ordinary",
+    "passes",
     "register",
     "restored",
     "save",
+    "sources",
+    "taps_of",
+    "to_learn_on",
+    "unasked",
 ]
 
 
@@ -52,8 +69,13 @@ def __getattr__(name: str) -> Any:
 
 def ordinary() -> list[str]:
     """Names of the detectors for one network whose logits are no distances, in their order."""
-    others = {"members", "distances"}
+    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS
     return [name for name, method in catalogue().items() if not method.default().needs & others]
+
+
+def unasked() -> list[str]:
+    """What "all" means: all but those that run the network again, which are asked for by name."""
+    return [n for n, method in catalogue().items() if Needs.INPUTS not in method.default().needs]
 
 
 def detector(spec: str | Detector | Mapping[str, Any]) -> Detector:

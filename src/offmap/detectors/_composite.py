@@ -1,53 +1,165 @@
-"""What a shaper is: it changes features or head, and a wrapped detector sees the change."""
+"""Detectors that are made of detectors: what each part sees, and of which head."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Any, Self
 
-from jaxtyping import Float, Int64
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from offmap.activations import Activations, Head
+from offmap.activations import Activations, Head, Heads, Sample
 from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs
+from offmap.detectors._plan import plan
 from offmap.errors import ArgumentError
-from offmap.stats import Statistic
+
+_PART = re.compile(r"parts\.(\d+)\.")
 
 
-class Shaper(Detector):
-    """Maps features and head to others, recomputes the logits, and lets ``inner`` score those.
+class Composite(Detector):
+    """A detector made of parts, each of which sees the activations in its own way.
 
-    A subclass gives ``own_stages``, :meth:`collect_own`, :meth:`solve_own` and :meth:`shape`.
-    Its own stages come first; the wrapped detector then fits on shaped activations.
+    A subclass gives :meth:`see` and :meth:`head_of`, and its score from :meth:`part_scores`. Its
+    own stages come before those of its parts, or behind them with ``parts_first``; ``sees`` says
+    what :meth:`see` reads of the activations, if that is not what the part reads.
+
+    Args:
+        parts: the detectors that it is made of; they are copied.
+        template: copied for each of the parts that the activations ask for; see :meth:`copies`.
+
+    Raises:
+        ArgumentError: a part is no detector, or learns too early on data that comes later.
+    """
+
+    def __init__(self, parts: Sequence[Detector] = (), *, template: Detector | None = None) -> None:
+        super().__init__()
+        inside = [*parts, *([] if template is None else [template])]
+        for part in inside:
+            if not isinstance(part, Detector):
+                raise ArgumentError(
+                    f"{type(self).__name__} wraps detectors, such as Energy(); seen {part!r}"
+                )
+        self.parts = nn.ModuleList(deepcopy(part) for part in parts)
+        # Not as a module: it learns nothing itself.
+        self.__dict__["template"] = deepcopy(template)
+        needs = type(self).needs
+        for part in inside:
+            needs |= part.needs
+        self.needs = needs
+        plan(self)  # refuses a tree that no order of the data can fit
+
+    def see(self, i: int, acts: Activations) -> Activations:
+        """What part ``i`` sees of the activations."""
+        return acts
+
+    def head_of(self, i: int, head: Head | Heads | None) -> Head | Heads | None:
+        """The head of part ``i``, given that of this one."""
+        return head
+
+    def view(self, i: int, acts: Activations | Sample) -> Activations | Sample:
+        """What part ``i`` sees of a batch."""
+        if not isinstance(acts, Sample):
+            return self.see(i, acts)
+        if Needs.INPUTS not in self.part(i).needs:
+            return self.see(i, acts.acts)
+        return acts.seen(lambda own: self.see(i, own))
+
+    def view_in_fit(self, i: int, acts: Activations | Sample) -> Activations | Sample:
+        """What part ``i`` sees of a batch that it learns from."""
+        return self.view(i, acts)
+
+    def copies(self, acts: Activations) -> int:
+        """How many copies of the template there are for such activations."""
+        return 1
+
+    def part(self, i: int) -> Detector:
+        """Part ``i``; a copy that learns nothing is the template itself."""
+        part = self.parts[i] if len(self.parts) else self.template
+        assert isinstance(part, Detector)
+        return part
+
+    def part_scores(self, acts: Activations | Sample) -> list[Float[Tensor, " n"]]:
+        """The score of each part."""
+        own = acts.acts if isinstance(acts, Sample) else acts
+        count = len(self.parts) or self.copies(own)
+        return [self.part(i)(self.view(i, acts)) for i in range(count)]
+
+    def expand(self, count: int) -> None:
+        """Make so many copies of the template, if there is one that learns."""
+        if self.template is not None and self.template.learns:
+            self.parts = nn.ModuleList(deepcopy(self.template) for _ in range(count))
+
+    @property
+    def learns(self) -> bool:
+        return super().learns or any(part.learns for part in self.all_parts())
+
+    @property
+    def fitted(self) -> bool:
+        return super().fitted and all(part.fitted for part in self.all_parts())
+
+    def all_parts(self) -> list[Detector]:
+        """The parts, or the template as long as it was not copied."""
+        number = len(self.parts) or int(self.template is not None)
+        return [self.part(i) for i in range(number)]
+
+    def reset(self) -> None:
+        super().reset()
+        if self.template is not None:
+            self.parts = nn.ModuleList()
+        for part in self.all_parts():
+            part.reset()
+
+    def make_room(self, names: Iterable[str]) -> None:
+        names = list(names)
+        numbers = {int(match[1]) for name in names if (match := _PART.match(name))}
+        if numbers == set(range(len(numbers))):  # else there are tensors that have no place
+            self.expand(len(numbers))
+        for i, part in enumerate(self.parts):
+            assert isinstance(part, Detector)
+            start = f"parts.{i}."
+            part.make_room(name.removeprefix(start) for name in names if name.startswith(start))
+
+    def summary(self) -> str:
+        return "; ".join(part.summary() for part in self.all_parts())
+
+
+class Shaper(Composite):
+    """Maps features and head to others, and lets ``inner`` score those, with logits anew.
+
+    A subclass gives :meth:`shape`.
+
+    Args:
+        inner: the detector that scores what was shaped.
 
     Attributes:
         weight_: the head's weight, ``(c, d)``.
         bias_: the head's bias, ``(c,)``; zero for a head without one.
     """
 
-    own_stages: int = 0
+    needs = Needs.FEATURES | Needs.HEAD
+    sees = Needs.FEATURES
     weight_: Tensor
     bias_: Tensor
 
     def __init__(self, inner: Detector) -> None:
-        super().__init__()
-        if not isinstance(inner, Detector):
-            raise ArgumentError(
-                f"{type(self).__name__} wraps a detector, such as Energy(); seen {inner!r}"
-            )
-        if "members" in inner.needs:
+        super().__init__([inner])
+        if Needs.MEMBERS in self.needs:
             raise ArgumentError(
                 f"{type(self).__name__} shapes one network's features, and {inner!r} is for an "
                 f"ensemble: put the shaper inside, MemberMean({type(self).__name__}(...))"
             )
-        self.inner = deepcopy(inner)  # fitted on shaped activations, and the caller's is not
-        self.needs = frozenset({"logits", "features", "head"}) | inner.needs
-        self.stages = self.own_stages + inner.stages
+        if Needs.DISTANCES in self.needs:
+            raise ArgumentError(
+                f"{type(self).__name__} makes logits of a linear head, and {inner!r} reads "
+                "distances to anchors, which have none"
+            )
 
-    @classmethod
-    def default(cls) -> Self:
-        """The shaper around the detector of its paper."""
-        raise NotImplementedError
+    @property
+    def inner(self) -> Detector:
+        """The detector that scores what was shaped."""
+        return self.part(0)
 
     def shape(
         self, features: Float[Tensor, "n d"], head: Head
@@ -55,57 +167,18 @@ class Shaper(Detector):
         """Shaped features, and the head to apply to them."""
         raise NotImplementedError
 
-    def collect_own(self, stage: int, acts: Activations) -> Statistic:
-        """The statistic of one batch for the shaper's own stage."""
-        raise NotImplementedError
-
-    def solve_own(self, stage: int, stats: Any) -> None:
-        """Turn the sum of the statistics of the shaper's own stage into buffers."""
-        raise NotImplementedError
-
     def bind(self, head: Head) -> None:
         bias = head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias
-        self.learn(weight_=head.weight.float().clone(), bias_=bias.float().clone())
-        if self.own_stages == 0:
-            self._bind_inner(head.weight.new_zeros(1, head.weight.shape[1]))
+        self.set_buffers(weight_=head.weight.float().clone(), bias_=bias.float().clone())
 
-    def _bind_inner(self, features: Float[Tensor, "n d"]) -> None:
-        """Give the wrapped detector the shaped head, which does not depend on the features."""
-        self.inner.bind(self.shape(features, self._head)[1])
+    def see(self, i: int, acts: Activations) -> Activations:
+        features, head = self.shape(acts.features.float(), Head(self.weight_, self.bias_))
+        return acts.replace(logits=head(features), features=features)
 
-    def collect(
-        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
-    ) -> Statistic:
-        if stage < self.own_stages:
-            return self.collect_own(stage, acts)
-        return self.inner.collect(stage - self.own_stages, self.shaped(acts), labels)
+    def head_of(self, i: int, head: Head | Heads | None) -> Head:
+        """The shaped head, which does not depend on the features."""
+        blank = self.weight_.new_zeros(1, self.weight_.shape[1])
+        return self.shape(blank, Head(self.weight_, self.bias_))[1]
 
-    def solve(self, stage: int, stats: Any) -> None:
-        if stage >= self.own_stages:
-            return self.inner.solve(stage - self.own_stages, stats)
-        self.solve_own(stage, stats)
-        if stage == self.own_stages - 1:
-            self._bind_inner(self.weight_.new_zeros(1, self.weight_.shape[1]))
-
-    def shaped(self, acts: Activations) -> Activations:
-        """The activations that the wrapped detector sees."""
-        assert acts.features is not None
-        features, head = self.shape(acts.features.float(), self._head)
-        return Activations(head(features), features, acts.layers)
-
-    @property
-    def _head(self) -> Head:
-        return Head(self.weight_, self.bias_)
-
-    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.inner(self.shaped(acts))  # type: ignore[no-any-return]
-
-    @property
-    def fitted(self) -> bool:
-        """Whether both the shaper and the wrapped detector are fitted."""
-        return super().fitted and self.inner.fitted
-
-    def reset(self) -> None:
-        """Forget what both have learned."""
-        super().reset()
-        self.inner.reset()
+    def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
+        return self.part_scores(acts)[0]

@@ -3,77 +3,103 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Batch, Head, Heads
-from offmap.detectors._checks import check_columns, check_needs, columns
-from offmap.detectors._engine import fit
-from offmap.errors import NeedsError, NotFittedError
+from offmap.activations import Activations, Head, Heads, Sample, Tap
+from offmap.detectors import _registry
+from offmap.detectors._checks import check_columns, check_needs
+from offmap.detectors._engine import Data, fit
+from offmap.detectors._needs import SOURCES, Needs, Source, Stage
+from offmap.detectors._plan import passes
+from offmap.errors import ArgumentError, NotFittedError
 from offmap.stats import Statistic
+
+# Buffers that the engine keeps of every detector that learns.
+KEPT = ("columns_", "passes_")
 
 
 class Detector(nn.Module):
     """A score of how far a sample lies from the training data: higher is more OOD.
 
-    A subclass says what it ``needs`` and how many ``stages`` its fitting has. In each stage
+    A subclass says what it ``needs`` and in which ``stages`` it learns. In each stage
     :meth:`collect` makes a statistic of one batch; the statistics of all batches are added up and
-    given to :meth:`solve`. :meth:`forward` is the score, a pure function of one batch.
+    given to :meth:`solve`. :meth:`forward` is the score, a pure function of one batch. The engine
+    does the passes, the checking and the saving.
 
     What is learned is kept in buffers whose names end in an underscore; a subclass annotates them
-    (``centres_: Tensor``), and they are what is saved, loaded and moved to a device. Constructor
-    arguments are JSON values, kept as given, or detectors, which are copied.
+    (``centres_: Tensor``), and they are what is saved, loaded and moved to a device. Buffers that
+    are not annotated may stand between two stages. Constructor arguments are JSON values,
+    detectors, which are copied, or lists of these.
 
     Attributes:
-        columns_: columns of the logits and features that it was fitted on, 0 where not read.
-        needs: any of "logits", "features", "head", "labels", "distances" (logits that are minus
-            distances), "members" (of an ensemble; what else it needs, it then needs of each).
-        stages: passes over the training activations that fitting takes; 0 for none.
+        columns_: columns of logits and features that it was fitted on, 0 where not read, and
+            members of the ensemble.
+        passes_: passes over training and calibration data that are done.
     """
 
-    needs: frozenset[str] = frozenset({"logits"})
-    stages: int = 0
+    needs: Needs = Needs.LOGITS
+    stages: tuple[Stage, ...] = ()
+    # Of what is made of parts: whether its own stages come behind theirs, and what see() reads.
+    parts_first: ClassVar[bool] = False
+    sees: ClassVar[Needs | None] = None
+    # What to do where its footprint is too large.
+    way_out: ClassVar[str] = "choose another detector"
 
-    def prepare(self, first: Activations, head: Head | Heads | None) -> None:
-        """Forget what was learned, and get ready for stage 0: given the first activations."""
-        self.reset()
-        check_needs(self.needs, first, self)
-        if "head" in self.needs:
-            if not isinstance(head, Head):
-                raise NeedsError(
-                    f"{self!r} needs the network's last linear layer, and none is known: "
-                    "give head=offmap.Head(weight, bias), or leave this detector out"
-                )
-            self.bind(head)
-        if self.stages:
-            logits, features = columns(first)
-            read = torch.tensor([logits, features if "features" in self.needs else 0])
-            self.learn(columns_=read)
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        stages = cls.__dict__.get("stages", ())
+        if not isinstance(cls.__dict__.get("needs", cls.needs), Needs):
+            raise TypeError(f"{cls.__name__}.needs must be flags such as Needs.LOGITS")
+        if not isinstance(stages, tuple) or not all(isinstance(s, Stage) for s in stages):
+            raise TypeError(f"{cls.__name__}.stages must be a tuple such as (Stage('train'),)")
+
+    # What a method defines.
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Other layers to keep of the network, by name or rule, each with its reduction."""
+        return ()
 
     def bind(self, head: Head) -> None:
-        """Keep what the method needs of the head. Called before stage 0 if a head is needed."""
+        """Keep what the method needs of the head. Takes no data."""
 
-    def collect(
-        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
-    ) -> Statistic:
-        """The statistic of one batch."""
+    def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Statistic:
+        """The statistic of one batch: of activations, or of a sample where inputs are needed."""
         raise NotImplementedError
 
     def solve(self, stage: int, stats: Any) -> None:
-        """Turn the sum of the statistics of one stage into buffers."""
+        """Turn the sum of the statistics of one stage into buffers, and nothing but buffers."""
         raise NotImplementedError
 
-    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+    def forward(self, acts: Any) -> Float[Tensor, " n"]:
         """The score of each sample, unchecked."""
         raise NotImplementedError
 
-    def score(self, acts: Activations) -> Float[Tensor, " n"]:
+    def footprint(self, classes: int, features: int) -> int:
+        """Bytes of its largest statistic or buffer; refused before any reading if too many."""
+        return 0
+
+    def not_exportable(self) -> str | None:
+        """Why no graph can hold it, or ``None``."""
+        return None
+
+    def summary(self) -> str:
+        """What was learned, in words."""
+        return "nothing to learn"
+
+    @classmethod
+    def default(cls) -> Self:
+        """The detector with its default arguments."""
+        return cls()
+
+    # What every detector can do.
+
+    def score(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
         """The score of each sample, float32; higher is more OOD.
 
         Raises:
@@ -82,45 +108,103 @@ class Detector(nn.Module):
             ShapeError: the activations are not shaped as those it was fitted on.
         """
         self.check(acts)
-        with without_autocast(acts.logits.device):
-            return self(acts).float()  # type: ignore[no-any-return]
+        batch = self.view_of(acts)
+        with without_autocast(acts.acts.device if isinstance(acts, Sample) else acts.device):
+            return self(batch).float()  # type: ignore[no-any-return]
 
-    def summary(self) -> str:
-        """What was learned, in words."""
-        return "nothing to learn"
+    def view_of(self, acts: Activations | Sample) -> Activations | Sample:
+        """The sample for a method that needs inputs, its activations alone for another."""
+        return acts.acts if isinstance(acts, Sample) and Needs.INPUTS not in self.needs else acts
 
-    def learn(self, **tensors: Tensor) -> None:
-        """Keep what was learned, as buffers."""
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor.detach())
+    def check(self, acts: Activations | Sample) -> None:
+        """Refuse what this detector cannot score."""
+        if not self.fitted:
+            raise NotFittedError(f"{self!r} {self._missing()}")
+        check_needs(self.needs, acts, self)
+        if (fitted_on := self._buffers.get("columns_")) is not None:
+            check_columns(acts, fitted_on, type(self).__name__)
+
+    def _missing(self) -> str:
+        if self.waiting_for == "calibration":
+            return (
+                "learns on calibration data and has not seen any: give calibration= to fit, or "
+                "call calibrate on the guard"
+            )
+        return "has learned nothing yet: call fit(batches) first"
+
+    def fit(
+        self,
+        train: Data | None = None,
+        *,
+        calibration: Data | None = None,
+        head: Head | Heads | None = None,
+    ) -> Self:
+        """Fit on activations, walked once.
+
+        Args:
+            train: pairs ``(Activations, labels)`` of the network's training data; labels may be
+                ``None`` where not needed.
+            calibration: the same of held-out ID data, for methods that learn on it.
+            head: the last linear layer, for methods that need it; of an ensemble the tuple of
+                its members' heads.
+
+        Raises:
+            DataError: the data is empty, not finite, or its labels are not the network's classes.
+            NeedsError: features, a head or one of the two data are needed, and are not there.
+        """
+        fit([self], train=train, calibration=calibration, head=head)
+        return self
+
+    def all_parts(self) -> Sequence[Detector]:
+        """The detectors that it is made of: see :class:`Composite`."""
+        return ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to learn, or a head to be bound to."""
+        return bool(self.stages or self.learned_names())
+
+    @property
+    def waiting_for(self) -> Source | None:
+        """The data that it still has to learn from."""
+        done = self._buffers.get("passes_")
+        counts = [0] * len(SOURCES) if done is None else done.tolist()
+        missing = (s for s, n in zip(SOURCES, counts, strict=True) if n < passes(self, s))
+        return next(missing, None)
 
     @property
     def fitted(self) -> bool:
-        """Whether every learned buffer is there."""
+        """Whether every buffer is there that it, and what it is made of, learns."""
         return all(name in self._buffers for name in self.learned_names())
 
     @classmethod
     @cache  # asked at every call of a guard
-    def learned_names(cls) -> list[str]:
+    def learned_names(cls) -> tuple[str, ...]:
         """Names of the buffers that this class learns."""
-        annotated = (name for c in cls.__mro__ for name in inspect.get_annotations(c))
-        return sorted({name for name in annotated if _is_learned(name)})
+        annotated = {name for c in cls.__mro__ for name in inspect.get_annotations(c)}
+        return tuple(sorted(name for name in annotated if _is_learned(name)))
+
+    def set_buffers(self, **tensors: Tensor) -> None:
+        """Keep what was learned, as buffers."""
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.detach())
+
+    def drop_buffers(self, *names: str) -> None:
+        """Forget buffers, such as those between two stages."""
+        for name in names:
+            self._buffers.pop(name, None)
 
     def reset(self) -> None:
         """Forget what was learned."""
-        for name in [name for name in self._buffers if _is_learned(name)]:
-            delattr(self, name)
+        self.drop_buffers(*[name for name in self._buffers if _is_learned(name)])
 
     def make_room(self, names: Iterable[str]) -> None:
-        """Before loading: make the detectors inside that the learned buffers' names speak of."""
+        """Before loading: make the parts inside that the learned buffers' names speak of."""
 
-    def check(self, acts: Activations) -> None:
-        """Refuse activations that this detector cannot score."""
-        if not self.fitted:
-            raise NotFittedError(f"{self!r} has learned nothing yet: call fit(batches) first")
-        check_needs(self.needs, acts, self)
-        if (fitted_on := self._buffers.get("columns_")) is not None:
-            check_columns(acts, fitted_on, type(self).__name__)
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Whatever a module around it is cast to, what was learned keeps its type: half precision
+        # of a covariance is another detector.
+        return super()._apply(lambda x: _same_type(change, x), recurse)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -134,34 +218,37 @@ class Detector(nn.Module):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
         return f"{type(self).__name__}({arguments})"
 
-    @classmethod
-    def default(cls) -> Self:
-        """The detector with its default arguments."""
-        return cls()
-
     def record(self) -> dict[str, Any]:
-        """Name and arguments, as JSON keeps them; ``offmap.detector(record)`` reads it back."""
-        arguments = {
-            name: value.record() if isinstance(value, Detector) else value
-            for name, value in self.params.items()
-        }
-        return {"detector": type(self).__name__.lower(), "arguments": arguments}
-
-    def fit(self, batches: Iterable[Batch], *, head: Head | Heads | None = None) -> Self:
-        """Fit on activations, walked once.
-
-        Args:
-            batches: pairs ``(Activations, labels)``; labels may be ``None`` where not needed.
-            head: the last linear layer, for methods that need it; of an ensemble the tuple of
-                its members' heads.
+        """Name and arguments, as JSON keeps them; ``offmap.detector(record)`` reads it back.
 
         Raises:
-            DataError: the data is empty, not finite, or its labels are not the network's classes.
-            NeedsError: features or a head are needed, and there are none.
+            ArgumentError: the class was not registered, so that no name leads back to it.
         """
-        fit([self], batches, head=head)
-        return self
+        entry = _registry.entry_of(type(self))
+        if entry is None:
+            raise ArgumentError(
+                f"{type(self).__name__} is not registered, so what is written could not be read "
+                "back: put @offmap.detectors.register() above the class"
+            )
+        record = {
+            "detector": entry.name,
+            "arguments": {name: _recorded(value) for name, value in self.params.items()},
+        }
+        if entry.family == _registry.OWN:
+            record["distribution"] = entry.distribution or type(self).__module__
+        return record
+
+
+def _recorded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_recorded(each) for each in value]
+    return value.record() if isinstance(value, Detector) else value
 
 
 def _is_learned(name: str) -> bool:
     return name.endswith("_") and not name.startswith("_")
+
+
+def _same_type(change: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    changed = change(x)
+    return changed if changed.dtype == x.dtype else x.to(changed.device)

@@ -1,143 +1,419 @@
-"""Fitting: a fold over the batches for each stage, for any number of detectors at once."""
+"""Fitting: a fold over the batches for each pass, for any number of detectors at once."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Batch, Head, Heads, Shards
-from offmap.detectors._checks import check_labels, check_needs
-from offmap.errors import ArgumentError, DataError, OffmapError
+from offmap.activations import Activations, Batch, Head, Heads, Sample, Shards
+from offmap.detectors._checks import check_head, check_labels, check_needs, columns
+from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
+from offmap.detectors._plan import Path, Step, at, nodes, passes, plan, reads, taps_of
+from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError
+from offmap.stats import Statistic
 
+if TYPE_CHECKING:
+    from offmap.detectors._composite import Composite
+    from offmap.detectors._detector import Detector
+
+# Pairs of activations, or samples, and labels; or a function that opens them as often as asked.
+Data = Iterable[tuple[Any, Any]] | Callable[[], Iterable[tuple[Any, Any]]]
 Seconds = list[float]
-
-
-class Fittable(Protocol):
-    """What fitting asks of a detector."""
-
-    needs: frozenset[str]
-    stages: int
-
-    def prepare(self, first: Activations, head: Head | Heads | None) -> None: ...
-    def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> Any: ...
-    def solve(self, stage: int, stats: Any) -> None: ...
+AnyHead = Head | Heads | None
+_SHARE_OF_MEMORY = 0.5
 
 
 @torch.no_grad()
 def fit(
-    detectors: Sequence[Fittable],
-    batches: Iterable[Batch],
+    detectors: Sequence[Detector],
     *,
-    head: Head | Heads | Callable[[], Head | Heads | None] | None = None,
+    train: Data | None = None,
+    calibration: Data | None = None,
+    head: AnyHead | Callable[[], AnyHead] = None,
     failures: dict[int, OffmapError] | None = None,
 ) -> Seconds:
-    """Fit detectors together: the first stages of all share one pass, the second ones the next.
+    """Fit detectors together: the first passes of all share one, the second ones the next.
 
-    ``batches`` is walked once. Later stages read it again if it is a sequence, and otherwise from
-    shards spooled to a temporary folder, so a one-shot iterable of any length will do.
+    Each data set is walked once. Later passes read it again if it is a sequence or a function that
+    opens it, and otherwise from shards of a temporary folder, which hold what later passes read;
+    so a one-shot iterable of any length will do.
 
     Args:
         detectors: what they had learned before is forgotten.
-        batches: pairs of activations and labels.
+        train: pairs of activations and labels of the network's training data, or a function that
+            opens them.
+        calibration: the same of held-out ID data.
         head: the last linear layer, of an ensemble the tuple of its members' ones, or a function
             that gives it once the first batch has come.
-        failures: takes the error of each detector that cannot be bound or solved, by position,
-            and the others go on; without it the first such error is raised.
+        failures: takes the error of each detector that cannot be fitted, by position, and the
+            others go on; without it the first such error is raised.
 
     Returns:
         Seconds spent on each detector.
 
     Raises:
         DataError: the data is empty, not finite, or its labels are not the network's classes.
-        NeedsError: a detector needs features or a head, and there are none.
+        NeedsError: a detector needs features, a head or one of the two data, and there are none.
     """
-    if len({id(each) for each in detectors}) < len(detectors):
-        raise ArgumentError("one detector is given twice: fit it once, or give copies of it")
-    first, batches = _peek(batches)
-    device = first.logits.device
-    head = head() if callable(head) and not isinstance(head, Head) else head
-    live = dict(enumerate(detectors))
-    seconds = [0.0] * len(detectors)
-    for i, detector in enumerate(detectors):
-        with _sparing(i, live, failures):
-            detector.prepare(first, head)
-    stages = max((d.stages for d in live.values()), default=0)
-    again = stages > 1 and not isinstance(batches, Sequence)
-    with Shards.temporary() if again else nullcontext() as spool:
-        for stage in range(stages):
-            source = batches if spool is None else spool.through(lambda _: batches)
-            _run_stage(stage, live, _on(device, source), seconds, failures)
-    return seconds
+    fitting = Fitting(detectors, head, failures)
+    fitting.begin()
+    for source, data in zip(SOURCES, (train, calibration), strict=True):
+        fitting.learn(source, data)
+    return fitting.seconds
+
+
+class Fitting:
+    """Detectors that are being fitted, source by source.
+
+    Args:
+        detectors: no two of them one.
+        head: as for :func:`fit`.
+        failures: likewise.
+
+    Attributes:
+        seconds: spent on each detector.
+        unbound: positions of detectors that still wait for a head, or for the number of members.
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        head: AnyHead | Callable[[], AnyHead] = None,
+        failures: dict[int, OffmapError] | None = None,
+    ) -> None:
+        if len({id(each) for each in detectors}) < len(detectors):
+            raise ArgumentError("one detector is given twice: fit it once, or give copies of it")
+        self.roots = dict(enumerate(detectors))
+        self.head = head
+        self.failures = failures
+        self.seconds: Seconds = [0.0] * len(detectors)
+        self.unbound: set[int] = set()
+
+    def begin(self) -> None:
+        """Forget what was learned, and bind those that learn from no data."""
+        for i, root in list(self.roots.items()):
+            root.reset()
+            if root.learns:
+                self.unbound.add(i)
+        if not (callable(self.head) and not isinstance(self.head, Head)):
+            self.bind(None, [i for i in self.unbound if not plan(self.roots[i])])
+
+    def bind(self, first: Activations | Sample | None, chosen: Iterable[int] | None = None) -> None:
+        """Make the copies that an ensemble asks for, and give each node its head.
+
+        Args:
+            first: activations that the network gave, for those that learn from no data.
+            chosen: which detectors; by default all that have not been bound.
+        """
+        first = None if first is None else _acts(first)
+        for i in list(self.unbound if chosen is None else chosen):
+            with self._sparing(i):
+                prepare(self.roots[i], self._head(), first)
+            self.unbound.discard(i)
+
+    def _head(self) -> AnyHead:
+        if callable(self.head) and not isinstance(self.head, Head):
+            self.head = self.head()
+        return self.head
+
+    @torch.no_grad()
+    def learn(self, source: Source, data: Data | None) -> None:
+        """All passes over one source of data.
+
+        Raises:
+            NeedsError: there is no such data, and a detector learns on it.
+        """
+        counts = {i: passes(root, source) for i, root in self.roots.items()}
+        active = [i for i, count in counts.items() if count]
+        if not active:
+            return
+        if data is None:
+            for i in active:
+                with self._sparing(i):
+                    raise NeedsError(
+                        f"{self.roots[i]!r} needs {_WORDS[source]} to learn on: give {source}="
+                    )
+            return
+        first, batches = _peek(data)
+        self.bind(first)
+        plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
+        device = _acts(first).device
+        keep = self._spooled(source)
+        again = max(counts.values()) > 1 and not _readable(batches)
+        if again and isinstance(first, Sample):
+            self._check_samples(source)
+        with Shards.temporary() if again else nullcontext() as spool:
+            for number in range(max(counts.values())):
+                opened = batches() if callable(batches) else batches
+                if spool is not None:
+                    opened = _through(spool, opened, keep, first_pass=number == 0)
+                steps = {i: [s for s in p if s.number == number] for i, p in plans.items()}
+                self._pass(source, number, _on(device, opened), steps)
+
+    def _spooled(self, source: Source) -> tuple[Needs, bool]:
+        """What passes behind the first read: which activations, and whether other layers."""
+        needs, layers = NOTHING, False
+        for root in self.roots.values():
+            for step in plan(root):
+                if step.source == source and step.number:
+                    needs |= reads(root, step)
+                    layers = layers or bool(taps_of(at(root, step.path)))
+        return needs, layers
+
+    def _check_samples(self, source: Source) -> None:
+        """Refuse later passes of what needs inputs over data that can be read once only."""
+        for i, root in list(self.roots.items()):
+            if any(
+                Needs.INPUTS in at(root, step.path[:k]).needs
+                for step in plan(root)
+                if step.source == source and step.number
+                for k in range(len(step.path) + 1)
+            ):
+                with self._sparing(i):
+                    raise NeedsError(
+                        f"{root!r} runs the network again in a second pass over the "
+                        f"{_WORDS[source]}, which can be read once only: give a loader or a set"
+                    )
+
+    def _pass(
+        self,
+        source: Source,
+        number: int,
+        batches: Iterator[Batch],
+        steps: Mapping[int, Sequence[Step]],
+    ) -> None:
+        steps = {i: own for i, own in steps.items() if own and i in self.roots}
+        if not steps:
+            return
+        sums: dict[tuple[int, Step], Statistic] = {}
+        samples = 0
+        for acts, labels in batches:
+            if number == 0:  # what was spooled has been looked at
+                _acts(acts).check_finite(start=samples)
+            samples += len(acts)
+            for i, own in steps.items():
+                start = time.perf_counter()
+                if i in self.roots:
+                    with self._sparing(i, only=(NeedsError,)):
+                        _collect(self.roots[i], own, acts, labels, i, sums)
+                self.seconds[i] += time.perf_counter() - start
+        if not samples:
+            raise DataError("there are no samples to fit on: every batch is empty")
+        for i, own in steps.items():
+            start = time.perf_counter()
+            if i in self.roots:
+                with self._sparing(i):
+                    for step in own:
+                        _solve(self.roots[i], step, sums.pop((i, step)), self._head())
+                    _count_pass(self.roots[i], source, number + 1)
+            self.seconds[i] += time.perf_counter() - start
+
+    @contextmanager
+    def _sparing(
+        self, i: int, only: tuple[type[OffmapError], ...] = (OffmapError,)
+    ) -> Iterator[None]:
+        """Take a detector that fails out of the running, if the caller wants the others."""
+        try:
+            yield
+        except only as error:
+            if self.failures is None:
+                raise
+            self.failures[i] = error
+            del self.roots[i]
+
+
+_WORDS: dict[Source, str] = {"train": "training data", "calibration": "calibration data"}
+
+
+def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
+    """Forget what was learned, make the copies of members, check, and bind to the head."""
+    root.reset()
+    if first is not None:
+        check_needs(root.needs & ~Needs.INPUTS, first, root)
+        if head is not None and Needs.HEAD in root.needs:
+            check_head(head, first, root)
+    _expand(root, head, first)
+    width = columns(first) if first is not None else _columns_of(head)
+    _check_footprint(root, width)
+    bind(root, head, root)
+    read = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
+    root.set_buffers(columns_=torch.tensor(read), passes_=torch.zeros(len(SOURCES)).long())
+
+
+def _columns_of(head: AnyHead) -> tuple[int, int, int]:
+    one = next((h for h in head if h), None) if isinstance(head, tuple) else head
+    width = (0, 0) if one is None else tuple(one.weight.shape)
+    return (*width, len(head) if isinstance(head, tuple) else 0)  # type: ignore[return-value]
+
+
+def _expand(root: Detector, head: AnyHead, first: Activations | None) -> None:
+    for node in list(nodes(root)):
+        if getattr(node, "template", None) is None:
+            continue
+        wrapper = cast("Composite", node)
+        if first is not None:
+            wrapper.expand(wrapper.copies(first))
+        elif isinstance(head, tuple):
+            wrapper.expand(len(head))
+
+
+def bind(node: Detector, head: AnyHead, root: Detector) -> None:
+    """Give a head to a node, and to the parts whose head does not depend on what it learns.
+
+    Raises:
+        NeedsError: there is none.
+    """
+    if Needs.HEAD in type(node).needs:
+        if not isinstance(head, Head):
+            raise NeedsError(
+                f"{root!r} needs the network's last linear layer, and none is known: "
+                "give head=offmap.Head(weight, bias), or leave this detector out"
+            )
+        node.bind(head)
+    if node.parts_first or not node.stages:
+        _bind_parts(node, head, root)
+
+
+def _bind_parts(node: Detector, head: AnyHead, root: Detector) -> None:
+    for i, part in enumerate(node.all_parts()):
+        if part.learns:
+            own = cast("Composite", node).head_of(i, head) if Needs.HEAD in part.needs else None
+            bind(part, own, root)
+
+
+def _check_footprint(root: Detector, width: tuple[int, int, int]) -> None:
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for node in nodes(root):
+        size = node.footprint(*width[:2]) * max(width[2], 1)
+        if size > _SHARE_OF_MEMORY * available:
+            raise ArgumentError(
+                f"{node!r} would hold {size / 2**30:.1f} GiB for {width[0]} classes of {width[1]} "
+                f"features, and this machine has {available / 2**30:.1f}: "
+                f"{node.way_out}"
+            )
+
+
+def _collect(
+    root: Detector,
+    steps: Sequence[Step],
+    acts: Activations | Sample,
+    labels: Tensor | None,
+    i: int,
+    sums: dict[tuple[int, Step], Statistic],
+) -> None:
+    """Add what a batch says to the sums of a tree; what several nodes see is made once."""
+    views: dict[Path, Activations | Sample] = {(): acts}
+    # Labels of another kind are refused by those who read them, and are nothing to the others.
+    classes = None if labels is None or labels.is_floating_point() else labels.long()
+    for step in steps:
+        node = at(root, step.path)
+        own = _view(root, step.path, views)
+        if node.stages[step.stage].labels:
+            check_labels(labels, _acts(acts), root)
+        with without_autocast(_acts(acts).device):
+            part = node.collect(step.stage, node.view_of(own), classes)
+        if not isinstance(part, Statistic):
+            raise TypeError(
+                f"{type(node).__name__}.collect returned a {type(part).__name__}, which does not "
+                "add up over batches: return an offmap.stats.Statistic"
+            )
+        key = (i, step)
+        sums[key] = sums[key] + part if key in sums else part
+
+
+def _view(
+    root: Detector, path: Path, views: dict[Path, Activations | Sample]
+) -> Activations | Sample:
+    if path not in views:
+        wrapper = cast("Composite", at(root, path[:-1]))
+        views[path] = wrapper.view_in_fit(path[-1], wrapper.view_of(_view(root, path[:-1], views)))
+    return views[path]
+
+
+def _solve(root: Detector, step: Step, stats: Statistic, head: AnyHead) -> None:
+    node = at(root, step.path)
+    node.solve(step.stage, stats)
+    last = step.stage == len(node.stages) - 1
+    if last and not node.parts_first:
+        for depth, i in enumerate(step.path):
+            head = cast("Composite", at(root, step.path[:depth])).head_of(i, head)
+        _bind_parts(node, head, root)
+
+
+def _count_pass(root: Detector, source: Source, done: int) -> None:
+    counts = root.passes_.clone()  # type: ignore[operator]
+    counts[SOURCES.index(source)] = done
+    root.set_buffers(passes_=counts)
+
+
+def _acts(x: Activations | Sample) -> Activations:
+    return x.acts if isinstance(x, Sample) else x
 
 
 def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches on one device: those read back from shards come from the processor's memory."""
     for acts, labels in batches:
         if len(acts):
-            yield acts.to(device), None if labels is None else labels.to(device)
+            moved = acts if isinstance(acts, Sample) else acts.to(device)
+            yield moved, None if labels is None else labels.to(device)
 
 
-def _run_stage(
-    stage: int,
-    live: dict[int, Fittable],
-    batches: Iterable[Batch],
-    seconds: Seconds,
-    failures: dict[int, OffmapError] | None,
-) -> None:
-    active = {i: detector for i, detector in live.items() if stage < detector.stages}
-    sums: dict[int, Any] = {}
-    seen = 0
-    for acts, labels in batches:
-        acts.check_finite(start=seen)
-        seen += len(acts)
-        for i, detector in active.items():
-            start = time.perf_counter()
-            part = _collect(detector, stage, acts, labels)
-            sums[i] = sums[i] + part if i in sums else part
-            seconds[i] += time.perf_counter() - start
-    if active and not seen:
-        raise DataError("there are no samples to fit on: every batch is empty")
-    for i, detector in active.items():
-        start = time.perf_counter()
-        with _sparing(i, live, failures):
-            detector.solve(stage, sums.pop(i))
-        seconds[i] += time.perf_counter() - start
+def _through(
+    spool: Shards, batches: Iterable[Batch], keep: tuple[Needs, bool], *, first_pass: bool
+) -> Iterator[Batch]:
+    """The batches themselves in the first pass, while what later ones read is spooled."""
+    if not first_pass:
+        yield from spool
+        return
+    needs, layers = keep
+    with spool.writing() as write:
+        for acts, labels in batches:
+            if len(acts):
+                write(part_of(_acts(acts), needs, layers=layers), labels)
+            yield acts, labels
 
 
-@contextmanager
-def _sparing(
-    i: int, live: dict[int, Fittable], failures: dict[int, OffmapError] | None
-) -> Iterator[None]:
-    """Take a detector that fails out of the running, if the caller wants the others to go on."""
-    try:
-        yield
-    except OffmapError as error:
-        if failures is None:
-            raise
-        failures[i] = error
-        del live[i]
+def part_of(acts: Activations, needs: Needs, *, layers: bool) -> Activations:
+    """The activations with no more than what is read of them."""
+    if acts.members:
+        members = tuple(part_of(member, needs, layers=layers) for member in acts.members)
+        return Activations(members=members, keys=acts.keys)
+    return Activations(
+        acts.logits if Needs.LOGITS in needs and acts.has_logits else None,
+        acts.features if Needs.FEATURES in needs and acts.has_features else None,
+        acts.layers if layers else None,
+        keys=acts.keys,
+    )
 
 
-def _collect(detector: Fittable, stage: int, acts: Activations, labels: Tensor | None) -> Any:
-    check_needs(detector.needs, acts, detector)
-    if "labels" in detector.needs:
-        check_labels(labels, acts, detector)
-        labels = None if labels is None else labels.long()
-    with without_autocast(acts.logits.device):
-        return detector.collect(stage, acts, labels)
-
-
-def _peek(batches: Iterable[Batch]) -> tuple[Activations, Iterable[Batch]]:
-    """The first activations, and batches that still begin with them."""
-    iterator = iter(batches)
-    first = next(iterator, None)
+def _peek(data: Data) -> tuple[Activations | Sample, Data]:
+    """The first batch that holds samples, and data that still begins where it began."""
+    if _readable(data):
+        opened = iter(data() if callable(data) else data)
+        first = next((acts for acts, _ in opened if len(acts)), None)
+    else:
+        iterator, empty = iter(data), []  # type: ignore[arg-type]
+        batch = None
+        for batch in iterator:
+            if len(batch[0]):
+                break
+            empty.append(batch)
+            batch = None
+        first = None if batch is None else batch[0]
+        data = chain([] if batch is None else [batch], iterator)
     if first is None:
-        raise DataError("there are no batches to fit on: the data is empty")
-    return first[0], batches if isinstance(batches, Sequence) else chain([first], iterator)
+        raise DataError("there is nothing to fit on: the data is empty, or every batch is empty")
+    return first, data
+
+
+def _readable(data: Data) -> bool:
+    """Whether it can be read more than once."""
+    return callable(data) or isinstance(data, Sequence)

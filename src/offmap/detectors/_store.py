@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from offmap._utils import records
-from offmap.detectors._detector import Detector
+from offmap.detectors._detector import KEPT, Detector
 from offmap.detectors._spec import build
 from offmap.errors import ArgumentError, NotFittedError, StoreError
 
@@ -35,8 +35,17 @@ def load(folder: str | Path) -> Detector:
     return restored(record, files.get("state", {}), str(folder))
 
 
-def restored(record: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Detector:
-    """The fitted detector of a record and its tensors."""
+def restored(
+    record: Mapping[str, Any], state: Mapping[str, Tensor], where: str, *, waiting: bool = False
+) -> Detector:
+    """The fitted detector of a record and its tensors.
+
+    Args:
+        record: as :meth:`Detector.record` makes it.
+        state: its tensors.
+        where: they lie, for messages.
+        waiting: whether it may still have to learn on calibration data.
+    """
     try:
         fitted = build(record)
     except ArgumentError as error:
@@ -44,7 +53,7 @@ def restored(record: Mapping[str, Any], state: Mapping[str, Tensor], where: str)
     fitted.make_room(state)
     for name, tensor in state.items():
         _place(fitted, name, tensor, where)
-    if not fitted.fitted:
+    if not (fitted.fitted or (waiting and fitted.waiting_for == "calibration")):
         raise StoreError(f"{where} lacks part of what {fitted!r} learns")
     return fitted
 
@@ -56,6 +65,6 @@ def _place(fitted: Detector, name: str, tensor: Tensor, where: str) -> None:
         module = fitted.get_submodule(owner)
     except AttributeError:
         module = None
-    if not isinstance(module, Detector) or buffer not in {*module.learned_names(), "columns_"}:
+    if not isinstance(module, Detector) or buffer not in {*module.learned_names(), *KEPT}:
         raise StoreError(f"{where} holds {name!r}, which {fitted!r} does not learn")
-    module.learn(**{buffer: tensor})
+    module.set_buffers(**{buffer: tensor})

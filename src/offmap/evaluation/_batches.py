@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from offmap.activations import Activations, Batch
+from offmap.activations import Activations, Batch, Sample
 from offmap.errors import LabelError
 
 _ROWS = 1024
@@ -23,14 +24,14 @@ class Count:
     members: list[int] = field(default_factory=list)
     labelled: bool = True
 
-    def through(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def through(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches themselves, counted as they go by."""
-        for acts, labels in batches:
-            self.samples += len(acts)
+        for batch, labels in batches:
+            self.samples += len(batch)
             self.labelled = self.labelled and labels is not None
             if labels is not None and self.labelled:
-                self._add(acts, labels)
-            yield acts, labels
+                self._add(batch.acts if isinstance(batch, Sample) else batch, labels)
+            yield batch, labels
 
     def _add(self, acts: Activations, labels: Tensor) -> None:
         if labels.shape != (len(acts),):
@@ -39,13 +40,13 @@ class Count:
                 f"{tuple(labels.shape)}"
             )
         self.right += _right(acts, labels)
-        members = acts.members if acts.answer_logits is None else ()  # those that answer
+        members = acts.members if acts.classifier_logits is None else ()  # those that answer
         each = [_right(member, labels) for member in members]
         self.members = [a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)]
 
 
 def _right(acts: Activations, labels: Tensor) -> int:
-    return int((acts.answers == labels).sum())
+    return int((acts.predictions == labels).sum())
 
 
 def gathered(batches: Iterator[Batch]) -> Iterator[Batch]:

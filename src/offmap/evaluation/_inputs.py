@@ -11,7 +11,7 @@ from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.data import ImageSet, StreamedSet, load, load_like
-from offmap.detectors import Detector, catalogue, detector
+from offmap.detectors import Detector, detector, entry_of, unasked
 from offmap.errors import ArgumentError
 
 Scorer = Detector | Callable[[Activations], Tensor]
@@ -24,9 +24,9 @@ def scorers(given: str | Detector | Mapping[str, Any] | Iterable[Any]) -> dict[s
         ArgumentError: none, two of one name, or a name that results use.
     """
     if isinstance(given, str | Detector):
-        given = list(catalogue()) if given == "all" else [given]
+        given = unasked() if given == "all" else [given]
     if isinstance(given, Mapping):
-        if reserved := set(given) & {"set", "predicted"}:
+        if reserved := set(given) & {"set", "predicted", "label", "key"}:
             raise ArgumentError(f"no detector can be called {reserved.pop()!r}: results use it")
         return {
             name: value if callable(value) else detector(value) for name, value in given.items()
@@ -47,9 +47,9 @@ def scorers(given: str | Detector | Mapping[str, Any] | Iterable[Any]) -> dict[s
 
 def _name(made: Detector) -> str:
     """The catalogue's name where the arguments are the default ones, else the whole expression."""
-    name = type(made).__name__.lower()
-    known = catalogue().get(name)
-    return name if known is not None and repr(known.default()) == repr(made) else repr(made)
+    entry = entry_of(type(made))
+    default = entry is not None and repr(entry.method.default()) == repr(made)
+    return entry.name if entry is not None and default else repr(made)
 
 
 @dataclass(frozen=True)

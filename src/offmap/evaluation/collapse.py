@@ -15,11 +15,11 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from offmap.activations import Activations, Head
-from offmap.detectors import Detector, fit
+from offmap.detectors import Detector, Needs, Stage, fit
 from offmap.errors import DegenerateError, NeedsError
 from offmap.evaluation._inputs import flat, loaded
 from offmap.forward import Probe, forward, probe_of
-from offmap.stats import ClassMoments, Mean
+from offmap.stats import ClassMoments, Mean, Statistic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def collapse(
                 "several networks: measure each by itself"
             )
         measured = _Measured()
-        fit([measured], forward(probe, train, description="train", **reading))
+        fit([measured], train=forward(probe, train, description="train", **reading))
         moments = measured.moments
         norms, angles, distances = simplex(moments)
         return Collapse(
@@ -216,7 +216,7 @@ def _mean(batches: Any) -> Float64[Tensor, " d"]:
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _Counts(Statistic):
     """Samples, those answered rightly, and those on which the nearest mean agrees."""
 
     samples: int
@@ -234,24 +234,26 @@ class _Counts:
 class _Measured(Detector):
     """Fitted as a detector is, in two stages: class moments, then what the nearest means say."""
 
-    needs = frozenset({"logits", "features", "labels"})
-    stages = 2
-    moments: ClassMoments
+    needs = Needs.LOGITS | Needs.FEATURES
+    stages = (Stage(labels=True), Stage(labels=True))
 
-    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Any:
-        assert acts.features is not None
-        assert labels is not None
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]) -> Any:
         if stage == 0:
             return ClassMoments.of(acts.features, labels, classes=acts.logits.shape[1])
-        answers = acts.answers
-        agreeing = answers == self._nearest(acts.features)
-        return _Counts(len(acts), int((answers == labels).sum()), int(agreeing.sum()))
+        predictions = acts.predictions
+        agreeing = predictions == self._nearest(acts.features)
+        return _Counts(len(acts), int((predictions == labels).sum()), int(agreeing.sum()))
 
     def solve(self, stage: int, stats: Any) -> None:
         if stage == 0:
-            self.moments = stats
+            self.set_buffers(count_=stats.count, mean_=stats.mean, scatter_=stats.scatter)
         else:
             self.samples, self.right, self.agreeing = stats.samples, stats.right, stats.agreeing
+
+    @property
+    def moments(self) -> ClassMoments:
+        """What the first stage learned."""
+        return ClassMoments(self.count_, self.mean_, self.scatter_)
 
     def _nearest(self, features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
         """The class of the nearest mean; a class without samples has none."""

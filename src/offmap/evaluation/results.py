@@ -20,11 +20,11 @@ from offmap.errors import StoreError, UnknownNameError
 from offmap.metrics import Detection
 
 Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
-Predicted = Mapping[str, Int32[np.ndarray, " n"]]
+Classes = Mapping[str, Int32[np.ndarray, " n"]]
 
-_VERSION = 1
+_VERSION = 2
 # Metrics of which a low value is good.
-_LOWER_IS_BETTER = {"fpr_id_kept", "fpr_ood_caught", "id_alarm"}
+_LOWER_IS_BETTER = {"fpr_id_kept", "fpr_ood_caught", "id_alarm", "aurc", "augrc"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class Row(Detection):
         threshold: score above which a sample is called OOD, from the calibration set.
         id_alarm: share of evaluated ID samples above the threshold.
         ood_caught: share of OOD samples above it.
+        oscr: area under the OSCR curve, where the ID samples have labels.
+        aurc: area under the risk-coverage curve of the ID samples alone, likewise.
+        augrc: the same of the generalised curve.
     """
 
     detector: str
@@ -46,6 +49,9 @@ class Row(Detection):
     threshold: float | None = None
     id_alarm: float | None = None
     ood_caught: float | None = None
+    oscr: float | None = None
+    aurc: float | None = None
+    augrc: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +95,9 @@ class Results:
         settings: network, precision, seeds, versions, seconds.
         summaries: what each detector learned, in words.
         left_out: why detectors are missing, by name.
-        predicted: the network's answers by set, in data order.
+        predictions: the network's classes by set, in data order.
+        labels: the true ones, of sets that have labels of the known classes.
+        keys: what tells each sample from others, its path or row, by set.
     """
 
     rows: list[Row]
@@ -98,7 +106,9 @@ class Results:
     settings: dict[str, Any] = field(default_factory=dict)
     summaries: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    predicted: Predicted = field(default_factory=dict, compare=False)
+    predictions: Classes = field(default_factory=dict, compare=False)
+    labels: Classes = field(default_factory=dict, compare=False)
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
 
     @property
     def detectors(self) -> list[str]:
@@ -123,7 +133,10 @@ class Results:
         for row in self.rows:
             if (row.detector, row.set) == (detector, set) and hasattr(row, metric):
                 if (value := getattr(row, metric)) is None:
-                    raise UnknownNameError(f"{metric!r} needs a threshold: give calibration data")
+                    raise UnknownNameError(
+                        f"{metric!r} is not known here: thresholds need calibration data, and "
+                        "columns of right predictions need labels"
+                    )
                 return float(value)
         raise UnknownNameError(
             f"no {metric!r} of {detector!r} on {set!r}; detectors: {', '.join(self.detectors)}; "
@@ -209,7 +222,8 @@ class Results:
     def to_json(self, path: str | Path) -> None:
         """Write everything but the per-sample scores."""
         content = asdict(self) | {"version": _VERSION}
-        del content["scores"], content["predicted"]
+        for column in _BY_SAMPLE:  # these are in the table of scores
+            del content[column]
         write_json(path, content)
 
     def to_csv(self, path: str | Path) -> None:
@@ -226,7 +240,7 @@ class Results:
         self.to_json(Path(folder) / "results.json")
         self.to_csv(Path(folder) / "results.csv")
         with atomic(Path(folder) / "scores.parquet") as temporary:
-            pq.write_table(_as_table(self.predicted, self.scores), temporary)
+            pq.write_table(_as_table(self), temporary)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -238,12 +252,14 @@ class Results:
         folder = Path(folder)
         try:
             content = json.loads((folder / "results.json").read_text())
-            if content.pop("version") != _VERSION:
-                raise StoreError(f"{folder}/results.json is not of version {_VERSION}")
-            content["rows"] = [Row(**row) for row in content["rows"]]
-            content["sets"] = [SetInfo(**info) for info in content["sets"]]
-            predicted, scores = _from_table(pq.read_table(folder / "scores.parquet"))
-            return cls(**content, scores=scores, predicted=predicted)
+            if (version := content.pop("version")) != _VERSION:
+                raise StoreError(
+                    f"{folder}/results.json is of version {version}, and this is {_VERSION}: make "
+                    "the results anew by `offmap bench`, `offmap demo` or `offmap study`"
+                )
+            content["rows"] = [_known(Row, row) for row in content["rows"]]
+            content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
+            return cls(**content, **_from_table(pq.read_table(folder / "scores.parquet")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{folder} holds no results that can be read: {error}") from error
 
@@ -254,20 +270,54 @@ def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:
     return bool(cut) and whole == other and a.source != b.source
 
 
-def _as_table(predicted: Predicted, scores: Scores) -> pa.Table:
-    """One row a sample: its set, the network's answer, and one column a detector."""
-    parts = {"predicted": predicted, **scores} if predicted else dict(scores)
-    sizes = {name: len(x) for name, x in next(iter(parts.values()), {}).items()}
+def _known(kind: type[Any], row: Mapping[str, Any]) -> Any:
+    """A row of a file, whose metrics may be fewer or more than today's."""
+    names = [f.name for f in fields(kind)]
+    missing = {f.name: None for f in fields(Detection)} if kind is Row else {}
+    return kind(**(missing | {name: row[name] for name in names if name in row}))
+
+
+# Columns beside those of the detectors.
+_BY_SAMPLE = ("scores", "predictions", "labels", "keys")
+_COLUMNS = {"predictions": "predicted", "labels": "label", "keys": "key"}
+
+
+def _as_table(results: Results) -> pa.Table:
+    """One row a sample: its set, key, label and prediction, and one column a detector."""
+    parts: dict[str, Mapping[str, Any]] = {
+        column: getattr(results, name) for name, column in _COLUMNS.items()
+    }
+    parts = {name: of for name, of in (parts | dict(results.scores)).items() if of}
+    sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
     names = [name for name, size in sizes.items() for _ in range(size)]
     columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
     for column, of in parts.items() if sizes else ():
-        columns[column] = pa.array(np.concatenate([of[name] for name in sizes]))
+        chunks = [_cells(of.get(name), size) for name, size in sizes.items()]
+        columns[column] = pa.concat_arrays(_of_one_type(chunks))
     return pa.table(columns)
 
 
-def _from_table(table: pa.Table) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _cells(values: Any, size: int) -> pa.Array:
+    """A column's cells for one set; none for a set without, such as OOD labels."""
+    return pa.nulls(size) if values is None or not len(values) else pa.array(values)
+
+
+def _of_one_type(chunks: Sequence[pa.Array]) -> list[pa.Array]:
+    kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), pa.null())
+    return [chunk.cast(kind) for chunk in chunks]
+
+
+def _from_table(table: pa.Table) -> dict[str, Any]:
     names = table["set"].to_numpy()
-    rows = {name: names == name for name in dict.fromkeys(names)}
-    columns = {name: table[name].to_numpy() for name in table.column_names[1:]}
-    split = {c: {name: x[of] for name, of in rows.items()} for c, x in columns.items()}
-    return split.pop("predicted", {}), split
+    rows = {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
+    by_column: dict[str, dict[str, Any]] = {}
+    for column in table.column_names[1:]:
+        cells = table[column]
+        parts = {name: cells.take(of) for name, of in rows.items()}
+        by_column[column] = {
+            name: part.to_pylist() if column == "key" else part.to_numpy()
+            for name, part in parts.items()
+            if part.null_count == 0
+        }
+    known = {name: by_column.pop(column, {}) for name, column in _COLUMNS.items()}
+    return {"scores": by_column, **known}

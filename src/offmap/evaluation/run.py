@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,19 +15,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from offmap.activations import Activations, Batch
-from offmap.detectors import Detector, fit
+from offmap.activations import Batch, Sample, Shards
+from offmap.detectors import (
+    LEARN_SHARE,
+    Detector,
+    Fitting,
+    Needs,
+    Source,
+    passes,
+    taps_of,
+    to_learn_on,
+)
 from offmap.errors import NeedsError, NonFiniteError, OffmapError, ShapeError
 from offmap.evaluation._batches import Count, gathered
 from offmap.evaluation._inputs import Named, Scorer, data_sets, scorers
 from offmap.evaluation.results import Results, Row, SetInfo
-from offmap.forward import AnyProbe, CascadeProbe, forward, probe_of
+from offmap.forward import AnyProbe, forward, probe_of
 from offmap.guard.decide import alarm_rank, alarm_threshold
-from offmap.metrics import detection
+from offmap.metrics import augrc, aurc, detection, oscr
 
 
 def evaluate(
-    model: nn.Module,
+    network: nn.Module,
     *,
     id_test: Any,
     ood: Mapping[str, Any],
@@ -35,6 +45,7 @@ def evaluate(
     detectors: str | Detector | Mapping[str, Any] | Iterable[Any] = "all",
     spare: bool | None = None,
     alarm_rate: float = 0.05,
+    learn_share: float = LEARN_SHARE,
     batch_size: int = 256,
     cache: str | Path | None = None,
     show_progress: bool | None = None,
@@ -47,7 +58,7 @@ def evaluate(
     sets of ``offmap.data``, or any iterable of ``(images, labels)`` batches.
 
     Args:
-        model: the classifier; an ensemble of some, see :class:`offmap.networks.Ensemble`; or a
+        network: the classifier; an ensemble of some, see :class:`offmap.networks.Ensemble`; or a
             cascade, see :class:`offmap.Cascade`: scores are then of its filter, answers and
             accuracy of its classifier.
         id_test: in-distribution data that the network was not trained on.
@@ -62,6 +73,8 @@ def evaluate(
         spare: leave out, with the reason, detectors that cannot be fitted on this network or
             without training data, or cannot score what it gives; ``None`` does so for "all" only.
         alarm_rate: share of ID that may be called OOD at the thresholds.
+        learn_share: share of the calibration data to learn on, for detectors that do, such as
+            TemperatureScaled; the rest, told by a hash of each sample's key, gives the thresholds.
         batch_size: samples a batch.
         cache: folder for activations, so that a second run needs no network: see ``forward``.
         show_progress: ``None`` shows bars on a terminal.
@@ -79,11 +92,17 @@ def evaluate(
     for item in sets:
         if item.role == "calibration" and hasattr(item.data, "fingerprint"):
             alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
+    spare = detectors == "all" if spare is None else spare
+    chosen = scorers(detectors)
+    taps = [
+        *probe.pop("taps", ()),
+        *(tap for d in _detectors(chosen).values() for tap in taps_of(d)),
+    ]
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
-    with probe_of(model, **probe) as network:
-        spare = detectors == "all" if spare is None else spare
-        run = _Run(network, scorers(detectors), options, spare)
-        run.fit([s for s in sets if s.role == "train"])
+    with ExitStack() as stack:
+        opened = stack.enter_context(probe_of(network, taps=taps, **probe))
+        run = _Run(opened, chosen, options, spare, learn_share, stack)
+        run.fit({item.role: item for item in sets})
         for item in sets:
             if item.role != "train":
                 run.score(item)
@@ -99,10 +118,17 @@ def evaluate(
             "seconds": {"all": time.perf_counter() - start, **run.seconds},
             **(settings or {}),
         },
-        summaries={n: d.summary() for n, d in run.chosen.items() if isinstance(d, Detector)},
+        summaries={n: d.summary() for n, d in _detectors(run.chosen).items()},
         left_out=run.left_out,
-        predicted=run.predicted,
+        predictions=run.predictions,
+        labels=run.labels,
+        keys=run.keys,
     )
+
+
+def _detectors(chosen: Mapping[str, Scorer]) -> dict[str, Detector]:
+    """Those that are detectors, and no functions."""
+    return {name: scorer for name, scorer in chosen.items() if isinstance(scorer, Detector)}
 
 
 @dataclass
@@ -113,75 +139,125 @@ class _Run:
     chosen: dict[str, Scorer]
     options: dict[str, Any]
     spare: bool
+    learn_share: float
+    stack: ExitStack  # of what is to be closed
     left_out: dict[str, str] = field(default_factory=dict)
     infos: list[SetInfo] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scores: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
-        self.predicted: dict[str, Any] = {}
+        self.predictions: dict[str, Any] = {}
+        self.labels: dict[str, Any] = {}
+        self.keys: dict[str, list[str]] = {}
         self.seconds = dict.fromkeys(self.chosen, 0.0)
+        self.inputs = any(Needs.INPUTS in d.needs for d in _detectors(self.chosen).values())
+        self.failures: dict[int, OffmapError] | None = {} if self.spare else None
+        self.learned = 0  # samples of the calibration data
 
-    def fit(self, train: list[Named]) -> None:
+    def fit(self, sets: Mapping[str, Named]) -> None:
         """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
-        wanting = {n: d for n, d in self.chosen.items() if isinstance(d, Detector) and _fits(d)}
-        failures: dict[int, OffmapError] | None = {} if self.spare else None
-        names, detectors = list(wanting), list(wanting.values())
-        if not train:
-            self._cannot_fit(names)
-        elif names:
+        self.names, detectors = [*_detectors(self.chosen)], [*_detectors(self.chosen).values()]
+        self.fitting = Fitting(detectors, lambda: self.network.head, self.failures)
+        self.fitting.begin()
+        if (train := sets.get("train")) is not None and self._learns("train"):
             count = Count(labelled=False)
-            batches = self._passing(train[0], count)
-            head = lambda: self.network.head  # noqa: E731
-            for name, spent in zip(
-                names, fit(detectors, batches, head=head, failures=failures), strict=True
-            ):
-                self.seconds[name] += spent
-            failed = (failures or {}).items()
-            self._leave_out({names[i]: _reason(detectors[i], error) for i, error in failed})
-            self.infos.append(_info(train[0], count.samples))
+            self.fitting.learn("train", self._passing(train, count))
+            self.infos.append(_info(train, count.samples))
+        else:
+            self.fitting.learn("train", None)
+        self._leave_out_failed()
+        calibration = sets.get("calibration")
+        if calibration is None or not self._learns("calibration"):
+            self.fitting.learn("calibration", None)
+        else:
+            self._split(calibration)
+            self.fitting.learn("calibration", lambda: self._part(calibration, learn=True))
+        self._leave_out_failed()
 
-    def _cannot_fit(self, names: list[str]) -> None:
-        if names and not self.spare:
-            raise NeedsError(f"{', '.join(names)}: training data is needed to fit; give train=")
-        self._leave_out(dict.fromkeys(names, "needs training data"))
+    def _learns(self, source: Source) -> bool:
+        return any(passes(root, source) for root in self.fitting.roots.values())
 
-    def _leave_out(self, reasons: Mapping[str, str]) -> None:
-        self.left_out |= reasons
-        for name in reasons:
-            del self.chosen[name], self.scores[name]
+    def _leave_out_failed(self) -> None:
+        for i, error in (self.failures or {}).items():
+            if (name := self.names[i]) in self.chosen:
+                self._leave_out(name, _reason(self.chosen[name], error))
+        for name, spent in zip(self.names, self.fitting.seconds, strict=True):
+            self.seconds[name] = spent
 
-    def _passing(self, item: Named, count: Count) -> Iterator[Batch]:
-        passing = forward(self.network, item.data, description=item.name, **self.options)
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.left_out[name] = reason
+        del self.chosen[name], self.scores[name]
+
+    def _split(self, item: Named) -> None:
+        """Read the calibration data once, for both of its parts; samples are read again."""
+        if self.inputs:
+            if iter(item.data) is item.data:
+                raise NeedsError(
+                    "the calibration data is read twice, to learn on and for the threshold, and "
+                    f"this {type(item.data).__name__} can be read once only: give a loader or a set"
+                )
+            return
+        self.shards = self.stack.enter_context(Shards.temporary())
+        with self.shards.writing() as write:
+            for acts, labels in self._passing(item, Count(labelled=False)):
+                write(acts, labels)
+
+    def _part(self, item: Named, *, learn: bool) -> Iterator[Batch]:
+        """The samples of the calibration data to learn on, or those for the threshold."""
+        batches = self._passing(item, Count()) if self.inputs else iter(self.shards)
+        for batch, labels in batches:
+            keys = (batch.acts if isinstance(batch, Sample) else batch).keys or ()
+            rows = to_learn_on(keys, self.learn_share) == learn
+            yield batch[rows], None if labels is None else labels[rows]
+
+    def _passing(self, item: Named, count: Count) -> Iterator[Any]:
+        passing = forward(
+            self.network, item.data, description=item.name, inputs=self.inputs, **self.options
+        )
         passing = count.through(passing)
         if item.role == "ood":  # nobody asks for its labels, and they may be anything
             passing = ((acts, None) for acts, _ in passing)
-        return gathered(passing)
+        return passing if self.inputs else gathered(passing)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
         parts: dict[str, list[Any]] = {name: [] for name in self.chosen}
-        answers: list[Any] = []
+        predictions, labels, keys = [], [], []
         count = Count(labelled=item.role != "ood")
-        for acts, _ in self._passing(item, count):
-            answers.append(acts.answers.int().cpu().numpy())
-            for name, scores in self._scores(acts):
+        for batch, target in self._to_score(item, count):
+            acts = batch.acts if isinstance(batch, Sample) else batch
+            if self.fitting.unbound:
+                self.fitting.bind(acts)
+                self._leave_out_failed()
+            predictions.append(acts.predictions.int().cpu().numpy())
+            labels.append(None if target is None else target.int().cpu().numpy())
+            keys.extend(acts.keys or ())
+            for name, scores in self._scores(batch):
                 parts[name].append(scores)
-        self.predicted[item.name] = np.concatenate(answers)
+        self.predictions[item.name] = np.concatenate(predictions)
+        self.keys[item.name] = keys
+        if not any(each is None for each in labels):
+            self.labels[item.name] = np.concatenate(labels)
         for name in self.chosen:
             self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
         right, members = (count.right, count.members) if count.labelled else (None, [])
         self.infos.append(_info(item, count.samples, right, members))
 
-    def _scores(self, acts: Activations) -> Iterator[tuple[str, Any]]:
+    def _to_score(self, item: Named, count: Count) -> Iterator[Any]:
+        if item.role != "calibration" or not self._learns("calibration"):
+            return self._passing(item, count)
+        return count.through(self._part(item, learn=False))
+
+    def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
         """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
         for name, scorer in list(self.chosen.items()):
             start = time.perf_counter()
             try:
-                scores = _scored(name, scorer, acts)
+                scores = _scored(name, scorer, batch)
             except NeedsError as error:
                 if not self.spare:
                     raise
-                self._leave_out({name: _reason(scorer, error)})
+                self._leave_out(name, _reason(scorer, error))
                 continue
             self.seconds[name] += time.perf_counter() - start
             yield name, scores
@@ -189,41 +265,27 @@ class _Run:
     def rows(self, alarm_rate: float | None) -> list[Row]:
         """Metrics of every detector on every OOD set."""
         groups = {info.name: info.group for info in self.infos if info.role == "ood"}
+        right = self._right()
         return [
-            _row(name, ood, group, self.scores[name], alarm_rate)
+            _row(name, ood, group, self.scores[name], alarm_rate, right)
             for name in self.chosen
             for ood, group in groups.items()
         ]
+
+    def _right(self) -> Any:
+        """Which ID samples were classified rightly, where they have labels."""
+        labels = self.labels.get("id")
+        return None if labels is None else self.predictions["id"] == labels
 
     def settings(self) -> dict[str, Any]:
         """How the network ran, and on what."""
         machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
         return {
-            **_way(self.network),
+            **self.network.described(),
             "machine": machine,
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("offmap", "torch", "numpy")},
         }
-
-
-def _way(probe: AnyProbe) -> dict[str, Any]:
-    """How a network runs; of a cascade, how its filter does, and within that its classifier."""
-    if isinstance(probe, CascadeProbe):
-        return _way(probe.filter) | {"classifier": _way(probe.classifier)}
-    head = probe.head_name
-    why = {"why_no_head": probe.why_no_head} if probe.why_no_head else {}
-    return {
-        "network": type(probe.network).__name__,
-        "head": list(head) if isinstance(head, tuple) else head,
-        "precision": probe.precision,
-        "device": str(probe.device),
-        "normalization": repr(probe.normalization),
-        **why,
-    }
-
-
-def _fits(candidate: Detector) -> bool:
-    return candidate.stages > 0 or "head" in candidate.needs
 
 
 def _reason(scorer: Scorer, error: OffmapError) -> str:
@@ -231,9 +293,10 @@ def _reason(scorer: Scorer, error: OffmapError) -> str:
     return str(error).removeprefix(f"{scorer!r} ")
 
 
-def _scored(name: str, scorer: Scorer, acts: Activations) -> Any:
-    found = scorer.score(acts) if isinstance(scorer, Detector) else scorer(acts)
-    scores = torch.as_tensor(found).detach()
+def _scored(name: str, scorer: Scorer, batch: Any) -> Any:
+    acts = batch.acts if isinstance(batch, Sample) else batch
+    result = scorer.score(batch) if isinstance(scorer, Detector) else scorer(acts)
+    scores = torch.as_tensor(result).detach()
     if scores.shape != (len(acts),):
         raise ShapeError(
             f"{name}: scores must have shape ({len(acts)},), one a sample; seen "
@@ -250,7 +313,12 @@ def _finite(scores: Any, name: str, set_name: str) -> Any:
 
 
 def _row(
-    name: str, ood: str, group: str, scores: Mapping[str, Any], alarm_rate: float | None
+    name: str,
+    ood: str,
+    group: str,
+    scores: Mapping[str, Any],
+    alarm_rate: float | None,
+    right: Any,
 ) -> Row:
     decided: dict[str, Any] = {}
     if alarm_rate is not None:
@@ -258,8 +326,12 @@ def _row(
         decided["threshold"] = threshold
         decided["id_alarm"] = float((scores["id"] > threshold).mean())
         decided["ood_caught"] = float((scores[ood] > threshold).mean())
-    found = asdict(detection(scores["id"], scores[ood]))
-    return Row(detector=name, set=ood, group=group, **decided, **found)
+    if right is not None:
+        decided["oscr"] = oscr(scores["id"], right, scores[ood])
+        decided["aurc"] = aurc(scores["id"], right)
+        decided["augrc"] = augrc(scores["id"], right)
+    figures = asdict(detection(scores["id"], scores[ood]))
+    return Row(detector=name, set=ood, group=group, **decided, **figures)
 
 
 def _info(

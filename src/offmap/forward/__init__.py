@@ -1,13 +1,15 @@
 """The only place that runs a network over data: each sample passes it once."""
 
+from offmap.forward._device import as_device
+from offmap.forward._digest import weights_digest
 from offmap.forward._outputs import features_of, logits_of
-from offmap.forward._place import as_device
-from offmap.forward._weights import weights_digest
-from offmap.forward.cascade import AnyProbe, CascadeProbe, FilterAndClassifier, probe_of
+from offmap.forward.any_probe import AnyProbe
+from offmap.forward.cascade import CascadeProbe, FilterAndClassifier
+from offmap.forward.ensemble import EnsembleProbe
 from offmap.forward.loop import cache_key, forward
-from offmap.forward.members import EnsembleProbe
 from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe
+from offmap.forward.probes import probe_of
 
 __all__ = [
     "AnyProbe",

@@ -51,6 +51,17 @@ def arrays_of(output: Any, samples: int) -> Iterator[tuple[str, Tensor]]:
             yield repr(where) if isinstance(where, str) else f"number {where}", value
 
 
+def first_tensor(output: Any) -> Tensor:
+    """The tensor that a layer returned, or the first in a tuple or dict of several."""
+    if isinstance(output, Tensor):
+        return output
+    values = output.values() if isinstance(output, Mapping) else output
+    for value in values if isinstance(output, Mapping | tuple | list) else ():
+        if isinstance(value, Tensor | tuple | list | Mapping):
+            return first_tensor(value)
+    raise ShapeError(f"a layer that is kept returned no tensor but {_described(output)}")
+
+
 def features_of(inputs: Tensor) -> Tensor:
     """One vector a sample: feature maps are averaged over space, other shapes flattened."""
     return inputs.flatten(2).mean(2) if inputs.ndim == 4 else inputs.flatten(1)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offmap.activations import Activations, HasMembers, Head, Heads
+from offmap.activations import Activations, HasMembers, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, ShapeError
-from offmap.forward._opened import Opened
+from offmap.forward._device import as_device, placed
 from offmap.forward._outputs import unwrapped
-from offmap.forward._place import as_device, placed
-from offmap.forward.members import EnsembleProbe
-from offmap.forward.probe import Probe, Reduction
+from offmap.forward.any_probe import AnyProbe
+from offmap.forward.ensemble import EnsembleProbe
+from offmap.forward.probe import Probe
 
 
 class FilterAndClassifier(nn.Module):
@@ -43,7 +42,7 @@ class FilterAndClassifier(nn.Module):
         self.classifier = classifier
 
 
-class CascadeProbe(Opened):
+class CascadeProbe(AnyProbe):
     """Runs the filter and the classifier of a cascade, each once, or once if they are one system.
 
     The activations are those of the filter, with the logits of the classifier beside them. A part
@@ -53,7 +52,7 @@ class CascadeProbe(Opened):
         network: the two systems.
         head: name of the filter's last linear layer, or names: see :class:`EnsembleProbe`. The
             classifier needs none.
-        layers: other layers to keep of the filter.
+        taps: other layers to keep of the filter.
         device: where both run; by default where the guards among them do, or where each part is.
         precision: as for :class:`Probe`, of parts that are no guards.
         channels_last: likewise.
@@ -77,7 +76,7 @@ class CascadeProbe(Opened):
         network: nn.Module,
         *,
         head: Any = None,
-        layers: Mapping[str, Reduction] | None = None,
+        taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
         channels_last: bool = True,
@@ -97,7 +96,7 @@ class CascadeProbe(Opened):
             "channels_last": channels_last,
             "normalization": asked,
         }
-        self.filter = _of_part(pair.filter, head=head, layers=layers, **options)
+        self.filter = _of_part(pair.filter, head=head, taps=taps, **options)
         self.classifier = _of_part(pair.classifier, **options)
         self.network = FilterAndClassifier(
             filter=self.filter.network, classifier=self.classifier.network
@@ -141,7 +140,10 @@ class CascadeProbe(Opened):
 
     def __call__(self, images: Tensor) -> Activations:
         """The activations of a batch of images, uint8 or normalised, and who answers them."""
-        acts = self.filter(images)
+        return self._labelled(self.filter(images), images)
+
+    def _labelled(self, acts: Activations, images: Tensor) -> Activations:
+        """The filter's activations, with the classifier's logits of the same images."""
         if self.one_system:
             return acts
         logits = self.classifier.logits(images).to(acts.logits.device)
@@ -150,7 +152,50 @@ class CascadeProbe(Opened):
                 f"the filter has {acts.logits.shape[1]} classes, and the classifier "
                 f"{logits.shape[1]}: a cascade takes two systems that know the same classes"
             )
-        return replace(acts, answer_logits=logits)
+        return acts.replace(classifier_logits=logits)
+
+    @property
+    def parts(self) -> tuple[AnyProbe, ...]:
+        """The probes of filter and classifier."""
+        return self.filter, self.classifier
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:  # type: ignore[override]
+        """The layers that are kept of the filter."""
+        return self.filter.taps
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """The layers that rules stand for in the filter."""
+        return self.filter.layers
+
+    def resolve(self, layers: dict[str, Any]) -> None:
+        """Take the layers that rules stand for from an earlier run of the filter."""
+        self.filter.resolve(layers)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits of the classifier."""
+        return self.classifier.logits(images)
+
+    def sample(self, images: Tensor) -> Sample:
+        """The sample of the filter, and the label of the classifier."""
+        sample = self.filter.sample(images)
+        return Sample(self._labelled(sample.acts, images), sample.inputs, sample.run)
+
+    def traced(self, images: Tensor) -> Activations:
+        """The same as a call, in terms that a trace can follow."""
+        acts = self.filter.traced(images)
+        if self.one_system:
+            return acts
+        return acts.replace(classifier_logits=self.classifier.traced_logits(images))
+
+    def key(self) -> tuple[Any, ...]:
+        """What filter and classifier depend on."""
+        return self.filter.key(), self.classifier.key()
+
+    def described(self) -> dict[str, Any]:
+        """How the filter runs, and within that how the classifier does."""
+        return self.filter.described() | {"classifier": self.classifier.described()}
 
     def _prepare(self, stack: ExitStack) -> None:
         # Moved as a whole, as the two may share their tensors.
@@ -158,21 +203,6 @@ class CascadeProbe(Opened):
         for each in (self.filter, self.classifier):
             stack.enter_context(each)
         self.device = self.filter.device
-
-
-AnyProbe = Probe | EnsembleProbe | CascadeProbe
-
-
-def probe_of(network: nn.Module, **options: Any) -> AnyProbe:
-    """What runs a network: a :class:`Probe`, or that of an ensemble, or of a cascade.
-
-    Args:
-        network: any classifier, an ensemble of some, or a filter and a classifier.
-        **options: arguments of the probe.
-    """
-    if isinstance(unwrapped(network), FilterAndClassifier):
-        return CascadeProbe(network, **options)
-    return _of_one(network, **options)
 
 
 def probe_within(part: nn.Module) -> AnyProbe | None:
@@ -186,7 +216,8 @@ def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
     return a.network is b.network and ways[0] == ways[1]
 
 
-def _of_one(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+def of_one(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+    """The probe of a network, or of an ensemble."""
     kind = EnsembleProbe if isinstance(unwrapped(network), HasMembers) else Probe
     return kind(network, **options)
 
@@ -194,12 +225,12 @@ def _of_one(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
 def _of_part(part: nn.Module, **options: Any) -> Probe | EnsembleProbe:
     own = probe_within(part)
     if own is None:
-        return _of_one(part, **options)
+        return of_one(part, **options)
     assert not isinstance(own, CascadeProbe)
-    return _of_one(
+    return of_one(
         own.network,
         head=options.get("head") or own.asked_head,
-        layers=options.get("layers") or own.layers,
+        taps=options.get("taps") or own.taps,
         precision=own.precision,
         channels_last=own.channels_last,
         normalization=own.normalization,

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import CodeType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from offmap._utils.progress import progress
-from offmap.activations import Batch, Shards
+from offmap.activations import Activations, Batch, Sample, Shards
 from offmap.errors import DataError
-from offmap.forward._weights import weights_digest
-from offmap.forward.cascade import AnyProbe, CascadeProbe, probe_of
+from offmap.forward.any_probe import AnyProbe
+from offmap.forward.probes import probe_of
 
 
 @runtime_checkable
@@ -35,6 +34,7 @@ def forward(
     *,
     batch_size: int = 256,
     cache: str | Path | None = None,
+    inputs: bool = False,
     description: str = "forward",
     show_progress: bool | None = None,
     **probe: Any,
@@ -50,6 +50,8 @@ def forward(
         cache: folder for activations. What lies there under the same content key (weights, head
             layer, images, labels, transform, precision) is read back instead of running the
             network; an interrupted pass goes on. Only sets with a fingerprint are cached.
+        inputs: yield samples, with which a network can be run again, in the place of activations;
+            they are not cached.
         description: what the progress bar says.
         show_progress: ``None`` shows it on a terminal.
         **probe: arguments of :class:`Probe`, if ``network`` is a classifier.
@@ -59,14 +61,15 @@ def forward(
         NonFiniteError: logits or features are NaN or infinite; says how many and which.
     """
     with _opening(network, probe) as open_:
-        if cache is None or not getattr(data, "fingerprint", None):
-            batches = _run(open_, _read(data, batch_size, 0), 0)
+        if inputs or cache is None or not getattr(data, "fingerprint", None):
+            batches = _run(open_, _read(data, batch_size, 0), 0, inputs=inputs)
         else:
             batches = _cached(open_, data, batch_size, Path(cache))  # type: ignore[arg-type]
         total = len(data) if isinstance(data, Batched) else None
         seen = 0
         with progress(description, total, show=show_progress) as advance:
             for acts, labels in batches:
+                _name(acts, data, seen)
                 seen += len(acts)
                 advance(len(acts))
                 yield acts, labels
@@ -85,30 +88,8 @@ def _opening(
 def cache_key(probe: AnyProbe, data: Any) -> str:
     """The content that shards depend on, as a hash: network, layers, images, labels, precision."""
     labels = getattr(data, "label_fingerprint", None)
-    content = (*_run_by(probe), data.fingerprint, labels, data.transform)
+    content = (*probe.key(), data.fingerprint, labels, data.transform)
     return hashlib.sha256(repr(content).encode()).hexdigest()
-
-
-def _run_by(probe: AnyProbe) -> tuple[Any, ...]:
-    if isinstance(probe, CascadeProbe):
-        return _run_by(probe.filter), _run_by(probe.classifier)
-    layers = [(name, _stated(r)) for name, r in probe.layers.items()]
-    settings = (repr(probe.network), probe.asked_head, layers, probe.precision, probe.normalization)
-    return weights_digest(probe.network), settings
-
-
-def _stated(reduction: Any) -> Any:
-    """A reduction in plain values: by name alone two lambdas could not be told apart."""
-    code = getattr(reduction, "__code__", None)
-    if code is None:
-        return getattr(reduction, "__qualname__", repr(reduction))
-    cells = [repr(cell.cell_contents) for cell in reduction.__closure__ or ()]
-    return reduction.__qualname__, _instructions(code), repr(reduction.__defaults__), cells
-
-
-def _instructions(code: CodeType) -> Any:
-    constants = [_instructions(c) if isinstance(c, CodeType) else c for c in code.co_consts]
-    return code.co_code, code.co_names, constants
 
 
 def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
@@ -124,13 +105,26 @@ def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Ite
 
 
 def _run(
-    probe: AnyProbe, batches: Iterable[tuple[Tensor, Tensor | None]], start: int
-) -> Iterator[Batch]:
+    probe: AnyProbe,
+    batches: Iterable[tuple[Tensor, Tensor | None]],
+    start: int,
+    *,
+    inputs: bool = False,
+) -> Iterator[Any]:
     for images, labels in batches:
-        acts = probe(images)
+        sample = probe.sample(images) if inputs else None
+        acts = probe(images) if sample is None else sample.acts
         acts.check_finite(start=start)
         start += len(acts)
-        yield acts, None if labels is None else labels.to(acts.logits.device)
+        yield sample or acts, None if labels is None else labels.to(acts.device)
+
+
+def _name(batch: Activations | Sample, data: Any, start: int) -> None:
+    """Give each sample its key: what its set calls it, or its place."""
+    acts = batch.acts if isinstance(batch, Sample) else batch
+    stop = start + len(acts)
+    of = getattr(data, "keys", None)
+    acts.keys = of(start, stop) if callable(of) else tuple(map(str, range(start, stop)))
 
 
 def _read(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,19 +13,24 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Head, Heads
+from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError
+from offmap.forward._device import as_device, device_of, dtype_of, placed
+from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import check_others, last_of, recording, tolerance, verified
-from offmap.forward._lent import EAGER, evaluating
-from offmap.forward._opened import Opened
-from offmap.forward._outputs import features_of, is_compiled, logits_of, unwrapped
-from offmap.forward._place import as_device, device_of, dtype_of, placed
+from offmap.forward._layers import editing, hooked, resolved
+from offmap.forward._outputs import (
+    features_of,
+    first_tensor,
+    is_compiled,
+    logits_of,
+    unwrapped,
+)
+from offmap.forward.any_probe import AnyProbe
 from offmap.forward.normalization import Normalization
 
-Reduction = Callable[[Tensor], Tensor]
 
-
-class Probe(Opened):
+class Probe(AnyProbe):
     """Runs a network on images and keeps what the detectors read.
 
     The head is the last linear layer in call order, or the one named, if ``W h + b`` equals the
@@ -36,7 +42,7 @@ class Probe(Opened):
     Args:
         network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
         head: name of the last linear layer, as in ``network.named_modules()``.
-        layers: other layers to keep by name, each with the reduction applied inside the hook.
+        taps: other layers to keep, each with the reduction that is applied inside the hook.
         device: where to run; by default where the network is.
         precision: "fp32", or "bf16" for autocast. Activations leave as float32 in either.
         channels_last: memory layout of the images.
@@ -54,7 +60,7 @@ class Probe(Opened):
         network: nn.Module,
         *,
         head: str | None = None,
-        layers: Mapping[str, Reduction] | None = None,
+        taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
         channels_last: bool = True,
@@ -70,7 +76,8 @@ class Probe(Opened):
         self.head_name = head
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
-        self.layers = dict(layers or {})
+        self.taps = tuple(dict.fromkeys(taps))
+        self._layers: dict[str, tuple[str, ...]] = {}
         self.precision = precision
         self.channels_last = channels_last
         self.normalization = normalization or Normalization()
@@ -81,7 +88,8 @@ class Probe(Opened):
         self._dtype = dtype_of(self._modules)
         self._head_layer: nn.Module | None = None
         self._compiled = any(is_compiled(module) for module in self._modules)
-        for name in [*self.layers, *([head] if head else [])]:
+        named = [tap.layer for tap in self.taps if not tap.layer.startswith(":")]
+        for name in [*named, *([head] if head else [])]:
             _module(self.network, name)
 
     def _renew(self) -> None:
@@ -93,14 +101,17 @@ class Probe(Opened):
         evaluating(self.network, self._modules, stack)
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
-        for name, reduction in self.layers.items():
-            module = _module(self.network, name)
-            stack.callback(module.register_forward_hook(self._keeper(name, reduction)).remove)
+        if not self._rules - set(self._layers):
+            self._hook_taps()
         if self._head_layer is not None:
             stack.callback(self._hook_head(self._head_layer).remove)
 
     def __call__(self, images: Tensor) -> Activations:
         """The activations of a batch of images, uint8 or normalised."""
+        if self._rules - set(self._layers):
+            with self._finding:
+                if self._rules - set(self._layers):
+                    self._find_layers(images)
         if self._head_layer is None:
             with self._finding:
                 if self._head_layer is None:
@@ -108,6 +119,79 @@ class Probe(Opened):
         output, kept = self._run(images)
         features = kept.pop("features")
         return Activations(_logits(output, images), features, kept)
+
+    @property
+    def _rules(self) -> set[str]:
+        return {tap.layer for tap in self.taps if tap.layer.startswith(":")}
+
+    def _find_layers(self, images: Tensor) -> None:
+        """Resolve the rules of the taps on the first images, and hook what they stand for."""
+        with torch.no_grad(), self._autocast():
+            layers = resolved(self.network, self.prepared(images[:2]), self._rules)
+        self._layers |= layers
+        self._hook_taps()
+
+    def _hook_taps(self) -> None:
+        for tap in self.taps:
+            for i, name in enumerate(self._layers.get(tap.layer, (tap.layer,))):
+                keep = self._keeper(tap.key(i), tap)
+                module = _module(self.network, name)
+                self._stack.callback(module.register_forward_hook(keep).remove)
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """The layers that each rule stands for."""
+        return dict(self._layers)
+
+    def resolve(self, layers: Mapping[str, Sequence[str]]) -> None:
+        """Take the layers that rules stand for from an earlier run of the same network."""
+        self._layers = {rule: tuple(names) for rule, names in layers.items()}
+
+    def sample(self, images: Tensor) -> Sample:
+        """The activations of a batch, with the way to run other inputs with gradients."""
+        acts = self(images)
+        unit = images.dtype == torch.uint8 and isinstance(self.normalization, Normalization)
+        inputs = images.to(self.device).float() / 255 if unit else self.prepared(images)
+        return Sample(acts, inputs, partial(self._again, unit=unit))
+
+    def _again(
+        self, inputs: Tensor, *, edit: Mapping[str, Callable[..., Tensor]] | None = None, unit: bool
+    ) -> Activations:
+        """The activations of other inputs, with gradients where they are asked for."""
+        assert self._head_layer is not None
+        x = self.normalization.of_unit(inputs) if unit else inputs
+        edits = {self._named(layer): change for layer, change in (edit or {}).items()}
+        with editing(self.network, edits):
+            output, kept = self._pass(self._laid_out(x.to(self._dtype)), gradients=True)
+        features = kept.pop("features")
+        return Activations(_logits(output, inputs), features, kept)
+
+    def _named(self, layer: str) -> str:
+        """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
+        rule, _, place = layer.partition("[")
+        if not rule.startswith(":"):
+            return layer
+        names = self._layers[rule]
+        number = int(place.rstrip("]") or -1)
+        if not -len(names) <= number < len(names):
+            raise ArgumentError(f"{layer}: the network has {len(names)} of these layers: {names}")
+        return names[number]
+
+    def traced(self, images: Tensor) -> Activations:
+        """The same as a call, in terms that a trace can follow."""
+        x = self._traced_inputs(images)
+        if self.head_name is None:
+            return Activations(logits_of(self.network(x), x.shape[0]).float())
+        with hooked(self.network.get_submodule(self.head_name)) as inputs:
+            logits = logits_of(self.network(x), x.shape[0])
+        return Activations(logits.float(), features_of(inputs[-1]).float())
+
+    def traced_logits(self, images: Tensor) -> Tensor:
+        x = self._traced_inputs(images)
+        return logits_of(self.network(x), x.shape[0]).float()
+
+    def _traced_inputs(self, images: Tensor) -> Tensor:
+        return self.normalization(images) if images.dtype == torch.uint8 else images.float()
 
     def logits(self, images: Tensor) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""
@@ -132,9 +216,11 @@ class Probe(Opened):
         if self._assumed:
             self._look_at(images)
         x = self.normalization(images) if images.dtype == torch.uint8 else images
-        x = x.to(self._dtype)
+        return self._laid_out(x.to(self._dtype))
+
+    def _laid_out(self, x: Tensor) -> Tensor:
         if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+            return x.contiguous(memory_format=torch.channels_last)
         return x
 
     def _look_at(self, images: Tensor) -> None:
@@ -146,14 +232,17 @@ class Probe(Opened):
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Any, dict[str, Tensor]]:
         """What the network returns, and what the hooks kept."""
+        return self._pass(self.prepared(images))
+
+    def _pass(self, x: Tensor, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
         kept: dict[str, Tensor] = {}
-        self._captured.kept = kept
-        x = self.prepared(images)
+        self._captured.kept, self._captured.gradients = kept, gradients
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         eager = EAGER if self._compiled else nullcontext()
         with eager, self._autocast():
             output = self.network(x)
-        self._captured.kept = {}  # what others run of these modules is not of this batch
+        # What others run of these modules is not of this batch.
+        self._captured.kept, self._captured.gradients = {}, False
         return output, kept
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -184,10 +273,17 @@ class Probe(Opened):
         keep: Callable[..., None] = self._keeper("features", features_of)
         return module.register_forward_pre_hook(keep)
 
-    def _keeper(self, name: str, reduction: Reduction) -> Callable[..., None]:
+    def _keeper(self, name: str, reduction: Callable[[Tensor], Tensor]) -> Callable[..., None]:
         def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
-            value = inputs[0] if output is None else output
-            self._captured.kept[name] = reduction(value.detach()).float()
+            value = inputs[0] if output is None else first_tensor(output)
+            if self._captured.gradients:
+                self._captured.kept[name] = reduction(value).float()
+                return
+            value = value.detach()
+            reduced = reduction(value).float()
+            # What comes behind may work in place, and what is kept must not change with it.
+            alias = reduced.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+            self._captured.kept[name] = reduced.clone() if alias else reduced
 
         return keep
 
@@ -198,6 +294,7 @@ class _Captured(threading.local):
     def __init__(self) -> None:
         # Not only in a run: another probe may run a module that this one has hooked too.
         self.kept: dict[str, Tensor] = {}
+        self.gradients = False
 
 
 def _logits(output: Any, images: Tensor) -> Tensor:

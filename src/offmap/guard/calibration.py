@@ -1,4 +1,4 @@
-"""The rule that turns scores into p-values, learned from calibration data."""
+"""The rule that turns scores into p-values and decisions, learned from calibration data."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
-from offmap.errors import ArgumentError, StoreError
-from offmap.guard.decide import alarm_rank, alarm_threshold, checked, p_ranks
+from offmap.errors import ArgumentError, NonFiniteError, ShapeError, StoreError
+from offmap.guard.decide import alarm_rank, alarm_threshold, p_ranks
 
-RULES = ("plain", "per_class", "bonferroni", "fisher")
+RULES = ("plain", "per_class", "bonferroni")
+_STATE = ("scores_", "labels_", "counts_", "limits_")
 
 
 class Calibration(nn.Module):
     r"""Conformal p-values of one or several scores, against those of a calibration set.
 
-    * ``plain``: one score, ``p = (1 + #{s_i >= s}) / (n + 1)``.
+    The rank of a score is ``r = 1 + #{s_i >= s}`` among ``n`` calibration scores, and each rank has
+    a limit :math:`a_r`: a sample is called OOD where the limit of its rank is at most the alarm
+    rate. The limits are kept as a table, which is what is exported.
+
+    * ``plain``: one score; ``p = a_r = r / (n + 1)``.
     * ``per_class``: the same among the calibration samples that were given the same label.
     * ``bonferroni``: of ``k`` scores, ``min(1, k min_j p_j)``: valid whatever their dependence.
-    * ``fisher``: ``-sum_j log p_j``, with ``p_j`` from one half of the calibration set, as a score
-      that is calibrated once more on the other half: exactly valid too.
+
+    A score that is not finite counts as the highest of all: in calibration too, so the rate holds.
 
     Args:
         rule: one of these.
-        alarm_rate: a sample is called OOD where ``p <= alarm_rate``.
+        alarm_rate: a sample is called OOD where its limit is at most that.
 
     Attributes:
         scores_: calibration scores, ``(k, n)``, each row in ascending order.
-        labels_: the network's answers for them under ``per_class``, ``(n,)``.
-        combined_: combined scores of the second half under ``fisher``, ascending, ``(m,)``.
+        labels_: the network's predictions for them under ``per_class``, ``(n,)``.
+        counts_: calibration samples of each group, ``(g,)``: one group, or the classes.
+        limits_: the limit of each rank in each group, ``(g, n + 1)``, float64.
     """
 
     scores_: Tensor
     labels_: Tensor
-    combined_: Tensor
+    counts_: Tensor
+    limits_: Tensor
 
     def __init__(self, rule: str, alarm_rate: float) -> None:
         super().__init__()
@@ -43,117 +50,120 @@ class Calibration(nn.Module):
             raise ArgumentError(f"rule must be one of {', '.join(RULES)}; seen {rule!r}")
         self.rule = rule
         self.alarm_rate = float(alarm_rate)
-        for name in ("scores_", "labels_", "combined_"):
+        for name in _STATE:
             self.register_buffer(name, torch.empty(0))
 
     def learn(
-        self, scores: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], classes: int, seed: int
+        self, scores: Float[Tensor, "n k"], predictions: Int64[Tensor, " n"], classes: int
     ) -> None:
-        """Keep the calibration scores.
+        """Keep the calibration scores, and make the table of limits.
 
         Raises:
             ArgumentError: too few samples for the alarm rate; says how many are needed.
         """
-        for column in scores.T:
-            checked(column)
+        if scores.ndim != 2:
+            raise ShapeError(f"calibration scores must be (n, k); seen {tuple(scores.shape)}")
+        scores = scores.where(scores.isfinite(), torch.inf)
+        if bool(scores.isinf().all()):
+            raise NonFiniteError("none of the calibration scores is finite")
+        order = scores[:, 0].argsort(stable=True)
         if self.rule == "per_class":
-            self._check_classes(labels, classes)
-            order = scores[:, 0].argsort()
-            self.scores_, self.labels_ = scores[order].T.contiguous(), labels[order]
-        elif self.rule == "fisher":
-            generator = torch.Generator().manual_seed(seed)
-            order = torch.randperm(len(scores), generator=generator).to(scores.device)
-            first, second = order.tensor_split(2)
-            self._check_half(len(second))
-            self.scores_ = scores[first].T.contiguous().sort().values
-            self.combined_ = self._fisher(scores[second]).sort().values
+            self.counts_ = torch.bincount(predictions, minlength=classes)
+            self._check_classes()
+            self.scores_, self.labels_ = scores[order].T.contiguous(), predictions[order]
         else:
             alarm_rank(len(scores), self.alarm_rate, tests=scores.shape[1])
+            self.counts_ = torch.tensor([len(scores)], device=scores.device)
             self.scores_ = scores.T.contiguous().sort().values
+        self.limits_ = limits(self.counts_, tests=scores.shape[1])
 
-    def _check_half(self, samples: int) -> None:
+    def _check_classes(self) -> None:
         try:
-            alarm_rank(samples, self.alarm_rate)
+            alarm_rank(int(self.counts_.min()), self.alarm_rate)
         except ArgumentError as error:
-            raise ArgumentError(
-                f"half of the calibration data, which is what 'fisher' calibrates on: {error}"
-            ) from error
-
-    def _check_classes(self, labels: Int64[Tensor, " n"], classes: int) -> None:
-        counts = torch.bincount(labels, minlength=classes)
-        try:
-            alarm_rank(int(counts.min()), self.alarm_rate)
-        except ArgumentError as error:
-            raise ArgumentError(f"class {int(counts.argmin())}: {error}") from error
+            raise ArgumentError(f"class {int(self.counts_.argmin())}: {error}") from error
 
     @property
     def threshold(self) -> float | None:
         """The score above which a sample is called OOD, where one score is held against one set."""
         if self.rule != "plain":
             return None
-        return alarm_threshold(self.scores_[0], self.alarm_rate)
+        return alarm_threshold(self.scores_[0], self.alarm_rate, finite=False)
 
     def forward(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, " b"], Float64[Tensor, " b"], Bool[Tensor, " b"]]:
         """One score, its p-value, and whether the sample is called OOD."""
+        score, rank, group = self._ranked(scores, labels)
+        limit = self.limits_[group, rank - 1]
+        # The p-value is a ratio of whole numbers, and exactly alarm_rate where it should be.
+        tests = len(self.scores_) if self.rule == "bonferroni" else 1
+        p = (tests * rank).double() / (self.counts_[group] + 1)
+        return score, p.clamp(max=1), limit <= self.alarm_rate
+
+    def _ranked(
+        self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Int64[Tensor, " b"], Int64[Tensor, " b"]]:
+        """One score, its rank, and the group of samples among which it is ranked."""
+        first = scores[:, 0]
+        if self.rule == "per_class":
+            same = self.labels_ == labels[:, None]
+            return first, 1 + (same & (self.scores_[0] >= first[:, None])).sum(1), labels
+        group = torch.zeros_like(labels)
         if self.rule == "plain":
-            score, p = scores[:, 0], _p(scores[:, 0], self.scores_[0])
-        elif self.rule == "per_class":
-            score, p = scores[:, 0], self._p_within_class(scores[:, 0], labels)
-        elif self.rule == "bonferroni":
-            # Whole numbers until the division, so that p is alarm_rate where it should be.
-            lowest = (scores.shape[1] * self._ranks(scores).amin(1)).double() / self._counted
-            score, p = -lowest.log().float(), lowest.clamp(max=1)
-        else:
-            score = self._fisher(scores)
-            p = _p(score, self.combined_)
-        return score, p, p <= self.alarm_rate
-
-    def _ranks(self, scores: Float[Tensor, "b k"]) -> Int64[Tensor, "b k"]:
+            return first, p_ranks(first, self.scores_[0]), group
         columns = zip(scores.T, self.scores_, strict=True)
-        return torch.stack([p_ranks(own, calibration) for own, calibration in columns], dim=1)
-
-    @property
-    def _counted(self) -> int:
-        return self.scores_.shape[1] + 1
-
-    def _fisher(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        return -(self._ranks(scores).double() / self._counted).log().sum(1).float()
-
-    def _p_within_class(
-        self, scores: Float[Tensor, " b"], labels: Int64[Tensor, " b"]
-    ) -> Float64[Tensor, " b"]:
-        same = self.labels_ == labels[:, None]
-        above = (same & (self.scores_[0] >= scores[:, None])).sum(1)
-        return (1 + above).double() / (1 + same.sum(1))
+        rank = torch.stack([p_ranks(own, known) for own, known in columns], dim=1).amin(1)
+        # What is shown is minus the logarithm of the p-value: scores of several kinds have no sum.
+        return (
+            -((len(self.scores_) * rank).double() / (self.counts_ + 1)).log().float(),
+            rank,
+            group,
+        )
 
     def explain(self) -> str:
         """The rule in words."""
         rule = {
             "plain": f"its score is above {self.threshold}",
-            "per_class": "its p-value among calibration images of the same answer is at most that",
+            "per_class": "its p-value among calibration samples of the same class is at most that",
             "bonferroni": "its lowest p-value, times the number of detectors, is at most that",
-            "fisher": "the p-value of its combined score is at most that",
         }[self.rule]
-        count = self.scores_.shape[1] + len(self.combined_)
+        count = self.scores_.shape[1]
         return (
-            f"Calibrated on {count:,} images for an alarm rate of {self.alarm_rate:.2%}: an image "
-            f"is called unknown if {rule}."
+            f"Calibrated on {count:,} samples for an alarm rate of {self.alarm_rate:.2%}: a sample "
+            f"is called OOD if {rule}."
         )
 
     def record(self) -> dict[str, Any]:
-        """Rule and rate, as JSON keeps them."""
-        return {"rule": self.rule, "alarm_rate": self.alarm_rate}
+        """Rule and rates, as JSON keeps them."""
+        return {
+            "rule": self.rule,
+            "alarm_rates": [self.alarm_rate],
+            "confidence": None,
+            "samples": self.scores_.shape[1],
+        }
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take the buffers back that were saved."""
-        if set(state) != {"scores_", "labels_", "combined_"}:
+    @classmethod
+    def restored(cls, record: dict[str, Any], state: dict[str, Tensor]) -> Calibration:
+        """From what :meth:`record` and ``state_dict`` gave.
+
+        Raises:
+            StoreError: the two do not belong together.
+        """
+        if set(state) != set(_STATE):
             raise StoreError(f"the calibration holds {sorted(state)}, which does not fit")
+        calibration = cls(record["rule"], record["alarm_rates"][0])
         for name, tensor in state.items():
-            self.register_buffer(name, tensor)
+            calibration.register_buffer(name, tensor)
+        return calibration
 
 
-def _p(scores: Float[Tensor, " b"], ascending: Float[Tensor, " n"]) -> Float64[Tensor, " b"]:
-    """Conformal p-values against calibration scores in ascending order."""
-    return p_ranks(scores, ascending).double() / (len(ascending) + 1)
+def limits(counts: Int64[Tensor, " g"], *, tests: int = 1) -> Float64[Tensor, "g r"]:
+    """The limit of each rank from 1: ``tests * r / (n + 1)``, and 1 beyond the last.
+
+    Args:
+        counts: calibration samples of each group.
+        tests: how many ranks share the rate, of which the lowest counts.
+    """
+    ranks = torch.arange(1, int(counts.max()) + 2, device=counts.device)
+    return ((tests * ranks).double() / (counts[:, None] + 1)).clamp(max=1)

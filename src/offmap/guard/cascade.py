@@ -52,8 +52,8 @@ class Cascade(FilterAndClassifier):
             acts = probe(images)
             acts.check_finite()
         # What was calibrated within classes was so within those that the filter itself answers.
-        verdict = guard.judge(replace(acts, answer_logits=None))
-        return replace(verdict, labels=acts.answers, classes=self._names() or verdict.classes)
+        verdict = guard.judge(acts.replace(classifier_logits=None))
+        return replace(verdict, labels=acts.predictions, classes=self._names() or verdict.classes)
 
     def _guard(self) -> Guard:
         if not isinstance(self.filter, Guard):

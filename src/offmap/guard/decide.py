@@ -19,7 +19,9 @@ from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics import detection_accuracy
 
 
-def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float) -> float:
+def alarm_threshold(
+    scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float, *, finite: bool = True
+) -> float:
     """The score above which a sample is called OOD, so that ID raises few alarms.
 
     It is the ``floor(a (n + 1))``-th largest of ``n`` calibration scores: on average over
@@ -29,6 +31,7 @@ def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float)
     Args:
         scores: OOD scores of the calibration set, a tensor or an array.
         alarm_rate: ``a``, the share of ID samples that may be called OOD.
+        finite: refuse scores that are not finite; else they count as the highest.
 
     Raises:
         ArgumentError: the rate is not in (0, 1), or there are fewer than ``1/a - 1`` samples.
@@ -37,7 +40,8 @@ def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float)
     94.0
     """
     scores = torch.as_tensor(scores)
-    checked(scores)
+    if finite:
+        checked(scores)
     return float(scores.topk(alarm_rank(len(scores), alarm_rate)).values[-1])
 
 

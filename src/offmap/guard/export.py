@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from offmap._utils.files import atomic
 from offmap.activations import Activations
-from offmap.detectors import KNN
+from offmap.detectors import Detector, Needs
+from offmap.detectors import nodes as detector_nodes
 from offmap.errors import ArgumentError, ExportError, MissingExtraError
-from offmap.forward import CascadeProbe, weights_digest
+from offmap.forward import weights_digest
 from offmap.guard._graph import Answers, Graph
 from offmap.guard.guard import Guard
 
 _OUTPUTS = ("label", "score", "p_value", "is_ood")
 _FORMATS = (".onnx", ".pt2")
-# A graph holds the bank, and compares a whole batch with all of it at once.
-_LARGEST_BANK = 20_000
 # Beyond it torch writes weights into a second file, and one file could not take another's place.
 _LARGEST_ONNX = 1536 << 20
 
@@ -80,31 +79,27 @@ def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
     """Refuse, before any work, what cannot be exported."""
     if path.suffix not in _FORMATS:
         raise ArgumentError(f"export writes {' and '.join(_FORMATS)} files; seen {path.name!r}")
-    probe = guard.probe
-    parts = (probe.filter, probe.classifier) if isinstance(probe, CascadeProbe) else (probe,)
-    if others := {part.precision for part in parts} - {"fp32"}:
+    if others := {part.precision for part in guard.probe.parts} - {"fp32"}:
         raise ArgumentError(
             f"graphs are exported in precision 'fp32'; this guard has {others.pop()!r}, "
             "and its threshold holds for that alone: make, fit and calibrate one in 'fp32'"
         )
     if example.ndim < 2 or len(example) == 0:
         raise ArgumentError(f"example must be a batch of images; seen shape {tuple(example.shape)}")
-    for each in guard.detectors.modules():
-        _check_detector(each)
+    for root in guard.detectors:
+        for node in detector_nodes(root):
+            _check_detector(node)
     if path.suffix == ".onnx":
         _check_onnx(guard)
 
 
-def _check_detector(each: nn.Module) -> None:
-    needs: frozenset[str] = getattr(each, "needs", frozenset())
-    if beyond := needs & {"gradients", "layers"}:
-        raise ArgumentError(f"{each!r} reads {', '.join(sorted(beyond))}, which no graph here has")
-    if isinstance(each, KNN) and each.fitted and len(each.bank_) > _LARGEST_BANK:
-        raise ArgumentError(
-            f"{each!r} searches {len(each.bank_):,} rows: a graph holds the bank and compares each "
-            f"batch with all of it at once, so export takes at most {_LARGEST_BANK:,}: fit and "
-            f"calibrate again with bank={_LARGEST_BANK}"
-        )
+def _check_detector(node: Detector) -> None:
+    if Needs.INPUTS in type(node).needs:
+        raise ArgumentError(f"{node!r} runs the network again, which no graph here does")
+    if node.taps():
+        raise ArgumentError(f"{node!r} reads other layers, which no graph here has")
+    if (reason := node.not_exportable()) is not None:
+        raise ArgumentError(reason)
 
 
 def _check_onnx(guard: Guard) -> None:
@@ -206,7 +201,7 @@ def _check_equal(guard: Guard, acts: Activations, found: Answers, tolerance: flo
     size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values
     moved = tolerance * size + torch.finfo(size.dtype).tiny
     low, high = (guard.calibration(scores + sign * moved, label) for sign in (-1, 1))
-    z = acts.logits if acts.answer_logits is None else acts.answer_logits
+    z = acts.logits if acts.classifier_logits is None else acts.classifier_logits
     good = z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
     digits = 1e-6 * (low[0].abs() + high[0].abs())  # of a logarithm's float32
     good &= (low[0] - digits <= score) & (score <= high[0] + digits)

@@ -22,8 +22,9 @@ from offmap._utils.files import atomic
 from offmap._utils.progress import progress
 from offmap.data import Skipped, check_inputs, read_images
 from offmap.errors import ArgumentError, StoreError
-from offmap.forward import weights_digest
+from offmap.forward import Normalization, weights_digest
 from offmap.guard._partial import Partial, Row
+from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
@@ -52,10 +53,12 @@ class Summary:
     def add(self, row: Row, keep: int) -> None:
         """Count one row, and keep it if it is among the most or least known."""
         self.images += 1
-        if row["error"]:
+        if row["is_ood"] is None:
             self.unreadable += 1
             return
         self.unknown += row["is_ood"]
+        if row["score"] is None:  # not finite
+            return
         for name, sign in (("least known", -1), ("most known", 1)):
             kept = [*self.extremes.get(name, []), row]
             self.extremes[name] = sorted(kept, key=lambda r: sign * r["score"])[:keep]
@@ -156,18 +159,10 @@ def _verdicts(guard: Guard, batch: list[Any]) -> list[Row]:
 
 
 def _identity(guard: Guard) -> str:
-    """A hash of all that a guard's verdicts depend on."""
-    probe = guard.probe
-    normalization = probe.normalization
-    how = (
-        guard.explain(),
-        guard.classes,
-        getattr(normalization, "__qualname__", repr(normalization)),
-        probe.precision,
-        probe.channels_last,
-        weights_digest(guard),
-    )
-    return hashlib.sha256(repr(how).encode()).hexdigest()
+    """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
+    record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
+    content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _going_on(

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from offmap._utils import records
-from offmap.activations import Activations
-from offmap.detectors import Detector, detector, fit, restored
+from offmap.activations import Activations, Sample
+from offmap.detectors import (
+    LEARN_SHARE,
+    Detector,
+    Fitting,
+    Needs,
+    detector,
+    passes,
+    restored,
+    taps_of,
+)
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import Normalization, forward, probe_of, weights_digest
+from offmap.forward import forward, probe_of, weights_digest
+from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
+from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.verdict import Verdict
 
-COMBINATIONS = ("bonferroni", "fisher")
 _PROMISE = (
-    "So many known images, at most, are called unknown, on average over calibration sets. How many "
-    "unknown ones are caught depends on what they are: evaluate says it for given ones."
+    "On average over calibration sets, at most that share of ID samples is called OOD. How many "
+    "OOD samples are caught depends on what they are: evaluate says it for given ones."
 )
 
 
@@ -39,17 +49,19 @@ class Guard(nn.Module):
         network: any classifier, an ensemble of some, or a cascade, whose filter is then guarded and
             whose classifier answers; its code is not touched, and its mode is as before after each
             call.
-        detectors: a detector, which is copied, its name or expression, or several of them.
-        combine: how several are combined: "bonferroni" (of their p-values), or "fisher" (their
-            combined score is calibrated once more, on half of the calibration data).
+        detectors: a detector, which is copied, its name or expression. Of several, each has a
+            p-value, and the lowest counts, by Bonferroni; one score of several is made by
+            ``Combine``.
         classes: names of the labels; by default those of the data that it is fitted on, if there is
             one for each output.
         normalization: applied to uint8 images.
-        **probe: ``head``, ``device``, ``precision``, ``channels_last``: see :class:`offmap.Probe`.
+        **probe: ``head``, ``device``, ``precision``, ``channels_last``, ``taps``: see
+            :class:`offmap.Probe`. The layers that the detectors read are kept without being named.
 
     Attributes:
         input_shape: channels, height and width of the images it was fitted on, where known.
         model: what built the network, as on the command line, where known.
+        weights: digest of the weights that it was fitted on.
     """
 
     def __init__(
@@ -57,26 +69,23 @@ class Guard(nn.Module):
         network: nn.Module,
         detectors: str | Detector | Sequence[str | Detector],
         *,
-        combine: str = "bonferroni",
         classes: Sequence[str] = (),
         normalization: Callable[[Tensor], Tensor] | None = None,
         **probe: Any,
     ) -> None:
         super().__init__()
-        if combine not in COMBINATIONS:
-            raise ArgumentError(f"combine must be one of {COMBINATIONS}; seen {combine!r}")
         several = [detectors] if isinstance(detectors, str | Detector) else list(detectors)
         if not several:
             raise ArgumentError("a guard needs at least one detector")
         self.network = network
         self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
-        self.combine = combine
         self.classes = tuple(classes)
         self._calibration: Calibration | None = None
-        self._options = {"normalization": normalization, **probe}
+        taps = [*probe.pop("taps", ()), *(tap for each in self._each() for tap in taps_of(each))]
+        self._options = {"normalization": normalization, "taps": taps, **probe}
         self.probe = probe_of(network, **self._options)
         self._given_classes = self.classes
-        self._weights: str | None = None  # digest of those that it was fitted on
+        self.weights: str | None = None
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, int, int] | None = None
         self.model: str | None = None
@@ -94,18 +103,36 @@ class Guard(nn.Module):
         """
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
         with self.probe as probe:
-            passing = forward(
-                probe, data, batch_size=batch_size, description="fit", show_progress=show_progress
-            )
+            passing = self._passing(data, "fit", batch_size, show_progress)
             first = next(passing)
-            names = self._names(data, first[0].logits.shape[1])
-            fit(list(self._each()), chain([first], passing), head=lambda: probe.head)
-        self._weights = weights_digest(self.probe.network)
+            names = self._names(data, _acts(first[0]).logits.shape[1])
+            fitting = Fitting(list(self._each()), lambda: probe.head)
+            fitting.begin()
+            fitting.learn("train", chain([first], passing))
+            fitting.bind(first[0])
+        self.weights = weights_digest(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = getattr(data, "shape", None)
         self._calibration = None
         self.classes = names
         return self
+
+    def _passing(
+        self, data: Any, description: str, batch_size: int, show_progress: bool | None
+    ) -> Iterator[Any]:
+        """The network over data, once: activations, or samples where a detector needs inputs."""
+        return forward(
+            self.probe,
+            data,
+            batch_size=batch_size,
+            inputs=self._inputs,
+            description=description,
+            show_progress=show_progress,
+        )
+
+    @property
+    def _inputs(self) -> bool:
+        return any(Needs.INPUTS in each.needs for each in self._each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, or else those of the data if there is one for each output."""
@@ -123,19 +150,22 @@ class Guard(nn.Module):
         alarm_rate: float = 0.05,
         *,
         per_class: bool = False,
-        seed: int = 0,
+        learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
         show_progress: bool | None = None,
     ) -> Self:
-        """Set the threshold on held-out ID data, read once; its labels are not used.
+        """Set the threshold on held-out ID data, read once.
+
+        Its labels are read only by detectors that learn on them, such as TemperatureScaled.
 
         Args:
             data: a set of ``offmap.data``, or any iterable of batches of images. If the guard was
                 fitted on it, or the network trained, the rate does not hold.
             alarm_rate: share of ID images that may be called unknown.
-            per_class: hold the rate within each class that the network answers; needs at least
+            per_class: hold the rate within each class that the network predicts; needs at least
                 ``1 / alarm_rate - 1`` calibration images a class.
-            seed: cuts the halves of "fisher".
+            learn_share: share of the data to learn on, for detectors that learn on calibration
+                data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
 
@@ -153,24 +183,52 @@ class Guard(nn.Module):
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         self._check_weights()
-        rule = self.combine if len(self.detectors) > 1 else "per_class" if per_class else "plain"
+        several = len(self.detectors) > 1
+        rule = "bonferroni" if several else "per_class" if per_class else "plain"
         calibration = Calibration(rule, alarm_rate)
-        with self.probe as probe:
-            passing = forward(
-                probe,
-                data,
-                batch_size=batch_size,
-                description="calibrate",
-                show_progress=show_progress,
-            )
-            scores, answers = [], []
-            for acts, _ in passing:
-                scores.append(self.score_activations(acts))
-                answers.append(acts.answers)
-                classes = acts.logits.shape[1]
-        calibration.learn(torch.cat(scores), torch.cat(answers), classes, seed)
+        with self.probe, ExitStack() as stack:
+
+            def batches() -> Iterator[Any]:
+                return self._passing(data, "calibrate", batch_size, show_progress)
+
+            if any(passes(each, "calibration") for each in self._each()):
+                rest = self._learn(batches, data, learn_share, stack)
+            else:
+                rest = batches()
+            scores, predictions, classes = self._scored(rest)
+        calibration.learn(scores, predictions, classes)
         self._calibration = calibration
         return self
+
+    def _learn(
+        self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
+    ) -> Iterator[Any]:
+        """Let the detectors learn on their share of calibration data; what is left of it."""
+        if self._inputs and iter(data) is data:
+            raise DataError(
+                "the calibration data is read twice, to learn on and for the threshold, and this "
+                f"{type(data).__name__} can be read once only: give a loader or a set"
+            )
+        parts = CalibrationData(batches, samples=self._inputs, learn_share=share, stack=stack)
+        fitting = Fitting(list(self._each()), lambda: self.probe.head)
+        fitting.unbound = {i for i, each in enumerate(self._each()) if _unbound(each)}
+        fitting.learn("calibration", parts.to_learn_on)
+        return parts.rest()
+
+    def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int]:
+        """Scores and predictions of all batches, and the number of classes."""
+        scores, predictions, classes = [], [], 0
+        fitting = Fitting(list(self._each()), lambda: self.probe.head)
+        fitting.unbound = {i for i, each in enumerate(self._each()) if _unbound(each)}
+        for batch, _ in batches:
+            acts = _acts(batch)
+            fitting.bind(acts)
+            scores.append(self.score_activations(batch))
+            predictions.append(acts.predictions)
+            classes = acts.logits.shape[1]
+        if not scores:
+            raise DataError("there are no samples to calibrate on: give more calibration data")
+        return torch.cat(scores), torch.cat(predictions), classes
 
     @property
     def calibrated(self) -> bool:
@@ -191,12 +249,12 @@ class Guard(nn.Module):
     def _check_weights(self) -> None:
         """Refuse a network that is not the one that the detectors were fitted on."""
         present = weights_digest(self.probe.network)
-        if self._weights not in (None, present):
+        if self.weights not in (None, present):
             raise NotFittedError(
                 "the network's weights are others than when this guard was fitted: call fit again, "
                 "then calibrate"
             )
-        self._weights = present
+        self.weights = present
 
     def _each(self) -> Iterable[Detector]:
         for module in self.detectors:
@@ -214,19 +272,25 @@ class Guard(nn.Module):
             NotFittedError: the guard was not fitted, or not calibrated.
         """
         with self.probe as probe:
-            acts = probe(images)
-            acts.check_finite()
-        return self.judge(acts)
+            return self.judge(probe.sample(images) if self._inputs else probe(images))
 
-    def judge(self, acts: Activations) -> Verdict:
-        """The verdict on images from their activations.
+    def judge(self, acts: Activations | Sample) -> Verdict:
+        """The verdict on images from their activations, or from samples if inputs are needed.
+
+        A sample whose activations or score are not finite is called OOD, with the reason.
 
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated.
         """
-        labels = acts.answers
-        score, p, is_ood = self.calibration(self.score_activations(acts), labels)
-        return Verdict(labels, score, p, is_ood, self.classes)
+        of = _acts(acts)
+        labels = of.predictions
+        scores = self.score_activations(acts)
+        reasons = _reasons(of, scores)
+        if reasons is not None:
+            wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
+            scores = scores.masked_fill(wrong[:, None], torch.inf)
+        score, p, is_ood = self.calibration(scores, labels)
+        return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons)
 
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
@@ -247,7 +311,7 @@ class Guard(nn.Module):
             NotFittedError: the guard is not fitted, or the network has been trained on since.
             ArgumentError: the normalisation is a function of your own, which no file can keep.
         """
-        if not all(each.fitted for each in self._each()):
+        if not all(each.fitted or each.waiting_for == "calibration" for each in self._each()):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         self._check_weights()
         files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self._each())})}
@@ -255,30 +319,7 @@ class Guard(nn.Module):
             files["calibration"] = self.calibration.state_dict()
         if weights:
             files["network"] = self.probe.network.state_dict()
-        records.write(folder, "guard", self._record(), files)
-
-    def _record(self) -> dict[str, Any]:
-        if not isinstance(self.probe.normalization, Normalization):
-            raise ArgumentError(
-                f"the normalisation {self.probe.normalization!r} cannot be saved: use "
-                "offmap.Normalization, or give normalised images"
-            )
-        return {
-            "library": version("offmap"),
-            "detectors": [each.record() for each in self._each()],
-            "combine": self.combine,
-            "calibration": self.calibration.record() if self.calibrated else None,
-            "classes": list(self.classes),
-            "normalization": self.probe.normalization.record(),
-            "head": self.probe.head_name,
-            "precision": self.probe.precision,
-            "channels_last": self.probe.channels_last,
-            "network": type(self.probe.network).__name__,
-            "network_sha256": self._weights,
-            "fitted_on": self.fitted_on,
-            "input_shape": self.input_shape,
-            "model": self.model,
-        }
+        records.write(folder, "guard", record_of(self), files)
 
 
 def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guard:
@@ -296,30 +337,22 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
     record, files = records.read(folder, "guard")
     where = f"{folder}/guard.json"
     try:
-        guard = Guard(
-            network,
-            [
-                restored(each, _part(files["state"], i), where)
-                for i, each in enumerate(record["detectors"])
-            ],
-            combine=record["combine"],
-            classes=[str(name) for name in record["classes"]],
-            normalization=Normalization(**record["normalization"]),
-            head=record["head"],
-            precision=record["precision"],
-            channels_last=record["channels_last"],
-        )
+        detectors = [
+            restored(each, _part(files["state"], i), where, waiting=True)
+            for i, each in enumerate(record["detectors"])
+        ]
+        guard = Guard(network, detectors, **arguments_of(record))
+        guard.probe.resolve(record["layers"])
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
-        guard._weights = weights_digest(guard.probe.network)
-        if strict and guard._weights != record["network_sha256"]:
+        guard.weights = weights_digest(guard.probe.network)
+        if strict and guard.weights != record["network_sha256"]:
             raise StoreError(
                 f"{where}: the guard was fitted on a network with other weights: give that one, or "
                 "strict=False if you know that they are the same in effect"
             )
         if record["calibration"] is not None:
-            calibration = Calibration(**record["calibration"])
-            calibration.restore(files["calibration"])
+            calibration = Calibration.restored(record["calibration"], files["calibration"])
             guard._calibration = calibration.to(guard.probe.device)
         guard.detectors.to(guard.probe.device)
         guard.fitted_on, guard.model = record["fitted_on"], record["model"]
@@ -331,8 +364,31 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
     return guard
 
 
+def _acts(batch: Activations | Sample) -> Activations:
+    return batch.acts if isinstance(batch, Sample) else batch
+
+
+def _unbound(each: Detector) -> bool:
+    """Whether it learns from no training data, and has not met the network yet."""
+    return each.learns and "passes_" not in each._buffers and not passes(each, "train")
+
+
+def _reasons(acts: Activations, scores: Float[Tensor, "n k"]) -> tuple[str | None, ...] | None:
+    """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
+    if acts.is_finite and bool(scores.isfinite().all()):
+        return None
+    bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
+    words = {True: "the network's output is not finite", False: "the score is not finite"}
+    either = bad | ~scores.isfinite().all(1)
+    pairs = zip(either.tolist(), bad.tolist(), strict=True)
+    return tuple(words[of_network] if wrong else None for wrong, of_network in pairs)
+
+
 def _learned(each: Detector) -> str:
-    return each.summary() if each.fitted else "not fitted"
+    if each.fitted:
+        return each.summary()
+    waits = each.waiting_for == "calibration" and "passes_" in each._buffers
+    return "it still has to learn on calibration data" if waits else "not fitted"
 
 
 def _flat(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

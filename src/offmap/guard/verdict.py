@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
@@ -17,11 +19,13 @@ class Verdict:
     """What a guard says of a batch of ``n`` images.
 
     Args:
-        labels: the answers of the network, ``(n,)``.
+        labels: the classes that the network gives, ``(n,)``.
         scores: OOD scores, higher is more OOD, ``(n,)``.
         p_values: conformal p-values: how rare a score as high is among known samples, ``(n,)``.
-        is_ood: whether each is called unknown: ``p_value <= alarm_rate``, ``(n,)``.
+        is_ood: whether each is called OOD: ``p_value <= alarm_rate``, ``(n,)``.
         classes: names of the labels, or none.
+        keys: what tells each sample from others, such as its path, where known.
+        reasons: why a sample has no finite score, and is called OOD for that; ``None`` for others.
     """
 
     labels: Int64[Tensor, " n"]
@@ -29,29 +33,40 @@ class Verdict:
     p_values: Float64[Tensor, " n"]
     is_ood: Bool[Tensor, " n"]
     classes: tuple[str, ...] = ()
+    keys: tuple[str, ...] | None = None
+    reasons: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: slice | Tensor) -> Verdict:
         """The verdict on some of the images."""
-        labels, scores = self.labels[rows], self.scores[rows]
-        return Verdict(labels, scores, self.p_values[rows], self.is_ood[rows], self.classes)
+        indices = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows]
+        keys, reasons = (
+            None if of is None else tuple(of[i] for i in indices.tolist())
+            for of in (self.keys, self.reasons)
+        )
+        tensors = (x[rows] for x in (self.labels, self.scores, self.p_values, self.is_ood))
+        return Verdict(*tensors, self.classes, keys, reasons)
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""
         return false_discoveries(self.p_values, rate)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Columns of plain values; ``answer`` is the label's name, or ``"unknown"``."""
+        """Columns of plain values; ``answer`` is the label's name, or ``"unknown"``.
+
+        A score that is not finite is ``None``, with its reason under ``error``.
+        """
         labels, is_ood = self.labels.tolist(), self.is_ood.tolist()
         names = [self.classes[i] if self.classes else str(i) for i in labels]
         return {
             "label": labels,
             "answer": ["unknown" if o else n for o, n in zip(is_ood, names, strict=True)],
-            "score": self.scores.tolist(),
+            "score": [s if math.isfinite(s) else None for s in self.scores.tolist()],
             "p_value": self.p_values.tolist(),
             "is_ood": is_ood,
+            "error": list(self.reasons or (None,) * len(self)),
         }
 
     def to_pandas(self) -> Any:

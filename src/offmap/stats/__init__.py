@@ -5,9 +5,24 @@ are kept in float64 or int64, so fitting can stream, resume and run in several p
 """
 
 from offmap.stats.bank import Bank
+from offmap.stats.classes import ClassMeans, ClassScatters, Counts, Extremes
 from offmap.stats.mean import Mean
-from offmap.stats.moments import ClassMoments, Moments
+from offmap.stats.moments import ClassMoments, Moments, count_of
 from offmap.stats.quantile import Histogram, Quantile
-from offmap.stats.statistic import Statistic
+from offmap.stats.statistic import Product, Statistic
 
-__all__ = ["Bank", "ClassMoments", "Histogram", "Mean", "Moments", "Quantile", "Statistic"]
+__all__ = [
+    "Bank",
+    "ClassMeans",
+    "ClassMoments",
+    "ClassScatters",
+    "Counts",
+    "Extremes",
+    "Histogram",
+    "Mean",
+    "Moments",
+    "Product",
+    "Quantile",
+    "Statistic",
+    "count_of",
+]

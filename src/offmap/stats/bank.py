@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from offmap.stats.statistic import Statistic
+
 _PARTS = 64
 
 
 @dataclass(frozen=True)
-class Bank:
+class Bank(Statistic):
     """The ``size`` rows with the smallest hash of (seed, bits of the row).
 
     Which rows are kept depends on their content alone, so any order and any split of the data
@@ -22,37 +24,54 @@ class Bank:
 
     Args:
         size: rows to keep at most.
-        parts: pairs of hashes ``(m,)`` and rows ``(m, d)``; joined once there are
-            many, or they hold twice ``size``.
+        parts: hashes ``(m,)``, rows ``(m, d)`` and keys of the samples, if they have any; joined
+            once there are many, or they hold twice ``size``.
     """
 
     size: int
-    parts: tuple[tuple[Int64[Tensor, " _"], Float32[Tensor, "_ d"]], ...]
+    parts: tuple[tuple[Int64[Tensor, " _"], Float32[Tensor, "_ d"], tuple[str, ...] | None], ...]
 
     @classmethod
-    def of(cls, rows: Float[Tensor, "n d"], *, size: int, seed: int = 0) -> Self:
+    def of(
+        cls,
+        rows: Float[Tensor, "n d"],
+        *,
+        size: int,
+        seed: int = 0,
+        keys: tuple[str, ...] | None = None,
+    ) -> Self:
         """The bank of one batch."""
         rows = rows.float() + 0.0  # -0.0 and 0.0 are one value: give them one bit pattern
-        return cls(size, ((_hash(rows, seed), rows),))
+        return cls(size, ((_hash(rows, seed), rows, keys),))
 
     def __add__(self, other: Self) -> Self:
         """The bank of both parts together."""
         both = type(self)(min(self.size, other.size), self.parts + other.parts)
         # Joining at every batch would copy the whole bank each time.
-        full = sum(len(keys) for keys, _ in both.parts) > 2 * both.size
+        full = sum(len(part[0]) for part in both.parts) > 2 * both.size
         many = len(both.parts) > _PARTS
-        return type(self)(both.size, (both._kept,)) if full or many else both
+        return type(self)(both.size, (both._joined,)) if full or many else both
 
     @property
     def rows(self) -> Float32[Tensor, "m d"]:
         """The rows kept, in the order of their hashes."""
-        return self._kept[1]
+        return self._joined[1]
+
+    @property
+    def keys(self) -> tuple[str, ...] | None:
+        """The keys of the rows; ``None`` where a sample had none."""
+        return self._joined[2]
 
     @cached_property
-    def _kept(self) -> tuple[Int64[Tensor, " m"], Float32[Tensor, "m d"]]:
-        keys, order = torch.cat([keys for keys, _ in self.parts]).sort(stable=True)
-        rows = torch.cat([rows for _, rows in self.parts])
-        return keys[: self.size], rows[order[: self.size]]
+    def _joined(self) -> tuple[Int64[Tensor, " m"], Float32[Tensor, "m d"], tuple[str, ...] | None]:
+        hashes, order = torch.cat([part[0] for part in self.parts]).sort(stable=True)
+        order = order[: self.size]
+        rows = torch.cat([part[1] for part in self.parts])[order]
+        named = [part[2] for part in self.parts if len(part[0])]
+        if None in named:
+            return hashes[: self.size], rows, None
+        keys = [key for part in named for key in part or ()]
+        return hashes[: self.size], rows, tuple(keys[i] for i in order.tolist())
 
 
 def _hash(rows: Float32[Tensor, "n d"], seed: int) -> Int64[Tensor, " n"]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from offmap._utils.precision import wide
+from offmap.stats.statistic import Statistic
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(Statistic):
     """Count and mean of vectors, in float64.
 
     Args:
@@ -18,16 +21,23 @@ class Mean:
         mean: their mean, ``(d,)``.
     """
 
-    count: Float64[Tensor, ""]
-    mean: Float64[Tensor, " d"]
+    count: Float[Tensor, ""]
+    mean: Float[Tensor, " d"]
 
     @classmethod
     def of(cls, x: Shaped[Tensor, "n d"]) -> Self:
         """The mean of one batch."""
-        x = x.double()
-        return cls(x.new_tensor(len(x)), x.mean(0))
+        x = wide(x)
+        return cls(x.new_tensor(len(x)), mean_of(x))
 
     def __add__(self, other: Self) -> Self:
         """The mean of both parts together."""
         count = self.count + other.count
-        return type(self)(count, self.mean + (other.mean - self.mean) * (other.count / count))
+        return type(self)(
+            count, self.mean + (other.mean - self.mean) * (other.count / count.clamp(min=1))
+        )
+
+
+def mean_of(x: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """The mean of the rows, and 0 where there are none: NaN would spread to whatever is added."""
+    return x.mean(0) if len(x) else x.new_zeros(x.shape[1])

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from offmap.stats.statistic import Statistic
+
 _BITS = 16
 _BINS = 1 << _BITS
 
 
 @dataclass(frozen=True)
-class Histogram:
+class Histogram(Statistic):
     """How many float32 values fall in each bin, by the bits of the value.
 
     The first pass counts by the upper 16 bits; the second counts the values of chosen upper bins
@@ -70,6 +72,16 @@ class Quantile:
         lower = (below - coarse.counts[0])[bins]
         weight = torch.tensor(q * last - low, dtype=torch.float64).to(below.device)
         return cls(bins, ranks - lower, weight, lower)
+
+    def packed(self) -> Float64[Tensor, 7]:
+        """All of it as one tensor, for a detector to keep between two passes."""
+        parts = (self.bins, self.ranks, self.weight[None], self.below)
+        return torch.cat([x.double() for x in parts])  # whole numbers below 2**53: exact
+
+    @classmethod
+    def unpacked(cls, x: Float64[Tensor, 7]) -> Self:
+        """From what :meth:`packed` gave."""
+        return cls(x[:2].long(), x[2:4].long(), x[4], x[5:].long())
 
     def value(self, fine: Histogram) -> Float64[Tensor, ""]:
         """The quantile, from the counts of the second pass in ``self.bins``."""

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from offmap.activations import Activations
 from offmap.data import ImageSet
-from offmap.forward import CascadeProbe, Normalization, probe_of
+from offmap.forward import Normalization, probe_of
 
 _BATCH = 256
 
@@ -25,12 +25,11 @@ def validated(
     """
     loss, right = 0.0, 0
     with probe_of(network, precision=precision, normalization=normalization) as probe:
-        assert not isinstance(probe, CascadeProbe)
         for images, labels in data.batches(_BATCH):
             assert labels is not None
             acts = Activations(probe.logits(images))  # no head is needed, as features would be
             acts.check_finite()
             truth = labels.to(acts.logits.device)
             loss += float(F.cross_entropy(acts.logits, truth, reduction="sum"))
-            right += int((acts.answers == truth).sum())
+            right += int((acts.predictions == truth).sum())
     return loss / len(data), right / len(data)

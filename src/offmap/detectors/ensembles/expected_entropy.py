@@ -8,6 +8,7 @@ from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import entropy
 
@@ -25,7 +26,7 @@ class ExpectedEntropy(Detector):
         Depeweg et al., ICML 2018, arXiv:1710.07283.
     """
 
-    needs = frozenset({"logits", "members"})
+    needs = Needs.LOGITS | Needs.MEMBERS
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return torch.stack([entropy(member.logits.double()) for member in acts.members]).mean(0)

@@ -9,6 +9,7 @@ from torch import Tensor
 from offmap.activations import Activations, log_mean
 from offmap.detectors._detector import Detector
 from offmap.detectors._members import log_probabilities
+from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
 
 # From here on a plain difference keeps eleven digits, and below the series does.
@@ -34,7 +35,7 @@ class MutualInformation(Detector):
         Depeweg et al., ICML 2018, arXiv:1710.07283.
     """
 
-    needs = frozenset({"logits", "members"})
+    needs = Needs.LOGITS | Needs.MEMBERS
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         log_q = log_probabilities(acts)

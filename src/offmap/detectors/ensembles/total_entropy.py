@@ -8,6 +8,7 @@ from torch import Tensor
 from offmap.activations import Activations, log_mean
 from offmap.detectors._detector import Detector
 from offmap.detectors._members import log_probabilities
+from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import entropy
 
@@ -25,7 +26,7 @@ class TotalEntropy(Detector):
         Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017, arXiv:1612.01474.
     """
 
-    needs = frozenset({"logits", "members"})
+    needs = Needs.LOGITS | Needs.MEMBERS
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return entropy(log_mean(log_probabilities(acts)))

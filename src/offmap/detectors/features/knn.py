@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,24 +13,16 @@ from torch.nn import functional as F
 from offmap._utils.arguments import whole
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
+from offmap.detectors._keys import packed_keys
+from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError
-from offmap.stats import Bank
+from offmap.stats import Bank, Counts, Product
 
 # Below this distance float32 products no longer tell neighbours apart to four digits.
 _CLOSE = 0.03
+_LARGEST_BANK = 20_000  # of a graph
 _PART = 4096  # rows of the bank in float64 at a time
-
-
-@dataclass(frozen=True)
-class _BankAndCounts:
-    """Training rows, and how many labels of each class there were."""
-
-    bank: Bank
-    counts: Int64[Tensor, " c"]
-
-    def __add__(self, other: _BankAndCounts) -> _BankAndCounts:
-        return _BankAndCounts(self.bank + other.bank, self.counts + other.counts)
 
 
 @register("knn", aliases=("dknn",))
@@ -58,15 +49,17 @@ class KNN(Detector):
         bank_: normalised training features, ``(m, d)``.
         lift_: half of what the square of a row's norm lacks to 1, ``(m,)``, float64: 1/2 for rows
             of norm 0, else rounding. With it products are ordered as distances are.
+        keys_: keys of the rows, as bytes; none where the samples had none.
 
     References:
         Sun et al., ICML 2022, arXiv:2204.06507.
     """
 
-    needs = frozenset({"features"})
-    stages = 1
+    needs = Needs.FEATURES
+    stages = (Stage(),)
     bank_: Tensor
     lift_: Tensor
+    keys_: Tensor
 
     def __init__(
         self,
@@ -86,26 +79,24 @@ class KNN(Detector):
         self.precision = precision
         self.chunk_mb = whole("chunk_mb", chunk_mb)
 
-    def collect(
-        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
-    ) -> _BankAndCounts:
-        assert acts.features is not None
-        bank = Bank.of(acts.features, size=self.bank, seed=self.seed)
-        classes = acts.logits.shape[1]
-        known = acts.logits.new_zeros(0).long() if labels is None else labels.long()
-        known = known[(known >= 0) & (known < classes)]
-        return _BankAndCounts(bank, known.bincount(minlength=classes))
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Product:
+        bank = Bank.of(acts.features, size=self.bank, seed=self.seed, keys=acts.keys)
+        return Product((bank, Counts.of(labels, acts.device)))
 
-    def solve(self, stage: int, stats: _BankAndCounts) -> None:
-        rows = stats.bank.rows
+    def solve(self, stage: int, stats: Product) -> None:
+        bank, counts = stats.parts
+        assert isinstance(bank, Bank)
+        assert isinstance(counts, Counts)
+        rows = bank.rows
         if len(rows) < self.k:
             raise DegenerateError(
                 f"{self!r}: neighbour {self.k} was asked for, and there are {len(rows)} "
                 "training samples: lower k, or fit on more"
             )
-        self._warn_of_small_classes(stats.counts, len(rows))
-        bank = self._normalised(rows)
-        self.learn(bank_=bank, lift_=0.5 * (1 - bank.double().square().sum(1)))
+        self._warn_of_small_classes(counts.counts, len(rows))
+        x = self._normalised(rows)
+        self.set_buffers(bank_=x, lift_=0.5 * (1 - x.double().square().sum(1)))
+        self.set_buffers(keys_=packed_keys(bank.keys))
 
     def _warn_of_small_classes(self, counts: Int64[Tensor, " c"], rows: int) -> None:
         if not (counts > 0).any():  # no labels were given
@@ -124,7 +115,6 @@ class KNN(Detector):
         return x if self.precision == "float64" else x.float()
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        assert acts.features is not None
         x = self._normalised(acts.features)
         rows = max(1, (self.chunk_mb << 20) // (len(self.bank_) * x.element_size()))
         # A graph has no loop over chunks, whose number would depend on the batch.
@@ -151,6 +141,18 @@ class KNN(Detector):
         neighbours = self.bank_[_kth_largest(nearness, self.k)]
         # From the difference, because the expanded square of a small distance has no digits.
         return (x.double() - neighbours.double()).square().sum(1).sqrt()
+
+    def footprint(self, classes: int, features: int) -> int:
+        return self.bank * features * (8 if self.precision == "float64" else 4)
+
+    def not_exportable(self) -> str | None:
+        if not self.fitted or len(self.bank_) <= _LARGEST_BANK:
+            return None
+        return (
+            f"{self!r} searches {len(self.bank_):,} rows: a graph holds the bank and compares each "
+            f"batch with all of it at once, so export takes at most {_LARGEST_BANK:,}: fit and "
+            f"calibrate again with bank={_LARGEST_BANK}"
+        )
 
     def summary(self) -> str:
         return f"bank of {len(self.bank_)} training samples; distance to neighbour {self.k}"

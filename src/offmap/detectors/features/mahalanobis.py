@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._gaussian import squared_distances, whitener
+from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError
 from offmap.stats import ClassMoments
@@ -24,6 +26,7 @@ class Mahalanobis(Detector):
 
     Args:
         ridge: share of the mean variance added to each variance.
+        normalize: divide the features by their norm first: see :class:`MahalanobisPP`.
 
     Attributes:
         centre_: mean of all features, ``(d,)``.
@@ -34,41 +37,49 @@ class Mahalanobis(Detector):
         Lee et al., NeurIPS 2018, arXiv:1807.03888, equation 2, without its input perturbation.
     """
 
-    needs = frozenset({"features", "labels"})
-    stages = 1
+    needs = Needs.FEATURES
+    stages = (Stage(labels=True),)
     centre_: Tensor
     whitener_: Tensor
     centres_: Tensor
 
-    def __init__(self, *, ridge: float = 1e-6) -> None:
+    def __init__(self, *, ridge: float = 1e-6, normalize: bool = False) -> None:
         super().__init__()
         if not ridge >= 0:
             raise ArgumentError(f"ridge must not be negative; seen {ridge}")
         self.ridge = ridge
+        self.normalize = normalize
 
-    def collect(
-        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
-    ) -> ClassMoments:
-        assert acts.features is not None
-        assert labels is not None
-        return ClassMoments.of(acts.features, labels, classes=acts.logits.shape[1])
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]) -> ClassMoments:
+        classes = acts.logits.shape[1] if acts.has_logits else None
+        return ClassMoments.of(self.read(acts), labels, classes=classes)
 
     def solve(self, stage: int, stats: ClassMoments) -> None:
         centre = stats.total().mean
         whiten = whitener(stats.covariance, self.ridge, repr(self))
         seen = stats.count > 0  # a class without samples would leave a false centre at the origin
-        self.learn(centre_=centre, whitener_=whiten, centres_=(stats.mean[seen] - centre) @ whiten)
+        self.set_buffers(
+            centre_=centre, whitener_=whiten, centres_=(stats.mean[seen] - centre) @ whiten
+        )
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.distances(acts).amin(1)
 
+    def read(self, acts: Activations) -> Float64[Tensor, "n d"]:
+        """The features that it models: of norm 1 if they are normalised."""
+        x = acts.features.double()
+        return F.normalize(x) if self.normalize else x  # of norm 0 stay 0
+
     def distances(self, acts: Activations) -> Float64[Tensor, "n c"]:
         """Squared distances to the means of the classes seen in fitting."""
-        assert acts.features is not None
         # In float64: tight classes far from the origin lose every digit in float32.
-        x = acts.features.double() - self.centre_
+        x = self.read(acts) - self.centre_
         return squared_distances(x @ self.whitener_, self.centres_)
 
     def summary(self) -> str:
         classes, features = self.centres_.shape
-        return f"means of {classes} classes and one covariance of {features} features"
+        norm = " of norm 1" if self.normalize else ""
+        return f"means of {classes} classes and one covariance of {features} features{norm}"
+
+    def footprint(self, classes: int, features: int) -> int:
+        return 8 * features * (features + classes)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
 from offmap.stats import Moments
@@ -54,8 +55,8 @@ class NECO(Detector):
         Ammar et al., ICLR 2024, arXiv:2310.06823.
     """
 
-    needs = frozenset({"logits", "features"})
-    stages = 1
+    needs = Needs.LOGITS | Needs.FEATURES
+    stages = (Stage(),)
     mean_: Tensor
     deviation_: Tensor
     directions_: Tensor
@@ -104,7 +105,6 @@ class NECO(Detector):
         return cls(dim, **_PRESETS[backbone])
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Moments:
-        assert acts.features is not None
         return Moments.of(acts.features)
 
     def solve(self, stage: int, stats: Moments) -> None:
@@ -117,7 +117,7 @@ class NECO(Detector):
         values, vectors = torch.linalg.eigh(covariance / deviation.outer(deviation))
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         dim = self._dim(values)
-        self.learn(
+        self.set_buffers(
             mean_=stats.mean,
             deviation_=deviation,
             directions_=vectors[:, :dim],
@@ -139,7 +139,6 @@ class NECO(Detector):
         return int(dim)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        assert acts.features is not None
         raw = acts.features.double()
         x = (raw - self.mean_) / self.deviation_ if self.scale else raw
         inside = x - self.mean_ if self.center and not self.scale else x

@@ -23,6 +23,7 @@ class RelativeMahalanobis(Mahalanobis):
 
     Args:
         ridge: share of the mean variance added to each variance, in both covariances.
+        normalize: divide the features by their norm first: see :class:`RelativeMahalanobisPP`.
 
     Attributes:
         background_: maps features about the centre to unit total covariance, ``(d, d)``.
@@ -35,9 +36,8 @@ class RelativeMahalanobis(Mahalanobis):
 
     def solve(self, stage: int, stats: ClassMoments) -> None:
         super().solve(stage, stats)
-        self.learn(background_=whitener(stats.total().covariance, self.ridge, repr(self)))
+        self.set_buffers(background_=whitener(stats.total().covariance, self.ridge, repr(self)))
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        assert acts.features is not None
-        x = acts.features.double() - self.centre_
+        x = self.read(acts) - self.centre_
         return self.distances(acts).amin(1) - (x @ self.background_).square().sum(1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from offmap._utils.arguments import whole
 from offmap.activations import Activations, Head
 from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Moments, Statistic
@@ -43,8 +44,8 @@ class Residual(Detector):
         Wang et al., CVPR 2022, arXiv:2203.10807.
     """
 
-    needs = frozenset({"features", "head"})
-    stages = 1
+    needs = Needs.FEATURES | Needs.HEAD
+    stages = (Stage(),)
     origin_: Tensor
     residual_: Tensor
     kept_: Tensor
@@ -56,12 +57,11 @@ class Residual(Detector):
     def bind(self, head: Head) -> None:
         weight = head.weight.double()
         bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.double()
-        self.learn(origin_=-torch.linalg.pinv(weight, rtol=_PINV_RTOL) @ bias)
+        self.set_buffers(origin_=-torch.linalg.pinv(weight, rtol=_PINV_RTOL) @ bias)
 
     def collect(
         self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
     ) -> Statistic:
-        assert acts.features is not None
         return Moments.of(acts.features)
 
     def solve(self, stage: int, stats: Moments) -> None:
@@ -76,14 +76,13 @@ class Residual(Detector):
         if not values[-1] > 0:
             raise DegenerateError(f"{self!r}: the training features all lie at the origin u")
         split = features - dim
-        self.learn(residual_=vectors[:, :split], kept_=values[split:].sum() / values.sum())
+        self.set_buffers(residual_=vectors[:, :split], kept_=values[split:].sum() / values.sum())
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.norms(acts)
 
     def norms(self, acts: Activations) -> Float64[Tensor, " n"]:
         """Norms of the residuals."""
-        assert acts.features is not None
         x = acts.features - self.origin_  # in float64, as the origin is
         norms: Tensor = torch.linalg.vector_norm(x @ self.residual_, dim=1)
         return norms

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from offmap.activations import Activations
+from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.detectors.features.residual import Residual
 from offmap.errors import DegenerateError
@@ -37,8 +38,8 @@ class ViM(Residual):
         Wang et al., CVPR 2022, arXiv:2203.10807.
     """
 
-    needs = frozenset({"logits", "features", "head"})
-    stages = 2
+    needs = Needs.LOGITS | Needs.FEATURES | Needs.HEAD
+    stages = (Stage(reads=Needs.FEATURES), Stage())
     alpha_: Tensor
 
     def collect(
@@ -62,7 +63,7 @@ class ViM(Residual):
                 f"residual norm, {norm:.3g}, and must be positive and finite: use Residual, or "
                 "another dim"
             )
-        self.learn(alpha_=self.origin_.new_tensor(max_logit / norm))
+        self.set_buffers(alpha_=self.origin_.new_tensor(max_logit / norm))
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.alpha_ * self.norms(acts) - acts.logits.double().logsumexp(1)

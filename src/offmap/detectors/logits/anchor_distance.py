@@ -7,6 +7,7 @@ from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_rest
 
@@ -25,7 +26,7 @@ class AnchorDistance(Detector):
         Miller et al., WACV 2021, arXiv:2004.02434.
     """
 
-    needs = frozenset({"logits", "distances"})
+    needs = Needs.LOGITS | Needs.DISTANCES
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         logits = acts.logits.double()

@@ -10,6 +10,7 @@ from torch import Tensor
 from offmap.activations import Activations, Head
 from offmap.detectors._composite import Shaper
 from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.detectors.logits.energy import Energy
 from offmap.errors import ArgumentError, DegenerateError
@@ -39,7 +40,7 @@ class ReAct(Shaper):
         Sun, Guo and Li, NeurIPS 2021, arXiv:2111.12797.
     """
 
-    own_stages = 2
+    stages = (Stage(reads=Needs.FEATURES), Stage(reads=Needs.FEATURES))
     threshold_: Tensor
 
     def __init__(self, inner: Detector, *, quantile: float = 0.9) -> None:
@@ -47,35 +48,33 @@ class ReAct(Shaper):
         if not 0 < quantile <= 1:
             raise ArgumentError(f"quantile must lie in (0, 1]; seen {quantile}")
         self.quantile = quantile
-        self._place: Quantile | None = None
 
     @classmethod
     def default(cls) -> Self:
         """ReAct around the energy, as in the paper."""
         return cls(Energy())
 
-    def collect_own(self, stage: int, acts: Activations) -> Histogram:
-        assert acts.features is not None
-        if self._place is None:
+    def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> Histogram:
+        if stage == 0:
             return Histogram.coarse(acts.features)
-        return Histogram.fine(acts.features, self._place.bins)
+        return Histogram.fine(acts.features, self._located().bins)
 
-    def solve_own(self, stage: int, stats: Histogram) -> None:
-        if self._place is None:
-            self._place = Quantile.locate(stats, self.quantile)
-        elif self._place.is_least(stats):
+    def _located(self) -> Quantile:
+        return Quantile.unpacked(self.located_)
+
+    def solve(self, stage: int, stats: Histogram) -> None:
+        if stage == 0:
+            self.set_buffers(located_=Quantile.locate(stats, self.quantile).packed())
+            return
+        quantile = self._located()
+        value = quantile.value(stats)
+        if quantile.is_least(stats):
             raise DegenerateError(
-                f"{self!r}: that quantile is the smallest of all features, "
-                f"{float(self._place.value(stats)):.4g}, so clipping there leaves nothing: choose "
-                "a higher one"
+                f"{self!r}: that quantile is the smallest of all features, {float(value):.4g}, "
+                "so clipping there leaves nothing: choose a higher one"
             )
-        else:
-            self.learn(threshold_=self._place.value(stats).float())
-            self._place = None
-
-    def reset(self) -> None:
-        super().reset()
-        self._place = None
+        self.drop_buffers("located_")
+        self.set_buffers(threshold_=value.float())
 
     def shape(
         self, features: Float[Tensor, "n d"], head: Head

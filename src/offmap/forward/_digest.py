@@ -11,7 +11,8 @@ from torch import nn
 def weights_digest(network: nn.Module) -> str:
     """SHA-256 over names, types, shapes and values of all parameters and buffers."""
     digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
+    # By name: loaded buffers are in another order than learned ones.
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from offmap.forward._opened import Opened
+from offmap.forward._shared import Shared
 
 _lock = threading.RLock()
 # Modules that were training before, and how many probes need them otherwise now.
@@ -40,7 +40,7 @@ def _train_again(lent: Sequence[nn.Module]) -> None:
                 module.training = True
 
 
-class _Eager(Opened):
+class _Eager(Shared):
     """Code that runs as it is written: the stance of the compiler is one for the whole process."""
 
     def _prepare(self, stack: ExitStack) -> None:

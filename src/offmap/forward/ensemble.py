@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offmap.activations import Activations, HasMembers, Heads
+from offmap.activations import (
+    Activations,
+    HasMembers,
+    Heads,
+    Sample,
+    Tap,
+    log_mean_probabilities,
+)
 from offmap.errors import ArgumentError
-from offmap.forward._opened import Opened
+from offmap.forward._device import as_device, placed
 from offmap.forward._outputs import unwrapped
-from offmap.forward._place import as_device, placed
-from offmap.forward.probe import Probe, Reduction
+from offmap.forward.any_probe import AnyProbe
+from offmap.forward.probe import Probe
 
 
-class EnsembleProbe(Opened):
+class EnsembleProbe(AnyProbe):
     """Runs the members of an ensemble in turn, and keeps what the detectors read of each.
 
     It is used as :class:`Probe` is, which it holds for each member. The images are moved and
@@ -28,7 +35,7 @@ class EnsembleProbe(Opened):
             called.
         head: name of the last linear layer in every member, or a sequence of one name, or
             ``None``, for each.
-        layers: other layers to keep of every member.
+        taps: other layers to keep of every member.
         device: where to run; by default where the first member is.
         precision: as for :class:`Probe`.
         channels_last: likewise.
@@ -48,7 +55,7 @@ class EnsembleProbe(Opened):
         network: nn.Module,
         *,
         head: str | Sequence[str | None] | None = None,
-        layers: Mapping[str, Reduction] | None = None,
+        taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
         channels_last: bool = True,
@@ -60,13 +67,13 @@ class EnsembleProbe(Opened):
         members = list(self.network.members)
         self.asked_head = _one_each(head, len(members))
         self.asked_device = as_device(device)
-        options = {"layers": layers, "precision": precision, "channels_last": channels_last}
+        options = {"taps": taps, "precision": precision, "channels_last": channels_last}
         self.each = [
             _Member(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
             for member, name in zip(members, self.asked_head, strict=True)
         ]
         first = self.each[0]
-        self.layers, self.precision = first.layers, first.precision
+        self.taps, self.precision = first.taps, first.precision
         self.channels_last = first.channels_last
         self.device = self.asked_device or first.device
 
@@ -116,6 +123,35 @@ class EnsembleProbe(Opened):
             x = Probe.prepared(self.each[0], images)
         return Activations.of_members([Activations(each.logits(x)) for each in self.each]).logits
 
+    def sample(self, images: Tensor) -> Sample:
+        """The activations of a batch, with the way to run other inputs with gradients."""
+        parts = [Probe.sample(each, images) for each in self.each]
+
+        def again(inputs: Tensor, **how: Any) -> Activations:
+            return Activations.of_members([part.run(inputs, **how) for part in parts])
+
+        acts = Activations.of_members([part.acts for part in parts])
+        return Sample(acts, parts[0].inputs, again)
+
+    def traced(self, images: Tensor) -> Activations:
+        """The same as a call, in terms that a trace can follow."""
+        members = tuple(each.traced(images) for each in self.each)
+        return Activations(log_mean_probabilities([m.logits for m in members]), members=members)
+
+    def traced_logits(self, images: Tensor) -> Tensor:
+        return log_mean_probabilities([each.traced_logits(images) for each in self.each])
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """The layers that rules stand for, by member."""
+        layers = {str(i): each.layers for i, each in enumerate(self.each) if each.layers}
+        return dict(layers)
+
+    def resolve(self, layers: dict[str, Any]) -> None:
+        """Take the layers that rules stand for from an earlier run of the same ensemble."""
+        for i, each in enumerate(self.each):
+            each.resolve(layers.get(str(i), {}))
+
     def _prepare(self, stack: ExitStack) -> None:
         # Moved as a whole: members may share their tensors, and the first would move the others'.
         modules = list(self.network.modules())
@@ -128,6 +164,8 @@ class _Member(Probe):
     """The probe of one member, which is given images that are prepared."""
 
     def prepared(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:  # a sample's, which the ensemble has not prepared
+            return super().prepared(images)
         return images.to(self.device, self._dtype, non_blocking=True)
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class Opened:
+class Shared:
     """Set up by the first one in, and put back as before by the last one out."""
 
     def __init__(self) -> None:

@@ -1,0 +1,23 @@
+"""Keys of samples as a buffer, so that a bank knows whose rows it holds."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import Tensor
+
+
+def packed_keys(keys: tuple[str, ...] | None) -> Tensor:
+    """The keys as bytes of JSON; empty where there are none."""
+    text = b"" if keys is None else json.dumps(keys).encode()
+    return torch.tensor(list(text), dtype=torch.uint8)
+
+
+def unpacked_keys(packed: Tensor) -> tuple[str, ...] | None:
+    """What :func:`packed_keys` packed.
+
+    >>> unpacked_keys(packed_keys(("a.png", "b.png")))
+    ('a.png', 'b.png')
+    """
+    return tuple(json.loads(bytes(packed.tolist()))) if len(packed) else None

@@ -1,0 +1,37 @@
+"""Which samples of calibration data are learned on: told by their keys, not by their batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+LEARN_SHARE = 0.2
+
+
+def to_learn_on(
+    keys: Sequence[str], share: float = LEARN_SHARE, *, seed: int = 0
+) -> Bool[Tensor, " n"]:
+    """Whether each sample is one to learn on; the others are for the threshold.
+
+    A hash of seed and key decides, so about ``share`` of the samples are, whatever their order and
+    their batches.
+
+    Args:
+        keys: of the samples: :attr:`offmap.Activations.keys`.
+        share: in (0, 1).
+        seed: chooses others.
+
+    >>> to_learn_on(["a.png", "b.png", "c.png"], 0.5).tolist()
+    [True, False, False]
+    """
+    return torch.tensor([_uniform(f"{seed}:{key}") < share for key in keys], dtype=torch.bool)
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) from the hash of a text."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56

@@ -1,0 +1,107 @@
+"""Density of the features under one Gaussian a class."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._gaussian import squared_distances, whitener
+from offmap.detectors._needs import Needs, Stage
+from offmap.detectors._registry import register
+from offmap.errors import ArgumentError
+from offmap.stats import ClassMoments, ClassScatters
+
+
+@register("classgaussian", aliases=("gmm", "ddu"))
+class ClassGaussian(Detector):
+    r"""Minus the logarithm of the features' density under a mixture of one Gaussian a class.
+
+    .. math:: s(h) = -\log \sum_c \pi_c\, \mathcal N(h; \mu_c, \Sigma_c)
+
+    with :math:`\pi_c` the share of class :math:`c`, and :math:`\Sigma_c` its scatter divided by its
+    number of samples. Classes without samples are left out.
+
+    Args:
+        tied: one covariance for all classes, pooled within them.
+        normalize: divide the features by their norm first.
+        ridge: share of the mean variance added to each variance of a covariance.
+
+    Attributes:
+        centre_: mean of all features, ``(d,)``.
+        whiteners_: maps features to unit covariance, for each class or for all, ``(k, d, d)``.
+        centres_: whitened class means about the centre, ``(k, d)``.
+        log_weights_: logarithm of each class's share times its Gaussian's constant, ``(k,)``.
+
+    Raises:
+        ArgumentError: in fitting, if a covariance a class would take too much memory.
+
+    References:
+        Mukhoti et al., CVPR 2023, arXiv:2102.11582, section 3.
+    """
+
+    needs = Needs.FEATURES
+    stages = (Stage(labels=True),)
+    way_out = "tied=True holds one covariance, and Mahalanobis is close to that"
+    centre_: Tensor
+    whiteners_: Tensor
+    centres_: Tensor
+    log_weights_: Tensor
+
+    def __init__(self, *, tied: bool = False, normalize: bool = False, ridge: float = 1e-6) -> None:
+        super().__init__()
+        if not ridge >= 0:
+            raise ArgumentError(f"ridge must not be negative; seen {ridge}")
+        self.tied, self.normalize, self.ridge = tied, normalize, ridge
+
+    def read(self, acts: Activations) -> Float[Tensor, "n d"]:
+        """The features that it models."""
+        x = acts.features.double()
+        return F.normalize(x) if self.normalize else x
+
+    def collect(
+        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]
+    ) -> ClassMoments | ClassScatters:
+        kind = ClassMoments if self.tied else ClassScatters
+        # Without logits the classes are those seen, and a batch may lack the last of them.
+        classes = acts.logits.shape[1] if acts.has_logits else None
+        return kind.of(self.read(acts), labels, classes=classes)
+
+    def solve(self, stage: int, stats: ClassMoments | ClassScatters) -> None:
+        seen = stats.count > 0
+        count, mean = stats.count[seen], stats.mean[seen]
+        centre = (count @ mean) / count.sum()
+        if isinstance(stats, ClassMoments):
+            covariances = stats.covariance[None]
+        else:
+            covariances = stats.scatter[seen] / count[:, None, None]
+        white = torch.stack([whitener(each, self.ridge, repr(self)) for each in covariances])
+        about = (mean - centre)[:, None, :]
+        # The whitener is triangular: its diagonal holds the determinant.
+        log_det = white.diagonal(dim1=1, dim2=2).abs().log().sum(1)
+        constant = 0.5 * mean.shape[1] * torch.log(count.new_tensor(2 * torch.pi))
+        self.set_buffers(
+            centre_=centre,
+            whiteners_=white,
+            centres_=(about @ white)[:, 0],
+            log_weights_=(count / count.sum()).log() + log_det - constant,
+        )
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        x = self.read(acts) - self.centre_
+        if self.tied:
+            squares = squared_distances(x @ self.whiteners_[0], self.centres_)
+        else:  # class by class: no (n, k, d) array
+            pairs = zip(self.whiteners_, self.centres_, strict=True)
+            squares = torch.stack([(x @ w - m).square().sum(1) for w, m in pairs], dim=1)
+        return -(self.log_weights_ - 0.5 * squares).logsumexp(1)
+
+    def footprint(self, classes: int, features: int) -> int:
+        return 8 * features**2 * (1 if self.tied else 3 * classes)
+
+    def summary(self) -> str:
+        kind = "one covariance" if self.tied else "a covariance each"
+        return f"Gaussians of {len(self.centres_)} classes, {kind}"

@@ -1,0 +1,95 @@
+"""Deviations of Gram matrices from what was seen of the predicted class."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from offmap.activations import Activations, Tap
+from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs, Stage
+from offmap.detectors._registry import register
+from offmap.stats import Extremes, Mean
+
+# Of the published code: what keeps a division by an extreme, or by no deviation, finite.
+_SMALLEST, _SMALLEST_MEAN = 1e-6, 1e-7
+
+
+@register("gram")
+class Gram(Detector):
+    r"""By how much the Gram matrices of several layers leave the range of the predicted class.
+
+    .. math:: s = \sum_l \frac{\delta_l}{\mathbb E[\delta_l]}, \qquad
+              \delta_l = \sum_{p, i} \max\Big(\frac{m - g}{|m|}, \frac{g - M}{|M|}, 0\Big), \qquad
+              g = \Big(\sum_k (F^p F^{p\top})_{ik}\Big)^{1/p}
+
+    with :math:`F` the feature map of layer :math:`l`, channels by positions, powers :math:`p` from
+    1 to 10, and :math:`m, M` the least and greatest :math:`g` of the training samples that are
+    predicted as the same class. The mean deviation of each layer is that of *calibration* data.
+    Where no training sample was predicted as a class, the extremes of all count.
+
+    Args:
+        layers: names of layers, or ":stages" for the last layer of each size of feature map.
+
+    Attributes:
+        low_: least values, ``(c, k)``.
+        high_: greatest values, ``(c, k)``.
+        expected_: mean deviation of each layer, ``(l,)``.
+
+    References:
+        Sastry and Oore, ICML 2020, arXiv:1912.12510.
+    """
+
+    needs = Needs.LOGITS
+    stages = (Stage("train"), Stage("calibration"))
+    low_: Tensor
+    high_: Tensor
+    expected_: Tensor
+
+    def __init__(self, *, layers: str | list[str] = ":stages") -> None:
+        super().__init__()
+        self.layers = layers
+
+    def taps(self) -> tuple[Tap, ...]:
+        names = [self.layers] if isinstance(self.layers, str) else self.layers
+        return tuple(Tap(name, "gram") for name in names)
+
+    def _values(self, acts: Activations) -> list[Float[Tensor, "n k"]]:
+        """The values of each layer."""
+        return [x.flatten(1).double() for tap in self.taps() for x in acts.tapped(tap)]
+
+    def collect(
+        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
+    ) -> Extremes | Mean:
+        if stage == 0:
+            values = torch.cat(self._values(acts), dim=1)
+            return Extremes.of(values, acts.logits.argmax(1), classes=acts.logits.shape[1])
+        return Mean.of(self._deviations(acts))
+
+    def solve(self, stage: int, stats: Extremes | Mean) -> None:
+        if isinstance(stats, Mean):
+            self.set_buffers(expected_=stats.mean + _SMALLEST_MEAN)
+            return
+        absent = stats.low > stats.high
+        self.set_buffers(
+            low_=torch.where(absent, stats.low.amin(0), stats.low),
+            high_=torch.where(absent, stats.high.amax(0), stats.high),
+        )
+
+    def _deviations(self, acts: Activations) -> Float[Tensor, "n l"]:
+        label = acts.logits.argmax(1)
+        columns, start = [], 0
+        for g in self._values(acts):
+            part = slice(start, start := start + g.shape[1])
+            low, high = self.low_[label, part], self.high_[label, part]
+            below = (low - g).relu() / (low.abs() + _SMALLEST)
+            above = (g - high).relu() / (high.abs() + _SMALLEST)
+            columns.append((below + above).sum(1))
+        return torch.stack(columns, dim=1)
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        return (self._deviations(acts) / self.expected_).sum(1)
+
+    def summary(self) -> str:
+        return f"{self.low_.shape[1]} values of {len(self.expected_)} layers, by predicted class"

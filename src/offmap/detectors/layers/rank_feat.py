@@ -1,0 +1,72 @@
+"""Energy after the leading rank-one part of a feature map is taken away."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from offmap.activations import Sample, Tap
+from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs
+from offmap.detectors._registry import register
+from offmap.errors import ArgumentError
+
+
+@register("rankfeat")
+class RankFeat(Detector):
+    r"""Energy of the logits without the leading singular part of the last feature maps.
+
+    .. math:: F' = F - \sigma_1 u_1 v_1^\top, \qquad s = -T \log \sum_j \exp(\bar z_j / T)
+
+    with :math:`F` the map of a layer, channels by positions, and :math:`\bar z` the mean of the
+    logits that follow from :math:`F'` in each of the layers, one at a time. The network runs again
+    for each layer.
+
+    Args:
+        layers: names of layers, or ":stages[-1]" for the last of those with the smallest map.
+        temperature: divides the logits; positive.
+
+    References:
+        Song, Sebe and Wang, NeurIPS 2022, arXiv:2209.08590: the last two stages, fused.
+    """
+
+    needs = Needs.LOGITS | Needs.INPUTS
+
+    def __init__(self, *, layers: list[str] | None = None, temperature: float = 1.0) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ArgumentError(f"temperature must be positive; seen {temperature}")
+        self.layers = layers
+        self.temperature = temperature
+
+    def _names(self) -> list[str]:
+        return [":stages[-1]", ":stages[-2]"] if self.layers is None else self.layers
+
+    def taps(self) -> tuple[Tap, ...]:
+        # Not read, but asked for, so that the rule is resolved and kept with a guard.
+        rules = dict.fromkeys(n.partition("[")[0] for n in self._names() if n.startswith(":"))
+        return tuple(Tap(rule) for rule in rules)
+
+    def forward(self, sample: Sample) -> Float[Tensor, " n"]:
+        edited = [
+            sample.run(sample.inputs, edit={name: without_leading_part}).logits.double()
+            for name in self._names()
+        ]
+        logits = torch.stack(edited).mean(0)
+        return -self.temperature * (logits / self.temperature).logsumexp(1)
+
+
+def without_leading_part(output: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+    r"""Each map less its leading singular part: :math:`F - F v_1 v_1^\top`.
+
+    :math:`v_1` is the leading eigenvector of :math:`F^\top F`, or of the smaller
+    :math:`F F^\top`, in float64: exact, and quicker than all singular values.
+    """
+    maps = output.flatten(2).double()
+    wide = maps.shape[1] < maps.shape[2]
+    rows = maps.transpose(1, 2) if wide else maps
+    leading = torch.linalg.eigh(rows.transpose(1, 2) @ rows).eigenvectors[:, :, -1:]
+    rest = rows - (rows @ leading) @ leading.transpose(1, 2)
+    rest = rest.transpose(1, 2) if wide else rest
+    return rest.reshape(output.shape).to(output.dtype)

@@ -1,0 +1,81 @@
+"""The maximum softmax probability of a calibrated network."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from offmap.activations import Activations
+from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Stage
+from offmap.detectors._registry import register
+from offmap.detectors._softmax import log_rest
+from offmap.errors import DegenerateError
+from offmap.stats import Mean
+
+# The inverse temperatures among which the best one is looked for, and how many at a time.
+_LEAST, _GREATEST, _COARSE, _FINE = 0.05, 20.0, 41, 33
+
+
+@register("temperaturescaled")
+class TemperatureScaled(Detector):
+    r"""One minus the maximum softmax probability, at the temperature that fits held-out labels.
+
+    .. math:: s(z) = 1 - \max_j \mathrm{softmax}(z / T)_j, \qquad
+              T = \arg\min_T\ -\tfrac1n \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
+
+    over labelled *calibration* data. The negative log-likelihood is convex in :math:`1/T`; where
+    its derivative is 0 is found on a coarse grid and then on a fine one, whose sums add up over
+    batches. :math:`T` is kept within 0.05 and 20: where every label is right it would be 0.
+
+    Attributes:
+        temperature_: ``()``.
+
+    Raises:
+        DegenerateError: in fitting, if the labels contradict the predictions at any temperature.
+
+    References:
+        Guo et al., ICML 2017, arXiv:1706.04599.
+    """
+
+    stages = (Stage("calibration", labels=True), Stage("calibration", labels=True))
+    temperature_: Tensor
+
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]) -> Mean:
+        z = acts.logits.double()
+        right = z.gather(1, labels[:, None])[:, 0]
+        slopes = [((b * z).softmax(1) * z).sum(1) - right for b in self._grid(z)]
+        return Mean.of(torch.stack(slopes, dim=1))
+
+    def _grid(self, z: Tensor) -> Tensor:
+        """Inverse temperatures: all of them, and between those that the first pass found."""
+        if "bracket_" in self._buffers:
+            low, high = self.bracket_
+            return low + (high - low) * torch.linspace(0, 1, _FINE).to(z)
+        ends = torch.tensor([_LEAST, _GREATEST]).log10().tolist()
+        return torch.logspace(*ends, _COARSE, dtype=z.dtype, device=z.device)
+
+    def solve(self, stage: int, stats: Mean) -> None:
+        slopes, grid = stats.mean, self._grid(stats.mean)
+        if stage == 0 and slopes[0] >= 0:
+            raise DegenerateError(
+                f"{self!r}: the labels of the calibration data contradict the predictions, so no "
+                "temperature fits: are they the network's classes?"
+            )
+        # The derivative rises: its last value below 0, and the one behind.
+        i = min(int((slopes < 0).sum()) - 1, len(grid) - 2)
+        low, high = grid[i], grid[i + 1]
+        if stage == 0:
+            self.set_buffers(bracket_=torch.stack([low, high]))
+            return
+        share = (slopes[i] / (slopes[i] - slopes[i + 1])).clamp(0, 1)
+        beta = torch.lerp(low, high, share if slopes[i + 1] > 0 else torch.ones_like(share))
+        self.drop_buffers("bracket_")
+        self.set_buffers(temperature_=1 / beta)
+
+    def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        return log_rest(acts.logits.double() / self.temperature_).exp()
+
+    def summary(self) -> str:
+        return f"temperature {float(self.temperature_):.4g}"

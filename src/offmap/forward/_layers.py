@@ -1,0 +1,83 @@
+"""Layers by rule, and what happens to layers while a network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from offmap.errors import ArgumentError, NeedsError
+from offmap.forward._outputs import first_tensor
+
+Edit = Callable[[Tensor], Tensor]
+
+
+def resolved(network: nn.Module, x: Tensor, rules: set[str]) -> dict[str, tuple[str, ...]]:
+    """The layers that rules stand for, from one run.
+
+    Of each size of feature map that layer counts which is finished last: a stage is finished behind
+    its blocks. Maps of one pixel are vectors.
+
+    Raises:
+        NeedsError: no layer gives feature maps.
+    """
+    last: dict[tuple[int, ...], str] = {}
+
+    def recorder(name: str) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and max(output.shape[2:]) > 1:
+                size = tuple(output.shape[2:])
+                last.pop(size, None)  # the order is that of the ends
+                last[size] = name
+
+        return record
+
+    with ExitStack() as stack:
+        for name, module in network.named_modules():
+            if name:
+                stack.callback(module.register_forward_hook(recorder(name)).remove)
+        network(x)
+    if not last:
+        raise NeedsError(
+            f"no layer of {type(network).__name__} gives feature maps (n, c, h, w), so "
+            f"{', '.join(sorted(rules))} stands for nothing: name layers instead"
+        )
+    stages = tuple(last.values())
+    layers = {":stages": stages, ":last_map": stages[-1:]}
+    return {rule: layers[rule] for rule in rules}
+
+
+@contextmanager
+def editing(network: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
+    """Put functions of layers' outputs in their place while the block runs."""
+    modules = dict(network.named_modules())
+    if missing := [name for name in edits if name not in modules]:
+        raise ArgumentError(f"the network has no layer {missing[0]!r} to edit")
+
+    def editor(edit: Edit) -> Callable[..., Any]:
+        def change(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (edit(output[0]), *output[1:])
+            return edit(first_tensor(output))
+
+        return change
+
+    with ExitStack() as stack:
+        for name, edit in edits.items():
+            # First of all hooks: what is kept of the layer is what came out of the edit.
+            handle = modules[name].register_forward_hook(editor(edit), prepend=True)
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def hooked(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """The inputs of a layer while the block runs."""
+    inputs: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    try:
+        yield inputs
+    finally:
+        handle.remove()

@@ -1,0 +1,23 @@
+"""The probe that fits a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from offmap.forward._outputs import unwrapped
+from offmap.forward.any_probe import AnyProbe
+from offmap.forward.cascade import CascadeProbe, FilterAndClassifier, of_one
+
+
+def probe_of(network: nn.Module, **options: Any) -> AnyProbe:
+    """What runs a network: a :class:`Probe`, or that of an ensemble, or of a cascade.
+
+    Args:
+        network: any classifier, an ensemble of some, or a filter and a classifier.
+        **options: arguments of the probe.
+    """
+    if isinstance(unwrapped(network), FilterAndClassifier):
+        return CascadeProbe(network, **options)
+    return of_one(network, **options)

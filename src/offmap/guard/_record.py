@@ -1,0 +1,57 @@
+"""A guard as plain values, and the arguments in them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from offmap.activations import Tap
+from offmap.errors import ArgumentError
+from offmap.forward import Normalization
+
+if TYPE_CHECKING:
+    from offmap.guard.guard import Guard
+
+
+def record_of(guard: Guard) -> dict[str, Any]:
+    """What JSON keeps of a guard.
+
+    Raises:
+        ArgumentError: the normalisation is a function of the user's own, or a detector is not
+            registered.
+    """
+    probe = guard.probe
+    if not isinstance(probe.normalization, Normalization):
+        raise ArgumentError(
+            f"the normalisation {probe.normalization!r} cannot be saved: use "
+            "offmap.Normalization, or give normalised images"
+        )
+    return {
+        "library": version("offmap"),
+        "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
+        "calibration": guard.calibration.record() if guard.calibrated else None,
+        "classes": list(guard.classes),
+        "normalization": probe.normalization.record(),
+        "head": probe.head_name,
+        "taps": [[tap.layer, tap.reduction] for tap in probe.taps],
+        "layers": probe.layers,
+        "precision": probe.precision,
+        "channels_last": probe.channels_last,
+        "network": type(probe.network).__name__,
+        "network_sha256": guard.weights,
+        "fitted_on": guard.fitted_on,
+        "input_shape": guard.input_shape,
+        "model": guard.model,
+    }
+
+
+def arguments_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with which a guard of that record is made."""
+    return {
+        "classes": [str(name) for name in record["classes"]],
+        "normalization": Normalization(**record["normalization"]),
+        "head": record["head"],
+        "taps": [Tap(*tap) for tap in record["taps"]],
+        "precision": record["precision"],
+        "channels_last": record["channels_last"],
+    }

@@ -1,0 +1,63 @@
+"""Calibration data in two parts: one to learn on, and the rest for the threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from offmap.activations import Sample, Shards
+from offmap.detectors import to_learn_on
+from offmap.errors import DataError
+
+
+class CalibrationData:
+    """Batches that the network sees once, and that are read for two purposes.
+
+    Which samples are learned on is told by a hash of their keys, so batches do not matter. Never
+    are both done with one sample: a threshold from what was learned on would promise nothing.
+
+    Args:
+        batches: opens the pass of the network over the data.
+        samples: whether it yields samples, with their inputs: these are not kept on disk, so the
+            network runs once for each purpose.
+        learn_share: share of the samples to learn on.
+        stack: closes what is opened here.
+
+    Attributes:
+        learned: samples that were learned on.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterator[Any]],
+        *,
+        samples: bool,
+        learn_share: float,
+        stack: ExitStack,
+    ) -> None:
+        self.learn_share = learn_share
+        self._open: Callable[[], Any] = batches
+        if not samples:
+            shards = stack.enter_context(Shards.temporary())
+            with shards.writing() as write:
+                for acts, labels in batches():
+                    write(acts, labels)
+            self._open = lambda: shards
+
+    def to_learn_on(self) -> Iterator[Any]:
+        """The samples to learn on, with their labels."""
+        return self._part(True)
+
+    def rest(self) -> Iterator[Any]:
+        """The samples for the threshold, with their labels."""
+        return self._part(False)
+
+    def _part(self, learn: bool) -> Iterator[Any]:
+        for batch, labels in self._open():
+            keys = (batch.acts if isinstance(batch, Sample) else batch).keys
+            if keys is None:
+                raise DataError("samples without keys cannot be told apart: give acts keys")
+            rows = to_learn_on(keys, self.learn_share) == learn
+            if rows.any():
+                yield batch[rows], None if labels is None else labels[rows]
