@@ -174,9 +174,9 @@ def test_the_limit_is_chosen_before_decoding(
     whole, opened = held(path), []
     decode = _decode._decode
 
-    def counted(where: str, *rest: Any) -> Any:
-        opened.append(where)
-        return decode(where, *rest)
+    def counted(item: Any, *rest: Any) -> Any:
+        opened.append(item)
+        return decode(item, *rest)
 
     monkeypatch.setattr(_decode, "_decode", counted)
     few = held(path, limit=7, seed=3)
@@ -233,10 +233,10 @@ def test_a_stream_looks_only_a_little_ahead(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     stream = streamed(write_parquet([encode(pixels(4, 4))] * 400), size=4, channels=1)
-    opened: list[str] = []
+    opened: list[Any] = []
     decode = _decode._decode
     monkeypatch.setattr(
-        _decode, "_decode", lambda where, *rest: (opened.append(where), decode(where, *rest))[1]
+        _decode, "_decode", lambda item, *rest: (opened.append(item), decode(item, *rest))[1]
     )
     batches = stream.batches(8)
     next(batches)
@@ -247,5 +247,5 @@ def test_embedded_sets_load_by_name() -> None:
     data = held("embedded:digits", limit=10, size=16, channels=3)
     assert data.shape == (3, 16, 16)
     assert data.name == "embedded:digits[10 of 1797, seed 0]"
-    with pytest.raises(UnknownNameError, match="no embedded set 'digit': there are brick"):
+    with pytest.raises(UnknownNameError, match=r"'digit': did you mean 'digits'\? there are brick"):
         load("embedded:digit")
