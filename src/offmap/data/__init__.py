@@ -12,7 +12,7 @@ from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
 from offmap.data._read_images import check_inputs, read_images
 from offmap.data._streamed_set import StreamedSet
-from offmap.data.types import BatchedSet, Batches, Inputs, Resize
+from offmap.data.types import BatchedSet, Batches, Inputs
 
 __all__ = [
     "EMBEDDED",
@@ -22,7 +22,6 @@ __all__ = [
     "ImageSet",
     "Inputs",
     "NamedSet",
-    "Resize",
     "Skipped",
     "StreamedSet",
     "check_inputs",

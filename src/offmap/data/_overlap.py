@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt64
+from jaxtyping import UInt64
 from torch import Tensor
 
 from offmap.data.types import BatchedSet, Batches, Inputs
@@ -53,22 +53,20 @@ def overlap(a: Batches, b: Batches) -> int:
     known = array("Q")
     for hashes in _hashes(a):
         known.frombytes(hashes.tobytes())
-    # A set of Python's own integers would take eight times the memory.
+    # Sorted, because a set of Python's own integers would take eight times the memory.
     table = np.unique(np.frombuffer(known, np.uint64))
-    return sum(int(_is_in(table, hashes).sum()) for hashes in _hashes(b))
+    if not len(table):
+        return 0
+    count = 0
+    for hashes in _hashes(b):
+        rows = np.searchsorted(table, hashes).clip(max=len(table) - 1)
+        count += int((table[rows] == hashes).sum())
+    return count
 
 
 def _hashes(data: Batches) -> Iterator[UInt64[np.ndarray, " n"]]:
     for batch in data.batches(_BATCH) if isinstance(data, BatchedSet) else data:
         yield np.fromiter(map(_hash, _samples(_inputs(batch))), np.uint64)
-
-
-def _is_in(
-    table: UInt64[np.ndarray, " n"], hashes: UInt64[np.ndarray, " m"]
-) -> Bool[np.ndarray, " m"]:
-    """Where a hash stands in a sorted table; np.isin would sort the table at every call."""
-    rows = np.searchsorted(table, hashes)
-    return np.asarray(np.append(table, table[:1])[rows] == hashes)
 
 
 def _inputs(batch: Any) -> Inputs:

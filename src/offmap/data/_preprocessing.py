@@ -29,7 +29,7 @@ class Preprocessing:
     Args:
         channels: 1 or 3; colour becomes grey by PIL's "L", grey becomes colour by repetition.
         size: height and width to bring it to (bicubic, antialiased); ``None`` keeps its own.
-        resize: "crop" or "squash", see :data:`offmap.data.Resize`.
+        resize: "crop" or "squash", see :data:`offmap.data.types.Resize`.
 
     Raises:
         ArgumentError: ``channels`` is neither.
