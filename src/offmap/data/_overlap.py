@@ -50,11 +50,11 @@ def overlap(a: Batches, b: Batches) -> int:
         raise ShapeError(
             f"images of {shapes[0]} and of {shapes[1]} cannot be the same: load one like the other"
         )
-    known = array("Q")
+    collection = array("Q")
     for hashes in _hashes(a):
-        known.frombytes(hashes.tobytes())
+        collection.frombytes(hashes.tobytes())
     # Sorted, because a set of Python's own integers would take eight times the memory.
-    table = np.unique(np.frombuffer(known, np.uint64))
+    table = np.unique(np.frombuffer(collection, np.uint64))
     if not len(table):
         return 0
     count = 0

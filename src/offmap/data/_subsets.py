@@ -118,11 +118,11 @@ class Subsets(ABC):
         """
         if self.labels is None:
             raise LabelError(f"{self.name} has no labels: its classes cannot be chosen")
-        chosen = [self._label(c) for c in classes]
-        labels = _relabelled(self.labels, chosen)
+        numbers = [self._label(c) for c in classes]
+        labels = _relabelled(self.labels, numbers)
         rows = (labels >= 0).nonzero().ravel()
-        names = tuple(self.classes[label] for label in chosen) if self.classes else ()
-        name = f"{self.name}[only {_listed(names or chosen)}]"
+        names = tuple(self.classes[label] for label in numbers) if self.classes else ()
+        name = f"{self.name}[only {_listed(names or numbers)}]"
         if not len(rows):
             raise LabelError(f"{name} is empty: no sample has such a label")
         return self._derive(rows, name, labels[rows], names)
@@ -180,11 +180,11 @@ def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:
     return rows.long()
 
 
-def _relabelled(labels: Int64[Tensor, " n"], chosen: list[int]) -> Int64[Tensor, " n"]:
-    if len(set(chosen)) < len(chosen):
-        raise ArgumentError(f"a class was named twice, among labels {_listed(chosen)}")
+def _relabelled(labels: Int64[Tensor, " n"], numbers: list[int]) -> Int64[Tensor, " n"]:
+    if len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"a class was named twice, among labels {_listed(numbers)}")
     new = torch.full_like(labels, -1)
-    for label, old in enumerate(chosen):
+    for label, old in enumerate(numbers):
         new[labels == old] = label
     return new
 

@@ -147,10 +147,10 @@ def _reached(repository: str) -> Iterator[None]:
     try:
         HfApi().dataset_info(repository, timeout=_SECONDS)
     except RepositoryNotFoundError as error:
-        known = (entry.repository for entry in named_sets().values() if entry.repository)
+        repositories = (entry.repository for entry in named_sets().values() if entry.repository)
         raise DataNotFoundError(
             f"the hub has no data set {repository!r}, or not for everyone: "
-            f"{did_you_mean(repository, known)}look at huggingface.co/datasets"
+            f"{did_you_mean(repository, repositories)}look at huggingface.co/datasets"
         ) from error
     except Exception as error:  # of the network, each version of the client with its own types
         with _offline(library().config, constants):
