@@ -233,7 +233,7 @@ def test_a_network_is_trained_on_the_users_folder_watched_and_published(mine: Pa
 
 def test_list_names_every_detector_and_set() -> None:
     text = run("list").stdout
-    for name in [*offmap.catalogue(), *offmap.data.known(), "resnet20", "embedded:digits"]:
+    for name in [*offmap.catalogue(), *offmap.data.named_sets(), "resnet20", "embedded:digits"]:
         assert name in text
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
-from offmap.data import ImageSet, StreamedSet, _decode, load
+from offmap.data import ImageSet, StreamedSet, _decode, embedded, load, load_like, read_images
 from offmap.errors import DataError, UnknownNameError
 
 Make = Callable[..., Any]
@@ -115,6 +115,112 @@ def test_pixels_of_every_mode(write_folder: Make, encode: Make, pixels: Make) ->
     assert torch.equal(images[4], images[0])
 
 
+def test_other_modes_of_colour_and_grey(write_folder: Make, encode: Make, pixels: Make) -> None:
+    grey, colour = pixels(6, 5), pixels(6, 5, 3, seed=1)
+    inks = Image.fromarray(colour).convert("CMYK")
+    clear = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(pixels(6, 5, seed=2))])
+    palette = Image.fromarray(colour).quantize(16)
+    root = write_folder(
+        {
+            "1-cmyk.tif": encode(inks, "TIFF"),
+            "2-grey-alpha.png": encode(clear),
+            "3-palette.png": encode(palette, transparency=3),
+            "4-palette.gif": encode(palette, "GIF", transparency=3),
+            "5-luma.jpg": encode(Image.fromarray(colour), "JPEG", quality=100, subsampling=0),
+            "6-deep.png": encode(grey.astype(np.uint16) * 257),
+            "7-cmyk.jpg": encode(inks, "JPEG", quality=100, subsampling=0),
+        }
+    )
+    images = held(root).images
+    assert torch.equal(images[0], torch.from_numpy(colour).permute(2, 0, 1))
+    assert torch.equal(images[1], torch.from_numpy(grey).expand(3, 6, 5))
+    seen = torch.from_numpy(np.array(palette.convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(images[2], seen)
+    assert torch.equal(images[3], seen)
+    for jpeg in (images[4], images[6]):
+        assert (jpeg.int() - images[0].int()).abs().max() < 12
+    assert torch.equal(images[5], images[1])
+    single = held(root, channels=1).images
+    assert torch.equal(single[1, 0], torch.from_numpy(grey))
+    assert torch.equal(single[5, 0], torch.from_numpy(grey))
+
+
+def turned(image: Image.Image, mark: int) -> Image.Image:
+    """The pixels as a camera stores them that gives this orientation mark with them."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    return image.transpose(turns[mark]) if mark in turns else image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("size", [None, (3, 4)])
+def test_images_are_turned_as_the_camera_says(
+    kind: str, size: Any, write_folder: Make, write_parquet: Make, encode: Make, pixels: Make
+) -> None:
+    upright = Image.fromarray(pixels(6, 9, 3))
+    files = []
+    for mark in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = mark
+        options = {"lossless": True} if kind == "WEBP" else {}
+        files.append(encode(turned(upright, mark), kind, exif=exif, **options))
+    root = write_folder({f"{mark}.{kind}": file for mark, file in enumerate(files, 1)})
+    expected = held(write_parquet([encode(upright)]), size=size).images[0]
+    assert expected.shape[1:] == (size or (6, 9))
+    parquet = write_parquet(files[::-1])  # the first is a turned one
+    shape = (3, *expected.shape[1:])
+    for images in (
+        held(root, size=size).images,
+        held(parquet, size=size).images,
+        [image for _, image in read_images([str(root)], shape)],
+    ):
+        assert len(images) == 8
+        assert all(torch.equal(image, expected) for image in images)  # type: ignore[arg-type]
+
+
+def test_a_broken_mark_of_orientation_costs_no_image(
+    write_folder: Make, encode: Make, pixels: Make
+) -> None:
+    image = pixels(4, 6)
+    root = write_folder({"1.png": encode(image, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")})
+    assert torch.equal(held(root).images[0, 0], torch.from_numpy(image))
+
+
+def test_squashing_shows_all_of_an_image(
+    tmp_path: Path, write_folder: Make, encode: Make, pixels: Make
+) -> None:
+    image = pixels(20, 31, 3)
+    root = write_folder({"1.png": encode(image), "2.png": encode(pixels(10, 12, 3))})
+    data = held(root, size=(10, 12), resize="squash")
+    small = Image.fromarray(image).resize((12, 10), Image.Resampling.BICUBIC)
+    expected = torch.from_numpy(np.array(small)).permute(2, 0, 1)
+    assert torch.equal(data.images[0], expected)
+    assert torch.equal(data.images[1], torch.from_numpy(pixels(10, 12, 3)).permute(2, 0, 1))
+    assert data.transform == "squashed to 10x12, bicubic; RGB"
+    (_, read), _ = read_images([str(root)], (3, 10, 12), resize="squash")
+    assert torch.equal(read, expected)  # type: ignore[arg-type]
+    # Sets that are loaded like another one are brought to its size in the same way.
+    for like in (data, streamed(root, size=(10, 12), resize="squash")):
+        assert load_like(root, like).transform == data.transform
+        cropped = load_like(root, like, resize="crop")
+        assert cropped.transform == "scaled to cover 10x12, bicubic; centre crop 10x12; RGB"
+    assert embedded("faces", size=(10, 12), limit=2, resize="squash").resize == "squash"
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_another_way_to_resize_is_refused(tmp_path: Path, pixels: Make) -> None:
+    np.save(tmp_path / "set.npy", pixels(2, 4, 4))
+    with pytest.raises(UnknownNameError, match=r"no resize 'squish': did you mean 'squash'\?"):
+        load(tmp_path / "set.npy", size=3, resize="squish")  # type: ignore[arg-type]
+
+
 def test_corrupt_images_are_left_out_and_recorded(
     write_folder: Make, encode: Make, pixels: Make
 ) -> None:
@@ -174,9 +280,9 @@ def test_the_limit_is_chosen_before_decoding(
     whole, opened = held(path), []
     decode = _decode._decode
 
-    def counted(where: str, *rest: Any) -> Any:
-        opened.append(where)
-        return decode(where, *rest)
+    def counted(item: Any, *rest: Any) -> Any:
+        opened.append(item)
+        return decode(item, *rest)
 
     monkeypatch.setattr(_decode, "_decode", counted)
     few = held(path, limit=7, seed=3)
@@ -233,10 +339,10 @@ def test_a_stream_looks_only_a_little_ahead(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     stream = streamed(write_parquet([encode(pixels(4, 4))] * 400), size=4, channels=1)
-    opened: list[str] = []
+    opened: list[Any] = []
     decode = _decode._decode
     monkeypatch.setattr(
-        _decode, "_decode", lambda where, *rest: (opened.append(where), decode(where, *rest))[1]
+        _decode, "_decode", lambda item, *rest: (opened.append(item), decode(item, *rest))[1]
     )
     batches = stream.batches(8)
     next(batches)
@@ -247,5 +353,5 @@ def test_embedded_sets_load_by_name() -> None:
     data = held("embedded:digits", limit=10, size=16, channels=3)
     assert data.shape == (3, 16, 16)
     assert data.name == "embedded:digits[10 of 1797, seed 0]"
-    with pytest.raises(UnknownNameError, match="no embedded set 'digit': there are brick"):
+    with pytest.raises(UnknownNameError, match=r"'digit': did you mean 'digits'\? there are brick"):
         load("embedded:digit")

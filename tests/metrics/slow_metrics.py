@@ -48,7 +48,7 @@ def detection_accuracy(id_scores, ood_scores):
 
 
 def selected(id_scores, right, ood_scores, threshold):
-    """Accepted samples, right answers, and right decisions on ID and on OOD, one at a time."""
+    """Accepted samples, right predictions, and right decisions on ID and on OOD, one at a time."""
     accepted = hits = kept = refused = 0
     for score, is_right in zip(id_scores.tolist(), right.tolist(), strict=True):
         if score <= threshold:
@@ -126,15 +126,15 @@ def _arrays(elements, dtype, least):
 
 
 @st.composite
-def answered(draw, *, most=60):
-    """Scores, of which many are equal or none, and whether each answer is right."""
+def predicted(draw, *, most=60):
+    """Scores, of which many are equal or none, and whether each prediction is right."""
     scores = np.concatenate(draw(two_samples()))[:most]
     return scores, _truth_values(draw, len(scores))
 
 
 @st.composite
-def two_samples_answered(draw):
-    """ID scores, whether each answer is right, and OOD scores."""
+def two_samples_predicted(draw):
+    """ID scores, whether each prediction is right, and OOD scores."""
     id_scores, ood_scores = draw(two_samples())
     return id_scores, _truth_values(draw, len(id_scores)), ood_scores
 

@@ -20,7 +20,7 @@ THRESHOLD = 0.8
 
 
 def two_systems(rng, n=120, m=80, shift_a=1.5, shift_b=1.5):
-    """Scores and right answers of two systems that see the same difficulty of a sample."""
+    """Scores and right predictions of two systems that see the same difficulty of a sample."""
     easy, hard = rng.normal(size=n), rng.normal(size=m)
     right = easy + rng.normal(size=n) < 1.5
     return [

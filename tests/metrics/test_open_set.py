@@ -13,31 +13,33 @@ CLASSES = 4
 
 @st.composite
 def systems(draw):
-    """Labels, answers and scores (with ties) of known samples; answers and scores of unknown."""
+    """Labels, predictions and scores (with ties) of known samples; the last two of unknown."""
     seed, n, m = draw(st.integers(0, 2**31)), draw(st.integers(1, 40)), draw(st.integers(1, 30))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, n)
-    answers = np.where(rng.random(n) < 0.7, labels, rng.integers(0, CLASSES, n))
+    predictions = np.where(rng.random(n) < 0.7, labels, rng.integers(0, CLASSES, n))
     levels = draw(st.sampled_from([3, 1000]))
     return (
         labels,
-        answers,
+        predictions,
         rng.integers(0, levels, n) / levels,
         rng.integers(0, CLASSES, m),
         rng.integers(0, levels, m) / levels + draw(st.sampled_from([0.0, 0.3])),
     )
 
 
-def slow_answers(answers, scores, threshold):
-    return [CLASSES if s > threshold else a for a, s in zip(answers, scores, strict=True)]
+def slow_predictions(predictions, scores, threshold):
+    return [CLASSES if s > threshold else a for a, s in zip(predictions, scores, strict=True)]
 
 
 @given(systems(), st.floats(-0.5, 1.5))
 def test_every_figure_equals_its_definition(system, threshold):
-    labels, answers, known, strange, unknown = system
+    labels, predictions, known, strange, unknown = system
     found = open_set(*system, threshold=threshold, classes=CLASSES)
     truth = [*labels, *[CLASSES] * len(unknown)]
-    given_ = slow_answers(answers, known, threshold) + slow_answers(strange, unknown, threshold)
+    given_ = slow_predictions(predictions, known, threshold) + slow_predictions(
+        strange, unknown, threshold
+    )
     every = list(range(CLASSES + 1))
     assert np.array_equal(found.confusion, confusion_matrix(truth, given_, labels=every))
     assert found.accuracy == pytest.approx(accuracy_score(truth, given_))
@@ -48,15 +50,15 @@ def test_every_figure_equals_its_definition(system, threshold):
     assert np.array_equal(found.binary, expected)
     assert found.accepted == pytest.approx(np.mean(known <= threshold))
     assert found.rejected == pytest.approx(np.mean(unknown > threshold))
-    assert found.closed_accuracy == pytest.approx(np.mean(labels == answers))
+    assert found.closed_accuracy == pytest.approx(np.mean(labels == predictions))
     assert found.auroc == auroc(known, unknown)
     assert (found.n_known, found.n_unknown) == (len(known), len(unknown))
 
 
 @given(systems())
 def test_oscr_counts_pairs_and_is_the_area_of_its_curve(system):
-    labels, answers, known, _, unknown = system
-    right = labels == answers
+    labels, predictions, known, _, unknown = system
+    right = labels == predictions
     pairs = [
         (1.0 if s < u else 0.5 if s == u else 0.0) * r
         for s, r in zip(known, right, strict=True)
@@ -75,11 +77,11 @@ def test_oscr_counts_pairs_and_is_the_area_of_its_curve(system):
 
 @given(systems())
 def test_the_points_of_the_curve_are_attained(system):
-    labels, answers, known, _, unknown = system
-    curve = oscr_curve(known, labels == answers, unknown)
+    labels, predictions, known, _, unknown = system
+    curve = oscr_curve(known, labels == predictions, unknown)
     for fpr, ccr, threshold in zip(curve.fpr, curve.ccr, curve.thresholds, strict=True):
         assert fpr == pytest.approx(np.mean(unknown <= threshold))
-        assert ccr == pytest.approx(np.mean((known <= threshold) & (labels == answers)))
+        assert ccr == pytest.approx(np.mean((known <= threshold) & (labels == predictions)))
 
 
 def test_oscr_of_a_perfect_classifier_is_the_auroc():
@@ -102,11 +104,11 @@ def test_what_cannot_be_counted_is_refused():
     good = dict(threshold=0.5, classes=2)
     with pytest.raises(LabelError, match="labels must be classes from 0 to 1; seen int64 from 0"):
         open_set([0, 2], [0, 1], [0.0, 1.0], [1], [0.5], **good)
-    with pytest.raises(LabelError, match="unknown_answers"):
+    with pytest.raises(LabelError, match="unknown_predictions"):
         open_set([0, 1], [0, 1], [0.0, 1.0], [-1], [0.5], **good)
     with pytest.raises(LabelError, match="float64"):
         open_set([0.0, 1.0], [0, 1], [0.0, 1.0], [1], [0.5], **good)
-    with pytest.raises(ShapeError, match="answers must have shape"):
+    with pytest.raises(ShapeError, match="predictions must have shape"):
         open_set([0, 1], [0], [0.0, 1.0], [1], [0.5], **good)
     with pytest.raises(ShapeError, match="truth values"):
         oscr([0.0, 1.0], [1, 0], [0.5])

@@ -12,33 +12,33 @@ few = settings(max_examples=40)  # several calls, or slow ones
 risks = st.integers(0, 100).map(lambda percent: percent / 100)
 
 
-@given(slow.answered())
-def test_the_curve_equals_its_definition(answers):
-    curve = risk_coverage(*answers)
+@given(slow.predicted())
+def test_the_curve_equals_its_definition(predictions):
+    curve = risk_coverage(*predictions)
     found = np.stack([curve.coverage, curve.risk, curve.joint_risk], axis=1)
-    np.testing.assert_array_equal(found, slow.risk_coverage(*answers))
-    np.testing.assert_array_equal(curve.thresholds[1:], np.unique(answers[0]))
+    np.testing.assert_array_equal(found, slow.risk_coverage(*predictions))
+    np.testing.assert_array_equal(curve.thresholds[1:], np.unique(predictions[0]))
     assert curve.thresholds[0] == -np.inf
 
 
 @few
-@given(slow.answered(most=30))
-def test_both_areas_equal_their_definitions(answers):
-    assert aurc(*answers) == pytest.approx(slow.aurc(*answers), abs=1e-14)
-    assert augrc(*answers) == pytest.approx(slow.augrc(*answers), abs=1e-14)
+@given(slow.predicted(most=30))
+def test_both_areas_equal_their_definitions(predictions):
+    assert aurc(*predictions) == pytest.approx(slow.aurc(*predictions), abs=1e-14)
+    assert augrc(*predictions) == pytest.approx(slow.augrc(*predictions), abs=1e-14)
 
 
 @few
-@given(slow.answered(most=5))
-def test_both_areas_are_means_over_every_order_of_equal_scores(answers):
-    expected = slow.areas_over_all_orders(*answers)
-    assert (aurc(*answers), augrc(*answers)) == pytest.approx(expected, abs=1e-14)
+@given(slow.predicted(most=5))
+def test_both_areas_are_means_over_every_order_of_equal_scores(predictions):
+    expected = slow.areas_over_all_orders(*predictions)
+    assert (aurc(*predictions), augrc(*predictions)) == pytest.approx(expected, abs=1e-14)
 
 
 @few
-@given(slow.answered())
-def test_augrc_is_the_area_of_the_joint_risk_and_the_formula_of_the_auroc(answers):
-    scores, right = answers
+@given(slow.predicted())
+def test_augrc_is_the_area_of_the_joint_risk_and_the_formula_of_the_auroc(predictions):
+    scores, right = predictions
     curve = risk_coverage(scores, right)
     area = np.trapezoid(curve.joint_risk, curve.coverage)
     assert augrc(scores, right) == pytest.approx(area, abs=1e-14)
@@ -48,11 +48,11 @@ def test_augrc_is_the_area_of_the_joint_risk_and_the_formula_of_the_auroc(answer
     assert augrc(scores, right) == pytest.approx(formula, abs=1e-14)
 
 
-@given(slow.answered(), risks)
-def test_coverage_at_risk_equals_the_search_through_all_thresholds(answers, risk):
-    points = slow.risk_coverage(*answers)
+@given(slow.predicted(), risks)
+def test_coverage_at_risk_equals_the_search_through_all_thresholds(predictions, risk):
+    points = slow.risk_coverage(*predictions)
     expected = max(coverage for coverage, wrong, _ in points if wrong <= risk)
-    assert coverage_at_risk(*answers, risk) == expected
+    assert coverage_at_risk(*predictions, risk) == expected
 
 
 def every_number(scores, right):
@@ -64,17 +64,17 @@ def every_number(scores, right):
 
 
 @few
-@given(slow.answered(), st.randoms(use_true_random=False))
-def test_the_order_of_the_samples_changes_nothing(answers, random):
-    scores, right = answers
+@given(slow.predicted(), st.randoms(use_true_random=False))
+def test_the_order_of_the_samples_changes_nothing(predictions, random):
+    scores, right = predictions
     order = random.sample(range(len(scores)), len(scores))
     assert every_number(scores[order], right[order]) == every_number(scores, right)
 
 
 @few
-@given(slow.answered())
-def test_an_increasing_transformation_changes_nothing_but_the_thresholds(answers):
-    scores, right = answers
+@given(slow.predicted())
+def test_an_increasing_transformation_changes_nothing_but_the_thresholds(predictions):
+    scores, right = predictions
     assert every_number(slow.by_rank(scores), right) == every_number(scores, right)
 
 
@@ -104,7 +104,7 @@ def test_nothing_wrong_has_no_risk_and_nothing_right_no_coverage():
     assert coverage_at_risk(scores, [False] * 3, 1.0) == 1.0
 
 
-def test_coverage_may_rise_again_after_a_wrong_answer():
+def test_coverage_may_rise_again_after_a_wrong_prediction():
     scores, right = np.arange(10.0), np.arange(10) != 0
     assert coverage_at_risk(scores, right, 0.1) == 1.0  # though the first is wrong
     assert coverage_at_risk(scores, right, 0.09) == 0.0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import operator
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from offmap.errors import ArgumentError
 
@@ -32,3 +35,16 @@ def whole(name: str, value: object, low: int = 1, high: int | None = None) -> in
             f"{name} must be a whole number of at least {low}{upto}; seen {value!r}"
         )
     return number
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The name that was meant, as the beginning of a message; empty if none is like it.
+
+    Capitals, hyphens and the like make no difference.
+
+    >>> did_you_mean("CIFAR-1O", ["cifar10", "svhn"])
+    "did you mean 'cifar10'? "
+    """
+    plain = {re.sub(r"[\W_]", "", known.lower()): known for known in names}
+    close = get_close_matches(re.sub(r"[\W_]", "", name.lower()), plain, n=1)
+    return f"did you mean {plain[close[0]]!r}? " if close else ""

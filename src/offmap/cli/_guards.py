@@ -51,10 +51,16 @@ def trained_network(model: str, weights: Path | None) -> nn.Module:
 
 
 def tell_skipped(images: Any) -> None:
-    """Say which images could not be read, if any."""
+    """Say which images could not be read, and which files are none, if any."""
     if skipped := getattr(images, "skipped", ()):
         typer.echo(
             f"skipped in {images.name}: {len(skipped)} unreadable, first {skipped[0].path} "
             f"({skipped[0].reason})",
+            err=True,
+        )
+    if left_out := getattr(images, "left_out", ()):
+        typer.echo(
+            f"left out of {images.name}: {len(left_out)} files or folders that are no images, "
+            f"first {left_out[0].path} ({left_out[0].reason})",
             err=True,
         )

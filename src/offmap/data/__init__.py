@@ -5,29 +5,34 @@ from __future__ import annotations
 from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
-from offmap.data._known import KnownSet, known, normalization
-from offmap.data._like import load_like
-from offmap.data._listing import check_inputs, read_images
-from offmap.data._load import load
+from offmap.data._load import load, load_like
+from offmap.data._named_sets import NamedSet, named_sets, normalization
 from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
-from offmap.data._streamed import StreamedSet
+from offmap.data._overlap import overlap
+from offmap.data._read_images import check_inputs, read_images
+from offmap.data._streamed_set import StreamedSet
+from offmap.data.types import BatchedSet, Batches, Inputs
 
 __all__ = [
     "EMBEDDED",
     "NOISE_KINDS",
+    "BatchedSet",
+    "Batches",
     "ImageSet",
-    "KnownSet",
+    "Inputs",
+    "NamedSet",
     "Skipped",
     "StreamedSet",
     "check_inputs",
     "embedded",
     "is_local",
-    "known",
     "load",
     "load_like",
+    "named_sets",
     "noise",
     "normalization",
+    "overlap",
     "patch_shuffle",
     "read_images",
 ]

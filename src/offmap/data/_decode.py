@@ -1,27 +1,31 @@
-"""Encoded images to arrays, in threads."""
+"""Encoded images to arrays: the header alone, or all of it, in threads."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from offmap.data._fit import Fit, colours
+from offmap.data._preprocessing import Preprocessing, as_size, count_channels, upright
+from offmap.data.types import Resize
+from offmap.errors import DataError
 
 # Shapes are not named in these types: in one list they may differ from image to image.
 Raw: TypeAlias = bytes | Path | NDArray[np.uint8]  # encoded, or (h, w) or (h, w, 3)
 Pixels: TypeAlias = NDArray[np.uint8]  # (c, h, w)
 Item: TypeAlias = tuple[str, Raw | None]
+T = TypeVar("T")
 
 # Only these decoders are run on foreign bytes: PIL knows others, of which EPS starts Ghostscript.
 # It also opens a WebP five times as fast when the others need not be asked.
@@ -31,28 +35,63 @@ _CHUNK = 16  # images a task: fewer cost more in hand-over than in decoding, mor
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that could not be read.
+    """An image that could not be read, or a file that is none.
 
     Args:
-        path: its file, or the file and row it lies in.
-        reason: what the decoder said.
+        path: the file, or the file and the row of it.
+        reason: why; for an image, what the decoder said.
     """
 
     path: str
     reason: str
 
 
-def peek(item: Item) -> tuple[int, int, int] | Skipped:
-    """Channels (1 or 3), height and width, from the header alone."""
-    where, raw = item
-    try:
-        with _open(raw) as image:
-            return colours(image), image.height, image.width
-    except Exception as error:  # broken files make decoders raise nearly anything
-        return Skipped(where, _reason(error))
+def count_channels_of(item: Item) -> int | Skipped:
+    """Channels of an image, 1 or 3, from its header alone."""
+    return _attempt(item, count_channels)
 
 
-def decode_all(items: Iterable[Item], fit: Fit) -> Generator[Pixels | Skipped, None, None]:
+def preprocessing_for(
+    items: Iterable[Item],
+    name: str,
+    *,
+    size: int | tuple[int, int] | None,
+    channels: int | None,
+    resize: Resize,
+) -> tuple[Preprocessing, tuple[int, int, int]]:
+    """What the images of a set go through, and the shape that it gives them.
+
+    Headers are looked at for what was not asked for: the size is that of the first image, and there
+    are 3 channels if any image has them.
+    """
+    extent = as_size(size)
+    preprocessing = Preprocessing(channels or 1, extent, resize)
+    if extent is not None and channels is not None:
+        return preprocessing, (channels, *extent)
+    items = iter(items)
+    broken: list[Skipped] = []
+    for item in items:
+        if isinstance(shape := _attempt(item, _shape), Skipped):
+            broken.append(shape)
+            continue
+        if channels is None:
+            rest = (count_channels_of(other) for other in items)
+            channels = 3 if shape[0] == 3 or any(count == 3 for count in rest) else 1
+        return replace(preprocessing, channels=channels), (channels, *(extent or shape[1:]))
+    raise unreadable(name, tuple(broken))
+
+
+def unreadable(name: str, skipped: tuple[Skipped, ...]) -> DataError:
+    """No image of a set can be decoded."""
+    return DataError(
+        f"none of the {len(skipped)} images of {name} can be read; the first, {skipped[0].path}: "
+        f"{skipped[0].reason}"
+    )
+
+
+def decode_all(
+    items: Iterable[Item], preprocessing: Preprocessing
+) -> Generator[Pixels | Skipped, None, None]:
     """Each item decoded, in order, a few chunks ahead of the reader."""
     workers = os.cpu_count() or 1
     source = iter(items)
@@ -61,7 +100,7 @@ def decode_all(items: Iterable[Item], fit: Fit) -> Generator[Pixels | Skipped, N
     try:
         while True:
             while len(pending) < 2 * workers and (chunk := list(islice(source, _CHUNK))):
-                pending.append(pool.submit(_decode_chunk, chunk, fit))
+                pending.append(pool.submit(_decode_chunk, chunk, preprocessing))
             if not pending:
                 return
             yield from pending.popleft().result()
@@ -69,17 +108,34 @@ def decode_all(items: Iterable[Item], fit: Fit) -> Generator[Pixels | Skipped, N
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_chunk(chunk: list[Item], fit: Fit) -> list[Pixels | Skipped]:
-    return [_decode(where, raw, fit) for where, raw in chunk]
+def _decode_chunk(chunk: Iterable[Item], preprocessing: Preprocessing) -> list[Pixels | Skipped]:
+    return [_decode(item, preprocessing) for item in chunk]
 
 
-def _decode(where: str, raw: Raw | None, fit: Fit) -> Pixels | Skipped:
+def _decode(item: Item, preprocessing: Preprocessing) -> Pixels | Skipped:
+    array = _attempt(item, lambda image: np.asarray(preprocessing(image)))
+    if isinstance(array, Skipped):
+        return array
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _shape(image: Image.Image) -> tuple[int, int, int]:
+    channels = count_channels(image)
+    # A PNG may say only behind its pixels that it is turned. If they are torn, the header counts.
+    with suppress(Exception):
+        upright(image)
+    return channels, image.height, image.width
+
+
+def _attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
+    """What is made of an opened image, or why it cannot be read."""
+    where, raw = item
     try:
         with _open(raw) as image:
-            array = np.asarray(fit(image))
+            return look(image)
     except Exception as error:  # broken files make decoders raise nearly anything
-        return Skipped(where, _reason(error))
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+        # PIL names the buffer by its address, which differs from run to run.
+        return Skipped(where, f"{type(error).__name__}: {error}".split(" <_io.BytesIO")[0])
 
 
 def _open(raw: Raw | None) -> Image.Image:
@@ -88,8 +144,3 @@ def _open(raw: Raw | None) -> Image.Image:
     if isinstance(raw, np.ndarray):
         return Image.fromarray(raw)
     return Image.open(BytesIO(raw) if isinstance(raw, bytes) else raw, formats=_FORMATS)
-
-
-def _reason(error: Exception) -> str:
-    # PIL names the buffer by its address, which differs from run to run.
-    return f"{type(error).__name__}: {error}".split(" <_io.BytesIO")[0]

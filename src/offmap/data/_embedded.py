@@ -11,13 +11,15 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from offmap.data._arrays import Arrays
-from offmap.data._fit import as_size, colours
+from offmap._utils.arguments import did_you_mean
 from offmap.data._image_set import ImageSet
-from offmap.data._streamed import StreamedSet
+from offmap.data._preprocessing import as_size, count_channels
+from offmap.data._streamed_set import StreamedSet
+from offmap.data.sources.arrays import Arrays
+from offmap.data.types import Resize
 from offmap.errors import ArgumentError, UnknownNameError
 
-_CUT = {
+_PICTURES = {
     "brick": ("brick.png",),
     "grass": ("grass.png",),
     "gravel": ("gravel.png",),
@@ -36,7 +38,7 @@ _CUT = {
     "textures": ("brick.png", "grass.png", "gravel.png"),
 }
 _OF_SKLEARN = ("china.jpg", "flower.jpg")
-EMBEDDED = tuple(sorted({"digits", "faces", *_CUT}))
+EMBEDDED = tuple(sorted({"digits", "faces", *_PICTURES}))
 
 _PATCH = 32  # a patch shows about so many pixels a side, or there is nothing to see in it
 _FACES = 100
@@ -49,6 +51,7 @@ def embedded(
     channels: int | None = 1,
     limit: int | None = None,
     seed: int = 0,
+    resize: Resize = "crop",
 ) -> ImageSet:
     """One of the sets in ``EMBEDDED``.
 
@@ -64,36 +67,45 @@ def embedded(
         channels: 1 grey, 3 colour, ``None`` as stored.
         limit: how many at most, chosen by ``seed``.
         seed: chooses which.
+        resize: "crop" or "squash", as in ``load``.
 
     Raises:
         UnknownNameError: no such set.
         ArgumentError: patches of that size are larger than the pictures.
     """
     if name not in EMBEDDED:
-        raise UnknownNameError(f"no embedded set {name!r}: there are {', '.join(EMBEDDED)}")
+        hint = did_you_mean(name, EMBEDDED)
+        raise UnknownNameError(f"no embedded set {name!r}: {hint}there are {', '.join(EMBEDDED)}")
     where, before = f"embedded:{name}", ""
-    if name in _CUT:
+    if name in _PICTURES:
         h, w = _patch(as_size(size) or (_PATCH, _PATCH))
-        source, before = _patches(where, _CUT[name], h, w), f"patches of {h}x{w}; "
+        source, before = _patches(where, _PICTURES[name], h, w), f"patches of {h}x{w}; "
     else:
         source = _digits(where) if name == "digits" else _faces(where)
-    found = StreamedSet.of(
-        source, where, size=size, channels=channels, limit=limit, seed=seed, before=before
+    images = StreamedSet.of(
+        source,
+        where,
+        size=size,
+        channels=channels,
+        limit=limit,
+        seed=seed,
+        resize=resize,
+        before=before,
     )
-    return found.hold()
+    return images.hold()
 
 
 def _digits(where: str) -> Arrays:
     from sklearn.datasets import load_digits  # here: it takes a second
 
-    found = load_digits()
-    images = (found.images * 255 / 16).round().astype(np.uint8)
-    return Arrays(where, images, torch.from_numpy(found.target).long(), tuple("0123456789"))
+    digits = load_digits()
+    images = (digits.images * 255 / 16).round().astype(np.uint8)
+    return Arrays(where, images, torch.from_numpy(digits.target).long(), tuple("0123456789"))
 
 
 def _faces(where: str) -> Arrays:
-    stored = BytesIO(_stored("skimage", "data", "lfw_subset.npy"))
-    faces = np.load(stored, allow_pickle=False)[:_FACES]  # the other half shows no faces
+    file = BytesIO(_packaged("skimage", "data", "lfw_subset.npy"))
+    faces = np.load(file, allow_pickle=False)[:_FACES]  # the other half shows no faces
     return Arrays(where, (faces * 255).round().astype(np.uint8))
 
 
@@ -104,13 +116,13 @@ def _patch(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _patches(where: str, names: tuple[str, ...], h: int, w: int) -> Arrays:
-    cut = [list(_tiles(_picture(name), h, w)) for name in names]
-    counts = torch.tensor([len(tiles) for tiles in cut])
+    patches = [list(_tiles(_picture(name), h, w)) for name in names]
+    counts = torch.tensor([len(tiles) for tiles in patches])
     labels = torch.arange(len(names)).repeat_interleave(counts)
     classes = tuple(name.partition(".")[0] for name in names)
     if not counts.sum():
         raise ArgumentError(f"no picture of {where} is as large as {h}x{w}: ask for a smaller size")
-    return Arrays(where, [tile for tiles in cut for tile in tiles], labels, classes)
+    return Arrays(where, [tile for tiles in patches for tile in tiles], labels, classes)
 
 
 def _tiles(
@@ -122,11 +134,11 @@ def _tiles(
 
 
 def _picture(name: str) -> UInt8[np.ndarray, "h w *c"]:
-    inside = ("sklearn", "datasets", "images") if name in _OF_SKLEARN else ("skimage", "data")
-    with Image.open(BytesIO(_stored(*inside, name))) as image:
-        return np.asarray(image.convert("L" if colours(image) == 1 else "RGB"))
+    folder = ("sklearn", "datasets", "images") if name in _OF_SKLEARN else ("skimage", "data")
+    with Image.open(BytesIO(_packaged(*folder, name))) as image:
+        return np.asarray(image.convert("L" if count_channels(image) == 1 else "RGB"))
 
 
-def _stored(package: str, *path: str) -> bytes:
+def _packaged(package: str, *path: str) -> bytes:
     # As a file, not through skimage.data, which downloads what it does not find.
     return files(package).joinpath(*path).read_bytes()

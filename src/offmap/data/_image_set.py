@@ -9,20 +9,18 @@ from functools import cached_property
 from typing import Self
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
 from offmap.data._decode import Skipped
 from offmap.data._labels import check_labels
-from offmap.data._pick import Pickable
-from offmap.errors import ArgumentError, DataError
-
-Images = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
-Batch = tuple[Images, Int64[Tensor, " n"] | None]
+from offmap.data._subsets import Subsets, check_range, check_reading
+from offmap.data.types import Batch, Images, KeyedBatch, Resize
+from offmap.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet(Pickable):
+class ImageSet(Subsets):
     """Images in memory, with their labels where they have any.
 
     Args:
@@ -33,9 +31,12 @@ class ImageSet(Pickable):
         classes: name of each class; may be empty.
         skipped: images of the source that could not be read.
         transform: what was done to the images between file and tensor.
+        left_out: files that lay beside the images and are none.
+        resize: how the images were brought to their size, so that others can be brought to it.
+        sample_keys: a key for each image; without them, they are the rows.
 
     Raises:
-        DataError: no images, or images of another kind.
+        DataError: no images, images of another kind, or keys of another number than the images.
         LabelError: labels of another number than the images, or beyond the classes.
     """
 
@@ -45,6 +46,9 @@ class ImageSet(Pickable):
     classes: tuple[str, ...] = field(default=(), repr=False)
     skipped: tuple[Skipped, ...] = ()
     transform: str = "as given"
+    left_out: tuple[Skipped, ...] = ()
+    resize: Resize = "crop"
+    sample_keys: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         x = self.images
@@ -54,6 +58,10 @@ class ImageSet(Pickable):
                 f"least one; seen {x.dtype} of shape {tuple(x.shape)}"
             )
         check_labels(self.name, len(x), self.labels, self.classes)
+        if self.sample_keys is not None and len(self.sample_keys) != len(x):
+            raise DataError(
+                f"{self.name} has {len(self.sample_keys)} keys for {len(x)} images: give each one"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -86,6 +94,22 @@ class ImageSet(Pickable):
         labels = self.labels
         return ((self.images[r], None if labels is None else labels[r]) for r in rows)
 
+    def keys(self, start: int, stop: int) -> tuple[str, ...]:
+        """Paths below the folder of the set, or rows; those of the whole set in a subset."""
+        check_range(start, stop)
+        if self.sample_keys is not None:
+            return self.sample_keys[start:stop]
+        return tuple(map(str, range(len(self))[start:stop]))
+
+    def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
+        """Images, labels and keys in order; arguments as ``batches``."""
+        batches = self.batches(batch_size, start)
+        firsts = range(start, len(self), batch_size)
+        return (
+            (images, labels, self.keys(first, first + len(images)))
+            for first, (images, labels) in zip(firsts, batches, strict=True)
+        )
+
     def _derive(
         self,
         rows: Int64[Tensor, " m"],
@@ -93,8 +117,15 @@ class ImageSet(Pickable):
         labels: Int64[Tensor, " m"] | None,
         classes: tuple[str, ...],
     ) -> Self:
-        images = self.images[rows]
-        return replace(self, name=name, images=images, labels=labels, classes=classes)
+        keys = self.keys(0, len(self))
+        return replace(
+            self,
+            name=name,
+            images=self.images[rows],
+            labels=labels,
+            classes=classes,
+            sample_keys=tuple(keys[row] for row in rows.tolist()),
+        )
 
 
 def _hash(x: Tensor) -> str:
@@ -102,11 +133,3 @@ def _hash(x: Tensor) -> str:
     digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
     digest.update(x.numpy().data)
     return digest.hexdigest()
-
-
-def check_reading(batch_size: int, start: int) -> None:
-    """Both arguments of ``batches`` within their ranges."""
-    if batch_size < 1 or start < 0:
-        raise ArgumentError(
-            f"batch_size must be at least 1 and start at least 0; seen {batch_size} and {start}"
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,12 +10,13 @@ from jaxtyping import Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from offmap.data.types import Labels
 from offmap.errors import LabelError
 
-Labels: TypeAlias = tuple[Int64[Tensor, " n"] | None, tuple[str, ...]]
 
-
-def as_labels(values: ArrayLike, where: str, names: Sequence[str] = ()) -> Labels:
+def as_labels(
+    values: ArrayLike, where: str, names: Sequence[str] = ()
+) -> tuple[Labels, tuple[str, ...]]:
     """Labels as integers, and the classes: the names given, or the distinct strings, sorted.
 
     Labels that are all -1 mean "kept secret" in published test sets: they count as none.
@@ -32,8 +32,8 @@ def as_labels(values: ArrayLike, where: str, names: Sequence[str] = ()) -> Label
             f"seen {array.dtype} of shape {array.shape}"
         )
     if array.dtype.kind in "US":
-        found, codes = np.unique(array.astype(str), return_inverse=True)
-        return torch.from_numpy(codes.astype(np.int64)), tuple(found.tolist())
+        classes, labels = np.unique(array.astype(str), return_inverse=True)
+        return torch.from_numpy(labels.astype(np.int64)), tuple(classes.tolist())
     if array.size and (array == -1).all():
         return None, ()
     return torch.from_numpy(array.astype(np.int64)), tuple(names)

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from offmap.data._arrays import Arrays
 from offmap.data._embedded import embedded
-from offmap.data._folder import Folder
-from offmap.data._hub import Hub
 from offmap.data._image_set import ImageSet
-from offmap.data._names import find, not_found
-from offmap.data._parquet import Parquet
-from offmap.data._source import Source
-from offmap.data._streamed import StreamedSet
+from offmap.data._names import look_up, not_found
+from offmap.data._noise import noise
+from offmap.data._streamed_set import StreamedSet
+from offmap.data.sources import Source
+from offmap.data.sources.arrays import Arrays
+from offmap.data.sources.folder import Folder
+from offmap.data.sources.hub import Hub
+from offmap.data.sources.parquet import Parquet
+from offmap.data.types import Resize
 from offmap.errors import DataError, DataNotFoundError
 
 _FILES: dict[str, Callable[[Path], Source]] = {
@@ -24,6 +26,7 @@ _FILES: dict[str, Callable[[Path], Source]] = {
     ".npz": Arrays.npz,
     ".parquet": Parquet.open,
 }
+_NOISE_SAMPLES = 2000
 
 
 def load(
@@ -33,29 +36,34 @@ def load(
     channels: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    resize: Resize = "crop",
     keep_in_memory_bytes: int = 1 << 30,
 ) -> ImageSet | StreamedSet:
     """Images by name, from a path, or from the hub.
 
-    A corrupt image is left out and stands in ``skipped``.
+    An image is turned as its EXIF orientation mark says. A corrupt image is left out and stands in
+    ``skipped``; files of a folder that are no images stand in ``left_out``.
 
     Args:
         spec: one of
 
             * a name, ``cifar10`` or ``cifar10:train``: looked up in
-              ``$OFFMAP_DATA/NAME/SPLIT.parquet``, then, if :func:`known`, on the hub. Without a
-              split it means ``test``, else ``val``, else the only one.
-            * a path: a folder of images (one subfolder a class, or flat and without labels),
+              ``$OFFMAP_DATA/NAME/SPLIT.parquet``, then, if it is among :func:`named_sets`, on the
+              hub. Without a split it means ``test``, else ``val``, else the only one.
+            * a path: a folder of images (one subfolder a class, or flat and without labels; hidden
+              and system folders are none, and a file without a suffix is one by its content);
               ``.parquet`` (columns ``image`` and, if there, ``label``), ``.npz`` (images/labels,
               x/y or data/labels), ``.npy``, or SVHN's ``.mat``. Arrays are uint8, ``(n, h, w)``,
               ``(n, h, w, c)`` or ``(n, c, h, w)`` with c 1 or 3.
             * ``hf:owner/name`` or ``hf:owner/name:split`` on the hub; or a local folder.
             * ``embedded:digits`` and the like, see :func:`embedded`.
-        size: the shorter side is resized to it (bicubic, antialiased), then the centre is cut out;
-            or a pair (h, w) to cover. ``None`` keeps the size, which must then be one for all.
+        size: height and width, or both in one number; images are brought to it (bicubic,
+            antialiased) as ``resize`` says. ``None`` keeps the size, which must be one for all.
         channels: 1 for grey, 3 for colour; ``None`` is 3 if any image is in colour.
         limit: how many at most; they are chosen before any image is decoded.
         seed: chooses which.
+        resize: "crop" scales until the size is covered, the shorter side to it if it is a square,
+            and cuts out the centre; "squash" scales height and width by themselves.
         keep_in_memory_bytes: a set that would be larger when decoded is streamed.
 
     Raises:
@@ -65,23 +73,71 @@ def load(
         MissingExtraError: ``hf:`` was asked for without the library ``datasets``.
     """
     if isinstance(spec, str) and spec.startswith("embedded:"):
-        name = spec.removeprefix("embedded:")
-        return embedded(name, size=size, channels=channels, limit=limit, seed=seed)
+        return embedded(
+            spec.removeprefix("embedded:"),
+            size=size,
+            channels=channels,
+            limit=limit,
+            seed=seed,
+            resize=resize,
+        )
     name, source = _open(spec)
-    found = StreamedSet.of(source, name, size=size, channels=channels, limit=limit, seed=seed)
-    return found.hold() if found.nbytes <= keep_in_memory_bytes else found
+    images = StreamedSet.of(
+        source, name, size=size, channels=channels, limit=limit, seed=seed, resize=resize
+    )
+    return images.hold() if images.nbytes <= keep_in_memory_bytes else images
+
+
+def load_like(
+    spec: str | PathLike[str],
+    like: ImageSet | StreamedSet,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    resize: Resize | None = None,
+) -> ImageSet | StreamedSet:
+    """Images of the size and channels of another set, as the other sets of an evaluation must be.
+
+    Args:
+        spec: as for :func:`load`; or ``noise:KIND`` for :func:`noise`, 2000 samples of it, or as
+            many as ``like`` has where those are fewer.
+        like: the set whose shape counts; ``noise:shuffled`` cuts up its images.
+        limit: how many at most.
+        seed: chooses which, and draws the noise.
+        resize: as for :func:`load`; ``None`` is that of ``like``.
+    """
+    channels, height, width = like.shape
+    if not isinstance(spec, str) or not spec.startswith("noise:"):
+        return load(
+            spec,
+            size=(height, width),
+            channels=channels,
+            limit=limit,
+            seed=seed,
+            resize=like.resize if resize is None else resize,
+        )
+    count = min(_NOISE_SAMPLES, len(like), _NOISE_SAMPLES if limit is None else limit)
+    kind = spec.removeprefix("noise:")
+    pictures = None
+    if kind == "shuffled":
+        pictures = like.take(count, seed).hold() if isinstance(like, StreamedSet) else like
+    return noise(kind, count, like.shape, seed=seed, like=pictures)
 
 
 def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
     if not isinstance(spec, str):
         return _path(Path(spec))
     if spec.startswith("hf:"):
-        return _hub(spec.removeprefix("hf:"))
+        repository, colon, split = spec.removeprefix("hf:").rpartition(":")
+        if not colon or "/" in split:
+            repository, split = spec.removeprefix("hf:"), ""
+        source = Hub.open(repository, split or None)
+        return source.where, source
     is_path = spec.startswith((".", "~")) or not {"/", os.sep}.isdisjoint(spec)
     if is_path or Path(spec).suffix in _FILES:
         return _path(Path(spec).expanduser())
-    if (found := find(spec)) is not None:
-        return found
+    if (named := look_up(spec)) is not None:
+        return named
     # Last, so that a folder without a slash in its name cannot hide a known name.
     if spec and Path(spec).exists():
         return _path(Path(spec))
@@ -97,11 +153,3 @@ def _path(path: Path) -> tuple[str, Source]:
         readable = ", ".join(_FILES)
         raise DataError(f"{path} is of no kind that is read: give a folder of images, {readable}")
     return str(path), open_file(path)
-
-
-def _hub(spec: str) -> tuple[str, Source]:
-    repository, colon, split = spec.rpartition(":")
-    if not colon or "/" in split:
-        repository, split = spec, ""
-    source = Hub.open(repository, split or None)
-    return source.where, source

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from offmap.data._hub import Hub, library
-from offmap.data._known import known
-from offmap.data._parquet import Parquet
-from offmap.data._source import Source
-from offmap.data._splits import choose_split
+from offmap._utils.arguments import did_you_mean
+from offmap.data._embedded import EMBEDDED
+from offmap.data._named_sets import named_sets
+from offmap.data.sources import Source
+from offmap.data.sources.hub import Hub, choose_split, library
+from offmap.data.sources.parquet import Parquet
 from offmap.errors import DataNotFoundError, MissingExtraError
 
 
-def find(spec: str) -> tuple[str, Source] | None:
+def look_up(spec: str) -> tuple[str, Source] | None:
     """``NAME`` or ``NAME:SPLIT``: what it is called in full, and its images; None if unknown.
 
     Raises:
@@ -32,22 +34,30 @@ def is_local(name: str) -> bool:
 def not_found(spec: str) -> DataNotFoundError:
     """What was tried, what is there, and how to get the set."""
     name = spec.partition(":")[0]
-    root, entry = os.environ.get("OFFMAP_DATA"), known().get(name)
+    root, entry, stored = os.environ.get("OFFMAP_DATA"), named_sets().get(name), []
     if not root:
         tried = "OFFMAP_DATA is not set"
     else:
-        there = sorted({path.parent.name for path in Path(root).glob("*/*.parquet")})
-        tried = f"OFFMAP_DATA={root} holds {', '.join(there) or 'no data sets'}"
+        stored = sorted({path.parent.name for path in Path(root).glob("*/*.parquet")})
+        tried = f"OFFMAP_DATA={root} holds {', '.join(stored) or 'no data sets'}"
     if entry is None:
-        hub = f"the hub is asked for known names only ({', '.join(known())})"
+        hub = f"the hub is asked for known names only ({', '.join(named_sets())})"
     elif entry.repository is None:
         hub = f"no place on the hub is known ({entry.note})"
     else:
         hub = "the hub is not reached without the library datasets: pip install 'offmap[hub]'"
     return DataNotFoundError(
-        f"no data set {name!r}: {tried}; {hub}. Set OFFMAP_DATA to a folder with "
-        f"{name}/test.parquet, or give a path, or hf:owner/name"
+        f"no data set {name!r}: {_hint(name, stored)}{tried}; {hub}. Set OFFMAP_DATA to a "
+        f"folder with {name}/test.parquet, or give a path, or hf:owner/name"
     )
+
+
+def _hint(name: str, stored: Iterable[str]) -> str:
+    if name == "noise":
+        return "noise takes the shape of another set, so load it by load_like. "
+    if name in EMBEDDED:
+        return f"did you mean 'embedded:{name}'? "
+    return "" if name in named_sets() else did_you_mean(name, {*named_sets(), *stored})
 
 
 def _local(name: str, split: str | None) -> tuple[str, Source] | None:
@@ -57,29 +67,25 @@ def _local(name: str, split: str | None) -> tuple[str, Source] | None:
     files = {file.stem: file for file in Path(root, name).glob("*.parquet")}
     if not files:
         return None
-    chosen = choose_split(files, split, name)
-    return f"{name}:{chosen}", Parquet.open(files[chosen])
+    split = choose_split(files, split, name)
+    return f"{name}:{split}", Parquet.open(files[split])
 
 
 def _on_hub(name: str, split: str | None) -> tuple[str, Source] | None:
-    entry = known().get(name)
-    if entry is None or entry.repository is None or not _has_library():
+    entry = named_sets().get(name)
+    if entry is None or entry.repository is None:
         return None
-    chosen = choose_split(entry.splits, split, name)
-    try:
-        source = Hub.open(
-            entry.repository, chosen, config=entry.config, image=entry.image, label=entry.label
-        )
-    except DataNotFoundError as error:
-        raise DataNotFoundError(
-            f"{error}. Without the hub: set OFFMAP_DATA to a folder with {name}/{chosen}.parquet"
-        ) from error
-    return f"{name}:{chosen}", source
-
-
-def _has_library() -> bool:
     try:
         library()
     except MissingExtraError:
-        return False
-    return True
+        return None
+    split = choose_split(entry.splits, split, name)
+    try:
+        source = Hub.open(
+            entry.repository, split, config=entry.config, image=entry.image, label=entry.label
+        )
+    except DataNotFoundError as error:
+        raise DataNotFoundError(
+            f"{error}. Without the hub: set OFFMAP_DATA to a folder with {name}/{split}.parquet"
+        ) from error
+    return f"{name}:{split}", source

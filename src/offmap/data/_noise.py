@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
+from offmap._utils.arguments import did_you_mean
 from offmap.data._image_set import ImageSet
 from offmap.errors import ArgumentError, ShapeError, UnknownNameError
 
@@ -37,7 +38,8 @@ def noise(
         ShapeError: images of ``like`` have another shape, or sides without a common divisor.
     """
     if kind not in NOISE_KINDS:
-        raise UnknownNameError(f"no noise {kind!r}: there are {', '.join(NOISE_KINDS)}")
+        hint = did_you_mean(kind, NOISE_KINDS)
+        raise UnknownNameError(f"no noise {kind!r}: {hint}there are {', '.join(NOISE_KINDS)}")
     if n < 1 or min(shape) < 1:
         raise ArgumentError(f"n and shape must be positive; seen {n} and {shape}")
     if kind == "shuffled":
@@ -79,16 +81,15 @@ def patch_shuffle(
 def _shuffled(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSet:
     name = "noise:shuffled"
     if like is None or len(like) < n:
-        there = "none" if like is None else len(like)
-        raise ArgumentError(f"{name} needs like=, a set of at least {n} images; seen {there}")
+        size = "none" if like is None else len(like)
+        raise ArgumentError(f"{name} needs like=, a set of at least {n} images; seen {size}")
     if like.shape != shape:
         raise ShapeError(f"{name} was asked for in shape {shape}, but {like.name} has {like.shape}")
     _, h, w = shape
     grid = max(g for g in range(1, _GRID + 1) if h % g == w % g == 0)
     if grid == 1:
         raise ShapeError(f"no grid of 2 to {_GRID} a side divides images of {h}x{w}")
-    chosen = like.take(n, seed).images
-    images = patch_shuffle(chosen, grid, torch.Generator().manual_seed(seed))
+    images = patch_shuffle(like.take(n, seed).images, grid, torch.Generator().manual_seed(seed))
     transform = f"{like.transform}; {grid}x{grid} patches shuffled"
     return ImageSet(name, images, transform=transform)
 

@@ -3,6 +3,12 @@
 Higher scores are more OOD, OOD is the positive class, ties count one half.
 """
 
+from offmap.metrics.acceptance import (
+    Outcomes,
+    Selection,
+    accepted_and_right,
+    best_f1_threshold,
+)
 from offmap.metrics.bootstrap import bootstrap_difference, f1_difference
 from offmap.metrics.curves import PrCurve, RocCurve, pr_curve, roc_curve
 from offmap.metrics.intervals import (
@@ -12,15 +18,9 @@ from offmap.metrics.intervals import (
     delong_test,
     delong_test_of_mean,
 )
+from offmap.metrics.open_set_recognition import OpenSet, OscrCurve, open_set, oscr, oscr_curve
 from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
-from offmap.metrics.rejection import OpenSet, OscrCurve, open_set, oscr, oscr_curve
 from offmap.metrics.risk import RiskCoverage, augrc, aurc, coverage_at_risk, risk_coverage
-from offmap.metrics.selective import (
-    Outcomes,
-    Selection,
-    accepted_and_right,
-    best_f1_threshold,
-)
 from offmap.metrics.summary import Detection, detection
 
 __all__ = [

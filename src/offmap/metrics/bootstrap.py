@@ -1,6 +1,6 @@
 """Do two systems differ on the same samples? The paired bootstrap, for any figure.
 
-The systems are fixed and the samples are drawn: what is found speaks about other test samples of
+The systems are fixed and the samples are drawn: the result speaks about other test samples of
 the same kind, not about another training run. For AUROC take :func:`offmap.metrics.delong_test`,
 which needs no drawing.
 """
@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int64
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics._ranking import check_level
+from offmap.metrics.acceptance import Outcomes
 from offmap.metrics.intervals import Difference
-from offmap.metrics.selective import Outcomes
 
 
 def bootstrap_difference(
@@ -54,15 +54,17 @@ def bootstrap_difference(
 
     Example:
         >>> a, b = np.arange(40) % 10 > 0, np.arange(40) % 4 > 0  # 90 % and 75 % right
-        >>> found = bootstrap_difference(lambda i: a[i].mean() - b[i].mean(), 40)
-        >>> print(f"{found.difference:.2f}", found.low < 0.15 < found.high)
+        >>> result = bootstrap_difference(lambda i: a[i].mean() - b[i].mean(), 40)
+        >>> print(f"{result.difference:.2f}", result.low < 0.15 < result.high)
         0.15 True
     """
     check_level(level)
     _check_counts(sizes, samples)
     rng = np.random.default_rng(seed)
-    drawn = [difference(*(rng.integers(0, size, size) for size in sizes)) for _ in range(samples)]
-    return _summary(difference(*map(np.arange, sizes)), np.array(drawn, np.float64), level)
+    differences = [
+        difference(*(rng.integers(0, size, size) for size in sizes)) for _ in range(samples)
+    ]
+    return _summary(difference(*map(np.arange, sizes)), np.array(differences, np.float64), level)
 
 
 def f1_difference(
@@ -92,8 +94,8 @@ def f1_difference(
         >>> scores = np.arange(100.0)
         >>> a = Outcomes.of(scores, scores % 10 > 0, scores + 80, threshold=90)
         >>> b = Outcomes.of(scores, scores % 10 > 0, scores + 20, threshold=90)
-        >>> found = f1_difference(a, b)
-        >>> print(f"{found.difference:.3f}", found.low > 0, f"{found.p_value:.4f}")
+        >>> result = f1_difference(a, b)
+        >>> print(f"{result.difference:.3f}", result.low > 0, f"{result.p_value:.4f}")
         0.184 True 0.0010
     """
     n, m = len(a.accepted), len(a.ood_accepted)
@@ -105,15 +107,15 @@ def f1_difference(
     check_level(level)
     _check_counts((n, m), samples)
     rng = np.random.default_rng(seed)
-    kept_a, right_a, kept_b, right_b = _drawn(
+    id_a, right_a, id_b, right_b = _counts(
         rng, np.stack([a.accepted, a.right, b.accepted, b.right]), samples
     )
-    let_in_a, let_in_b = _drawn(rng, np.stack([a.ood_accepted, b.ood_accepted]), samples)
-    drawn = 2 * right_a / (kept_a + let_in_a + n) - 2 * right_b / (kept_b + let_in_b + n)
-    return _summary(a.selection.f1 - b.selection.f1, drawn, level)
+    ood_a, ood_b = _counts(rng, np.stack([a.ood_accepted, b.ood_accepted]), samples)
+    differences = 2 * right_a / (id_a + ood_a + n) - 2 * right_b / (id_b + ood_b + n)
+    return _summary(a.selection.f1 - b.selection.f1, differences, level)
 
 
-def _drawn(
+def _counts(
     rng: np.random.Generator, marks: Bool[np.ndarray, "k n"], samples: int
 ) -> Int64[np.ndarray, "k b"]:
     """How many samples bear each mark, in each drawing of as many samples as there are."""
@@ -122,16 +124,16 @@ def _drawn(
     return patterns.astype(np.int64) @ rng.multinomial(n, counts / n, samples).T
 
 
-def _summary(difference: float, drawn: Float[np.ndarray, " b"], level: float) -> Difference:
-    bad = int((~np.isfinite(np.append(drawn, difference))).sum())
+def _summary(difference: float, samples: Float[np.ndarray, " b"], level: float) -> Difference:
+    bad = int((~np.isfinite(np.append(samples, difference))).sum())
     if bad:
         raise NonFiniteError(
-            f"the difference is NaN or infinite in {bad} of {len(drawn) + 1} calls: a drawing may "
-            "leave a class out, and the figure must have a value then too"
+            f"the difference is NaN or infinite in {bad} of {len(samples) + 1} calls: a drawing "
+            "may leave a class out, and the figure must have a value then too"
         )
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    tail = 1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p_value = min(1.0, 2 * tail / (len(drawn) + 1))
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    tail = 1 + min(int((samples <= 0).sum()), int((samples >= 0).sum()))
+    p_value = min(1.0, 2 * tail / (len(samples) + 1))
     return Difference(
         difference=float(difference), low=float(low), high=float(high), p_value=p_value
     )

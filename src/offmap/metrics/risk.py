@@ -1,8 +1,9 @@
-"""Selective classification: how many answers are wrong among those that are kept.
+"""Selective classification: how many predictions are wrong among those that are accepted.
 
-Every function takes OOD scores, or any other doubt that is higher where an answer is less sure,
-and whether each answer is right. Samples are accepted in the order of rising score. OOD samples
-enter as samples whose answer is never right: append their scores, and ``False`` for each.
+Every function takes OOD scores, or any other doubt that is higher where a prediction is less
+sure, and whether each prediction is right. Samples are accepted in the order of rising score. OOD
+samples enter as samples whose prediction is never right: append their scores, and ``False`` for
+each.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class RiskCoverage:
     """Errors against acceptance, a point for each distinct score: equal scores enter together.
 
     From coverage 0, where both risks are 0 by convention, to 1, where both are the share of wrong
-    answers. The joint risk, joined by lines, has the area :func:`augrc`.
+    predictions. The joint risk, joined by lines, has the area :func:`augrc`.
 
     Args:
         coverage: share of all samples with ``score <= threshold``, the accepted ones, ``(k,)``.
-        risk: share of wrong answers among the accepted, ``(k,)``.
+        risk: share of wrong predictions among the accepted, ``(k,)``.
         joint_risk: share of all samples that are accepted and wrong, ``(k,)``.
         thresholds: rising; the first is minus infinity, ``(k,)``.
     """
@@ -51,7 +52,7 @@ def risk_coverage(scores: Scores, right: ArrayLike) -> RiskCoverage:
 
     Args:
         scores: OOD scores, ``(n,)``.
-        right: whether each answer is right, ``(n,)``; never for an OOD sample.
+        right: whether each prediction is right, ``(n,)``; never for an OOD sample.
 
     Raises:
         ShapeError: ``scores`` is not one-dimensional, or ``right`` no truth value for each.
@@ -81,13 +82,13 @@ def aurc(scores: Scores, right: ArrayLike) -> float:
 
     .. math:: \frac{1}{n} \sum_{k=1}^{n} W_k / k
 
-    with ``W_k`` wrong answers among the ``k`` lowest scores. Among equal scores it is the expected
-    number, the mean over all their orders: the order of the data changes nothing. It weighs the
-    few most certain answers heavily; :func:`augrc` does not.
+    with ``W_k`` wrong predictions among the ``k`` lowest scores. Among equal scores it is the
+    expected number, the mean over all their orders: the order of the data changes nothing. It
+    weighs the few most certain predictions heavily; :func:`augrc` does not.
 
     Args:
         scores: OOD scores, ``(n,)``.
-        right: whether each answer is right, ``(n,)``; never for an OOD sample.
+        right: whether each prediction is right, ``(n,)``; never for an OOD sample.
 
     Raises:
         ShapeError, DataError, NonFiniteError: as :func:`risk_coverage`.
@@ -101,23 +102,23 @@ def aurc(scores: Scores, right: ArrayLike) -> float:
     """
     counts = _counts(scores, right)
     places = np.arange(1, counts.accepted[-1] + 1)
-    # Within a run of equal scores the expected number of wrong answers rises by a line.
+    # Within a run of equal scores the expected number of wrong predictions rises by a line.
     return float((np.interp(places, counts.accepted, counts.wrong) / places).mean())
 
 
 def augrc(scores: Scores, right: ArrayLike) -> float:
-    r"""Area under the generalised risk-coverage curve: mean share of accepted wrong answers.
+    r"""Area under the generalised risk-coverage curve: mean share of accepted wrong predictions.
 
     .. math:: (1 - A) \, a (1 - a) + \tfrac12 (1 - a)^2
 
-    with ``a`` the share of right answers and ``A`` the AUROC of the scores telling wrong from right
-    answers, ties one half: the mean over all orders of equal scores. Counted in integers, so that
-    the one division is the only rounding. From ``(1 - a)^2 / 2``, all wrong answers last, to
-    ``(1 - a^2) / 2``, all first.
+    with ``a`` the share of right predictions and ``A`` the AUROC of the scores telling wrong from
+    right ones, ties one half: the mean over all orders of equal scores. Counted in integers, so
+    that the one division is the only rounding. From ``(1 - a)^2 / 2``, all wrong predictions last,
+    to ``(1 - a^2) / 2``, all first.
 
     Args:
         scores: OOD scores, ``(n,)``.
-        right: whether each answer is right, ``(n,)``; never for an OOD sample.
+        right: whether each prediction is right, ``(n,)``; never for an OOD sample.
 
     Raises:
         ShapeError, DataError, NonFiniteError: as :func:`risk_coverage`.
@@ -135,7 +136,7 @@ def augrc(scores: Scores, right: ArrayLike) -> float:
 
 
 def coverage_at_risk(scores: Scores, right: ArrayLike, risk: float) -> float:
-    r"""Largest share of samples that can be accepted with at most that share of wrong answers.
+    r"""Largest share of samples that can be accepted with at most that share of wrong predictions.
 
     .. math:: \max \{ A(t) / n : W(t) / A(t) \le r \}
 
@@ -144,8 +145,8 @@ def coverage_at_risk(scores: Scores, right: ArrayLike, risk: float) -> float:
 
     Args:
         scores: OOD scores, ``(n,)``.
-        right: whether each answer is right, ``(n,)``; never for an OOD sample.
-        risk: ``r``, the share of wrong answers among the accepted, in [0, 1].
+        right: whether each prediction is right, ``(n,)``; never for an OOD sample.
+        risk: ``r``, the share of wrong predictions among the accepted, in [0, 1].
 
     Raises:
         ArgumentError: ``risk`` is outside its range.

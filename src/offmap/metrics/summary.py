@@ -52,8 +52,8 @@ def detection(id_scores: Scores, ood_scores: Scores) -> Detection:
         DataError, ShapeError, NonFiniteError: as :func:`offmap.metrics.auroc`.
 
     Example:
-        >>> found = detection([0.1, 0.4, 0.6], [0.5, 0.9])
-        >>> found.auroc, found.base_rate, found.detection_threshold
+        >>> result = detection([0.1, 0.4, 0.6], [0.5, 0.9])
+        >>> result.auroc, result.base_rate, result.detection_threshold
         (0.8333333333333334, 0.4, 0.4)
     """
     ranking = Ranking.of(id_scores, ood_scores)

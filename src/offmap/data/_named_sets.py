@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from offmap._utils.arguments import did_you_mean
 from offmap.errors import UnknownNameError
 
 Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class KnownSet:
+class NamedSet:
     """What is known of a data set without having it.
 
     Args:
@@ -36,14 +37,14 @@ class KnownSet:
     note: str = ""
 
 
-_CIFAR10 = KnownSet(
+_CIFAR10 = NamedSet(
     "CIFAR-10",
     "uoft-cs/cifar10",
     image="img",
     mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
     std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
 )
-_CIFAR100 = KnownSet(
+_CIFAR100 = NamedSet(
     "CIFAR-100",
     "uoft-cs/cifar100",
     image="img",
@@ -51,45 +52,45 @@ _CIFAR100 = KnownSet(
     mean=(0.5071, 0.4867, 0.4408),
     std=(0.2675, 0.2565, 0.2761),
 )
-_TINY = KnownSet(
+_TINY = NamedSet(
     "Tiny ImageNet",
     "zh-plus/tiny-imagenet",
     splits=("train", "valid"),
     note="64x64, 200 classes; some are CIFAR's too (cats, dogs, trucks)",
 )
-_IMAGENET = KnownSet(
+_IMAGENET = NamedSet(
     "ImageNet sample",
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     note="one photograph of each class; ImageNet itself is published at image-net.org",
 )
 
-_KNOWN = {
+_SETS = {
     "cifar10": _CIFAR10,
     "cifar100": _CIFAR100,
-    "emnist_letters": KnownSet("EMNIST letters", note="published by NIST, as EMNIST"),
-    "fashion_mnist": KnownSet("FashionMNIST", "zalando-datasets/fashion_mnist"),
+    "emnist_letters": NamedSet("EMNIST letters", note="published by NIST, as EMNIST"),
+    "fashion_mnist": NamedSet("FashionMNIST", "zalando-datasets/fashion_mnist"),
     "imagenet_sample": _IMAGENET,
-    "lsun": KnownSet("LSUN", note="published at github.com/fyu/lsun"),
-    "mnist": KnownSet("MNIST", "ylecun/mnist", mean=(0.1307,), std=(0.3081,)),
-    "notmnist": KnownSet("notMNIST", note="letters A to J in many fonts, by Yaroslav Bulatov"),
-    "omniglot": KnownSet("Omniglot", note="published at github.com/brendenlake/omniglot"),
-    "places": KnownSet("Places365", note="published at places2.csail.mit.edu"),
-    "svhn": KnownSet("SVHN", "ufldl-stanford/svhn", "cropped_digits", ("train", "test", "extra")),
-    "svhn370": KnownSet("SVHN, 370 digits", note="a small sample: give its intervals with it"),
-    "textures": KnownSet("Textures", note="DTD, published at www.robots.ox.ac.uk/~vgg/data/dtd"),
+    "lsun": NamedSet("LSUN", note="published at github.com/fyu/lsun"),
+    "mnist": NamedSet("MNIST", "ylecun/mnist", mean=(0.1307,), std=(0.3081,)),
+    "notmnist": NamedSet("notMNIST", note="letters A to J in many fonts, by Yaroslav Bulatov"),
+    "omniglot": NamedSet("Omniglot", note="published at github.com/brendenlake/omniglot"),
+    "places": NamedSet("Places365", note="published at places2.csail.mit.edu"),
+    "svhn": NamedSet("SVHN", "ufldl-stanford/svhn", "cropped_digits", ("train", "test", "extra")),
+    "svhn370": NamedSet("SVHN, 370 digits", note="a small sample: give its intervals with it"),
+    "textures": NamedSet("Textures", note="DTD, published at www.robots.ox.ac.uk/~vgg/data/dtd"),
     "tiny_imagenet": _TINY,
-    "usps": KnownSet("USPS", note="16x16 digits: shifted ID for MNIST rather than OOD"),
+    "usps": NamedSet("USPS", note="16x16 digits: shifted ID for MNIST rather than OOD"),
 }
 
 
-def known() -> dict[str, KnownSet]:
-    """The data sets known by name.
+def named_sets() -> dict[str, NamedSet]:
+    """The data sets that are known by name.
 
-    >>> known()["cifar100"].label
+    >>> named_sets()["cifar100"].label
     'fine_label'
     """
-    return dict(_KNOWN)
+    return dict(_SETS)
 
 
 def normalization(name: str) -> tuple[Channels, Channels]:
@@ -101,11 +102,11 @@ def normalization(name: str) -> tuple[Channels, Channels]:
     Raises:
         UnknownNameError: none are known for that name.
     """
-    having = {"imagenet": _IMAGENET, **_KNOWN}
-    entry = having.get(name)
+    normalized = {n: e for n, e in {"imagenet": _IMAGENET, **_SETS}.items() if e.mean}
+    entry = normalized.get(name)
     if entry is None or entry.mean is None or entry.std is None:
-        listed = ", ".join(sorted(n for n, e in having.items() if e.mean))
         raise UnknownNameError(
-            f"no channel mean is known for {name!r}: known are those of {listed}"
+            f"no channel mean is known for {name!r}: {did_you_mean(name, normalized)}known are "
+            f"those of {', '.join(sorted(normalized))}"
         )
     return entry.mean, entry.std

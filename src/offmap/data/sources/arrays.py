@@ -10,13 +10,14 @@ from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
 
 from offmap.data._decode import Item
 from offmap.data._labels import as_labels
+from offmap.data.sources import Source
+from offmap.data.types import Labels
 from offmap.errors import DataError
 
 _UNREADABLE = (
@@ -32,7 +33,7 @@ _KEYS = (("images", "labels"), ("x", "y"), ("data", "labels"))
 
 
 @dataclass(frozen=True, eq=False)
-class Arrays:
+class Arrays(Source):
     """Pixels in memory, or in a mapped file.
 
     Args:
@@ -44,7 +45,7 @@ class Arrays:
 
     where: str
     images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-    labels: Int64[Tensor, " n"] | None = None
+    labels: Labels = None
     classes: tuple[str, ...] = ()
 
     @classmethod
@@ -61,19 +62,19 @@ class Arrays:
     @classmethod
     def npz(cls, path: Path) -> Self:
         """Images and, if there, labels, under one of the pairs of keys in use."""
-        found = _read(lambda: _unpacked(path), path)
+        arrays = _read(lambda: _unpacked(path), path)
         for images, labels in _KEYS:
-            if images in found:
-                return cls.of(found[images], found.get(labels), str(path))
-        raise _no_keys(path, " or ".join("/".join(pair) for pair in _KEYS), found)
+            if images in arrays:
+                return cls.of(arrays[images], arrays.get(labels), str(path))
+        raise _no_keys(path, " or ".join("/".join(pair) for pair in _KEYS), arrays)
 
     @classmethod
     def mat(cls, path: Path) -> Self:
         """SVHN's cropped digits: X is ``(h, w, c, n)``, and in y a 10 stands for the digit 0."""
-        found = _read(lambda: _load_mat(path), path)
-        if not {"X", "y"} <= found.keys():
-            raise _no_keys(path, "X and y", found)
-        return cls.of(np.moveaxis(found["X"], -1, 0), found["y"] % 10, str(path))
+        arrays = _read(lambda: _load_mat(path), path)
+        if not {"X", "y"} <= arrays.keys():
+            raise _no_keys(path, "X and y", arrays)
+        return cls.of(np.moveaxis(arrays["X"], -1, 0), arrays["y"] % 10, str(path))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,9 +126,9 @@ def _read(read: Callable[[], Any], path: Path) -> Any:
         ) from error
 
 
-def _no_keys(path: Path, wanted: str, found: Mapping[str, object]) -> DataError:
-    there = ", ".join(key for key in found if not key.startswith("__"))
-    return DataError(f"{path} must hold {wanted}; seen {there or 'nothing'}")
+def _no_keys(path: Path, expected: str, arrays: Mapping[str, object]) -> DataError:
+    names = ", ".join(name for name in arrays if not name.startswith("__"))
+    return DataError(f"{path} must hold {expected}; seen {names or 'nothing'}")
 
 
 def _load_mat(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Accept or refuse, over ID and OOD together: precision, recall and F1 of the right answers."""
+"""Accept or refuse, over ID and OOD together: precision, recall and F1 of the right predictions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
 class Selection:
     """What one threshold made of ID and OOD samples together.
 
-    An answer is right if the sample is accepted, is ID, and its label is right.
+    An prediction is right if the sample is accepted, is ID, and its label is right.
 
     Args:
         n_id: number of ID samples.
         n_ood: number of OOD samples.
         base_ratio: ID:OOD, ``n_id / n_ood``; precision and F1 depend on it.
         accepted: number of samples accepted, ID and OOD.
-        right: number of right answers.
+        right: number of right predictions.
         precision: ``right / accepted``; 0 if nothing is accepted, so that refusing all earns none.
         recall: ``right / n_id``.
         f1: their harmonic mean, ``2 right / (accepted + n_id)``.
@@ -50,7 +50,7 @@ class Outcomes:
 
     Args:
         accepted: which ID samples are accepted, ``(n,)``.
-        right: which are accepted and rightly answered, ``(n,)``.
+        right: which are accepted and rightly predicted, ``(n,)``.
         ood_accepted: which OOD samples are accepted, ``(m,)``.
     """
 
@@ -64,27 +64,30 @@ class Outcomes:
     ) -> Self:
         """Outcomes at a threshold; arguments and errors as :func:`accepted_and_right`."""
         in_dist, ood = as_scores(id_scores, ood_scores)
-        mask, kept = as_mask(right, len(in_dist)), accepted(in_dist, threshold)
-        return cls(accepted=kept, right=kept & mask, ood_accepted=accepted(ood, threshold))
+        mask = as_mask(right, len(in_dist))
+        acceptance = accepted(in_dist, threshold)
+        return cls(
+            accepted=acceptance, right=acceptance & mask, ood_accepted=accepted(ood, threshold)
+        )
 
     @property
     def selection(self) -> Selection:
         """The figures of these outcomes."""
         n, m = len(self.accepted), len(self.ood_accepted)
-        kept, let_in = int(self.accepted.sum()), int(self.ood_accepted.sum())
+        of_id, of_ood = int(self.accepted.sum()), int(self.ood_accepted.sum())
         right = int(self.right.sum())
         return Selection(
             n_id=n,
             n_ood=m,
             base_ratio=n / m,
-            accepted=kept + let_in,
+            accepted=of_id + of_ood,
             right=right,
-            precision=right / max(kept + let_in, 1),
+            precision=right / max(of_id + of_ood, 1),
             recall=right / n,
-            f1=2 * right / (kept + let_in + n),
+            f1=2 * right / (of_id + of_ood + n),
             # Over the common denominator: the same number as detection_accuracy, to the bit.
-            detection_accuracy=(kept * m + (m - let_in) * n) / (2 * n * m),
-            decided=(kept + m - let_in) / (n + m),
+            detection_accuracy=(of_id * m + (m - of_ood) * n) / (2 * n * m),
+            decided=(of_id + m - of_ood) / (n + m),
         )
 
 
@@ -93,7 +96,7 @@ def accepted_and_right(
 ) -> Selection:
     """Every figure of :class:`Selection`; a sample is accepted where ``score <= threshold``.
 
-    Scores and labels may come from different networks: accept by the one, answer by the other. A
+    Scores and labels may come from different networks: accept by the one, predict by the other. A
     threshold chosen on these samples flatters them: choose it on others, by
     :func:`best_f1_threshold` or :func:`offmap.metrics.detection_accuracy`.
 
@@ -109,10 +112,10 @@ def accepted_and_right(
         DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
 
     Example:
-        >>> found = accepted_and_right(
+        >>> result = accepted_and_right(
         ...     [0.1, 0.2, 0.3, 0.9], [True, True, False, True], [0.2, 0.8], threshold=0.5
         ... )
-        >>> found.precision, found.recall, found.f1  # 2 right of 4 accepted, of 4 ID
+        >>> result.precision, result.recall, result.f1  # 2 right of 4 accepted, of 4 ID
         (0.5, 0.5, 0.5)
     """
     return Outcomes.of(id_scores, right, ood_scores, threshold=threshold).selection
@@ -123,9 +126,10 @@ def best_f1_threshold(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -
 
     .. math:: \arg\max_t\ 2 R(t) / (A(t) + n)
 
-    with ``R`` right answers among the ``A`` accepted, of ``n`` ID samples. Only scores that occur
-    are thresholds, so all samples of one score are accepted together. Of equally good ones it is
-    the smallest, the one that accepts least; so it is the smallest of all if no answer is right.
+    with ``R`` right predictions among the ``A`` accepted, of ``n`` ID samples. Only scores that
+    occur are thresholds, so all samples of one score are accepted together. Of equally good ones it
+    is the smallest, the one that accepts least; so it is the smallest of all if no prediction is
+    right.
 
     Args:
         id_scores: OOD scores of the ID samples, ``(n,)``.

@@ -24,7 +24,7 @@ def a_threshold(data, *arrays):
     return data.draw(attained | st.floats(allow_nan=False))
 
 
-@given(slow.two_samples_answered(), st.data())
+@given(slow.two_samples_predicted(), st.data())
 def test_every_figure_equals_its_definition(system, data):
     id_scores, _, ood_scores = system
     threshold = a_threshold(data, id_scores, ood_scores)
@@ -41,13 +41,13 @@ def test_every_figure_equals_its_definition(system, data):
     assert found.decided == (kept + refused) / (n + m)
 
 
-@given(slow.two_samples_answered())
+@given(slow.two_samples_predicted())
 def test_the_threshold_of_the_best_f1_equals_the_search_through_all(system):
     assert best_f1_threshold(*system) == slow.best_f1_threshold(*system)
 
 
 @few
-@given(slow.two_samples_answered())
+@given(slow.two_samples_predicted())
 def test_the_best_detection_accuracy_is_that_of_its_threshold(system):
     id_scores, _, ood_scores = system
     accuracy, threshold = detection_accuracy(id_scores, ood_scores)
@@ -55,7 +55,7 @@ def test_the_best_detection_accuracy_is_that_of_its_threshold(system):
 
 
 @few
-@given(slow.two_samples_answered(), st.randoms(use_true_random=False))
+@given(slow.two_samples_predicted(), st.randoms(use_true_random=False))
 def test_the_order_of_the_samples_changes_nothing(system, random):
     id_scores, right, ood_scores = system
     order = random.sample(range(len(id_scores)), len(id_scores))
@@ -68,7 +68,7 @@ def test_the_order_of_the_samples_changes_nothing(system, random):
 
 
 @few
-@given(slow.two_samples_answered())
+@given(slow.two_samples_predicted())
 def test_an_increasing_transformation_moves_the_threshold_alone(system):
     id_scores, right, ood_scores = system
     moved = slow.by_rank(np.concatenate([id_scores, ood_scores]))
@@ -120,8 +120,8 @@ def test_where_every_label_is_right_the_counts_are_those_of_open_set():
     known, unknown = rng.normal(size=40), rng.normal(1, 1, 30)
     labels = np.zeros(40, np.int64)
     found = accepted_and_right(known, labels == 0, unknown, threshold=0.5)
-    answers = np.zeros(30, np.int64)
-    binary = open_set(labels, labels, known, answers, unknown, threshold=0.5, classes=1).binary
+    predictions = np.zeros(30, np.int64)
+    binary = open_set(labels, labels, known, predictions, unknown, threshold=0.5, classes=1).binary
     assert (found.right, found.accepted) == (binary[0, 0], binary[:, 0].sum())
 
 

@@ -1,4 +1,4 @@
-"""Answering with a class or with "unknown": accuracy, confusion, and the OSCR curve."""
+"""Predicting a class or "unknown": accuracy, confusion, and the OSCR curve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offmap.metrics.ranking import auroc
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenSet:
-    """What a classifier with ``c`` classes and the answer "unknown" made of its samples.
+    """What a classifier with ``c`` classes, and "unknown" as one more, made of its samples.
 
     Args:
         n_known: number of known samples.
@@ -24,11 +24,13 @@ class OpenSet:
         closed_accuracy: share of the known given their class, if nothing were rejected.
         accepted: share of the known that are accepted.
         rejected: share of the unknown that are rejected.
-        accuracy: share of all samples, known and unknown, with the right one of ``c + 1`` answers.
-        f1: mean F1 of the ``c + 1`` answers, without those that neither occur nor are given.
+        accuracy: share of all samples, known and unknown, that are rightly predicted, "unknown"
+            counting as a class.
+        f1: mean F1 of the ``c + 1`` classes, without those that neither occur nor are predicted.
         auroc: of the scores, see :func:`offmap.metrics.auroc`.
         oscr: area under the OSCR curve, see :func:`oscr`.
-        confusion: samples by truth (rows) and answer (columns), "unknown" last, ``(c + 1, c + 1)``.
+        confusion: samples by truth (rows) and prediction (columns), "unknown" last,
+            ``(c + 1, c + 1)``.
         binary: the same for known and unknown alone, ``(2, 2)``.
     """
 
@@ -47,14 +49,14 @@ class OpenSet:
 
 @dataclass(frozen=True, eq=False)
 class OscrCurve:
-    """Right answers to the known against acceptance of the unknown.
+    """Right predictions for the known against acceptance of the unknown.
 
     A sample is accepted where ``score <= threshold``. From (0, 0), nothing accepted, to the closed
     accuracy at 1, everything accepted; joined by lines, its area is :func:`oscr`.
 
     Args:
         fpr: share of the unknown that are accepted, ``(k,)``.
-        ccr: share of the known that are accepted and rightly answered, ``(k,)``.
+        ccr: share of the known that are accepted and rightly predicted, ``(k,)``.
         thresholds: rising; the first is minus infinity, ``(k,)``.
     """
 
@@ -68,8 +70,8 @@ def oscr(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> float:
 
     .. math:: \frac{1}{n m} \sum_{i\ \text{right}} \sum_j [s_i < s_j] + \tfrac12 [s_i = s_j]
 
-    The chance that a known sample is rightly answered and scores below an unknown one: the AUROC if
-    every answer is right.
+    The chance that a known sample is rightly predicted and scores below an unknown one: the AUROC
+    if every prediction is right.
 
     Args:
         id_scores: OOD scores of the known samples, ``(n,)``.
@@ -117,9 +119,9 @@ def oscr_curve(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> OscrC
 
 def open_set(
     labels: ArrayLike,
-    answers: ArrayLike,
+    predictions: ArrayLike,
     id_scores: Scores,
-    unknown_answers: ArrayLike,
+    unknown_predictions: ArrayLike,
     ood_scores: Scores,
     *,
     threshold: float,
@@ -129,29 +131,29 @@ def open_set(
 
     Args:
         labels: classes of the known samples, ``(n,)``, from 0.
-        answers: the classifier's answers to them, before any rejection, ``(n,)``.
+        predictions: the classes that the classifier gives them, before any rejection, ``(n,)``.
         id_scores: their OOD scores, ``(n,)``.
-        unknown_answers: the classifier's answers to the unknown samples, ``(m,)``.
+        unknown_predictions: the classes that it gives the unknown samples, ``(m,)``.
         ood_scores: their OOD scores, ``(m,)``.
         threshold: the score above which a sample is called unknown.
         classes: ``c``, the number of known classes.
 
     Raises:
-        LabelError: a label or an answer is no class from 0 to ``c - 1``.
+        LabelError: a label or a prediction is no class from 0 to ``c - 1``.
         ShapeError: arrays of different lengths.
         ArgumentError: the threshold is NaN.
         DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
     """
     known, unknown = as_scores(id_scores, ood_scores)
     truth = _classes(labels, len(known), classes, "labels")
-    given = _classes(answers, len(known), classes, "answers")
-    wrong = _classes(unknown_answers, len(unknown), classes, "unknown_answers")
+    of_known = _classes(predictions, len(known), classes, "predictions")
+    of_unknown = _classes(unknown_predictions, len(unknown), classes, "unknown_predictions")
     confusion = _confusion(
         np.concatenate([truth, np.full(len(unknown), classes)]),
         np.concatenate(
             [
-                np.where(accepted(known, threshold), given, classes),
-                np.where(accepted(unknown, threshold), wrong, classes),
+                np.where(accepted(known, threshold), of_known, classes),
+                np.where(accepted(unknown, threshold), of_unknown, classes),
             ]
         ),
         classes + 1,
@@ -160,22 +162,22 @@ def open_set(
     return OpenSet(
         n_known=len(known),
         n_unknown=len(unknown),
-        closed_accuracy=float((truth == given).mean()),
+        closed_accuracy=float((truth == of_known).mean()),
         accepted=float(binary[0, 0] / len(known)),
         rejected=float(binary[1, 1] / len(unknown)),
         accuracy=float(confusion.trace() / confusion.sum()),
         f1=_macro_f1(confusion),
         auroc=auroc(known, unknown),
-        oscr=oscr(known, truth == given, unknown),
+        oscr=oscr(known, truth == of_known, unknown),
         confusion=confusion,
         binary=binary,
     )
 
 
 def _confusion(
-    truth: Int64[np.ndarray, " n"], answer: Int64[np.ndarray, " n"], size: int
+    truth: Int64[np.ndarray, " n"], prediction: Int64[np.ndarray, " n"], size: int
 ) -> Int64[np.ndarray, "k k"]:
-    counts = np.bincount(truth * size + answer, minlength=size * size)
+    counts = np.bincount(truth * size + prediction, minlength=size * size)
     return counts.reshape(size, size).astype(np.int64)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
-from torch import Tensor
 
 from offmap.data._decode import Item, Raw
-from offmap.data._labels import Labels, as_labels
+from offmap.data._labels import as_labels
+from offmap.data.sources import Source
+from offmap.data.types import Labels
 from offmap.errors import DataError, LabelError
 
 _IMAGE = ("image", "img")  # names of the columns, in the order in which they are looked for
@@ -24,13 +25,13 @@ _LABEL = ("label", "fine_label")
 
 
 @dataclass(frozen=True, eq=False)
-class Parquet:
+class Parquet(Source):
     """Rows of one file, read by row group; ``ends`` are the ends of the groups."""
 
     path: Path
     column: str
     ends: Int64[np.ndarray, " g"]
-    labels: Int64[Tensor, " n"] | None
+    labels: Labels
     classes: tuple[str, ...]
 
     @classmethod
@@ -58,10 +59,10 @@ class Parquet:
     def read(self, rows: Iterable[int]) -> Iterator[Item]:
         """Holds one row group at a time: ascending rows read each group once."""
         with pq.ParquetFile(self.path) as file:
-            for group, some in groupby(rows, key=self._group):
+            for group, members in groupby(rows, key=self._group):
                 images = self._read_group(file, group)
                 first = int(self.ends[group]) - len(images)
-                for row in some:
+                for row in members:
                     raw = as_raw(images[row - first].as_py(), self.path.parent)
                     yield f"{self.path} row {row}", raw
 
@@ -91,15 +92,15 @@ def as_raw(cell: bytes | dict[str, Any] | None, folder: Path) -> Raw | None:
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:
-    able = [field.name for field in schema if _holds_images(field.type)]
-    named = [name for name in _IMAGE if name in able] or able
-    if not named or (len(named) > 1 and named[0] not in _IMAGE):
+    binary = [field.name for field in schema if _holds_images(field.type)]
+    candidates = [name for name in _IMAGE if name in binary] or binary
+    if not candidates or (len(candidates) > 1 and candidates[0] not in _IMAGE):
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise DataError(
             f"{path} has no column 'image' of encoded images (bytes, or a struct with bytes); "
             f"its columns are {columns}"
         )
-    return named[0]
+    return candidates[0]
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -108,10 +109,10 @@ def _holds_images(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _labels(file: pq.ParquetFile, path: Path) -> Labels:
+def _labels(file: pq.ParquetFile, path: Path) -> tuple[Labels, tuple[str, ...]]:
     features = _features(file.schema_arrow)
-    coded = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
-    column = next((c for c in (*_LABEL, *coded) if c in file.schema_arrow.names), None)
+    typed = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
+    column = next((c for c in (*_LABEL, *typed) if c in file.schema_arrow.names), None)
     if column is None:
         return None, ()
     values = file.read(columns=[column])[column]
@@ -123,6 +124,6 @@ def _labels(file: pq.ParquetFile, path: Path) -> Labels:
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """The description of the columns that the library ``datasets`` leaves in a file."""
-    written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = written.get("info", {}).get("features", {})
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = metadata.get("info", {}).get("features", {})
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}

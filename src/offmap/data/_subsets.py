@@ -1,9 +1,9 @@
-"""Seeded choice, and the sets derived from a set by choosing among its samples."""
+"""Subsets: seeded, by position, or by class."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,29 +12,31 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from offmap._utils.arguments import did_you_mean
+from offmap.data.types import KeyedBatch
 from offmap.errors import ArgumentError, LabelError, UnknownNameError
 
 Indices = Sequence[int] | NDArray[Any] | Tensor
 _NAMED = 4  # classes spelled out in the name of a set
 
 
-def pick(n: int, total: int, seed: int) -> Int64[Tensor, " m"]:
+def sample_rows(n: int, total: int, seed: int) -> Int64[Tensor, " m"]:
     """Which ``n`` of ``total`` rows the seed chooses, ascending; all if there are no more.
 
     Under one seed, the choice of fewer rows is part of the choice of more.
     """
     if n < 1:
         raise ArgumentError(f"{n} samples were asked for: ask for at least 1")
-    return _shuffled(total, seed)[:n].sort().values
+    return _permutation(total, seed)[:n].sort().values
 
 
-def picked(name: str, n: int, total: int, seed: int) -> str:
-    """What :func:`pick` makes of the name of a set."""
+def sampled_name(name: str, n: int, total: int, seed: int) -> str:
+    """The name of a set of which :func:`sample_rows` has chosen."""
     return name if n >= total else f"{name}[{n} of {total}, seed {seed}]"
 
 
-class Pickable(ABC):
-    """A set whose samples can be chosen to make other sets."""
+class Subsets(ABC):
+    """A set of samples with keys, of which subsets can be made."""
 
     name: str
     labels: Int64[Tensor, " n"] | None
@@ -54,10 +56,23 @@ class Pickable(ABC):
     ) -> Self:
         """The samples at ``rows``, with these labels, under another name."""
 
+    @abstractmethod
+    def keys(self, start: int, stop: int) -> tuple[str, ...]:
+        """The keys of the samples from position ``start`` up to, but without, ``stop``.
+
+        A key is the path of the file below the folder of the set, or the row of the file or array
+        as text. It is that of the whole set in every subset.
+        """
+
+    @abstractmethod
+    def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
+        """Images, labels and keys in order; arguments as ``batches``."""
+
     def take(self, n: int, seed: int = 0) -> Self:
         """``n`` samples chosen by the seed, in data order; all of them if there are no more."""
-        rows = pick(n, len(self), seed)
-        return self if n >= len(self) else self._at(rows, picked(self.name, n, len(self), seed))
+        rows = sample_rows(n, len(self), seed)
+        name = sampled_name(self.name, n, len(self), seed)
+        return self if n >= len(self) else self._at(rows, name)
 
     def split(self, share: float, seed: int = 0) -> tuple[Self, Self]:
         """Two disjoint sets that together are this one, each in data order.
@@ -75,10 +90,10 @@ class Pickable(ABC):
             raise ArgumentError(
                 f"a share of {share} of the {total} samples of {self.name} leaves one side empty"
             )
-        order = _shuffled(total, seed)
+        order = _permutation(total, seed)
         other = f"{self.name}[other {total - n} of {total}, seed {seed}]"
         return (
-            self._at(order[:n].sort().values, picked(self.name, n, total, seed)),
+            self._at(order[:n].sort().values, sampled_name(self.name, n, total, seed)),
             self._at(order[n:].sort().values, other),
         )
 
@@ -103,14 +118,14 @@ class Pickable(ABC):
         """
         if self.labels is None:
             raise LabelError(f"{self.name} has no labels: its classes cannot be chosen")
-        wanted = [self._label(c) for c in classes]
-        labels = _relabelled(self.labels, wanted)
+        numbers = [self._label(c) for c in classes]
+        labels = _relabelled(self.labels, numbers)
         rows = (labels >= 0).nonzero().ravel()
-        named = tuple(self.classes[label] for label in wanted) if self.classes else ()
-        what = f"only {_listed(named or wanted)}"
+        names = tuple(self.classes[label] for label in numbers) if self.classes else ()
+        name = f"{self.name}[only {_listed(names or numbers)}]"
         if not len(rows):
-            raise LabelError(f"{self.name}[{what}] is empty: no sample has such a label")
-        return self._derive(rows, f"{self.name}[{what}]", labels[rows], named)
+            raise LabelError(f"{name} is empty: no sample has such a label")
+        return self._derive(rows, name, labels[rows], names)
 
     def with_classes(self, classes: Sequence[str]) -> Self:
         """The same samples, with labels that count in these classes.
@@ -128,23 +143,26 @@ class Pickable(ABC):
                 f"{self.name} has classes that are not among {_listed(classes)}: {_listed(missing)}"
             )
         numbers = torch.tensor([classes.index(name) for name in self.classes])
-        changed = {"labels": numbers[self.labels], "classes": tuple(classes)}
-        return replace(self, **changed)  # type: ignore[type-var]
+        fields = {"labels": numbers[self.labels], "classes": tuple(classes)}
+        return replace(self, **fields)  # type: ignore[type-var]
 
     def _at(self, rows: Int64[Tensor, " m"], name: str) -> Self:
         labels = None if self.labels is None else self.labels[rows]
         return self._derive(rows, name, labels, self.classes)
 
-    def _label(self, wanted: str | int) -> int:
-        if isinstance(wanted, str) and wanted in self.classes:
-            return self.classes.index(wanted)
-        if isinstance(wanted, str) or (self.classes and not 0 <= wanted < len(self.classes)):
-            there = _listed(self.classes) or "without names"
-            raise UnknownNameError(f"{self.name} has no class {wanted!r}: its classes are {there}")
-        return int(wanted)
+    def _label(self, label: str | int) -> int:
+        if isinstance(label, str) and label in self.classes:
+            return self.classes.index(label)
+        if isinstance(label, str) or (self.classes and not 0 <= label < len(self.classes)):
+            names = _listed(self.classes) or "without names"
+            hint = did_you_mean(str(label), self.classes)
+            raise UnknownNameError(
+                f"{self.name} has no class {label!r}: {hint}its classes are {names}"
+            )
+        return int(label)
 
 
-def _shuffled(total: int, seed: int) -> Int64[Tensor, " n"]:
+def _permutation(total: int, seed: int) -> Int64[Tensor, " n"]:
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))
 
 
@@ -162,11 +180,11 @@ def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:
     return rows.long()
 
 
-def _relabelled(labels: Int64[Tensor, " n"], wanted: list[int]) -> Int64[Tensor, " n"]:
-    if len(set(wanted)) < len(wanted):
-        raise ArgumentError(f"a class was named twice, among labels {_listed(wanted)}")
+def _relabelled(labels: Int64[Tensor, " n"], numbers: list[int]) -> Int64[Tensor, " n"]:
+    if len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"a class was named twice, among labels {_listed(numbers)}")
     new = torch.full_like(labels, -1)
-    for label, old in enumerate(wanted):
+    for label, old in enumerate(numbers):
         new[labels == old] = label
     return new
 
@@ -174,3 +192,19 @@ def _relabelled(labels: Int64[Tensor, " n"], wanted: list[int]) -> Int64[Tensor,
 def _listed(names: Sequence[object]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(map(str, names[:_NAMED])) + more
+
+
+def check_range(start: int, stop: int) -> None:
+    """Both arguments of ``keys`` in order."""
+    if not 0 <= start <= stop:
+        raise ArgumentError(
+            f"keys are those from start up to stop, 0 or more; seen {start} and {stop}"
+        )
+
+
+def check_reading(batch_size: int, start: int) -> None:
+    """Both arguments of ``batches`` within their ranges."""
+    if batch_size < 1 or start < 0:
+        raise ArgumentError(
+            f"batch_size must be at least 1 and start at least 0; seen {batch_size} and {start}"
+        )

@@ -1,0 +1,128 @@
+"""What every image goes through: orientation, channels, size.
+
+An image is turned as the camera's orientation mark (EXIF) says. Pixels are taken as stored:
+transparency is dropped, 16-bit grey is scaled to 8 bits, a palette counts as colour, and of an
+animation the first frame counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from offmap._utils.arguments import did_you_mean
+from offmap.data.types import Resize
+from offmap.errors import ArgumentError, UnknownNameError
+
+_DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+_GREY = _DEEP | {"1", "L", "LA", "La", "F"}
+_RESIZE = ("crop", "squash")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What every image goes through.
+
+    Args:
+        channels: 1 or 3; colour becomes grey by PIL's "L", grey becomes colour by repetition.
+        size: height and width to bring it to (bicubic, antialiased); ``None`` keeps its own.
+        resize: "crop" or "squash", see :data:`offmap.data.types.Resize`.
+
+    Raises:
+        ArgumentError: ``channels`` is neither.
+        UnknownNameError: ``resize`` is neither.
+    """
+
+    channels: int
+    size: tuple[int, int] | None
+    resize: Resize = "crop"
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ArgumentError(
+                f"channels must be 1 (grey), 3 (colour) or None; seen {self.channels}"
+            )
+        if self.resize not in _RESIZE:
+            hint = did_you_mean(self.resize, _RESIZE)
+            raise UnknownNameError(f"no resize {self.resize!r}: {hint}there are crop and squash")
+
+    def __str__(self) -> str:
+        colour = "RGB" if self.channels == 3 else "grey"
+        if self.size is None:
+            return f"size as stored; {colour}"
+        h, w = self.size
+        if self.resize == "squash":
+            return f"squashed to {h}x{w}, bicubic; {colour}"
+        if h == w:
+            return f"shorter side to {h}, bicubic; centre crop {h}; {colour}"
+        return f"scaled to cover {h}x{w}, bicubic; centre crop {h}x{w}; {colour}"
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The image brought to these; one that has them keeps every bit."""
+        plain = _plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
+        if self.size is None:
+            return plain
+        if self.resize == "squash":
+            return _scale(plain, *self.size)
+        return _crop(plain, *self.size)
+
+
+def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width."""
+    pair = (size, size) if isinstance(size, int) else size
+    if pair is not None and (len(pair) != 2 or min(pair) < 1):
+        raise ArgumentError(f"size must be a positive number or a pair (h, w) of them; seen {size}")
+    return pair
+
+
+def count_channels(image: Image.Image) -> int:
+    """Channels of an image: 3 for any kind of colour, 1 for any kind of grey."""
+    return 1 if image.mode in _GREY else 3
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image, decoded, as its orientation mark says; a mark that is broken counts as none."""
+    image.load()
+    try:
+        ImageOps.exif_transpose(image, in_place=True)  # else all others would be copied
+    except Exception:  # the pixels are there, and only the camera's notes are torn
+        return image
+    return image
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("pixels are floats, whose range is not known: store them as 8 bits")
+    if image.mode in _DEEP:
+        return _to_8_bits(image)
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA")  # PIL warns about the direct way to RGB
+    return image
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    # PIL's own conversion of 16-bit grey clips at 255 in some versions and shifts in others.
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError(f"pixels from {values.min()} to {values.max()}: more than 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _crop(image: Image.Image, h: int, w: int) -> Image.Image:
+    scale = max(h / image.height, w / image.width)
+    if scale != 1:
+        width, height = max(w, round(image.width * scale)), max(h, round(image.height * scale))
+        if prod((width, height)) > (Image.MAX_IMAGE_PIXELS or 0) > 0:  # a line of pixels, blown up
+            raise ValueError(f"{image.width}x{image.height} would become {width}x{height}")
+        image = _scale(image, height, width)
+    left, top = (image.width - w) // 2, (image.height - h) // 2
+    return image.crop((left, top, left + w, top + h))
+
+
+def _scale(image: Image.Image, h: int, w: int) -> Image.Image:
+    if image.size == (w, h):
+        return image
+    return image.resize((w, h), Image.Resampling.BICUBIC)

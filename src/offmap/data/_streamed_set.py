@@ -1,0 +1,215 @@
+"""Images decoded as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from math import prod
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from offmap.data._decode import Pixels, Skipped, decode_all, preprocessing_for, unreadable
+from offmap.data._image_set import ImageSet
+from offmap.data._labels import check_labels
+from offmap.data._preprocessing import Preprocessing
+from offmap.data._subsets import Subsets, check_range, check_reading, sample_rows, sampled_name
+from offmap.data.sources import Source
+from offmap.data.types import Batch, KeyedBatch, Resize
+from offmap.errors import DataError
+
+_CHUNK = 1024  # images at a time on their way into memory
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedSet(Subsets):
+    """Images too many to hold: decoded in threads batch by batch, in bounded memory.
+
+    Reads like an :class:`ImageSet`. An image that turns out to be corrupt is left out of its batch,
+    which is then shorter; it keeps its position and key, and counts in ``len``.
+
+    Args:
+        name: what tables call the set.
+        source: the encoded images.
+        rows: which of its rows make up the set, ``(n,)``.
+        preprocessing: what each image goes through.
+        shape: channels, height and width of every image.
+        labels: a class index for each image, ``(n,)``.
+        classes: name of each class; may be empty.
+        transform: the same as ``preprocessing``, in words.
+        corrupt: the corrupt images met so far, by position.
+    """
+
+    name: str
+    source: Source = field(repr=False)
+    rows: Int64[Tensor, " n"] = field(repr=False)
+    preprocessing: Preprocessing = field(repr=False)
+    shape: tuple[int, int, int]
+    labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False)
+    transform: str = ""
+    corrupt: dict[int, Skipped] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        name: str,
+        *,
+        size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        resize: Resize = "crop",
+        before: str = "",
+    ) -> Self:
+        """The set that ``load`` makes of a source; ``before`` says what was done to it already."""
+        total = len(source)
+        if not total:
+            raise DataError(f"{name} is empty: it holds no images")
+        check_labels(name, total, source.labels, source.classes)
+        rows = sample_rows(total if limit is None else limit, total, seed)
+        preprocessing, shape = preprocessing_for(
+            source.read(rows.tolist()), name, size=size, channels=channels, resize=resize
+        )
+        return cls(
+            name if limit is None else sampled_name(name, limit, total, seed),
+            source,
+            rows,
+            preprocessing,
+            shape,
+            None if source.labels is None else source.labels[rows],
+            source.classes,
+            f"{before}{preprocessing}",
+        )
+
+    @property
+    def fingerprint(self) -> None:
+        """None: the content is not known before it is read."""
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The corrupt images met so far, in data order."""
+        return tuple(self.corrupt[i] for i in sorted(self.corrupt))
+
+    @property
+    def left_out(self) -> tuple[Skipped, ...]:
+        """Files that lie beside the images and are none."""
+        return self.source.left_out
+
+    @property
+    def resize(self) -> Resize:
+        """How the images are brought to their size."""
+        return self.preprocessing.resize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all the images once decoded."""
+        return len(self) * prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keys(self, start: int, stop: int) -> tuple[str, ...]:
+        """Paths below the folder of the set, or rows; those of the whole set in a subset.
+
+        Corrupt images have keys as well: :meth:`keyed_batches` gives those of the images read.
+        """
+        check_range(start, stop)
+        return self.source.keys(self.rows[start:stop].tolist())
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        """Images and labels in order.
+
+        Args:
+            batch_size: images at a time; fewer where some are corrupt, and in the last batch.
+            start: position of the first image, to go on where an earlier run stopped.
+
+        Raises:
+            DataError: while reading: an image of another size, or none that can be read.
+        """
+        batches = self.keyed_batches(batch_size, start)
+        return ((images, labels) for images, labels, _ in batches)
+
+    def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
+        """Images, labels and keys of the images that could be read; arguments as ``batches``."""
+        check_reading(batch_size, start)
+        return self._read(batch_size, start)
+
+    def hold(self) -> ImageSet:
+        """Everything, in memory."""
+        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
+        n = 0
+        for batch, _ in self.batches(_CHUNK):
+            images[n : n + len(batch)] = batch
+            n += len(batch)
+        intact = [i for i in range(len(self)) if i not in self.corrupt]
+        return ImageSet(
+            self.name,
+            images[:n],
+            None if self.labels is None else self.labels[intact],
+            self.classes,
+            self.skipped,
+            self.transform,
+            self.left_out,
+            self.resize,
+            self.source.keys(self.rows[intact].tolist()),
+        )
+
+    def _read(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
+        items = self.source.read(self.rows[start:].tolist())
+        with closing(decode_all(items, self.preprocessing)) as decoded:
+            for first in range(start, len(self), batch_size):
+                positions = range(first, min(first + batch_size, len(self)))
+                # In this order zip takes no image that belongs to the next batch.
+                batch = zip(positions, decoded, strict=False)
+                images = {i: x for i, raw in batch if (x := self._checked(i, raw)) is not None}
+                if images:
+                    yield self._batch(images)
+        if len(self.corrupt) == len(self):
+            raise unreadable(self.name, self.skipped)
+
+    def _checked(self, i: int, image: Pixels | Skipped) -> Pixels | None:
+        """The image, or None for a corrupt one, which is noted."""
+        if isinstance(image, Skipped):
+            self.corrupt[i] = image
+            return None
+        if image.shape != self.shape:
+            sizes = " and ".join(f"{h}x{w}" for _, h, w in (self.shape, image.shape))
+            raise DataError(
+                f"the images of {self.name} differ in size: seen {sizes}; pass size, for one "
+                "number the length of the shorter side"
+            )
+        return image
+
+    def _batch(self, images: dict[int, Pixels]) -> KeyedBatch:
+        positions = list(images)
+        keys = self.source.keys(self.rows[positions].tolist())
+        labels = None if self.labels is None else self.labels[positions]
+        return torch.from_numpy(np.stack(list(images.values()))), labels, keys
+
+    def _derive(
+        self,
+        rows: Int64[Tensor, " m"],
+        name: str,
+        labels: Int64[Tensor, " m"] | None,
+        classes: tuple[str, ...],
+    ) -> Self:
+        corrupt = {
+            new: self.corrupt[old] for new, old in enumerate(rows.tolist()) if old in self.corrupt
+        }
+        return type(self)(
+            name,
+            self.source,
+            self.rows[rows],
+            self.preprocessing,
+            self.shape,
+            labels,
+            classes,
+            self.transform,
+            corrupt,
+        )

@@ -1,0 +1,150 @@
+"""A folder of images, and what else lies in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from offmap.data._decode import Item, Skipped, count_channels_of
+from offmap.data.sources import Source
+from offmap.data.types import Labels
+from offmap.errors import DataError
+
+_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jfif", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_SPLITS = frozenset({"test", "testing", "train", "training", "val", "valid", "validation"})
+
+# What systems and tools leave behind, in lower case: macOS, Synology, QNAP, Windows, ext4, Python.
+_SYSTEM = frozenset(
+    {"__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "@__thumb", "@recycle"}
+    | {"$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+    | {"lost+found", "__pycache__"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Folder(Source):
+    """Image files: class by class, or flat and without labels."""
+
+    root: Path
+    paths: tuple[Path, ...]
+    labels: Labels
+    classes: tuple[str, ...]
+    left_out: tuple[Skipped, ...] = ()
+
+    @classmethod
+    def scan(cls, root: Path) -> Self:
+        """The images under ``root``; hidden files and folders are left out.
+
+        Every visible subfolder is a class, even one without images: the labels of another split
+        of the same data would shift otherwise.
+
+        Raises:
+            DataError: no images, images beside folders of images, or a folder of splits.
+        """
+        paths, classes, left_out = search(root)
+        folders = [path.relative_to(root).parts[0] for path in paths if path.parent != root]
+        if not paths:
+            raise _no_images(root, left_out)
+        if not folders:
+            return cls(root, paths, None, (), left_out)
+        _check_layout(root, len(paths) - len(folders), classes)
+        number = {name: label for label, name in enumerate(classes)}
+        labels = torch.tensor([number[name] for name in folders])
+        return cls(root, paths, labels, classes, left_out)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, rows: Iterable[int]) -> Iterator[Item]:
+        """Paths only: the threads that decode also read."""
+        return ((str(self.paths[row]), self.paths[row]) for row in rows)
+
+    def keys(self, rows: Iterable[int]) -> tuple[str, ...]:
+        """Paths below the root."""
+        return tuple(self.paths[row].relative_to(self.root).as_posix() for row in rows)
+
+
+def search(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[Skipped, ...]]:
+    """The images in a folder and below, sorted; its visible subfolders; and what is left out.
+
+    Hidden and system folders are left out as wholes; files are, if they are hidden, links to
+    nowhere, or no images by their suffix or, without one, by their content.
+    """
+    images: list[Path] = []
+    subfolders: tuple[str, ...] | None = None
+    left_out: list[Skipped] = []
+    ancestors: dict[str, set[str]] = {}  # what a folder lies in: a link may lead back there
+
+    def refuse(path: str | os.PathLike[str], reason: str) -> None:
+        left_out.append(Skipped(os.fspath(path), reason))
+
+    walk = os.walk(root, followlinks=True, onerror=lambda error: refuse(error.filename, str(error)))
+    for parent, folders, files in walk:
+        lineage = {*ancestors.pop(parent, ()), os.path.realpath(parent)}
+        entries = {name: os.path.join(parent, name) for name in folders}
+        folders.clear()  # os.walk goes into those that stand here
+        for name, path in entries.items():
+            if reason := _why_no_folder(path, lineage):
+                refuse(path, reason)
+            else:
+                folders.append(name)
+                ancestors[path] = lineage
+        subfolders = tuple(sorted(folders)) if subfolders is None else subfolders
+        for file in (Path(parent, name) for name in files):
+            if reason := _why_no_image(file):
+                refuse(file, reason)
+            else:
+                images.append(file)
+    left_out.sort(key=lambda skipped: skipped.path)
+    return tuple(sorted(images)), subfolders or (), tuple(left_out)
+
+
+def _why_no_folder(path: str, lineage: set[str]) -> str | None:
+    if _is_system(os.path.basename(path)):
+        return "hidden, or left by a system"
+    return "a link that leads back" if os.path.realpath(path) in lineage else None
+
+
+def _why_no_image(path: Path) -> str | None:
+    if _is_system(path.name):
+        return "hidden, or left by a system"
+    if not path.is_file():
+        return "a link that leads nowhere" if path.is_symlink() else "neither file nor folder"
+    if path.suffix.lower() in _SUFFIXES:
+        return None
+    if path.suffix:
+        return f"no image by its suffix {path.suffix}"
+    unreadable = isinstance(count_channels_of((str(path), path)), Skipped)
+    return "no image, and no suffix" if unreadable else None
+
+
+def _is_system(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def _check_layout(root: Path, flat: int, classes: Sequence[str]) -> None:
+    if flat:
+        raise DataError(
+            f"{root} holds {flat} images beside {len(classes)} folders of images: "
+            "give each class a folder, or keep all images in one"
+        )
+    if _SPLITS.issuperset(map(str.lower, classes)):
+        raise DataError(
+            f"the folders in {root} are splits, not classes: {', '.join(classes)}; "
+            f"give the path of one, such as {root / classes[0]}"
+        )
+
+
+def _no_images(root: Path, left_out: Sequence[Skipped]) -> DataError:
+    parquet = f" (it has Parquet files: write hf:{root})" if any(root.rglob("*.parquet")) else ""
+    message = f"{root} holds no images{parquet}: looked for {', '.join(sorted(_SUFFIXES))}"
+    if left_out:
+        message += f"; left out {len(left_out)}, first {left_out[0].path} ({left_out[0].reason})"
+    return DataError(message)

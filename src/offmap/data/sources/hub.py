@@ -1,0 +1,185 @@
+"""Data sets of the Hugging Face hub, or of a local folder in its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+from offmap._utils.arguments import did_you_mean
+from offmap.data._decode import Item
+from offmap.data._labels import as_labels
+from offmap.data._named_sets import named_sets
+from offmap.data.sources import Source
+from offmap.data.sources.parquet import as_raw
+from offmap.data.types import Labels
+from offmap.errors import DataError, DataNotFoundError, MissingExtraError
+
+_CHUNK = 64  # rows a query
+_SECONDS = 2.0  # for the first answer of the hub
+_SAME = {"valid": "val", "validation": "val"}
+
+
+@dataclass(frozen=True, eq=False)
+class Hub(Source):
+    """One split; ``images`` is a ``datasets.Dataset`` of the undecoded image column alone."""
+
+    where: str
+    images: Any
+    labels: Labels
+    classes: tuple[str, ...]
+
+    @classmethod
+    def open(
+        cls,
+        repository: str,
+        split: str | None = None,
+        *,
+        config: str | None = None,
+        image: str | None = None,
+        label: str | None = None,
+    ) -> Self:
+        """Download if need be, and read the labels.
+
+        Args:
+            repository: ``owner/name``, or a local folder.
+            split: as in :func:`choose_split`.
+            config: which of the repository's sets.
+            image: column of images; if it is not there, the first of that type.
+            label: column of labels; if it is not there, the first of type ClassLabel, if any.
+
+        Raises:
+            MissingExtraError: the library ``datasets`` is not installed.
+            DataNotFoundError: nothing there, or no such split.
+            DataError: no column of images.
+        """
+        datasets = library()
+        where = f"hf:{repository}"
+        try:
+            with _reached(repository):
+                splits = datasets.get_dataset_split_names(repository, config)
+                split = choose_split(splits, split, where)
+                data = datasets.load_dataset(repository, config, split=split)
+        except DataNotFoundError:
+            raise
+        except Exception as error:  # of network, hub, cache or files, each with its own types
+            raise DataNotFoundError(f"{where} cannot be loaded: {error}") from error
+        return cls.of(data, f"{where}:{split}", image, label)
+
+    @classmethod
+    def of(cls, data: Any, where: str, image: str | None, label: str | None) -> Self:
+        """The same for a loaded ``datasets.Dataset``."""
+        datasets = library()
+        image = _column(data, image, datasets.Image)
+        label = _column(data, label, datasets.ClassLabel)
+        if image is None:
+            columns = ", ".join(f"{name} ({kind})" for name, kind in data.features.items())
+            raise DataError(f"{where} has no column of images: its columns are {columns}")
+        images = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        if label is None:
+            return cls(where, images, None, ())
+        names = getattr(data.features[label], "names", ())
+        return cls(where, images, *as_labels(data.select_columns([label])[:][label], where, names))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, rows: Iterable[int]) -> Iterator[Item]:
+        """Undecoded: the rules for pixels are the same for all sources."""
+        remaining = iter(rows)
+        column = self.images.column_names[0]
+        while chunk := list(islice(remaining, _CHUNK)):
+            for row, cell in zip(chunk, self.images[chunk][column], strict=True):
+                yield f"{self.where} row {row}", as_raw(cell, Path())
+
+
+def library() -> ModuleType:
+    """The optional library ``datasets``."""
+    try:
+        return import_module("datasets")
+    except ImportError as error:
+        raise MissingExtraError("datasets", "hub") from error
+
+
+def choose_split(splits: Iterable[str], name: str | None, where: str) -> str:
+    """The split of that name; without one ``test``, else ``val``, else the only one.
+
+    ``val``, ``valid`` and ``validation`` are one name.
+
+    Raises:
+        DataNotFoundError: no such split, or several and none named.
+
+    >>> choose_split(["train", "valid"], None, where="here")
+    'valid'
+    """
+    by_name = {_SAME.get(split, split): split for split in splits}
+    for candidate in (name,) if name else ("test", "val"):
+        if (split := by_name.get(_SAME.get(candidate, candidate))) is not None:
+            return split
+    if name is None and len(by_name) == 1:
+        return next(iter(by_name.values()))
+    missing = f"split {name!r}" if name else "split 'test' or 'val', and several others"
+    names = ", ".join(sorted(by_name.values())) or "none"
+    raise DataNotFoundError(f"{where} has no {missing}: name one of {names}, as in NAME:SPLIT")
+
+
+@contextmanager
+def _reached(repository: str) -> Iterator[None]:
+    """Ask the hub once for a repository; without an answer, only its copy on this disk is read.
+
+    Left to itself, the library ``datasets`` tries for half a minute before it says that nothing is
+    there.
+
+    Raises:
+        DataNotFoundError: the hub has no such repository; or no answer, and no copy is here.
+    """
+    if Path(repository).is_dir():
+        yield
+        return
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.utils import RepositoryNotFoundError  # type: ignore[attr-defined]
+
+    try:
+        HfApi().dataset_info(repository, timeout=_SECONDS)
+    except RepositoryNotFoundError as error:
+        repositories = (entry.repository for entry in named_sets().values() if entry.repository)
+        raise DataNotFoundError(
+            f"the hub has no data set {repository!r}, or not for everyone: "
+            f"{did_you_mean(repository, repositories)}look at huggingface.co/datasets"
+        ) from error
+    except Exception as error:  # of the network, each version of the client with its own types
+        with _offline(library().config, constants):
+            try:
+                yield
+            except DataNotFoundError:
+                raise
+            except Exception as second:
+                raise DataNotFoundError(
+                    f"hf:{repository} cannot be loaded: the hub gave no answer within "
+                    f"{_SECONDS:g} seconds ({error}), and no copy is in its cache here ({second})"
+                ) from second
+    else:
+        yield
+
+
+@contextmanager
+def _offline(*settings: Any) -> Iterator[None]:
+    """The hub's libraries without the network: their settings, read anew at every request."""
+    before = [module.HF_HUB_OFFLINE for module in settings]
+    try:
+        for module in settings:
+            module.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for module, value in zip(settings, before, strict=True):
+            module.HF_HUB_OFFLINE = value
+
+
+def _column(data: Any, name: str | None, kind: type) -> str | None:
+    typed = (column for column, feature in data.features.items() if isinstance(feature, kind))
+    return name if name in data.features else next(typed, None)
