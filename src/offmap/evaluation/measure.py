@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from offmap.activations import Batch
-from offmap.evaluation import Results, evaluate
 from offmap.evaluation.collapse import Collapse, collapse
+from offmap.evaluation.results import Results
+from offmap.evaluation.run import evaluate
 from offmap.forward import forward
-from offmap.studies.records import COLLAPSE, OOD, put
-
-_OF_A_ROW = ("auroc", "fpr_id_kept", "fpr_ood_caught")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of one network.
+class Measurement:
+    """The figures of one network.
 
     Args:
         collapse: of its training data and the OOD sets.
@@ -45,13 +42,13 @@ def measure(
     detectors: Sequence[Any] = (),
     cache: str | Path | None = None,
     **options: Any,
-) -> Measured:
+) -> Measurement:
     """Neural collapse, and detectors beside it, from one pass of the network over each image.
 
     Args:
         network: a classifier.
         train: its training data, un-augmented.
-        id_test: ID data to evaluate on; without OOD sets, its accuracy is all that there is.
+        id_test: ID data to evaluate on; without OOD sets, only the accuracy on it is measured.
         ood: OOD sets by name, or by group and name.
         detectors: as for :func:`offmap.evaluate`; those that cannot be fitted are left out.
         cache: folder for activations; by default a temporary one. Data that are no sets of
@@ -61,12 +58,14 @@ def measure(
     Raises:
         OffmapError: as :func:`offmap.evaluation.collapse.collapse` and :func:`offmap.evaluate`.
     """
-    with _folder(cache) as folder:
-        found = collapse(network, train, ood=ood, cache=folder, **options)
+    temporary = tempfile.TemporaryDirectory(prefix="offmap-") if cache is None else None
+    with temporary or nullcontext(cache) as folder:
+        options["cache"] = folder
+        figures = collapse(network, train, ood=ood, **options)
         if id_test is None:
-            return Measured(found)
+            return Measurement(figures)
         if not ood:
-            return Measured(found, _accuracy(forward(network, id_test, cache=folder, **options)))
+            return Measurement(figures, _accuracy(network, id_test, options))
         results = evaluate(
             network,
             train=train,
@@ -74,41 +73,13 @@ def measure(
             ood=ood,
             detectors=detectors,
             spare=True,
-            cache=folder,
             **options,
         )
         right, samples = results.accuracy or (0, 0)
-        return Measured(found, right / samples if samples else None, results)
+        return Measurement(figures, right / samples if samples else None, results)
 
 
-def _accuracy(batches: Iterable[Batch]) -> float | None:
+def _accuracy(network: nn.Module, data: Any, options: Mapping[str, Any]) -> float | None:
+    batches = forward(network, data, **options)
     right = [(acts.answers == labels).double() for acts, labels in batches if labels is not None]
     return float(torch.cat(right).mean()) if right else None
-
-
-def add(folder: Path, epoch: int, of: Measured) -> None:
-    """Write the record of an epoch behind those of earlier ones, in the place of its own."""
-    row: dict[str, Any] = {"epoch": epoch, **of.collapse.figures()}
-    if of.test_accuracy is not None:
-        row["test_accuracy"] = of.test_accuracy
-    if of.results is not None:
-        put(folder / OOD, epoch, ood_rows(epoch, of.results))
-    put(folder / COLLAPSE, epoch, [row])  # the last to be written: the epoch is whole
-
-
-def ood_rows(epoch: int, results: Results) -> list[dict[str, Any]]:
-    """The lines of an evaluation."""
-    return [
-        {"epoch": epoch, "detector": row.detector, "set": row.set}
-        | {name: getattr(row, name) for name in _OF_A_ROW}
-        for row in results.rows
-    ]
-
-
-@contextmanager
-def _folder(given: str | Path | None) -> Iterator[str | Path]:
-    if given is not None:
-        yield given
-        return
-    with tempfile.TemporaryDirectory(prefix="offmap-") as folder:
-        yield folder
