@@ -41,7 +41,7 @@ def test_networks_that_may_have_seen_the_calibration_images_are_noted() -> None:
     """Those of the zoo were trained on what seed 0 left of MNIST, and not on digits."""
     given = {"plain": open_trained("zoo:mnist-plain", anchors.NETWORKS["plain"])}
     with pytest.warns(UserWarning, match="plain was trained on other images"):
-        notes = anchors._notes(given, anchors.embedded_data())
+        notes = anchors.calibration_notes(given, anchors.embedded_data())
     assert len(notes) == 1
 
 

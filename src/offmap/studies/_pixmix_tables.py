@@ -31,9 +31,9 @@ def report(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
 
 def summary(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
     """The scores of the source study, and how they differ between the networks."""
-    parts = [published(name, sources[name], found) for name, found in results.items()]
+    parts = [published(name, sources[name], of_network) for name, of_network in results.items()]
     if len(results) > 1:
-        first, second = (each.detectors for each in results.values())
+        first, second = (of_network.detectors for of_network in results.values())
         parts.append(mean_differences(results, [d for d in SCORES if d in first and d in second]))
     return "\n\n".join(parts)
 

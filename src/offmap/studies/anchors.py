@@ -113,7 +113,7 @@ def run(
     setup = Setup("anchors", budget, seed, changes or {}, **options)
     networks = {name: open_trained(spec, NETWORKS[name]) for name, spec in weights.items()}
     sets = embedded_data(seed) if budget == "smoke" else mnist_data(seed)
-    notes = _notes(networks, sets)
+    notes = calibration_notes(networks, sets)
     if missing := [name for name in NETWORKS if name not in networks]:
         networks |= _trained(setup, out, sets, missing)
     results = _evaluated(networks, sets, **setup.options)
@@ -243,7 +243,7 @@ def _accuracy(results: Results) -> float:
     return info.right / info.n
 
 
-def _notes(networks: Mapping[str, Trained], sets: Data) -> list[str]:
+def calibration_notes(networks: Mapping[str, Trained], sets: Data) -> list[str]:
     """Which networks may have been trained on what the threshold comes from."""
     notes = [
         f"Note: {name} was trained on other images than those that this seed leaves for it, so "
