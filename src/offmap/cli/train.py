@@ -140,5 +140,6 @@ def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None,
         return None, callbacks
     sets = load(recipe)
     by_name = {name: data.load_like(name, sets.validation, limit=2000) for name in ood}
-    options = {"every": every, "normalization": normalization(recipe.normalization)}
-    return sets, [*callbacks, watch_ood(sets.validation, by_name, **options)]
+    normalize = normalization(recipe.normalization)
+    callbacks.append(watch_ood(sets.validation, by_name, every=every, normalization=normalize))
+    return sets, callbacks

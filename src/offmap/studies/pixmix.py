@@ -119,9 +119,9 @@ def run(
 def cifar_data(seed: int = 0) -> Data:
     """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
     calibration, test = data.load("cifar10:test").split(CALIBRATION_SHARE, seed=seed)
-    ood = {"rademacher": data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)}
-    for name in (first_local("svhn", "svhn370"), "textures", "cifar100"):
-        ood[name] = data.load_like(name, test)
+    noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
+    names = (first_local("svhn", "svhn370"), "textures", "cifar100")
+    ood = {"rademacher": noise} | {name: data.load_like(name, test) for name in names}
     return Data(data.load("cifar10:train"), calibration, test, ood)
 
 
