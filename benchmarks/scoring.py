@@ -23,9 +23,9 @@ from PIL import Image
 
 import offmap
 from benchmarks._measure import print_settings, seconds
+from offmap import demo
 from offmap.data import Skipped, read_images
 from offmap.guard.files import score_files
-from offmap.studies import digits
 
 
 def generate(folder: Path, count: int) -> None:
@@ -38,10 +38,10 @@ def generate(folder: Path, count: int) -> None:
 
 
 def score(folder: Path, out: Path) -> None:
-    sets = digits.digits_data()
-    guard = offmap.Guard(digits.shipped(), "vim", normalization=digits.NORMALIZATION)
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "vim", normalization=demo.NORMALIZATION)
     guard.fit(sets.train).calibrate(sets.calibration)
-    network = digits.shipped()
+    network = demo.shipped()
 
     def bare() -> None:
         batch: list[torch.Tensor] = []
@@ -50,7 +50,7 @@ def score(folder: Path, out: Path) -> None:
                 if not isinstance(image, Skipped):
                     batch.append(image)
                 if len(batch) == 256:
-                    network(digits.NORMALIZATION(torch.stack(batch))).argmax(1)
+                    network(demo.NORMALIZATION(torch.stack(batch))).argmax(1)
                     batch.clear()
 
     spent = seconds(lambda: score_files(guard, [str(folder)], out))

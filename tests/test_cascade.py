@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap import demo
 from offmap.activations import Activations
 from offmap.errors import ArgumentError, NonFiniteError, NotFittedError, ShapeError, StoreError
 from offmap.forward import CascadeProbe, FilterAndClassifier, Probe, cache_key, forward, probe_of
 from offmap.networks import DigitsCNN, Ensemble
-from offmap.studies import digits
 
-NORMALIZATION = digits.NORMALIZATION
+NORMALIZATION = demo.NORMALIZATION
 OTHER = offmap.Normalization((0.5,), (0.25,))
 
 
@@ -33,13 +33,13 @@ class Convolutions(nn.Sequential):
 
 
 @pytest.fixture(scope="module")
-def sets() -> digits.Digits:
-    return digits.digits_data()
+def sets() -> demo.Digits:
+    return demo.digits_data()
 
 
 @pytest.fixture(scope="module")
 def good() -> DigitsCNN:
-    return digits.shipped()
+    return demo.shipped()
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +50,16 @@ def bad() -> DigitsCNN:
 
 
 @pytest.fixture(scope="module")
-def guard(sets: digits.Digits, bad: DigitsCNN) -> offmap.Guard:
+def guard(sets: demo.Digits, bad: DigitsCNN) -> offmap.Guard:
     return calibrated(sets, bad)
 
 
-def calibrated(sets: digits.Digits, network: nn.Module, spec: str = "vim") -> offmap.Guard:
+def calibrated(sets: demo.Digits, network: nn.Module, spec: str = "vim") -> offmap.Guard:
     guard = offmap.Guard(network, spec, normalization=NORMALIZATION)
     return guard.fit(sets.train).calibrate(sets.calibration, 0.1)
 
 
-def arguments(sets: digits.Digits) -> dict[str, Any]:
+def arguments(sets: demo.Digits) -> dict[str, Any]:
     """The data of an evaluation: 866, 361, 174 and 180 images."""
     return {"train": sets.train, "id_test": sets.test, "ood": sets.ood["near"]}
 
@@ -99,7 +99,7 @@ def counted(*networks: nn.Module) -> Iterator[list[int]]:
 
 
 def test_each_part_of_the_verdict_is_of_the_right_system(
-    sets: digits.Digits, guard: offmap.Guard, good: DigitsCNN
+    sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
     images = torch.cat([sets.test.images, sets.ood["near"]["nines"].images])
     found, own = offmap.Cascade(filter=guard, classifier=good)(images), guard(images)
@@ -112,7 +112,7 @@ def test_each_part_of_the_verdict_is_of_the_right_system(
 
 
 def test_a_guard_as_classifier_gives_names_and_its_own_normalisation(
-    sets: digits.Digits, guard: offmap.Guard, good: DigitsCNN
+    sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
     classifier = offmap.Guard(good, "msp", classes="abcdefgh", normalization=OTHER)
     cascade = offmap.Cascade(filter=guard, classifier=classifier)  # unfitted, and no matter
@@ -125,7 +125,7 @@ def test_a_guard_as_classifier_gives_names_and_its_own_normalisation(
 
 
 def test_what_the_filter_calibrated_within_its_answers_stays_so(
-    sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN
 ) -> None:
     guard = offmap.Guard(good, "maxlogit", normalization=NORMALIZATION).fit(sets.train)
     guard.calibrate(sets.calibration, 0.1, per_class=True)
@@ -135,7 +135,7 @@ def test_what_the_filter_calibrated_within_its_answers_stays_so(
 
 @pytest.mark.parametrize("kind", ["networks", "ensemble filters", "ensemble answers", "no linear"])
 def test_evaluate_scores_the_filter_and_counts_the_classifiers_answers(
-    kind: str, sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN
+    kind: str, sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN
 ) -> None:
     torch.manual_seed(3)
     ensemble = Ensemble([DigitsCNN(8), DigitsCNN(8)])
@@ -152,7 +152,7 @@ def test_evaluate_scores_the_filter_and_counts_the_classifiers_answers(
             assert np.array_equal(found.scores[spec][name], scores)
     answers = logits(second, sets.test.images).argmax(1)
     assert found.accuracy == (int((answers == sets.test.labels.numpy()).sum()), len(answers))
-    assert np.array_equal(found.predicted["id"], answers)
+    assert np.array_equal(found.predictions["id"], answers)
     p = softmax(logits(first, sets.test.images))
     assert np.allclose(found.scores[found.detectors[0]]["id"], 1 - p.max(1), atol=1e-6)
     assert all(info.members == [] for info in found.sets)  # none of them answers
@@ -161,7 +161,7 @@ def test_evaluate_scores_the_filter_and_counts_the_classifiers_answers(
 
 
 def test_one_system_in_both_places_runs_once(
-    sets: digits.Digits, good: DigitsCNN, guard: offmap.Guard, bad: DigitsCNN
+    sets: demo.Digits, good: DigitsCNN, guard: offmap.Guard, bad: DigitsCNN
 ) -> None:
     images = sets.test.images
     with counted(bad) as seen:
@@ -184,7 +184,7 @@ def test_one_system_in_both_places_runs_once(
 
 @pytest.mark.parametrize("inside", ["networks", "guard and network", "ensemble and network"])
 def test_a_guard_around_a_cascade_keeps_rate_answers_and_bits(
-    inside: str, sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
+    inside: str, sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
 ) -> None:
     def make(first: nn.Module, second: nn.Module) -> offmap.Cascade:
         if inside == "guard and network":
@@ -210,7 +210,7 @@ def test_a_guard_around_a_cascade_keeps_rate_answers_and_bits(
 
 
 def test_a_loaded_cascade_needs_both_its_networks(
-    sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
 ) -> None:
     made = calibrated(sets, offmap.Cascade(filter=good, classifier=bad), "maxlogit")
     made.save(tmp_path)
@@ -224,7 +224,7 @@ def test_a_loaded_cascade_needs_both_its_networks(
 
 
 def test_a_guard_around_a_cascade_calibrates_within_the_classifiers_answers(
-    sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN
 ) -> None:
     made = offmap.Guard(
         offmap.Cascade(filter=bad, classifier=good), "maxlogit", normalization=NORMALIZATION
@@ -239,7 +239,7 @@ def test_a_guard_around_a_cascade_calibrates_within_the_classifiers_answers(
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_an_exported_cascade_answers_with_the_classifier(
-    suffix: str, sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
+    suffix: str, sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
 ) -> None:
     several = Ensemble([good, copy.deepcopy(good)])
     classifier = several if suffix == ".pt2" else good
@@ -258,7 +258,7 @@ def test_an_exported_cascade_answers_with_the_classifier(
 
 
 def test_a_part_in_another_precision_has_no_graph(
-    sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
 ) -> None:
     rough = offmap.Guard(good, "msp", precision="bf16", normalization=NORMALIZATION)
     made = calibrated(sets, offmap.Cascade(filter=bad, classifier=rough), "maxlogit")
@@ -267,7 +267,7 @@ def test_a_part_in_another_precision_has_no_graph(
 
 
 def test_a_cascade_that_cannot_decide_says_what_to_do(
-    sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN
 ) -> None:
     guard = offmap.Guard(good, "msp", normalization=NORMALIZATION)
     with pytest.raises(NotFittedError, match=r"calibrate it .* or put a guard around the whole"):
@@ -276,7 +276,7 @@ def test_a_cascade_that_cannot_decide_says_what_to_do(
         offmap.Cascade(filter=good, classifier=bad)(sets.test.images)
 
 
-def test_other_classes_are_refused(sets: digits.Digits, guard: offmap.Guard) -> None:
+def test_other_classes_are_refused(sets: demo.Digits, guard: offmap.Guard) -> None:
     cascade = offmap.Cascade(filter=guard, classifier=Convolutions(5))
     with pytest.raises(ShapeError, match="filter has 8 classes, and the classifier 5"):
         cascade(sets.test.images)
@@ -296,7 +296,7 @@ def test_a_cascade_in_a_cascade_is_refused(
 
 
 def test_a_classifier_that_is_not_finite_is_refused(
-    sets: digits.Digits, guard: offmap.Guard, good: DigitsCNN
+    sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
     broken = copy.deepcopy(good)
     with torch.no_grad():
@@ -306,7 +306,7 @@ def test_a_classifier_that_is_not_finite_is_refused(
 
 
 def test_a_second_pass_reads_both_from_the_cache(
-    sets: digits.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
 ) -> None:
     pair = FilterAndClassifier(filter=good, classifier=bad)
     options: dict[str, Any] = {"batch_size": 100, "cache": tmp_path, "normalization": NORMALIZATION}
@@ -332,7 +332,7 @@ def test_a_second_pass_reads_both_from_the_cache(
 
 
 def test_head_and_layers_are_the_filters(
-    sets: digits.Digits, guard: offmap.Guard, good: DigitsCNN
+    sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
     cascade = offmap.Cascade(filter=good, classifier=Convolutions())
     with probe_of(cascade, head="7", layers={"1": torch.Tensor.sum}) as probe:
@@ -354,7 +354,7 @@ def test_head_and_layers_are_the_filters(
 
 
 def test_modes_and_hooks_are_as_before(
-    sets: digits.Digits, guard: offmap.Guard, good: DigitsCNN, bad: DigitsCNN
+    sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN, bad: DigitsCNN
 ) -> None:
     networks = copy.deepcopy(good).train(), copy.deepcopy(bad).eval()
     before = [(m.training, len(m._forward_pre_hooks)) for n in networks for m in n.modules()]

@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import offmap
+from offmap import demo
 from offmap.cli._arguments import several
 from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN, resnet20
-from offmap.studies import digits
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -36,20 +36,20 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo")
     done = run("demo", "--out", str(out))
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
 
-def test_demo_prints_its_table_and_its_decision(demo: tuple[Path, str]) -> None:
-    out, text = demo
+def test_demo_prints_its_table_and_its_decision(demo_output: tuple[Path, str]) -> None:
+    out, text = demo_output
     results = offmap.Results.load(out)
     right, total = results.accuracy or (0, 1)
     assert right / total > 0.97
     assert f"accuracy {right / total:.2%}" in text.splitlines()[0]
-    best = digits.best(results)
+    best = demo.best(results)
     assert f"Best mean AUROC on this data: {best}" in text
     assert results.detectors == ordinary()
     assert results.mean(best) > 0.97
@@ -57,8 +57,8 @@ def test_demo_prints_its_table_and_its_decision(demo: tuple[Path, str]) -> None:
     assert f"accepts {1 - row.id_alarm:.1%} of the known" in text.replace("\n", " ")
 
 
-def test_demo_writes_tables_and_figures(demo: tuple[Path, str]) -> None:
-    out, _ = demo
+def test_demo_writes_tables_and_figures(demo_output: tuple[Path, str]) -> None:
+    out, _ = demo_output
     names = {"results.json", "results.csv", "scores.parquet"}
     assert names <= {p.name for p in out.iterdir()}
     for name in ("histograms.png", "roc.png", "most_wrong.png"):
@@ -67,26 +67,26 @@ def test_demo_writes_tables_and_figures(demo: tuple[Path, str]) -> None:
 
 
 def test_the_shipped_weights_are_those_of_their_card() -> None:
-    folder = Path(digits.__file__).parent
-    card = digits.card()
+    folder = Path(demo.__file__).parent
+    card = demo.card()
     import hashlib
 
     assert (
-        hashlib.sha256((folder / "digits.safetensors").read_bytes()).hexdigest() == card["sha256"]
+        hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest() == card["sha256"]
     )
-    assert (folder / "digits.safetensors").stat().st_size <= 200_000
-    assert card["command"] == digits.COMMAND
+    assert (folder / "weights.safetensors").stat().st_size <= 200_000
+    assert card["command"] == demo.COMMAND
 
 
 def test_the_cards_command_makes_such_weights(tmp_path: Path) -> None:
     """Training is seeded: equal bits on the machine of the card, nearly equal ones elsewhere."""
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     changes = {"epochs": 3}
-    network = digits.train(sets, tmp_path / "a", changes=changes)
-    again = digits.train(sets, tmp_path / "b", changes=changes)
+    network = demo.train(sets, tmp_path / "a", changes=changes)
+    again = demo.train(sets, tmp_path / "b", changes=changes)
     for a, b in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
-    logits = network(digits.NORMALIZATION(sets.test.images))
+    logits = network(demo.NORMALIZATION(sets.test.images))
     assert float((logits.argmax(1) == sets.test.labels).float().mean()) > 0.85
 
 
@@ -258,13 +258,13 @@ def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits as folders of images, and a guard made of them by the commands."""
     folder = tmp_path_factory.mktemp("guard")
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     parts = {"train": sets.train, "held": sets.calibration, "faces": sets.ood["far"]["faces"]}
     for name, part in parts.items():
         (folder / name).mkdir()
         for i, image in enumerate(part.images):
             Image.fromarray(image[0].numpy()).save(folder / name / f"{i:04}.png")
-    save_file(digits.shipped().state_dict(), folder / "w.safetensors")
+    save_file(demo.shipped().state_dict(), folder / "w.safetensors")
     (folder / "mine.py").write_text(
         "from offmap.networks import DigitsCNN\ndef network():\n    return DigitsCNN(8)\n"
     )
@@ -348,6 +348,6 @@ def test_a_guard_is_exported(saved: Path) -> None:
     done = run("export", "guard", "guard.onnx", "--model", "mine.py:network", cwd=saved)
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(saved / "guard.onnx")
-    images = digits.digits_data().ood["far"]["faces"].images.numpy()
+    images = demo.digits_data().ood["far"]["faces"].images.numpy()
     *_, is_ood = session.run(None, {"images": images})
     assert is_ood.mean() > 0.9

@@ -123,7 +123,7 @@ def test_scores_are_in_data_order(results: Results, sets: dict[str, Any]) -> Non
     with offmap.Probe(Net()) as probe:
         acts = probe(sets["ood"]["far"]["bright"].images)
     assert np.allclose(results.scores["msp"]["bright"], offmap.MSP().score(acts), atol=1e-6)
-    assert np.array_equal(results.predicted["bright"], acts.logits.argmax(1))
+    assert np.array_equal(results.predictions["bright"], acts.logits.argmax(1))
 
 
 def right(data: ImageSet) -> int:
@@ -247,7 +247,7 @@ def test_saved_results_load_back(results: Results, tmp_path: Path) -> None:
     assert loaded.table("fpr_id_kept") == results.table("fpr_id_kept")
     for name, of in results.scores.items():
         assert all(np.array_equal(loaded.scores[name][s], x) for s, x in of.items())
-    assert all(np.array_equal(loaded.predicted[s], x) for s, x in results.predicted.items())
+    assert all(np.array_equal(loaded.predictions[s], x) for s, x in results.predictions.items())
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert len(lines) == 1 + 39
     (tmp_path / "results.json").write_text("{")
@@ -358,7 +358,7 @@ def test_an_ensemble_answers_with_the_mean_of_probabilities(
     found = offmap.evaluate(ensemble, **sets)
     x = sets["id_test"].images.float() / 255
     p = torch.stack([member(x).double().softmax(1) for member in ensemble.members]).mean(0)
-    assert np.array_equal(found.predicted["id"], p.argmax(1))
+    assert np.array_equal(found.predictions["id"], p.argmax(1))
     assert np.allclose(found.scores["maxprobability"]["id"], 1 - p.amax(1).detach(), atol=1e-6)
     found.save(tmp_path)
     assert Results.load(tmp_path) == found
@@ -427,9 +427,9 @@ def test_names_that_results_use_are_refused(sets: dict[str, Any], name: str) -> 
 
 
 def test_results_without_answers_are_saved_too(results: Results, tmp_path: Path) -> None:
-    replace(results, predicted={}).save(tmp_path)
+    replace(results, predictions={}).save(tmp_path)
     loaded = Results.load(tmp_path)
-    assert loaded.predicted == {}
+    assert loaded.predictions == {}
     assert np.array_equal(loaded.scores["msp"]["dim"], results.scores["msp"]["dim"])
 
 
@@ -460,7 +460,7 @@ def test_a_set_that_lacks_a_class_is_counted_by_names(sets: dict[str, Any]) -> N
         Net(), **given | {"id_test": whole.only(["b", "c", "d"])}, detectors=["msp"]
     )
     rows = whole.labels > 0
-    right = (full.predicted["id"][rows.numpy()] == whole.labels[rows].numpy()).sum()
+    right = (full.predictions["id"][rows.numpy()] == whole.labels[rows].numpy()).sum()
     assert next(s for s in part.sets if s.role == "id").right == right
 
 

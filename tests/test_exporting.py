@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap import demo
 from offmap.detectors import fit, ordinary
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.guard import Calibration
 from offmap.guard import export as exporting
 from offmap.guard.export import export
 from offmap.networks import mc_dropout
-from offmap.studies import digits
 
 NAMES = ["label", "score", "p_value", "is_ood"]
 DTYPES = ["int64", "float32", "float64", "bool"]
@@ -38,25 +38,25 @@ Runner = Callable[[Tensor], list[np.ndarray]]
 
 
 @pytest.fixture(scope="module")
-def sets() -> digits.Digits:
-    return digits.digits_data()
+def sets() -> demo.Digits:
+    return demo.digits_data()
 
 
 @pytest.fixture(scope="module")
-def pixels(sets: digits.Digits) -> Tensor:
+def pixels(sets: demo.Digits) -> Tensor:
     """Every test and OOD image that is uint8."""
     every = [sets.test, *(s for group in sets.ood.values() for s in group.values())]
     return torch.cat([s.images for s in every if s.images.dtype == torch.uint8])
 
 
 @pytest.fixture(scope="module")
-def normalised(sets: digits.Digits, pixels: Tensor) -> Tensor:
+def normalised(sets: demo.Digits, pixels: Tensor) -> Tensor:
     """The same, and noise in normalised space."""
-    return torch.cat([digits.NORMALIZATION(pixels), sets.ood["far"]["noise"].images])
+    return torch.cat([demo.NORMALIZATION(pixels), sets.ood["far"]["noise"].images])
 
 
 @pytest.fixture(scope="module")
-def guards(sets: digits.Digits) -> Callable[[str], offmap.Guard]:
+def guards(sets: demo.Digits) -> Callable[[str], offmap.Guard]:
     made: dict[str, offmap.Guard] = {}
 
     def get(name: str) -> offmap.Guard:
@@ -68,7 +68,7 @@ def guards(sets: digits.Digits) -> Callable[[str], offmap.Guard]:
 
 
 def make(
-    sets: digits.Digits,
+    sets: demo.Digits,
     detectors: Any,
     options: dict[str, Any] | None = None,
     *,
@@ -78,7 +78,7 @@ def make(
     options = dict(options or {})
     per_class = options.pop("per_class", False)
     guard = offmap.Guard(
-        network or digits.shipped(), detectors, normalization=digits.NORMALIZATION, **options
+        network or demo.shipped(), detectors, normalization=demo.NORMALIZATION, **options
     )
     return guard.fit(sets.train).calibrate(sets.calibration, alarm_rate, per_class=per_class)
 
@@ -167,11 +167,11 @@ def test_normalised_images_are_taken_as_they_are(
 
 
 def test_a_p_value_that_is_the_alarm_rate_raises_the_alarm(
-    sets: digits.Digits, tmp_path: Path
+    sets: demo.Digits, tmp_path: Path
 ) -> None:
     """With 99 scores the strangest images have p = 0.01, and 0.01 as a float32 is below that."""
     pytest.importorskip("onnxruntime")
-    guard = offmap.Guard(digits.shipped(), "energy", normalization=digits.NORMALIZATION)
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
     guard.fit(sets.train).calibrate([sets.calibration.images[:99]], 0.01)
     faces = sets.ood["far"]["faces"].images
     export(guard, tmp_path / "guard.onnx", example=faces)
@@ -209,7 +209,7 @@ def properties(path: Path) -> dict[str, Any]:
     return {k: v if k in plain else json.loads(v) for k, v in found.items()}
 
 
-def test_the_network_is_left_as_it_was(sets: digits.Digits, tmp_path: Path) -> None:
+def test_the_network_is_left_as_it_was(sets: demo.Digits, tmp_path: Path) -> None:
     guard = make(sets, "vim")
     guard.network.train()
     guard.network[0].eval()
@@ -224,11 +224,11 @@ def test_the_network_is_left_as_it_was(sets: digits.Digits, tmp_path: Path) -> N
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 @pytest.mark.parametrize("spec", ["mutualinformation", "totalentropy", "MemberMean(ViM(dim=12))"])
 def test_an_ensemble_answers_alike(
-    spec: str, suffix: str, sets: digits.Digits, pixels: Tensor, tmp_path: Path
+    spec: str, suffix: str, sets: demo.Digits, pixels: Tensor, tmp_path: Path
 ) -> None:
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
-    guard = make(sets, spec, network=mc_dropout(digits.shipped(), 3))
+    guard = make(sets, spec, network=mc_dropout(demo.shipped(), 3))
     path = tmp_path / f"guard{suffix}"
     export(guard, path, example=pixels[::9])
     run = runtime(path) if suffix == ".onnx" else program(path)
@@ -253,9 +253,9 @@ class Wrapped(nn.Module):
     ids=["dict", "tuple"],
 )
 def test_outputs_that_the_probe_reads_are_exported(
-    wrap: Callable[[Tensor], Any], sets: digits.Digits, tmp_path: Path
+    wrap: Callable[[Tensor], Any], sets: demo.Digits, tmp_path: Path
 ) -> None:
-    guard = make(sets, "vim", network=Wrapped(digits.shipped(), wrap))
+    guard = make(sets, "vim", network=Wrapped(demo.shipped(), wrap))
     export(guard, tmp_path / "guard.pt2", example=sets.test.images)
     assert disagreement(guard, program(tmp_path / "guard.pt2"), sets.test.images) < 1e-4
 
@@ -269,9 +269,9 @@ def test_outputs_that_the_probe_reads_are_exported(
     ids=["another network when traced", "no graph"],
 )
 def test_what_does_not_agree_or_cannot_be_traced_leaves_no_file(
-    wrap: Callable[[Tensor], Any], reason: str, sets: digits.Digits, tmp_path: Path
+    wrap: Callable[[Tensor], Any], reason: str, sets: demo.Digits, tmp_path: Path
 ) -> None:
-    guard = make(sets, "msp", network=Wrapped(digits.shipped(), wrap))
+    guard = make(sets, "msp", network=Wrapped(demo.shipped(), wrap))
     with pytest.raises(ExportError, match=reason):
         export(guard, tmp_path / "guard.pt2", example=sets.test.images)
     assert not list(tmp_path.iterdir())
@@ -288,7 +288,7 @@ class Gradients(offmap.MSP):
 
 
 def test_what_cannot_be_exported_is_refused_before_any_work(
-    sets: digits.Digits,
+    sets: demo.Digits,
     guards: Callable[[str], offmap.Guard],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -300,7 +300,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
     with pytest.raises(ArgumentError, match="must be a batch of images"):
         export(guards("vim"), tmp_path / "guard.pt2", example=x[:0])
     with pytest.raises(NotFittedError, match="fit, then calibrate"):
-        export(offmap.Guard(digits.shipped(), "msp"), tmp_path / "guard.pt2", example=x)
+        export(offmap.Guard(demo.shipped(), "msp"), tmp_path / "guard.pt2", example=x)
     with pytest.raises(ArgumentError, match="'bf16'"):
         export(make(sets, "msp", {"precision": "bf16"}), tmp_path / "guard.pt2", example=x)
     with pytest.raises(ArgumentError, match="reads gradients"):

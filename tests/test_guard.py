@@ -16,30 +16,30 @@ import torch
 from torch import Tensor
 
 import offmap
+from offmap import demo
 from offmap.data import ImageSet
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.guard.calibration import Calibration
 from offmap.guard.decide import accuracy_threshold, false_discoveries, p_values
 from offmap.networks import DigitsCNN, Ensemble, mc_dropout
-from offmap.studies import digits
 
 
 @pytest.fixture(scope="module")
-def sets() -> digits.Digits:
-    return digits.digits_data()
+def sets() -> demo.Digits:
+    return demo.digits_data()
 
 
 def make(
-    sets: digits.Digits,
+    sets: demo.Digits,
     detectors: str | Sequence[str] = "mahalanobis",
     *,
     combine: str = "bonferroni",
     alarm_rate: float | None = 0.05,
     per_class: bool = False,
 ) -> offmap.Guard:
-    network = digits.shipped()
-    normalization = digits.NORMALIZATION
+    network = demo.shipped()
+    normalization = demo.NORMALIZATION
     guard = offmap.Guard(network, detectors, combine=combine, normalization=normalization)
     guard.fit(sets.train)
     if alarm_rate is not None:
@@ -48,11 +48,11 @@ def make(
 
 
 @pytest.fixture(scope="module")
-def guard(sets: digits.Digits) -> offmap.Guard:
+def guard(sets: demo.Digits) -> offmap.Guard:
     return make(sets)
 
 
-def test_a_verdict_on_known_and_unknown_images(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_a_verdict_on_known_and_unknown_images(guard: offmap.Guard, sets: demo.Digits) -> None:
     known, unknown = guard(sets.test.images), guard(sets.ood["far"]["faces"].images)
     assert (known.labels == sets.test.labels).float().mean() > 0.97
     assert known.is_ood.float().mean() < 0.1
@@ -60,7 +60,7 @@ def test_a_verdict_on_known_and_unknown_images(guard: offmap.Guard, sets: digits
     assert str(unknown).startswith("100 images: ")
 
 
-def test_three_ways_to_say_unknown_are_one(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_three_ways_to_say_unknown_are_one(guard: offmap.Guard, sets: demo.Digits) -> None:
     for images in (sets.test.images, sets.calibration.images, sets.ood["near"]["nines"].images):
         verdict = guard(images)
         assert torch.equal(verdict.is_ood, verdict.scores > guard.calibration.threshold)
@@ -68,7 +68,7 @@ def test_three_ways_to_say_unknown_are_one(guard: offmap.Guard, sets: digits.Dig
 
 
 def test_the_alarms_on_the_calibration_set_itself_are_exactly_its_rank(
-    guard: offmap.Guard, sets: digits.Digits
+    guard: offmap.Guard, sets: demo.Digits
 ) -> None:
     """Of n + 1 = 217 scores the 10 highest raise an alarm; on the set itself one fewer."""
     assert int(guard(sets.calibration.images).is_ood.sum()) == math.floor(0.05 * 217) - 1
@@ -85,7 +85,7 @@ def test_the_alarms_on_the_calibration_set_itself_are_exactly_its_rank(
 )
 @pytest.mark.parametrize("rate", [0.05, 0.1])
 def test_the_false_alarm_rate_holds_over_random_splits(
-    sets: digits.Digits, detectors: str | list[str], combine: str, rate: float
+    sets: demo.Digits, detectors: str | list[str], combine: str, rate: float
 ) -> None:
     """Mean over 60 splits of digits that neither network nor fit has seen; 3 standard errors."""
     guard = make(sets, detectors, combine=combine, alarm_rate=None)
@@ -109,7 +109,7 @@ def test_the_false_alarm_rate_holds_over_random_splits(
         assert mean >= exact - bound
 
 
-def test_the_rate_holds_within_each_answer(sets: digits.Digits) -> None:
+def test_the_rate_holds_within_each_answer(sets: demo.Digits) -> None:
     guard = make(sets, alarm_rate=0.1, per_class=True)
     verdict = guard(sets.calibration.images)
     for label in range(8):
@@ -146,7 +146,7 @@ def test_the_best_accuracy_threshold_is_the_metrics_own() -> None:
     assert accuracy_threshold(id_scores, ood_scores) in (1.0, 2.0)
 
 
-def test_eight_threads_and_one_give_equal_bits(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_eight_threads_and_one_give_equal_bits(guard: offmap.Guard, sets: demo.Digits) -> None:
     images = [sets.test.images[i : i + 16] for i in range(0, 320, 16)]
     expected = [guard(batch) for batch in images]
     wrong: list[int] = []
@@ -167,7 +167,7 @@ def test_eight_threads_and_one_give_equal_bits(guard: offmap.Guard, sets: digits
     assert not any(m._forward_pre_hooks for m in guard.network.modules())
 
 
-def test_the_networks_mode_is_as_before(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_the_networks_mode_is_as_before(guard: offmap.Guard, sets: demo.Digits) -> None:
     guard.network.train()
     first = guard(sets.test.images).scores
     assert guard.network.training
@@ -176,7 +176,7 @@ def test_the_networks_mode_is_as_before(guard: offmap.Guard, sets: digits.Digits
 
 
 @pytest.mark.parametrize("spec", [*ordinary(), "react(vim)"])
-def test_a_callers_autocast_changes_nothing(spec: str, sets: digits.Digits) -> None:
+def test_a_callers_autocast_changes_nothing(spec: str, sets: demo.Digits) -> None:
     expected = make(sets, spec)(sets.test.images)
     with torch.autocast("cpu", torch.bfloat16):
         found = make(sets, spec)(sets.test.images)
@@ -184,10 +184,10 @@ def test_a_callers_autocast_changes_nothing(spec: str, sets: digits.Digits) -> N
 
 
 @pytest.mark.parametrize("spec", ordinary())
-def test_a_loaded_guard_gives_equal_bits(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
+def test_a_loaded_guard_gives_equal_bits(spec: str, sets: demo.Digits, tmp_path: Path) -> None:
     made = make(sets, spec)
     made.save(tmp_path)
-    loaded = offmap.load(tmp_path, digits.shipped())
+    loaded = offmap.load(tmp_path, demo.shipped())
     images = sets.ood["near"]["eights"].images
     assert loaded(images).to_dict() == made(images).to_dict()
     assert loaded.explain() == made.explain()
@@ -195,16 +195,16 @@ def test_a_loaded_guard_gives_equal_bits(spec: str, sets: digits.Digits, tmp_pat
 
 @pytest.mark.parametrize("combine", ["bonferroni", "fisher"])
 def test_a_loaded_guard_of_several_gives_equal_bits(
-    combine: str, sets: digits.Digits, tmp_path: Path
+    combine: str, sets: demo.Digits, tmp_path: Path
 ) -> None:
     made = make(sets, ["react(vim)", "msp"], combine=combine)
     made.save(tmp_path)
     images = sets.test.images
-    assert offmap.load(tmp_path, digits.shipped())(images).to_dict() == made(images).to_dict()
+    assert offmap.load(tmp_path, demo.shipped())(images).to_dict() == made(images).to_dict()
 
 
 def test_a_folder_with_weights_needs_only_the_code(
-    guard: offmap.Guard, sets: digits.Digits, tmp_path: Path
+    guard: offmap.Guard, sets: demo.Digits, tmp_path: Path
 ) -> None:
     guard.save(tmp_path, weights=True)
     loaded = offmap.load(tmp_path, DigitsCNN(8))
@@ -241,11 +241,11 @@ def test_a_hostile_record_is_refused(
     path = tmp_path / "guard.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(StoreError):
-        offmap.load(tmp_path, digits.shipped())
+        offmap.load(tmp_path, demo.shipped())
 
 
-def test_the_order_of_use(sets: digits.Digits, tmp_path: Path) -> None:
-    guard = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+def test_the_order_of_use(sets: demo.Digits, tmp_path: Path) -> None:
+    guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
     with pytest.raises(NotFittedError, match="fit, then calibrate"):
         guard(sets.test.images)
     with pytest.raises(NotFittedError):
@@ -257,7 +257,7 @@ def test_the_order_of_use(sets: digits.Digits, tmp_path: Path) -> None:
     assert "no threshold yet" in guard.explain()
 
 
-def test_two_guards_may_be_given_one_detector(sets: digits.Digits) -> None:
+def test_two_guards_may_be_given_one_detector(sets: demo.Digits) -> None:
     shared = offmap.Mahalanobis()
     first = make(sets, [shared])
     before = first(sets.test.images).scores
@@ -266,13 +266,13 @@ def test_two_guards_may_be_given_one_detector(sets: digits.Digits) -> None:
     assert not shared.fitted
 
 
-def test_names_of_other_classes_than_the_outputs(sets: digits.Digits) -> None:
+def test_names_of_other_classes_than_the_outputs(sets: demo.Digits) -> None:
     data = ImageSet("few", sets.train.images, sets.train.labels.clamp(max=1), ("low", "high"))
-    guard = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
+    guard = offmap.Guard(demo.shipped(), "msp", normalization=demo.NORMALIZATION)
     guard.fit(data).calibrate(sets.calibration, 0.05)
     assert guard.classes == ()  # the folder's names are not those of the network's eight outputs
     assert set(guard(sets.test.images).to_dict()["answer"]) <= {*map(str, range(8)), "unknown"}
-    named = offmap.Guard(digits.shipped(), "msp", classes=["low", "high"])
+    named = offmap.Guard(demo.shipped(), "msp", classes=["low", "high"])
     with pytest.raises(ArgumentError, match="2 names of classes were given, and the network has 8"):
         named.fit(data)
 
@@ -303,19 +303,19 @@ def test_the_number_of_images_that_bonferroni_needs_is_the_least() -> None:
     learn(torch.randn(59, 3), torch.zeros(59).long(), 1, 0)
 
 
-def test_memory_layout_is_kept(sets: digits.Digits, tmp_path: Path) -> None:
-    guard = offmap.Guard(digits.shipped(), "msp", channels_last=False)
+def test_memory_layout_is_kept(sets: demo.Digits, tmp_path: Path) -> None:
+    guard = offmap.Guard(demo.shipped(), "msp", channels_last=False)
     guard.fit(sets.train).calibrate(sets.calibration).save(tmp_path)
-    assert offmap.load(tmp_path, digits.shipped()).probe.channels_last is False
+    assert offmap.load(tmp_path, demo.shipped()).probe.channels_last is False
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("spec", ordinary())
-def test_a_guard_on_a_gpu(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
+def test_a_guard_on_a_gpu(spec: str, sets: demo.Digits, tmp_path: Path) -> None:
     """Spooled activations, stored guards and stored heads all find their way back to the GPU."""
-    guard = offmap.Guard(digits.shipped().cuda(), spec, normalization=digits.NORMALIZATION)
+    guard = offmap.Guard(demo.shipped().cuda(), spec, normalization=demo.NORMALIZATION)
     guard.fit(sets.train).calibrate(sets.calibration).save(tmp_path)
-    loaded = offmap.load(tmp_path, digits.shipped().cuda())
+    loaded = offmap.load(tmp_path, demo.shipped().cuda())
     assert torch.equal(loaded(sets.test.images).scores, guard(sets.test.images).scores)
 
 
@@ -324,10 +324,10 @@ def test_a_device_that_is_not_there_is_named() -> None:
         pytest.skip("there is a GPU")
     for device in ("cuda", "no such"):
         with pytest.raises(ArgumentError, match="device"):
-            offmap.Guard(digits.shipped(), "msp", device=device)
+            offmap.Guard(demo.shipped(), "msp", device=device)
 
 
-def test_calibrating_on_what_it_was_fitted_on_is_refused(sets: digits.Digits) -> None:
+def test_calibrating_on_what_it_was_fitted_on_is_refused(sets: demo.Digits) -> None:
     guard = make(sets, alarm_rate=None)
     with pytest.raises(DataError, match="fitted on the same images"):
         guard.calibrate(sets.train)
@@ -336,20 +336,20 @@ def test_calibrating_on_what_it_was_fitted_on_is_refused(sets: digits.Digits) ->
         guard.calibrate(renamed)
 
 
-def test_too_few_images_for_the_rate(sets: digits.Digits) -> None:
+def test_too_few_images_for_the_rate(sets: demo.Digits) -> None:
     guard = make(sets, alarm_rate=None)
     with pytest.raises(ArgumentError, match="at least 999 calibration samples; there are 216"):
         guard.calibrate(sets.calibration, 0.001)
 
 
-def test_loaders_work_as_sets_do(guard: offmap.Guard, sets: digits.Digits) -> None:
-    other = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+def test_loaders_work_as_sets_do(guard: offmap.Guard, sets: demo.Digits) -> None:
+    other = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
     other.fit(list(sets.train.batches(64))).calibrate([x for x, _ in sets.calibration.batches(64)])
     a, b = other(sets.test.images), guard(sets.test.images)
     assert torch.allclose(a.scores, b.scores, rtol=1e-4, atol=1e-4)
 
 
-def test_a_verdict_as_a_table(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_a_verdict_as_a_table(guard: offmap.Guard, sets: demo.Digits) -> None:
     verdict = guard(sets.ood["far"]["text"].images)[:5]
     table = verdict.to_dict()
     assert list(table) == ["label", "answer", "score", "p_value", "is_ood"]
@@ -360,7 +360,7 @@ def test_a_verdict_as_a_table(guard: offmap.Guard, sets: digits.Digits) -> None:
     assert isinstance(verdict.to_pandas(), pandas.DataFrame)
 
 
-def test_discoveries_are_those_of_the_p_values(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_discoveries_are_those_of_the_p_values(guard: offmap.Guard, sets: demo.Digits) -> None:
     verdict = guard(torch.cat([sets.test.images[:50], sets.ood["far"]["faces"].images]))
     called: Tensor = verdict.discoveries(0.1)
     assert torch.equal(called, false_discoveries(verdict.p_values, 0.1))
@@ -377,11 +377,11 @@ OF_MEMBERS = ["mutualinformation", "MemberMean(ViM(dim=12))"]
 
 
 @pytest.mark.parametrize("spec", OF_MEMBERS)
-def test_a_guard_around_an_ensemble(spec: str, sets: digits.Digits, tmp_path: Path) -> None:
-    ensemble = mc_dropout(digits.shipped(), 3)
-    made = offmap.Guard(ensemble, spec, normalization=digits.NORMALIZATION)
+def test_a_guard_around_an_ensemble(spec: str, sets: demo.Digits, tmp_path: Path) -> None:
+    ensemble = mc_dropout(demo.shipped(), 3)
+    made = offmap.Guard(ensemble, spec, normalization=demo.NORMALIZATION)
     made.fit(sets.train).calibrate(sets.calibration)
-    verdict, images = made(sets.test.images), digits.NORMALIZATION(sets.test.images)
+    verdict, images = made(sets.test.images), demo.NORMALIZATION(sets.test.images)
     p = torch.stack([m.eval()(images).double().softmax(1) for m in ensemble.members]).mean(0)
     assert torch.equal(verdict.labels, p.argmax(1))
     assert int(made(sets.calibration.images).is_ood.sum()) == math.floor(0.05 * 217) - 1
@@ -393,9 +393,9 @@ def test_a_guard_around_an_ensemble(spec: str, sets: digits.Digits, tmp_path: Pa
         offmap.load(tmp_path, Ensemble([DigitsCNN(8)]))
 
 
-def test_an_interrupted_calibration_leaves_the_network_as_it_was(sets: digits.Digits) -> None:
-    network = digits.shipped().train()
-    guard = offmap.Guard(network, "mahalanobis", normalization=digits.NORMALIZATION)
+def test_an_interrupted_calibration_leaves_the_network_as_it_was(sets: demo.Digits) -> None:
+    network = demo.shipped().train()
+    guard = offmap.Guard(network, "mahalanobis", normalization=demo.NORMALIZATION)
     with pytest.raises(NotFittedError) as kept:
         guard.calibrate(sets.calibration)
     assert network.training
@@ -403,7 +403,7 @@ def test_an_interrupted_calibration_leaves_the_network_as_it_was(sets: digits.Di
     assert kept.value.__traceback__ is not None  # as a notebook keeps it
 
 
-def test_a_network_that_was_trained_on_is_refused(sets: digits.Digits, tmp_path: Path) -> None:
+def test_a_network_that_was_trained_on_is_refused(sets: demo.Digits, tmp_path: Path) -> None:
     guard = make(sets)
     with torch.no_grad():
         list(guard.network.parameters())[-1].add_(1)
@@ -415,17 +415,17 @@ def test_a_network_that_was_trained_on_is_refused(sets: digits.Digits, tmp_path:
     assert offmap.load(tmp_path, guard.network).calibrated
 
 
-def test_names_are_those_of_the_last_fit(sets: digits.Digits) -> None:
+def test_names_are_those_of_the_last_fit(sets: demo.Digits) -> None:
     def named(prefix: str) -> ImageSet:
         names = tuple(f"{prefix}{i}" for i in range(8))
         return ImageSet("named", sets.train.images, sets.train.labels, names)
 
-    guard = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
+    guard = offmap.Guard(demo.shipped(), "msp", normalization=demo.NORMALIZATION)
     assert guard.fit(named("a")).classes[0] == "a0"
     assert guard.fit(named("b")).classes[0] == "b0"
 
 
-def test_fisher_says_what_its_half_needs(sets: digits.Digits) -> None:
+def test_fisher_says_what_its_half_needs(sets: demo.Digits) -> None:
     guard = make(sets, ["msp", "knn"], combine="fisher", alarm_rate=None)
     with pytest.raises(ArgumentError, match=r"half of .* needs at least 19 .* there are 10"):
         guard.calibrate(sets.calibration.take(20))
@@ -440,23 +440,23 @@ def test_a_rate_of_numpy_can_be_saved() -> None:
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_guard_of_normalised_floats_refuses_uint8(
-    sets: digits.Digits, tmp_path: Path, members: int
+    sets: demo.Digits, tmp_path: Path, members: int
 ) -> None:
     def floats(part: ImageSet) -> list[tuple[Tensor, Tensor]]:
-        return [(digits.NORMALIZATION(x), y) for x, y in part.batches(256)]
+        return [(demo.NORMALIZATION(x), y) for x, y in part.batches(256)]
 
-    network = digits.shipped()
+    network = demo.shipped()
     whole = network if members == 1 else Ensemble([network, network])
     spec = "msp" if members == 1 else "memberMean(msp)"
     guard = offmap.Guard(whole, spec).fit(floats(sets.train)).calibrate(floats(sets.calibration))
     guard.save(tmp_path)
     for each in (guard, offmap.load(tmp_path, whole)):
-        each(digits.NORMALIZATION(sets.test.images))
+        each(demo.NORMALIZATION(sets.test.images))
         with pytest.raises(DataError, match="first given normalised floats"):
             each(sets.test.images)
 
 
-def test_a_copy_is_a_guard_of_its_own(guard: offmap.Guard, sets: digits.Digits) -> None:
+def test_a_copy_is_a_guard_of_its_own(guard: offmap.Guard, sets: demo.Digits) -> None:
     expected = guard(sets.test.images)
     with guard.probe:
         twin = copy.deepcopy(guard)

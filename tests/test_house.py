@@ -22,10 +22,11 @@ LAYERS = [
     ["_utils"],
     ["activations", "stats", "metrics"],
     ["detectors", "forward", "networks", "data"],
-    ["guard", "training"],
+    ["guard"],
     ["evaluation", "sklearn"],
     ["plots"],
-    ["studies"],
+    ["training"],
+    ["demo", "studies"],
     ["cli"],
 ]
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

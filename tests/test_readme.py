@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import offmap
+from offmap import demo
 from offmap.networks import DigitsCNN
-from offmap.studies import digits
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,7 +29,7 @@ def run(page: Path, names: dict[str, Any]) -> int:
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folders and the module that the how-to page starts from."""
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     for name, part in (("train", sets.train), ("held", sets.calibration), ("new", sets.test)):
         assert part.labels is not None
         for i, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
@@ -37,7 +37,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[0].numpy()).save(path)
     module = ModuleType("my_project")
-    module.network = digits.shipped()  # type: ignore[attr-defined]
+    module.network = demo.shipped()  # type: ignore[attr-defined]
     module.accurate = DigitsCNN(8)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_project", module)
     monkeypatch.chdir(tmp_path)
@@ -46,13 +46,13 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_python_in_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     assert sets.train.labels is not None
     ready = {
-        "model": digits.shipped(),
-        "train_loader": [(digits.NORMALIZATION(x), y) for x, y in sets.train.batches(64)],
-        "holdout_loader": [(digits.NORMALIZATION(x), y) for x, y in sets.calibration.batches(64)],
-        "images": digits.NORMALIZATION(sets.test.images),
+        "model": demo.shipped(),
+        "train_loader": [(demo.NORMALIZATION(x), y) for x, y in sets.train.batches(64)],
+        "holdout_loader": [(demo.NORMALIZATION(x), y) for x, y in sets.calibration.batches(64)],
+        "images": demo.NORMALIZATION(sets.test.images),
     }
     assert run(ROOT / "README.md", ready) == 3
     assert isinstance(ready["verdict"], offmap.Verdict)
@@ -69,13 +69,13 @@ def test_the_how_to_page_on_training_runs(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_how_to_page_on_ensembles_runs() -> None:
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     torch.manual_seed(0)
     names: dict[str, Any] = {
-        **{"model": digits.shipped(), "other": DigitsCNN(8), "third": DigitsCNN(8)},
+        **{"model": demo.shipped(), "other": DigitsCNN(8), "third": DigitsCNN(8)},
         **{"train": sets.train, "held": sets.calibration, "test": sets.test},
         "unknown": sets.ood["far"]["faces"],
-        "normalization": digits.NORMALIZATION,
+        "normalization": demo.NORMALIZATION,
         "images": sets.test.images,
     }
     assert run(ROOT / "docs" / "how-to" / "ensembles.md", names) == 3
@@ -86,12 +86,12 @@ def test_the_how_to_page_on_ensembles_runs() -> None:
 def test_the_how_to_page_on_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     torch.manual_seed(0)
     names: dict[str, Any] = {
-        **{"network": digits.shipped(), "other": DigitsCNN(8)},
+        **{"network": demo.shipped(), "other": DigitsCNN(8)},
         **{"train": sets.train, "held": sets.calibration, "test": sets.test},
-        **{"noise": sets.ood["far"]["noise"], "normalization": digits.NORMALIZATION},
+        **{"noise": sets.ood["far"]["noise"], "normalization": demo.NORMALIZATION},
     }
     assert run(ROOT / "docs" / "how-to" / "export.md", names) == 4
     verdict = names["guard"](sets.test.images[:5])

@@ -16,24 +16,24 @@ import torch
 from PIL import Image
 
 import offmap
+from offmap import demo
 from offmap.data import Skipped, read_images
 from offmap.errors import ArgumentError, DataNotFoundError, NotFittedError, StoreError
 from offmap.guard.files import COLUMNS, score_files
 from offmap.networks import DigitsCNN
-from offmap.studies import digits
 
 
 @pytest.fixture(scope="module")
 def guard() -> offmap.Guard:
-    sets = digits.digits_data()
-    guard = offmap.Guard(digits.shipped(), "mahalanobis", normalization=digits.NORMALIZATION)
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
     return guard.fit(sets.train).calibrate(sets.calibration)
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """30 known digits in one folder, 20 textures in another below it, and a broken file."""
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     for i in range(30):
@@ -73,7 +73,7 @@ def test_a_row_for_every_file(guard: offmap.Guard, photos: Path, suffix: str) ->
 def test_rows_are_the_guards_verdicts(guard: offmap.Guard, photos: Path) -> None:
     out = photos.parent / "v.jsonl"
     score_files(guard, [str(photos / "deep")], out, batch_size=7)
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     expected = guard(sets.ood["far"]["textures"].images[:20]).to_dict()
     rows = rows_of(out)
     assert [row["answer"] for row in rows] == expected["answer"]
@@ -140,11 +140,11 @@ def test_another_guard_does_not_go_on(
     guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both explain themselves in the same words."""
-    sets = digits.digits_data()
+    sets = demo.digits_data()
     others = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        one = offmap.Guard(DigitsCNN(), ["msp", "energy"], normalization=digits.NORMALIZATION)
+        one = offmap.Guard(DigitsCNN(), ["msp", "energy"], normalization=demo.NORMALIZATION)
         others.append(one.fit(sets.train).calibrate(sets.calibration))
     assert others[0].explain() == others[1].explain()
     out = photos.parent / "v.csv"
@@ -256,7 +256,7 @@ def test_what_cannot_be_scored_is_refused(guard: offmap.Guard, photos: Path) -> 
         score_files(guard, [str(photos)], photos.parent / "v.xlsx")
     with pytest.raises(DataNotFoundError, match="matches none"):
         score_files(guard, ["nowhere/*.jpg"], photos.parent / "v.csv")
-    fresh = offmap.Guard(digits.shipped(), "msp", normalization=digits.NORMALIZATION)
+    fresh = offmap.Guard(demo.shipped(), "msp", normalization=demo.NORMALIZATION)
     with pytest.raises(NotFittedError):
         score_files(fresh, [str(photos)], photos.parent / "v.csv")
     with pytest.raises(ArgumentError, match="batch_size must be a whole number of at least 1"):

@@ -161,8 +161,8 @@ def test_members_are_read_as_they_were_written(tmp_path: Path, shard_bytes: int)
 def test_who_answers_is_read_as_it_was_written(tmp_path: Path) -> None:
     def answered() -> Iterator[Batch]:
         for acts, rows in batches():
-            yield replace(acts, answer_logits=-acts.logits), rows
+            yield replace(acts, classifier_logits=-acts.logits), rows
 
     written = list(Shards(tmp_path).through(lambda _: answered()))
     for (a, _), (b, _) in zip(written, Shards(tmp_path), strict=True):
-        assert torch.equal(a.answer_logits, b.answer_logits)
+        assert torch.equal(a.classifier_logits, b.classifier_logits)

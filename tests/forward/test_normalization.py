@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import offmap
+from offmap import demo
 from offmap.data import ImageSet, embedded
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization, Probe
-from offmap.studies import digits
 
 PER_IMAGE = Normalization(per_image=True)
 
@@ -94,12 +94,12 @@ def known() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def guard(known: ImageSet) -> offmap.Guard:
-    made = offmap.Guard(digits.shipped(), "energy", normalization=PER_IMAGE)
+    made = offmap.Guard(demo.shipped(), "energy", normalization=PER_IMAGE)
     return made.fit(known.take(300)).calibrate([known.images[300:]], 0.1)
 
 
 def test_a_probe_standardises_uint8_images_alone(known: ImageSet) -> None:
-    with Probe(digits.shipped(), normalization=PER_IMAGE) as probe:
+    with Probe(demo.shipped(), normalization=PER_IMAGE) as probe:
         raw, ready = probe(known.images), probe(PER_IMAGE(known.images))
     assert torch.equal(raw.logits, ready.logits)
 
@@ -107,7 +107,7 @@ def test_a_probe_standardises_uint8_images_alone(known: ImageSet) -> None:
 def test_a_guard_is_read_back_with_it(guard: offmap.Guard, known: ImageSet, tmp_path: Path) -> None:
     guard.save(tmp_path)
     assert json.loads((tmp_path / "guard.json").read_text())["normalization"] == {"per_image": True}
-    again = offmap.load(tmp_path, digits.shipped())
+    again = offmap.load(tmp_path, demo.shipped())
     assert torch.equal(again(known.images).scores, guard(known.images).scores)
 
 

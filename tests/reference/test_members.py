@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import offmap
-from offmap.detectors import restored
 from offmap.activations import Activations
-from offmap.detectors import Detector, ordinary
+from offmap.detectors import Detector, ordinary, restored
 from offmap.errors import ArgumentError, DegenerateError, ShapeError, StoreError
 from tests.conftest import World, make_world, world_of
 from tests.reference import slow

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+LINES = 45  # of one screen
+
 
 def run_study(name: str, out: Path) -> str:
-    """What ``offmap study NAME --budget smoke`` prints, with no data but the embedded."""
+    """The report of ``offmap study NAME --budget smoke``, with no data but the embedded."""
     environment = {
         **os.environ,
         "COLUMNS": "200",
@@ -22,4 +24,6 @@ def run_study(name: str, out: Path) -> str:
         [*command, "--out", str(out)], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert len(done.stdout.splitlines()) <= LINES, done.stdout
+    assert f"All tables: {out}/report.txt" in done.stdout
+    return (out / "report.txt").read_text()

@@ -14,7 +14,7 @@ from offmap import data
 from offmap.errors import ArgumentError, DataNotFoundError, LabelError, UnknownNameError
 from offmap.networks import AnchorHead, build, digits_cnn
 from offmap.studies import anchors
-from offmap.studies._data import Data
+from offmap.studies._study import Data
 from offmap.training import with_estimated_anchors
 from tests.studies.conftest import run_study
 
@@ -35,8 +35,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_it_prints_decisions_and_splits(study: tuple[Path, str]) -> None:
-    out, text = study
-    assert (out / "report.txt").read_text() in text
+    _, text = study
     for heading in ("== plain: digits_cnn(classes=10), 5 + 5 epochs (smoke) ==", "== estimated: ",
                     "decisions on faces", "anchors anchordistance, fixed 0.5",
                     "6 known classes"):  # fmt: skip
@@ -53,7 +52,7 @@ def test_the_printed_decisions_are_those_of_the_scores(
     threshold = offmap.alarm_threshold(torch.tensor(scores["calibration"]), 0.05)
     known = scores["id"] <= threshold
     refused = scores["noise"] > threshold
-    right = known & (results.predicted["id"] == labels)
+    right = known & (results.predictions["id"] == labels)
     accuracy = (right.sum() + refused.sum()) / (len(known) + len(refused))
     line = next(
         x for x in text.split("decisions on noise")[1].splitlines()

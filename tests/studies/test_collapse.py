@@ -15,11 +15,10 @@ import offmap
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, UnknownNameError
 from offmap.evaluation.collapse import cosines
 from offmap.studies import collapse
-from offmap.studies._collapse_networks import RECORDED
-from offmap.studies._collapse_tables import RIGHT, relation, spearman, terminal
-from offmap.studies.recording import record_run
-from offmap.studies.records import Records
+from offmap.studies._collapse_tables import RECORDED, TERMINAL, relation, spearman, terminal
 from offmap.training import recipe
+from offmap.training.recording import record_run
+from offmap.training.records import Records
 from tests.studies.conftest import run_study
 
 
@@ -36,7 +35,7 @@ def records(study: tuple[Path, str]) -> Records:
 
 
 def test_the_network_collapses(records: Records) -> None:
-    right = np.flatnonzero(records.of("accuracy") >= RIGHT)
+    right = np.flatnonzero(records.of("accuracy") >= TERMINAL)
     nc1 = records.of("nc1")
     assert len(right) >= len(nc1) / 3
     assert nc1[right[0]] / nc1[-1] >= 3
@@ -47,8 +46,7 @@ def test_the_network_collapses(records: Records) -> None:
 
 
 def test_it_reports_records_and_networks(study: tuple[Path, str], records: Records) -> None:
-    out, text = study
-    assert (out / "report.txt").read_text() in text
+    _, text = study
     for part in ("NC2 simplex", "from there NC1 falls", "rank correlation with NC1",
                  "== early: wrn10_1(classes=10), epoch 1 of 30 (smoke) ==", "== middle: ",
                  "NECO(dim=9)", "NECO(times_max_logit=False)", "NC5 faces"):  # fmt: skip

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 import offmap
 from offmap.errors import DataNotFoundError, UnknownNameError
+from offmap.evaluation.subsets import at_ratio
 from offmap.networks import WideResNet
 from offmap.studies import pixmix
-from offmap.studies._candidates import candidate
-from offmap.studies._parts import at_ratio
+from offmap.training.trained import open_trained
 from tests.studies.conftest import run_study
 
 
@@ -26,8 +26,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_it_prints_a_table_a_network_and_their_difference(study: tuple[Path, str]) -> None:
-    out, text = study
-    assert (out / "report.txt").read_text() in text
+    _, text = study
     for heading in ("== plain: wrn10_1", "== pixmix: wrn10_1", "== pixmix minus plain ==",
                     "ID:OOD = 5:1", "mean AUROC over the sets", "alpha "):  # fmt: skip
         assert heading in text
@@ -95,14 +94,14 @@ def test_it_runs_on_weights_that_the_user_has(study: tuple[Path, str], tmp_path:
 
 def test_the_weights_of_a_run_bring_their_card_along(study: tuple[Path, str]) -> None:
     out, _ = study
-    found = candidate(str(out / "pixmix" / "weights.safetensors"), pixmix.NETWORKS["pixmix"])
+    found = open_trained(str(out / "pixmix" / "weights.safetensors"), pixmix.NETWORKS["pixmix"])
     assert found.normalization == offmap.Normalization(*offmap.data.normalization("cifar10"))
 
 
 def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:
     made = WideResNet(16, 3, classes=7)
     torch.save(made.state_dict(), tmp_path / "w.pt")
-    found = candidate(f"{tmp_path}/w.pt@0.1/0.2", pixmix.NETWORKS["plain"])
+    found = open_trained(f"{tmp_path}/w.pt@0.1/0.2", pixmix.NETWORKS["plain"])
     assert isinstance(found.network, WideResNet)
     assert (found.network.depth, found.network.width) == (16, 3)
     assert found.normalization == offmap.Normalization((0.1,), (0.2,))

@@ -214,5 +214,5 @@ def test_what_is_missing_is_named() -> None:
         objective("disagreement")(ensemble(), Batch(seen.images, seen.labels))
     with pytest.raises(ArgumentError, match="alpha must be from 0 up; seen -1"):
         objective("disagreement", alpha=-1)
-    with pytest.raises(ShapeError, match="15 images are not as many for each of 2 members"):
+    with pytest.raises(ShapeError, match="15 images do not divide into equal parts for 2 members"):
         objective("disagreement")(ensemble(2), seen)

@@ -246,7 +246,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
         ({"contrast": "mirror"}, "contrast must be shuffle, noise, outliers or none"),
         ({"contrast": "outliers"}, "needs outliers: name a data set"),
         ({"contrast": None}, "disagreement needs contrast images"),
-        ({"objective": "cross_entropy"}, "contrast is asked for, and cross_entropy makes no use"),
+        ({"objective": "cross_entropy"}, "contrast is set, and cross_entropy makes no use"),
         ({"contrast_grid": 1}, "a number from 2 up; seen 1"),
         ({"contrast_batch": 0}, "a number from 1 up, or none; seen 0"),
         ({"ordinary_every": -1}, "ordinary_every of a recipe must be from 0 up; seen -1"),

@@ -86,7 +86,7 @@ def test_unknown_names_are_refused() -> None:
         recipe("nonsense")
     with pytest.raises(UnknownNameError, match="smoke, cpu, full"):
         recipe("plain", budget="huge")
-    with pytest.raises(ArgumentError, match="not a whole recipe"):
+    with pytest.raises(ArgumentError, match="no complete recipe"):
         Recipe.of({"network": "resnet20"})
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from offmap.cli._output import echo_files
+
 SEVERAL = ("--ood", "--detectors")
 
 
@@ -34,10 +36,10 @@ def collapse(
     import torch
 
     from offmap import data
-    from offmap.studies.recording import record_run, seen_by
     from offmap.training import recipe_of
+    from offmap.training.recording import data_of_run, record_run
 
-    train, test = seen_by(run, recipe_of(run))
+    train, test = data_of_run(run, recipe_of(run))
     out = run / "collapse" if out is None else out
     records = record_run(
         run,
@@ -49,6 +51,5 @@ def collapse(
         precision=precision,
         device=device or ("cuda" if torch.cuda.is_available() else None),
     )
-    typer.echo(records.table())
-    names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
-    typer.echo(f"\nWritten to {out}/: {names}")
+    typer.echo(f"{records.table()}\n")
+    echo_files(out)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from offmap.cli._output import echo_files
+
 
 def demo(
     out: Path = typer.Option(Path("offmap-demo"), help="Folder for tables and figures."),
@@ -22,20 +24,19 @@ def demo(
 
         offmap demo --retrain --out my-demo
     """
-    from offmap.studies import digits
+    from offmap.demo import best, run
 
-    results = digits.run(out, retrain=retrain, alarm_rate=alarm_rate)
-    top = digits.best(results)
+    results = run(out, retrain=retrain, alarm_rate=alarm_rate)
+    top = best(results)
     rows = [row for row in results.rows if row.detector == top]
     calibration = next(s for s in results.sets if s.role == "calibration")
-    typer.echo(results.table())
-    typer.echo(f"\nBest mean AUROC on this data: {top} ({results.summaries[top]}).")
+    caught = ", ".join(f"{row.set} {row.ood_caught:.1%}" for row in rows)
     typer.echo(
+        f"{results.table()}\n\n"
+        f"Best mean AUROC on this data: {top} ({results.summaries[top]}).\n"
         f"Its threshold, {rows[0].threshold:.4g}, is calibrated on {calibration.n} held-out known "
-        f"digits for an alarm rate of {alarm_rate:.0%}.\nIt accepts "
-        f"{1 - (rows[0].id_alarm or 0):.1%} of the known test digits, and calls OOD: "
-        + ", ".join(f"{row.set} {row.ood_caught:.1%}" for row in rows)
-        + "."
+        f"digits for an alarm rate of {alarm_rate:.0%}.\n"
+        f"It accepts {1 - (rows[0].id_alarm or 0):.1%} of the known test digits, and calls OOD: "
+        f"{caught}."
     )
-    names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
-    typer.echo(f"Written to {out}/: {names}")
+    echo_files(out)

@@ -15,7 +15,9 @@ _SET = typer.Option([], help="key=value, one or more; changes the recipes.")
 _SEED = typer.Option(0, help="Of training, and of what is held out.")
 _DEVICE = typer.Option(None, help="cpu or cuda; by default the accelerator.")
 
-app = typer.Typer(help="Run a study from data to tables.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run a study from data to tables: prints the main one, writes all.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -133,24 +135,27 @@ def collapse(
     """
     from offmap.studies import collapse as study
 
-    how = {"every": every, "precision": precision}
-    _run(study.run, out, weights, set, id=id, budget=budget, seed=seed, device=device, **how)
+    _run(
+        study.run, out, weights, set, id=id, budget=budget, every=every, precision=precision,
+        seed=seed, device=device,
+    )  # fmt: skip
 
 
 def _run(
     study: Callable[..., Any], out: Path, weights: list[str], changes: list[str], **options: Any
 ) -> None:
-    """Run a study and print its report."""
-    from offmap.cli._epochs import line
+    """Run a study and print its summary; progress goes to stderr."""
+    from functools import partial
+
+    from offmap.cli._output import echo_epoch, echo_files
     from offmap.training import settings
 
-    found = study(
+    outcome = study(
         out,
         weights={name: str(spec) for name, spec in settings(weights, "--weights").items()},
         changes=settings(changes),
-        after_epoch=[line],
+        after_epoch=[partial(echo_epoch, to_stderr=True)],
         **options,
     )
-    typer.echo(found.report())
-    names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
-    typer.echo(f"\nWritten to {out}/: {names}")
+    typer.echo(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")
+    echo_files(out)

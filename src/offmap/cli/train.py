@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from offmap.cli._output import echo_epoch, echo_files
+
 if TYPE_CHECKING:
     from offmap.training import Recipe, Sets
 
 SEVERAL = ("--set", "--ood")
-# What a training is watched by, and what it keeps, where nothing is said of it.
+# Evaluations while training, and weights that are kept, where the command says nothing of them.
 _WATCHED: dict[str, Any] = {"ood": [], "evaluate_every": 5, "keep_every": 0}
 
 
@@ -59,36 +61,35 @@ def train(
         if record is None:
             raise ArgumentError("give --recipe; or the --out of a run, with --resume")
         recipe = str(record)
-    begun = _read(str(record)).get("watched", {}) if record and record.is_file() else {}
-    declared, budget = _declared(recipe, budget, set)
+    before = _read(str(record)).get("watched", {}) if record and record.is_file() else {}
+    declaration, budget = _declaration(recipe, budget, set)
     if print_config:
-        typer.echo(json.dumps(declared.record(), indent=1))
+        typer.echo(json.dumps(declaration.record(), indent=1))
         return
     if out is None:
         raise ArgumentError("give --out, the folder of the run")
-    given = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
-    watched = _WATCHED | begun | {name: x for name, x in given.items() if x not in (None, [])}
+    options = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
+    stated = {name: value for name, value in options.items() if value not in (None, [])}
+    watched = _WATCHED | before | stated
     command = _command(recipe, budget, set, out, watched)
-    sets, watchers = _watchers(declared, watched["ood"], watched["evaluate_every"])
+    sets, callbacks = _callbacks(declaration, watched["ood"], watched["evaluate_every"])
     try:
         run(
-            declared,
+            declaration,
             out,
             sets=sets,
             resume=resume,
             device=device,
             devices=devices,
             keep_every=watched["keep_every"],
-            after_epoch=watchers,
+            after_epoch=callbacks,
             settings={"budget": budget, "command": command, "watched": watched},
         )
     except KeyboardInterrupt:
         typer.echo("interrupted: --resume goes on from the last finished epoch", err=True)
         raise typer.Exit(130) from None
-    if int(os.environ.get("LOCAL_RANK", 0)):
-        return  # the first of several devices speaks for all
-    names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
-    typer.echo(f"Written to {out}/: {names}")
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # the first of several devices speaks for all
+        echo_files(out)
 
 
 def _command(recipe: str, budget: str, set: list[str], out: Path, watched: dict[str, Any]) -> str:
@@ -103,15 +104,15 @@ def _command(recipe: str, budget: str, set: list[str], out: Path, watched: dict[
     return shlex.join(words)
 
 
-def _declared(name: str, budget: str, pairs: list[str]) -> tuple[Recipe, str]:
-    """The recipe, and of which budget it is."""
+def _declaration(name: str, budget: str, pairs: list[str]) -> tuple[Recipe, str]:
+    """The recipe, and its budget."""
     from offmap.training import Recipe, recipe, settings
 
     if not name.endswith(".json"):
         return recipe(name, budget=budget, changes=settings(pairs)), budget
     content = _read(name)
-    of = Recipe.of(content.get("recipe", content)).but(settings(pairs))
-    return of, str(content.get("budget", budget))
+    declaration = Recipe.of(content.get("recipe", content)).but(settings(pairs))
+    return declaration, str(content.get("budget", budget))
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -128,18 +129,17 @@ def _read(name: str) -> dict[str, Any]:
     return content
 
 
-def _watchers(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
-    """Who looks on; and the data, if someone needs it beside the training."""
+def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
+    """The data, if OOD sets are to be like them, and what is called after each epoch."""
     from offmap import data
-    from offmap.cli._epochs import line
-    from offmap.studies.watching import draw_curves, watch_ood
+    from offmap.training.callbacks import draw_curves, watch_ood
     from offmap.training.sets import load, normalization
 
-    found: list[Any] = [line, draw_curves]
+    callbacks: list[Any] = [echo_epoch, draw_curves]
     if not ood:
-        return None, found
+        return None, callbacks
     sets = load(recipe)
-    unknown = {name: data.load_like(name, sets.validation, limit=2000) for name in ood}
+    by_name = {name: data.load_like(name, sets.validation, limit=2000) for name in ood}
     normalize = normalization(recipe.normalization)
-    found.append(watch_ood(sets.validation, unknown, every=every, normalization=normalize))
-    return sets, found
+    callbacks.append(watch_ood(sets.validation, by_name, every=every, normalization=normalize))
+    return sets, callbacks

@@ -1,4 +1,4 @@
-"""Figures. Each function returns a matplotlib figure; ``save`` writes it whole."""
+"""Figures. Each function returns a matplotlib figure; ``save`` writes it atomically."""
 
 from offmap.plots._panels import save
 from offmap.plots.collapse import against, cosine_matrices, epoch_curves, plane

@@ -21,7 +21,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def panels(count: int, *, side: float = 2.8, columns: int = 4) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` axes, and nothing in the places that are left."""
+    """A figure with ``count`` axes, and nothing in the remaining places."""
     columns = min(columns, max(count, 1))
     rows = max(ceil(count / columns), 1)
     figure = Figure(figsize=(side * columns, side * rows + 0.4), layout="constrained")

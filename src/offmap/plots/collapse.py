@@ -1,4 +1,4 @@
-"""Neural collapse in pictures."""
+"""Figures of neural collapse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Line = Float[np.ndarray, " n"]
 def epoch_curves(
     epochs: Sequence[int], parts: Mapping[str, Mapping[str, Line]], *, log: Collection[str] = ()
 ) -> Figure:
-    """What changes over the epochs: a panel for each part, a line for each of its names.
+    """Figures over the epochs: a panel for each part, a line for each of its names.
 
     Args:
         epochs: along each panel.
@@ -51,7 +51,7 @@ def cosine_matrices(cosines: Mapping[str, Float[np.ndarray, "k k"]]) -> Figure:
 def against(
     values: Mapping[str, Line], lines: Mapping[str, Line], *, what: str = "AUROC"
 ) -> Figure:
-    """Lines over one value a panel, from the first record (hollow) to the last (full)."""
+    """Curves against one value a panel, from the first record (hollow) to the last (full)."""
     figure, axes = panels(len(values), side=3.8, columns=2)
     for axis, (name, x) in zip(axes, values.items(), strict=True):
         for i, (label, y) in enumerate(lines.items()):
@@ -79,14 +79,14 @@ def plane(
     """Sets on two principal directions of the ID features, with class means and the origin.
 
     Args:
-        points: by set, the ID set first; at most 300 of each are shown, the first.
+        points: by set, the ID set first; the first 300 of each are shown.
         means: of the classes.
         heading: of the figure.
     """
     figure, axes = panels(len(points), side=3.0, columns=4)
-    for axis, (name, own) in zip(axes, points.items(), strict=True):
+    for axis, (name, features) in zip(axes, points.items(), strict=True):
         colour = ID if axis is axes[0] else OOD
-        axis.scatter(own[:_SHOWN, 0], own[:_SHOWN, 1], s=4, alpha=0.5, color=colour)
+        axis.scatter(features[:_SHOWN, 0], features[:_SHOWN, 1], s=4, alpha=0.5, color=colour)
         axis.scatter(
             means[:, 0], means[:, 1], s=22, marker="x", color="black", lw=0.8, label="class means"
         )

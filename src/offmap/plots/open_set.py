@@ -1,4 +1,4 @@
-"""Answers that may be "unknown": confusion, OSCR curves, and where the samples lie."""
+"""Open-set predictions: confusion, OSCR curves, and where the samples lie."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 300  # samples of each group in a projection
 def confusion(
     counts: Int64[np.ndarray, "k k"], names: Sequence[str], *, heading: str = ""
 ) -> Figure:
-    """Samples by truth (rows) and answer (columns); shades are shares of a row."""
+    """Samples by label (rows) and prediction (columns); shades are shares of a row."""
     figure, (axis,) = panels(1, side=max(3.2, 0.5 * len(names) + 1.5))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -29,8 +29,8 @@ def confusion(
             axis.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=7)
-    axis.set_xlabel("answer", fontsize=8)
-    axis.set_ylabel("truth", fontsize=8)
+    axis.set_xlabel("prediction", fontsize=8)
+    axis.set_ylabel("label", fontsize=8)
     axis.set_title(heading, fontsize=9)
     return figure
 
@@ -44,7 +44,7 @@ def oscr_curves(curves: Mapping[str, Mapping[str, OscrCurve]]) -> Figure:
         axis.set_title(name, fontsize=9)
         axis.set_xscale("symlog", linthresh=1e-3)  # systems differ where few unknown are accepted
         axis.set_xlabel("share of unknown accepted", fontsize=8)
-        axis.set_ylabel("share of known accepted and right", fontsize=8)
+        axis.set_ylabel("share of known accepted and correct", fontsize=8)
         axis.legend(fontsize=6, loc="lower right")
     return figure
 
@@ -58,13 +58,13 @@ def projection(
     """Points by group, on the first two principal directions of the anchors and all points.
 
     Args:
-        groups: by name; at most 300 of each are shown, the first.
+        groups: by name; the first 300 of each are shown.
         anchors: shown as crosses.
         heading: of the figure.
     """
     figure, (axis,) = panels(1, side=5.0)
     shown = {name: points[:_SHOWN] for name, points in groups.items()}
-    flat = _flattened([anchors, *shown.values()])
+    flat = _projected([anchors, *shown.values()])
     for i, (name, points) in enumerate(zip(shown, flat[1:], strict=True)):
         colour = colormaps["tab20"](i % 20)
         axis.scatter(points[:, 0], points[:, 1], s=4, color=colour, label=name, alpha=0.6)
@@ -74,9 +74,9 @@ def projection(
     return figure
 
 
-def _flattened(parts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """All parts on the first two principal directions of them together."""
-    every = np.concatenate(parts)
-    centre = every.mean(0)
-    directions = np.linalg.svd(every - centre, full_matrices=False)[2][:2]
+def _projected(parts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """The parts on the first two principal directions of all points."""
+    points = np.concatenate(parts)
+    centre = points.mean(0)
+    directions = np.linalg.svd(points - centre, full_matrices=False)[2][:2]
     return [(part - centre) @ directions.T for part in parts]

@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Curves of a training."""
 
 from __future__ import annotations
 

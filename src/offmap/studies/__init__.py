@@ -1,5 +1,1 @@
-"""The studies: each a small declaration over the one path."""
-
-from offmap.studies import digits
-
-__all__ = ["digits"]
+"""The studies: each a declaration of data, networks, objectives, scores and outputs."""

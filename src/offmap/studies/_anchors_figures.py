@@ -1,4 +1,4 @@
-"""Study B in pictures."""
+"""Study B in figures."""
 
 from __future__ import annotations
 
@@ -14,96 +14,88 @@ from offmap.evaluation import Results
 from offmap.guard import Guard
 from offmap.metrics import oscr_curve
 from offmap.networks import AnchorHead
-from offmap.studies._anchors_tables import decided
-from offmap.studies._data import Data
+from offmap.studies._anchors_tables import decision
+from offmap.studies._study import Data, sets_of
 from offmap.training import places
 
-_SHOWN = 16
+_SHOWN = 16  # images of a grid
 
 
-def draw(results: Mapping[str, Results], found: Data, guard: Guard, out: Path) -> None:
+def draw(results: Mapping[str, Results], sets: Data, guard: Guard, out: Path) -> None:
     """Confusion, OSCR curves, images with verdicts, and the classes among their anchors."""
-    labels = found.test.labels.numpy()
-    unknown = next(iter(next(iter(found.ood.values()))))
-    _confusions(results, labels, unknown, [*map(str, range(labels.max() + 1))], out)
-    plots.save(plots.oscr_curves(_curves(results, labels)), out / "oscr.png")
-    far = found.ood["unknown"][unknown]
-    for name, images in {
-        "known": found.test.take(_SHOWN),
-        "unknown": far.take(_SHOWN),
-        "mixed": _mixed(found.test, far),
-    }.items():
-        _verdicts(guard, images, out / f"{name}.png", name)
-    _places(guard, found, out / "places.png")
+    labels = sets.test.labels.numpy()
+    unknown = sets_of(results["plain"])[0]
+    _draw_confusions(results, labels, unknown, out)
+    _draw_oscr(results, labels, out)
+    _draw_verdicts(guard, sets.test, sets.ood["unknown"][unknown], out)
+    _draw_places(guard, sets, out)
 
 
-def _confusions(
-    results: Mapping[str, Results], labels: Any, unknown: str, names: list[str], out: Path
-) -> None:
-    plain, anchors = results["plain"], results["anchors"]
+def _draw_confusions(results: Mapping[str, Results], labels: Any, unknown: str, out: Path) -> None:
+    names = [str(label) for label in range(labels.max() + 1)]
     # Nothing is refused at an infinite threshold: the closed set remains.
-    closed = decided(plain, labels, "msp", unknown, float("inf"))
+    closed = decision(results["plain"], labels, "msp", unknown, float("inf"))
     heading = f"plain network: accuracy {closed.closed_accuracy:.2%}"
     figure = plots.confusion(closed.confusion[:-1, :-1], names, heading=heading)
     plots.save(figure, out / "confusion-plain.png")
+    anchors = results["anchors"]
     threshold = anchors.get("anchordistance", unknown, "threshold")
-    both = decided(anchors, labels, "anchordistance", unknown, threshold)
+    opened = decision(anchors, labels, "anchordistance", unknown, threshold)
     heading = f"anchors, calibrated; unknown: {unknown}"
-    figure = plots.confusion(both.confusion, [*names, "unknown"], heading=heading)
+    figure = plots.confusion(opened.confusion, [*names, "unknown"], heading=heading)
     plots.save(figure, out / "confusion-open.png")
-    figure = plots.confusion(both.binary, ["known", "unknown"], heading=heading)
+    figure = plots.confusion(opened.binary, ["known", "unknown"], heading=heading)
     plots.save(figure, out / "confusion-binary.png")
 
 
-def _curves(results: Mapping[str, Results], labels: Any) -> dict[str, dict[str, Any]]:
-    first = next(iter(results.values()))
-    return {
-        unknown: {
-            f"{name} {d}": oscr_curve(
-                found.scores[d]["id"], found.predicted["id"] == labels, found.scores[d][unknown]
-            )
-            for name, found in results.items()
-            for d in found.detectors
-        }
-        for unknown in next(iter(first.groups.values()))
-    }
+def _draw_oscr(results: Mapping[str, Results], labels: Any, out: Path) -> None:
+    curves: dict[str, dict[str, Any]] = {name: {} for name in sets_of(results["plain"])}
+    for ood, systems in curves.items():
+        for network, of_network in results.items():
+            correct = of_network.predictions["id"] == labels
+            for d in of_network.detectors:
+                scores = of_network.scores[d]
+                systems[f"{network} {d}"] = oscr_curve(scores["id"], correct, scores[ood])
+    plots.save(plots.oscr_curves(curves), out / "oscr.png")
 
 
-def _mixed(known: ImageSet, unknown: ImageSet) -> ImageSet:
+def _draw_verdicts(guard: Guard, known: ImageSet, unknown: ImageSet, out: Path) -> None:
+    """Images under the guard's verdicts; p is the share of known images at least as far off."""
     half = _SHOWN // 2
-    images = torch.stack([known.take(half).images, unknown.take(half).images], dim=1)
-    return ImageSet("mixed", images.flatten(0, 1))
+    mixed = torch.stack([known.take(half).images, unknown.take(half).images], dim=1).flatten(0, 1)
+    grids = {
+        "known": known.take(_SHOWN).images,
+        "unknown": unknown.take(_SHOWN).images,
+        "mixed": mixed,
+    }
+    for name, images in grids.items():
+        verdict = guard(images)
+        columns = (verdict.is_ood, verdict.labels, verdict.p_values)
+        titles = [
+            f"{'unknown' if is_ood else label}\np {p:.3f}"
+            for is_ood, label, p in zip(*(c.tolist() for c in columns), strict=True)
+        ]
+        plots.save(plots.image_grid(list(images), titles, heading=name), out / f"{name}.png")
 
 
-def _verdicts(guard: Guard, shown: ImageSet, path: Path, heading: str) -> None:
-    """Images, each under the guard's answer; p is the share of known images at least as far off."""
-    verdict = guard(shown.images)
-    titles = [
-        f"{'unknown' if ood else label}\np {p:.3f}"
-        for ood, label, p in zip(
-            verdict.is_ood.tolist(), verdict.labels.tolist(), verdict.p_values.tolist(), strict=True
-        )
-    ]
-    plots.save(plots.image_grid(list(shown.images), titles, heading=heading), path)
-
-
-def _places(guard: Guard, found: Data, path: Path) -> None:
+def _draw_places(guard: Guard, sets: Data, out: Path) -> None:
     """Known classes and unknown images, projected from the space of the anchors."""
     network = guard.probe.network
     assert isinstance(network, AnchorHead)
     options = {"normalization": guard.probe.normalization, "show_progress": False}
-    placed, labels = _placed(network, found.test.take(3000), options)
-    groups = {str(c): placed[labels == c] for c in range(len(network.anchors))}
-    for name, images in found.ood["unknown"].items():
+    known, labels = _placed(network, sets.test.take(3000), options)
+    groups = {str(c): known[labels == c] for c in range(len(network.anchors))}
+    for name, images in sets.ood["unknown"].items():
         groups[name] = _placed(network, images.take(300), options)[0]
     figure = plots.projection(groups, network.anchors.numpy(), heading="logits and their anchors")
-    plots.save(figure, path)
+    plots.save(figure, out / "places.png")
 
 
 def _placed(network: AnchorHead, data: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    parts = list(places(network, data, **options))
-    labels = [labels for _, _, labels in parts if labels is not None]
+    """Places of a data set among the anchors, and its labels if it has some."""
+    batches = list(places(network, data, **options))
+    labels = [labels for _, _, labels in batches if labels is not None]
     return (
-        torch.cat([placed for placed, _, _ in parts]).cpu().numpy(),
+        torch.cat([placed for placed, _, _ in batches]).cpu().numpy(),
         torch.cat(labels).cpu().numpy() if labels else None,
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from offmap._utils.table import render
 from offmap.evaluation import Results
 from offmap.metrics import OpenSet, open_set
-from offmap.studies._six_of_ten import Splits
+from offmap.studies._study import auroc_table, sets_of
 
-_SHOWN = {
+_COLUMNS = {
     "accepted": "known kept",
     "rejected": "unknown refused",
     "accuracy": "c+1 accuracy",
@@ -21,6 +24,35 @@ _SHOWN = {
 }
 
 
+@dataclass(frozen=True)
+class Splits:
+    """AUROC of each system on each split of the classes into known and unknown ones.
+
+    Args:
+        known: the known classes of each split.
+        auroc: by network and detector, one a split.
+        accuracy: closed-set accuracy by network, one a split.
+    """
+
+    known: list[list[int]]
+    auroc: Mapping[str, list[float]]
+    accuracy: Mapping[str, list[float]]
+
+    def table(self) -> str:
+        """AUROC by split, their mean and their standard deviation; closed-set accuracies below."""
+        columns = ["".join(map(str, known)) for known in self.known]
+        cells = dict(self.auroc) | {f"accuracy of {n}": list(v) for n, v in self.accuracy.items()}
+        if len(columns) > 1:
+            columns += ["mean", "deviation"]
+            cells = {
+                name: [*values, float(np.mean(values)), float(np.std(values, ddof=1))]
+                for name, values in cells.items()
+            }
+        body = render(cells, columns, scale=100, star=False)
+        count = len(self.known[0])
+        return f"{count} known classes (the headings) against the others, AUROC in %\n\n{body}"
+
+
 def report(
     results: Mapping[str, Results],
     labels: Any,
@@ -29,56 +61,76 @@ def report(
 ) -> str:
     """All tables."""
     parts = []
-    for name, found in results.items():
+    for name, evaluated in results.items():
         heading = f"== {name}: {sources.get(name, 'the anchors at the class means')} =="
-        parts += [f"{heading}\n{found.table()}", found.table("ood_caught")]
-    first = next(iter(results.values()))
-    unknown = next(iter(first.groups.values()))
-    parts += [decisions(results, labels, name) for name in unknown]
+        parts += [f"{heading}\n{evaluated.table()}", evaluated.table("ood_caught")]
+    parts += [decisions(results, labels, ood) for ood in sets_of(results["plain"])]
     return "\n\n".join([*parts, *([splits.table()] if splits else [])])
 
 
-def decisions(results: Mapping[str, Results], labels: Any, unknown: str) -> str:
-    """What each system makes of the known images and of one set of unknown ones, by threshold."""
-    cells = {
-        name: [getattr(found, metric) for metric in _SHOWN]
-        for name, found in _decided(results, labels, unknown)
-    }
-    heading = (
-        f"decisions on {unknown}, in %; calibrated: on held-out known images alone; best: the best "
-        "balanced accuracy, chosen on the evaluated images themselves"
+def summary(
+    results: Mapping[str, Results],
+    labels: Any,
+    sources: Mapping[str, str],
+    splits: Splits | None,
+) -> str:
+    """AUROC of every system, its decisions on the first OOD set, and the splits."""
+    systems = (
+        (n, d, of_network) for n, of_network in results.items() for d in of_network.detectors
     )
-    return f"{heading}\n\n{render(cells, list(_SHOWN.values()), scale=100, star=False)}"
+    parts = [
+        "\n".join(f"{name}: {source}" for name, source in sources.items()),
+        auroc_table(systems),
+        decisions(results, labels, sets_of(results["plain"])[0], rules=("calibrated",)),
+    ]
+    return "\n\n".join([*parts, *([splits.table()] if splits else [])])
 
 
-def _decided(
-    results: Mapping[str, Results], labels: Any, unknown: str
-) -> Iterator[tuple[str, OpenSet]]:
-    for network, found in results.items():
-        for detector in found.detectors:
-            for rule, threshold in _thresholds(found, detector, unknown).items():
-                name = f"{network} {detector}, {rule} {threshold:.3g}"
-                yield name, decided(found, labels, detector, unknown, threshold)
+_RULES = {
+    "calibrated": "on held-out known images alone",
+    "best": "the best balanced accuracy, chosen on the evaluated images themselves",
+}
 
 
-def _thresholds(found: Results, detector: str, unknown: str) -> dict[str, float]:
-    rules = {
-        "calibrated": found.get(detector, unknown, "threshold"),
-        "best": found.get(detector, unknown, "detection_threshold"),
+def decisions(
+    results: Mapping[str, Results],
+    labels: Any,
+    ood: str,
+    rules: Sequence[str] = ("calibrated", "best", "fixed"),
+) -> str:
+    """What each system makes of the known images and of one OOD set, by threshold."""
+    cells = {
+        f"{network} {detector}, {rule} {threshold:.3g}": [
+            getattr(decision(of_network, labels, detector, ood, threshold), column)
+            for column in _COLUMNS
+        ]
+        for network, of_network in results.items()
+        for detector in of_network.detectors
+        for rule, threshold in _thresholds(of_network, detector, ood)
+        if rule in rules
     }
+    meaning = "; ".join(f"{rule}: {text}" for rule, text in _RULES.items() if rule in rules)
+    body = render(cells, list(_COLUMNS.values()), scale=100, star=False)
+    return f"decisions on {ood}, in %; {meaning}\n\n{body}"
+
+
+def _thresholds(results: Results, detector: str, ood: str) -> Iterator[tuple[str, float]]:
+    yield "calibrated", results.get(detector, ood, "threshold")
+    yield "best", results.get(detector, ood, "detection_threshold")
     # The source's threshold has a meaning for distances alone.
-    return rules | ({"fixed": 0.5} if detector == "anchordistance" else {})
+    if detector == "anchordistance":
+        yield "fixed", 0.5
 
 
-def decided(found: Results, labels: Any, detector: str, unknown: str, threshold: float) -> OpenSet:
+def decision(results: Results, labels: Any, detector: str, ood: str, threshold: float) -> OpenSet:
     """The open-set figures of one detector at one threshold."""
-    scores = found.scores[detector]
+    scores = results.scores[detector]
     return open_set(
         labels,
-        found.predicted["id"],
+        results.predictions["id"],
         scores["id"],
-        found.predicted[unknown],
-        scores[unknown],
+        results.predictions[ood],
+        scores[ood],
         threshold=threshold,
         classes=int(labels.max()) + 1,
     )

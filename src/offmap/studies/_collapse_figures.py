@@ -1,4 +1,4 @@
-"""Study D in pictures."""
+"""Study D in figures."""
 
 from __future__ import annotations
 
@@ -8,40 +8,42 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from offmap import plots
 from offmap.detectors import NECO, fit
 from offmap.evaluation.collapse import Collapse, cosines
 from offmap.forward import forward
-from offmap.studies._data import Data
+from offmap.studies._study import Data
+from offmap.training.trained import Trained
 
-_SHOWN = 300
+_SHOWN = 300  # samples of each set
 
 
-def draw_cosines(measured: Mapping[str, Collapse], out: Path) -> None:
-    """Cosines of the class means, early and late."""
-    matrices = {name: cosines(found.means).cpu().numpy() for name, found in measured.items()}
+def draw_cosines(collapses: Mapping[str, Collapse], out: Path) -> None:
+    """Cosines of the class means, by network."""
+    matrices = {name: cosines(of.means).cpu().numpy() for name, of in collapses.items()}
     plots.save(plots.cosine_matrices(matrices), out / "cosines.png")
 
 
 def draw_plane(
-    network: nn.Module, found: Data, of: Collapse, path: Path, heading: str, options: Any
+    trained: Trained, sets: Data, collapse: Collapse, path: Path, name: str, options: Any
 ) -> None:
     """ID and OOD features on the two leading principal directions of the training features."""
     neco = NECO(2, scale=False)
-    fit([neco], forward(network, found.train, **options))
+    fit([neco], forward(trained.network, sets.train, **options))
     directions = neco.directions_.cpu()
-    sets = {"id": found.test} | {n: s for group in found.ood.values() for n, s in group.items()}
+    shown = {"id": sets.test} | {n: s for group in sets.ood.values() for n, s in group.items()}
     points = {
-        name: _first(forward(network, each, **options), directions) for name, each in sets.items()
+        set: _projected(forward(trained.network, images, **options), directions)
+        for set, images in shown.items()
     }
-    means = (of.means.cpu() @ directions).numpy()
+    means = (collapse.means.cpu() @ directions).numpy()
+    heading = f"{name}: {trained.source}"
     plots.save(plots.plane(points, means, heading=heading), path)
 
 
-def _first(batches: Any, directions: torch.Tensor) -> Any:
-    """The first samples of a set on the directions."""
+def _projected(batches: Any, directions: torch.Tensor) -> Any:
+    """The features of the first samples of a set, on the directions."""
     parts: list[Any] = []
     for acts, _ in batches:
         parts.append((acts.features.cpu().double() @ directions).numpy())

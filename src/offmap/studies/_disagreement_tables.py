@@ -9,19 +9,26 @@ import numpy as np
 
 from offmap._utils.table import render
 from offmap.evaluation import Results
-from offmap.metrics import Selection, delong_test, delong_test_of_mean
-from offmap.studies._parts import only_right
-from offmap.studies._systems import Choice, Systems
-from offmap.studies._tables import difference_line
+from offmap.evaluation.cascades import System, Systems
+from offmap.evaluation.differences import (
+    auroc_difference,
+    difference_table,
+    mean_auroc_difference,
+)
+from offmap.evaluation.subsets import Part, only_correct
+from offmap.metrics import Difference, Selection
+from offmap.studies._study import auroc_table, sets_of
 
+SCORES = ("maxprobability", "totalentropy", "expectedentropy", "mutualinformation")
 _METRICS = ("auroc", "aupr_in", "aupr_out", "fpr_id_kept", "fpr_ood_caught")
 _CERTAIN = 0.99
-# By detector: what is told of its score.
+# By detector: what its score is called.
 _MOMENTS = {
     "maxprobability": "confidence",
     "totalentropy": "entropy",
     "mutualinformation": "information",
 }
+_SELECTION = ["detection, %", "accepted", "precision, %", "recall, %", "F1, %"]
 
 
 def report(
@@ -29,121 +36,127 @@ def report(
 ) -> str:
     """All tables."""
     parts = []
-    for name, found in results.items():
-        parts += _of_network(name, sources.get(name, ""), found, labels)
-    plain, disagreeing = results["plain"], results["disagreement"]
-    parts += differences(plain, disagreeing)
-    parts += [_decisions(results, labels, ood, seed) for ood in _sets(plain)]
-    parts += [_together(Systems(results, labels, ood, seed)) for ood in _sets(plain)]
+    for name, of_network in results.items():
+        parts += _network(name, sources.get(name, ""), of_network, labels)
+    plain, disagreement = results["plain"], results["disagreement"]
+    for d in (d for d in disagreement.detectors if d in plain.detectors):
+        heading = f"disagreement minus plain, {d}: AUROC"
+        parts.append(difference_table(heading, differences(plain, disagreement, d)))
+    systems = [Systems(results, labels, ood, seed) for ood in sets_of(plain)]
+    parts += [_decisions(of_set) for of_set in systems]
+    parts += [_cascade(of_set) for of_set in systems]
     return "\n\n".join(parts)
 
 
-def _of_network(name: str, source: str, found: Results, labels: Any) -> list[str]:
-    right = only_right(found, found.predicted["id"] == labels)
-    parts = [f"== {name}: {source} ==\n{_members(found)}{found.table()}"]
-    parts += [found.table(metric) for metric in _METRICS[1:]]
-    parts.append(f"against the ID images that are answered rightly\n{right.table()}")
-    return [*parts, certainty(found)] if "maxprobability" in found.detectors else parts
+def summary(
+    results: Mapping[str, Results], labels: Any, sources: Mapping[str, str], seed: int
+) -> str:
+    """AUROC of the scores, their differences on the mean, and the cascade on the first set."""
+    heading = "\n".join(f"{name}: {sources.get(name, '')}" for name in results)
+    scores = (*SCORES, "msp", "energy")
+    systems = ((n, d, r) for n, r in results.items() for d in scores if d in r.detectors)
+    plain, disagreement = results["plain"], results["disagreement"]
+    means = {
+        d: mean_auroc_difference(disagreement.scores[d], plain.scores[d], sets_of(plain))
+        for d in SCORES
+    }
+    return "\n\n".join(
+        [
+            heading,
+            auroc_table(systems),
+            difference_table("disagreement minus plain: mean AUROC over the sets", means),
+            _cascade(Systems(results, labels, sets_of(plain)[0], seed)),
+        ]
+    )
 
 
-def _members(found: Results) -> str:
-    info = next(s for s in found.sets if s.role == "id")
-    if not info.members:
-        return ""
-    shares = ", ".join(f"{right / info.n:.2%}" for right in info.members)
-    return f"accuracy of its members: {shares}\n"
-
-
-def certainty(found: Results) -> str:
+def certainty(results: Results) -> str:
     """How sure an ensemble is of each set: its confidence, entropy and mutual information."""
-    cells = {name: _certainty(found, name) for name in ("id", *_sets(found))}
+    cells = {}
+    for name in ("id", *sets_of(results)):
+        confident = results.scores["maxprobability"][name] < 1 - _CERTAIN
+        cells[name] = [100 * float(confident.mean())]
+        for detector, quantity in _MOMENTS.items():
+            values = results.scores[detector][name].astype(np.float64)
+            values = 1 - values if quantity == "confidence" else values
+            cells[name] += [float(values.mean()), float(values.std())]
     columns = [f"confidence > {_CERTAIN}, %"]
-    columns += [f"{what} {of}" for what in _MOMENTS.values() for of in ("mean", "deviation")]
+    columns += [
+        f"{quantity} {of}" for quantity in _MOMENTS.values() for of in ("mean", "deviation")
+    ]
     return f"how sure it is\n\n{render(cells, columns, star=False)}"
 
 
-def _certainty(found: Results, name: str) -> list[float]:
-    row = [100 * float((found.scores["maxprobability"][name] < 1 - _CERTAIN).mean())]
-    for detector, what in _MOMENTS.items():
-        values = found.scores[detector][name].astype(np.float64)
-        values = 1 - values if what == "confidence" else values
-        row += [float(values.mean()), float(values.std())]
-    return row
+def differences(plain: Results, other: Results, detector: str) -> dict[str, Difference]:
+    """The other ensemble minus the plain one: by set, and on the mean of the sets."""
+    ours, theirs = other.scores[detector], plain.scores[detector]
+    sets = sets_of(plain)
+    by_set = {name: auroc_difference(ours, theirs, name) for name in sets}
+    return by_set | {"mean of the sets": mean_auroc_difference(ours, theirs, sets)}
 
 
-def differences(plain: Results, other: Results) -> list[str]:
-    """The disagreeing ensemble minus the plain one: by score and set, and on their mean."""
-    parts = []
-    for d in (d for d in other.detectors if d in plain.detectors):
-        ours, theirs = other.scores[d], plain.scores[d]
-        sets = _sets(plain)
-        lines = [
-            difference_line(s, delong_test(ours["id"], ours[s], theirs["id"], theirs[s]))
-            for s in sets
-        ]
-        mean = delong_test_of_mean(
-            ours["id"], [ours[s] for s in sets], theirs["id"], [theirs[s] for s in sets]
-        )
-        heading = f"disagreement minus plain, {d}: AUROC in points, 95 % interval, paired test"
-        parts.append("\n".join([heading, *lines, difference_line("mean of the sets", mean)]))
-    return parts
+def _network(name: str, source: str, results: Results, labels: Any) -> list[str]:
+    """The tables of one network."""
+    info = next(s for s in results.sets if s.role == "id")
+    shares = ", ".join(f"{right / info.n:.2%}" for right in info.members)
+    members = f"accuracy of its members: {shares}\n" if shares else ""
+    against_correct = only_correct(results, results.predictions["id"] == labels)
+    return [
+        f"== {name}: {source} ==\n{members}{results.table()}",
+        *(results.table(metric) for metric in _METRICS[1:]),
+        f"against the correctly classified ID images\n{against_correct.table()}",
+        *([certainty(results)] if "maxprobability" in results.detectors else []),
+    ]
 
 
-def _decisions(results: Mapping[str, Results], labels: Any, ood: str, seed: int) -> str:
-    """Every system by itself, with the threshold of the best detection accuracy."""
-    systems = Systems(results, labels, ood, seed)
+def _decisions(systems: Systems) -> str:
+    """Every network by itself, with the threshold of the best detection accuracy."""
     cells = {}
-    for of in systems.filters:
+    for network, detector in systems.filters:
         for where, part in (("held out", systems.held), ("evaluated", systems.rest)):
-            threshold = systems.detection_threshold(of, part)
-            choice = Choice(of, of[0], threshold, float("nan"))
-            found = systems.outcomes(choice, systems.rest).selection
-            cells[f"{of[0]} {of[1]}, {where}"] = _figures(found)
+            threshold = systems.detection_threshold((network, detector), part)
+            system = System((network, detector), network, threshold)
+            selection = systems.outcomes(system, systems.rest).selection
+            cells[f"{network} {detector}, {where}"] = _figures(selection)
     heading = (
-        f"decisions on {ood}, {_ratio(systems.rest)}: accepted, and right; threshold of the best "
-        "detection accuracy on the held-out fifth, or (as the source did) on the evaluated images"
+        f"decisions on {systems.ood}, {_ratio(systems.rest)}: accepted, and correct; threshold of "
+        "the best detection accuracy on the held-out fifth, or (as the source did) on the "
+        "evaluated images"
     )
-    return f"{heading}\n\n{render(cells, _COLUMNS, star=False)}"
+    return f"{heading}\n\n{render(cells, _SELECTION, star=False)}"
 
 
-_COLUMNS = ["detection, %", "accepted", "precision, %", "recall, %", "F1, %"]
-
-
-def _figures(found: Selection) -> list[float]:
-    shares = (found.precision, found.recall, found.f1)
-    return [100 * found.detection_accuracy, found.accepted, *(100 * share for share in shares)]
-
-
-def _ratio(part: Any) -> str:
-    return f"ID:OOD = {len(part.known)}:{len(part.unknown)}"
-
-
-def _together(systems: Systems) -> str:
+def _cascade(systems: Systems) -> str:
     """The pair that was best on the held-out part, against its parts alone."""
-    found = systems.chosen()
+    test = systems.test()
     names = ("cascade", "its filter alone", "its classifier alone")
-    cells = {
-        f"{name}: {_named(choice)}": _figures(outcomes.selection)
-        for name, choice, outcomes in zip(
-            names, (found.cascade, *found.alone), found.outcomes, strict=True
-        )
-    }
+    cells = {}
+    for name, system, outcomes in zip(
+        names, (test.cascade, *test.alone), test.outcomes, strict=True
+    ):
+        network, detector = system.filter
+        row = f"{name}: {network} {detector} accepts, {system.classifier} predicts"
+        cells[row] = _figures(outcomes.selection)
     lines = [
         f"  cascade minus {name}: F1 {100 * d.difference:+.2f} points "
         f"({100 * d.low:+.2f} to {100 * d.high:+.2f}), p = {d.p_value:.2g}"
-        for name, d in zip(names[1:], found.differences, strict=True)
+        for name, d in zip(names[1:], test.differences, strict=True)
     ]
     heading = (
-        f"accept by one, answer with another, on {systems.ood}, {_ratio(systems.rest)}: pair and "
+        f"accept by one, predict by another, on {systems.ood}, {_ratio(systems.rest)}: pair and "
         "thresholds of the best F1 on the held-out fifth; paired bootstrap"
     )
-    return "\n".join([heading, "", render(cells, _COLUMNS, star=False), *lines])
+    return "\n".join([heading, "", render(cells, _SELECTION, star=False), *lines])
 
 
-def _named(choice: Choice) -> str:
-    network, detector = choice.filter
-    return f"{network} {detector} accepts, {choice.classifier} answers"
+def _figures(selection: Selection) -> list[float]:
+    shares = (selection.precision, selection.recall, selection.f1)
+    return [
+        100 * selection.detection_accuracy,
+        selection.accepted,
+        *(100 * share for share in shares),
+    ]
 
 
-def _sets(found: Results) -> list[str]:
-    return [name for names in found.groups.values() for name in names]
+def _ratio(part: Part) -> str:
+    return f"ID:OOD = {len(part.id)}:{len(part.ood)}"

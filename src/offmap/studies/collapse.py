@@ -1,6 +1,6 @@
 """Study D: neural collapse, and what it says about OOD.
 
-One network is trained past the point from which it answers all of its training images rightly.
+One network is trained past the point from which it classifies all of its training images correctly.
 What its features do over the epochs is recorded, and how well detectors do meanwhile.
 """
 
@@ -18,17 +18,19 @@ from offmap.detectors import ordinary
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.evaluation import Results
 from offmap.evaluation.collapse import Collapse
-from offmap.studies._candidates import Candidate
+from offmap.evaluation.measure import measure
+from offmap.networks import build, load_weights
+from offmap.studies import _collapse_tables as tables
 from offmap.studies._collapse_figures import draw_cosines, draw_plane
-from offmap.studies._collapse_networks import given, trained
-from offmap.studies._collapse_tables import report
-from offmap.studies._data import Data, at_hand, embedded_ood
-from offmap.studies._running import Running, keep_report
-from offmap.studies.measuring import measure
-from offmap.studies.records import Records
-from offmap.training import Recipe
-from offmap.training.sets import known
+from offmap.studies._collapse_tables import RECORDED
+from offmap.studies._study import Data, Setup, embedded_ood, first_local, write_report
+from offmap.training import Recipe, Sets, kept
+from offmap.training.recording import network_of, record_run
+from offmap.training.records import Records
+from offmap.training.sets import known, normalization
+from offmap.training.trained import Checkpoint, Trained, open_trained
 
+QUESTION = "What do features do as a network collapses, and what does that say about OOD?"
 IDS = ("cifar100", "cifar10", "digits")
 # What the published code changes by backbone: see NECO.preset.
 VARIANTS = ["NECO(times_max_logit=False)", "NECO(denominator='raw')", "NECO(scale=False)"]
@@ -36,14 +38,15 @@ NEAR = {"cifar100": ("cifar10", "tiny_imagenet"), "cifar10": ("cifar100", "tiny_
 FAR = ("mnist", "textures", "places")
 # Epochs between two records, by budget.
 EVERY = {"smoke": 2, "cpu": 2, "full": 10}
+RECORDED_SAMPLES = 2000  # of each OOD set in a record
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the study found.
+    """The outcome of the study.
 
     Args:
-        results: evaluations by network: of single epochs, or those that were given.
+        results: evaluations by network: of single epochs, or those of the user.
         collapse: their neural collapse.
         records: of the training, if there was one.
         sources: where each network comes from.
@@ -56,7 +59,12 @@ class Study:
 
     def report(self) -> str:
         """All tables, as text."""
-        return report(self.results, self.collapse, self.records, self.sources)
+        return tables.report(self.results, self.collapse, self.records, self.sources)
+
+    def summary(self) -> str:
+        """The question and the main tables, on one screen."""
+        text = tables.summary(self.results, self.collapse, self.records, self.sources)
+        return f"{QUESTION}\n\n{text}"
 
 
 def run(
@@ -84,7 +92,7 @@ def run(
         precision: of the networks where they are measured, fp32 or bf16.
         changes: to the recipe, but for its seed.
         seed: of training and noise.
-        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
+        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
 
     Raises:
         UnknownNameError: no such budget or ID set.
@@ -92,28 +100,30 @@ def run(
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out = Path(out)
-    id = _id(id, budget)
-    running = Running(f"collapse --id {id}", budget, seed, changes or {}, **options)
-    of = running.recipe(f"collapse_{id}", fixed=())
-    found = study_data(id, of, seed)
-    how = {"precision": precision, **running.options}
+    id = _check_id(id, budget)
+    setup = Setup(f"collapse --id {id}", budget, seed, changes or {}, **options)
+    recipe = setup.recipe(f"collapse_{id}", fixed=())
+    sets = study_data(id, recipe, seed)
+    measuring = {"precision": precision, **setup.options}
+    records = None
     if weights:
-        records, shown = None, given(of, weights)
+        networks = _open(recipe, weights)
     else:
         every = whole("every", EVERY[budget] if every is None else every)
-        records, shown = trained(of, running, found, out, every, how)
-    study = _study(shown, found, records, out, how)
-    keep_report(study.report(), out)
-    shutil.rmtree(out / "activations")
+        setup.train(recipe, out / "run", Sets.of(recipe, sets.train, sets.test), keep_every=every)
+        records = _records(out, sets, measuring)
+        networks = _early_middle_last(recipe, out / "run", budget)
+    study = _study(networks, sets, records, out, measuring)
+    write_report(study.report(), out)
     return study
 
 
-def study_data(id: str, of: Recipe, seed: int = 0) -> Data:
+def study_data(id: str, recipe: Recipe, seed: int = 0) -> Data:
     """The ID set of a recipe, and the OOD sets of the study."""
-    train, test = known(of)
+    train, test = known(recipe)
     if id == "digits":
         return Data(train, None, test, embedded_ood(test, seed))
-    far = (*FAR, at_hand("svhn", "svhn370"))
+    far = (*FAR, first_local("svhn", "svhn370"))
     ood = {
         group: {name: data.load_like(name, test) for name in names}
         for group, names in (("near", NEAR[id]), ("far", far))
@@ -121,8 +131,8 @@ def study_data(id: str, of: Recipe, seed: int = 0) -> Data:
     return Data(train, None, test, ood)
 
 
-def _id(given: str | None, budget: str) -> str:
-    id = given or ("digits" if budget == "smoke" else IDS[0])
+def _check_id(id: str | None, budget: str) -> str:
+    id = id or ("digits" if budget == "smoke" else IDS[0])
     if id not in IDS:
         raise UnknownNameError(f"no ID set {id!r}: there are {', '.join(IDS)}")
     if budget == "smoke" and id != "digits":
@@ -130,31 +140,74 @@ def _id(given: str | None, budget: str) -> str:
     return id
 
 
+def _open(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Trained]:
+    """Networks that the user has, under their names."""
+    checkpoint = Checkpoint(
+        lambda path: load_weights(build(recipe.network), path),
+        recipe.normalization,
+        "give zoo:NAME, the folder of a run, or a checkpoint",
+    )
+    return {name: open_trained(spec, checkpoint) for name, spec in weights.items()}
+
+
+def _records(out: Path, sets: Data, options: Mapping[str, Any]) -> Records:
+    """Records of the training, on a part of each OOD set."""
+    ood = {
+        group: {name: images.take(RECORDED_SAMPLES) for name, images in of_group.items()}
+        for group, of_group in sets.ood.items()
+    }
+    return record_run(
+        out / "run",
+        train=sets.train,
+        id_test=sets.test,
+        ood=ood,
+        detectors=RECORDED,
+        out=out / "records",
+        **options,
+    )
+
+
+def _early_middle_last(recipe: Recipe, run: Path, budget: str) -> dict[str, Trained]:
+    """Three networks of a training."""
+    weights = kept(run)
+    middle = min(weights, key=lambda epoch: abs(2 * epoch - recipe.epochs))
+    return {
+        name: Trained(
+            network_of(recipe, weights[epoch]),
+            normalization(recipe.normalization),
+            f"{recipe.network}, epoch {epoch} of {recipe.epochs} ({budget})",
+        )
+        for name, epoch in (("early", min(weights)), ("middle", middle), ("last", max(weights)))
+    }
+
+
 def _study(
-    shown: Mapping[str, Candidate],
-    found: Data,
+    networks: Mapping[str, Trained],
+    sets: Data,
     records: Records | None,
     out: Path,
-    how: Mapping[str, Any],
+    measuring: Mapping[str, Any],
 ) -> Study:
     """Evaluate each network with the whole catalogue, and draw it."""
-    results, measured = {}, {}
-    for name, each in shown.items():
-        options = {"cache": out / "activations", "normalization": each.normalization, **how}
-        classes = len(found.train.classes) or int(found.train.labels.max()) + 1
-        of = measure(
-            each.network,
-            found.train,
-            id_test=found.test,
-            ood=found.ood,
+    results, collapses = {}, {}
+    classes = len(sets.train.classes) or int(sets.train.labels.max()) + 1
+    activations = out / "activations"
+    for name, trained in networks.items():
+        options = {"cache": activations, "normalization": trained.normalization, **measuring}
+        measurement = measure(
+            trained.network,
+            sets.train,
+            id_test=sets.test,
+            ood=sets.ood,
             detectors=[*ordinary(), f"NECO(dim={classes - 1})", *VARIANTS],
             **options,
         )
-        assert of.results is not None
-        of.results.save(out / name)
-        results[name], measured[name] = of.results, of.collapse
-        heading = f"{name}: {each.source}"
-        draw_plane(each.network, found, of.collapse, out / name / "plane.png", heading, options)
-    draw_cosines(measured, out)
-    sources = {name: each.source for name, each in shown.items()}
-    return Study(results, measured, records, sources)
+        assert measurement.results is not None
+        measurement.results.save(out / name)
+        results[name], collapses[name] = measurement.results, measurement.collapse
+        figure = out / name / "plane.png"
+        draw_plane(trained, sets, measurement.collapse, figure, name, options)
+    draw_cosines(collapses, out)
+    shutil.rmtree(activations)
+    sources = {name: trained.source for name, trained in networks.items()}
+    return Study(results, collapses, records, sources)

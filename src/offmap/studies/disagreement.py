@@ -6,34 +6,52 @@ besides rewarded for disagreeing on images without meaning. Both have seen the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from offmap import data
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
-from offmap.studies._candidates import Candidate
-from offmap.studies._data import Data, at_hand, embedded_ood
+from offmap.networks import VGG16, build, load_weights
+from offmap.studies import _disagreement_tables as tables
 from offmap.studies._disagreement_figures import draw
-from offmap.studies._disagreement_tables import report
-from offmap.studies._disagreement_training import NETWORKS, Training, given
-from offmap.studies._running import Running, check_names, keep_report
+from offmap.studies._study import (
+    Data,
+    Setup,
+    check_names,
+    embedded_ood,
+    first_local,
+    write_report,
+)
+from offmap.training import Sets, recipe
+from offmap.training.trained import Checkpoint, Trained, open_members, open_trained
 
-SCORES = ["maxprobability", "totalentropy", "expectedentropy", "mutualinformation"]
-FEATURES = ["mahalanobis", "knn", "vim"]
+QUESTION = (
+    "Do ensembles whose members disagree on images without meaning know better what they do not "
+    "know?"
+)
+# By name of a network: the recipe that makes it.
+NETWORKS = {"plain": "ensemble", "disagreement": "disagreement"}
 SINGLE = "single"
+FEATURES = ("mahalanobis", "knn", "vim")
+SCORES_OF_MEMBERS = [*tables.SCORES, *(f"membermean({d})" for d in ("energy", *FEATURES))]
+SCORES_OF_ONE = ["msp", "energy", *FEATURES]
 NOISE_SAMPLES = 2000
+_HINT = "give zoo:NAME, the folder of a run, a checkpoint, or members between commas"
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the study found.
+    """The outcome of the study.
 
     Args:
-        results: of the plain and the disagreeing ensemble, and of networks alone.
+        results: of the plain and the disagreeing ensemble, and of single networks.
         labels: of the evaluated ID images.
         sources: where each network comes from.
         seed: of what is held out.
@@ -46,7 +64,12 @@ class Study:
 
     def report(self) -> str:
         """All tables, as text."""
-        return report(self.results, self.labels, self.sources, self.seed)
+        return tables.report(self.results, self.labels, self.sources, self.seed)
+
+    def summary(self) -> str:
+        """The question and the main tables, on one screen."""
+        text = tables.summary(self.results, self.labels, self.sources, self.seed)
+        return f"{QUESTION}\n\n{text}"
 
 
 def run(
@@ -69,7 +92,7 @@ def run(
             member of the plain ensemble is one.
         changes: to both recipes, but for the seed and the data.
         seed: of training, and of what is held out.
-        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
+        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
 
     Raises:
         UnknownNameError: no such budget or network.
@@ -77,24 +100,23 @@ def run(
         ShapeError: members of different classes.
     """
     out, weights = Path(out), weights or {}
-    alone = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
-    check_names(weights, [*NETWORKS, *(alone or [SINGLE, f"{SINGLE}-NAME"])])
-    running = Running("disagreement", budget, seed, changes or {}, **options)
-    candidates = {name: given(name, spec) for name, spec in weights.items()}
-    found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    training = Training(running)
-    if missing := [name for name in NETWORKS if name not in candidates]:
-        candidates |= training.networks(out, found, missing)
-    if not alone:
-        candidates[SINGLE] = _first_member(candidates["plain"])
-    order = (*NETWORKS, *(alone or [SINGLE]))
-    results = {name: _evaluated(candidates[name], found, running.options) for name in order}
-    for name, each in results.items():
-        each.save(out / name)
-    sources = {name: each.source for name, each in candidates.items()}
-    study = Study(results, found.test.labels.numpy(), sources, seed)
-    draw(study.results, candidates, found, out)
-    keep_report(study.report(), out)
+    singles = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
+    check_names(weights, [*NETWORKS, *(singles or [SINGLE, f"{SINGLE}-NAME"])])
+    setup = Setup("disagreement", budget, seed, changes or {}, **options)
+    networks = {name: open_network(name, spec) for name, spec in weights.items()}
+    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    if missing := [name for name in NETWORKS if name not in networks]:
+        networks |= _trained(setup, out, sets, missing)
+    if not singles:
+        networks[SINGLE] = _first_member(networks["plain"])
+    order = (*NETWORKS, *(singles or [SINGLE]))
+    results = {name: _evaluated(networks[name], sets, setup.options) for name in order}
+    for name, of_network in results.items():
+        of_network.save(out / name)
+    sources = {name: network.source for name, network in networks.items()}
+    study = Study(results, sets.test.labels.numpy(), sources, seed)
+    draw(results, networks, sets, out)
+    write_report(study.report(), out)
     return study
 
 
@@ -102,17 +124,13 @@ def cifar_data(seed: int = 0) -> Data:
     """CIFAR-10 and the study's OOD sets; thresholds are chosen on parts of these."""
     test = data.load("cifar10:test")
     near = ("tiny_imagenet", "cifar100")
-    far = (at_hand("svhn", "svhn370"), at_hand("lsun", "places"), "textures")
-    noise = data.noise("gaussian", NOISE_SAMPLES, test.shape, seed=seed)
-    return Data(
-        data.load("cifar10:train"),
-        None,
-        test,
-        {
-            "near": {name: data.load_like(name, test) for name in near},
-            "far": {name: data.load_like(name, test) for name in far} | {"noise": noise},
-        },
-    )
+    far = (first_local("svhn", "svhn370"), first_local("lsun", "places"), "textures")
+    ood = {
+        group: {name: data.load_like(name, test) for name in names}
+        for group, names in (("near", near), ("far", far))
+    }
+    ood["far"]["noise"] = data.noise("gaussian", NOISE_SAMPLES, test.shape, seed=seed)
+    return Data(data.load("cifar10:train"), None, test, ood)
 
 
 def embedded_data(seed: int = 0) -> Data:
@@ -121,29 +139,64 @@ def embedded_data(seed: int = 0) -> Data:
     return Data(train, None, test, embedded_ood(test, seed))
 
 
-def _first_member(plain: Candidate) -> Candidate:
+def open_network(name: str, spec: str) -> Trained:
+    """A network that the user has: one by itself, or an ensemble from its members.
+
+    Raises:
+        DataNotFoundError, StoreError: it, or which of its members, cannot be loaded.
+        ArgumentError: members that were normalised differently.
+    """
+    if "," in spec.partition("@")[0]:
+        member = Checkpoint(lambda path: load_weights(VGG16(), path), "per_image", _HINT)
+        return open_members(spec.split(","), member, name=name)
+    network = recipe("ensemble").network if name in NETWORKS else "vgg16"
+    checkpoint = Checkpoint(lambda path: load_weights(build(network), path), "per_image", _HINT)
+    return open_trained(spec, checkpoint)
+
+
+def _trained(setup: Setup, out: Path, sets: Data, names: Sequence[str]) -> dict[str, Trained]:
+    """The ensembles of these names.
+
+    The full budget trains each from scratch, as the source does, the others from the weights of a
+    common start, which costs less.
+    """
+
+    def train(name: str, folder: Path, network: nn.Module | None, times: str) -> Trained:
+        recipe = setup.recipe(name)
+        of_recipe = Sets.of(recipe, sets.train, sets.test)
+        epochs = times.format(recipe.epochs)
+        return setup.train(recipe, folder, of_recipe, network, epochs=epochs)
+
+    if setup.budget == "full":
+        return {name: train(NETWORKS[name], out / name, None, "{0} epochs") for name in names}
+    start = train("ensemble", out / "start", None, "{0} epochs").network
+    return {
+        name: train(NETWORKS[name], out / name, copy.deepcopy(start), "{0} + {0} epochs")
+        for name in names
+    }
+
+
+def _first_member(plain: Trained) -> Trained:
     if not isinstance(plain.network, HasMembers):
         raise ArgumentError(
             f"plain is one {type(plain.network).__name__}: give an ensemble, or its members "
             "between commas"
         )
-    return Candidate(
-        plain.network.members[0], plain.normalization, "the first member of the plain ensemble"
-    )
+    source = "the first member of the plain ensemble"
+    return Trained(plain.network.members[0], plain.normalization, source)
 
 
-def _evaluated(each: Candidate, found: Data, options: Mapping[str, Any]) -> Results:
+def _evaluated(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Results:
     """An ensemble by its own scores and its members' features; one network by its own."""
-    of_members = [*SCORES, *(f"membermean({d})" for d in ("energy", *FEATURES))]
-    of_one = ["msp", "energy", *FEATURES]
+    is_ensemble = isinstance(trained.network, HasMembers)
     return evaluate(
-        each.network,
-        train=found.train,
-        id_test=found.test,
-        ood=found.ood,
-        detectors=of_members if isinstance(each.network, HasMembers) else of_one,
+        trained.network,
+        train=sets.train,
+        id_test=sets.test,
+        ood=sets.ood,
+        detectors=SCORES_OF_MEMBERS if is_ensemble else SCORES_OF_ONE,
         spare=True,
-        normalization=each.normalization,
-        settings={"id": found.test.name, "source": each.source},
+        normalization=trained.normalization,
+        settings={"id": sets.test.name, "source": trained.source},
         **options,
     )

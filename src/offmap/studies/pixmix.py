@@ -7,8 +7,8 @@ statistics are those of un-augmented training images; no score depends on its ba
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,34 @@ from offmap import data, plots
 from offmap.detectors import ordinary
 from offmap.evaluation import Results, evaluate
 from offmap.networks import WideResNet
-from offmap.studies._candidates import Candidate, Origin, candidate
-from offmap.studies._data import Data, at_hand
-from offmap.studies._running import DATA, Running, check_names, keep_report
-from offmap.studies._tables import VIM, differences, tables
-from offmap.training import Recipe, Sets
-from offmap.training.sets import normalization
+from offmap.studies import _pixmix_tables as tables
+from offmap.studies._pixmix_tables import SCORES
+from offmap.studies._study import (
+    DATA_FIELDS,
+    Data,
+    Setup,
+    check_names,
+    first_local,
+    write_report,
+)
+from offmap.training import Sets
+from offmap.training.trained import Checkpoint, Trained, open_trained
 
-# The scores of the source study, in its order.
-SCORES = ("maxlogit", "msp", "kluniform", VIM)
-_WHERE = "the authors publish {} at {}; or give zoo:NAME, or the folder of a run"
+QUESTION = "Does training with PixMix help detection?"
+_HINT = "the authors publish {} at {}; or give zoo:NAME, or the folder of a run"
 NETWORKS = {
-    "plain": Origin(
+    "plain": Checkpoint(
         WideResNet.like,
         "cifar10",
-        _WHERE.format(
+        _HINT.format(
             "cifar10_wrn_baseline_epoch_99.pt",
             "github.com/hendrycks/outlier-exposure (CIFAR/snapshots/baseline)",
         ),
     ),
-    "pixmix": Origin(
+    "pixmix": Checkpoint(
         WideResNet.like,
         "0.5/0.5",
-        _WHERE.format("checkpoint.pth.tar", "github.com/andyzoujm/pixmix"),
+        _HINT.format("checkpoint.pth.tar", "github.com/andyzoujm/pixmix"),
     ),
 }
 CALIBRATION_SHARE, NOISE_SAMPLES = 0.1, 2000
@@ -46,7 +51,7 @@ CALIBRATION_SHARE, NOISE_SAMPLES = 0.1, 2000
 
 @dataclass(frozen=True)
 class Study:
-    """What the study found.
+    """The outcome of the study.
 
     Args:
         results: of each network, on all samples.
@@ -56,15 +61,15 @@ class Study:
 
     results: Mapping[str, Results]
     sources: Mapping[str, str]
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
     def report(self) -> str:
         """All tables, as text."""
-        parts = [
-            tables(name, self.sources[name], found, SCORES) for name, found in self.results.items()
-        ]
-        compared = differences(self.results) if len(self.results) > 1 else []
-        return "\n\n".join([*self.notes, *parts, *compared])
+        return "\n\n".join([*self.notes, tables.report(self.results, self.sources)])
+
+    def summary(self) -> str:
+        """The question and the main table, on one screen."""
+        return "\n\n".join([QUESTION, *self.notes, tables.summary(self.results, self.sources)])
 
 
 def run(
@@ -87,40 +92,37 @@ def run(
         only: "plain" or "pixmix", to train and evaluate one of them.
         changes: to both recipes, but for the seed.
         seed: of training, and of what is held out.
-        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Running`.
+        **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
     """
     out, weights = Path(out), weights or {}
     check_names({*weights, *([only] if only else [])}, list(NETWORKS))
-    running = Running("pixmix", budget, seed, changes or {}, **options)
-    found = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    candidates = {}
-    for name, origin in NETWORKS.items():
-        if only not in (None, name):
-            continue
-        if name in weights:
-            candidates[name] = candidate(weights[name], origin)
-        else:
-            declared = running.recipe(name, fixed=DATA if budget == "smoke" else ())
-            candidates[name] = _trained(declared, out / name, found, running)
-    results = {
-        name: _evaluated(each, found, **running.options) for name, each in candidates.items()
+    setup = Setup("pixmix", budget, seed, changes or {}, **options)
+    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    networks = {
+        name: open_trained(weights[name], checkpoint)
+        if name in weights
+        else _trained(name, out / name, sets, setup)
+        for name, checkpoint in NETWORKS.items()
+        if only in (None, name)
     }
-    for name, each in results.items():
-        each.save(out / name)
-        _draw(each, out / name)
-    sources = {name: each.source for name, each in candidates.items()}
-    study = Study(results, sources, _notes(candidates))
-    keep_report(study.report(), out)
+    results = {}
+    for name, network in networks.items():
+        results[name] = _evaluated(network, sets, **setup.options)
+        results[name].save(out / name)
+        _draw(results[name], out / name)
+    sources = {name: network.source for name, network in networks.items()}
+    study = Study(results, sources, _notes(networks))
+    write_report(study.report(), out)
     return study
 
 
 def cifar_data(seed: int = 0) -> Data:
     """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
     calibration, test = data.load("cifar10:test").split(CALIBRATION_SHARE, seed=seed)
-    sets = (at_hand("svhn", "svhn370"), "textures", "cifar100")
-    ood = {name: data.load_like(name, test) for name in sets}
     noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
-    return Data(data.load("cifar10:train"), calibration, test, {"rademacher": noise, **ood})
+    names = (first_local("svhn", "svhn370"), "textures", "cifar100")
+    ood = {"rademacher": noise} | {name: data.load_like(name, test) for name in names}
+    return Data(data.load("cifar10:train"), calibration, test, ood)
 
 
 def embedded_data(seed: int = 0) -> Data:
@@ -128,44 +130,41 @@ def embedded_data(seed: int = 0) -> Data:
     photographs = data.embedded("photographs", channels=3)
     train, rest = photographs.split(0.6, seed=seed)
     calibration, test = rest.split(0.375, seed=seed)
-    ood = {
-        name: data.embedded(name, size=32, channels=3, limit=200, seed=seed)
-        for name in ("textures", "text", "digits")
-    }
-    noise = data.noise("rademacher", 200, test.shape, seed=seed)
-    return Data(train, calibration, test, {"rademacher": noise, **ood})
+    ood = {"rademacher": data.noise("rademacher", 200, test.shape, seed=seed)}
+    for name in ("textures", "text", "digits"):
+        ood[name] = data.embedded(name, size=32, channels=3, limit=200, seed=seed)
+    return Data(train, calibration, test, ood)
 
 
-def _trained(declared: Recipe, folder: Path, found: Data, running: Running) -> Candidate:
-    """The network of a recipe, trained in its folder; other budgets read what the recipe names."""
-    smoke = Sets.of(declared, found.train, found.test) if running.budget == "smoke" else None
-    network = running.train(declared, folder, smoke)
-    source = f"{declared.network}, trained for {declared.epochs} epochs ({running.budget})"
-    return Candidate(network, normalization(declared.normalization), source)
+def _trained(name: str, folder: Path, sets: Data, setup: Setup) -> Trained:
+    """The network of a recipe; other budgets than smoke read the data that the recipe names."""
+    smoke = setup.budget == "smoke"
+    recipe = setup.recipe(name, fixed=DATA_FIELDS if smoke else ())
+    embedded = Sets.of(recipe, sets.train, sets.test) if smoke else None
+    return setup.train(recipe, folder, embedded, epochs=f"trained for {recipe.epochs} epochs")
 
 
-def _evaluated(each: Candidate, found: Data, **options: Any) -> Results:
-    rest = [name for name in ordinary() if name not in SCORES]
+def _evaluated(trained: Trained, sets: Data, **options: Any) -> Results:
     return evaluate(
-        each.network,
-        train=found.train,
-        id_test=found.test,
-        calibration=found.calibration,
-        ood={"ood": found.ood},
-        detectors=[*SCORES, *rest],
+        trained.network,
+        train=sets.train,
+        id_test=sets.test,
+        calibration=sets.calibration,
+        ood={"ood": sets.ood},
+        detectors=[*SCORES, *(name for name in ordinary() if name not in SCORES)],
         spare=True,
-        normalization=each.normalization,
-        settings={"id": found.test.name.partition("[")[0], "source": each.source},
+        normalization=trained.normalization,
+        settings={"id": sets.test.name.partition("[")[0], "source": trained.source},
         **options,
     )
 
 
-def _notes(candidates: Mapping[str, Candidate]) -> list[str]:
-    """What confounds the comparison."""
+def _notes(networks: Mapping[str, Trained]) -> list[str]:
+    """Whether the architectures confound the comparison."""
     shapes = {
-        name: (each.network.depth, each.network.width)
-        for name, each in candidates.items()
-        if isinstance(each.network, WideResNet)
+        name: (trained.network.depth, trained.network.width)
+        for name, trained in networks.items()
+        if isinstance(trained.network, WideResNet)
     }
     if len(set(shapes.values())) < 2:
         return []
@@ -175,9 +174,9 @@ def _notes(candidates: Mapping[str, Candidate]) -> list[str]:
     return [f"Note: {note}."]
 
 
-def _draw(found: Results, folder: Path) -> None:
+def _draw(results: Results, folder: Path) -> None:
     """Histograms of the study's scores, and ROC curves of all."""
-    for detector in (d for d in SCORES if d in found.detectors):
+    for detector in (d for d in SCORES if d in results.detectors):
         name = detector.partition("(")[0].lower()
-        plots.save(plots.histograms(found, detector), folder / f"histograms-{name}.png")
-    plots.save(plots.roc_curves(found), folder / "roc.png")
+        plots.save(plots.histograms(results, detector), folder / f"histograms-{name}.png")
+    plots.save(plots.roc_curves(results), folder / "roc.png")

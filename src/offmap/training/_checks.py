@@ -1,4 +1,4 @@
-"""Whether network, data and options of a run fit each other, before anything is written."""
+"""Checks before anything is written: do network, data and options of a run fit together?"""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PIXMIX = ("mixing_set", "k", "beta", "severity")
 
 
 def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> None:
-    """Run two images, and hold the labels against the network's outputs.
+    """Run two images, and compare the labels with the network's outputs.
 
     Raises:
-        ShapeError: the network does not take these images, or its members have other classes each.
+        ShapeError: the network does not take these images, or its members differ in classes.
         LabelError: there are labels beyond its outputs.
     """
     classes, name = _outputs(network, sets, normalization), type(network).__name__
@@ -45,8 +45,9 @@ def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) 
 def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> int:
     try:
         images = normalization(sets.train.images[:2])
-        asked = network.eval().members if isinstance(network, HasMembers) else [network.eval()]
-        outputs = {_classes(each, images) for each in asked}
+        network.eval()
+        members = network.members if isinstance(network, HasMembers) else [network]
+        outputs = {_classes(member, images) for member in members}
     except RuntimeError as error:
         shape = "x".join(map(str, sets.train.shape))
         raise ShapeError(
@@ -74,11 +75,11 @@ def _classes(network: nn.Module, images: Tensor) -> int:
 
 
 def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:
-    """Hold the objective against network and images.
+    """Check that the objective fits network and images.
 
     Raises:
         ArgumentError: it is not one for this network.
-        ShapeError: the images cannot be cut into the patches that it asks for.
+        ShapeError: the images cannot be cut into its patches.
     """
     members = len(network.members) if isinstance(network, HasMembers) else 0
     if recipe.objective == "outlier_exposure" and members:

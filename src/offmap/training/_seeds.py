@@ -1,4 +1,4 @@
-"""Randomness as a function of where training is, so that there is no state to lose."""
+"""Randomness as a function of seed and step, so that there is no state to save."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def derived(seed: int, *place: str | int) -> int:
 def seeded(device: torch.device, seed: int, *place: str | int) -> Iterator[None]:
     """The global generators of CPU and device, seeded for this place and then as they were.
 
-    Dropout and kornia know no others. Because each step seeds them anew, a run that is resumed at
-    any step draws what an uninterrupted one draws.
+    Dropout and kornia use no others. Because each step seeds them anew, a run that is resumed at
+    any step draws the same as an uninterrupted one.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -29,5 +29,5 @@ def seeded(device: torch.device, seed: int, *place: str | int) -> Iterator[None]
 
 
 def generator(device: torch.device, seed: int, *place: str | int) -> torch.Generator:
-    """A generator of one's own for this place."""
+    """A generator for this place alone."""
     return torch.Generator(device).manual_seed(derived(seed, *place))

@@ -1,4 +1,4 @@
-"""Class anchors where a trained network puts its classes."""
+"""Class anchors estimated from the features of a trained network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Placed = tuple[Float[Tensor, "n c"], Int64[Tensor, " n"], Int64[Tensor, " n"] | 
 
 
 def places(network: AnchorHead, data: Any, **options: Any) -> Iterator[Placed]:
-    """Where images lie among the anchors, batch by batch: places, answers, labels.
+    """Where images lie among the anchors, batch by batch: places, predictions, labels.
 
     Args:
         network: trained with class anchors.
@@ -35,8 +35,8 @@ def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> An
 
     .. math:: a_j = \mathrm{mean} \{ W z_i + b : y_i = j,\ \arg\min_k d_k(z_i) = j \}
 
-    Samples that are answered wrongly do not count. A class without any keeps its anchor, which a
-    warning says.
+    Misclassified samples do not count. A class without correctly classified samples keeps its
+    anchor, with a warning.
 
     Args:
         network: trained with class anchors.
@@ -48,15 +48,17 @@ def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> An
     """
     sums = torch.zeros(network.anchors.shape, dtype=torch.float64)
     counts = torch.zeros(len(sums), dtype=torch.int64)
-    for placed, answers, labels in places(network, data, **options):
+    for placed, predictions, labels in places(network, data, **options):
         if labels is None:
             raise LabelError("anchors are estimated from labelled data, and this has no labels")
-        right = (answers == labels).cpu()
-        sums.index_add_(0, answers.cpu()[right], placed.double().cpu()[right])
-        counts += torch.bincount(answers.cpu()[right], minlength=len(sums))
+        correct = (predictions == labels).cpu()
+        classes = predictions.cpu()[correct]
+        sums.index_add_(0, classes, placed.double().cpu()[correct])
+        counts += torch.bincount(classes, minlength=len(sums))
     if empty := (counts == 0).nonzero().ravel().tolist():
         warnings.warn(
-            f"no sample of classes {empty} is answered rightly: their anchors stay", stacklevel=2
+            f"no sample of classes {empty} is classified correctly: their anchors stay",
+            stacklevel=2,
         )
     moved = copy.deepcopy(network)
     means = sums / counts.clamp(min=1)[:, None]

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device where they are."""
+"""Augmentation of batches on their device."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Images = Float[Tensor, "n k h w"]
 
 
 class Augment(nn.Module):
-    """From uint8 images to what the network sees in training: augmented, then normalised.
+    """From uint8 images to the input of the network in training: augmented, then normalised.
 
     Crop, flip, rotation and jitter, then PixMix, then the normalisation, then erasing, which thus
-    erases to the mean colour. Random choices are those of the global generator, which is all that
-    kornia knows: call it inside ``seeded``.
+    erases to the mean colour. Randomness is that of the global generator, the only one that kornia
+    uses: call it inside ``seeded``.
 
     Args:
-        recipe: which of them, and how strong.
+        recipe: which augmentations, and how strong.
         size: height and width.
         normalization: of the images.
         mix: PixMix, or another map of images in [0, 1].
@@ -70,7 +70,7 @@ def _steps(recipe: Recipe, size: tuple[int, int]) -> tuple[list[Any], list[Any]]
     if recipe.flip:
         before.append(k.RandomHorizontalFlip())
     if recipe.rotation:
-        before.append(k.RandomRotation(recipe.rotation, p=1.0))  # its own default is half
+        before.append(k.RandomRotation(recipe.rotation, p=1.0))  # by default half of the images
     if recipe.jitter:
         before.append(k.ColorJitter(*recipe.jitter))
     return before, [k.RandomErasing(p=recipe.erasing)] if recipe.erasing else []

@@ -1,4 +1,4 @@
-"""What an objective is given, and what it gives back."""
+"""Input and output of an objective."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from offmap.errors import ShapeError
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees, augmented and normalised.
+    """The images of one step, augmented and normalised.
 
     Args:
         images: training images, ``(n, k, h, w)``; for an ensemble those of its first member, then
-            those of its second, ..., as many for each.
+            those of its second, and so on, in equal numbers.
         labels: their classes, ``(n,)``.
         outliers: OOD images used in training, ``(m, k, h, w)``, where the recipe names some.
         contrast: images on which the members of an ensemble are to disagree, ``(m, k, h, w)``.
-        ordinary: whether those are training images as they are, and not such as have lost their
-            meaning.
+        ordinary: whether the contrast images are training images with their meaning.
     """
 
     images: Float[Tensor, "n k h w"]
@@ -38,7 +37,7 @@ class Batch:
 class Outcome:
     """The loss of a batch, ``()``, and the logits of its training images, ``(n, c)``.
 
-    Those of an ensemble are what each member says of its own images, and not what all say together.
+    The logits of an ensemble are those of the members, each on its own images, and not their mean.
     """
 
     loss: Float[Tensor, ""]
@@ -48,13 +47,13 @@ class Outcome:
 Objective = Callable[[nn.Module, Batch], Outcome]
 
 
-def own_logits(network: nn.Module, images: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:
-    """The logits, as float32; each member of an ensemble answers for its own images alone.
+def member_logits(network: nn.Module, images: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:
+    """The logits, as float32; of an ensemble, those of every member on its own part of the images.
 
-    Since all have as many, a mean over these rows is the mean of the members' means.
+    Since the parts are equal, a mean over these rows is the mean of the members' means.
 
     Raises:
-        ShapeError: the images are not as many for each member.
+        ShapeError: the images do not divide into equal parts.
     """
     if not isinstance(network, HasMembers):
         logits: Tensor = network(images)
@@ -62,8 +61,8 @@ def own_logits(network: nn.Module, images: Float[Tensor, "n k h w"]) -> Float[Te
     members = list(network.members)
     if len(images) % len(members):
         raise ShapeError(
-            f"{len(images)} images are not as many for each of {len(members)} members: give each "
-            "its own batch, one after another"
+            f"{len(images)} images do not divide into equal parts for {len(members)} members: give "
+            "the batches of the members one after another"
         )
-    shares = images.chunk(len(members))
-    return torch.cat([member(x) for member, x in zip(members, shares, strict=True)]).float()
+    parts = images.chunk(len(members))
+    return torch.cat([member(x) for member, x in zip(members, parts, strict=True)]).float()

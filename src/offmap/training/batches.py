@@ -16,16 +16,16 @@ from offmap.training.sets import Sets
 
 
 class Batches:
-    """Picks and augments what each step sees, on the device where the data lie.
+    """Picks and augments the images of each step, on the device where the data lie.
 
     Call it inside ``seeded``: augmentation, outliers and contrast images draw from the global
-    generators. The members of an ensemble have orders and generators of their own, so that what one
-    of them sees does not depend on how many there are.
+    generators. Each member of an ensemble has its own order and generator, so that its images
+    do not depend on how many members there are.
 
     Args:
-        recipe: how.
-        sets: from what.
-        augment: from uint8 images to what the network sees.
+        recipe: of the run.
+        sets: its data.
+        augment: from uint8 images to the input of the network.
         device: where to.
         members: of an ensemble; 0 for a plain network.
         rank: which of the devices this is.
@@ -57,30 +57,30 @@ class Batches:
         Args:
             epoch: from 0.
             step: of this epoch, from 0.
-            number: of the step in the whole run, from 0.
+            number: of the step in the run, from 0.
         """
         if self.members:
-            images, labels = self._own(epoch, step, number)
+            images, labels = self._of_members(epoch, step, number)
         else:
-            images, labels = self._at(self._rows(epoch, step))
+            images, labels = self._augmented(self._rows(epoch, step))
         outliers = None
         if self.outliers is not None and self.recipe.contrast is None:
-            outliers = self.augment(self._some(self.outliers, self.recipe.outlier_batch))
+            outliers = self.augment(self._draw(self.outliers, self.recipe.outlier_batch))
         every = self.recipe.ordinary_every if self.recipe.contrast is not None else 0
         ordinary = bool(every) and number % every == every - 1
         return Batch(images, labels, outliers, self._contrast(ordinary), ordinary)
 
-    def _at(self, rows: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+    def _augmented(self, rows: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         return self.augment(self.images[rows]), self.labels[rows]
 
-    def _own(self, epoch: int, step: int, number: int) -> tuple[Tensor, Tensor]:
+    def _of_members(self, epoch: int, step: int, number: int) -> tuple[Tensor, Tensor]:
         """The batches of the members, one after another."""
-        found = []
+        batches = []
         for member in range(self.members):
             place = ("step", number, self.rank, "member", member)
             with seeded(self.device, self.recipe.seed, *place):
-                found.append(self._at(self._rows(epoch, step, member)))
-        images, labels = zip(*found, strict=True)
+                batches.append(self._augmented(self._rows(epoch, step, member)))
+        images, labels = zip(*batches, strict=True)
         return torch.cat(images), torch.cat(labels)
 
     def _rows(self, epoch: int, step: int, *member: int) -> Int64[Tensor, " n"]:
@@ -101,18 +101,18 @@ class Batches:
             return None
         count = recipe.contrast_batch or recipe.batch_size
         if ordinary:
-            return self.augment(self._some(self.images, count))
+            return self.augment(self._draw(self.images, count))
         if recipe.contrast == "noise":
             shape = (count // self.devices, *self.images.shape[1:])
             return torch.randn(shape, device=self.device)
         if recipe.contrast == "outliers":
             assert self.outliers is not None
-            return self.augment(self._some(self.outliers, count))
-        images = self.augment(self._some(self.images, count))
+            return self.augment(self._draw(self.outliers, count))
+        images = self.augment(self._draw(self.images, count))
         moved = patch_shuffle(images, recipe.contrast_grid)
         return moved.contiguous(memory_format=torch.channels_last)
 
-    def _some(self, images: Tensor, count: int) -> Tensor:
-        """This device's part of so many images, drawn with replacement."""
-        chosen = torch.randint(len(images), (count // self.devices,))
-        return images[chosen.to(self.device)]
+    def _draw(self, images: Tensor, count: int) -> Tensor:
+        """This device's part of ``count`` images, drawn with replacement."""
+        rows = torch.randint(len(images), (count // self.devices,))
+        return images[rows.to(self.device)]

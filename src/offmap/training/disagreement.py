@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError
-from offmap.training.batch import Batch, Outcome, own_logits
+from offmap.training.batch import Batch, Outcome, member_logits
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def disagreement(
@@ -40,52 +41,52 @@ def disagreement(
     """
     if not isinstance(network, HasMembers):
         raise ArgumentError("disagreement needs an ensemble: members to disagree")
-    logits = own_logits(network, batch.images)
+    logits = member_logits(network, batch.images)
     loss = F.cross_entropy(logits, batch.labels)
     if weight := ordinary_alpha if batch.ordinary else alpha:
         if batch.contrast is None:
             raise ArgumentError("disagreement needs contrast images: name a kind of them")
         # After the members' own images: backward needs the running statistics as they are then.
         with norms_at_inference(network, affine=not batch.ordinary):
-            answers = [member(batch.contrast).float() for member in network.members]
-        loss = loss - weight * mutual_information(answers).mean()
+            logits_of_members = [member(batch.contrast).float() for member in network.members]
+        loss = loss - weight * mutual_information(logits_of_members).mean()
     return Outcome(loss, logits)
 
 
 def mutual_information(logits: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, " n"]:
-    r"""What the members' answers tell of which member gave them.
+    r"""The mutual information of the prediction and the member that makes it.
 
     .. math:: I = H(\bar p) - \tfrac1M \sum_m H(p_m) = \tfrac1M \sum_m \mathrm{KL}(p_m \| \bar p)
 
     with the mean :math:`\bar p` of the probabilities. It is 0 where all agree, and at most
     :math:`\log M`. The last form is the one computed, in logarithms.
     """
-    each = torch.stack(list(logits)).log_softmax(2)
-    mean = each.logsumexp(0) - math.log(len(each))
-    return (each.exp() * (each - mean)).sum(2).mean(0)
+    log_p = torch.stack(list(logits)).log_softmax(2)
+    log_mean = log_p.logsumexp(0) - math.log(len(log_p))
+    return (log_p.exp() * (log_p - log_mean)).sum(2).mean(0)
 
 
 @contextmanager
 def norms_at_inference(network: nn.Module, *, affine: bool = True) -> Iterator[None]:
-    """Batch normalisation by its running statistics, which stay; gradients pass through.
+    """Batch normalisation by its running statistics, without updating them; gradients pass through.
 
-    All else, dropout among it, stays in its mode.
+    All other layers, such as dropout, stay in their mode.
 
     Args:
         network: with any number of such layers.
-        affine: whether their scale and shift get gradients of what is computed inside.
+        affine: whether scale and shift get gradients from inside.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, _NORMS)]
     training = [module for module in norms if module.training]
-    held = [] if affine else [p for m in norms for p in m.parameters() if p.requires_grad]
+    frozen = [] if affine else [p for m in norms for p in m.parameters() if p.requires_grad]
     try:
         for module in training:
             module.eval()
-        for parameter in held:
+        for parameter in frozen:
             parameter.requires_grad_(False)
         yield
     finally:
         for module in training:
             module.train()
-        for parameter in held:
+        for parameter in frozen:
             parameter.requires_grad_(True)

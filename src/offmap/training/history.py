@@ -15,13 +15,13 @@ from offmap._utils.files import atomic
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch, for whoever wants to watch.
+    """A finished epoch, as callbacks get it.
 
     Args:
         number: from 1.
-        of: epochs of the whole run.
+        of: epochs of the run, in all.
         history: figures of this and all earlier epochs.
-        network: as it would be kept now.
+        network: with the weights that would be saved now.
         folder: of the run.
     """
 
@@ -33,7 +33,7 @@ class Epoch:
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """One line an epoch. Written whole each time, so that no epoch stands there twice."""
+    """Write a table of one line per row, anew each time, so that no epoch stands there twice."""
     with atomic(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()

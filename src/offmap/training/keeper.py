@@ -1,4 +1,4 @@
-"""What is written after each epoch."""
+"""Writing after each epoch: checkpoint, figures, weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from offmap.training.history import Epoch, write_history
 
 
 class Keeper(Checkpoint):
-    """Writes checkpoint and ``metrics.csv`` after each epoch, then tells the others.
+    """Writes checkpoint and ``metrics.csv`` after each epoch, then calls the callbacks.
 
-    As a ``Checkpoint`` Lightning calls it last, when the epoch's figures are there.
+    Lightning calls a ``Checkpoint`` last, when the epoch's figures are there.
 
     Args:
         out: folder of the run.
-        after_epoch: the others.
+        after_epoch: the callbacks.
         keep_every: epochs between weights that stay; 0 for none.
     """
 
@@ -31,25 +31,25 @@ class Keeper(Checkpoint):
         self.out, self.after_epoch, self.keep_every = out, after_epoch, keep_every
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Write, then tell."""
+        """Write, then call the callbacks."""
         temporary = self.out / ".last.ckpt"
         trainer.save_checkpoint(temporary)  # on every device, though only the first writes
         if not trainer.is_global_zero:
             return
         number, of = len(task.history), task.recipe.epochs
-        # Before the checkpoint is there: what resumes behind an epoch has its weights.
+        # Before the checkpoint: a run that resumes behind an epoch then has its weights.
         if self.keep_every and (number in (1, of) or number % self.keep_every == 0):
             folder.keep(self.out, number, task.trained)
         os.replace(temporary, self.out / "last.ckpt")
         write_history(self.out / "metrics.csv", task.history)
-        self._tell(task)
+        self._call(task)
 
     def on_fit_start(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Tell again of the epoch that a run goes on behind: it may have been stopped meanwhile."""
+        """Call again for the epoch that a run goes on behind: a call may have been cut short."""
         if task.history and trainer.is_global_zero:
-            self._tell(task)
+            self._call(task)
 
-    def _tell(self, task: Any) -> None:
+    def _call(self, task: Any) -> None:
         number, of = len(task.history), task.recipe.epochs
         for call in self.after_epoch:
             call(Epoch(number, of, list(task.history), task.trained, self.out))

@@ -1,4 +1,4 @@
-"""What training minimises: each objective is a function of a network and a batch."""
+"""Objectives of training: functions of a network and a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.training.batch import Batch, Objective, Outcome, own_logits
+from offmap.training.batch import Batch, Objective, Outcome, member_logits
 from offmap.training.disagreement import disagreement
 
 
@@ -22,9 +22,9 @@ def cross_entropy(network: nn.Module, batch: Batch, *, label_smoothing: float = 
     Args:
         network: gives logits; the members of an ensemble each learn alone from their own images.
         batch: images and labels.
-        label_smoothing: share of each target that is spread evenly over all classes.
+        label_smoothing: share of a target that is spread evenly over all classes.
     """
-    logits = own_logits(network, batch.images)
+    logits = member_logits(network, batch.images)
     return Outcome(F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing), logits)
 
 
@@ -34,7 +34,7 @@ def logit_norm(network: nn.Module, batch: Batch, *, temperature: float = 0.04) -
     References:
         Wei et al., ICML 2022, arXiv:2205.09310.
     """
-    logits = own_logits(network, batch.images)
+    logits = member_logits(network, batch.images)
     unit = logits / (logits.norm(dim=1, keepdim=True) + 1e-7)
     return Outcome(F.cross_entropy(unit / temperature, batch.labels), logits)
 
@@ -66,7 +66,7 @@ def class_anchors(network: nn.Module, batch: Batch, *, weight: float = 0.1) -> O
     Args:
         network: such as :class:`offmap.networks.AnchorHead`.
         batch: images and labels.
-        weight: lambda, of the distance to the own anchor.
+        weight: lambda, of the distance to the anchor of the label.
 
     Raises:
         ArgumentError: logits above 0, which are no distances.
@@ -74,11 +74,11 @@ def class_anchors(network: nn.Module, batch: Batch, *, weight: float = 0.1) -> O
     References:
         Miller et al., WACV 2021, arXiv:2004.02434.
     """
-    logits = own_logits(network, batch.images)
+    logits = member_logits(network, batch.images)
     if (logits.detach() > 0).any():
         raise ArgumentError("class_anchors needs a network of distances: wrap it in AnchorHead")
-    own = -logits.gather(1, batch.labels[:, None]).mean()
-    return Outcome(F.cross_entropy(logits, batch.labels) + weight * own, logits)
+    distance = -logits.gather(1, batch.labels[:, None]).mean()
+    return Outcome(F.cross_entropy(logits, batch.labels) + weight * distance, logits)
 
 
 OBJECTIVES: dict[str, Callable[..., Outcome]] = {
@@ -111,7 +111,7 @@ def objective(name: str, **options: Any) -> Objective:
 def _check(option: str, value: Any) -> None:
     """Every option is a number; a weight may be 0, a temperature not, and smoothing is a share."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    low = value > 0 if number and option == "temperature" else number and value >= 0
-    if not low or (option == "label_smoothing" and value >= 1):
+    in_range = value > 0 if number and option == "temperature" else number and value >= 0
+    if not in_range or (option == "label_smoothing" and value >= 1):
         wanted = {"temperature": "above 0", "label_smoothing": "from 0 up and below 1"}
         raise ArgumentError(f"{option} must be {wanted.get(option, 'from 0 up')}; seen {value!r}")

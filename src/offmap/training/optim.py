@@ -26,7 +26,7 @@ def optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
             parameters,
             lr=recipe.lr,
             momentum=recipe.momentum,
-            nesterov=recipe.nesterov and recipe.momentum > 0,  # it is a form of momentum
+            nesterov=recipe.nesterov and recipe.momentum > 0,  # which is a form of momentum
             weight_decay=recipe.weight_decay,
         )
     if recipe.optimizer == "adam":
@@ -45,9 +45,9 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
     if recipe.schedule not in _SCHEDULES:
         known = ", ".join(_SCHEDULES)
         raise UnknownNameError(f"no schedule {recipe.schedule!r}: there are {known}")
-    make = _SCHEDULES[recipe.schedule]
+    build = _SCHEDULES[recipe.schedule]
     try:
-        return make(optimizer, recipe, steps_per_epoch, **recipe.schedule_options)
+        return build(optimizer, recipe, steps_per_epoch, **recipe.schedule_options)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"schedule_options of {recipe.schedule}: {error}") from error
 

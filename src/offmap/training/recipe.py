@@ -41,7 +41,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what training makes, beside the machine.
+    """Everything that decides the outcome of a training, beside the machine.
 
     Args:
         network: a network of this library, ``package.module:factory`` or ``file.py:factory``.
@@ -75,7 +75,7 @@ class Recipe:
         weight_decay: of all parameters.
         schedule: onecycle, cosine, constant, milestones or steps.
         schedule_options: of the schedule, see ``optim``.
-        ema: decay of an exponential average of the weights, which is then what is kept; 0 for none.
+        ema: decay of an exponential average of the weights, which is then saved; 0 for none.
         epochs: passes over the data.
         batch_size: images a step, over all devices; for an ensemble, of each member.
         precision: bf16 (autocast) or fp32.
@@ -140,7 +140,7 @@ class Recipe:
             )
         disagrees = self.objective == "disagreement"
         if self.contrast is not None and not disagrees:
-            raise ArgumentError(f"contrast is asked for, and {self.objective} makes no use of it")
+            raise ArgumentError(f"contrast is set, and {self.objective} makes no use of it")
         if self.contrast is None and disagrees and self.objective_options.get("alpha") != 0:
             raise ArgumentError("disagreement needs contrast images: contrast=shuffle, or noise")
         if self.contrast == "outliers" and self.outliers is None:
@@ -153,7 +153,7 @@ class Recipe:
         try:
             return cls(**record)
         except TypeError as error:
-            raise ArgumentError(f"this is not a whole recipe: {error}") from error
+            raise ArgumentError(f"this is no complete recipe: {error}") from error
 
     def record(self) -> dict[str, Any]:
         """Plain values."""
@@ -161,41 +161,41 @@ class Recipe:
 
     def but(self, changes: Mapping[str, Any]) -> Self:
         """The recipe with other values; ``pixmix.k`` stands for one option inside a field."""
-        whole = {name: value for name, value in changes.items() if "." not in name}
+        values = {name: value for name, value in changes.items() if "." not in name}
         for name, value in changes.items():
             place, dot, option = name.partition(".")
             if dot:
-                known = whole.get(place, getattr(self, place, None))
-                if not isinstance(known, dict):
+                options = values.get(place, getattr(self, place, None))
+                if not isinstance(options, dict):
                     raise UnknownNameError(f"{place!r} has no options, so {name!r} cannot be set")
-                whole[place] = known | {option: value}
-        _check(whole, type(self))
-        return replace(self, **whole)
+                values[place] = options | {option: value}
+        _check(values, type(self))
+        return replace(self, **values)
 
 
 def _jitters(values: list[Any]) -> bool:
-    """Whether these are the four strengths of a jitter."""
+    """Whether these are four strengths of a jitter."""
     if len(values) != 4 or not all(type(x) in (int, float) for x in values):
         return False
     return bool(min(values) >= 0 and values[3] <= 0.5)
 
 
 def settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
-    """What ``key=value`` pairs set; values are JSON, and text that is no JSON is itself.
+    """The values of ``key=value`` pairs: JSON, or else text.
 
     >>> settings(["epochs=3", "pixmix.k=2", "data=./photos", "flip=true"])
     {'epochs': 3, 'pixmix.k': 2, 'data': './photos', 'flip': True}
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
             raise ArgumentError(f"{option} takes key=value; seen {pair!r}")
         try:
-            found[name] = json.loads(text)
+            values[name] = json.loads(text)
         except json.JSONDecodeError:
-            found[name] = text
-    return found
+            values[name] = text
+    return values
 
 
 def _check(record: Mapping[str, Any], recipe: type[Recipe]) -> None:

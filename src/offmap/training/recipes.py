@@ -10,7 +10,7 @@ from offmap.training.recipe import Recipe
 
 BUDGETS = ("smoke", "cpu", "full")
 
-# Embedded, in colour, with labels: enough to see that everything runs.
+# Embedded images in colour with labels: enough to test that everything runs.
 _SMOKE = {
     "network": "wrn10_1(classes=9)",
     "data": "embedded:photographs",
@@ -112,8 +112,8 @@ _COLLAPSE = Recipe(
     epochs=20,
 )
 _COLLAPSE_FULL = {"lr": 0.05, "momentum": 0.95, "schedule": "milestones", "epochs": 200}
-# The less a network is made to see, the sooner it answers all of its images rightly, and only then
-# does it collapse: so they stay as they are where time is short.
+# Without augmentation a network sooner classifies all of its training images correctly, and only
+# then does it collapse: so there is none where time is short.
 _COLLAPSE_CIFAR10 = _COLLAPSE.but(
     {"network": "resnet18(width=0.5, dropout=0.5)", "data": "cifar10:train"}
     | {"validation": "cifar10:test", "normalization": "cifar10"}

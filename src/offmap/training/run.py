@@ -36,12 +36,12 @@ def train(
     show_progress: bool | None = None,
     settings: dict[str, Any] | None = None,
 ) -> nn.Module:
-    """Train a network, and keep everything that is needed to repeat it in one folder.
+    """Train a network, and write everything that is needed to repeat it into one folder.
 
     ``run.json`` (recipe, versions, data), ``metrics.csv`` (a line an epoch), ``last.ckpt``, and at
-    the end ``weights.safetensors`` with ``card.json``. Each is written whole or not at all, so that
-    a run that was killed at any moment goes on from its last finished epoch, and on one machine
-    ends in the same bits as an uninterrupted one.
+    the end ``weights.safetensors`` with ``card.json``. Each is written atomically, so that a
+    run that was killed at any moment goes on from its last finished epoch, and on one machine ends
+    in the same bits as an uninterrupted one.
 
     Args:
         recipe: how.
@@ -53,16 +53,16 @@ def train(
         devices: how many, on one machine.
         after_epoch: called with each finished :class:`Epoch`; when a run goes on, with the last one
             again, because it may have been stopped in such a call.
-        keep_every: keep the weights of each so many epochs, of the first and of the last too, as
-            ``epochs/0010.safetensors``; 0 keeps those of the last alone.
+        keep_every: epochs between weights that are kept as ``epochs/0010.safetensors``, those of
+            the first and last epoch too; 0 keeps only the last.
         show_progress: ``None`` shows a bar on a terminal.
-        settings: more to keep in run and card, such as command and budget.
+        settings: further entries of run and card, such as command and budget.
 
     Returns:
         The trained network, in evaluation mode.
 
     Raises:
-        ArgumentError: ``out`` holds a run and ``resume`` was not asked for; or another recipe's;
+        ArgumentError: ``out`` holds a run and ``resume`` is not set; or another recipe's;
             or ``keep_every`` is no whole number.
         DataError: the run in ``out`` began with other data, or from other weights.
         ShapeError, LabelError: network and data do not fit; nothing is written then.
@@ -85,10 +85,10 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "train") from error
     sets = data_of.load(recipe) if sets is None else sets
-    made = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
+    running = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
     record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
     trainer.fit(
-        made,
+        running,
         out,
         device=device,
         devices=devices,
@@ -97,5 +97,5 @@ def train(
         show_progress=show_progress,
     )
     if first:
-        folder.finish(out, made.trained, made.history, record)
-    return made.trained.cpu().eval()
+        folder.finish(out, running.trained, running.history, record)
+    return running.trained.cpu().eval()

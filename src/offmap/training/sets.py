@@ -25,7 +25,7 @@ class Sets:
 
     Args:
         train: uint8 images with labels.
-        validation: likewise, un-augmented; watched, and never used to choose anything.
+        validation: likewise, un-augmented; reported, and never used to choose anything.
         outliers: OOD images used in training.
         mixing: pictures for PixMix.
     """
@@ -50,13 +50,13 @@ class Sets:
 
     @property
     def parts(self) -> dict[str, ImageSet]:
-        """Those that are there, by name."""
+        """Those that are not missing, by name."""
         return {name: part for name, part in vars(self).items() if part is not None}
 
     @classmethod
     def of(cls, recipe: Recipe, train: ImageSet, validation: ImageSet) -> Self:
-        """Data that the caller has, with the outliers and pictures that a recipe names."""
-        outliers = None if recipe.outliers is None else _like(recipe.outliers, train)
+        """Data of the caller, with the outliers and pictures that a recipe names."""
+        outliers = None if recipe.outliers is None else _load_like(recipe.outliers, train)
         return cls(train, validation, outliers, mixing(recipe, train))
 
 
@@ -67,10 +67,10 @@ def load(recipe: Recipe) -> Sets:
 
 def known(recipe: Recipe) -> tuple[ImageSet, ImageSet]:
     """The training and the validation data of a recipe."""
-    whole = _held(recipe.data, recipe, limit=recipe.limit)
+    images = _load(recipe.data, recipe, limit=recipe.limit)
     if recipe.validation is not None:
-        return whole, _like(recipe.validation, whole)
-    validation, train = whole.split(recipe.holdout, seed=recipe.seed)
+        return images, _load_like(recipe.validation, images)
+    validation, train = images.split(recipe.holdout, seed=recipe.seed)
     return train, validation
 
 
@@ -85,9 +85,9 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
         if not count.isdecimal():
             raise ArgumentError(f"pixmix.mixing_set is fractals:N or a folder; seen {spec!r}")
         return fractals(int(count), (height, width), seed=recipe.seed, cache=cache_folder())
-    found = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
-    assert isinstance(found, ImageSet)
-    return _complete(found)
+    pictures = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
+    assert isinstance(pictures, ImageSet)
+    return _warn_of_skipped(pictures)
 
 
 def normalization(text: str) -> Normalization:
@@ -99,8 +99,8 @@ def normalization(text: str) -> Normalization:
     return Normalization(*data.normalization(text))
 
 
-def _held(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
-    found = data.load(
+def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
+    images = data.load(
         spec,
         size=recipe.size,
         channels=recipe.channels,
@@ -108,25 +108,25 @@ def _held(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
         seed=recipe.seed,
         keep_in_memory_bytes=_LIMIT,
     )
-    if not isinstance(found, ImageSet):
+    if not isinstance(images, ImageSet):
         raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
-    return _complete(found)
+    return _warn_of_skipped(images)
 
 
-def _like(spec: str, like: ImageSet) -> ImageSet:
+def _load_like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
-    found = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
-    assert isinstance(found, ImageSet)
-    return _complete(found)
+    images = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
+    assert isinstance(images, ImageSet)
+    return _warn_of_skipped(images)
 
 
-def _complete(found: ImageSet) -> ImageSet:
-    """The set itself; images that are missing from it must not go unnoticed."""
-    if found.skipped:
-        first = found.skipped[0]
+def _warn_of_skipped(images: ImageSet) -> ImageSet:
+    """The set itself, with a warning if images are missing from it."""
+    if images.skipped:
+        first = images.skipped[0]
         warnings.warn(
-            f"{found.name}: {len(found.skipped)} images could not be read and are left out, the "
+            f"{images.name}: {len(images.skipped)} images could not be read and are left out, the "
             f"first of them {first.path} ({first.reason})",
             stacklevel=4,
         )
-    return found
+    return images

@@ -60,14 +60,15 @@ class Task(lightning.LightningModule):
         self.average = _average(network, recipe.ema) if recipe.ema else None
         self.objective = objective(recipe.objective, **recipe.objective_options)
         # A module of its own, so that its pictures move to the device.
-        self.pixmix = _pixmix(recipe, sets)
+        options = pixmix_options(recipe)
+        self.pixmix = None if sets.mixing is None else PixMix(sets.mixing, **options)
         mix = None if self.pixmix is None else self._mix
         self.augment = Augment(recipe, sets.train.shape[1:], normalization, mix)
         self.history: list[dict[str, float]] = []
 
     @property
     def trained(self) -> nn.Module:
-        """The network that is kept: the averaged one where there is an average."""
+        """The network that is saved: the averaged one where there is an average."""
         return self.network if self.average is None else self.average.module
 
     @property
@@ -81,9 +82,9 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer, and a schedule that moves at each step."""
-        made = optim.optimizer(self.recipe, self.network.parameters())
-        schedule = optim.schedule(self.recipe, made, self.steps_per_epoch)
-        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = optim.optimizer(self.recipe, self.network.parameters())
+        schedule = optim.schedule(self.recipe, optimizer, self.steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         """Put the data on the device."""
@@ -100,16 +101,16 @@ class Task(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start counting."""
         self._started = time.perf_counter()
-        self._sums = torch.zeros(3, device=self.device)  # loss, right answers, images
+        self._sums = torch.zeros(3, device=self.device)  # loss, correct predictions, images
 
     def training_step(self, step: int, _: int) -> Tensor:
         """The loss of one step."""
         with seeded(self.device, self.recipe.seed, "step", self.global_step, self.global_rank):
             batch = self._batches(self.current_epoch, step, self.global_step)
             outcome = self.objective(self.network, batch)
-        right = (outcome.logits.argmax(1) == batch.labels).sum()
+        correct = (outcome.logits.argmax(1) == batch.labels).sum()
         count = torch.tensor(len(batch.labels), device=self.device)
-        self._sums += torch.stack([outcome.loss.detach() * count, right, count])
+        self._sums += torch.stack([outcome.loss.detach() * count, correct, count])
         return outcome.loss
 
     def _as_network_reads(self, images: Tensor) -> Tensor:
@@ -135,22 +136,24 @@ class Task(lightning.LightningModule):
             NonFiniteError: the loss has become NaN or infinite.
         """
         sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")  # over the devices
-        loss, right, _ = (sums / sums[2]).tolist()
+        loss, accuracy, _ = (sums / sums[2]).tolist()
         if loss != loss or abs(loss) == float("inf"):
             raise NonFiniteError(
                 f"the loss became {loss} in epoch {self.current_epoch + 1}: lower lr, or use "
-                "precision fp32; the checkpoint of the epoch before is kept"
+                "precision fp32; the checkpoint of the epoch before is there"
             )
-        found = {"epoch": self.current_epoch + 1, "lr": self._lr(), "train_loss": loss}
-        found |= {"train_accuracy": right, **self.validate()}
-        found["seconds"] = round(time.perf_counter() - self._started, 2)
-        self.history.append(found)
-
-    def _lr(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        row = {
+            "epoch": self.current_epoch + 1,
+            "lr": float(self.trainer.optimizers[0].param_groups[0]["lr"]),
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            **self.validate(),
+        }
+        row["seconds"] = round(time.perf_counter() - self._started, 2)
+        self.history.append(row)
 
     def validate(self) -> dict[str, float]:
-        """Loss and accuracy of the network that is kept, on the validation data."""
+        """Loss and accuracy of the network that is saved, on the validation data."""
         loss, accuracy = validated(
             self.trained,
             self.sets.validation,
@@ -168,14 +171,8 @@ class Task(lightning.LightningModule):
         self.history = checkpoint["history"]
 
 
-def _pixmix(recipe: Recipe, sets: Sets) -> PixMix | None:
-    if sets.mixing is None:
-        return None
-    return PixMix(sets.mixing, **pixmix_options(recipe))
-
-
 def _average(network: nn.Module, decay: float) -> AveragedModel:
     # Running statistics are averaged too: those of the last steps belong to other weights.
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    made = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-    return made.requires_grad_(False)
+    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    return average.requires_grad_(False)

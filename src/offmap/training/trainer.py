@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up for one run and kept in its place."""
+"""Lightning's trainer, set up for one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fit(
     show_progress: bool | None,
 ) -> None:
     """Train, from the checkpoint in ``out`` if there is one."""
-    as_device(device)  # Lightning's own word for it is a traceback
+    as_device(device)  # refused in words; Lightning shows a traceback
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(
@@ -54,7 +54,7 @@ def fit(
 
 
 def _checkpoint(out: Path) -> str | None:
-    """Where to go on, if it can be read."""
+    """The checkpoint of the run, if there is one that can be read."""
     path = out / CHECKPOINT
     if not path.is_file():
         return None

@@ -23,7 +23,7 @@ def validated(
         normalization: of its images.
         precision: fp32 or bf16.
     """
-    loss, right = 0.0, 0
+    loss, correct = 0.0, 0
     with probe_of(network, precision=precision, normalization=normalization) as probe:
         for images, labels in data.batches(_BATCH):
             assert labels is not None
@@ -31,5 +31,5 @@ def validated(
             acts.check_finite()
             truth = labels.to(acts.logits.device)
             loss += float(F.cross_entropy(acts.logits, truth, reduction="sum"))
-            right += int((acts.predictions == truth).sum())
-    return loss / len(data), right / len(data)
+            correct += int((acts.predictions == truth).sum())
+    return loss / len(data), correct / len(data)

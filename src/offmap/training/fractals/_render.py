@@ -14,9 +14,8 @@ from offmap.training.fractals._systems import Systems
 _FINE = 2  # pixels of the canvas a side, for one of the picture
 _VISITS = 16  # points for each pixel of the canvas
 _BURN_IN = 24  # steps until points are on the attractor, whatever their start
-_OUTSIDE = (
-    0.02  # share of the points beyond each side of the picture: thin arms, which would shrink it
-)
+# Share of the points beyond each side of the picture: thin arms, which would shrink it.
+_OUTSIDE = 0.02
 _TINTS = 255  # steps of the palette: whole numbers add to the same sum in any order
 
 
@@ -25,7 +24,7 @@ def render(
 ) -> tuple[UInt8[Tensor, "f 3 h w"], Float32[Tensor, " f"]]:
     """Pictures, and the share of its pixels that each system's points visit."""
     height, width = _FINE * h, _FINE * w
-    visits, tints = _played(systems, height, width, generator)
+    visits, tints = _play(systems, height, width, generator)
     visited = F.avg_pool2d(visits, _FINE) > 0
     light = visits.log1p()
     bright = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
@@ -36,7 +35,7 @@ def render(
     return pixels, visited.float().mean((1, 2, 3))
 
 
-def _played(
+def _play(
     systems: Systems, height: int, width: int, generator: torch.Generator
 ) -> tuple[Float32[Tensor, "f 1 h w"], Float32[Tensor, "f 1 h w"]]:
     """The chaos game: visits to each pixel, and the sum of the tints that they brought."""

@@ -54,8 +54,8 @@ def fractals(
         raise ArgumentError(f"n and size must be positive; seen {n} and {size}")
     name = f"fractals-{n}-{h}x{w}-seed{seed}-v{VERSION}"
     path = None if cache is None else cache / f"{name}.safetensors"
-    if path is not None and (kept := _read(path)) is not None:
-        return ImageSet(name, kept, transform="as drawn")
+    if path is not None and (images := _read(path)) is not None:
+        return ImageSet(name, images, transform="as drawn")
     images = _drawn(n, h, w, torch.Generator().manual_seed(seed))
     if path is not None:
         with atomic(path) as temporary:
@@ -66,8 +66,8 @@ def fractals(
 def _read(path: Path) -> UInt8[Tensor, "n 3 h w"] | None:
     """The images of a cache file, unless it is absent or damaged."""
     try:
-        held = load(path.read_bytes())
-        images, sha256 = held["images"], held["sha256"]
+        tensors = load(path.read_bytes())
+        images, sha256 = tensors["images"], tensors["sha256"]
     except (OSError, SafetensorError, KeyError):
         return None
     return images if torch.equal(sha256, _digest(images)) else None
@@ -79,9 +79,9 @@ def _digest(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "32"]:
 
 
 def _drawn(n: int, h: int, w: int, generator: torch.Generator) -> UInt8[Tensor, "n 3 h w"]:
-    found: list[Tensor] = []
-    while sum(map(len, found)) < n:
+    batches: list[Tensor] = []
+    while sum(map(len, batches)) < n:
         systems = Systems.random(_TOGETHER, _WALKERS, generator)
         pictures, filled = render(systems, h, w, generator)
-        found.append(pictures[filled >= _FILLED])
-    return torch.cat(found)[:n].contiguous()
+        batches.append(pictures[filled >= _FILLED])
+    return torch.cat(batches)[:n].contiguous()

@@ -1,4 +1,4 @@
-"""The augmentations of PixMix, each image of a batch with one of its own.
+"""The augmentations of PixMix: every image of a batch gets its own.
 
 The ranges are the published ones, those of AugMix: Hendrycks et al., ICLR 2020, arXiv:1912.02781.
 """
@@ -46,13 +46,13 @@ def augment(
     out = torch.empty(pixels.shape, device=pixels.device)
     is_tonal = op < len(_TONAL)
     rows = is_tonal.nonzero()[:, 0]
-    out[rows] = _toned(pixels[rows], op[rows], level[rows])
+    out[rows] = _tone(pixels[rows], op[rows], level[rows])
     rows = (~is_tonal).nonzero()[:, 0]
-    out[rows] = _moved(pixels[rows], op[rows], level[rows], negative[rows])
+    out[rows] = _move(pixels[rows], op[rows], level[rows], negative[rows])
     return out
 
 
-def _toned(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
+def _tone(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
     """Every pixel through the table of its image and channel."""
     m, c, h, w = pixels.shape
     tables = torch.empty(m, c, 256, device=pixels.device)
@@ -109,7 +109,7 @@ def _values(pixels: Tensor) -> Float64[Tensor, " 256"]:
     return torch.arange(256, dtype=torch.float64, device=pixels.device)
 
 
-def _moved(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> Augmented:
+def _move(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> Augmented:
     """Every image through its affine map."""
     h, w = pixels.shape[2:]
     # In float64: whether a place is still inside must not depend on rounding.

@@ -15,10 +15,10 @@ _WEAKEST = 0.1  # level of an augmentation, at least
 
 @dataclass(frozen=True)
 class Draws:
-    """What is decided at random for each of ``n`` images, in at most ``k`` rounds.
+    """The random decisions for each of ``n`` images, in at most ``k`` rounds.
 
-    Of ``s = k + 1`` columns, the first is for the start and the others for the rounds. What stands
-    in rounds beyond an image's own number is not used.
+    Of ``s = k + 1`` columns, the first is for the start and the others for the rounds. Columns
+    beyond an image's number of rounds are not used.
 
     Args:
         picture: the picture of the mixing set, the same in all rounds.
@@ -30,8 +30,8 @@ class Draws:
         level: how strong it is.
         negative: whether it turns or moves the other way.
         multiply: whether a round multiplies rather than adds.
-        a: weight of what is there already.
-        b: weight of what is mixed in.
+        a: weight of the image so far.
+        b: weight of the picture or copy that is mixed in.
     """
 
     picture: Int64[Tensor, " n"]
@@ -66,7 +66,7 @@ class Draws:
             severity: the highest level.
             pictures: in the mixing set.
             spare: rows and columns that a picture has more than an image.
-            generator: makes the draws, on its own device.
+            generator: of the draws, which lie on its device.
         """
 
         def uniform(*shape: int) -> Float64[Tensor, "..."]:

@@ -65,15 +65,16 @@ class PixMix(nn.Module):
                 "k must be at least 0, beta above 0, and severity between 0.1 and 10; seen "
                 f"{k}, {beta} and {severity}"
             )
-        held = mixing_set.hold() if isinstance(mixing_set, StreamedSet) else mixing_set
-        if held.images.dtype != torch.uint8 or held.shape[0] not in (1, 3):
+        pictures = mixing_set.hold() if isinstance(mixing_set, StreamedSet) else mixing_set
+        if pictures.images.dtype != torch.uint8 or pictures.shape[0] not in (1, 3):
             raise DataError(
-                f"the mixing set {held.name} must hold uint8 pictures of 1 or 3 channels; seen "
-                f"{held.images.dtype} and {held.shape[0]}: load it from files, or use fractals()"
+                f"the mixing set {pictures.name} must hold uint8 pictures of 1 or 3 channels; seen "
+                f"{pictures.images.dtype} and {pictures.shape[0]}: load it from files, or use "
+                "fractals()"
             )
         self.k, self.beta, self.severity = k, beta, severity
         # Not persistent: checkpoints of a training need not carry the pictures.
-        self.register_buffer("pictures", held.images, persistent=False)
+        self.register_buffer("pictures", pictures.images, persistent=False)
 
     def forward(self, images: Images, generator: torch.Generator) -> Mixed:
         """Mixed images in [0, 1], float32, not normalised.
@@ -111,33 +112,33 @@ class PixMix(nn.Module):
         )
 
     def mix(self, images: Images, draws: Draws) -> Mixed:
-        """What the decisions make of a batch."""
+        """A batch mixed as drawn."""
         draws = draws.to(images.device)
-        mixed, pixels = _both(images)
+        mixed, pixels = _as_float_and_levels(images)
         slots = torch.arange(self.k + 1, device=images.device)
         used = draws.augmented & (slots <= draws.rounds[:, None])
         rows, columns = used.nonzero(as_tuple=True)
         chosen = (field[rows, columns] for field in (draws.op, draws.level, draws.negative))
         copies = augment(pixels[rows], *chosen)
         # All that may be mixed in: a picture for each image, then the augmented copies.
-        pool = torch.cat([self._cropped(draws, images), copies])
+        pool = torch.cat([self._crop(draws, images), copies])
         place = torch.arange(len(images), device=images.device)[:, None].repeat(1, self.k + 1)
         place[rows, columns] = len(images) + torch.arange(len(rows), device=images.device)
         start = draws.augmented[:, 0].nonzero()[:, 0]
         mixed[start] = pool[place[start, 0]]
         return mix_rounds(mixed, pool, place[:, 1:], draws)
 
-    def _cropped(self, draws: Draws, images: Tensor) -> Mixed:
+    def _crop(self, draws: Draws, images: Tensor) -> Mixed:
         """The part of its picture that each image is mixed with, in the image's channels."""
         c, h, w = images.shape[1:]
         windows = self.pictures.unfold(2, h, 1).unfold(3, w, 1)
         where = self.pictures.device
         top, left = draws.corner.to(where).unbind(1)
-        found = windows[draws.picture.to(where), :, top, left].to(images.device).float() / 255
-        if c < found.shape[1]:
+        cropped = windows[draws.picture.to(where), :, top, left].to(images.device).float() / 255
+        if c < cropped.shape[1]:
             grey = torch.tensor(_GREY, device=images.device).view(3, 1, 1)
-            return (found * grey).sum(1, keepdim=True)
-        return found.expand(-1, c, -1, -1)
+            return (cropped * grey).sum(1, keepdim=True)
+        return cropped.expand(-1, c, -1, -1)
 
     def extra_repr(self) -> str:
         return (
@@ -145,8 +146,8 @@ class PixMix(nn.Module):
         )
 
 
-def _both(images: Images) -> tuple[Mixed, UInt8[Tensor, "n c h w"]]:
-    """Images in [0, 1], in memory of their own, and in 256 levels."""
+def _as_float_and_levels(images: Images) -> tuple[Mixed, UInt8[Tensor, "n c h w"]]:
+    """A copy of the images in [0, 1], and the images in 256 levels."""
     if images.dtype == torch.uint8:
         return images.float() / 255, images.contiguous()
     low, high = (x.item() for x in images.aminmax())

@@ -1,4 +1,4 @@
-"""The rounds of PixMix: each image with what was chosen for it, added or multiplied."""
+"""The rounds of PixMix: images are mixed by addition or multiplication."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def mix_rounds(
     """All rounds, in place; round ``r`` of image ``i`` mixes in ``pool[place[i, r]]``."""
     for r in range(place.shape[1]):
         active, multiply = draws.rounds > r, draws.multiply[:, r]
-        for blend, its in ((_add, ~multiply), (_multiply, multiply)):
-            rows = (active & its).nonzero()[:, 0]
+        for blend, selected in ((_add, ~multiply), (_multiply, multiply)):
+            rows = (active & selected).nonzero()[:, 0]
             a, b = (weight[rows, r].view(-1, 1, 1, 1) for weight in (draws.a, draws.b))
             mixed[rows] = blend(mixed[rows], pool[place[rows, r]], a, b).clamp_(0, 1)
     return mixed

@@ -1,7 +1,7 @@
-"""The embedded study: digits 0 to 7 are known, and everything else is not.
+"""The whole job on embedded data: digits 0 to 7 are known, and everything else is not.
 
-Runs on data inside the wheels of scikit-learn and scikit-image, in seconds, without a network
-connection. The network's weights ship in the package; :func:`train` made them.
+Runs in seconds and without a network connection, on data inside the wheels of scikit-learn and
+scikit-image. The weights of its classifier ship in the package; :func:`train` made them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,23 @@ from offmap.evaluation import Results, evaluate
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN, load_weights
 
+__all__ = [
+    "COMMAND",
+    "KNOWN",
+    "NORMALIZATION",
+    "SEED",
+    "Digits",
+    "best",
+    "card",
+    "digits_data",
+    "draw",
+    "run",
+    "shipped",
+    "train",
+]
+
 KNOWN = tuple(range(8))
+FAR = ("faces", "textures", "photographs", "text")
 NORMALIZATION = Normalization((0.305,), (0.376,))
 SEED = 0
 COMMAND = "offmap demo --retrain"
@@ -31,7 +47,7 @@ COMMAND = "offmap demo --retrain"
 
 @dataclass(frozen=True)
 class Digits:
-    """The data: known digits in three disjoint parts, and what is not known."""
+    """The known digits in three disjoint parts, and the OOD sets by group and name."""
 
     train: ImageSet
     calibration: ImageSet
@@ -40,19 +56,15 @@ class Digits:
 
 
 def digits_data() -> Digits:
-    """Digits 0 to 7 cut into 60 % training, 15 % calibration and 25 % test; 8, 9 and the rest."""
+    """Digits 0 to 7 (60 % training, 15 % calibration, 25 % test); 8, 9 and others as OOD."""
     digits = data.embedded("digits")
     train, rest = digits.only(KNOWN).split(0.6, seed=SEED)
     calibration, test = rest.split(0.375, seed=SEED)
-    shape = digits.shape
-    size = (shape[1], shape[2])
-    far = {name: data.embedded(name, size=size, limit=300) for name in _FAR}
-    far["noise"] = data.noise("gaussian", 300, shape, seed=SEED)
+    _, height, width = digits.shape
+    far = {name: data.embedded(name, size=(height, width), limit=300) for name in FAR}
+    far["noise"] = data.noise("gaussian", 300, digits.shape, seed=SEED)
     near = {"eights": digits.only([8]), "nines": digits.only([9])}
     return Digits(train, calibration, test, {"near": near, "far": far})
-
-
-_FAR = ("faces", "textures", "photographs", "text")
 
 
 def train(sets: Digits, out: str | Path, *, changes: Mapping[str, Any] | None = None) -> nn.Module:
@@ -63,24 +75,28 @@ def train(sets: Digits, out: str | Path, *, changes: Mapping[str, Any] | None = 
     """
     from offmap import training  # here: the demo itself needs none of it
 
-    declared = training.recipe("digits", changes=changes)
-    of = training.Sets.of(declared, sets.train, sets.test)
+    recipe = training.recipe("digits", changes=changes)
     return training.train(
-        declared, out, sets=of, resume=True, device="cpu", settings={"command": COMMAND}
+        recipe,
+        out,
+        sets=training.Sets.of(recipe, sets.train, sets.test),
+        resume=True,
+        device="cpu",
+        settings={"command": COMMAND},
     )
 
 
 def shipped() -> DigitsCNN:
     """The network with the weights in the package."""
-    with as_file(files("offmap.studies") / "digits.safetensors") as path:
-        network = DigitsCNN(len(KNOWN))
+    network = DigitsCNN(len(KNOWN))
+    with as_file(files("offmap.demo") / "weights.safetensors") as path:
         load_weights(network, path)
     return network.eval()
 
 
 def card() -> dict[str, Any]:
     """The card of the shipped weights."""
-    content: dict[str, Any] = json.loads((files("offmap.studies") / "digits.json").read_text())
+    content: dict[str, Any] = json.loads((files("offmap.demo") / "weights.json").read_text())
     return content
 
 
@@ -120,20 +136,22 @@ def best(results: Results) -> str:
     return max(results.detectors, key=results.mean)
 
 
-def draw(results: Results, out: Path, ood: dict[str, ImageSet]) -> None:
-    """Histograms of the best detector, ROC curves of all, and its worst mistakes."""
+def draw(results: Results, out: Path, ood: Mapping[str, ImageSet], *, worst: int = 8) -> None:
+    """Histograms of the best detector, ROC curves of all, and the mistakes of the best one.
+
+    Args:
+        results: of the evaluation.
+        out: folder for the figures.
+        ood: OOD sets by name.
+        worst: how many samples of each set are shown: those with the lowest scores.
+    """
     top = best(results)
     plots.save(plots.histograms(results, top), out / "histograms.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
-    worst = _most_wrong(results, top, 8)
-    images = [ood[name].images[i] for name, i in worst]
-    titles = [f"{name}\n“{results.predicted[name][i]}”" for name, i in worst]
-    heading = f"unknown, most known by {top} score first; answers of the network in quotes"
+    images, titles = [], []
+    for name, images_of_set in ood.items():
+        for i in np.argsort(results.scores[top][name], kind="stable")[:worst]:
+            images.append(images_of_set.images[i])
+            titles.append(f"{name}\n“{results.predictions[name][i]}”")
+    heading = f"OOD samples with the lowest {top} scores; predictions of the network in quotes"
     plots.save(plots.image_grid(images, titles, heading=heading), out / "most_wrong.png")
-
-
-def _most_wrong(results: Results, detector: str, each: int) -> list[tuple[str, int]]:
-    """The samples of every OOD set with the lowest scores: set and index."""
-    sets = [name for names in results.groups.values() for name in names]
-    scores = results.scores[detector]
-    return [(s, int(i)) for s in sets for i in np.argsort(scores[s], kind="stable")[:each]]

@@ -9,19 +9,18 @@ import pytest
 
 from offmap.errors import ArgumentError
 from offmap.studies import anchors, collapse, disagreement, pixmix
-from offmap.studies._candidates import candidate
-from offmap.studies._data import at_hand
-from offmap.studies._running import Running
+from offmap.studies._study import Setup, first_local
 from offmap.training import settings
+from offmap.training.trained import open_trained
 
 
 def test_the_seed_of_a_study_is_that_of_its_recipes() -> None:
-    running = Running("pixmix", "smoke", 3, {"epochs": 2, "network": "resnet20"})
-    of = running.recipe("plain")
+    setup = Setup("pixmix", "smoke", 3, {"epochs": 2, "network": "resnet20"})
+    of = setup.recipe("plain")
     assert (of.seed, of.epochs, of.network) == (3, 2, "resnet20")
-    words = shlex.split(running.command)
+    words = shlex.split(setup.command)
     assert words[-4:] == ["3", "--set", "epochs=2", 'network="resnet20"']
-    assert settings(words[-2:]) == running.changes
+    assert settings(words[-2:]) == setup.changes
 
 
 @pytest.mark.parametrize("study", [anchors, disagreement, pixmix])
@@ -40,9 +39,9 @@ def test_study_d_reads_what_its_recipe_names(tmp_path: Path) -> None:
 
 def test_networks_that_may_have_seen_the_calibration_images_are_noted() -> None:
     """Those of the zoo were trained on what seed 0 left of MNIST, and not on digits."""
-    given = {"plain": candidate("zoo:mnist-plain", anchors.NETWORKS["plain"])}
+    given = {"plain": open_trained("zoo:mnist-plain", anchors.NETWORKS["plain"])}
     with pytest.warns(UserWarning, match="plain was trained on other images"):
-        notes = anchors._notes(given, anchors.embedded_data())
+        notes = anchors.calibration_notes(given, anchors.embedded_data())
     assert len(notes) == 1
 
 
@@ -50,7 +49,7 @@ def test_what_is_not_at_hand_is_asked_for_by_its_first_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OFFMAP_DATA", str(tmp_path))
-    assert at_hand("svhn", "svhn370") == "svhn"
+    assert first_local("svhn", "svhn370") == "svhn"
     (tmp_path / "svhn370").mkdir()
     (tmp_path / "svhn370" / "test.parquet").write_bytes(b"")
-    assert at_hand("svhn", "svhn370") == "svhn370"
+    assert first_local("svhn", "svhn370") == "svhn370"

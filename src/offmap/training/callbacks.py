@@ -1,4 +1,7 @@
-"""What can be looked at while a network trains: curves, and OOD scores every few epochs."""
+"""Callbacks that measure a network while it trains: curves, detectors, neural collapse.
+
+Give them to ``offmap.training.train(after_epoch=[...])``.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from typing import Any
 from offmap import plots
 from offmap._utils.arguments import whole
 from offmap.evaluation import evaluate
-from offmap.studies.measuring import add, measure, ood_rows
-from offmap.studies.records import OOD, put
-from offmap.training import Epoch
+from offmap.evaluation.measure import measure
+from offmap.training.history import Epoch
+from offmap.training.records import write_measurement, write_ood
 
-Watcher = Callable[[Epoch], None]
+Callback = Callable[[Epoch], None]
 _QUICK = 2.0  # seconds
 
 
@@ -33,8 +36,8 @@ def watch_ood(
     every: int,
     detectors: Sequence[Any] = ("msp", "maxlogit", "energy"),
     **options: Any,
-) -> Watcher:
-    """A watcher that evaluates detectors every so many epochs, and after the last.
+) -> Callback:
+    """A callback that evaluates detectors every so many epochs, and after the last.
 
     It adds a line for each detector and set to ``ood.csv``: epoch, detector, set, AUROC and both
     readings of FPR@95TPR. A run that is resumed repeats no line.
@@ -51,15 +54,15 @@ def watch_ood(
     """
     whole("every", every)
 
-    def watcher(epoch: Epoch) -> None:
+    def callback(epoch: Epoch) -> None:
         if epoch.number % every and epoch.number != epoch.of:
             return
-        found = evaluate(
+        results = evaluate(
             epoch.network, id_test=id_test, ood=ood, detectors=list(detectors), **options
         )
-        put(epoch.folder / OOD, epoch.number, ood_rows(epoch.number, found))
+        write_ood(epoch.folder, epoch.number, results)
 
-    return watcher
+    return callback
 
 
 def watch_collapse(
@@ -70,8 +73,8 @@ def watch_collapse(
     detectors: Sequence[Any] = (),
     every: int,
     **options: Any,
-) -> Watcher:
-    """A watcher that measures neural collapse every so many epochs, after the first and the last.
+) -> Callback:
+    """A callback that measures neural collapse every so many epochs, after the first and the last.
 
     It adds a line to ``collapse.csv``: epoch, accuracy on the un-augmented training images, NC1 to
     NC4, NC5 for each OOD set, and the test accuracy; and, where there is something to evaluate on,
@@ -83,19 +86,19 @@ def watch_collapse(
         ood: OOD sets by name, or by group and name.
         detectors: as for :func:`offmap.evaluate`.
         every: epochs between two records.
-        **options: of :func:`offmap.studies.measuring.measure`.
+        **options: of :func:`offmap.evaluation.measure.measure`.
 
     Raises:
         ArgumentError: ``every`` is below 1.
     """
     whole("every", every)
 
-    def watcher(epoch: Epoch) -> None:
+    def callback(epoch: Epoch) -> None:
         if epoch.number % every and epoch.number not in (1, epoch.of):
             return
-        found = measure(
+        measurement = measure(
             epoch.network, train, id_test=id_test, ood=ood, detectors=detectors, **options
         )
-        add(epoch.folder, epoch.number, found)
+        write_measurement(epoch.folder, epoch.number, measurement)
 
-    return watcher
+    return callback

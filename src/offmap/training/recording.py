@@ -13,14 +13,14 @@ from torch import nn
 from offmap._utils.files import write_json
 from offmap._utils.progress import progress
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.evaluation.measure import measure
 from offmap.networks import build, load_weights
-from offmap.studies._records_figures import draw_records
-from offmap.studies.measuring import add, measure
-from offmap.studies.records import Records
-from offmap.training import WEIGHTS, Recipe, check_data, kept, recipe_of
+from offmap.training.folder import WEIGHTS, check_data, kept, recipe_of
+from offmap.training.recipe import Recipe
+from offmap.training.records import Records, write_measurement
 from offmap.training.sets import known, normalization
 
-MEASURED = "records.json"
+INPUTS = "records.json"
 
 
 def record_run(
@@ -36,7 +36,7 @@ def record_run(
 ) -> Records:
     """Measure neural collapse, and detectors beside it, in every epoch whose weights were kept.
 
-    ``collapse.csv``, ``ood.csv`` and their figures. What was measured stays: a second call
+    Writes ``collapse.csv``, ``ood.csv`` and their figures. What was measured stays: a second call
     measures only epochs that came since, or that an interruption left out.
 
     Args:
@@ -47,7 +47,7 @@ def record_run(
         detectors: as for :func:`offmap.evaluate`; none without OOD sets.
         out: folder for the records; by default ``collapse`` in that of the run.
         show_progress: ``None`` shows a bar on a terminal.
-        **options: of :func:`offmap.studies.measuring.measure`.
+        **options: of :func:`offmap.evaluation.measure.measure`.
 
     Raises:
         StoreError: there is no run that can be read.
@@ -56,20 +56,30 @@ def record_run(
         ArgumentError: ``out`` holds records of another training, or of other data or detectors.
     """
     recipe = recipe_of(run)
-    weights = _kept(Path(run), recipe)
-    train, id_test = seen_by(run, recipe, train, id_test)
+    weights = _weights(Path(run), recipe)
+    train, id_test = data_of_run(run, recipe, train, id_test)
     out = Path(run) / "collapse" if out is None else Path(out)
-    what = {"id_test": id_test, "ood": ood, "detectors": detectors, "show_progress": False}
-    _begin(out, {"weights": _digest(weights), **_stated(train, **what, **options)})
-    wanting = [epoch for epoch in weights if epoch not in Records.read(out).epochs]
+    _check_inputs(
+        out / INPUTS,
+        {
+            "weights": _digest(weights),
+            "train": _fingerprint(train),
+            "test": _fingerprint(id_test),
+            "ood": _fingerprint(ood or {}),
+            "detectors": [str(detector) for detector in detectors],
+            "precision": options.get("precision", "fp32"),
+        },
+    )
     options = {"normalization": normalization(recipe.normalization), **options}
-    with progress("collapse", len(wanting), show=show_progress) as advance:
-        for epoch in wanting:
+    options |= {"id_test": id_test, "ood": ood, "detectors": detectors, "show_progress": False}
+    missing = [epoch for epoch in weights if epoch not in Records.read(out).epochs]
+    with progress("collapse", len(missing), show=show_progress) as advance:
+        for epoch in missing:
             network = network_of(recipe, weights[epoch])
-            add(out, epoch, measure(network, train, **what, **options))
+            write_measurement(out, epoch, measure(network, train, **options))
             advance(1)
     records = Records.read(out)
-    draw_records(records, out)
+    records.draw(out)
     return records
 
 
@@ -78,31 +88,26 @@ def network_of(recipe: Recipe, weights: Path) -> nn.Module:
     return load_weights(build(recipe.network), weights).eval()
 
 
-def seen_by(
+def data_of_run(
     run: str | Path, recipe: Recipe, train: Any = None, id_test: Any = None
 ) -> tuple[Any, Any]:
-    """Training and test data: what was given; else what the recipe names.
+    """Training and test data: those of the caller; where missing, what the recipe names.
 
     Raises:
-        DataError: that is not what the run has seen.
+        DataError: what the recipe names is not what the run was trained on.
     """
-    given = {"train": train, "validation": id_test}
-    if wanting := [part for part, data in given.items() if data is None]:
-        own = dict(zip(given, known(recipe), strict=True))
-        check_data(run, {part: own[part] for part in wanting})
-        given |= {part: own[part] for part in wanting}
-    return given["train"], given["validation"]
+    parts = {"train": train, "validation": id_test}
+    if missing := [part for part, data in parts.items() if data is None]:
+        by_recipe = dict(zip(parts, known(recipe), strict=True))
+        check_data(run, {part: by_recipe[part] for part in missing})
+        parts |= {part: by_recipe[part] for part in missing}
+    return parts["train"], parts["validation"]
 
 
-def _digest(weights: Mapping[int, Path]) -> str:
-    """What tells one training from another: its earliest weights, which later ones leave alone."""
-    return hashlib.sha256(weights[min(weights)].read_bytes()).hexdigest()
-
-
-def _kept(run: Path, recipe: Recipe) -> dict[int, Path]:
+def _weights(run: Path, recipe: Recipe) -> dict[int, Path]:
     """Weights by epoch; of a run that kept none, those at its end."""
-    if found := kept(run):
-        return found
+    if epochs := kept(run):
+        return epochs
     if (run / WEIGHTS).is_file():
         return {recipe.epochs: run / WEIGHTS}
     raise DataNotFoundError(
@@ -110,34 +115,27 @@ def _kept(run: Path, recipe: Recipe) -> dict[int, Path]:
     )
 
 
-def _begin(out: Path, stated: dict[str, Any]) -> None:
+def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
     """Refuse to mix records of different things in one folder; write down what these are of."""
-    path = out / MEASURED
     if path.is_file():
         try:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} cannot be read: {error}") from error
-        if changed := [name for name in stated if before.get(name) != stated[name]]:
+        if changed := [name for name in inputs if before.get(name) != inputs[name]]:
             raise ArgumentError(
-                f"{out} holds records of other {', '.join(changed)}: give another folder"
+                f"{path.parent} holds records of other {', '.join(changed)}: give another folder"
             )
-    write_json(path, stated)
+    write_json(path, inputs)
 
 
-def _stated(train: Any, **what: Any) -> dict[str, Any]:
-    """What is measured, as plain values: data by their fingerprints."""
-    return {
-        "train": _print(train),
-        "test": _print(what["id_test"]),
-        "ood": _print(what["ood"] or {}),
-        "detectors": [str(each) for each in what["detectors"]],
-        "precision": what.get("precision", "fp32"),
-    }
+def _digest(weights: Mapping[int, Path]) -> str:
+    """What tells one training from another: its earliest weights, which later ones leave alone."""
+    return hashlib.sha256(weights[min(weights)].read_bytes()).hexdigest()
 
 
-def _print(data: Any) -> Any:
-    """Fingerprints, or what else tells data apart."""
+def _fingerprint(data: Any) -> Any:
+    """The fingerprint of a set, or those of several by name; of other data, their description."""
     if isinstance(data, Mapping):
-        return {name: _print(each) for name, each in data.items()}
+        return {name: _fingerprint(part) for name, part in data.items()}
     return str(getattr(data, "fingerprint", data))

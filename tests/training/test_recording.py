@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import offmap
+from offmap import demo
 from offmap.data import embedded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.evaluation.collapse import collapse
+from offmap.evaluation.measure import measure
 from offmap.networks import DigitsCNN
-from offmap.studies import digits
-from offmap.studies.measuring import measure
-from offmap.studies.recording import record_run
-from offmap.studies.records import Records
-from offmap.studies.watching import watch_collapse, watch_ood
 from offmap.training import Epoch, Recipe, Sets, kept, train
+from offmap.training.callbacks import watch_collapse, watch_ood
+from offmap.training.recording import record_run
+from offmap.training.records import Records
 
 RECIPE = Recipe(
     network="digits_cnn(classes=10)",
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, sets: Sets) -> Path:
         ood=FAR,
         detectors=SCORES,
         every=2,
-        normalization=digits.NORMALIZATION,
+        normalization=demo.NORMALIZATION,
         show_progress=False,
     )
     train(RECIPE, out, sets=sets, keep_every=2, after_epoch=[watch])
@@ -83,7 +83,7 @@ def test_a_record_says_what_collapse_and_evaluate_say(
     run: Path, sets: Sets, tmp_path: Path
 ) -> None:
     network = train(RECIPE, run, sets=sets, resume=True)  # finished: read back
-    options = {"normalization": digits.NORMALIZATION, "show_progress": False}
+    options = {"normalization": demo.NORMALIZATION, "show_progress": False}
     expected = collapse(network, sets.train, ood=FAR, **options)
     results = offmap.evaluate(
         network, train=sets.train, id_test=sets.validation, ood=FAR, detectors=SCORES, **options
@@ -124,7 +124,7 @@ def test_what_was_measured_is_not_measured_again(
         measured.append(network)
         return measure(network, *args, **options)
 
-    monkeypatch.setattr("offmap.studies.recording.measure", counted)
+    monkeypatch.setattr("offmap.training.recording.measure", counted)
     again = recorded(run, sets, tmp_path)
     assert len(measured) == 1
     assert again == whole

@@ -1,0 +1,28 @@
+"""What several commands print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from offmap.training import Epoch
+
+
+def echo_epoch(epoch: Epoch, *, to_stderr: bool = False) -> None:
+    """Loss and accuracy of an epoch in one line, for logs that show no progress bar."""
+    row = epoch.history[-1]
+    typer.echo(
+        f"epoch {epoch.number}/{epoch.of}: loss {row['train_loss']:.4f}, accuracy "
+        f"{row['train_accuracy']:.2%}; validation {row['validation_loss']:.4f}, "
+        f"{row['validation_accuracy']:.2%}; {row['seconds']:.0f} s",
+        err=to_stderr,
+    )
+
+
+def echo_files(folder: Path) -> None:
+    """The names of what lies in a folder."""
+    names = ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")))
+    typer.echo(f"Written to {folder}/: {names}")

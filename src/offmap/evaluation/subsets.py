@@ -1,0 +1,101 @@
+"""An evaluation on some of its samples: at a fixed ratio, or on correctly classified ones alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from numpy.typing import NDArray
+
+from offmap.errors import ArgumentError, DataError
+from offmap.evaluation.results import Results, Row
+from offmap.metrics import detection
+
+HELD_OUT = 0.2
+Array = NDArray[np.float32]
+
+
+def at_ratio(results: Results, ratio: int = 5, *, seed: int = 0) -> Results:
+    """The same evaluation with ID:OOD = ``ratio``:1 for every set.
+
+    OOD is the smaller of the set and a share ``1 / ratio`` of the evaluated ID samples, and ID is
+    ``ratio`` times that; the seed chooses which, the same for every detector and network. AUROC and
+    FPR change only by the samples that are left out; AUPR depends on the ratio.
+
+    Raises:
+        ArgumentError: a set without enough ID samples for one OOD sample.
+    """
+
+    def subset(id_scores: Array, ood_scores: Array) -> tuple[Array, Array]:
+        n_id, n_ood = len(id_scores), len(ood_scores)
+        count = min(n_id // ratio, n_ood)
+        if count < 1:
+            raise ArgumentError(f"{n_id} ID samples are too few for a ratio of {ratio}:1")
+        return (
+            id_scores[_order(n_id, seed)[: ratio * count]],
+            ood_scores[_order(n_ood, seed)[:count]],
+        )
+
+    rows = _rows(results, subset)
+    return replace(results, rows=rows, settings=results.settings | {"ratio": ratio})
+
+
+def only_correct(results: Results, correct: Bool[np.ndarray, " n"]) -> Results:
+    """The same evaluation against the correctly classified ID samples alone.
+
+    Args:
+        results: of an evaluation.
+        correct: whether each ID sample is classified correctly.
+
+    Raises:
+        DataError: none is.
+    """
+    if not correct.any():
+        raise DataError("no ID sample is classified correctly")
+    return replace(results, rows=_rows(results, lambda id, ood: (id[correct], ood)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Positions of ID and of OOD samples."""
+
+    id: Int64[np.ndarray, " n"]
+    ood: Int64[np.ndarray, " m"]
+
+
+def held_out(n_id: int, n_ood: int, *, share: float = HELD_OUT, seed: int = 0) -> tuple[Part, Part]:
+    """A seeded share of both kinds to choose on, and the rest; each with as many ID as OOD samples.
+
+    Precision and F1 depend on that ratio: a threshold that is chosen at another is not the best.
+
+    Raises:
+        DataError: one of the parts would be empty.
+    """
+    id_order, ood_order = _order(n_id, seed), _order(n_ood, seed)
+    id_cut, ood_cut = round(share * n_id), round(share * n_ood)
+    n_choice, n_rest = min(id_cut, ood_cut), min(n_id - id_cut, n_ood - ood_cut)
+    if min(n_choice, n_rest) < 1:
+        raise DataError(
+            f"a share of {share} of {n_id} ID and {n_ood} OOD samples leaves a part empty: give "
+            "more samples"
+        )
+    return (
+        Part(id_order[:n_choice], ood_order[:n_choice]),
+        Part(id_order[id_cut : id_cut + n_rest], ood_order[ood_cut : ood_cut + n_rest]),
+    )
+
+
+def _rows(results: Results, subset: Callable[[Array, Array], tuple[Array, Array]]) -> list[Row]:
+    """The rows of an evaluation, computed anew on a subset of the ID and OOD scores."""
+    rows = []
+    for row in results.rows:
+        scores = results.scores[row.detector]
+        figures = detection(*subset(scores["id"], scores[row.set]))
+        rows.append(replace(row, **asdict(figures)))
+    return rows
+
+
+def _order(count: int, seed: int) -> Int64[np.ndarray, " n"]:
+    return np.random.default_rng(seed).permutation(count)

@@ -1,0 +1,80 @@
+"""Study A in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from offmap.evaluation import Results
+from offmap.evaluation.comparison import compare
+from offmap.evaluation.differences import (
+    auroc_difference,
+    difference_table,
+    mean_auroc_difference,
+)
+from offmap.evaluation.subsets import at_ratio
+from offmap.studies._study import sets_of
+
+VIM = "ViM(dim=12)"
+# The scores of the source study, in its order.
+SCORES = ("maxlogit", "msp", "kluniform", VIM)
+
+
+def report(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
+    """All tables: of each network, and PixMix minus plain."""
+    parts = [part for name in results for part in _network(name, sources[name], results[name])]
+    if len(results) > 1:
+        first, second = results.values()
+        shared = [d for d in second.detectors if d in first.detectors]
+        parts += [compare(results).differences_table(), mean_differences(results, shared)]
+    return "\n\n".join(parts)
+
+
+def summary(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
+    """The scores of the source study, and how they differ between the networks."""
+    parts = [published(name, sources[name], of_network) for name, of_network in results.items()]
+    if len(results) > 1:
+        first, second = (of_network.detectors for of_network in results.values())
+        parts.append(mean_differences(results, [d for d in SCORES if d in first and d in second]))
+    return "\n\n".join(parts)
+
+
+def published(name: str, source: str, results: Results) -> str:
+    """The published layout: AUROC of the scores of the source study."""
+    return f"== {name}: {source} ==\n{_of_source(results).table()}"
+
+
+def mean_differences(results: Mapping[str, Results], detectors: Sequence[str]) -> str:
+    """PixMix minus plain on the mean of the sets, by detector."""
+    plain, pixmix = results["plain"], results["pixmix"]
+    tests = {
+        d: mean_auroc_difference(pixmix.scores[d], plain.scores[d], sets_of(plain))
+        for d in detectors
+    }
+    return difference_table("pixmix minus plain: mean AUROC over the sets", tests)
+
+
+def _network(name: str, source: str, results: Results) -> list[str]:
+    """The published layout, the same at 5:1, and the rest of the catalogue."""
+    at_five = at_ratio(_of_source(results))
+    rest = results.only([d for d in results.detectors if d not in SCORES])
+    return [
+        published(name, source, results),
+        f"ViM: {results.summaries.get(VIM, results.left_out.get(VIM))}",
+        at_five.table(),
+        at_five.table("aupr_out"),
+        _vim_minus_msp(results),
+        f"the rest of the catalogue, all samples\n{rest.table()}",
+    ]
+
+
+def _of_source(results: Results) -> Results:
+    return results.only([d for d in SCORES if d in results.detectors])
+
+
+def _vim_minus_msp(results: Results) -> str:
+    """The comparison that was named beforehand, on one network."""
+    if VIM not in results.scores:
+        return f"{VIM} was left out: {results.left_out[VIM]}"
+    vim, msp = results.scores[VIM], results.scores["msp"]
+    tests = {name: auroc_difference(vim, msp, name) for name in sets_of(results)}
+    return difference_table(f"{VIM} minus msp: AUROC", tests)

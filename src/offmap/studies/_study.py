@@ -1,0 +1,191 @@
+"""The parts that all studies share: their data, how they train, and how they report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from offmap import data
+from offmap._utils.files import atomic
+from offmap._utils.table import render
+from offmap.errors import ArgumentError, UnknownNameError
+from offmap.evaluation import Results
+from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
+from offmap.training.callbacks import draw_curves
+from offmap.training.sets import normalization
+from offmap.training.trained import Trained
+
+# Fields of a recipe that name the data.
+DATA_FIELDS = ("data", "validation", "holdout", "size", "channels", "limit")
+
+
+@dataclass(frozen=True)
+class Data:
+    """ID data in disjoint parts, and OOD sets in the order of the tables.
+
+    Args:
+        train: what the networks are trained on, un-augmented.
+        calibration: ID data that no network has seen, for the thresholds; ``None`` where there are
+            none.
+        test: ID data to evaluate on.
+        ood: OOD sets by name, or by group and name.
+    """
+
+    train: Any
+    calibration: Any
+    test: Any
+    ood: Mapping[str, Any]
+
+
+def first_local(*names: str) -> str:
+    """The first of these sets that is on this machine; if none is, the first, from the hub."""
+    return next((name for name in names if data.is_local(name)), names[0])
+
+
+def embedded_ood(like: data.ImageSet, seed: int = 0) -> dict[str, dict[str, data.ImageSet]]:
+    """Text, faces and noise of the size and channels of embedded digits."""
+    channels, height, width = like.shape
+    text, faces = (
+        data.embedded(name, size=(height, width), channels=channels, limit=200)
+        for name in ("text", "faces")
+    )
+    noise = data.noise("gaussian", 200, like.shape, seed=seed)
+    return {"near": {"text": text}, "far": {"faces": faces, "noise": noise}}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a study runs.
+
+    Args:
+        study: its name on the command line, with what else chooses the network there.
+        budget: smoke, cpu or full.
+        seed: of training, and of what is held out.
+        changes: to the recipes.
+        device: "cpu" or "cuda"; by default the accelerator, if there is one.
+        show_progress: ``None`` shows bars on a terminal.
+        after_epoch: called with each finished epoch of a training.
+
+    Raises:
+        UnknownNameError: no such budget.
+    """
+
+    study: str
+    budget: str
+    seed: int = 0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    show_progress: bool | None = None
+    after_epoch: Sequence[Callable[[Epoch], None]] = ()
+
+    def __post_init__(self) -> None:
+        if self.budget not in BUDGETS:
+            raise UnknownNameError(f"no budget {self.budget!r}: there are {', '.join(BUDGETS)}")
+
+    def recipe(self, name: str, *, fixed: Collection[str] = DATA_FIELDS) -> Recipe:
+        """A recipe under the budget, with the study's seed and changes.
+
+        Args:
+            name: of the recipe.
+            fixed: fields that a change has no effect on, because the study brings the data.
+
+        Raises:
+            ArgumentError: a change that would have no effect.
+        """
+        if without_effect := [name for name in self.changes if name in ("seed", *fixed)]:
+            raise ArgumentError(
+                f"{', '.join(without_effect)} of the recipe cannot be changed here: the study has "
+                "a seed of its own, and brings what its networks are trained on"
+            )
+        return recipe(name, budget=self.budget, changes={**self.changes, "seed": self.seed})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Where networks run, for training and evaluation alike."""
+        device = self.device or ("cuda" if torch.cuda.is_available() else None)
+        return {"device": device, "show_progress": self.show_progress}
+
+    @property
+    def command(self) -> str:
+        """The command as it can be typed again."""
+        words = f"offmap study {self.study} --budget {self.budget} --seed {self.seed}".split()
+        changes = [f"{name}={json.dumps(value)}" for name, value in self.changes.items()]
+        return shlex.join([*words, *(["--set", *changes] if changes else [])])
+
+    def train(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        sets: Sets | None,
+        network: nn.Module | None = None,
+        *,
+        epochs: str | None = None,
+        keep_every: int = 0,
+    ) -> Trained:
+        """The network of a recipe, trained in its folder; what was finished there stays.
+
+        Args:
+            recipe: how.
+            folder: of the run.
+            sets: on what, if not what the recipe names.
+            network: where it starts, if not from the recipe's seed.
+            epochs: how long it was trained, in words; by default those of the recipe.
+            keep_every: epochs between weights that are kept.
+        """
+        trained = train(
+            recipe,
+            folder,
+            sets=sets,
+            network=network,
+            resume=True,
+            keep_every=keep_every,
+            after_epoch=[draw_curves, *self.after_epoch],
+            settings={"budget": self.budget, "command": self.command},
+            **self.options,
+        )
+        source = f"{recipe.network}, {epochs or f'{recipe.epochs} epochs'} ({self.budget})"
+        return Trained(trained, normalization(recipe.normalization), source)
+
+
+def check_names(names: Collection[str], known: Sequence[str]) -> None:
+    """Refuse networks that a study does not have.
+
+    Raises:
+        UnknownNameError: there is one.
+    """
+    if unknown := set(names) - set(known):
+        raise UnknownNameError(f"the networks are {', '.join(known)}; seen {unknown}")
+
+
+def sets_of(results: Results) -> list[str]:
+    """Names of all OOD sets, in order."""
+    return [name for names in results.groups.values() for name in names]
+
+
+def auroc_table(systems: Iterable[tuple[str, str, Results]]) -> str:
+    """AUROC of single detectors of several networks in one table.
+
+    Args:
+        systems: name of the network, name of the detector, and the results of the network.
+    """
+    systems = list(systems)
+    sets = sets_of(systems[0][2])
+    cells = {
+        f"{network} {d}": [*(results.get(d, name) for name in sets), results.mean(d)]
+        for network, d, results in systems
+    }
+    body = render(cells, [*sets, "mean"], scale=100, corner="network, detector")
+    return f"AUROC in %, higher is better\n\n{body}"
+
+
+def write_report(report: str, out: Path) -> None:
+    """Write ``report.txt``."""
+    with atomic(out / "report.txt") as temporary:
+        temporary.write_text(report + "\n")
