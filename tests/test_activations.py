@@ -40,11 +40,11 @@ def test_joined_parts_are_the_whole() -> None:
 
 def test_answers_are_those_of_the_network_that_answers() -> None:
     z, other = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]]), torch.eye(2)[[0, 1, 0]]
-    assert Activations(z).answers.tolist() == [1, 0, 1]
+    assert Activations(z).predictions.tolist() == [1, 0, 1]
     acts = Activations(z, classifier_logits=other)
     assert acts.predictions.tolist() == [0, 1, 0]
-    assert acts[1:].answers.tolist() == [1, 0]
-    assert Activations.joined([acts[2:], acts[:2]]).answers.tolist() == [0, 0, 1]
+    assert acts[1:].predictions.tolist() == [1, 0]
+    assert Activations.joined([acts[2:], acts[:2]]).predictions.tolist() == [0, 0, 1]
     other[2, 1] = torch.inf
     with pytest.raises(NonFiniteError, match=r"network that answers .* 1 samples .* \[12\]"):
         acts.check_finite(start=10)

@@ -173,7 +173,7 @@ def test_one_system_in_both_places_runs_once(
         counted(ensemble) as seen,
         probe_of(FilterAndClassifier(filter=ensemble, classifier=ensemble)) as probe,
     ):
-        assert torch.equal(probe(images).answers, probe(images).logits.argmax(1))
+        assert torch.equal(probe(images).predictions, probe(images).logits.argmax(1))
     assert seen == [2 * len(images)] * 2
     other_way = offmap.Guard(bad, "msp", normalization=OTHER)
     with counted(bad) as seen:
@@ -316,9 +316,9 @@ def test_a_second_pass_reads_both_from_the_cache(
             for _ in range(2)
         )
     assert seen == [361, 361]
-    assert torch.equal(first.answers, second.answers)
+    assert torch.equal(first.predictions, second.predictions)
     assert torch.equal(
-        first[40:60].answers, torch.from_numpy(logits(bad, sets.test.images[40:60]).argmax(1))
+        first[40:60].predictions, torch.from_numpy(logits(bad, sets.test.images[40:60]).argmax(1))
     )
     other_way = offmap.Guard(bad, "msp", normalization=OTHER)
     asked = [
@@ -347,7 +347,7 @@ def test_head_and_layers_are_the_filters(
         Probe(guard.network) as own,
     ):
         assert torch.equal(
-            probe(sets.test.images).answers, probe.classifier(sets.test.images).answers
+            probe(sets.test.images).predictions, probe.classifier(sets.test.images).predictions
         )
         own(sets.test.images)
         assert torch.equal(probe.head.weight, own.head.weight)

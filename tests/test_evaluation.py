@@ -128,7 +128,7 @@ def test_scores_are_in_data_order(results: Results, sets: dict[str, Any]) -> Non
 
 def right(data: ImageSet) -> int:
     with offmap.Probe(Net()) as probe:
-        return int((probe(data.images).answers == data.labels).sum())
+        return int((probe(data.images).predictions == data.labels).sum())
 
 
 def test_accuracy_is_that_of_the_evaluated_data(results: Results, sets: dict[str, Any]) -> None:

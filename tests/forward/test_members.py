@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from offmap.activations import Activations, Head, Shards
+from offmap.activations import Activations, Head, Shards, Tap
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, ShapeError
 from offmap.forward import EnsembleProbe, Normalization, Probe, cache_key, forward, probe_of
@@ -136,13 +136,13 @@ def test_members_may_share_modules(images: ImageSet) -> None:
     two.body = one.body
     ensemble = Ensemble([one, two, one])
     found: list[Activations] = []
-    with probe_of(ensemble, layers={"body": torch.abs}) as probe:
+    with probe_of(ensemble, taps=[Tap("body", "whole")]) as probe:
         probe(images.images[:5])
         thread = threading.Thread(target=lambda: found.append(probe(images.images)))
         thread.start()
         thread.join()
     for member, seen in zip(ensemble.members, found[0].members, strict=True):
-        with Probe(member, layers={"body": torch.abs}) as own:
+        with Probe(member, taps=[Tap("body", "whole")]) as own:
             assert equal(seen, own(images.images))
 
 
@@ -161,7 +161,7 @@ def test_a_second_run_reads_every_member_from_the_cache(
 ) -> None:
     options = {"batch_size": 16, "cache": tmp_path, "layers": {"body": torch.abs}}
     first = joined(ensemble, images, **options)
-    with probe_of(ensemble, layers={"body": torch.abs}) as probe:
+    with probe_of(ensemble, taps=[Tap("body", "whole")]) as probe:
         second = joined(probe, images, batch_size=16, cache=tmp_path)
         assert torch.equal(probe.head[1].weight, ensemble.members[1].fc.weight)
         assert probe.head[2] is None

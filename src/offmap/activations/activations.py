@@ -191,7 +191,8 @@ class Activations:
         members = zip(*(part.members for part in parts), strict=True)
         keys = [part.keys for part in parts]
         whole = cls(
-            *(tensors.pop(name, None) for name in ("logits", "features")),
+            tensors.pop("logits", None),
+            tensors.pop("features", None),
             members=tuple(cls.joined(each) for each in members),
             classifier_logits=tensors.pop("classifier_logits", None),
             layers=tensors,

@@ -23,8 +23,8 @@ def listing() -> None:
         counts = "+".join(str(passes(made, source)) for source in ("train", "calibration"))
         typer.echo(f"  {entry.name:<22} {made.needs.words:<22} {counts}  {first}")
     typer.echo("\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):")
-    for name, entry in data.named_sets().items():
-        typer.echo(f"  {name:<20} {entry.title}{'' if entry.repository is None else ' *'}")
+    for name, known in data.named_sets().items():
+        typer.echo(f"  {name:<20} {known.title}{'' if known.repository is None else ' *'}")
     typer.echo("\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED))
     typer.echo("Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS))
     typer.echo(

@@ -33,6 +33,8 @@ class Composite(Detector):
         ArgumentError: a part is no detector, or learns too early on data that comes later.
     """
 
+    template: Detector | None
+
     def __init__(self, parts: Sequence[Detector] = (), *, template: Detector | None = None) -> None:
         super().__init__()
         inside = [*parts, *([] if template is None else [template])]
@@ -89,7 +91,7 @@ class Composite(Detector):
     def expand(self, count: int) -> None:
         """Make so many copies of the template, if there is one that learns."""
         if self.template is not None and self.template.learns:
-            self.parts = nn.ModuleList(deepcopy(self.template) for _ in range(count))
+            self.parts = nn.ModuleList([deepcopy(self.template) for _ in range(count)])
 
     @property
     def learns(self) -> bool:

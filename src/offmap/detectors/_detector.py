@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from offmap._utils.precision import without_autocast
@@ -68,7 +68,7 @@ class Detector(nn.Module):
     def bind(self, head: Head) -> None:
         """Keep what the method needs of the head. Takes no data."""
 
-    def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Statistic:
+    def collect(self, stage: int, acts: Any, labels: Any) -> Statistic:
         """The statistic of one batch: of activations, or of a sample where inputs are needed."""
         raise NotImplementedError
 
@@ -204,7 +204,7 @@ class Detector(nn.Module):
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Whatever a module around it is cast to, what was learned keeps its type: half precision
         # of a covariance is another detector.
-        return super()._apply(lambda x: _same_type(change, x), recurse)
+        return super()._apply(lambda x: _same_type(change, x), recurse)  # type: ignore[no-untyped-call,no-any-return]
 
     @property
     def params(self) -> dict[str, Any]:

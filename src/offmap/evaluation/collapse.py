@@ -237,7 +237,7 @@ class _Measured(Detector):
     needs = Needs.LOGITS | Needs.FEATURES
     stages = (Stage(labels=True), Stage(labels=True))
 
-    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]) -> Any:
+    def collect(self, stage: int, acts: Activations, labels: Any) -> Any:
         if stage == 0:
             return ClassMoments.of(acts.features, labels, classes=acts.logits.shape[1])
         predictions = acts.predictions
@@ -249,6 +249,10 @@ class _Measured(Detector):
             self.set_buffers(count_=stats.count, mean_=stats.mean, scatter_=stats.scatter)
         else:
             self.samples, self.right, self.agreeing = stats.samples, stats.right, stats.agreeing
+
+    count_: Tensor
+    mean_: Tensor
+    scatter_: Tensor
 
     @property
     def moments(self) -> ClassMoments:

@@ -222,7 +222,9 @@ class _Run:
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
         parts: dict[str, list[Any]] = {name: [] for name in self.chosen}
-        predictions, labels, keys = [], [], []
+        predictions: list[Any] = []
+        labels: list[Any] = []
+        keys: list[str] = []
         count = Count(labelled=item.role != "ood")
         for batch, target in self._to_score(item, count):
             acts = batch.acts if isinstance(batch, Sample) else batch

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offmap.activations import Activations, Head, Heads, Sample, Tap
+from offmap.activations import Activations, Sample
 from offmap.forward._digest import weights_digest
 from offmap.forward._shared import Shared
 
@@ -32,16 +32,17 @@ class AnyProbe(Shared):
     """
 
     network: nn.Module
-    taps: tuple[Tap, ...]
     precision: str
     channels_last: bool
     device: torch.device
     asked_device: torch.device | None
+    # Attributes of one network's probe, and properties of the others'.
+    taps: Any
     normalization: Any
-    head: Head | Heads | None
+    head: Any
     head_name: Any
     asked_head: Any
-    why_no_head: str
+    why_no_head: Any
 
     @property
     @abstractmethod

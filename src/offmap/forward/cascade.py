@@ -115,12 +115,12 @@ class CascadeProbe(AnyProbe):
         return self.filter.head
 
     @property
-    def head_name(self) -> str | tuple[str | None, ...] | None:
+    def head_name(self) -> Any:
         """The name of the filter's last linear layer, or those of its members."""
         return self.filter.head_name
 
     @property
-    def asked_head(self) -> str | tuple[str | None, ...] | None:
+    def asked_head(self) -> Any:
         """What was named as such."""
         return self.filter.asked_head
 
@@ -160,7 +160,7 @@ class CascadeProbe(AnyProbe):
         return self.filter, self.classifier
 
     @property
-    def taps(self) -> tuple[Tap, ...]:  # type: ignore[override]
+    def taps(self) -> Any:
         """The layers that are kept of the filter."""
         return self.filter.taps
 

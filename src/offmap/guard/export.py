@@ -86,7 +86,7 @@ def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
         )
     if example.ndim < 2 or len(example) == 0:
         raise ArgumentError(f"example must be a batch of images; seen shape {tuple(example.shape)}")
-    for root in guard.detectors:
+    for root in guard.each():
         for node in detector_nodes(root):
             _check_detector(node)
     if path.suffix == ".onnx":

@@ -81,7 +81,7 @@ class Guard(nn.Module):
         self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
         self.classes = tuple(classes)
         self._calibration: Calibration | None = None
-        taps = [*probe.pop("taps", ()), *(tap for each in self._each() for tap in taps_of(each))]
+        taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]
         self._options = {"normalization": normalization, "taps": taps, **probe}
         self.probe = probe_of(network, **self._options)
         self._given_classes = self.classes
@@ -106,7 +106,7 @@ class Guard(nn.Module):
             passing = self._passing(data, "fit", batch_size, show_progress)
             first = next(passing)
             names = self._names(data, _acts(first[0]).logits.shape[1])
-            fitting = Fitting(list(self._each()), lambda: probe.head)
+            fitting = Fitting(list(self.each()), lambda: probe.head)
             fitting.begin()
             fitting.learn("train", chain([first], passing))
             fitting.bind(first[0])
@@ -132,7 +132,7 @@ class Guard(nn.Module):
 
     @property
     def _inputs(self) -> bool:
-        return any(Needs.INPUTS in each.needs for each in self._each())
+        return any(Needs.INPUTS in each.needs for each in self.each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, or else those of the data if there is one for each output."""
@@ -191,7 +191,7 @@ class Guard(nn.Module):
             def batches() -> Iterator[Any]:
                 return self._passing(data, "calibrate", batch_size, show_progress)
 
-            if any(passes(each, "calibration") for each in self._each()):
+            if any(passes(each, "calibration") for each in self.each()):
                 rest = self._learn(batches, data, learn_share, stack)
             else:
                 rest = batches()
@@ -210,16 +210,16 @@ class Guard(nn.Module):
                 f"{type(data).__name__} can be read once only: give a loader or a set"
             )
         parts = CalibrationData(batches, samples=self._inputs, learn_share=share, stack=stack)
-        fitting = Fitting(list(self._each()), lambda: self.probe.head)
-        fitting.unbound = {i for i, each in enumerate(self._each()) if _unbound(each)}
+        fitting = Fitting(list(self.each()), lambda: self.probe.head)
+        fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         fitting.learn("calibration", parts.to_learn_on)
         return parts.rest()
 
     def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int]:
         """Scores and predictions of all batches, and the number of classes."""
         scores, predictions, classes = [], [], 0
-        fitting = Fitting(list(self._each()), lambda: self.probe.head)
-        fitting.unbound = {i for i, each in enumerate(self._each()) if _unbound(each)}
+        fitting = Fitting(list(self.each()), lambda: self.probe.head)
+        fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         for batch, _ in batches:
             acts = _acts(batch)
             fitting.bind(acts)
@@ -256,14 +256,15 @@ class Guard(nn.Module):
             )
         self.weights = present
 
-    def _each(self) -> Iterable[Detector]:
+    def each(self) -> Iterable[Detector]:
+        """The detectors."""
         for module in self.detectors:
             assert isinstance(module, Detector)
             yield module
 
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
         """The score of each detector, from activations."""
-        return torch.stack([each.score(acts) for each in self._each()], dim=1)
+        return torch.stack([each.score(acts) for each in self.each()], dim=1)
 
     def forward(self, images: Tensor) -> Verdict:
         """The verdict on a batch of images, uint8 or normalised.
@@ -295,7 +296,7 @@ class Guard(nn.Module):
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
         lines = [f"Network {type(self.probe.network).__name__}."]
-        lines += [f"Detector {each!r}: {_learned(each)}." for each in self._each()]
+        lines += [f"Detector {each!r}: {_learned(each)}." for each in self.each()]
         if not self.calibrated:
             return "\n".join([*lines, "It has no threshold yet: call calibrate."])
         return "\n".join([*lines, self.calibration.explain(), _PROMISE])
@@ -311,10 +312,10 @@ class Guard(nn.Module):
             NotFittedError: the guard is not fitted, or the network has been trained on since.
             ArgumentError: the normalisation is a function of your own, which no file can keep.
         """
-        if not all(each.fitted or each.waiting_for == "calibration" for each in self._each()):
+        if not all(each.fitted or each.waiting_for == "calibration" for each in self.each()):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         self._check_weights()
-        files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self._each())})}
+        files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self.each())})}
         if self.calibrated:
             files["calibration"] = self.calibration.state_dict()
         if weights:

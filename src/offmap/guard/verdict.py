@@ -46,8 +46,9 @@ class Verdict:
             None if of is None else tuple(of[i] for i in indices.tolist())
             for of in (self.keys, self.reasons)
         )
-        tensors = (x[rows] for x in (self.labels, self.scores, self.p_values, self.is_ood))
-        return Verdict(*tensors, self.classes, keys, reasons)
+        labels, scores = self.labels[rows], self.scores[rows]
+        p_values, is_ood = self.p_values[rows], self.is_ood[rows]
+        return Verdict(labels, scores, p_values, is_ood, self.classes, keys, reasons)
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""

@@ -65,7 +65,7 @@ class ClassScatters(Statistic):
         means = ClassMeans.of(x, labels, classes=classes)
         centred = wide(x) - means.mean[labels]
         scatter = centred.new_zeros(classes, x.shape[1], x.shape[1])
-        for y in labels.unique().tolist():  # a batch has few classes
+        for y in labels.bincount().nonzero()[:, 0].tolist():  # a batch has few classes
             rows = centred[labels == y]
             scatter[y] = rows.T @ rows
         return cls(means.count, means.mean, scatter)

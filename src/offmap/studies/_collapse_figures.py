@@ -30,7 +30,7 @@ def draw_plane(
 ) -> None:
     """ID and OOD features on the two leading principal directions of the training features."""
     neco = NECO(2, scale=False)
-    fit([neco], forward(trained.network, sets.train, **options))
+    fit([neco], train=forward(trained.network, sets.train, **options))
     directions = neco.directions_.cpu()
     shown = {"id": sets.test} | {n: s for group in sets.ood.values() for n, s in group.items()}
     points = {

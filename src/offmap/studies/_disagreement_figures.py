@@ -39,7 +39,7 @@ def _draw_disputed(results: Results, trained: Trained, sets: Mapping[str, Any], 
             scores = results.scores["mutualinformation"][name]
             rows = np.argsort(-scores, kind="stable")[:_SHOWN]
             batch, _ = next(data.subset(rows).batches(_SHOWN))
-            by_member = [member.answers.tolist() for member in probe(batch).members]
+            by_member = [member.predictions.tolist() for member in probe(batch).members]
             images += list(batch)
             titles += [
                 f"{name} {scores[row]:.2f}\n{' '.join(map(str, predictions))}"

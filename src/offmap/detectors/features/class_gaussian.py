@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,9 +64,7 @@ class ClassGaussian(Detector):
         x = acts.features.double()
         return F.normalize(x) if self.normalize else x
 
-    def collect(
-        self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]
-    ) -> ClassMoments | ClassScatters:
+    def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMoments | ClassScatters:
         kind = ClassMoments if self.tied else ClassScatters
         # Without logits the classes are those seen, and a batch may lack the last of them.
         classes = acts.logits.shape[1] if acts.has_logits else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Float64, Int64
+from typing import Any
+
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,7 +52,7 @@ class Mahalanobis(Detector):
         self.ridge = ridge
         self.normalize = normalize
 
-    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]) -> ClassMoments:
+    def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMoments:
         classes = acts.logits.shape[1] if acts.has_logits else None
         return ClassMoments.of(self.read(acts), labels, classes=classes)
 

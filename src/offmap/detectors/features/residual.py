@@ -45,7 +45,7 @@ class Residual(Detector):
     """
 
     needs = Needs.FEATURES | Needs.HEAD
-    stages = (Stage(),)
+    stages: tuple[Stage, ...] = (Stage(),)
     origin_: Tensor
     residual_: Tensor
     kept_: Tensor

@@ -54,7 +54,8 @@ class RankFeat(Detector):
             for name in self._names()
         ]
         logits = torch.stack(edited).mean(0)
-        return -self.temperature * (logits / self.temperature).logsumexp(1)
+        scores: Tensor = -self.temperature * (logits / self.temperature).logsumexp(1)
+        return scores
 
 
 def without_leading_part(output: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
@@ -69,4 +70,5 @@ def without_leading_part(output: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c 
     leading = torch.linalg.eigh(rows.transpose(1, 2) @ rows).eigenvectors[:, :, -1:]
     rest = rows - (rows @ leading) @ leading.transpose(1, 2)
     rest = rest.transpose(1, 2) if wide else rest
-    return rest.reshape(output.shape).to(output.dtype)
+    result: Tensor = rest.reshape(output.shape).to(output.dtype)
+    return result

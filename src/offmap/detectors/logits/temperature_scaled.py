@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from offmap.activations import Activations
@@ -42,7 +45,7 @@ class TemperatureScaled(Detector):
     stages = (Stage("calibration", labels=True), Stage("calibration", labels=True))
     temperature_: Tensor
 
-    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"]) -> Mean:
+    def collect(self, stage: int, acts: Activations, labels: Any) -> Mean:
         z = acts.logits.double()
         right = z.gather(1, labels[:, None])[:, 0]
         slopes = [((b * z).softmax(1) * z).sum(1) - right for b in self._grid(z)]
@@ -50,11 +53,11 @@ class TemperatureScaled(Detector):
 
     def _grid(self, z: Tensor) -> Tensor:
         """Inverse temperatures: all of them, and between those that the first pass found."""
-        if "bracket_" in self._buffers:
-            low, high = self.bracket_
-            return low + (high - low) * torch.linspace(0, 1, _FINE).to(z)
-        ends = torch.tensor([_LEAST, _GREATEST]).log10().tolist()
-        return torch.logspace(*ends, _COARSE, dtype=z.dtype, device=z.device)
+        bracket = self._buffers.get("bracket_")
+        if bracket is not None:
+            return torch.lerp(bracket[0], bracket[1], torch.linspace(0, 1, _FINE).to(z))
+        ends = math.log10(_LEAST), math.log10(_GREATEST)
+        return torch.logspace(*ends, steps=_COARSE).to(z)
 
     def solve(self, stage: int, stats: Mean) -> None:
         slopes, grid = stats.mean, self._grid(stats.mean)

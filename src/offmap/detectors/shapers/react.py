@@ -60,7 +60,7 @@ class ReAct(Shaper):
         return Histogram.fine(acts.features, self._located().bins)
 
     def _located(self) -> Quantile:
-        return Quantile.unpacked(self.located_)
+        return Quantile.unpacked(self.get_buffer("located_"))
 
     def solve(self, stage: int, stats: Histogram) -> None:
         if stage == 0:
