@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import offmap
 from offmap import demo
-from offmap.activations import Activations
+from offmap.activations import Activations, Tap
 from offmap.errors import ArgumentError, NonFiniteError, NotFittedError, ShapeError, StoreError
 from offmap.forward import CascadeProbe, FilterAndClassifier, Probe, cache_key, forward, probe_of
 from offmap.networks import DigitsCNN, Ensemble
@@ -335,13 +335,13 @@ def test_head_and_layers_are_the_filters(
     sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
     cascade = offmap.Cascade(filter=good, classifier=Convolutions())
-    with probe_of(cascade, head="7", layers={"1": torch.Tensor.sum}) as probe:
+    with probe_of(cascade, head="7", taps=[Tap("1", "whole")]) as probe:
         assert isinstance(probe, CascadeProbe)
         acts = probe(sets.test.images)
         assert acts.features.shape == (361, 512)
         assert not probe.knows_head
         assert "has 64 outputs, not 8" in probe.why_no_head
-    assert list(acts.layers) == ["1"]
+    assert list(acts.layers) == [Tap("1", "whole").key()]
     with (
         probe_of(offmap.Cascade(filter=guard, classifier=good)) as probe,
         Probe(guard.network) as own,

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
 
 import offmap
 from offmap import Activations, Head, MemberMean, ReAct
-from offmap.detectors import Detector, detector, fit
+from offmap.detectors import Detector, Stage, detector, fit
 from offmap.errors import ArgumentError
+from offmap.stats import Counts
 from tests.conftest import World, world_of
 
 
@@ -21,18 +21,18 @@ def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyP
     """The device "meta" stands for one that spooled activations are not read onto."""
 
     class Recorder(Detector):
-        stages = 2
+        stages = (Stage(), Stage())
         seen: ClassVar[set[str]] = set()
 
-        def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> float:
+        def collect(self, stage: int, acts: Activations, labels: Any) -> Counts:
             assert labels is not None
             self.seen.update((acts.logits.device.type, labels.device.type))
-            return 0.0
+            return Counts(labels.new_zeros(1).long())
 
-        def solve(self, stage: int, stats: float) -> None: ...
+        def solve(self, stage: int, stats: Counts) -> None: ...
 
     monkeypatch.setattr(Activations, "check_finite", lambda *_, **__: None)
-    monkeypatch.setattr("offmap.detectors._fit.without_autocast", lambda _: nullcontext())
+    monkeypatch.setattr("offmap.detectors._engine.without_autocast", lambda _: nullcontext())
     there = Activations(torch.empty(3, 2, device="meta")), torch.empty(3, device="meta")
     Recorder().fit([there, (Activations(torch.zeros(3, 2)), torch.zeros(3))])
     assert Recorder.seen == {"meta"}
@@ -40,7 +40,7 @@ def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyP
 
 def test_one_detector_is_not_fitted_twice_at_once(world: World) -> None:
     with pytest.raises(ArgumentError, match="given twice"):
-        fit([made := detector("vim(5)"), made], world.batches(), head=world.head)
+        fit([made := detector("vim(5)"), made], train=world.batches(), head=world.head)
 
 
 @pytest.mark.parametrize("outer", [ReAct, MemberMean])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import offmap
 from offmap import demo
-from offmap.detectors import fit, ordinary
+from offmap.detectors import Needs, fit, ordinary
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.guard import Calibration
 from offmap.guard import export as exporting
@@ -30,8 +30,9 @@ SEVERAL = ["msp", "knn", "vim"]
 # By name: what is guarded with, and how several are combined or one is calibrated.
 GUARDS: dict[str, tuple[str | list[str], dict[str, Any]]] = {
     **{name: (name, {}) for name in [*ordinary(), "react(vim)"]},
-    "bonferroni": (SEVERAL, {"combine": "bonferroni"}),
-    "fisher": (SEVERAL, {"combine": "fisher"}),
+    "bonferroni": (SEVERAL, {}),
+    "softplus": ("Combine([msp, knn, vim])", {}),
+    "mean_rank": ("Combine([msp, knn, vim], how='mean_rank')", {}),
     "per_class": ("mahalanobis", {"per_class": True}),
 }
 Runner = Callable[[Tensor], list[np.ndarray]]
@@ -144,7 +145,7 @@ def test_onnx_runtime_answers_as_the_guard_does(
     assert disagreement(guards(name), runtime(exported(f"{name}.onnx")), pixels) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["vim", "knn", "fisher", "per_class"])
+@pytest.mark.parametrize("name", ["vim", "knn", "softplus", "per_class"])
 def test_a_torch_program_answers_as_the_guard_does(
     name: str,
     guards: Callable[[str], offmap.Guard],
@@ -180,7 +181,7 @@ def test_a_p_value_that_is_the_alarm_rate_raises_the_alarm(
     assert (is_ood == guard(faces).is_ood.numpy()).all()
 
 
-@pytest.mark.parametrize("file", ["fisher.onnx", "vim.onnx", "vim.pt2"])
+@pytest.mark.parametrize("file", ["softplus.onnx", "vim.onnx", "vim.pt2"])
 def test_a_file_says_what_it_is_and_nothing_of_the_machine(
     file: str, guards: Callable[[str], offmap.Guard], exported: Callable[[str], Path]
 ) -> None:
@@ -284,7 +285,7 @@ def test_what_does_not_agree_or_cannot_be_traced_leaves_no_file(
 class Gradients(offmap.MSP):
     """A detector that no graph can hold."""
 
-    needs = frozenset({"logits", "gradients"})
+    needs = Needs.LOGITS | Needs.INPUTS
 
 
 def test_what_cannot_be_exported_is_refused_before_any_work(
@@ -307,7 +308,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
         export(make(sets, Gradients()), tmp_path / "guard.pt2", example=x)
     monkeypatch.setattr(exporting, "_LARGEST_BANK", 100)
     with pytest.raises(ArgumentError, match="at most 100: fit and calibrate again with bank=100"):
-        export(guards("fisher"), tmp_path / "guard.pt2", example=x)
+        export(guards("softplus"), tmp_path / "guard.pt2", example=x)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'offmap\[onnx\]'"):
         export(guards("vim"), tmp_path / "guard.onnx", example=x)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import offmap
+from offmap._utils import records
 from offmap.detectors import _store as store
 from offmap.errors import StoreError
 from tests.conftest import World
@@ -121,15 +122,15 @@ def test_saving_again_leaves_only_the_new_state(folder: Path, world: World) -> N
 
 
 def test_another_kind_of_record_in_the_folder_stays(folder: Path) -> None:
-    store.write(folder, "guard", {}, {"state": {"x": torch.ones(3)}})
-    store.write(folder, "guard", {}, {"state": {"x": torch.zeros(3)}})
+    records.write(folder, "guard", {}, {"state": {"x": torch.ones(3)}})
+    records.write(folder, "guard", {}, {"state": {"x": torch.zeros(3)}})
     assert store.load(folder).fitted
-    assert torch.equal(store.read(folder, "guard")[1]["state"]["x"], torch.zeros(3))
+    assert torch.equal(records.read(folder, "guard")[1]["state"]["x"], torch.zeros(3))
 
 
 SAVER = """
 import sys, torch, itertools
-from offmap import MaxLogit, KNN, Activations, store
+from offmap import MaxLogit, KNN, Activations\nfrom offmap.detectors import _store as store
 def fitted(k):
     x = torch.full((400, 64), float(k)) + torch.eye(64).repeat(7, 1)[:400]
     return KNN(k).fit([(Activations(x, x), None)])

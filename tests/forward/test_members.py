@@ -47,7 +47,7 @@ def images() -> ImageSet:
 
 def equal(a: Activations, b: Activations) -> bool:
     """The same bits, in the same places."""
-    if (a.features is None) != (b.features is None) or a.layers.keys() != b.layers.keys():
+    if a.has_features != b.has_features or a.layers.keys() != b.layers.keys():
         return False
     same = torch.equal(a.logits, b.logits)
     same &= a.features is None or torch.equal(a.features, b.features)
@@ -71,10 +71,10 @@ def test_the_kind_of_probe_follows_from_the_network(ensemble: Ensemble) -> None:
 def test_each_member_gives_what_a_probe_of_its_own_gives(
     ensemble: Ensemble, images: ImageSet
 ) -> None:
-    options = {"normalization": Normalization((0.5,), (0.2,)), "layers": {"body": torch.abs}}
+    options = {"normalization": Normalization((0.5,), (0.2,)), "taps": [Tap("body", "whole")]}
     acts = joined(ensemble, images, batch_size=16, **options)
     assert [member.seen for member in ensemble.members] == [50, 50, 50]
-    assert acts.features is None
+    assert not acts.has_features
     for member, seen in zip(ensemble.members, acts.members, strict=True):
         assert equal(seen, joined(member, images, batch_size=16, **options))
     p = np.mean([m.logits.double().softmax(1).numpy() for m in acts.members], axis=0)
@@ -159,7 +159,7 @@ def test_members_of_other_classes_are_refused(images: ImageSet) -> None:
 def test_a_second_run_reads_every_member_from_the_cache(
     ensemble: Ensemble, images: ImageSet, tmp_path: Path
 ) -> None:
-    options = {"batch_size": 16, "cache": tmp_path, "layers": {"body": torch.abs}}
+    options = {"batch_size": 16, "cache": tmp_path, "taps": [Tap("body", "whole")]}
     first = joined(ensemble, images, **options)
     with probe_of(ensemble, taps=[Tap("body", "whole")]) as probe:
         second = joined(probe, images, batch_size=16, cache=tmp_path)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo import eval_frame
 
+from offmap.activations import Tap
 from offmap.errors import ArgumentError, HeadError, ShapeError
 from offmap.forward import Normalization, Probe
 from offmap.forward._head import tf32
@@ -191,16 +192,17 @@ def test_an_unknown_layer_is_refused() -> None:
 
 
 def test_other_layers_are_reduced_inside_the_hook() -> None:
-    def pooled(x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-    with Probe(resnet20(), layers={"layer1": pooled, "layer2": pooled}) as probe:
+    with Probe(resnet20(), taps=[Tap("layer1"), Tap("layer2"), Tap(":stages", "max")]) as probe:
         for _ in range(2):
             acts = probe(images())
             assert {name: tuple(x.shape) for name, x in acts.layers.items()} == {
-                "layer1": (6, 16),
-                "layer2": (6, 32),
+                "layer1|mean|0": (6, 16),
+                "layer2|mean|0": (6, 32),
+                ":stages|max|0": (6, 16),
+                ":stages|max|1": (6, 32),
+                ":stages|max|2": (6, 64),
             }
+        assert probe.layers == {":stages": ("layer1", "layer2", "layer3")}
 
 
 def test_everything_is_as_before_at_the_end() -> None:
@@ -406,3 +408,57 @@ def test_either_way_to_ask_for_tf32_is_seen(older: bool, monkeypatch: pytest.Mon
         assert tf32()
     finally:
         matmul.fp32_precision = before
+
+
+class Pair(nn.Module):
+    """A block that returns two tensors."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.flatten(1), x
+
+
+class Behind(nn.Module):
+    """A classifier that works in place on what its head has read, behind a block of a pair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair()
+        self.fc = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, _ = self.pair(x)
+        logits = self.fc(h)
+        h.zero_()
+        return logits
+
+
+def test_a_block_that_returns_a_tuple_is_tapped_by_its_first_tensor() -> None:
+    x = torch.rand(5, 3, 2, 2)
+    with Probe(Behind(), taps=[Tap("pair", "whole")]) as probe:
+        for _ in range(2):
+            assert torch.equal(probe(x.clone()).tapped(Tap("pair", "whole"))[0], x.flatten(1))
+
+
+def test_what_is_kept_does_not_change_when_something_works_in_place_on_it() -> None:
+    x = torch.rand(5, 3, 2, 2)
+    with Probe(Behind()) as probe:
+        for _ in range(2):
+            acts = probe(x.clone())
+            assert torch.equal(acts.features, x.flatten(1))
+        assert probe.knows_head
+
+
+def test_a_sample_runs_other_inputs_with_gradients_and_edits() -> None:
+    network = resnet20().eval()
+    x = images()
+    with Probe(
+        network, taps=[Tap(":last_map")], normalization=Normalization((0.5,), (0.2,))
+    ) as probe:
+        sample = probe.sample(x)
+        assert torch.allclose(sample.inputs, x / 255)
+        again = sample.run(sample.inputs.requires_grad_())
+        assert torch.allclose(again.logits, probe(x).logits, atol=1e-5)
+        assert torch.autograd.grad(again.features.sum(), sample.inputs)[0].abs().sum() > 0
+        cut = sample.run(sample.inputs, edit={":last_map": torch.zeros_like})
+        assert torch.equal(cut.features, torch.zeros_like(cut.features))
+        assert torch.equal(probe(x).features, sample.acts.features)

@@ -61,7 +61,7 @@ class Activations:
         self.classifier_logits = classifier_logits
         self.keys = keys
         self._finite = False
-        sizes = {len(part) for part in (*self._tensors().values(), *self.members)}
+        sizes = {len(x) for x in self._tensors().values()} | {len(m) for m in self.members}
         if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
             raise ShapeError(
                 "activations are of one number of samples, and need logits, features, layers or "
@@ -134,12 +134,14 @@ class Activations:
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        return next(iter((*self._tensors().values(), *self.members))).device
+        for x in self._tensors().values():
+            return x.device
+        return self.members[0].device
 
     def __len__(self) -> int:
-        if self._logits is not None:
-            return len(self._logits)
-        return len(next(iter((*self._tensors().values(), *self.members))))
+        for x in self._tensors().values():
+            return len(x)
+        return len(self.members[0])
 
     @property
     def predictions(self) -> Int64[Tensor, " n"]:

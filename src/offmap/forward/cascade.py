@@ -105,7 +105,7 @@ class CascadeProbe(AnyProbe):
         self.one_system = _same_system(self.filter, self.classifier)
 
     @property
-    def normalization(self) -> Callable[[Tensor], Tensor]:
+    def normalization(self) -> Any:
         """What the filter applies to uint8 images."""
         return self.filter.normalization
 

@@ -78,7 +78,7 @@ class EnsembleProbe(AnyProbe):
         self.device = self.asked_device or first.device
 
     @property
-    def normalization(self) -> Callable[[Tensor], Tensor]:
+    def normalization(self) -> Any:
         """What is applied to uint8 images."""
         return self.each[0].normalization
 
