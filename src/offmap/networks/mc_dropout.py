@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, ShapeError
-from offmap.networks import _arguments
 from offmap.networks.ensemble import Ensemble
 
 # By how many of its axes a sample has values of their own that are dropped; None: all of them.
@@ -100,7 +100,7 @@ def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble
     References:
         Gal and Ghahramani, ICML 2016, arXiv:1506.02142.
     """
-    _arguments.count("samples", samples)
+    whole("samples", samples)
     _check(network)
     shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
     members = []
