@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from offmap.data import known, load, normalization
+from offmap.data import channel_statistics, known, load
 from offmap.errors import DataNotFoundError, UnknownNameError
 
 
@@ -23,12 +23,12 @@ def test_the_table_cannot_be_changed_from_outside() -> None:
 
 
 def test_normalization_is_in_units_of_the_range() -> None:
-    mean, std = normalization("cifar10")
+    mean, std = channel_statistics("cifar10")
     assert [round(255 * x, 1) for x in mean] == [125.3, 123.0, 113.9]
     assert [round(255 * x, 1) for x in std] == [63.0, 62.1, 66.7]
-    assert normalization("imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert channel_statistics("imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with pytest.raises(UnknownNameError, match="'usps': known are those of cifar10, cifar100"):
-        normalization("usps")
+        channel_statistics("usps")
 
 
 def test_a_known_name_goes_to_its_place_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

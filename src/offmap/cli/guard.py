@@ -39,12 +39,12 @@ def fit(
         --detector vim --out guard/
     """
     from offmap import data as sets
-    from offmap.cli._bench import channels_of, normalization
+    from offmap.cli._bench import channels_of, normalization_or_usual
     from offmap.cli._guards import tell_skipped, trained_network
     from offmap.guard import Guard
 
     network = trained_network(model, weights)
-    how = normalization(normalize, data, model)
+    how = normalization_or_usual(normalize, data, model)
     images = sets.load(data, size=size, channels=channels_of(channels, how, model))
     guard = Guard(network, detector, combine=combine, normalization=how, head=head)
     guard.fit(images, batch_size=batch_size)

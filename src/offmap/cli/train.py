@@ -133,7 +133,8 @@ def _watchers(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, 
     from offmap import data
     from offmap.cli._epochs import line
     from offmap.studies.watching import draw_curves, watch_ood
-    from offmap.training.sets import load, normalization
+    from offmap.training import normalization
+    from offmap.training.sets import load
 
     found: list[Any] = [line, draw_curves]
     if not ood:

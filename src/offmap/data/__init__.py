@@ -5,7 +5,7 @@ from __future__ import annotations
 from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
-from offmap.data._known import KnownSet, known, normalization
+from offmap.data._known import KnownSet, channel_statistics, known
 from offmap.data._like import load_like
 from offmap.data._listing import check_inputs, read_images
 from offmap.data._load import load
@@ -20,6 +20,7 @@ __all__ = [
     "KnownSet",
     "Skipped",
     "StreamedSet",
+    "channel_statistics",
     "check_inputs",
     "embedded",
     "is_local",
@@ -27,7 +28,6 @@ __all__ = [
     "load",
     "load_like",
     "noise",
-    "normalization",
     "patch_shuffle",
     "read_images",
 ]

@@ -34,7 +34,7 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
         if weights is not None:
             raise ArgumentError(
                 f"{spec} brings its own weights: leave {weights} out, or name the network itself "
-                f"({zoo.card(spec.removeprefix(zoo.PREFIX))['network']})"
+                f"({zoo.card(spec.removeprefix(zoo.PREFIX)).network})"
             )
         return zoo.load(spec.removeprefix(zoo.PREFIX))
     parsed = spec_of(spec)

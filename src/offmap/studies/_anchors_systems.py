@@ -16,8 +16,7 @@ from offmap.networks import AnchorHead
 from offmap.studies._candidates import Candidate
 from offmap.studies._data import Data
 from offmap.studies._running import DATA, Running
-from offmap.training import Recipe, Sets, with_estimated_anchors
-from offmap.training.sets import normalization
+from offmap.training import Recipe, Sets, normalization, with_estimated_anchors
 
 ALARM_RATE = 0.05
 _OF_LOGITS = ["msp", "maxlogit", "energy"]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from offmap.errors import DataNotFoundError
 from offmap.forward import Normalization
-from offmap.networks import build, load_weights, zoo
-from offmap.training import CARD, WEIGHTS
-from offmap.training.sets import normalization
+from offmap.networks import build, zoo
+from offmap.networks.card import Card
+from offmap.networks.checkpoint import place
+from offmap.training import WEIGHTS, finished, is_finished, normalization
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,12 @@ def candidate(spec: str, origin: Origin) -> Candidate:
         StoreError: it does not fit.
     """
     if spec.startswith(zoo.PREFIX):
-        name = spec.removeprefix(zoo.PREFIX)
-        stated, card = Normalization(*zoo.normalization(name)), zoo.card(name)
-        return Candidate(build(spec), stated, spec, _trained_on(card))
-    place, _, given = spec.partition("@")
-    path = Path(place).expanduser()
+        card = zoo.card(spec.removeprefix(zoo.PREFIX))
+        return Candidate(build(spec), normalization(spec), spec, _trained_on(card))
+    file, _, given = spec.partition("@")
+    path = Path(file).expanduser()
     run = path.parent if path.name == WEIGHTS else path
-    if (run / CARD).is_file() and not given:
+    if is_finished(run) and not given:
         return _of_run(run)
     if not path.is_file():
         raise DataNotFoundError(
@@ -79,12 +77,13 @@ def candidate(spec: str, origin: Origin) -> Candidate:
 
 
 def _of_run(folder: Path) -> Candidate:
-    card: dict[str, Any] = json.loads((folder / CARD).read_text())
-    network = load_weights(build(card["network"]), folder / WEIGHTS).eval()
-    stated = Normalization(**card["normalization"])
-    return Candidate(network, stated, folder.name, _trained_on(card))
+    card, weights = finished(folder)
+    network = place(build(card.network), weights, str(folder)).eval()
+    how = Normalization(**card.normalization)
+    return Candidate(network, how, folder.name, _trained_on(card))
 
 
-def _trained_on(card: Mapping[str, Any]) -> str | None:
-    found: str | None = card.get("data", {}).get("train", {}).get("fingerprint")
-    return found
+def _trained_on(card: Card) -> str | None:
+    """The fingerprint of the training data, if the card states one."""
+    train = card.data.get("train", {}) if isinstance(card.data, dict) else {}
+    return train.get("fingerprint")

@@ -12,8 +12,7 @@ from offmap.studies._data import Data
 from offmap.studies._running import Running
 from offmap.studies.recording import network_of, record_run
 from offmap.studies.records import Records
-from offmap.training import Recipe, Sets, kept
-from offmap.training.sets import normalization
+from offmap.training import Recipe, Sets, kept, normalization
 
 RECORDED = ["msp", "maxlogit", "energy", "mahalanobis", "vim", "neco"]
 WATCHED = 2000  # samples of each set in a record

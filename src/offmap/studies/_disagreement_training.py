@@ -14,8 +14,7 @@ from offmap.networks import VGG16, Ensemble, build, load_weights
 from offmap.studies._candidates import Candidate, Origin, candidate
 from offmap.studies._data import Data
 from offmap.studies._running import Running
-from offmap.training import Recipe, Sets, recipe
-from offmap.training.sets import normalization
+from offmap.training import Recipe, Sets, normalization, recipe
 
 _WHERE = "give zoo:NAME, the folder of a run, a checkpoint, or members between commas"
 # By name of a network: the recipe that makes it.

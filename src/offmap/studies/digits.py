@@ -6,7 +6,6 @@ connection. The network's weights ship in the package; :func:`train` made them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -22,6 +21,7 @@ from offmap.detectors import ordinary
 from offmap.evaluation import Results, evaluate
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN, load_weights
+from offmap.networks.card import Card, read
 
 KNOWN = tuple(range(8))
 NORMALIZATION = Normalization((0.305,), (0.376,))
@@ -78,10 +78,10 @@ def shipped() -> DigitsCNN:
     return network.eval()
 
 
-def card() -> dict[str, Any]:
+def card() -> Card:
     """The card of the shipped weights."""
-    content: dict[str, Any] = json.loads((files("offmap.studies") / "digits.json").read_text())
-    return content
+    with as_file(files("offmap.studies") / "digits.json") as path:
+        return read(path)
 
 
 def run(

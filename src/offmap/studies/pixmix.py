@@ -20,8 +20,7 @@ from offmap.studies._candidates import Candidate, Origin, candidate
 from offmap.studies._data import Data, at_hand
 from offmap.studies._running import DATA, Running, check_names, keep_report
 from offmap.studies._tables import VIM, differences, tables
-from offmap.training import Recipe, Sets
-from offmap.training.sets import normalization
+from offmap.training import Recipe, Sets, normalization
 
 # The scores of the source study, in its order.
 SCORES = ("maxlogit", "msp", "kluniform", VIM)

@@ -17,8 +17,8 @@ from offmap.networks import build, load_weights
 from offmap.studies._records_figures import draw_records
 from offmap.studies.measuring import add, measure
 from offmap.studies.records import Records
-from offmap.training import WEIGHTS, Recipe, check_data, kept, recipe_of
-from offmap.training.sets import known, normalization
+from offmap.training import WEIGHTS, Recipe, check_data, kept, normalization, recipe_of
+from offmap.training.sets import known
 
 MEASURED = "records.json"
 
