@@ -43,7 +43,7 @@ class AnchorHead(nn.Module):
         whole("classes", classes)
         self.network = network
         self.linear = nn.Linear(classes, classes)
-        # At first the places are the network's own logits, so a trained network keeps its answers.
+        # At first the places are the network's logits, so a trained network keeps its predictions.
         nn.init.eye_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.register_buffer("anchors", magnitude * torch.eye(classes))

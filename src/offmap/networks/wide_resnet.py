@@ -103,9 +103,9 @@ class WideResNet(nn.Module):
         if head is None or head.ndim != 2 or not blocks:
             raise StoreError(f"{path} is no WideResNet: it has no block1.layer.0.bn1 and fc")
         classes, features = head.shape
-        made = cls(6 * blocks + 4, max(features // 64, 1), classes=classes)
-        place(made, weights, str(path))
-        return made
+        network = cls(6 * blocks + 4, max(features // 64, 1), classes=classes)
+        place(network, weights, str(path))
+        return network
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         """The logits."""

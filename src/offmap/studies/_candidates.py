@@ -79,7 +79,7 @@ def candidate(spec: str, origin: Origin) -> Candidate:
 def _of_run(folder: Path) -> Candidate:
     card, weights = finished(folder)
     network = place(build(card.network), weights, str(folder)).eval()
-    how = Normalization(**card.normalization)
+    how = Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
     return Candidate(network, how, folder.name, _trained_on(card))
 
 

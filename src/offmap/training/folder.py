@@ -182,8 +182,8 @@ def kept(out: str | Path) -> dict[int, Path]:
     >>> kept("no-such-run")
     {}
     """
-    found = sorted((Path(out) / EPOCHS).glob("[0-9]*.safetensors"))
-    return {int(path.stem): path for path in found}
+    files = sorted((Path(out) / EPOCHS).glob("[0-9]*.safetensors"))
+    return {int(path.stem): path for path in files}
 
 
 def run_of(out: str | Path) -> Run:

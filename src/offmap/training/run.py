@@ -86,10 +86,10 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "train") from error
     sets = data_of.load(recipe) if sets is None else sets
-    made = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
+    training = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
     record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
     trainer.fit(
-        made,
+        training,
         out,
         device=device,
         devices=devices,
@@ -98,5 +98,5 @@ def train(
         show_progress=show_progress,
     )
     if first:
-        folder.finish(out, made.trained, made.history, record)
-    return made.trained.cpu().eval()
+        folder.finish(out, training.trained, training.history, record)
+    return training.trained.cpu().eval()

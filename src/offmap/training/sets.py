@@ -68,10 +68,10 @@ def load(recipe: Recipe) -> Sets:
 
 def known(recipe: Recipe) -> tuple[ImageSet, ImageSet]:
     """The training and the validation data of a recipe."""
-    whole = _held(recipe.data, recipe, limit=recipe.limit)
+    images = _loaded(recipe.data, recipe, limit=recipe.limit)
     if recipe.validation is not None:
-        return whole, _like(recipe.validation, whole)
-    validation, train = whole.split(recipe.holdout, seed=recipe.seed)
+        return images, _like(recipe.validation, images)
+    validation, train = images.split(recipe.holdout, seed=recipe.seed)
     return train, validation
 
 
@@ -86,9 +86,9 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
         if not count.isdecimal():
             raise ArgumentError(f"pixmix.mixing_set is fractals:N or a folder; seen {spec!r}")
         return fractals(int(count), (height, width), seed=recipe.seed, cache=cache_folder())
-    found = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
-    assert isinstance(found, ImageSet)
-    return _complete(found)
+    images = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
+    assert isinstance(images, ImageSet)
+    return _complete(images)
 
 
 def normalization(text: str) -> Normalization:
@@ -105,15 +105,16 @@ def normalization(text: str) -> Normalization:
     Normalization(mean=(0.1307,), std=(0.3081,), per_image=False, known=True)
     """
     if text.startswith(zoo.PREFIX):
-        return Normalization(**zoo.card(text.removeprefix(zoo.PREFIX)).normalization)
+        card = zoo.card(text.removeprefix(zoo.PREFIX))
+        return Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
     if text in ("none", "per_image") or "/" in text:
         return Normalization.parse(text)
     mean, std = data.channel_statistics(text)
     return Normalization(mean, std)
 
 
-def _held(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
-    found = data.load(
+def _loaded(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
+    images = data.load(
         spec,
         size=recipe.size,
         channels=recipe.channels,
@@ -121,25 +122,25 @@ def _held(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
         seed=recipe.seed,
         keep_in_memory_bytes=_LIMIT,
     )
-    if not isinstance(found, ImageSet):
+    if not isinstance(images, ImageSet):
         raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
-    return _complete(found)
+    return _complete(images)
 
 
 def _like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
-    found = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
-    assert isinstance(found, ImageSet)
-    return _complete(found)
+    images = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
+    assert isinstance(images, ImageSet)
+    return _complete(images)
 
 
-def _complete(found: ImageSet) -> ImageSet:
+def _complete(images: ImageSet) -> ImageSet:
     """The set itself; images that are missing from it must not go unnoticed."""
-    if found.skipped:
-        first = found.skipped[0]
+    if images.skipped:
+        first = images.skipped[0]
         warnings.warn(
-            f"{found.name}: {len(found.skipped)} images could not be read and are left out, the "
+            f"{images.name}: {len(images.skipped)} images could not be read and are left out, the "
             f"first of them {first.path} ({first.reason})",
             stacklevel=4,
         )
-    return found
+    return images
