@@ -97,7 +97,7 @@ def write(
     stamp = {"format": f"offmap {kind}", "version": _VERSION}
     content = {**stamp, **record, **stamp, "files": entries}
     if schema is not None:
-        _converted(content, schema, path, None)
+        _converted(content, schema, path, "nothing is written")
     older = _names(path)
     for name, data in written.items():
         with atomic(path.parent / name) as temporary:
@@ -147,8 +147,8 @@ def read(
     path = Path(folder) / f"{kind}.json"
     content = _content(path, kind, made_by)
     stamp = {name: content.get(name) for name in Record.__struct_fields__}
-    entries = _converted(stamp, Record, path, made_by).files
-    record = content if schema is None else _converted(content, schema, path, made_by)
+    entries = _converted(stamp, Record, path, _remedy(made_by)).files
+    record = content if schema is None else _converted(content, schema, path, _remedy(made_by))
     files = {label: read_tensors(path.parent / e.name, e.sha256) for label, e in entries.items()}
     return record, files
 
@@ -159,7 +159,7 @@ def read_record(path: Path, kind: str, schema: type[R], *, made_by: str | None =
     Raises:
         StoreError: it cannot be read, is of another kind or version, or not as the schema says.
     """
-    return _converted(_content(path, kind, made_by), schema, path, made_by)
+    return _converted(_content(path, kind, made_by), schema, path, _remedy(made_by))
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -200,13 +200,11 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
     return content
 
 
-def _converted(content: dict[str, Any], schema: type[R], path: Path, made_by: str | None) -> R:
+def _converted(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
     try:
         return msgspec.convert(content, schema)
     except msgspec.ValidationError as error:
-        raise StoreError(
-            f"{path} does not hold what it must ({error}): {_remedy(made_by)}"
-        ) from error
+        raise StoreError(f"{path} does not hold what it must ({error}): {remedy}") from error
 
 
 def _remedy(made_by: str | None) -> str:
