@@ -333,7 +333,7 @@ def cifar10(real_data: Path) -> Cifar10:
     """Each image passes the network once, and all detectors are fitted in one go."""
     weights = real_data / "checkpoints" / "resnet20-12fca82f.th"
     network = offmap.networks.build("resnet20", weights=weights)
-    normalization = offmap.Normalization(*offmap.data.normalization("imagenet"))
+    normalization = offmap.Normalization(*offmap.data.channel_statistics("imagenet"))
     train = offmap.data.load("cifar10:train", limit=4000)
     test = torch.cat([x for x, _ in offmap.data.load("cifar10:test", limit=800).batches(200)])
     with offmap.Probe(network, normalization=normalization) as probe:

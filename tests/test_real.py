@@ -36,7 +36,7 @@ class OutlierExposureCNN(nn.Module):
 
 def test_resnet20_has_its_known_accuracy(real_data: Path) -> None:
     weights = real_data / "checkpoints" / "resnet20-12fca82f.th"
-    normalization = offmap.Normalization(*offmap.data.normalization("imagenet"))
+    normalization = offmap.Normalization(*offmap.data.channel_statistics("imagenet"))
     test = load("cifar10:test")
     right = 0
     with offmap.Probe(build("resnet20", weights=weights), normalization=normalization) as probe:

@@ -11,17 +11,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from offmap._utils import records
 from offmap.cli import main
-from offmap.cli._bench import normalization
+from offmap.cli._bench import normalization_or_usual
 from offmap.cli._guards import open_guard
 from offmap.errors import ArgumentError, MissingExtraError, StoreError, UnknownNameError
 from offmap.forward import Normalization
 from offmap.networks import _places, build, digits_cnn, resnet20, wrn40_2, zoo
+from offmap.training import normalization
 
 CARD = {
     "network": "resnet20",
@@ -76,19 +79,25 @@ def edit(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
+def file(**changes: Any) -> dict[str, Any]:
+    """What a card says of its file, changed."""
+    return {"files": {"weights": {"name": "tiny.safetensors", "sha256": "", **changes}}}
+
+
 def test_what_is_added_is_built(network: nn.Module) -> None:
     path = zoo.add("zoo", "tiny", network, CARD)
     assert path == Path("zoo/tiny.safetensors")
     loaded = build("zoo:tiny")
     assert not loaded.training
     assert_equal(network, loaded)
-    card = zoo.card("tiny")
-    assert card == {
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert msgspec.to_builtins(zoo.card("tiny")) == {
+        **{"format": "offmap card", "version": 2},
         **CARD,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "parameters": 269_722,
+        "files": {"weights": {"name": "tiny.safetensors", "sha256": digest}},
     }
-    assert zoo.normalization("tiny") == ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), False)
+    assert normalization("zoo:tiny") == Normalization((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
     assert zoo.names() == ["tiny"]
     assert sorted(p.name for p in Path("zoo").iterdir()) == ["tiny.json", "tiny.safetensors"]
 
@@ -126,13 +135,13 @@ def test_the_variable_goes_before_the_clone_and_the_clone_before_the_folder(
 ) -> None:
     for where in ("named", "clone/zoo", "work/zoo"):
         zoo.add(tmp_path / where, "tiny", network, {**CARD, "data": where})
-    assert zoo.card("tiny")["data"] == "work/zoo"
+    assert zoo.card("tiny").data == "work/zoo"
     monkeypatch.setattr(_places, "__file__", str(tmp_path / "clone/src/offmap/networks/x.py"))
-    assert zoo.card("tiny")["data"] == "work/zoo"  # a folder above that is no clone
+    assert zoo.card("tiny").data == "work/zoo"  # a folder above that is no clone
     (tmp_path / "clone/pyproject.toml").touch()
-    assert zoo.card("tiny")["data"] == "clone/zoo"
+    assert zoo.card("tiny").data == "clone/zoo"
     monkeypatch.setenv("OFFMAP_ZOO", str(tmp_path / "named"))
-    assert zoo.card("tiny")["data"] == "named"
+    assert zoo.card("tiny").data == "named"
     zoo.add(tmp_path / "clone/zoo", "other", network, CARD)
     assert zoo.names() == ["other", "tiny"]
     assert not hub
@@ -201,8 +210,8 @@ def test_a_card_chooses_no_code(network: nn.Module, spec: Any) -> None:
     Path("mine.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
     zoo.add("zoo", "tiny", network, CARD)
     edit(Path("zoo"), network=spec)
-    for use in (zoo.card, zoo.load, zoo.normalization):
-        with pytest.raises(StoreError, match=r"tiny\.json: network must be .* of this library"):
+    for use in (zoo.card, zoo.load, lambda name: normalization(f"zoo:{name}")):
+        with pytest.raises(StoreError, match=r"tiny\.json.*(of this library|Expected `str`)"):
             use("tiny")
     with pytest.raises(StoreError):
         zoo.add("zoo", "new", network, {**CARD, "network": spec})
@@ -213,10 +222,20 @@ def test_a_card_chooses_no_code(network: nn.Module, spec: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sha256": "0" * 64}, "damaged, or not the file of its card"),
-        ({"sha256": "short"}, "sha256 must be 64 hexadecimal digits"),
-        ({"sha256": None}, "lacks sha256"),
-        ({"network": None, "normalization": None}, "lacks network, normalization"),
+        (file(sha256="0" * 64), "damaged, or not the file of its record"),
+        (
+            file(sha256="short"),
+            r"tiny\.json does not hold .*files.*: make it anew with `offmap pub",
+        ),
+        (file(sha256=None), "does not hold .*`str`, got `null`.*files"),
+        (file(name="../tiny.safetensors"), "does not hold what it must"),
+        ({"files": {}}, "a card has one file, weights"),
+        ({"files": None}, "missing required field `files`"),
+        ({"network": None}, "missing required field `network`"),
+        ({"surprise": 1}, "unknown field `surprise`"),
+        ({"format": "offmap guard"}, "is not the record of a card"),
+        ({"version": 1}, "is a card of version 1.* make it anew with `offmap publish`"),
+        ({"version": 3}, "needs a newer offmap"),
         ({"network": "resnet32"}, r"does not fit ResNet.*\n.*missing"),
         ({"network": "resnet20(classes=11)"}, r"linear\.weight: shape \(10, 64\), not \(11, 64\)"),
         ({"network": "resnet20(classes=10**9)"}, "network must be"),
@@ -224,11 +243,11 @@ def test_a_card_chooses_no_code(network: nn.Module, spec: Any) -> None:
         ({"network": "resnet20(classes=99999999999999999999999)"}, "cannot be made"),
         ({"network": "resnet20(colour=3)"}, "unexpected keyword argument 'colour'"),
         ({"parameters": 3}, "says 3 parameters, not 269722"),
-        ({"parameters": "many"}, "parameters must be"),
+        ({"parameters": "many"}, "Expected `int`, got `str` - at `\\$.parameters`"),
         ({"normalization": {"mean": [0.5]}}, "normalization must be"),
         ({"normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.2]}}, "normalization must be"),
         ({"normalization": {"mean": [0.5], "std": [0]}}, "normalization must be"),
-        ({"normalization": {"mean": ["x"], "std": [1]}}, "normalization must be"),
+        ({"normalization": {"mean": ["x"], "std": [1]}}, "Expected `float`.*normalization"),
         ({"normalization": {"mean": [], "std": []}}, "normalization must be"),
         ({"normalization": {"per_image": False}}, "normalization must be"),
     ],
@@ -267,7 +286,7 @@ def test_weights_that_are_missing_or_changed_are_refused(network: nn.Module) -> 
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged, or not the file of its card"):
+    with pytest.raises(StoreError, match="damaged, or not the file of its record"):
         build("zoo:tiny")
     path.unlink()
     with pytest.raises(StoreError, match="cannot be read"):
@@ -279,7 +298,7 @@ def test_weights_that_are_missing_or_changed_are_refused(network: nn.Module) -> 
 def test_a_right_hash_does_not_make_weights(network: nn.Module, content: bytes) -> None:
     path = zoo.add("zoo", "tiny", network, CARD)
     path.write_bytes(content)
-    edit(Path("zoo"), sha256=hashlib.sha256(content).hexdigest())
+    edit(Path("zoo"), **file(sha256=hashlib.sha256(content).hexdigest()))
     with pytest.raises(StoreError, match="cannot be read"):
         build("zoo:tiny")
 
@@ -287,7 +306,7 @@ def test_a_right_hash_does_not_make_weights(network: nn.Module, content: bytes) 
 def test_weights_of_another_network_are_refused(network: nn.Module) -> None:
     path = zoo.add("zoo", "tiny", network, CARD)
     save_file(digits_cnn().state_dict(), path)
-    edit(Path("zoo"), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    edit(Path("zoo"), **file(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
     with pytest.raises(StoreError, match=r"does not fit ResNet.*\n.*conv1\.weight: missing"):
         build("zoo:tiny")
 
@@ -313,11 +332,11 @@ def test_whoever_is_killed_between_weights_and_card_leaves_nothing_that_loads_wr
     monkeypatch: pytest.MonkeyPatch, network: nn.Module
 ) -> None:
     zoo.add("zoo", "tiny", network, CARD)
-    monkeypatch.setattr(zoo, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(records, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     torch.manual_seed(1)
     with pytest.raises(KeyboardInterrupt):
         zoo.add("zoo", "tiny", resnet20(), CARD)
-    with pytest.raises(StoreError, match="not the file of its card"):
+    with pytest.raises(StoreError, match="not the file of its record"):
         build("zoo:tiny")
 
 
@@ -329,14 +348,14 @@ def test_other_weights_are_not_loaded_over_the_zoos(network: nn.Module) -> None:
 
 def test_the_cards_normalization_is_used_unless_another_is_given(network: nn.Module) -> None:
     zoo.add("zoo", "tiny", network, CARD)
-    own = normalization(None, "cifar10:test", "zoo:tiny")
-    assert (own.mean, own.std, own.per_image) == zoo.normalization("tiny")
-    assert normalization("mnist", "cifar10", "zoo:tiny").mean == (0.1307,)
-    assert normalization("none", "cifar10", "zoo:tiny").mean == (0.0,)
-    assert normalization(None, "mnist:test", "resnet20").mean == (0.1307,)
-    assert normalization("per_image", "mnist:test", "zoo:tiny").per_image
+    own = normalization_or_usual(None, "cifar10:test", "zoo:tiny")
+    assert own == normalization("zoo:tiny")
+    assert normalization_or_usual("mnist", "cifar10", "zoo:tiny").mean == (0.1307,)
+    assert normalization_or_usual("none", "cifar10", "zoo:tiny").mean == (0.0,)
+    assert normalization_or_usual(None, "mnist:test", "resnet20").mean == (0.1307,)
+    assert normalization_or_usual("per_image", "mnist:test", "zoo:tiny").per_image
     zoo.add("zoo", "own", network, {**CARD, "normalization": {"per_image": True}})
-    own = normalization(None, "cifar10:test", "zoo:own")
+    own = normalization_or_usual(None, "cifar10:test", "zoo:own")
     assert own == Normalization(per_image=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from offmap.data import ImageSet, load, normalization
+from offmap.data import ImageSet, channel_statistics, load
 
 pytestmark = [
     pytest.mark.real,
@@ -46,7 +46,7 @@ def channel_moments(data: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
 def test_training_images_have_the_published_means(name: str, published: list[float]) -> None:
     mean, std = channel_moments(real(f"{name}:train"))
     assert mean.tolist() == pytest.approx(published, abs=1e-7)
-    usual_mean, usual_std = normalization(name)
+    usual_mean, usual_std = channel_statistics(name)
     assert mean.tolist() == pytest.approx(usual_mean, abs=2e-4)
     assert std.tolist() == pytest.approx(usual_std, abs=2e-3)
 

@@ -95,7 +95,7 @@ def test_it_runs_on_weights_that_the_user_has(study: tuple[Path, str], tmp_path:
 def test_the_weights_of_a_run_bring_their_card_along(study: tuple[Path, str]) -> None:
     out, _ = study
     found = open_trained(str(out / "pixmix" / "weights.safetensors"), pixmix.NETWORKS["pixmix"])
-    assert found.normalization == offmap.Normalization(*offmap.data.normalization("cifar10"))
+    assert found.normalization == offmap.Normalization(*offmap.data.channel_statistics("cifar10"))
 
 
 def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What every room uses: files that are whole, records, progress, tables, checks of arguments."""
+"""What every room uses: atomic files, records, specs, imports, progress, tables, arguments."""

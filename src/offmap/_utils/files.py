@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _umask() -> int:
 
 def cache_folder() -> Path:
     """Where things are kept that can be made again: ``$OFFMAP_CACHE``, or the user's cache."""
-    if given := os.environ.get("OFFMAP_CACHE"):
-        return Path(given)
+    if folder := os.environ.get("OFFMAP_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offmap"
 
 

@@ -1,4 +1,4 @@
-"""Numbers in the precision that was asked for, whatever surrounds the call."""
+"""Numbers in a chosen precision, whatever the caller's autocast."""
 
 from __future__ import annotations
 

@@ -1,19 +1,21 @@
 """Records with tensors in a folder: JSON and safetensors, nothing pickled.
 
-The tensors of a record lie in files named by their content, and the record names them with their
-hashes. A record takes the place of the old one in one step, after its tensors are there: whoever is
-killed while saving leaves the old state or the new one.
+Every record has one form, ``{"format": "offmap KIND", "version": 2, ..., "files": {LABEL: {"name":
+..., "sha256": ...}}}``; a :class:`Record` of each kind says what stands between. The tensors lie in
+files that are named by their content, unless a kind names them itself. A record takes the place of
+the old one in one step, after its tensors are there: whoever is killed while saving leaves the old
+state, the new one, or one whose hashes do not fit, which is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar, overload
 
+import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_to
@@ -22,83 +24,188 @@ from torch import Tensor
 from offmap._utils.files import atomic, write_json
 from offmap.errors import StoreError
 
-_VERSION = 1
-_FILE_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}\.safetensors")
+_VERSION = 2
+_BY_CONTENT = re.compile(r"[a-z]+-[0-9a-f]{16}\.safetensors")
 
 Tensors = Mapping[str, Tensor]
 
 
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of tensors beside a record.
+
+    Args:
+        name: without a folder.
+        sha256: of its content.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors\Z")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Record(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """What all records hold; each kind adds its own fields.
+
+    Args:
+        format: ``offmap KIND``.
+        version: of the format.
+        files: by label.
+    """
+
+    format: str
+    version: int
+    files: dict[str, File]
+
+
+R = TypeVar("R", bound=Record)
+
+
 def write(
-    folder: str | Path, kind: str, record: Mapping[str, Any], files: Mapping[str, Tensors]
+    folder: str | Path,
+    kind: str,
+    record: Mapping[str, Any],
+    files: Mapping[str, Tensors],
+    *,
+    stem: str | None = None,
+    names: Mapping[str, str] | None = None,
+    schema: type[Record] | None = None,
 ) -> None:
     """Write a record and its tensors, in one step that cannot be torn.
 
     Args:
-        folder: where; an older record of the same kind is replaced.
-        kind: the record becomes ``KIND.json``.
+        folder: where; an older record of the same name is replaced.
+        kind: of the record.
         record: what JSON keeps.
-        files: tensors by file, such as ``{"state": {...}}``.
+        files: tensors by label, such as ``{"state": {...}}``.
+        stem: the record becomes ``STEM.json``; by default ``KIND.json``.
+        names: of the files of some labels; the others are named by their content.
+        schema: what the record must hold; nothing is written of one that does not.
+
+    Raises:
+        StoreError: the record is not as the schema says.
     """
-    folder = Path(folder)
-    older = _names(folder / f"{kind}.json")
-    entries = {}
+    path = Path(folder) / f"{stem or kind}.json"
+    entries, written = {}, {}
     for label, tensors in files.items():
         # Copies, because a shaper inside a shaper shares the head with it, which is refused.
-        content = tensors_to({k: x.detach().cpu().clone().contiguous() for k, x in tensors.items()})
-        digest = hashlib.sha256(content).hexdigest()
-        entries[label] = {"name": f"{label}-{digest[:16]}.safetensors", "sha256": digest}
-        with atomic(folder / entries[label]["name"]) as temporary:
-            temporary.write_bytes(content)
+        data = tensors_to({k: x.detach().cpu().clone().contiguous() for k, x in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        name = (names or {}).get(label, f"{label}-{digest[:16]}.safetensors")
+        entries[label] = {"name": name, "sha256": digest}
+        written[name] = data
     stamp = {"format": f"offmap {kind}", "version": _VERSION}
-    write_json(folder / f"{kind}.json", {**stamp, **record, "files": entries})
-    for name in older - {entry["name"] for entry in entries.values()}:
-        (folder / name).unlink(missing_ok=True)
+    content = {**stamp, **record, **stamp, "files": entries}
+    if schema is not None:
+        _converted(content, schema, path, "nothing is written")
+    older = _names(path)
+    for name, data in written.items():
+        with atomic(path.parent / name) as temporary:
+            temporary.write_bytes(data)
+    write_json(path, content)
+    for name in older - set(written):
+        (path.parent / name).unlink(missing_ok=True)
 
 
 def _names(path: Path) -> set[str]:
     """The files that a record names, none if it cannot be read: it may be whatever was there."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["files"].values()
+        entries = msgspec.json.decode(path.read_bytes())["files"].values()
         names = {str(entry["name"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return set()
-    return {name for name in names if _FILE_NAME.fullmatch(name)}
+    return {name for name in names if _BY_CONTENT.fullmatch(name)}
 
 
-def read(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+@overload
+def read(
+    folder: str | Path, kind: str, *, made_by: str | None = None
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]: ...
+
+
+@overload
+def read(
+    folder: str | Path, kind: str, *, schema: type[R], made_by: str | None = None
+) -> tuple[R, dict[str, dict[str, Tensor]]]: ...
+
+
+def read(
+    folder: str | Path, kind: str, *, schema: Any = None, made_by: str | None = None
+) -> tuple[Any, dict[str, dict[str, Tensor]]]:
     """Read a record and its tensors back, checking every hash.
 
+    Args:
+        folder: where :func:`write` put them.
+        kind: of the record.
+        schema: what it must hold; returned in place of plain values.
+        made_by: the command that makes such a record, for messages.
+
     Raises:
-        StoreError: a file is missing or damaged, or of another kind or version.
+        StoreError: a file is missing or damaged, of another kind or version, or not as the schema
+            says.
     """
     path = Path(folder) / f"{kind}.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != f"offmap {kind}":
-        raise StoreError(f"{path} is not the record of a {kind}")
-    if record.get("version") != _VERSION:
-        raise StoreError(f"{path} is of version {record.get('version')!r}; known: {_VERSION}")
-    entries = record.get("files")
-    if not isinstance(entries, dict):
-        raise StoreError(f"{path} does not say which files belong to it")
-    return record, {label: _tensors(path, entry) for label, entry in entries.items()}
+    content = _content(path, kind, made_by)
+    stamp = {name: content.get(name) for name in Record.__struct_fields__}
+    entries = _converted(stamp, Record, path, _remedy(made_by)).files
+    record = content if schema is None else _converted(content, schema, path, _remedy(made_by))
+    files = {label: read_tensors(path.parent / e.name, e.sha256) for label, e in entries.items()}
+    return record, files
 
 
-def _tensors(record: Path, entry: Any) -> dict[str, Tensor]:
-    name, digest = (entry.get(k) if isinstance(entry, dict) else None for k in ("name", "sha256"))
-    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-        raise StoreError(f"{record} names a file {name!r}, which is none of ours")
-    path = record.parent / name
+def read_record(path: Path, kind: str, schema: type[R], *, made_by: str | None = None) -> R:
+    """Read a record alone, whatever its file is called.
+
+    Raises:
+        StoreError: it cannot be read, is of another kind or version, or not as the schema says.
+    """
+    return _converted(_content(path, kind, made_by), schema, path, _remedy(made_by))
+
+
+def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The tensors of a file that must have this hash; hashed and read from the same bytes.
+
+    Raises:
+        StoreError: it is missing, damaged, or another.
+    """
     try:
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise StoreError(f"{path} is damaged: its hash is not the one in {record.name}")
+        if (seen := hashlib.sha256(content).hexdigest()) != sha256:
+            raise StoreError(
+                f"{path} is damaged, or not the file of its record: its sha256 is {seen}, and the "
+                f"record says {sha256}; take both from one place"
+            )
         return dict(tensors_from(content))
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
+    """What a file holds, if it is a record of this kind and version."""
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    # Before version 2, some kinds of records did not say what they are.
+    if not isinstance(content, dict) or content.get("format", f"offmap {kind}") != f"offmap {kind}":
+        raise StoreError(f"{path} is not the record of a {kind}")
+    version = content.get("version") if "format" in content else None
+    if version != _VERSION:
+        newer = isinstance(version, int) and version > _VERSION
+        remedy = "it needs a newer offmap" if newer else _remedy(made_by)
+        stated = "of no stated version" if version is None else f"of version {version!r}"
+        raise StoreError(
+            f"{path} is a {kind} {stated}, and this offmap reads version {_VERSION}: {remedy}"
+        )
+    return content
+
+
+def _converted(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
+    try:
+        return msgspec.convert(content, schema)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{path} does not hold what it must ({error}): {remedy}") from error
+
+
+def _remedy(made_by: str | None) -> str:
+    return f"make it anew with `{made_by}`" if made_by else "make it anew"

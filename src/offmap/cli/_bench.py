@@ -11,11 +11,11 @@ import typer
 
 from offmap import data, networks, plots
 from offmap.cli._guards import trained_network
-from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
+from offmap.errors import ArgumentError, DataNotFoundError
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
-from offmap.training import sets
+from offmap.training import normalization
 
 CALIBRATION_SHARE = 0.1
 Set = data.ImageSet | data.StreamedSet
@@ -50,7 +50,7 @@ def run(
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
     network = trained_network(model, weights)
-    how = normalization(plan.normalize, plan.id, model)
+    how = normalization_or_usual(plan.normalize, plan.id, model)
     whole = data.load(
         plan.id,
         size=plan.size or _recipe(model).get("size"),
@@ -129,7 +129,7 @@ def _recipe(model: str) -> dict[str, Any]:
     """What the zoo says of how a network was trained, if it is one of its own."""
     if not model.startswith(networks.zoo.PREFIX):
         return {}
-    return dict(networks.zoo.card(model.removeprefix(networks.zoo.PREFIX)).get("recipe", {}))
+    return networks.zoo.card(model.removeprefix(networks.zoo.PREFIX)).recipe
 
 
 def channels_of(given: int | None, how: Normalization, model: str) -> int | None:
@@ -138,16 +138,14 @@ def channels_of(given: int | None, how: Normalization, model: str) -> int | None
     return given or _recipe(model).get("channels") or several
 
 
-def normalization(given: str | None, data_name: str, model: str = "") -> Normalization:
-    """What ``--normalize`` means; without it, what the card of the model says, or is usual."""
-    if given:
-        return sets.normalization(given)
-    if model.startswith(networks.zoo.PREFIX):
-        return Normalization(*networks.zoo.normalization(model.removeprefix(networks.zoo.PREFIX)))
+def normalization_or_usual(given: str | None, id: str, model: str = "") -> Normalization:
+    """What ``--normalize`` says; else the network's card; else what is usual for the ID set."""
+    if given or model.startswith(networks.zoo.PREFIX):
+        return normalization(given or model)
     try:
-        return Normalization(*data.normalization(data_name.partition(":")[0]))
-    except UnknownNameError:
-        typer.echo(f"no normalisation is known for {data_name}: images in [0, 1]", err=True)
+        return normalization(id.partition(":")[0])
+    except ArgumentError:
+        typer.echo(f"no normalisation is known for {id}: images in [0, 1]", err=True)
         return Normalization()
 
 

@@ -43,13 +43,13 @@ def fit(
     """
     from offmap import data as sets
     from offmap import detectors
-    from offmap.cli._bench import channels_of, normalization
+    from offmap.cli._bench import channels_of, normalization_or_usual
     from offmap.cli._guards import tell_skipped, trained_network
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
     network = trained_network(model, weights)
-    how = normalization(normalize, data, model)
+    how = normalization_or_usual(normalize, data, model)
     images = sets.load(data, size=size, channels=channels_of(channels, how, model))
     one_score = combine != "bonferroni" and len(detector) > 1
     several: Any = detector

@@ -18,11 +18,10 @@ def publish(
     Example:
         offmap publish runs/plain wrn40-2-plain
     """
-    import json
-
+    from offmap.networks import card
     from offmap.training.publish import publish
 
     path = publish(run, name, folder=zoo, overwrite=overwrite)
-    stated = json.loads(path.with_suffix(".json").read_text())
+    accuracy = card.read(path.with_suffix(".json")).accuracy
     size = path.stat().st_size / 1e6
-    typer.echo(f"{path}: {size:.1f} MB, accuracy as stored {stated['accuracy']:.2%}")
+    typer.echo(f"{path}: {size:.1f} MB, accuracy as stored {accuracy:.2%}")

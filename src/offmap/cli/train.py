@@ -132,8 +132,9 @@ def _read(name: str) -> dict[str, Any]:
 def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
     """The data, if OOD sets are to be like them, and what is called after each epoch."""
     from offmap import data
+    from offmap.training import normalization
     from offmap.training.callbacks import draw_curves, watch_ood
-    from offmap.training.sets import load, normalization
+    from offmap.training.sets import load
 
     callbacks: list[Any] = [echo_epoch, draw_curves]
     if not ood:

@@ -6,7 +6,7 @@ from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
 from offmap.data._load import load, load_like
-from offmap.data._named_sets import NamedSet, named_sets, normalization
+from offmap.data._named_sets import NamedSet, channel_statistics, named_sets
 from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
@@ -24,6 +24,7 @@ __all__ = [
     "NamedSet",
     "Skipped",
     "StreamedSet",
+    "channel_statistics",
     "check_inputs",
     "embedded",
     "is_local",
@@ -31,7 +32,6 @@ __all__ = [
     "load_like",
     "named_sets",
     "noise",
-    "normalization",
     "overlap",
     "patch_shuffle",
     "read_images",

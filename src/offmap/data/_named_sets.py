@@ -93,10 +93,10 @@ def named_sets() -> dict[str, NamedSet]:
     return dict(_SETS)
 
 
-def normalization(name: str) -> tuple[Channels, Channels]:
+def channel_statistics(name: str) -> tuple[Channels, Channels]:
     """Mean and standard deviation of each channel, in [0, 1], as networks are trained with.
 
-    >>> normalization("mnist")
+    >>> channel_statistics("mnist")
     ((0.1307,), (0.3081,))
 
     Raises:

@@ -6,7 +6,6 @@ scikit-image. The weights of its classifier ship in the package; :func:`train` m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -22,6 +21,7 @@ from offmap.detectors import ordinary
 from offmap.evaluation import Results, evaluate
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN, load_weights
+from offmap.networks.card import Card, read
 
 __all__ = [
     "COMMAND",
@@ -94,10 +94,10 @@ def shipped() -> DigitsCNN:
     return network.eval()
 
 
-def card() -> dict[str, Any]:
+def card() -> Card:
     """The card of the shipped weights."""
-    content: dict[str, Any] = json.loads((files("offmap.demo") / "weights.json").read_text())
-    return content
+    with as_file(files("offmap.demo") / "weights.json") as path:
+        return read(path)
 
 
 def run(

@@ -90,7 +90,9 @@ class Normalization:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``MEAN,.../STD,...``, or ``per_image``.
+        """From ``MEAN,.../STD,...``, ``per_image``, or ``none``.
+
+        Names of data sets and of the zoo are for :func:`offmap.training.normalization`.
 
         >>> Normalization.parse("0.5,0.4,0.3/0.25").mean
         (0.5, 0.4, 0.3)
@@ -98,13 +100,15 @@ class Normalization:
         Raises:
             ArgumentError: the text is not that.
         """
+        if text == "none":
+            return cls()
         if text == "per_image":
             return cls(per_image=True)
         try:
             mean, std = (tuple(map(float, part.split(","))) for part in text.split("/"))
         except ValueError as error:
             raise ArgumentError(
-                "a normalisation is MEAN,.../STD,..., such as 0.5/0.25, or per_image; "
+                "a normalisation is none, MEAN,.../STD,..., such as 0.5/0.25, or per_image; "
                 f"{text!r} is not that"
             ) from error
         return cls(mean, std)

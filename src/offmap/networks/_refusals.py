@@ -52,8 +52,8 @@ def unreadable(path: Path, error: Exception) -> StoreError:
     if not (objects := _objects(path, str(error))):
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
-        if found := re.search(r"WeightsUnpickler error: *(\S.*)", str(error)):
-            reason = found[1]
+        if match := re.search(r"WeightsUnpickler error: *(\S.*)", str(error)):
+            reason = match[1]
         return StoreError(f"{path} cannot be read as tensors alone ({reason}). {_REMEDY}")
     return StoreError(
         f"{path} cannot be read as tensors alone: it also holds objects ({', '.join(objects)}), "

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from offmap._utils.arguments import positive, whole
 from offmap.errors import ArgumentError
-from offmap.networks import _arguments
 
 
 class AnchorHead(nn.Module):
@@ -38,12 +38,12 @@ class AnchorHead(nn.Module):
         self, network: nn.Module, *, magnitude: float = 10.0, classes: int | None = None
     ) -> None:
         super().__init__()
-        _arguments.factor("magnitude", magnitude)
+        positive("magnitude", magnitude)
         classes = _classes(network) if classes is None else classes
-        _arguments.count("classes", classes)
+        whole("classes", classes)
         self.network = network
         self.linear = nn.Linear(classes, classes)
-        # At first the places are the network's own logits, so a trained network keeps its answers.
+        # At first the places are the network's logits, so a trained network keeps its predictions.
         nn.init.eye_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.register_buffer("anchors", magnitude * torch.eye(classes))

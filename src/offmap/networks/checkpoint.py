@@ -64,9 +64,9 @@ def fitting(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> di
     Raises:
         StoreError: they do not fit; lists the first differences.
     """
-    known = network.state_dict()
-    renamed = _renamed(_stripped(weights, known), known)
-    if differences := _differences(known, renamed):
+    target = network.state_dict()
+    renamed = _renamed(_stripped(weights, target), target)
+    if differences := _differences(target, renamed):
         listed = "\n  ".join(differences[:8])
         raise StoreError(
             f"{where} does not fit {type(network).__name__}; {len(differences)} differences:\n"
@@ -104,34 +104,34 @@ def _weights_in(content: Any, path: Path) -> Mapping[str, Tensor]:
     raise StoreError(f"{path} holds no state dict: a mapping from names to tensors is needed")
 
 
-def _stripped(weights: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _stripped(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights without the prefixes that all their names share and the network's do not."""
-    free = [prefix for prefix in _PREFIXES if not any(name.startswith(prefix) for name in known)]
+    free = [prefix for prefix in _PREFIXES if not any(name.startswith(prefix) for name in target)]
     while shared := [p for p in free if weights and all(name.startswith(p) for name in weights)]:
         weights = {name.removeprefix(shared[0]): value for name, value in weights.items()}
     return dict(weights)
 
 
-def _renamed(weights: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the network's names, where those are free; others stay as they are."""
-    found = {}
+    result = {}
     for name, value in weights.items():
         others = [name.replace(theirs, ours) for theirs, ours in _ALIASES]
-        free = (o for o in others if o in known and o not in weights)
-        found[name if name in known else next(free, name)] = value
-    return found
+        free = (o for o in others if o in target and o not in weights)
+        result[name if name in target else next(free, name)] = value
+    return result
 
 
-def _differences(known: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> list[str]:
+def _differences(target: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> list[str]:
     # Files from before PyTorch 0.4 lack this counter, which evaluation does not use.
-    missing = [k for k in known if k not in seen and not k.endswith("num_batches_tracked")]
-    both = [k for k in known if k in seen]
-    wrong = [k for k in both if known[k].shape != seen[k].shape]
+    missing = [k for k in target if k not in seen and not k.endswith("num_batches_tracked")]
+    both = [k for k in target if k in seen]
+    wrong = [k for k in both if target[k].shape != seen[k].shape]
     # Quantised integers would be cast without a word, and mean something else.
-    kind = [k for k in both if known[k].is_floating_point() and not seen[k].is_floating_point()]
+    kind = [k for k in both if target[k].is_floating_point() and not seen[k].is_floating_point()]
     return [
-        *(f"{k}: shape {tuple(seen[k].shape)}, not {tuple(known[k].shape)}" for k in wrong),
-        *(f"{k}: {seen[k].dtype}, not {known[k].dtype}" for k in kind),
+        *(f"{k}: shape {tuple(seen[k].shape)}, not {tuple(target[k].shape)}" for k in wrong),
+        *(f"{k}: {seen[k].dtype}, not {target[k].dtype}" for k in kind),
         *(f"{k}: missing" for k in missing),
-        *(f"{k}: unexpected" for k in seen if k not in known),
+        *(f"{k}: unexpected" for k in seen if k not in target),
     ]

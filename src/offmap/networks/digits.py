@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from offmap.networks import _arguments
+from offmap._utils.arguments import share, whole
 
 
 class DigitsCNN(nn.Sequential):
@@ -20,8 +20,8 @@ class DigitsCNN(nn.Sequential):
     """
 
     def __init__(self, classes: int = 8, *, dropout: float = 0.3) -> None:
-        _arguments.count("classes", classes)
-        _arguments.share("dropout", dropout)
+        whole("classes", classes)
+        share("dropout", dropout)
         super().__init__(
             nn.Conv2d(1, 16, 3, padding=1),
             nn.ReLU(),

@@ -1,4 +1,4 @@
-"""Several networks that answer together."""
+"""Several networks that predict together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from offmap.errors import ArgumentError
 
 
 class Ensemble(HasMembers):
-    r"""Networks of the same classes, answering with the mean of their probabilities.
+    r"""Networks of the same classes that predict the mean of their probabilities.
 
     .. math:: z = \log \tfrac1M \sum_m \mathrm{softmax}(z_m)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from torch import nn
 
+from offmap._utils.arguments import whole
+from offmap._utils.spec import Spec, parse
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.networks import _arguments
-from offmap.networks._spec import Spec, parse
 from offmap.networks.anchors import AnchorHead
 from offmap.networks.digits import digits_cnn
 from offmap.networks.ensemble import Ensemble
@@ -29,7 +29,7 @@ def anchor_head(*, network: str = "mnist_cnn", magnitude: float = 10.0) -> Ancho
 
 def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensemble:
     """Several networks of one kind: 4,950,530 parameters for five VGG-16 of a quarter's width."""
-    _arguments.count("members", members)
+    whole("members", members)
     if members > _LARGEST_ENSEMBLE:
         raise ArgumentError(f"an ensemble has at most {_LARGEST_ENSEMBLE} members; seen {members}")
     return Ensemble([_inner(network) for _ in range(members)])
@@ -37,7 +37,7 @@ def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensembl
 
 def _inner(spec: str) -> nn.Module:
     """The network inside another, which is no such one itself."""
-    parsed = parse(spec)
+    parsed = spec_of(spec)
     if parsed.name in (anchor_head.__name__, ensemble.__name__):
         raise ArgumentError(f"{spec} cannot stand inside another network: name a plain one")
     return build_own(parsed)
@@ -69,6 +69,19 @@ def factories() -> dict[str, Callable[..., nn.Module]]:
     return {factory.__name__: factory for factory in _FACTORIES}
 
 
+def spec_of(text: str) -> Spec:
+    """The parts of a network's name, such as ``wrn40_2(dropout=0.3)`` or ``mine.py:network``.
+
+    Raises:
+        ArgumentError: the text has another form.
+    """
+    return parse(
+        text,
+        "a network such as resnet20, wrn40_2(dropout=0.3), package.module:factory or "
+        "file.py:factory",
+    )
+
+
 def is_own(spec: str) -> bool:
     """Whether a spec names a network of this library, and so no code but this library's.
 
@@ -76,7 +89,7 @@ def is_own(spec: str) -> bool:
     (True, False)
     """
     try:
-        parsed = parse(spec)
+        parsed = spec_of(spec)
     except ArgumentError:
         return False
     return not parsed.place and parsed.name in factories()
@@ -92,7 +105,7 @@ def build_own(spec: Spec | str) -> nn.Module:
         UnknownNameError: there is none of that name.
         ArgumentError: the arguments are not those of its factory, or out of range.
     """
-    parsed = parse(spec) if isinstance(spec, str) else spec
+    parsed = spec_of(spec) if isinstance(spec, str) else spec
     known = factories()
     if parsed.place or parsed.name not in known:
         close = difflib.get_close_matches(parsed.name, known, n=1)

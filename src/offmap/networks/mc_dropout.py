@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, ShapeError
-from offmap.networks import _arguments
 from offmap.networks.ensemble import Ensemble
 
 # By how many of its axes a sample has values of their own that are dropped; None: all of them.
@@ -69,8 +69,8 @@ class FixedDropout(nn.Module):
         mixed = seed
         for part in (member, layer):
             mixed = (mixed * 1_000_003 + part + 1) % (1 << 63)
-        kept = torch.rand(shape, generator=torch.Generator().manual_seed(mixed)) >= self.p
-        return kept.float() / (1 - self.p)
+        mask = torch.rand(shape, generator=torch.Generator().manual_seed(mixed)) >= self.p
+        return mask.float() / (1 - self.p)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -84,8 +84,8 @@ class FixedDropout(nn.Module):
 def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble:
     """The network as an ensemble of sub-networks, each with its own values dropped for good.
 
-    Each member is the network with a fixed mask in the place of every dropout layer, so that it
-    answers alike for a sample whatever its batch. Members share the network's parameters and
+    Each member is the network with a fixed mask in the place of every dropout layer, so that its
+    prediction for a sample does not depend on the batch. Members share the network's parameters and
     buffers; the network itself is not changed.
 
     Args:
@@ -100,13 +100,12 @@ def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble
     References:
         Gal and Ghahramani, ICML 2016, arXiv:1506.02142.
     """
-    _arguments.count("samples", samples)
+    whole("samples", samples)
     _check(network)
     shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
     members = []
     for member in range(samples):
-        copied = copy.deepcopy(network, dict(shared))
-        members.append(_fixed(copied, seed, member))
+        members.append(_fixed(copy.deepcopy(network, dict(shared)), seed, member))
     return Ensemble(members)
 
 
@@ -134,10 +133,10 @@ def _rate(layer: nn.Module) -> float:
 
 def _fixed(network: nn.Module, seed: int, member: int) -> nn.Module:
     """The network with its dropout layers replaced, wherever each of them stands."""
-    found = [m for m in network.modules() if _rate(m)]
+    layers = [m for m in network.modules() if _rate(m)]
     new = {
         id(old): FixedDropout(_rate(old), (seed, member, layer), axes=_AXES[type(old)])
-        for layer, old in enumerate(found)
+        for layer, old in enumerate(layers)
     }
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):

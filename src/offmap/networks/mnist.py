@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offmap.networks import _arguments
+from offmap._utils.arguments import share, whole
 
 
 class MnistCNN(nn.Module):
@@ -26,8 +26,8 @@ class MnistCNN(nn.Module):
 
     def __init__(self, *, dropout: float = 0.5, classes: int = 10) -> None:
         super().__init__()
-        _arguments.share("dropout", dropout)
-        _arguments.count("classes", classes)
+        share("dropout", dropout)
+        whole("classes", classes)
         self.conv1 = nn.Conv2d(1, 32, 5)
         self.conv2 = nn.Conv2d(32, 32, 5)
         self.conv3 = nn.Conv2d(32, 64, 5)

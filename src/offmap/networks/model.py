@@ -1,26 +1,22 @@
-"""Models from their names on a command line."""
+"""Networks from their names on a command line."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from offmap._utils.imports import imported
+from offmap._utils.spec import Spec
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.networks import zoo
-from offmap.networks._spec import Spec, parse
 from offmap.networks.checkpoint import load_weights
-from offmap.networks.library import build_own
+from offmap.networks.library import build_own, spec_of
 
 
 def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
-    """The model that a command line names.
+    """The network that a command line names.
 
     Args:
         spec: the name of a network of this library, such as ``resnet20`` or
@@ -38,10 +34,10 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
         if weights is not None:
             raise ArgumentError(
                 f"{spec} brings its own weights: leave {weights} out, or name the network itself "
-                f"({zoo.card(spec.removeprefix(zoo.PREFIX))['network']})"
+                f"({zoo.card(spec.removeprefix(zoo.PREFIX)).network})"
             )
         return zoo.load(spec.removeprefix(zoo.PREFIX))
-    parsed = parse(spec)
+    parsed = spec_of(spec)
     network = _foreign(parsed) if parsed.place else build_own(parsed)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
@@ -49,7 +45,7 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
 
 
 def _foreign(spec: Spec) -> Any:
-    factory = getattr(_module(spec.place, spec.text), spec.name, None)
+    factory = imported(spec.place, spec.name, spec.text)
     if isinstance(factory, nn.Module):
         raise ArgumentError(
             f"{spec.text}: {spec.name} is a network itself; name a function without arguments that "
@@ -57,38 +53,7 @@ def _foreign(spec: Spec) -> Any:
         )
     if not callable(factory):
         raise UnknownNameError(
-            f"no factory {spec.name!r} in {spec.place}: give package.module:factory, "
-            "file.py:factory, or the name of a network of this library, such as resnet20"
+            f"{spec.text}: {spec.name} of {spec.place} is no function that returns a network, but "
+            f"of type {type(factory).__name__}"
         )
     return spec.call(factory)
-
-
-def _module(place: str, spec: str) -> ModuleType:
-    if place.endswith(".py"):
-        name = f"offmap_user_{Path(place).stem}"
-        loader = importlib.util.spec_from_file_location(name, place)
-        if loader is None or loader.loader is None or not Path(place).is_file():
-            raise UnknownNameError(f"{spec}: there is no file {place}")
-        return _run(loader, Path(place).parent, spec)
-    try:
-        return importlib.import_module(place)
-    except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
-        raise UnknownNameError(
-            f"{spec}: {error}; is it installed, or is its folder here?"
-        ) from error
-
-
-def _run(loader: ModuleSpec, folder: Path, spec: str) -> ModuleType:
-    """A file as a module, which may import its neighbours and look itself up by name."""
-    assert loader.loader is not None
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[loader.name] = module
-    sys.path.insert(0, str(folder.resolve()))
-    try:
-        loader.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise UnknownNameError(f"{spec}: {error}; is it installed, or beside the file?") from error
-    finally:
-        if (added := str(folder.resolve())) in sys.path:
-            sys.path.remove(added)
-    return module

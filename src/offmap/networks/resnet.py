@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offmap.networks import _arguments
+from offmap._utils.arguments import whole
 
 
 class _Block(nn.Module):
@@ -47,8 +47,8 @@ class ResNet(nn.Module):
 
     def __init__(self, blocks: int, *, classes: int = 10) -> None:
         super().__init__()
-        _arguments.count("blocks", blocks)
-        _arguments.count("classes", classes)
+        whole("blocks", blocks)
+        whole("classes", classes)
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, blocks, stride=1)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offmap.networks import _arguments
+from offmap._utils.arguments import positive, share, whole
 
 
 class _Block(nn.Module):
@@ -52,9 +52,9 @@ class ResNet18(nn.Module):
 
     def __init__(self, *, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> None:
         super().__init__()
-        _arguments.factor("width", width)
-        _arguments.share("dropout", dropout)
-        _arguments.count("classes", classes)
+        positive("width", width)
+        share("dropout", dropout)
+        whole("classes", classes)
         first, second, third, last = (max(1, round(n * width)) for n in (64, 128, 256, 512))
         self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)

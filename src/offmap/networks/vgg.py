@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from offmap.networks import _arguments
+from offmap._utils.arguments import positive, share, whole
 
 # Channels of the 13 convolutions, in five stages; each stage ends with max pooling.
 _STAGES = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
@@ -32,9 +32,9 @@ class VGG16(nn.Module):
 
     def __init__(self, *, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> None:
         super().__init__()
-        _arguments.factor("width", width)
-        _arguments.share("dropout", dropout)
-        _arguments.count("classes", classes)
+        positive("width", width)
+        share("dropout", dropout)
+        whole("classes", classes)
         stages = [[_scaled(n, width) for n in stage] for stage in _STAGES]
         last, hidden = _scaled(512, width), _scaled(1024, width)
         self.features = nn.Sequential(*_convolutions(stages))

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from offmap._utils.arguments import share, whole
 from offmap.errors import ArgumentError, StoreError
-from offmap.networks import _arguments
 from offmap.networks.checkpoint import place, read_weights
 
 # One in each block of the first stage, whatever wrapper the names went through.
@@ -74,9 +74,9 @@ class WideResNet(nn.Module):
 
     def __init__(self, depth: int, width: int, *, dropout: float = 0.0, classes: int = 10) -> None:
         super().__init__()
-        _arguments.count("width", width)
-        _arguments.share("dropout", dropout)
-        _arguments.count("classes", classes)
+        whole("width", width)
+        share("dropout", dropout)
+        whole("classes", classes)
         if depth < 10 or (depth - 4) % 6:
             raise ArgumentError(f"depth must be 6 k + 4, as 16, 28 or 40; seen {depth}")
         blocks = (depth - 4) // 6
@@ -103,9 +103,9 @@ class WideResNet(nn.Module):
         if head is None or head.ndim != 2 or not blocks:
             raise StoreError(f"{path} is no WideResNet: it has no block1.layer.0.bn1 and fc")
         classes, features = head.shape
-        made = cls(6 * blocks + 4, max(features // 64, 1), classes=classes)
-        place(made, weights, str(path))
-        return made
+        network = cls(6 * blocks + 4, max(features // 64, 1), classes=classes)
+        place(network, weights, str(path))
+        return network
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         """The logits."""

@@ -1,48 +1,35 @@
 """Networks that the project has trained: ``NAME.safetensors`` beside its card, ``NAME.json``.
 
 A name is looked up in ``$OFFMAP_ZOO``, in ``zoo/`` of a clone or of the working directory, and on
-the Hugging Face hub. A card holds:
-
-========================= ====================================================================
-``network``               the network, of this library: ``wrn40_2`` or ``wrn40_2(dropout=0.3)``
-``normalization``         ``{"mean": [...], "std": [...]}`` of each channel, in [0, 1]; or
-                          ``{"per_image": true}``
-``data``                  what it was trained on
-``recipe``                object: the settings of the training
-``budget``                smoke, cpu or full
-``epochs``, ``seed``      as trained
-``command``               what trained it
-``machine``               kind of machine, and how long it took
-``accuracy``              on the ID test set, in [0, 1], of the weights as stored
-``sha256``                of the file of weights
-``parameters``            how many there are
-========================= ====================================================================
-
-A card chooses no code: it may only name a network of this library.
+the Hugging Face hub. What a card holds is in :class:`offmap.networks.card.Card`. It chooses no
+code: it may only name a network of this library.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save as tensors_to
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from offmap._utils.files import atomic, write_json
+from offmap._utils import records
 from offmap.errors import ArgumentError, StoreError
-from offmap.networks._card import GIVEN, checked, read
 from offmap.networks._places import HUB, check_name, find, folders
-from offmap.networks._tensors import count, outline, read_checked, stored
+from offmap.networks.card import WEIGHTS, Card, check_own, parameter_count, read
 from offmap.networks.checkpoint import fitting, place
 from offmap.networks.library import build_own
 
-__all__ = ["HUB", "PREFIX", "add", "card", "load", "names", "normalization"]
+__all__ = ["HUB", "PREFIX", "add", "card", "load", "names"]
 
 PREFIX = "zoo:"
+# What whoever trained the network says; the rest is added, or may be left out.
+_REQUIRED = (
+    *("network", "normalization", "data", "recipe", "budget"),
+    *("epochs", "seed", "command", "machine", "accuracy"),
+)
 
 
 def names() -> list[str]:
@@ -51,7 +38,7 @@ def names() -> list[str]:
     return sorted({p.stem for p in cards if p.with_suffix(".safetensors").is_file()})
 
 
-def card(name: str) -> dict[str, Any]:
+def card(name: str) -> Card:
     """The card of a network, checked.
 
     Raises:
@@ -62,13 +49,6 @@ def card(name: str) -> dict[str, Any]:
     return read(find(name, ".json"))
 
 
-def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
-    """What a network was trained with: the arguments of :class:`offmap.Normalization`, in turn."""
-    stated = card(name)["normalization"]
-    mean, std = (tuple(stated.get(key, usual)) for key, usual in (("mean", [0.0]), ("std", [1.0])))
-    return mean, std, stated.get("per_image", False)
-
-
 def load(name: str) -> nn.Module:
     """The network of a name with its weights, in evaluation mode.
 
@@ -77,15 +57,15 @@ def load(name: str) -> nn.Module:
         MissingExtraError: it is not at hand, and huggingface_hub is not installed.
         StoreError: the weights are missing, are not those of the card, or do not fit its network.
     """
-    stated = card(name)
+    record = card(name)
     path = find(name, ".safetensors")
-    weights = read_checked(path, stated["sha256"])
+    weights = records.read_tensors(path, record.files[WEIGHTS].sha256)
     # Without memory first: a card may ask for more classes than any machine has room for.
-    shape = outline(stated["network"], str(path))
+    shape = _outline(record.network, str(path))
     fitting(shape, weights, str(path))
-    if (seen := count(shape)) != stated["parameters"]:
-        raise StoreError(f"the card of {path} says {stated['parameters']} parameters, not {seen}")
-    return place(build_own(stated["network"]), weights, str(path)).eval()
+    if (seen := parameter_count(shape)) != record.parameters:
+        raise StoreError(f"the card of {path} says {record.parameters} parameters, not {seen}")
+    return place(build_own(record.network), weights, str(path)).eval()
 
 
 def add(
@@ -103,7 +83,8 @@ def add(
             whose hash does not fit, which is refused on loading.
         name: letters, digits, dots, dashes and underscores.
         network: trained; of the kind that ``card["network"]`` says.
-        card: all keys of the module's table but the last two, which are added.
+        card: what :class:`~offmap.networks.card.Card` holds, budget and command with it; the number
+            of parameters is added.
         half: store the weights of convolutions and linear layers as bfloat16. Everything
             one-dimensional (batch normalisation, biases) stays float32. State the accuracy of the
             network as it is read back.
@@ -117,16 +98,40 @@ def add(
     """
     check_name(name)
     path = Path(folder) / f"{name}.safetensors"
-    if missing := [key for key in GIVEN if key not in card]:
+    if missing := [key for key in _REQUIRED if key not in card]:
         raise ArgumentError(f"the card of {name} lacks {', '.join(missing)}")
     try:
         content = json.loads(json.dumps(dict(card), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"the card of {name} holds what JSON cannot: {error}") from error
-    weights = tensors_to(stored(content["network"], network, half, str(path)))
-    content |= {"sha256": hashlib.sha256(weights).hexdigest(), "parameters": count(network)}
-    checked(content, f"the card of {name}")
-    with atomic(path) as temporary:
-        temporary.write_bytes(weights)
-    write_json(path.with_suffix(".json"), content)
+    check_own(content["network"], f"the card of {name}")
+    weights = _stored(content["network"], network, half, str(path))
+    content |= {"parameters": parameter_count(network)}
+    records.write(
+        *(folder, "card", content, {WEIGHTS: weights}),
+        stem=name,
+        names={WEIGHTS: path.name},
+        schema=Card,
+    )
     return path
+
+
+def _stored(spec: str, network: nn.Module, half: bool, where: str) -> dict[str, Tensor]:
+    """The weights of a network under the names of the one that its card says."""
+    weights = fitting(_outline(spec, where), network.state_dict(), where)
+    return {key: _as_stored(value, half) for key, value in weights.items()}
+
+
+def _as_stored(value: Tensor, half: bool) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    return value.to(torch.bfloat16 if half and value.ndim > 1 else torch.float32)
+
+
+def _outline(spec: str, where: str) -> nn.Module:
+    """The network of a card, without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return build_own(spec)
+    except ArgumentError as error:
+        raise StoreError(f"the card of {where}: {error}") from error

@@ -2,17 +2,16 @@
 
 from offmap.training.anchors import places, with_estimated_anchors
 from offmap.training.batch import Batch, Objective, Outcome
-from offmap.training.folder import CARD, WEIGHTS, check_data, kept, recipe_of
+from offmap.training.folder import WEIGHTS, check_data, finished, is_finished, kept, recipe_of
 from offmap.training.history import Epoch, write_history
 from offmap.training.objectives import objective
 from offmap.training.recipe import Recipe, settings
 from offmap.training.recipes import BUDGETS, RECIPES, recipe
 from offmap.training.run import train
-from offmap.training.sets import Sets
+from offmap.training.sets import Sets, normalization
 
 __all__ = [
     "BUDGETS",
-    "CARD",
     "RECIPES",
     "WEIGHTS",
     "Batch",
@@ -22,7 +21,10 @@ __all__ = [
     "Recipe",
     "Sets",
     "check_data",
+    "finished",
+    "is_finished",
     "kept",
+    "normalization",
     "objective",
     "places",
     "recipe",

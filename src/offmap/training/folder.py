@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
-from offmap._utils.files import atomic, write_json
+from offmap._utils import records
+from offmap._utils.files import atomic
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, StoreError
+from offmap.networks.card import WEIGHTS as LABEL
+from offmap.networks.card import Card, parameter_count
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets, normalization
 
 CHECKPOINT, WEIGHTS, CARD, RUN = "last.ckpt", "weights.safetensors", "card.json", "run.json"
 EPOCHS = "epochs"  # a folder: the weights of single epochs
+_COMMAND = "offmap train"
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One part of the data of a run.
+
+    Args:
+        name: of the set.
+        images: how many were read.
+        unreadable: how many could not be.
+        classes: their names, if they have any.
+        fingerprint: of the images.
+        labels: fingerprint of the labels, if there are any.
+    """
+
+    name: str
+    images: int
+    unreadable: int
+    classes: list[str]
+    fingerprint: str
+    labels: str | None
+
+
+class Run(records.Record, frozen=True, kw_only=True):
+    """What a run is made of.
+
+    Args:
+        recipe: how.
+        data: by part: train, validation, outliers, mixing.
+        machine: kind of machine.
+        versions: of the libraries.
+        start: digest of the weights that it starts from, if not the recipe's seeded ones.
+        budget: smoke, cpu or full.
+        command: what began it.
+        watched: by what it is watched, and what it keeps.
+    """
+
+    recipe: dict[str, Any]
+    data: dict[str, Part]
+    machine: str
+    versions: dict[str, str]
+    start: str | None = None
+    budget: str | None = None
+    command: str | None = None
+    watched: dict[str, Any] | None = None
 
 
 def check(out: Path, recipe: Recipe, resume: bool) -> None:
@@ -36,8 +83,8 @@ def check(out: Path, recipe: Recipe, resume: bool) -> None:
     if not resume:
         raise ArgumentError(f"{out} holds a run: give --resume to go on with it, or another folder")
     # Through a recipe, which adds what recipes lacked when the run began.
-    known, now = Recipe.of(_known(out)["recipe"]).record(), recipe.record()
-    if changed := [f"{k}: {known[k]!r}, now {now[k]!r}" for k in now if known[k] != now[k]]:
+    before, now = recipe_of(out).record(), recipe.record()
+    if changed := [f"{k}: {before[k]!r}, now {now[k]!r}" for k in now if before[k] != now[k]]:
         raise ArgumentError(f"the run in {out} has another recipe ({'; '.join(changed)})")
 
 
@@ -50,11 +97,13 @@ def begin(
         out: folder of the run.
         recipe: how.
         sets: on what.
-        settings: more to keep; its budget and command stay those that the run began with.
+        settings: budget, command and watched of :class:`Run`; budget and command stay those that
+            the run began with.
         start: digest of the weights that it starts from, if not the recipe's seeded ones.
 
     Raises:
         DataError: the run in ``out`` began with other data, or from other weights.
+        StoreError: a setting that the record of a run does not have.
     """
     record = {
         "recipe": recipe.record(),
@@ -77,34 +126,54 @@ def begin(
     }
     if _has_begun(out):
         check_same(out, sets.parts, start)
-        before = _known(out)
-        record |= {name: before[name] for name in ("budget", "command") if name in before}
-    write_json(out / RUN, record)
+        before = run_of(out)
+        stated = {"budget": before.budget, "command": before.command}
+        record |= {name: value for name, value in stated.items() if value is not None}
+    records.write(out, "run", record, {}, schema=Run)
     return record
 
 
 def finish(
     out: Path, network: nn.Module, history: list[dict[str, float]], record: dict[str, Any]
 ) -> None:
-    """Write the card, and then the weights: a run with weights is a finished run."""
-    weights = _tensors(network)
+    """Write the weights, and then the card: a run with a card is a finished run."""
+    recipe = record["recipe"]
     card = {
-        "network": record["recipe"]["network"],
-        "normalization": normalization(record["recipe"]["normalization"]).record(),
+        "network": recipe["network"],
+        "normalization": normalization(recipe["normalization"]).record(),
         **record,
+        "epochs": recipe["epochs"],
+        "seed": recipe["seed"],
         "accuracy": history[-1]["validation_accuracy"],
+        "parameters": parameter_count(network),
         "seconds": sum(row["seconds"] for row in history),
-        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    write_json(out / CARD, card)
-    with atomic(out / WEIGHTS) as temporary:
-        temporary.write_bytes(weights)
+    files, names = {LABEL: network.state_dict()}, {LABEL: WEIGHTS}
+    records.write(out, "card", card, files, names=names, schema=Card)
+
+
+def is_finished(out: str | Path) -> bool:
+    """Whether the run in a folder has come to its end."""
+    return (Path(out) / CARD).is_file()
+
+
+def finished(out: str | Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the weights of a finished run, checked by their hash.
+
+    Raises:
+        StoreError: it is not finished, or one of the two cannot be read.
+    """
+    if not is_finished(out):
+        raise StoreError(f"{out} holds no finished run: end one by `{_COMMAND} --resume`")
+    card, files = records.read(out, "card", schema=Card, made_by=_COMMAND)
+    return card, files[LABEL]
 
 
 def keep(out: Path, number: int, network: nn.Module) -> None:
     """Write the weights of one epoch."""
+    state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
     with atomic(out / EPOCHS / f"{number:04}.safetensors") as temporary:
-        temporary.write_bytes(_tensors(network))
+        temporary.write_bytes(save(state))
 
 
 def kept(out: str | Path) -> dict[int, Path]:
@@ -113,8 +182,17 @@ def kept(out: str | Path) -> dict[int, Path]:
     >>> kept("no-such-run")
     {}
     """
-    found = sorted((Path(out) / EPOCHS).glob("[0-9]*.safetensors"))
-    return {int(path.stem): path for path in found}
+    files = sorted((Path(out) / EPOCHS).glob("[0-9]*.safetensors"))
+    return {int(path.stem): path for path in files}
+
+
+def run_of(out: str | Path) -> Run:
+    """The record of the run in a folder.
+
+    Raises:
+        StoreError: there is none that can be read.
+    """
+    return records.read_record(Path(out) / RUN, "run", Run, made_by=_COMMAND)
 
 
 def recipe_of(out: str | Path) -> Recipe:
@@ -123,17 +201,12 @@ def recipe_of(out: str | Path) -> Recipe:
     Raises:
         StoreError: there is no run whose record can be read.
     """
-    return Recipe.of(_known(Path(out))["recipe"])
-
-
-def _tensors(network: nn.Module) -> bytes:
-    state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
-    return bytes(save(state))
+    return Recipe.of(run_of(out).recipe)
 
 
 def _has_begun(out: Path) -> bool:
     """Whether there is something to lose: a run that failed at its start has left its record."""
-    return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS))
+    return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS, CARD))
 
 
 def machine() -> str:
@@ -144,15 +217,6 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
-def _known(out: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((out / RUN).read_text())
-        recipe, data = dict(content["recipe"]), dict(content["data"])
-        return {**content, "recipe": recipe, "data": data}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{out / RUN} cannot be read: {error}") from error
-
-
 def check_same(out: Path, parts: Mapping[str, ImageSet], start: str | None) -> None:
     """Refuse to go on with other data, or from other weights, than a run began with.
 
@@ -160,7 +224,7 @@ def check_same(out: Path, parts: Mapping[str, ImageSet], start: str | None) -> N
         DataError: they are others.
     """
     check_data(out, parts)
-    if start != _known(out).get("start"):
+    if start != run_of(out).start:
         raise DataError(f"the run in {out} started from other weights: give another folder")
 
 
@@ -174,13 +238,17 @@ def check_data(out: str | Path, parts: Mapping[str, ImageSet]) -> None:
     Raises:
         DataError: the run began with others.
     """
-    known = _known(Path(out))["data"]
-    for part, now in parts.items():
-        then = known.get(part, {})
-        here = {"fingerprint": now.fingerprint, "labels": now.label_fingerprint}
-        if changed := [name for name in here if name in then and then[name] != here[name]]:
-            what = "data" if "fingerprint" in changed else "labels in its data"
+    before = run_of(out).data
+    for name, part in parts.items():
+        if name not in before:
+            continue
+        then, what = before[name], None
+        if then.fingerprint != part.fingerprint:
+            what = "data"
+        elif then.labels != part.label_fingerprint:
+            what = "labels in its data"
+        if what is not None:
             raise DataError(
-                f"the run in {out} began with other {part} {what} than {now.name} holds now: give "
+                f"the run in {out} began with other {name} {what} than {part.name} holds now: give "
                 "those, or another folder"
             )

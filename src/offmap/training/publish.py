@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import nn
 
-from offmap.errors import ArgumentError, DataError, StoreError
-from offmap.networks import build, load_weights, zoo
+from offmap.errors import ArgumentError, DataError
+from offmap.networks import build, zoo
+from offmap.networks.checkpoint import place
 from offmap.training import sets
-from offmap.training.folder import CARD, WEIGHTS
+from offmap.training.folder import finished, run_of
 from offmap.training.recipe import Recipe
 from offmap.training.validation import validated
 
@@ -40,26 +41,21 @@ def publish(
         raise ArgumentError(
             f"{folder} has a network {name} already: choose another name, or --overwrite"
         )
-    try:
-        card = json.loads((run / CARD).read_text())
-        recipe = Recipe.of(card["recipe"])
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{run} holds no finished run: {error}") from error
-    network = load_weights(build(recipe.network), run / WEIGHTS)
+    card, weights = finished(run)
+    recipe = Recipe.of(card.recipe)
+    network = place(build(recipe.network), weights, str(run))
     _round(network)
     _, validation = sets.known(recipe)
-    if validation.fingerprint != card["data"]["validation"]["fingerprint"]:
+    if validation.fingerprint != run_of(run).data["validation"].fingerprint:
         raise DataError(
             f"{validation.name} is not the data that {run} was validated on: publish it "
             "where that data is"
         )
-    stated = sets.normalization(recipe.normalization)
-    card |= {
-        "epochs": recipe.epochs,
-        "seed": recipe.seed,
-        "accuracy": validated(network, validation, stated)[1],
-    }
-    return zoo.add(folder, name, network, card, half=True)
+    how = sets.normalization(recipe.normalization)
+    accuracy = validated(network, validation, how)[1]
+    return zoo.add(
+        folder, name, network, msgspec.to_builtins(card) | {"accuracy": accuracy}, half=True
+    )
 
 
 @torch.no_grad()

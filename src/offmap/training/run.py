@@ -13,7 +13,8 @@ from torch import nn
 from offmap._utils.arguments import whole
 from offmap.errors import MissingExtraError
 from offmap.forward import weights_digest
-from offmap.networks import build, load_weights
+from offmap.networks import build
+from offmap.networks.checkpoint import place
 from offmap.training import folder
 from offmap.training import sets as data_of
 from offmap.training._seeds import seeded
@@ -56,7 +57,7 @@ def train(
         keep_every: epochs between weights that are kept as ``epochs/0010.safetensors``, those of
             the first and last epoch too; 0 keeps only the last.
         show_progress: ``None`` shows a bar on a terminal.
-        settings: further entries of run and card, such as command and budget.
+        settings: command, budget and watched, to be kept in run and card.
 
     Returns:
         The trained network, in evaluation mode.
@@ -77,9 +78,9 @@ def train(
     start = None if network is None else weights_digest(network)
     with seeded(torch.device("cpu"), recipe.seed, "weights"):
         network = build(recipe.network) if network is None else network
-    if (out / folder.WEIGHTS).is_file():
+    if folder.is_finished(out):
         folder.check_same(out, {} if sets is None else sets.parts, start)
-        return load_weights(network, out / folder.WEIGHTS).eval()
+        return place(network, folder.finished(out)[1], str(out)).eval()
     try:
         from offmap.training import task, trainer
     except ModuleNotFoundError as error:

@@ -13,6 +13,7 @@ from offmap._utils.files import cache_folder
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, LabelError
 from offmap.forward import Normalization
+from offmap.networks import zoo
 from offmap.training.fractals import fractals
 from offmap.training.recipe import Recipe
 
@@ -91,12 +92,25 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
 
 
 def normalization(text: str) -> Normalization:
-    """That of a known data set, ``MEAN,.../STD,...``, per_image, or none."""
-    if text == "none":
-        return Normalization()
-    if "/" in text or text == "per_image":
+    """What a user may say of how images are normalised.
+
+    Args:
+        text: the name of a known data set, ``zoo:NAME``, ``MEAN,.../STD,...``, per_image, or none.
+
+    Raises:
+        ArgumentError: it is none of these.
+        StoreError: the card of the zoo cannot be read.
+
+    >>> normalization("mnist")
+    Normalization(mean=(0.1307,), std=(0.3081,), per_image=False, known=True)
+    """
+    if text.startswith(zoo.PREFIX):
+        card = zoo.card(text.removeprefix(zoo.PREFIX))
+        return Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
+    if text in ("none", "per_image") or "/" in text:
         return Normalization.parse(text)
-    return Normalization(*data.normalization(text))
+    mean, std = data.channel_statistics(text)
+    return Normalization(mean, std)
 
 
 def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:

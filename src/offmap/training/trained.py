@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.forward import Normalization
-from offmap.networks import Ensemble, build, load_weights, zoo
-from offmap.training.folder import CARD, WEIGHTS
+from offmap.networks import Ensemble, build, zoo
+from offmap.networks.card import Card
+from offmap.networks.checkpoint import place
+from offmap.training.folder import WEIGHTS, finished, is_finished
 from offmap.training.sets import normalization
 
 
@@ -61,16 +61,15 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         StoreError: it does not fit.
     """
     if spec.startswith(zoo.PREFIX):
-        name = spec.removeprefix(zoo.PREFIX)
-        stated = Normalization(*zoo.normalization(name))
-        return Trained(build(spec), stated, spec, _trained_on(zoo.card(name)))
-    place, _, stated_in_spec = spec.partition("@")
-    path = Path(place).expanduser()
+        card = zoo.card(spec.removeprefix(zoo.PREFIX))
+        return Trained(build(spec), normalization(spec), spec, _trained_on(card))
+    file, _, stated_in_spec = spec.partition("@")
+    path = Path(file).expanduser()
     run = path.parent if path.name == WEIGHTS else path
-    if (run / CARD).is_file() and not stated_in_spec:
-        card: dict[str, Any] = json.loads((run / CARD).read_text())
-        network = load_weights(build(card["network"]), run / WEIGHTS).eval()
-        stated = Normalization(**card["normalization"])
+    if is_finished(run) and not stated_in_spec:
+        card, weights = finished(run)
+        network = place(build(card.network), weights, str(run)).eval()
+        stated = Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
         return Trained(network, stated, run.name, _trained_on(card))
     if not path.is_file():
         raise DataNotFoundError(
@@ -106,6 +105,7 @@ def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trai
     return Trained(ensemble, members[0].normalization, source)
 
 
-def _trained_on(card: Mapping[str, Any]) -> str | None:
-    fingerprint: str | None = card.get("data", {}).get("train", {}).get("fingerprint")
-    return fingerprint
+def _trained_on(card: Card) -> str | None:
+    """The fingerprint of the training data, if the card states one."""
+    train = card.data.get("train", {}) if isinstance(card.data, dict) else {}
+    return train.get("fingerprint")

@@ -1,4 +1,4 @@
-"""Networks from text, without running it: ``place:factory(argument=value, ...)``."""
+"""Calls from text, without running it: ``place:name(argument=value, ...)``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FORM = re.compile(r"(?:(?P<place>.+?):)?(?P<name>[^\W\d]\w*)(?P<arguments>\(.*\
 
 @dataclass(frozen=True)
 class Spec:
-    """What a text asks for.
+    """A call that a text describes.
 
     Args:
-        text: as it was given.
+        text: the text itself, for messages.
         place: a module or file; empty for this library.
-        name: of the factory in it.
-        arguments: its keyword arguments.
+        name: of the function or class in it.
+        arguments: by keyword.
     """
 
     text: str
@@ -32,39 +32,40 @@ class Spec:
     name: str
     arguments: dict[str, Any]
 
-    def call(self, factory: Callable[..., Any]) -> Any:
-        """What the factory makes of the arguments.
+    def call(self, function: Callable[..., Any]) -> Any:
+        """What the function, or class, returns for the arguments.
 
         Raises:
             ArgumentError: it does not take them.
         """
         try:
-            inspect.signature(factory).bind(**self.arguments)
+            inspect.signature(function).bind(**self.arguments)
         except TypeError as error:
             raise ArgumentError(
-                f"{self.text}: {error}; its arguments are {inspect.signature(factory)}"
+                f"{self.text}: {error}; its arguments are {inspect.signature(function)}"
             ) from error
-        except ValueError:  # a factory without a signature, such as some of C
+        except ValueError:  # a function without a signature, such as some of C
             pass
-        return factory(**self.arguments)
+        return function(**self.arguments)
 
 
-def parse(text: str) -> Spec:
+def parse(text: str, wanted: str = "a name such as file.py:name(k=3)") -> Spec:
     """Read a spec; arguments are plain values, by name.
+
+    Args:
+        text: such as ``mine.py:network(classes=7)``.
+        wanted: what it should be, for the message if it is not.
+
+    Raises:
+        ArgumentError: the text has another form, or holds more than plain values.
 
     >>> parse("mine.py:network(classes=7)").arguments
     {'classes': 7}
-
-    Raises:
-        ArgumentError: the text is none, or holds more than plain values.
     """
-    found = _FORM.fullmatch(text.strip())
-    if found is None:
-        raise ArgumentError(
-            f"{text!r} is not a network such as resnet20, wrn40_2(dropout=0.3), "
-            "package.module:factory or file.py:factory"
-        )
-    return Spec(text, found["place"] or "", found["name"], _arguments(found["arguments"], text))
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise ArgumentError(f"{text!r} is not {wanted}")
+    return Spec(text, match["place"] or "", match["name"], _arguments(match["arguments"], text))
 
 
 def _arguments(source: str | None, text: str) -> dict[str, Any]:
@@ -73,15 +74,23 @@ def _arguments(source: str | None, text: str) -> dict[str, Any]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ArgumentError(f"{text!r}: {source} cannot be read as arguments") from error
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
-        raise ArgumentError(f"{text!r}: give arguments by name, as in wrn40_2(dropout=0.3)")
+        raise ArgumentError(f"{text!r}: give arguments by name, as in name(argument=0.3)")
     names = [keyword.arg for keyword in call.keywords]
     if None in names or len(set(names)) < len(names):
         raise ArgumentError(f"{text!r}: give each argument once, by its name")
-    return {str(keyword.arg): _value(keyword.value, text) for keyword in call.keywords}
+    return {str(keyword.arg): literal(keyword.value, text) for keyword in call.keywords}
 
 
-def _value(node: ast.expr, text: str) -> Any:
-    """A literal that JSON can keep, so that records and cards can hold it."""
+def literal(node: ast.expr, text: str) -> Any:
+    """The plain value that an expression stands for: one that JSON, and so a record, can hold.
+
+    Args:
+        node: the parsed expression.
+        text: where it stands, for the message.
+
+    Raises:
+        ArgumentError: it is more than a number, string, list, ...
+    """
     try:
         value = ast.literal_eval(node)
         json.dumps(value, allow_nan=False)

@@ -1,0 +1,62 @@
+"""Functions and classes of other modules and files, by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from offmap.errors import UnknownNameError
+
+
+def imported(place: str, name: str, text: str) -> Any:
+    """What a module, or a file of Python, calls by a name; importing runs its code.
+
+    Only a user may choose the place: whoever reads records never passes on what they say.
+
+    Args:
+        place: ``package.module`` or ``path/to/file.py``.
+        name: in it.
+        text: where the two were named, for the message.
+
+    Raises:
+        UnknownNameError: there is no such module, file or name.
+    """
+    module = _of_file(Path(place), text) if place.endswith(".py") else _installed(place, text)
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise UnknownNameError(
+            f"{text}: there is no {name!r} in {place}; give package.module:name or file.py:name"
+        ) from error
+
+
+def _installed(place: str, text: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
+        raise UnknownNameError(
+            f"{text}: {error}; is it installed, or is its folder here?"
+        ) from error
+
+
+def _of_file(path: Path, text: str) -> ModuleType:
+    """A file as a module, which may import its neighbours and look itself up by name."""
+    spec = importlib.util.spec_from_file_location(f"offmap_user_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UnknownNameError(f"{text}: there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(f"{text}: {error}; is it installed, or beside the file?") from error
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+    return module
