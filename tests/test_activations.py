@@ -32,7 +32,7 @@ def test_joined_parts_are_the_whole() -> None:
     acts = of_members()
     whole = Activations.joined([acts[:3], acts[3:4], acts[4:]])
     assert torch.equal(whole.logits, acts.logits)
-    assert whole.features is None
+    assert not whole.has_features
     for part, member in zip(whole.members, acts.members, strict=True):
         assert torch.equal(part.logits, member.logits)
         assert torch.equal(part.features, member.features)
@@ -46,7 +46,7 @@ def test_answers_are_those_of_the_network_that_answers() -> None:
     assert acts[1:].predictions.tolist() == [1, 0]
     assert Activations.joined([acts[2:], acts[:2]]).predictions.tolist() == [0, 0, 1]
     other[2, 1] = torch.inf
-    with pytest.raises(NonFiniteError, match=r"network that answers .* 1 samples .* \[12\]"):
+    with pytest.raises(NonFiniteError, match=r"classifier_logits .* 1 samples .* \[12\]"):
         acts.check_finite(start=10)
 
 

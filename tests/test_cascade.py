@@ -301,7 +301,7 @@ def test_a_classifier_that_is_not_finite_is_refused(
     broken = copy.deepcopy(good)
     with torch.no_grad():
         broken[-1].bias[3] = torch.nan
-    with pytest.raises(NonFiniteError, match=r"logits of the network that answers .* 361 samples"):
+    with pytest.raises(NonFiniteError, match=r"classifier_logits .* 361 samples"):
         offmap.Cascade(filter=guard, classifier=broken)(sets.test.images)
 
 

@@ -33,8 +33,9 @@ def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Activations, "check_finite", lambda *_, **__: None)
     monkeypatch.setattr("offmap.detectors._engine.without_autocast", lambda _: nullcontext())
-    there = Activations(torch.empty(3, 2, device="meta")), torch.empty(3, device="meta")
-    Recorder().fit([there, (Activations(torch.zeros(3, 2)), torch.zeros(3))])
+    labels = torch.zeros(3, dtype=torch.int64)
+    there = Activations(torch.empty(3, 2, device="meta")), labels.to("meta")
+    Recorder().fit([there, (Activations(torch.zeros(3, 2)), labels)])
     assert Recorder.seen == {"meta"}
 
 

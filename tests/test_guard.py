@@ -278,7 +278,7 @@ def test_bonferroni_is_exact_at_its_rate() -> None:
     """A p-value of 1/10 among three tests is 3/10, which is an alarm at 0.3."""
     calibration = offmap.guard.Calibration("bonferroni", 0.3)
     scores = torch.arange(9.0)[:, None].expand(9, 3)
-    calibration.learn(scores, torch.zeros(9).long(), 1, 0)
+    calibration.learn(scores, torch.zeros(9).long(), 1)
     _, p, is_ood = calibration(torch.tensor([[99.0, 0, 0], [7.5, 0, 0]]), torch.zeros(2).long())
     assert p.tolist() == [0.3, 0.6]
     assert is_ood.tolist() == [True, False]
@@ -288,7 +288,7 @@ def test_bonferroni_is_exact_at_its_rate() -> None:
 def test_bonferroni_refuses_a_rate_that_is_none(rate: float) -> None:
     calibration = offmap.guard.Calibration("bonferroni", rate)
     with pytest.raises(ArgumentError, match="alarm_rate must lie in"):
-        calibration.learn(torch.randn(100, 2), torch.zeros(100).long(), 1, 0)
+        calibration.learn(torch.randn(100, 2), torch.zeros(100).long(), 1)
 
 
 def test_the_number_of_images_that_bonferroni_needs_is_the_least() -> None:
@@ -296,8 +296,8 @@ def test_the_number_of_images_that_bonferroni_needs_is_the_least() -> None:
     with pytest.raises(
         ArgumentError, match=r"rate of 0.05 shared by 3 detectors needs at least 59"
     ):
-        learn(torch.randn(58, 3), torch.zeros(58).long(), 1, 0)
-    learn(torch.randn(59, 3), torch.zeros(59).long(), 1, 0)
+        learn(torch.randn(58, 3), torch.zeros(58).long(), 1)
+    learn(torch.randn(59, 3), torch.zeros(59).long(), 1)
 
 
 def test_memory_layout_is_kept(sets: demo.Digits, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_loaders_work_as_sets_do(guard: offmap.Guard, sets: demo.Digits) -> None
 def test_a_verdict_as_a_table(guard: offmap.Guard, sets: demo.Digits) -> None:
     verdict = guard(sets.ood["far"]["text"].images)[:5]
     table = verdict.to_dict()
-    assert list(table) == ["label", "answer", "score", "p_value", "is_ood"]
+    assert list(table) == ["label", "answer", "score", "p_value", "is_ood", "error"]
     assert len(verdict) == len(table["label"]) == 5
     for answer, label, is_ood in zip(table["answer"], table["label"], table["is_ood"], strict=True):
         assert answer == ("unknown" if is_ood else guard.classes[label])
@@ -366,7 +366,7 @@ def test_discoveries_are_those_of_the_p_values(guard: offmap.Guard, sets: demo.D
 
 def test_explanations_name_what_was_learned_and_promised(guard: offmap.Guard) -> None:
     text = guard.explain()
-    for part in ("DigitsCNN", "Mahalanobis", "8 classes", "216 images", "5.00%", "at most"):
+    for part in ("DigitsCNN", "Mahalanobis", "8 classes", "216 samples", "5.00%", "at most"):
         assert part in text
 
 
@@ -425,7 +425,7 @@ def test_names_are_those_of_the_last_fit(sets: demo.Digits) -> None:
 def test_what_is_learned_on_does_not_give_the_threshold(sets: demo.Digits) -> None:
     """Of 216 digits those with a hash in the lowest fifth are learned on, whatever the batches."""
     guard = make(sets, "Combine([msp, knn])", alarm_rate=None)
-    learned = int(to_learn_on([str(i) for i in range(216)]).sum())
+    learned = int(to_learn_on(sets.calibration.keys(0, 216)).sum())
     thresholds = set()
     for size in (7, 100, 216):
         guard.calibrate(sets.calibration, batch_size=size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def test_labels_and_features_may_be_missing(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     list(shards.through(lambda start: [(Activations(torch.zeros(2, 3)), None)]))
     ((acts, labels),) = shards
-    assert acts.features is None
+    assert not acts.has_features
     assert labels is None
 
 
@@ -84,7 +83,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     list(shards.through(lambda start: batches(start)))
     (tmp_path / "index.json").write_text('{"version": 1, "samples": 40}')
-    with pytest.raises(StoreError, match="version 1; known: 2: delete the folder"):
+    with pytest.raises(StoreError, match="version 1; known: 3: delete the folder"):
         list(shards)
 
 
@@ -149,7 +148,7 @@ def test_members_are_read_as_they_were_written(tmp_path: Path, shard_bytes: int)
     written = list(Shards(tmp_path, shard_bytes=shard_bytes).through(lambda _: of_members()))
     for (a, rows), (b, read) in zip(written, Shards(tmp_path), strict=True):
         assert torch.equal(a.logits, b.logits)
-        assert b.features is None
+        assert not b.has_features
         assert not b.layers
         assert equal((a.members[0], rows), (b.members[0], read))
         one, two = a.members[1], b.members[1]
@@ -161,7 +160,7 @@ def test_members_are_read_as_they_were_written(tmp_path: Path, shard_bytes: int)
 def test_who_answers_is_read_as_it_was_written(tmp_path: Path) -> None:
     def answered() -> Iterator[Batch]:
         for acts, rows in batches():
-            yield replace(acts, classifier_logits=-acts.logits), rows
+            yield acts.replace(classifier_logits=-acts.logits), rows
 
     written = list(Shards(tmp_path).through(lambda _: answered()))
     for (a, _), (b, _) in zip(written, Shards(tmp_path), strict=True):

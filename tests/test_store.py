@@ -105,7 +105,7 @@ def test_state_that_does_not_belong_is_refused(folder: Path, change: str) -> Non
     if change == "more":
         state["inner.training"] = torch.ones(1)
     else:
-        del state["inner.alpha_"]
+        del state["parts.0.alpha_"]
     save_file(state, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     edit(folder, lambda record: record["files"]["state"].update(sha256=digest))

@@ -158,7 +158,7 @@ def test_detectors_of_an_interrupted_pass_still_have_their_head(
         made = offmap.ViM(2)
         fit(
             [made],
-            forward(probe, images, batch_size=10, cache=interrupted),
+            train=forward(probe, images, batch_size=10, cache=interrupted),
             head=lambda: probe.head,
         )
     assert made.fitted

@@ -50,7 +50,7 @@ def equal(a: Activations, b: Activations) -> bool:
     if a.has_features != b.has_features or a.layers.keys() != b.layers.keys():
         return False
     same = torch.equal(a.logits, b.logits)
-    same &= a.features is None or torch.equal(a.features, b.features)
+    same &= not a.has_features or torch.equal(a.features, b.features)
     same &= all(torch.equal(x, b.layers[name]) for name, x in a.layers.items())
     return same and all(equal(x, y) for x, y in zip(a.members, b.members, strict=True))
 

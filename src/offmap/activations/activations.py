@@ -61,6 +61,11 @@ class Activations:
         self.classifier_logits = classifier_logits
         self.keys = keys
         self._finite = False
+        if not torch.compiler.is_exporting():  # where a batch has no size yet
+            self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        keys = self.keys
         sizes = {len(x) for x in self._tensors().values()} | {len(m) for m in self.members}
         if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
             raise ShapeError(
@@ -118,7 +123,8 @@ class Activations:
         if not found:
             raise NeedsError(
                 f"the layer {tap.layer!r}, reduced by {tap.reduction!r}, is read, and these "
-                "activations do not hold it: run the network with taps=, as Guard and evaluate do"
+                "activations do not hold it: either the network has no such layer, or it was run "
+                "without taps=, which Guard and evaluate give"
             )
         return tuple(found)
 

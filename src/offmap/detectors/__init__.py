@@ -9,7 +9,7 @@ from offmap.detectors import _spec
 from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._engine import Fitting, fit
-from offmap.detectors._needs import SOURCES, Needs, Source, Stage
+from offmap.detectors._needs import SOURCES, Needs, Stage
 from offmap.detectors._plan import nodes, passes, sources, taps_of
 from offmap.detectors._registry import entries, entry_of, register
 from offmap.detectors._share import LEARN_SHARE, to_learn_on
@@ -24,7 +24,6 @@ __all__ = [
     "Fitting",
     "Needs",
     "Shaper",
-    "Source",
     "Stage",
     "catalogue",
     "classes",

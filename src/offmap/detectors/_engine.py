@@ -145,6 +145,9 @@ class Fitting:
         first, batches = _peek(data)
         self.bind(first)
         plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
+        counts = {i: 1 + max((s.number for s in of), default=-1) for i, of in plans.items()}
+        if not any(counts.values()):
+            return
         device = _acts(first).device
         keep = self._spooled(source)
         again = max(counts.values()) > 1 and not _readable(batches)
@@ -227,6 +230,7 @@ class Fitting:
             if self.failures is None:
                 raise
             self.failures[i] = error
+            self.unbound.discard(i)
             del self.roots[i]
 
 
@@ -313,20 +317,19 @@ def _collect(
     views: dict[Path, Activations | Sample] = {(): acts}
     # Labels of another kind are refused by those who read them, and are nothing to the others.
     classes = None if labels is None or labels.is_floating_point() else labels.long()
-    for step in steps:
-        node = at(root, step.path)
-        own = _view(root, step.path, views)
-        if node.stages[step.stage].labels:
-            check_labels(labels, _acts(acts), root)
-        with without_autocast(_acts(acts).device):
-            part = node.collect(step.stage, node.view_of(own), classes)
-        if not isinstance(part, Statistic):
-            raise TypeError(
-                f"{type(node).__name__}.collect returned a {type(part).__name__}, which does not "
-                "add up over batches: return an offmap.stats.Statistic"
-            )
-        key = (i, step)
-        sums[key] = sums[key] + part if key in sums else part
+    with without_autocast(_acts(acts).device):
+        for step in steps:
+            node = at(root, step.path)
+            if node.stages[step.stage].labels:
+                check_labels(labels, _acts(acts), root)
+            own = node.view_of(_view(root, step.path, views))
+            part = node.collect(step.stage, own, classes)
+            if not isinstance(part, Statistic):
+                raise TypeError(
+                    f"{type(node).__name__}.collect returned a {type(part).__name__}, which does "
+                    "not add up over batches: return an offmap.stats.Statistic"
+                )
+            sums[i, step] = sums[i, step] + part if (i, step) in sums else part
 
 
 def _view(

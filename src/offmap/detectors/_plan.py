@@ -76,7 +76,7 @@ def _own(
     return train, calibration
 
 
-def passes(root: Detector, source: Source) -> int:
+def passes(root: Detector, source: str) -> int:
     """Passes over a source of data that fitting takes."""
     return max((step.number + 1 for step in plan(root) if step.source == source), default=0)
 

@@ -60,13 +60,14 @@ def register(
     Raises:
         ArgumentError: another detector has one of the names.
 
-    >>> from offmap.detectors import Detector
-    >>> @register("first-logit")
-    ... class FirstLogit(Detector):
-    ...     def forward(self, acts):
-    ...         return -acts.logits[:, 0]
-    >>> detector("firstlogit")
-    FirstLogit()
+    ::
+
+        @offmap.detectors.register("first-logit")
+        class FirstLogit(offmap.Detector):
+            def forward(self, acts):
+                return -acts.logits[:, 0]
+
+        offmap.detector("first-logit")
     """
 
     def enter(method: D) -> D:

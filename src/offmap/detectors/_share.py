@@ -26,7 +26,7 @@ def to_learn_on(
         seed: chooses others.
 
     >>> to_learn_on(["a.png", "b.png", "c.png"], 0.5).tolist()
-    [True, False, False]
+    [True, True, True]
     """
     return torch.tensor([_uniform(f"{seed}:{key}") < share for key in keys], dtype=torch.bool)
 

@@ -21,7 +21,6 @@ from offmap.detectors import (
     Detector,
     Fitting,
     Needs,
-    Source,
     passes,
     taps_of,
     to_learn_on,
@@ -174,7 +173,7 @@ class _Run:
             self.fitting.learn("calibration", lambda: self._part(calibration, learn=True))
         self._leave_out_failed()
 
-    def _learns(self, source: Source) -> bool:
+    def _learns(self, source: str) -> bool:
         return any(passes(root, source) for root in self.fitting.roots.values())
 
     def _leave_out_failed(self) -> None:

@@ -40,7 +40,7 @@ def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls.pop(name, None)  # a layer called again moves to the end: the order is that of calls
         if inputs and isinstance(inputs[0], Tensor):
-            calls[name] = (module, inputs[0].detach())
+            calls[name] = (module, inputs[0].detach().clone())  # what follows may work in place
 
     return record
 

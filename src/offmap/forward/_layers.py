@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from offmap.errors import ArgumentError, NeedsError
+from offmap.activations import Tap
+from offmap.errors import ArgumentError
 from offmap.forward._outputs import first_tensor
 
 Edit = Callable[[Tensor], Tensor]
 
 
-def resolved(network: nn.Module, x: Tensor, rules: set[str]) -> dict[str, tuple[str, ...]]:
-    """The layers that rules stand for, from one run.
+Found = dict[tuple[int, ...], tuple[str, dict[Tap, Tensor]]]
 
-    Of each size of feature map that layer counts which is finished last: a stage is finished behind
-    its blocks. Maps of one pixel are vectors.
 
-    Raises:
-        NeedsError: no layer gives feature maps.
+@contextmanager
+def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[Found]:
+    """While the block runs: by size of feature map the layer that is finished last, and its values.
+
+    A stage is finished behind its blocks. Maps of one pixel are vectors. The values are those of
+    the taps, so the batch on which rules are resolved need not run twice.
     """
-    last: dict[tuple[int, ...], str] = {}
+    last: Found = {}
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4 and max(output.shape[2:]) > 1:
                 size = tuple(output.shape[2:])
                 last.pop(size, None)  # the order is that of the ends
-                last[size] = name
+                last[size] = name, {tap: tap(output.detach()).float().clone() for tap in taps}
 
         return record
 
@@ -38,15 +40,7 @@ def resolved(network: nn.Module, x: Tensor, rules: set[str]) -> dict[str, tuple[
         for name, module in network.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(recorder(name)).remove)
-        network(x)
-    if not last:
-        raise NeedsError(
-            f"no layer of {type(network).__name__} gives feature maps (n, c, h, w), so "
-            f"{', '.join(sorted(rules))} stands for nothing: name layers instead"
-        )
-    stages = tuple(last.values())
-    layers = {":stages": stages, ":last_map": stages[-1:]}
-    return {rule: layers[rule] for rule in rules}
+        yield last
 
 
 @contextmanager

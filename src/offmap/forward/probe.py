@@ -14,11 +14,11 @@ from torch.utils.hooks import RemovableHandle
 
 from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import check_others, last_of, recording, tolerance, verified
-from offmap.forward._layers import editing, hooked, resolved
+from offmap.forward._layers import editing, hooked, watching
 from offmap.forward._outputs import (
     features_of,
     first_tensor,
@@ -95,14 +95,14 @@ class Probe(AnyProbe):
     def _renew(self) -> None:
         super()._renew()
         self._captured = _Captured()
-        self._finding = threading.Lock()
+        self._finding = threading.RLock()
 
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
+        self._hooked: set[str] = set()  # taps that have their hooks
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
-        if not self._rules - set(self._layers):
-            self._hook_taps()
+        self._hook_taps()
         if self._head_layer is not None:
             stack.callback(self._hook_head(self._head_layer).remove)
 
@@ -111,7 +111,10 @@ class Probe(AnyProbe):
         if self._rules - set(self._layers):
             with self._finding:
                 if self._rules - set(self._layers):
-                    self._find_layers(images)
+                    return self._find_layers(images)
+        return self._ran(images)
+
+    def _ran(self, images: Tensor) -> Activations:
         if self._head_layer is None:
             with self._finding:
                 if self._head_layer is None:
@@ -124,16 +127,32 @@ class Probe(AnyProbe):
     def _rules(self) -> set[str]:
         return {tap.layer for tap in self.taps if tap.layer.startswith(":")}
 
-    def _find_layers(self, images: Tensor) -> None:
-        """Resolve the rules of the taps on the first images, and hook what they stand for."""
-        with torch.no_grad(), self._autocast():
-            layers = resolved(self.network, self.prepared(images[:2]), self._rules)
-        self._layers |= layers
+    def _find_layers(self, images: Tensor) -> Activations:
+        """Resolve the rules of the taps on the first images, and hook what they stand for.
+
+        A rule stands for no layer where none gives feature maps.
+        """
+        taps = [tap for tap in self.taps if tap.layer in self._rules]
+        with watching(self.network, taps) as found:
+            acts = self._ran(images)
+        stages = list(found.values())
+        layers = {":stages": stages, ":last_map": stages[-1:]}
+        values = {
+            tap.key(i): of[tap] for tap in taps for i, (_, of) in enumerate(layers[tap.layer])
+        }
+        self._layers = {r: tuple(name for name, _ in layers[r]) for r in self._rules}
         self._hook_taps()
+        return acts.replace(layers={**acts.layers, **values})
 
     def _hook_taps(self) -> None:
         for tap in self.taps:
-            for i, name in enumerate(self._layers.get(tap.layer, (tap.layer,))):
+            if tap.key() in self._hooked:
+                continue
+            named = (
+                (tap.layer,) if not tap.layer.startswith(":") else self._layers.get(tap.layer, ())
+            )
+            for i, name in enumerate(named):
+                self._hooked.add(tap.key())
                 keep = self._keeper(tap.key(i), tap)
                 module = _module(self.network, name)
                 self._stack.callback(module.register_forward_hook(keep).remove)
@@ -174,7 +193,7 @@ class Probe(AnyProbe):
         names = self._layers[rule]
         number = int(place.rstrip("]") or -1)
         if not -len(names) <= number < len(names):
-            raise ArgumentError(f"{layer}: the network has {len(names)} of these layers: {names}")
+            raise NeedsError(f"{layer}: the network has {len(names)} of these layers: {names}")
         return names[number]
 
     def traced(self, images: Tensor) -> Activations:
@@ -282,10 +301,16 @@ class Probe(AnyProbe):
             value = value.detach()
             reduced = reduction(value).float()
             # What comes behind may work in place, and what is kept must not change with it.
-            alias = reduced.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
-            self._captured.kept[name] = reduced.clone() if alias else reduced
+            self._captured.kept[name] = reduced.clone() if _share(reduced, value) else reduced
 
         return keep
+
+
+def _share(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors lie in the same memory; what is traced lies in none."""
+    if torch.compiler.is_exporting():
+        return False
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 class _Captured(threading.local):

@@ -140,7 +140,7 @@ class Calibration(nn.Module):
             "rule": self.rule,
             "alarm_rates": [self.alarm_rate],
             "confidence": None,
-            "samples": self.scores_.shape[1],
+            "samples": int(self.counts_.sum()),
         }
 
     @classmethod

@@ -283,6 +283,7 @@ class Guard(nn.Module):
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated.
         """
+        calibration = self.calibration
         of = _acts(acts)
         labels = of.predictions
         scores = self.score_activations(acts)
@@ -290,7 +291,7 @@ class Guard(nn.Module):
         if reasons is not None:
             wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
             scores = scores.masked_fill(wrong[:, None], torch.inf)
-        score, p, is_ood = self.calibration(scores, labels)
+        score, p, is_ood = calibration(scores, labels)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons)
 
     def explain(self) -> str:
@@ -360,7 +361,7 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         if record["input_shape"] is not None:
             channels, height, width = map(int, record["input_shape"])
             guard.input_shape = channels, height, width
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard
 
