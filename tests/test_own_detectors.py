@@ -1,0 +1,109 @@
+"""Detectors of users: registered in a module, or announced by an installed package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = '''
+"""Cosine similarity to the nearest class mean."""
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from offmap.detectors import Detector, Needs, Stage, register
+from offmap.stats import ClassMeans
+
+
+@register("cosinencm", aliases=("cosine-ncm",))
+class CosineNCM(Detector):
+    """Minus the cosine similarity to the nearest class mean."""
+
+    needs = Needs.LOGITS | Needs.FEATURES
+    stages = (Stage(labels=True),)
+    means_: Tensor
+
+    def collect(self, stage, acts, labels):
+        return ClassMeans.of(acts.features, labels, classes=acts.logits.shape[1])
+
+    def solve(self, stage, stats):
+        self.set_buffers(means_=F.normalize(stats.mean[stats.count > 0]))
+
+    def forward(self, acts):
+        return -(F.normalize(acts.features.double()) @ self.means_.T).amax(1)
+'''
+
+SAVE = """
+import offmap
+from offmap import demo
+sets = demo.digits_data()
+guard = offmap.Guard(demo.shipped(), "ReAct(CosineNCM())", normalization=demo.NORMALIZATION)
+guard.fit(sets.train).calibrate(sets.calibration).save("guard")
+print(guard(sets.test.images[:5]).scores.tolist())
+"""
+
+LOAD = """
+import offmap
+from offmap import demo
+guard = offmap.load("guard", demo.shipped())
+print(guard(demo.digits_data().test.images[:5]).scores.tolist())
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package as pip lays it out, which announces its detector."""
+    site = tmp_path / "site"
+    info = site / "offmap_cosine-0.1.dist-info"
+    info.mkdir(parents=True)
+    (site / "offmap_cosine.py").write_text(SOURCE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offmap-cosine\nVersion: 0.1\n")
+    (info / "top_level.txt").write_text("offmap_cosine\n")
+    (info / "RECORD").write_text("offmap_cosine.py,,\n")
+    (info / "entry_points.txt").write_text("[offmap.detectors]\ncosinencm = offmap_cosine\n")
+    return tmp_path
+
+
+def run(code: str, folder: Path, *, installed: bool = True) -> subprocess.CompletedProcess[str]:
+    paths = [str(folder / "site")] if installed else []
+    paths += [p for p in (os.environ.get("PYTHONPATH"),) if p]
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_detector_of_another_package_is_saved_and_loaded_in_another_process(
+    package: Path,
+) -> None:
+    saved = run(SAVE, package)
+    assert saved.returncode == 0, saved.stderr
+    loaded = run(LOAD, package)
+    assert loaded.stdout == saved.stdout, loaded.stderr
+    without = run(LOAD, package, installed=False)
+    assert "'cosinencm' is not of this library but of 'offmap-cosine'" in without.stderr
+    assert "install that" in without.stderr
+
+
+def test_it_is_listed_and_benched(package: Path) -> None:
+    code = "import sys; from offmap.cli import main; main(['list'])"
+    listed = run(code, package)
+    assert "cosinencm" in listed.stdout, listed.stderr
+    assert "Minus the cosine similarity" in listed.stdout
+    assert "cosinencm" not in run(code, package, installed=False).stdout
+
+
+def test_what_is_not_registered_is_not_written(package: Path) -> None:
+    plain = SOURCE.replace('@register("cosinencm", aliases=("cosine-ncm",))\n', "")
+    (package / "site" / "offmap_cosine.py").write_text(plain)
+    code = SAVE.replace('"ReAct(CosineNCM())"', "offmap_cosine.CosineNCM()")
+    done = run(f"import offmap_cosine\n{code}", package)
+    assert "CosineNCM is not registered, so what is written could not be read back" in done.stderr
+    assert not (package / "guard").exists()
