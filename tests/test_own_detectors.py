@@ -107,3 +107,52 @@ def test_what_is_not_registered_is_not_written(package: Path) -> None:
     done = run(f"import offmap_cosine\n{code}", package)
     assert "CosineNCM is not registered, so what is written could not be read back" in done.stderr
     assert not (package / "guard").exists()
+
+
+COMMANDS = """
+import sys, numpy as np
+from pathlib import Path
+from PIL import Image
+from offmap import demo
+from offmap.cli import main
+sets = demo.digits_data()
+for name in ("train", "calibration"):
+    images = getattr(sets, name)
+    for i, (x, y) in enumerate(zip(images.images, images.labels)):
+        folder = Path(name, str(int(y)))
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[0].numpy()).save(folder / f"{i}.png")
+Path("net.py").write_text("from offmap import demo\\ndef network():\\n    return demo.shipped()\\n")
+normal = ["--normalize", "0.305/0.376"]
+own = "mydet.py:CosineNCM"
+model = ["--model", "net.py:network"]
+try:
+    main(["fit", *model, "--data", "./train", "--detector", own, *normal, "--out", "guard"])
+except SystemExit as e:
+    assert not e.code, e
+"""
+
+LATER = """
+from offmap.cli import main
+def go(*arguments):
+    try:
+        main(list(arguments))
+    except SystemExit as e:
+        assert not e.code, arguments
+own = ["--model", "net.py:network", "--detectors", "mydet.py:CosineNCM"]
+go("calibrate", "guard", "--data", "./calibration", *own)
+go("score", "guard", "./calibration/0", "--out", "v.csv", *own)
+"""
+
+
+def test_a_class_in_a_file_goes_through_the_commands_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "mydet.py").write_text(SOURCE)
+    fitted = run(COMMANDS, tmp_path, installed=False)
+    assert fitted.returncode == 0, fitted.stderr
+    later = run(LATER, tmp_path, installed=False)
+    assert later.returncode == 0, later.stderr
+    assert (tmp_path / "v.csv").read_text().startswith("path,answer")
+    without = run(
+        LATER.replace(', "--detectors", "mydet.py:CosineNCM"', ""), tmp_path, installed=False
+    )
+    assert "has not registered it here" in without.stderr

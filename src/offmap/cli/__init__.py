@@ -15,6 +15,9 @@ from offmap.errors import OffmapError
 # By command: the same option of another command may take one value and be followed by others.
 _SEVERAL = {
     "bench": bench.SEVERAL,
+    "calibrate": guard.SEVERAL,
+    "export": guard.SEVERAL,
+    "score": guard.SEVERAL,
     "collapse": collapse.SEVERAL,
     "fit": guard.SEVERAL,
     "study": study.SEVERAL,

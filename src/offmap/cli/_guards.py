@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from offmap.guard import Guard
 
 
-def open_guard(folder: Path, model: str | None, weights: Path | None) -> Guard:
+def open_guard(
+    folder: Path, model: str | None, weights: Path | None, detectors: Sequence[str] = ()
+) -> Guard:
     """The guard in a folder, with its network.
 
     The record names what built the network. Only networks of this library, or of its zoo, are built
@@ -21,10 +24,13 @@ def open_guard(folder: Path, model: str | None, weights: Path | None) -> Guard:
     """
     from offmap import networks
     from offmap._utils import records
+    from offmap.detectors import detector
     from offmap.errors import ArgumentError
     from offmap.guard import load
 
-    record, files = records.read(folder, "guard")
+    for spec in detectors:  # a record names no file: the user does
+        detector(spec)
+    record, files = records.read(folder, "guard", made_by="offmap fit")
     known = str(record.get("model"))
     ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
     if model is None and not ours:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from offmap.cli.guard import MODEL, WEIGHTS
+from offmap.cli.guard import DETECTORS, MODEL, WEIGHTS
 
 
 def export(
@@ -14,6 +14,7 @@ def export(
     out: Path = typer.Argument(..., help="guard.onnx, or guard.pt2 for torch.export."),
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
+    detectors: list[str] = DETECTORS,
 ) -> None:
     """Write a guard as one graph: uint8 images to label, score, p-value and decision.
 
@@ -26,7 +27,7 @@ def export(
     from offmap.errors import ArgumentError
     from offmap.guard.export import export
 
-    found = open_guard(guard, model, weights)
+    found = open_guard(guard, model, weights, detectors)
     if found.input_shape is None:
         raise ArgumentError("this guard does not know the size of its images: export it in Python")
     generator = torch.Generator().manual_seed(0)

@@ -7,10 +7,11 @@ from typing import Any
 
 import typer
 
-# Options of fit that take several values.
-SEVERAL = ("--detector",)
+# Options that take several values.
+SEVERAL = ("--detector", "--detectors")
 
 MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
+DETECTORS = typer.Option([], help="The guard's own detectors: file.py:Name, package.module:Name.")
 WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
 
 
@@ -71,6 +72,7 @@ def calibrate(
     limit: int | None = typer.Option(None, help="A seeded N of the data."),
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
+    detectors: list[str] = DETECTORS,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
@@ -80,7 +82,7 @@ def calibrate(
     from offmap import data as sets
     from offmap.cli._guards import open_guard, tell_skipped
 
-    found = open_guard(guard, model, weights)
+    found = open_guard(guard, model, weights, detectors)
     shape = found.input_shape
     size, channels = (None, None) if shape is None else (shape[1:], shape[0])
     images = sets.load(data, size=size, channels=channels, limit=limit)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from offmap.cli.guard import MODEL, WEIGHTS
+from offmap.cli.guard import DETECTORS, MODEL, WEIGHTS
 
 
 def score(
@@ -20,6 +20,7 @@ def score(
     batch_size: int = typer.Option(256, min=1),
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
+    detectors: list[str] = DETECTORS,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 
@@ -31,7 +32,7 @@ def score(
     from offmap.cli._guards import open_guard
     from offmap.guard.files import score_files
 
-    found = open_guard(guard, model, weights)
+    found = open_guard(guard, model, weights, detectors)
     summary = score_files(found, images, out, batch_size=batch_size)
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None:

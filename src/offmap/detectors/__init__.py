@@ -82,7 +82,8 @@ def detector(spec: str | Detector | Mapping[str, Any]) -> Detector:
 
     Args:
         spec: a name of the catalogue or an alias, with the method's default arguments; an
-            expression such as ``"ReAct(ViM(dim=12), quantile=0.95)"``, which is read and not run;
+            expression such as ``"ReAct(ViM(dim=12), quantile=0.95)"``, which is read and not run; a
+            class of your own is named by its file or module, ``"mine.py:CosineNCM(k=3)"``;
             a record, as :meth:`Detector.record` makes it; or a detector, returned as it is.
 
     Raises:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+from offmap._utils.imports import imported
 from offmap.detectors import _registry
 from offmap.detectors._detector import Detector
 from offmap.errors import ArgumentError, UnknownNameError
 
+# A class in a file or module of the user's, anywhere in an expression: mine.py:CosineNCM
+_FOREIGN = re.compile(r"(?P<place>[^\s():,=\[\]'\"]+):(?P<name>[^\W\d]\w*)")
+
 
 def parse(text: str) -> Detector:
     """The detector that a name or an expression of names, numbers and strings describes."""
+    text = _FOREIGN.sub(lambda match: _registered(match["place"], match["name"], text), text)
     if (entry := _registry.known().get(_registry.key(text.strip()))) is not None:
         made: Detector = entry.method.default()  # names such as mds++ are no expressions
         return made
@@ -25,6 +32,19 @@ def parse(text: str) -> Detector:
     if not isinstance(value, Detector):
         raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'")
     return value
+
+
+@cache  # a file runs once in a process
+def _registered(place: str, name: str, text: str) -> str:
+    """The name of a class that the user's file or module defines; registered, if it is not."""
+    method = imported(place, name, text)
+    if not (isinstance(method, type) and issubclass(method, Detector)):
+        raise ArgumentError(f"{text}: {name} of {place} is no detector: derive it from Detector")
+    if _registry.entry_of(method) is None:
+        _registry.register()(method)
+    entry = _registry.entry_of(method)
+    assert entry is not None
+    return entry.name
 
 
 def build(record: Mapping[str, Any]) -> Detector:

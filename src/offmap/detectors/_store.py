@@ -31,7 +31,7 @@ def load(folder: str | Path) -> Detector:
     Raises:
         StoreError: a file is missing, damaged, of an unknown version, or does not fit the other.
     """
-    record, files = records.read(folder, "detector")
+    record, files = records.read(folder, "detector", made_by="Detector.fit, then save")
     return restored(record, files.get("state", {}), str(folder))
 
 

@@ -336,7 +336,7 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
     Raises:
         StoreError: a file is missing, damaged or of another version; or the weights differ.
     """
-    record, files = records.read(folder, "guard")
+    record, files = records.read(folder, "guard", made_by="offmap fit")
     where = f"{folder}/guard.json"
     try:
         detectors = [
