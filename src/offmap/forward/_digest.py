@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -13,6 +13,9 @@ def weights_digest(network: nn.Module) -> str:
     digest = hashlib.sha256()
     # By name: loaded buffers are in another order than learned ones.
     for name, tensor in sorted(network.state_dict().items()):
+        if not isinstance(tensor, Tensor):  # extra state, such as that of quantised layers
+            digest.update(f"{name} {tensor!r}".encode())
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
