@@ -146,9 +146,7 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     bench = [x.replace("mine.py", "mine") for x in BENCH]  # a module in the working directory
     done = run(*bench, "--size", "8", *OOD, *quick, "--detectors", "all", cwd=mine)
     assert done.returncode == 0, done.stderr
-    assert (
-        "residual, vim, react, gram (needs training data to learn on: give train=)" in done.stdout
-    )
+    assert "needs training data to learn on: give train=" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
     sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets}
     assert (sizes["id"], sizes["calibration"]) == (40, 40)

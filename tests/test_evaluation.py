@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.activations import Activations
 from offmap.data import ImageSet
-from offmap.detectors import ordinary
+from offmap.detectors import ordinary, sources, unasked
 from offmap.errors import (
     ArgumentError,
     DataError,
@@ -90,10 +90,11 @@ def test_training_data_is_not_read_for_detectors_that_need_none(sets: dict[str, 
 
 
 def test_a_row_for_each_detector_and_set(results: Results) -> None:
-    assert results.detectors == [name for name in ordinary() if name not in NOT_HERE]
+    assert results.detectors == [name for name in unasked() if name not in results.left_out]
     assert results.groups == {"near": ["dim"], "far": ["bright", "dark"]}
     assert len(results.rows) == 3 * len(results.detectors)
-    assert set(results.left_out) == {"anchordistance", *NOT_HERE, *for_ensembles()}
+    assert {"anchordistance", *NOT_HERE, *for_ensembles()} <= set(results.left_out)
+    assert {"vim", "knn", "combine", "react"} <= set(results.detectors)
     footing = results.table().partition("left out")[2].splitlines()
     assert len(footing) == len(set(results.left_out.values()))  # one line a reason
     assert any("anchordistance (reads logits that are minus" in line for line in footing)
@@ -154,8 +155,9 @@ LOGITS = ("energy", "entropy", "gen", "kluniform", "maxlogit", "msp")
 
 def test_without_training_data_what_needs_it_is_left_out_or_refused(sets: dict[str, Any]) -> None:
     found = offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"])
-    assert found.detectors == [*LOGITS]
-    assert "vim, react, gram (needs training data to learn on: give train=)" in found.table()
+    assert set(LOGITS) <= set(found.detectors)
+    assert not any(sources(offmap.detector(name)) for name in found.detectors)
+    assert "needs training data to learn on: give train=" in found.left_out["vim"]
     with pytest.raises(NeedsError, match=r"ViM.*needs training data to learn on: give train="):
         offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"], detectors=["vim"])
 

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import RepositoryNotFoundError
 
-from offmap.data import load, named_sets, normalization
+from offmap.data import channel_statistics, load, named_sets
 from offmap.errors import DataNotFoundError, UnknownNameError
 
 
@@ -64,14 +64,14 @@ def test_the_table_cannot_be_changed_from_outside() -> None:
 
 
 def test_normalization_is_in_units_of_the_range() -> None:
-    mean, std = normalization("cifar10")
+    mean, std = channel_statistics("cifar10")
     assert [round(255 * x, 1) for x in mean] == [125.3, 123.0, 113.9]
     assert [round(255 * x, 1) for x in std] == [63.0, 62.1, 66.7]
-    assert normalization("imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert channel_statistics("imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with pytest.raises(UnknownNameError, match=r"'usps': known are those of cifar10, cifar100"):
-        normalization("usps")
+        channel_statistics("usps")
     with pytest.raises(UnknownNameError, match=r"did you mean 'imagenet'\? known are"):
-        normalization("ImageNet1k")
+        channel_statistics("ImageNet1k")
 
 
 def test_a_named_set_goes_to_its_place_on_the_hub(hub: Callable[..., list[Any]]) -> None:

@@ -12,7 +12,7 @@ few = settings(max_examples=40)  # several calls, or slow ones
 risks = st.integers(0, 100).map(lambda percent: percent / 100)
 
 
-@given(slow.predictions())
+@given(slow.predicted())
 def test_the_curve_equals_its_definition(predictions):
     curve = risk_coverage(*predictions)
     found = np.stack([curve.coverage, curve.risk, curve.joint_risk], axis=1)
@@ -22,21 +22,21 @@ def test_the_curve_equals_its_definition(predictions):
 
 
 @few
-@given(slow.predictions(most=30))
+@given(slow.predicted(most=30))
 def test_both_areas_equal_their_definitions(predictions):
     assert aurc(*predictions) == pytest.approx(slow.aurc(*predictions), abs=1e-14)
     assert augrc(*predictions) == pytest.approx(slow.augrc(*predictions), abs=1e-14)
 
 
 @few
-@given(slow.predictions(most=5))
+@given(slow.predicted(most=5))
 def test_both_areas_are_means_over_every_order_of_equal_scores(predictions):
     expected = slow.areas_over_all_orders(*predictions)
     assert (aurc(*predictions), augrc(*predictions)) == pytest.approx(expected, abs=1e-14)
 
 
 @few
-@given(slow.predictions())
+@given(slow.predicted())
 def test_augrc_is_the_area_of_the_joint_risk_and_the_formula_of_the_auroc(predictions):
     scores, right = predictions
     curve = risk_coverage(scores, right)
@@ -48,7 +48,7 @@ def test_augrc_is_the_area_of_the_joint_risk_and_the_formula_of_the_auroc(predic
     assert augrc(scores, right) == pytest.approx(formula, abs=1e-14)
 
 
-@given(slow.predictions(), risks)
+@given(slow.predicted(), risks)
 def test_coverage_at_risk_equals_the_search_through_all_thresholds(predictions, risk):
     points = slow.risk_coverage(*predictions)
     expected = max(coverage for coverage, wrong, _ in points if wrong <= risk)
@@ -64,7 +64,7 @@ def every_number(scores, right):
 
 
 @few
-@given(slow.predictions(), st.randoms(use_true_random=False))
+@given(slow.predicted(), st.randoms(use_true_random=False))
 def test_the_order_of_the_samples_changes_nothing(predictions, random):
     scores, right = predictions
     order = random.sample(range(len(scores)), len(scores))
@@ -72,7 +72,7 @@ def test_the_order_of_the_samples_changes_nothing(predictions, random):
 
 
 @few
-@given(slow.predictions())
+@given(slow.predicted())
 def test_an_increasing_transformation_changes_nothing_but_the_thresholds(predictions):
     scores, right = predictions
     assert every_number(slow.by_rank(scores), right) == every_number(scores, right)

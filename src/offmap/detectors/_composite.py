@@ -45,7 +45,10 @@ class Composite(Detector):
                 )
         self.parts = nn.ModuleList(deepcopy(part) for part in parts)
         # Not as a module: it learns nothing itself.
-        self.__dict__["template"] = deepcopy(template)
+        copy = deepcopy(template)
+        if copy is not None:
+            copy.reset()
+        self.__dict__["template"] = copy
         needs = type(self).needs
         for part in inside:
             needs |= part.needs

@@ -17,7 +17,7 @@ from offmap.activations import Activations, Batch, Head, Heads, Sample, Shards
 from offmap.detectors._checks import check_head, check_labels, check_needs, columns
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
 from offmap.detectors._plan import Path, Step, at, nodes, passes, plan, reads, taps_of
-from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError
+from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError, ShapeError
 from offmap.stats import Statistic
 
 if TYPE_CHECKING:
@@ -142,6 +142,9 @@ class Fitting:
                         f"{self.roots[i]!r} needs {_WORDS[source]} to learn on: give {source}="
                     )
             return
+        # Those that learn from calibration data alone have met nothing before.
+        fresh = (i for i, r in self.roots.items() if r.learns and "passes_" not in r._buffers)
+        self.unbound.update(fresh)
         first, batches = _peek(data)
         self.bind(first)
         plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
@@ -314,6 +317,12 @@ def _collect(
     sums: dict[tuple[int, Step], Statistic],
 ) -> None:
     """Add what a batch says to the sums of a tree; what several nodes see is made once."""
+    members = int(root.get_buffer("columns_")[2])
+    if len(_acts(acts).members) != members:
+        raise ShapeError(
+            f"this {type(root).__name__} is being fitted on {members} members, and a batch is that "
+            f"of {len(_acts(acts).members)}: is it the same ensemble?"
+        )
     views: dict[Path, Activations | Sample] = {(): acts}
     # Labels of another kind are refused by those who read them, and are nothing to the others.
     classes = None if labels is None or labels.is_floating_point() else labels.long()

@@ -25,7 +25,7 @@ from offmap.detectors import (
     taps_of,
     to_learn_on,
 )
-from offmap.errors import NeedsError, NonFiniteError, OffmapError, ShapeError
+from offmap.errors import ArgumentError, NeedsError, NonFiniteError, OffmapError, ShapeError
 from offmap.evaluation._batches import Count, gathered
 from offmap.evaluation._inputs import Named, Scorer, data_sets, scorers
 from offmap.evaluation.results import Results, Row, SetInfo
@@ -100,7 +100,7 @@ def evaluate(
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
     with ExitStack() as stack:
         opened = stack.enter_context(probe_of(network, taps=taps, **probe))
-        run = _Run(opened, chosen, options, spare, learn_share, stack)
+        run = _Run(opened, chosen, options, spare, learn_share, alarm_rate, stack)
         run.fit({item.role: item for item in sets})
         for item in sets:
             if item.role != "train":
@@ -139,6 +139,7 @@ class _Run:
     options: dict[str, Any]
     spare: bool
     learn_share: float
+    alarm_rate: float
     stack: ExitStack  # of what is to be closed
     left_out: dict[str, str] = field(default_factory=dict)
     infos: list[SetInfo] = field(default_factory=list)
@@ -168,10 +169,23 @@ class _Run:
         calibration = sets.get("calibration")
         if calibration is None or not self._learns("calibration"):
             self.fitting.learn("calibration", None)
+        elif self.spare and not self._enough(calibration.data):
+            self.fitting.learn("calibration", None)  # thresholds come before them
         else:
             self._split(calibration)
             self.fitting.learn("calibration", lambda: self._part(calibration, learn=True))
         self._leave_out_failed()
+
+    def _enough(self, data: Any) -> bool:
+        """Whether enough calibration samples for the threshold are left of those learned on."""
+        if not hasattr(data, "__len__") or not hasattr(data, "fingerprint"):
+            return True
+        rest = int((~to_learn_on(data.keys(0, len(data)), self.learn_share)).sum())
+        try:
+            alarm_rank(rest, self.alarm_rate)
+        except ArgumentError:
+            return False
+        return rest < len(data)
 
     def _learns(self, source: str) -> bool:
         return any(passes(root, source) for root in self.fitting.roots.values())

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self, get_args
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from offmap.activations import Activations, Sample
 from offmap.detectors._composite import Composite
@@ -105,7 +104,9 @@ class Combine(Composite):
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
         scores = self._scores(acts)
         if self.how == "softplus":
-            return F.softplus((scores - self.scale_[:, 0]) / self.scale_[:, 1]).mean(1)
+            t = (scores - self.scale_[:, 0]) / self.scale_[:, 1]
+            # The softplus, in terms that ONNX Runtime has in float64.
+            return (t.relu() + (-t.abs()).exp().log1p()).mean(1)
         if self.how == "mean_rank":
             return 1 - self._shares(scores).mean(1)
         u = self._surprise(scores)
