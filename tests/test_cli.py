@@ -149,7 +149,8 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     assert "needs training data to learn on: give train=" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
     sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets}
-    assert (sizes["id"], sizes["calibration"]) == (40, 40)
+    assert sizes["id"] == 40
+    assert 19 <= sizes["calibration"] < 40  # a share of the 40 was learned on
     assert not (mine / "out" / "activations").exists()
 
 
