@@ -204,7 +204,7 @@ class _Run:
     def _split(self, item: Named) -> None:
         """Read the calibration data once, for both of its parts; samples are read again."""
         if self.inputs:
-            if iter(item.data) is item.data:
+            if isinstance(item.data, Iterator):
                 raise NeedsError(
                     "the calibration data is read twice, to learn on and for the threshold, and "
                     f"this {type(item.data).__name__} can be read once only: give a loader or a set"

@@ -204,7 +204,7 @@ class Guard(nn.Module):
         self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
-        if self._inputs and iter(data) is data:
+        if self._inputs and isinstance(data, Iterator):
             raise DataError(
                 "the calibration data is read twice, to learn on and for the threshold, and this "
                 f"{type(data).__name__} can be read once only: give a loader or a set"
