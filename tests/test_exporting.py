@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import offmap
 from offmap import demo
 from offmap.detectors import Needs, fit, ordinary
+from offmap.detectors.features import knn
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.guard import Calibration
 from offmap.guard import export as exporting
@@ -310,7 +311,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
         export(make(sets, "msp", {"precision": "bf16"}), tmp_path / "guard.pt2", example=x)
     with pytest.raises(ArgumentError, match="runs the network again"):
         export(make(sets, Gradients()), tmp_path / "guard.pt2", example=x)
-    monkeypatch.setattr(exporting, "_LARGEST_BANK", 100)
+    monkeypatch.setattr(knn, "_LARGEST_BANK", 100)
     with pytest.raises(ArgumentError, match="at most 100: fit and calibrate again with bank=100"):
         export(guards("softplus"), tmp_path / "guard.pt2", example=x)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -55,8 +55,8 @@ class Gram(Detector):
         names = [self.layers] if isinstance(self.layers, str) else self.layers
         return tuple(Tap(name, "gram") for name in names)
 
-    def _values(self, acts: Activations) -> list[Float[Tensor, "n k"]]:
-        """The values of each layer."""
+    def _values(self, acts: Activations) -> list[Float[Tensor, "n _"]]:
+        """The values of each layer, of which one has more than another."""
         return [x.flatten(1).double() for tap in self.taps() for x in acts.tapped(tap)]
 
     def collect(
