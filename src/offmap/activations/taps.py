@@ -99,17 +99,17 @@ def gram(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n p c"]:
     With the sign kept. The sum over k comes before the root, as in the published code.
     """
     x = _channels(output).float()
-    return torch.stack([_row_sums(x, p) for p in range(1, 11)], dim=1)
-
-
-def _row_sums(x: Float[Tensor, "n c s"], p: int) -> Float[Tensor, "n c"]:
-    # Of the map divided by its largest value, whose powers cannot overflow: the root of the product
-    # of two powers grows with the square of the map.
+    # Powers of the map divided by its largest value cannot overflow: the root of the product of two
+    # of them grows with the square of the map.
     size = x.abs().amax((1, 2)).clamp(min=torch.finfo(x.dtype).tiny)[:, None]
-    power = (x / size[:, :, None]) ** p
-    # Row sums of the product are a product with the sum of the rows: no (c, c) matrix is made.
-    sums = (power @ power.sum(1)[:, :, None])[:, :, 0]
-    return sums.sign() * sums.abs() ** (1 / p) * size**2
+    x = x / size[:, :, None]
+    power, sums = torch.ones_like(x), []
+    for p in range(1, 11):
+        power = power * x
+        # Row sums of the product are a product with the sum of the rows: no (c, c) matrix is made.
+        total = (power @ power.sum(1)[:, :, None])[:, :, 0]
+        sums.append(total.sign() * total.abs() ** (1 / p) * size**2)
+    return torch.stack(sums, dim=1)
 
 
 def _channels(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n c s"]:

@@ -18,6 +18,7 @@ _SMOKE = {
     "validation": None,
     "epochs": 2,
     "lr": 0.2,
+    "precision": "fp32",
 }
 _CIFAR10 = Recipe(
     network="wrn40_2",
