@@ -22,6 +22,13 @@ settings.load_profile("offmap")
 torch.set_num_threads(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Most networks here are not trained, and much of their data stands in two roles."""
+    for name in ("ChanceWarning", "FeaturesWarning", "OverlapWarning"):
+        # Not in pyproject.toml: that is read before jaxtyping, which must be first to import.
+        config.addinivalue_line("filterwarnings", f"ignore::offmap.errors.{name}")
+
+
 @dataclass(frozen=True)
 class Kind:
     """What the activations of a world have beside logits and features.

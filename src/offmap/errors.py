@@ -18,7 +18,16 @@
     ├── ExportError           a guard cannot be written as a graph, or the graph does not agree
     └── MissingExtraError         an optional library that is not installed
 
-Each message says what is wrong, what was seen, and what to do.
+Each message says what is wrong, what was seen, and what to do. What may be right, and mostly is
+not, is told by a warning:
+
+::
+
+    OffmapWarning
+    ├── ChanceWarning             a network that is hardly better than chance on what was read
+    ├── FeaturesWarning           features that cannot be shown to be the input of the head
+    ├── InputsWarning             inputs of another kind than those before
+    └── OverlapWarning            samples that stand in two sets
 """
 
 
@@ -85,3 +94,23 @@ class MissingExtraError(OffmapError, ImportError):
         super().__init__(
             f"{library} is needed here and not installed: pip install 'offmap[{extra}]'{instead}"
         )
+
+
+class OffmapWarning(UserWarning):
+    """Base of every warning of this library."""
+
+
+class ChanceWarning(OffmapWarning):
+    """A network is hardly better than chance on what was read."""
+
+
+class FeaturesWarning(OffmapWarning):
+    """Features of which it cannot be shown that they are the input of the head."""
+
+
+class InputsWarning(OffmapWarning):
+    """Inputs are of another kind than those before."""
+
+
+class OverlapWarning(OffmapWarning):
+    """Samples stand in two sets."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from torch import Tensor
 
 from offmap.data import ImageSet, load, overlap
-from offmap.errors import ArgumentError, ShapeError
+from offmap.errors import DataError, ShapeError
 
 Make = Callable[..., Any]
 
@@ -78,5 +78,5 @@ def test_batches_of_every_kind() -> None:
     assert overlap([text], [text | {"labels": torch.arange(4)}]) == 4
     assert overlap([text], [masked]) == 2
     assert overlap([x.bfloat16()], [x.bfloat16()]) == 4
-    with pytest.raises(ArgumentError, match="with tensors inside; seen dict"):
+    with pytest.raises(DataError, match="a dict with the keys 'label'"):
         overlap([{"label": torch.zeros(4)}], [x])

@@ -20,22 +20,23 @@ from offmap.networks import Ensemble
 class Member(nn.Module):
     """A classifier that counts the samples it has seen, and what type they came in."""
 
-    def __init__(self, seed: int, *, features: int = 6, scale: float = 1.0) -> None:
+    def __init__(self, seed: int, *, features: int = 6, squash: bool = False) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        self.body, self.fc, self.scale = nn.Linear(48, features), nn.Linear(features, 3), scale
+        self.body, self.fc, self.squash = nn.Linear(48, features), nn.Linear(features, 3), squash
         self.seen = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen += len(x)
         self.inputs = x
-        return self.scale * self.fc(self.body(x.flatten(1)).relu())
+        z = self.fc(self.body(x.flatten(1)).relu())
+        return z.tanh() if self.squash else z
 
 
 @pytest.fixture
 def ensemble() -> Ensemble:
     """The second has features of its own width, and the third no linear head."""
-    return Ensemble([Member(0), Member(1, features=8), Member(2, scale=2.0)])
+    return Ensemble([Member(0), Member(1, features=8), Member(2, squash=True)])
 
 
 @pytest.fixture

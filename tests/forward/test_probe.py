@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._dynamo import eval_frame
 
 from offmap.activations import Tap
-from offmap.errors import ArgumentError, HeadError, ShapeError
+from offmap.errors import ArgumentError, NeedsError, ShapeError
 from offmap.forward import Normalization, Probe
 from offmap.forward._head import tf32
 from offmap.networks import resnet20
@@ -67,12 +67,19 @@ class Output:
     hidden: Tensor
 
 
-class Scaled(nn.Module):
+class Squashed(nn.Module):
     """Its logits are not the output of its last linear layer."""
 
     def __init__(self, factor: float = 3.0) -> None:
         super().__init__()
         self.fc, self.factor = nn.Linear(12, 5), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.fc(x.flatten(1)).tanh()
+
+
+class Scaled(Squashed):
+    """Its logits are the output of its last linear layer times a number."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.factor * self.fc(x.flatten(1))
@@ -154,9 +161,10 @@ def test_wrapped_networks_are_unwrapped(how: str) -> None:
 
 
 def test_logits_that_are_not_the_layers_output_leave_no_head() -> None:
-    with Probe(Scaled()) as probe:
+    with Probe(Squashed()) as probe:
         acts = probe(small())
     assert probe.head is None
+    assert "'fc'" in probe.unverified
     assert "not the output of the last linear layer" in probe.why_no_head
     assert acts.features.shape == (6, 12)
 
@@ -166,21 +174,35 @@ def test_bf16_still_finds_the_head_and_not_a_scaled_one() -> None:
         acts = probe(images())
     assert probe.head is not None
     assert acts.logits.dtype == acts.features.dtype == torch.float32
-    with Probe(Scaled(1.1), precision="bf16") as probe:
+    with Probe(Squashed(1.1), precision="bf16") as probe:
         probe(small())
     assert probe.head is None
 
 
-def test_without_a_linear_layer_the_candidates_are_listed() -> None:
-    with Probe(Convolutional()) as probe, pytest.raises(HeadError, match=r"head=.*last, body"):
-        probe(images())
+def test_a_factor_on_the_logits_belongs_to_the_head() -> None:
+    network = Scaled(3.0).eval()
+    with Probe(network) as probe:
+        acts = probe(small())
+    assert torch.allclose(probe.head.weight, 3 * network.fc.weight)
+    assert torch.allclose(probe.head(acts.features), network(small()), atol=1e-5)
+
+
+def test_a_pointwise_convolution_is_a_head() -> None:
+    network = Convolutional().eval()
+    with Probe(network) as probe:
+        acts = probe(images())
+    assert probe.head_name == "last"
+    pooled = network.body(images()).relu().mean((2, 3))
+    assert torch.allclose(acts.features, pooled, atol=1e-6)
+    assert torch.allclose(probe.head(pooled), network(images()), atol=1e-5)
 
 
 def test_a_named_layer_gives_its_input_as_features() -> None:
-    with Probe(Convolutional(), head="last") as probe:
+    with Probe(Convolutional(), head="body") as probe:
         acts = probe(images())
-    assert acts.features.shape == (6, 6)
+    assert torch.allclose(acts.features, images().mean((2, 3)))
     assert probe.head is None
+    assert not probe.unverified  # it was said that these are the features
     with Probe(VGG(), head="classifier.2") as probe:
         assert probe(images()).features.shape == (6, 20)
     assert "has 12 outputs, not 5" in probe.why_no_head
@@ -366,12 +388,17 @@ def test_features_are_not_taken_for_logits(wrap: Any, where: str) -> None:
         probe(torch.rand(6, 12))
 
 
-def test_torchscript_is_refused() -> None:
+def test_torchscript_gives_logits_and_takes_no_hooks() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.trace(VGG().eval(), images())
     with pytest.raises(ArgumentError, match="TorchScript takes no hooks"):
-        Probe(scripted)
+        Probe(scripted, head="classifier.4")
+    with Probe(scripted) as probe:
+        acts = probe(images())
+        assert torch.allclose(acts.logits, scripted(images()), atol=1e-6)
+        with pytest.raises(NeedsError, match=r"calls no torch\.nn\.Linear"):
+            _ = acts.features
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -31,6 +31,7 @@ class Activations:
         classifier_logits: logits of the network whose label counts, ``(n, c)``, where that is
             another one.
         keys: what tells each sample from others, such as its path or its row.
+        absent: why there are no features, where that is known.
 
     Raises:
         ShapeError: they are not all of so many samples.
@@ -40,6 +41,7 @@ class Activations:
         "_features",
         "_finite",
         "_logits",
+        "absent",
         "classifier_logits",
         "keys",
         "layers",
@@ -54,8 +56,10 @@ class Activations:
         members: tuple[Activations, ...] = (),
         classifier_logits: Float[Tensor, "n c"] | None = None,
         keys: tuple[str, ...] | None = None,
+        absent: str = "",
     ) -> None:
         self._logits, self._features = logits, features
+        self.absent = absent
         self.layers: Mapping[str, Tensor] = layers or {}
         self.members = tuple(members)
         self.classifier_logits = classifier_logits
@@ -98,13 +102,19 @@ class Activations:
             NeedsError: there are none.
         """
         if self._features is None:
-            raise NeedsError("the features are read, and these activations have none")
+            why = f": {self.absent}" if self.absent else ""
+            raise NeedsError(f"the features are read, and these activations have none{why}")
         return self._features
 
     @property
     def has_logits(self) -> bool:
         """Whether there are logits."""
         return self._logits is not None
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether there are logits of the network whose labels count."""
+        return self._logits is not None or self.classifier_logits is not None
 
     @property
     def has_features(self) -> bool:
@@ -176,6 +186,7 @@ class Activations:
         other = self.classifier_logits
         none.classifier_logits = None if other is None else change(other)
         none.keys = self.keys
+        none.absent = self.absent
         none._finite = self._finite
         return none
 
@@ -188,6 +199,7 @@ class Activations:
             "members": self.members,
             "classifier_logits": self.classifier_logits,
             "keys": self.keys,
+            "absent": self.absent,
         }
         return Activations(**(parts | changes))
 
@@ -205,6 +217,7 @@ class Activations:
             classifier_logits=tensors.pop("classifier_logits", None),
             layers=tensors,
             keys=None if None in keys else tuple(k for each in keys for k in each or ()),
+            absent=parts[0].absent,
         )
         whole._finite = all(part._finite for part in parts)
         return whole

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
-from hashlib import blake2b
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 from jaxtyping import UInt64
-from torch import Tensor
 
-from offmap.data.types import BatchedSet, Batches, Inputs
-from offmap.errors import ArgumentError, ShapeError
+from offmap._utils.inputs import batches_of, hashes_of
+from offmap.data.types import BatchedSet, Batches
+from offmap.errors import ShapeError
 
 _BATCH = 256
-_IMAGE = ("images", "image", "pixel_values", "x")  # what loaders call them
-_LABEL = ("labels", "label", "y")
 
 
 def overlap(a: Batches, b: Batches) -> int:
@@ -40,6 +35,7 @@ def overlap(a: Batches, b: Batches) -> int:
             one shape by :func:`load_like`.
 
     Example:
+        >>> import torch
         >>> from offmap.data import ImageSet, overlap
         >>> images = torch.arange(12, dtype=torch.uint8).reshape(3, 1, 2, 2)
         >>> overlap(ImageSet("a", images), ImageSet("b", images[[2, 0]]))
@@ -65,37 +61,6 @@ def overlap(a: Batches, b: Batches) -> int:
 
 
 def _hashes(data: Batches) -> Iterator[UInt64[np.ndarray, " n"]]:
-    for batch in data.batches(_BATCH) if isinstance(data, BatchedSet) else data:
-        yield np.fromiter(map(_hash, _samples(_inputs(batch))), np.uint64)
-
-
-def _inputs(batch: Any) -> Inputs:
-    """What a network is given of a batch, without the labels."""
-    inputs = batch[0] if isinstance(batch, tuple | list) else batch
-    if isinstance(inputs, Mapping):
-        tensors = {name: x for name, x in inputs.items() if isinstance(x, Tensor)}
-        image = next((tensors[name] for name in _IMAGE if name in tensors), None)
-        text = {name: x for name, x in tensors.items() if name not in _LABEL}
-        inputs = text if image is None else image
-    if not isinstance(inputs, Tensor | dict) or not len(inputs):
-        raise ArgumentError(
-            "a batch must be inputs, or inputs and labels, with tensors inside; seen "
-            f"{type(batch).__name__}"
-        )
-    return inputs
-
-
-def _samples(inputs: Inputs) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors of each sample, in the order of their names where they have any."""
-    if isinstance(inputs, Tensor):
-        return ((sample,) for sample in inputs.detach().cpu().contiguous())
-    tensors = [inputs[name].detach().cpu().contiguous() for name in sorted(inputs)]
-    return zip(*tensors, strict=True)
-
-
-def _hash(sample: tuple[Tensor, ...]) -> int:
-    digest = blake2b(digest_size=8)
-    for x in sample:
-        digest.update(f"{x.dtype} {tuple(x.shape)} ".encode())
-        digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
-    return int.from_bytes(digest.digest(), "little")
+    batches = data.batches(_BATCH) if isinstance(data, BatchedSet) else batches_of(data, _BATCH)
+    for inputs, _ in batches:
+        yield hashes_of(inputs)

@@ -26,10 +26,11 @@ from offmap.detectors import (
     to_learn_on,
 )
 from offmap.errors import ArgumentError, NeedsError, NonFiniteError, OffmapError, ShapeError
-from offmap.evaluation._batches import Count, gathered
+from offmap.evaluation._batches import gathered
 from offmap.evaluation._inputs import Named, Scorer, data_sets, scorers
+from offmap.evaluation._overlaps import check_other_sets, overlaps
 from offmap.evaluation.results import Results, Row, SetInfo
-from offmap.forward import AnyProbe, forward, probe_of
+from offmap.forward import AnyProbe, Seen, forward, probe_of
 from offmap.guard.decide import alarm_rank, alarm_threshold
 from offmap.metrics import augrc, aurc, detection, oscr
 
@@ -80,7 +81,14 @@ def evaluate(
         settings: more to keep in the results' settings.
         **probe: ``head``, ``device``, ``precision``, ``normalization``, ...: see :class:`Probe`.
 
+    Warns:
+        ChanceWarning: the network is hardly right on a labelled set.
+        FeaturesWarning: detectors read features that may not be those of the head.
+        OverlapWarning: samples stand in two sets.
+
     Raises:
+        DataError: one set in two parts, or more than 1 % of a set in another; loaders are warned
+            of.
         ArgumentError: two detectors or sets of one name, no OOD set, or too few calibration samples
             for the alarm rate.
         NeedsError: a detector that was named needs training data or a head, and there is none.
@@ -88,6 +96,7 @@ def evaluate(
     """
     start = time.perf_counter()
     sets = data_sets(id_test, ood, calibration, train)
+    check_other_sets(sets)
     for item in sets:
         if item.role == "calibration" and hasattr(item.data, "fingerprint"):
             alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
@@ -100,7 +109,7 @@ def evaluate(
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
     with ExitStack() as stack:
         opened = stack.enter_context(probe_of(network, taps=taps, **probe))
-        run = _Run(opened, chosen, options, spare, learn_share, alarm_rate, stack)
+        run = _Run(opened, chosen, options, spare, learn_share, alarm_rate, stack, sets)
         run.fit({item.role: item for item in sets})
         for item in sets:
             if item.role != "train":
@@ -141,6 +150,7 @@ class _Run:
     learn_share: float
     alarm_rate: float
     stack: ExitStack  # of what is to be closed
+    sets: list[Named]
     left_out: dict[str, str] = field(default_factory=dict)
     infos: list[SetInfo] = field(default_factory=list)
 
@@ -152,7 +162,8 @@ class _Run:
         self.seconds = dict.fromkeys(self.chosen, 0.0)
         self.inputs = any(Needs.INPUTS in d.needs for d in _detectors(self.chosen).values())
         self.failures: dict[int, OffmapError] | None = {} if self.spare else None
-        self.learned = 0  # samples of the calibration data
+        self.seen: dict[str, Seen] = {}
+        self.overlaps: dict[str, int] = {}
 
     def fit(self, sets: Mapping[str, Named]) -> None:
         """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
@@ -160,9 +171,10 @@ class _Run:
         self.fitting = Fitting(detectors, lambda: self.network.head, self.failures)
         self.fitting.begin()
         if (train := sets.get("train")) is not None and self._learns("train"):
-            count = Count(labelled=False)
-            self.fitting.learn("train", self._passing(train, count))
-            self.infos.append(_info(train, count.samples))
+            seen = self.seen["train"] = Seen()
+            self.fitting.learn("train", self._passing(train, seen))
+            self.infos.append(_info(train, seen.samples, seen.right if seen.labelled else None))
+            seen.warn_near_chance("the training data")
         else:
             self.fitting.learn("train", None)
         self._leave_out_failed()
@@ -212,22 +224,27 @@ class _Run:
             return
         self.shards = self.stack.enter_context(Shards.temporary())
         with self.shards.writing() as write:
-            for acts, labels in self._passing(item, Count(labelled=False)):
+            for acts, labels in self._passing(item, Seen()):
                 write(acts, labels)
 
     def _part(self, item: Named, *, learn: bool) -> Iterator[Batch]:
         """The samples of the calibration data to learn on, or those for the threshold."""
-        batches = self._passing(item, Count()) if self.inputs else iter(self.shards)
+        batches = self._passing(item, Seen()) if self.inputs else iter(self.shards)
         for batch, labels in batches:
             keys = (batch.acts if isinstance(batch, Sample) else batch).keys or ()
             rows = to_learn_on(keys, self.learn_share) == learn
             yield batch[rows], None if labels is None else labels[rows]
 
-    def _passing(self, item: Named, count: Count) -> Iterator[Any]:
+    def _passing(self, item: Named, seen: Seen) -> Iterator[Any]:
+        self.seen.setdefault(item.name, seen)
         passing = forward(
-            self.network, item.data, description=item.name, inputs=self.inputs, **self.options
+            self.network,
+            item.data,
+            description=item.name,
+            inputs=self.inputs,
+            seen=seen,
+            **self.options,
         )
-        passing = count.through(passing)
         if item.role == "ood":  # nobody asks for its labels, and they may be anything
             passing = ((acts, None) for acts, _ in passing)
         return passing if self.inputs else gathered(passing)
@@ -238,8 +255,8 @@ class _Run:
         predictions: list[Any] = []
         labels: list[Any] = []
         keys: list[str] = []
-        count = Count(labelled=item.role != "ood")
-        for batch, target in self._to_score(item, count):
+        seen = Seen(labelled=item.role != "ood")
+        for batch, target in self._to_score(item, seen):
             acts = batch.acts if isinstance(batch, Sample) else batch
             if self.fitting.unbound:
                 self.fitting.bind(acts)
@@ -255,13 +272,23 @@ class _Run:
             self.labels[item.name] = np.concatenate(labels)
         for name in self.chosen:
             self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
-        right, members = (count.right, count.members) if count.labelled else (None, [])
-        self.infos.append(_info(item, count.samples, right, members))
+        right, members = (seen.right, seen.members) if seen.labelled else (None, [])
+        self.infos.append(_info(item, seen.samples, right, members))
+        self._tell(item, seen)
 
-    def _to_score(self, item: Named, count: Count) -> Iterator[Any]:
+    def _tell(self, item: Named, seen: Seen) -> None:
+        """Warn of labels that do not fit, features that may be none, and samples in two sets."""
+        seen.warn_near_chance(f"the set {item.name!r}")
+        if item.role == "id" and any(
+            Needs.FEATURES in d.needs for d in _detectors(self.chosen).values()
+        ):
+            self.network.warn_unverified()
+        self.overlaps |= overlaps(item, self.sets, self.seen)
+
+    def _to_score(self, item: Named, seen: Seen) -> Iterator[Any]:
         if item.role != "calibration" or not self._learns("calibration"):
-            return self._passing(item, count)
-        return count.through(self._part(item, learn=False))
+            return self._passing(item, seen)
+        return seen.through(self._part(item, learn=False))
 
     def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
         """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
@@ -297,6 +324,7 @@ class _Run:
         machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
         return {
             **self.network.described(),
+            **({"overlaps": self.overlaps} if self.overlaps else {}),
             "machine": machine,
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("offmap", "torch", "numpy")},

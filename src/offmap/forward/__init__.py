@@ -6,20 +6,24 @@ from offmap.forward._outputs import features_of, logits_of
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.cascade import CascadeProbe, FilterAndClassifier
 from offmap.forward.ensemble import EnsembleProbe
-from offmap.forward.loop import cache_key, forward
+from offmap.forward.loop import Batched, cache_key, forward
 from offmap.forward.normalization import Normalization
 from offmap.forward.probe import Probe
 from offmap.forward.probes import probe_of
+from offmap.forward.seen import Seen, check_apart
 
 __all__ = [
     "AnyProbe",
+    "Batched",
     "CascadeProbe",
     "EnsembleProbe",
     "FilterAndClassifier",
     "Normalization",
     "Probe",
+    "Seen",
     "as_device",
     "cache_key",
+    "check_apart",
     "features_of",
     "forward",
     "logits_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -48,3 +49,12 @@ class _Eager(Shared):
 
 
 EAGER = _Eager()
+
+
+def _renew_lock() -> None:
+    global _lock  # of a child, whose copy another thread of the parent may hold
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -1,9 +1,9 @@
-"""The last linear layer of a classifier: which it is, and whether the logits are its output."""
+"""The head of a classifier: which of its linear maps gives the logits, and what that is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,93 +11,171 @@ from torch import Tensor, nn
 
 from offmap.activations import Head
 from offmap.errors import HeadError, ShapeError
+from offmap.forward._calls import VECTOR, Call
 from offmap.forward._outputs import arrays_of
 
 # By how much W h + b may miss the logits, as a share of the sum of its absolute terms.
 _TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2}
 
-Calls = dict[str, tuple[nn.Module, Tensor]]
+
+@dataclass(frozen=True)
+class Found:
+    """What a first batch says of the head.
+
+    Args:
+        calls: whose inputs, side by side, are the features; none where there are no features.
+        head: the map from features to logits, ``None`` where none was found.
+        why: there is no head.
+    """
+
+    calls: tuple[Call, ...]
+    head: Head | None
+    why: str = ""
+
+    @property
+    def name(self) -> str | None:
+        """Of the layers, as ``head=`` takes it."""
+        return "+".join(call.name for call in self.calls) or None
+
+    @property
+    def features(self) -> Tensor | None:
+        """One row a sample."""
+        parts = [call.features.float() for call in self.calls]
+        return torch.cat(parts, dim=1) if parts else None
+
+    def without_features(self) -> Found:
+        """The same without the rows of the first batch."""
+        return replace(self, calls=tuple(call.without_features() for call in self.calls))
 
 
-@contextmanager
-def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[Calls]:
-    """Calls of the linear layers, or of the layer named, with their inputs, in order."""
-    calls: Calls = {}
-    wanted = {
-        name: module
-        for name, module in modules.items()
-        if (name == named if named else isinstance(module, nn.Linear))
-    }
-    handles = [m.register_forward_pre_hook(_recorder(n, calls)) for n, m in wanted.items()]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
+def found(
+    calls: Sequence[Call],
+    modules: Mapping[str, nn.Module],
+    named: str | None,
+    z: Tensor,
+    near: float,
+) -> Found:
+    """The head among the calls of a network whose logits are ``z``.
 
-
-def _recorder(name: str, calls: dict[str, tuple[nn.Module, Tensor]]) -> Callable[..., None]:
-    def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        calls.pop(name, None)  # a layer called again moves to the end: the order is that of calls
-        if inputs and isinstance(inputs[0], Tensor):
-            calls[name] = (module, inputs[0].detach().clone())  # what follows may work in place
-
-    return record
-
-
-def last_of(
-    calls: Calls, modules: Mapping[str, nn.Module], named: str | None
-) -> tuple[str, nn.Module, Tensor]:
-    """Name, module and input of the layer that was called last.
+    The last map that gives the logits, up to one factor, is the head; or the last two, where the
+    logits are the mean of theirs. Without one, the features are the input of the layer named, of
+    the map that comes nearest, or of the last one.
 
     Raises:
-        HeadError: none was.
+        HeadError: the layer named was never called.
     """
-    if calls:
-        name, (module, inputs) = list(calls.items())[-1]
-        return name, module, inputs
-    if named:
+    if named and len(calls) < len(named.split("+")):
         raise HeadError(f"the layer {named!r} was never called: name one that is, by head=")
-    leaves = [name for name, m in modules.items() if name and not list(m.children())]
+    rows = [call for call in calls if len(call.features) == len(z)]
+    if not rows:
+        return Found((), None, _why_no_rows(calls, modules, len(z)))
+    heads = [call for call in rows if call.map is not None and len(call.map.weight) == z.shape[1]]
+    for parts in [*((call,) for call in reversed(heads)), tuple(heads[-2:])]:
+        if (head := _fitting(parts, z, near)) is not None:
+            return Found(parts, head)
+    if named and len(calls) > 1:
+        return Found(tuple(rows), None, f"the logits are not the mean of what {named!r} give")
+    nearest = min(
+        heads, key=lambda call: _miss(_map(call), call.features.float(), z), default=rows[-1]
+    )
+    return Found((nearest,), None, _why(nearest, z))
+
+
+def found_for(head: Head, arrays: Sequence[tuple[int, Tensor]], z: Tensor, near: float) -> Found:
+    """The vectors from which a head that was given makes the logits ``z``.
+
+    Raises:
+        HeadError: there are none.
+    """
+    head = head.to(z.device)
+    for number, x in reversed(arrays):
+        if _miss(head, x.float(), z) <= near:
+            return Found((Call(f"{VECTOR}[{number}]", x, _as_it_is, head, number),), head)
     raise HeadError(
+        f"the head that was given takes {head.weight.shape[1]} features, and from none of the "
+        f"{len(arrays)} arrays of that width that the network makes on its way does W h + b give "
+        "the logits: give weight and bias as they stand in the network, scale included"
+    )
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _fitting(parts: Sequence[Call], z: Tensor, near: float) -> Head | None:
+    """The head that several maps are together, if it gives the logits."""
+    if not parts:
+        return None
+    maps = [_map(call) for call in parts]
+    weight = torch.cat([m.weight for m in maps], dim=1) / len(maps)
+    biases = [m.bias for m in maps]
+    bias = None if None in biases else sum(b for b in biases if b is not None) / len(maps)
+    x = torch.cat([call.features.float() for call in parts], dim=1)
+    head = Head(weight.clone(), None if bias is None else bias.clone())  # type: ignore[union-attr]
+    for candidate in (head, _scaled(head, x, z)):
+        if _miss(candidate, x, z) <= near:
+            return candidate
+    return None
+
+
+def _scaled(head: Head, x: Tensor, z: Tensor) -> Head:
+    """The head times the factor that brings its outputs nearest to the logits."""
+    out = head(x).double()
+    factor = ((out * z).sum() / out.square().sum().clamp(min=1e-300)).float()
+    return Head(head.weight * factor, None if head.bias is None else head.bias * factor)
+
+
+def _map(call: Call) -> Head:
+    assert call.map is not None
+    weight, bias = call.map.weight.float(), call.map.bias
+    return Head(weight, None if bias is None else bias.float())
+
+
+def _miss(head: Head, x: Tensor, z: Tensor) -> float:
+    """By how much W h + b misses the logits, as a share of its absolute terms."""
+    terms = Head(head.weight.abs(), None if head.bias is None else head.bias.abs())(x.abs())
+    miss = ((head(x) - z).abs() / terms.clamp(min=1e-30)).max()
+    return float(torch.nan_to_num(miss, nan=torch.inf))
+
+
+def _why(call: Call, z: Tensor) -> str:
+    if call.map is None or call.features.shape[1] != call.map.weight.shape[1]:
+        return f"{call.name!r} is not a linear layer applied to one vector a sample"
+    if len(call.map.weight) != z.shape[1]:
+        return f"{call.name!r} has {len(call.map.weight)} outputs, not {z.shape[1]}"
+    return f"the logits are not the output of the last linear layer, {call.name!r}"
+
+
+def _why_no_rows(calls: Sequence[Call], modules: Mapping[str, nn.Module], n: int) -> str:
+    if calls:
+        last = calls[-1]
+        return (
+            f"the linear layer {last.name!r} is given {len(last.features)} rows for {n} samples, "
+            "so its input is not one vector a sample: name a layer that is, by head="
+        )
+    leaves = [name for name, m in modules.items() if name and not list(m.children())]
+    return (
         "the network calls no torch.nn.Linear, so its features cannot be found: name the layer "
         f"whose input they are by head=; candidates, last first: {', '.join(leaves[:-9:-1])}"
     )
 
 
-def verified(
-    name: str, module: nn.Module, features: Tensor, logits: Tensor, near: float
-) -> tuple[Head | None, str]:
-    """The head, if applying it to the features gives the logits; else why it is none."""
-    if not isinstance(module, nn.Linear) or features.shape[1] != module.in_features:
-        return None, f"{name!r} is not a linear layer applied to one vector a sample"
-    weight = module.weight.detach().float().clone()
-    bias = None if module.bias is None else module.bias.detach().float().clone()
-    head = Head(weight, bias)
-    if len(weight) != logits.shape[1]:
-        return None, f"{name!r} has {len(weight)} outputs, not {logits.shape[1]}"
-    terms = Head(weight.abs(), None if bias is None else bias.abs())(features.abs())
-    miss = ((head(features) - logits).abs() / terms.clamp(min=1e-30)).max()
-    if not miss <= near:
-        return None, f"the logits are not the output of the last linear layer, {name!r}"
-    return head, ""
-
-
-def check_others(
-    name: str, module: nn.Module, features: Tensor, output: Any, logits: Tensor, near: float
-) -> None:
+def check_others(calls: Sequence[Call], output: Any, logits: Tensor, near: float) -> None:
     """Refuse a network that returns features first, and then logits.
 
     Raises:
         ShapeError: what it returned later is what its last linear layer gives.
     """
-    for where, other in arrays_of(output, len(logits)):
-        wide = other.shape[1] != logits.shape[1]
-        if wide and verified(name, module, features, other.float(), near)[0] is not None:
+    last = next((c for c in reversed(calls) if c.map and len(c.features) == len(logits)), None)
+    for where, other in arrays_of(output, len(logits)) if last else ():
+        assert last is not None
+        assert last.map is not None
+        wide = other.shape[1] != logits.shape[1] and other.shape[1] == len(last.map.weight)
+        if wide and _fitting([last], other.float(), near) is not None:
             raise ShapeError(
                 f"the network returns several arrays; the first, of shape {tuple(logits.shape)}, "
-                f"was taken for the logits, but {where} is what its last linear layer {name!r} "
-                "gives: return that one first, or as 'logits'"
+                f"was taken for the logits, but {where} is what its last linear layer "
+                f"{last.name!r} gives: return that one first, or as 'logits'"
             )
 
 

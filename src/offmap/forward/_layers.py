@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from offmap.activations import Tap
 from offmap.errors import ArgumentError
+from offmap.forward._calls import given_to
 from offmap.forward._outputs import first_tensor
 
 Edit = Callable[[Tensor], Tensor]
@@ -67,11 +68,14 @@ def editing(network: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
 
 
 @contextmanager
-def hooked(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """The inputs of a layer while the block runs."""
-    inputs: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+def hooked(layer: nn.Module, inputs: list[Tensor]) -> Iterator[None]:
+    """Append the inputs of a layer while the block runs."""
+
+    def keep(_: nn.Module, args: Any, kwargs: Any = None) -> None:
+        inputs.append(given_to(args, kwargs))
+
+    handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        yield inputs
+        yield
     finally:
         handle.remove()

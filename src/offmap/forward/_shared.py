@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 
 class Shared:
@@ -16,9 +18,17 @@ class Shared:
 
     def _renew(self) -> None:
         """Make what belongs to one object alone."""
-        self._opening = threading.Lock()
+        self._renew_locks()
         self._users = 0
         self._stack = ExitStack()
+        _everyone.add(self)
+
+    def _renew_locks(self) -> None:
+        self._opening = threading.Lock()
+
+    def opened(self) -> AbstractContextManager[Any]:
+        """Open, if nobody has opened it."""
+        return nullcontext() if self._users else self
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy shares: it is closed, and has locks of its own."""
@@ -59,3 +69,16 @@ class Shared:
     def _prepare(self, stack: ExitStack) -> None:
         """Set things up, and tell the stack how to put them back."""
         raise NotImplementedError
+
+
+_everyone: WeakSet[Shared] = WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has copies of locks that threads of its parent hold, and nobody to give them back."""
+    for each in list(_everyone):
+        each._renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offmap.activations import Activations, Sample
+from offmap._utils.inputs import Inputs, Prepared
+from offmap.activations import Activations, Head, Sample
+from offmap.errors import FeaturesWarning
 from offmap.forward._digest import weights_digest
 from offmap.forward._shared import Shared
-
-HeadName = str | None | Sequence[str | None]
 
 
 class AnyProbe(Shared):
@@ -26,14 +26,17 @@ class AnyProbe(Shared):
         network: the bare network, or networks.
         taps: other layers that are kept.
         precision: "fp32" or "bf16".
-        channels_last: memory layout of images.
+        channels_last: memory layout of images, ``None`` until a first batch shows whether the
+            network takes it.
+        outputs: what the network returns: logits, or probabilities.
         device: where it runs.
         asked_device: where it was asked to run, if that was said.
     """
 
     network: nn.Module
     precision: str
-    channels_last: bool
+    channels_last: Any
+    outputs: str
     device: torch.device
     asked_device: torch.device | None
     # Attributes of one network's probe, and properties of the others'.
@@ -50,20 +53,35 @@ class AnyProbe(Shared):
         """Whether a head was found."""
 
     @property
+    @abstractmethod
+    def unverified(self) -> str:
+        """Why the features may not be the input of the head, if it was not said that they are."""
+
+    def warn_unverified(self) -> None:
+        """Tell of features that may not be those of which the logits are made."""
+        if why := self.unverified:
+            warnings.warn(
+                f"the features are the input of {self.head_name!r}, and it cannot be shown that "
+                f"they are those of the head: {why}. Name the layer whose input they are by head=",
+                FeaturesWarning,
+                stacklevel=3,
+            )
+
+    @property
     def parts(self) -> tuple[AnyProbe, ...]:
         """The probes of the systems that run side by side."""
         return (self,)
 
     @abstractmethod
-    def __call__(self, inputs: Tensor) -> Activations:
+    def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch."""
 
     @abstractmethod
-    def logits(self, inputs: Tensor) -> Tensor:
+    def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""
 
     @abstractmethod
-    def sample(self, inputs: Tensor) -> Sample:
+    def sample(self, inputs: Inputs | Prepared) -> Sample:
         """The activations of a batch, with the way to run other inputs with gradients."""
 
     @abstractmethod
@@ -90,7 +108,10 @@ class AnyProbe(Shared):
     def key(self) -> tuple[Any, ...]:
         """All that the activations of given inputs depend on, in plain values."""
         taps = [(tap.layer, tap.reduction) for tap in self.taps]
-        how = (repr(self.network), self.asked_head, taps, self.precision, self.normalization)
+        asked = self.asked_head
+        # A head that was given says no more than the weights and the place where it fits.
+        head = "given" if isinstance(asked, Head) else asked
+        how = (repr(self.network), head, taps, self.precision, self.normalization, self.outputs)
         return weights_digest(self.network), how
 
     def described(self) -> dict[str, Any]:
@@ -105,6 +126,3 @@ class AnyProbe(Shared):
             "normalization": repr(self.normalization),
             **why,
         }
-
-
-Normalize = Callable[[Tensor], Tensor]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offmap._utils.inputs import Inputs, Prepared
 from offmap.activations import Activations, HasMembers, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, ShapeError
 from offmap.forward._device import as_device, placed
@@ -57,6 +58,7 @@ class CascadeProbe(AnyProbe):
         precision: as for :class:`Probe`, of parts that are no guards.
         channels_last: likewise.
         normalization: likewise; by default that of the guard beside it.
+        outputs: as for :class:`Probe`, of parts that are no guards.
 
     Attributes:
         filter: the probe of the filter.
@@ -79,8 +81,9 @@ class CascadeProbe(AnyProbe):
         taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         normalization: Callable[[Tensor], Tensor] | None = None,
+        outputs: str = "logits",
     ) -> None:
         super().__init__()
         pair = unwrapped(network)
@@ -88,13 +91,14 @@ class CascadeProbe(AnyProbe):
         guards = [own for own in map(probe_within, (pair.filter, pair.classifier)) if own]
         normalizations = [normalization, *(own.normalization for own in guards)]
         devices = [device, *(own.asked_device for own in guards)]
-        self.precision, self.channels_last = precision, channels_last
+        self.precision, self.channels_last, self.outputs = precision, channels_last, outputs
         asked = next((given for given in normalizations if given is not None), None)
         self.asked_device = next((as_device(d) for d in devices if d is not None), None)
         options = {
             "precision": precision,
             "channels_last": channels_last,
             "normalization": asked,
+            "outputs": outputs,
         }
         self.filter = _of_part(pair.filter, head=head, taps=taps, **options)
         self.classifier = _of_part(pair.classifier, **options)
@@ -130,6 +134,11 @@ class CascadeProbe(AnyProbe):
         return self.filter.why_no_head
 
     @property
+    def unverified(self) -> str:
+        """Why the features of the filter may not be the input of its head."""
+        return self.filter.unverified
+
+    @property
     def knows_head(self) -> bool:
         """Whether the head of the filter was found."""
         return self.filter.knows_head
@@ -138,11 +147,12 @@ class CascadeProbe(AnyProbe):
         """Take the filter's head from an earlier run of it."""
         self.filter.adopt(head)
 
-    def __call__(self, images: Tensor) -> Activations:
+    def __call__(self, images: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, and who answers them."""
-        return self._labelled(self.filter(images), images)
+        with self.opened():
+            return self._labelled(self.filter(images), images)
 
-    def _labelled(self, acts: Activations, images: Tensor) -> Activations:
+    def _labelled(self, acts: Activations, images: Inputs | Prepared) -> Activations:
         """The filter's activations, with the classifier's logits of the same images."""
         if self.one_system:
             return acts
@@ -173,13 +183,15 @@ class CascadeProbe(AnyProbe):
         """Take the layers that rules stand for from an earlier run of the filter."""
         self.filter.resolve(layers)
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Inputs | Prepared) -> Tensor:
         """The logits of the classifier."""
-        return self.classifier.logits(images)
+        with self.opened():
+            return self.classifier.logits(images)
 
-    def sample(self, images: Tensor) -> Sample:
+    def sample(self, images: Inputs | Prepared) -> Sample:
         """The sample of the filter, and the label of the classifier."""
-        sample = self.filter.sample(images)
+        with self.opened():
+            sample = self.filter.sample(images)
         return Sample(self._labelled(sample.acts, images), sample.inputs, sample.run)
 
     def traced(self, images: Tensor) -> Activations:
@@ -212,7 +224,7 @@ def probe_within(part: nn.Module) -> AnyProbe | None:
 
 
 def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
-    ways = [(own.precision, own.channels_last, own.normalization) for own in (a, b)]
+    ways = [(own.precision, own.channels_last, own.normalization, own.outputs) for own in (a, b)]
     return a.network is b.network and ways[0] == ways[1]
 
 
@@ -234,4 +246,5 @@ def _of_part(part: nn.Module, **options: Any) -> Probe | EnsembleProbe:
         precision=own.precision,
         channels_last=own.channels_last,
         normalization=own.normalization,
+        outputs=own.outputs,
     )

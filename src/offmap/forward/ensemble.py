@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offmap._utils.inputs import Inputs, Prepared
 from offmap.activations import (
     Activations,
     HasMembers,
@@ -33,13 +34,14 @@ class EnsembleProbe(AnyProbe):
     Args:
         network: an ensemble, such as :class:`offmap.networks.Ensemble`; its own ``forward`` is not
             called.
-        head: name of the last linear layer in every member, or a sequence of one name, or
-            ``None``, for each.
+        head: name of the last linear layer in every member, or a sequence of one name, head or
+            ``None`` for each.
         taps: other layers to keep of every member.
         device: where to run; by default where the first member is.
         precision: as for :class:`Probe`.
         channels_last: likewise.
         normalization: likewise.
+        outputs: likewise, of every member.
 
     Attributes:
         head: the heads of the members, each ``None`` until it is found, and where there is none.
@@ -54,12 +56,13 @@ class EnsembleProbe(AnyProbe):
         self,
         network: nn.Module,
         *,
-        head: str | Sequence[str | None] | None = None,
+        head: str | Sequence[Any] | None = None,
         taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         normalization: Callable[[Tensor], Tensor] | None = None,
+        outputs: str = "logits",
     ) -> None:
         super().__init__()
         self.network = unwrapped(network)
@@ -67,14 +70,19 @@ class EnsembleProbe(AnyProbe):
         members = list(self.network.members)
         self.asked_head = _one_each(head, len(members))
         self.asked_device = as_device(device)
-        options = {"taps": taps, "precision": precision, "channels_last": channels_last}
+        options = {
+            "taps": taps,
+            "precision": precision,
+            "channels_last": channels_last,
+            "outputs": outputs,
+        }
         self.each = [
-            _Member(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
+            Probe(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
             for member, name in zip(members, self.asked_head, strict=True)
         ]
         first = self.each[0]
         self.taps, self.precision = first.taps, first.precision
-        self.channels_last = first.channels_last
+        self.channels_last, self.outputs = first.channels_last, first.outputs
         self.device = self.asked_device or first.device
 
     @property
@@ -102,6 +110,13 @@ class EnsembleProbe(AnyProbe):
         )
 
     @property
+    def unverified(self) -> str:
+        """Of which members the features may not be the input of the head."""
+        return "; ".join(
+            f"member {i}: {each.unverified}" for i, each in enumerate(self.each) if each.unverified
+        )
+
+    @property
     def knows_head(self) -> bool:
         """Whether the head of a member was found."""
         return any(each.knows_head for each in self.each)
@@ -111,24 +126,30 @@ class EnsembleProbe(AnyProbe):
         for each, own in zip(self.each, head or [None] * len(self.each), strict=True):
             each.adopt(own)
 
-    def __call__(self, images: Tensor) -> Activations:
+    def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, of every member."""
-        with torch.no_grad():
-            x = Probe.prepared(self.each[0], images)
-        return Activations.of_members([each(x) for each in self.each])
+        with self.opened():
+            x = self._prepared(inputs)
+            return Activations.of_members([each(x) for each in self.each])
 
-    def logits(self, images: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _prepared(self, inputs: Inputs | Prepared) -> Prepared:
+        return Prepared(self.each[0].prepared(inputs))
+
+    def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""
-        with torch.no_grad():
-            x = Probe.prepared(self.each[0], images)
-        return Activations.of_members([Activations(each.logits(x)) for each in self.each]).logits
+        with self.opened():
+            x = self._prepared(inputs)
+            each = [Activations(probe.logits(x)) for probe in self.each]
+        return Activations.of_members(each).logits
 
-    def sample(self, images: Tensor) -> Sample:
+    def sample(self, inputs: Inputs | Prepared) -> Sample:
         """The activations of a batch, with the way to run other inputs with gradients."""
-        parts = [Probe.sample(each, images) for each in self.each]
+        with self.opened():
+            parts = [each.sample(inputs) for each in self.each]
 
-        def again(inputs: Tensor, **how: Any) -> Activations:
-            return Activations.of_members([part.run(inputs, **how) for part in parts])
+        def again(x: Tensor, **how: Any) -> Activations:
+            return Activations.of_members([part.run(x, **how) for part in parts])
 
         acts = Activations.of_members([part.acts for part in parts])
         return Sample(acts, parts[0].inputs, again)
@@ -160,16 +181,7 @@ class EnsembleProbe(AnyProbe):
             stack.enter_context(each)
 
 
-class _Member(Probe):
-    """The probe of one member, which is given images that are prepared."""
-
-    def prepared(self, images: Tensor) -> Tensor:
-        if images.dtype == torch.uint8:  # a sample's, which the ensemble has not prepared
-            return super().prepared(images)
-        return images.to(self.device, self._dtype, non_blocking=True)
-
-
-def _one_each(head: str | Sequence[str | None] | None, members: int) -> tuple[str | None, ...]:
+def _one_each(head: str | Sequence[Any] | None, members: int) -> tuple[Any, ...]:
     if head is None or isinstance(head, str):
         return (head,) * members
     if len(head) != members:

@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
+from offmap._utils.inputs import Inputs, batches_of, count_of
 from offmap._utils.progress import progress
 from offmap.activations import Activations, Batch, Sample, Shards
-from offmap.errors import DataError
+from offmap.errors import ArgumentError, DataError
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.probes import probe_of
+from offmap.forward.seen import Seen
 
 
 @runtime_checkable
@@ -34,7 +34,9 @@ def forward(
     *,
     batch_size: int = 256,
     cache: str | Path | None = None,
+    seen: Seen | None = None,
     inputs: bool = False,
+    strict: bool = True,
     description: str = "forward",
     show_progress: bool | None = None,
     **probe: Any,
@@ -44,36 +46,42 @@ def forward(
     Args:
         network: a classifier, or what :func:`probe_of` gives for one, open. Each member of an
             ensemble and each part of a cascade runs once.
-        data: a set of ``offmap.data``, or any iterable of batches: ``(images, labels)`` pairs,
-            dicts with such keys, or images alone.
-        batch_size: samples a batch, for sets; other iterables come in batches of their own.
+        data: a set of ``offmap.data``; any iterable of batches: ``(inputs, labels)`` pairs,
+            mappings with such keys (``pixel_values``, or ``input_ids`` and what belongs to it), or
+            inputs alone; a ``torch.utils.data.Dataset``; arrays ``(X, y)`` of all samples.
+        batch_size: samples a batch, for sets, data sets and arrays; loaders come in batches of
+            their own.
         cache: folder for activations. What lies there under the same content key (weights, head
             layer, images, labels, transform, precision) is read back instead of running the
             network; an interrupted pass goes on. Only sets with a fingerprint are cached.
+        seen: is shown every batch that goes by, with its inputs where the network ran.
         inputs: yield samples, with which a network can be run again, in the place of activations;
             they are not cached.
+        strict: refuse NaN and infinity.
         description: what the progress bar says.
         show_progress: ``None`` shows it on a terminal.
         **probe: arguments of :class:`Probe`, if ``network`` is a classifier.
 
     Raises:
         DataError: there are no samples.
+        ArgumentError: arguments of a probe are given beside a probe.
         NonFiniteError: logits or features are NaN or infinite; says how many and which.
     """
     with _opening(network, probe) as open_:
+        seen = seen or Seen(labelled=False, hashing=False)
         if inputs or cache is None or not getattr(data, "fingerprint", None):
-            batches = _run(open_, _read(data, batch_size, 0), 0, inputs=inputs)
+            read = _read(data, batch_size, 0)
+            batches = _run(open_, read, 0, seen, inputs=inputs, strict=strict)
         else:
-            batches = _cached(open_, data, batch_size, Path(cache))  # type: ignore[arg-type]
+            batches = _cached(open_, data, batch_size, Path(cache), seen)  # type: ignore[arg-type]
         total = len(data) if isinstance(data, Batched) else None
-        seen = 0
         with progress(description, total, show=show_progress) as advance:
             for acts, labels in batches:
-                _name(acts, data, seen)
-                seen += len(acts)
+                _name(acts, data, seen.samples)
+                seen.add(acts, labels)
                 advance(len(acts))
                 yield acts, labels
-        if not seen:
+        if not seen.samples:
             raise DataError(f"{getattr(data, 'name', 'the data')}: there are no samples")
 
 
@@ -81,6 +89,11 @@ def _opening(
     network: nn.Module | AnyProbe, options: dict[str, Any]
 ) -> AbstractContextManager[AnyProbe]:
     if isinstance(network, AnyProbe):
+        if options:
+            raise ArgumentError(
+                f"{', '.join(options)}: arguments of a probe, and a probe is given, which has its "
+                "own: give them where it is made"
+            )
         return nullcontext(network)
     return probe_of(network, **options)
 
@@ -92,12 +105,18 @@ def cache_key(probe: AnyProbe, data: Any) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Iterator[Batch]:
+def _cached(
+    probe: AnyProbe, data: Batched, batch_size: int, cache: Path, seen: Seen
+) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
     # Stored batches come first, and detectors ask for the head before the network runs again.
     if not probe.knows_head and (shards.complete or shards.head is not None):
         probe.adopt(shards.head)
-    for batch in shards.through(lambda start: _run(probe, _read(data, batch_size, start), start)):
+
+    def run(start: int) -> Iterator[Batch]:
+        return _run(probe, _read(data, batch_size, start), start, seen)
+
+    for batch in shards.through(run):
         if not shards.complete and shards.head is None:
             shards.head = probe.head
         acts, labels = batch
@@ -106,15 +125,19 @@ def _cached(probe: AnyProbe, data: Batched, batch_size: int, cache: Path) -> Ite
 
 def _run(
     probe: AnyProbe,
-    batches: Iterable[tuple[Tensor, Tensor | None]],
+    batches: Iterable[tuple[Inputs, Tensor | None]],
     start: int,
+    seen: Seen,
     *,
     inputs: bool = False,
+    strict: bool = True,
 ) -> Iterator[Any]:
-    for images, labels in batches:
-        sample = probe.sample(images) if inputs else None
-        acts = probe(images) if sample is None else sample.acts
-        acts.check_finite(start=start)
+    for given, labels in batches:
+        seen.look_at(given)  # before the network, which may work in place on it
+        sample = probe.sample(given) if inputs else None
+        acts = probe(given) if sample is None else sample.acts
+        if strict:
+            acts.check_finite(start=start)
         start += len(acts)
         yield sample or acts, None if labels is None else labels.to(acts.device)
 
@@ -129,42 +152,10 @@ def _name(batch: Activations | Sample, data: Any, start: int) -> None:
 
 def _read(
     data: Batched | Iterable[Any], batch_size: int, start: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
+) -> Iterator[tuple[Inputs, Tensor | None]]:
     if isinstance(data, Batched):
         yield from data.batches(batch_size, start)
         return
-    for batch in data:
-        images, labels = _pair(batch)
-        if len(images):
-            yield images, labels
-
-
-def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
-    """Images and labels of a batch, however a loader gives them."""
-    if isinstance(batch, dict):
-        images = next(
-            (batch[k] for k in ("images", "image", "pixel_values", "x") if k in batch), None
-        )
-        labels = next((batch[k] for k in ("labels", "label", "y") if k in batch), None)
-    elif isinstance(batch, tuple | list):
-        images, labels = batch[0], batch[1] if len(batch) > 1 else None
-    else:
-        images, labels = batch, None
-    labels = _as_labels(labels)
-    if not isinstance(images, Tensor):
-        raise DataError(
-            "a batch must be (images, labels), images alone, or a dict with 'image' and 'label', "
-            f"with tensors inside; seen {type(batch).__name__}"
-        )
-    return images, labels
-
-
-def _as_labels(given: Any) -> Tensor | None:
-    """Labels, if it is numbers that stand beside the images: loaders also give paths or targets."""
-    if isinstance(given, Tensor):
-        return given
-    try:
-        array = np.asarray(given)
-    except (ValueError, TypeError):  # lists of different lengths
-        return None
-    return torch.from_numpy(array) if array.dtype.kind in "iuf" else None
+    for inputs, labels in batches_of(data, batch_size):
+        if count_of(inputs):
+            yield inputs, labels

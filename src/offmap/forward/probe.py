@@ -4,54 +4,62 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
+from offmap.forward._calls import LINEAR, Call, Vectors, capturing, given_to, recording
 from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
-from offmap.forward._head import check_others, last_of, recording, tolerance, verified
+from offmap.forward._head import Found, check_others, found, found_for, tolerance
 from offmap.forward._layers import editing, hooked, watching
-from offmap.forward._outputs import (
-    features_of,
-    first_tensor,
-    is_compiled,
-    logits_of,
-    unwrapped,
-)
+from offmap.forward._outputs import first_tensor, is_compiled, logits_of, unwrapped
+from offmap.forward._preparing import Preparing
+from offmap.forward._scale import OUTPUTS, as_logits, check_scale
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.normalization import Normalization
+
+Keep = Callable[[Tensor], None]
 
 
 class Probe(AnyProbe):
     """Runs a network on images and keeps what the detectors read.
 
-    The head is the last linear layer in call order, or the one named, if ``W h + b`` equals the
-    logits on the first batch; otherwise :attr:`head` is ``None`` and :attr:`why_no_head` says why.
-    The features are that layer's input. Use it as a context manager: evaluation mode is set at the
-    start, and mode, device and hooks are as before at the end. Threads may share a probe. The head
-    is looked for once in the life of a probe.
+    The head is the last linear map, a layer or a call of torch's ``linear``, for which ``W h + b``
+    equals the logits on the first batch, up to one factor; or the mean of the last two. The
+    features are its input. Otherwise :attr:`head` is ``None``, :attr:`why_no_head` says why, and
+    the features are the input of the layer that was named, of the map that comes nearest, or
+    missing. Use it as a context manager: evaluation mode is set at the start, and mode, device and
+    hooks are as before at the end; a call outside of it opens it for that call. Threads may share a
+    probe. The head is looked for once in the life of a probe.
 
     Args:
         network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
-        head: name of the last linear layer, as in ``network.named_modules()``.
+        head: name of the last linear layer, as in ``network.named_modules()``, or two joined by
+            "+" whose outputs are averaged; or the head itself, :class:`Head`, where no layer is it:
+            then the features are the vectors from which it makes the logits.
         taps: other layers to keep, each with the reduction that is applied inside the hook.
         device: where to run; by default where the network is.
         precision: "fp32", or "bf16" for autocast. Activations leave as float32 in either.
-        channels_last: memory layout of the images.
-        normalization: applied to uint8 images, on the device; by default they are brought to
-            [0, 1], and refused where the first images were floats that lie outside of it.
+        channels_last: memory layout of the images; by default channels last, unless the network
+            refuses that.
+        normalization: applied to uint8 images, and to floats if the first lie in [0, 1]; by default
+            uint8 images are brought to [0, 1], and refused where the first images were floats that
+            lie outside of it.
+        outputs: what the network returns: "logits", "probabilities" or "log_probabilities".
 
     Raises:
-        HeadError: on the first batch, if the network calls no linear layer and none was named.
+        HeadError: on the first batch, if the layer named is not called, or the head that was given
+            fits nothing in the network.
         ShapeError: what the network returns holds no logits, or not first.
+        DataError: it returns probabilities where logits are expected.
         ArgumentError: a name is not one of the network's modules, or there is no such device.
     """
 
@@ -59,43 +67,67 @@ class Probe(AnyProbe):
         self,
         network: nn.Module,
         *,
-        head: str | None = None,
+        head: str | Head | None = None,
         taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         normalization: Callable[[Tensor], Tensor] | None = None,
+        outputs: str = "logits",
     ) -> None:
         super().__init__()
-        if isinstance(unwrapped(network), torch.jit.ScriptModule):
+        self._opaque = isinstance(unwrapped(network), torch.jit.ScriptModule)
+        if self._opaque and (head is not None or taps):
             raise ArgumentError("TorchScript takes no hooks: give the network it was made from")
+        if outputs not in OUTPUTS:
+            raise ArgumentError(f"outputs must be one of {', '.join(OUTPUTS)}; seen {outputs!r}")
         if precision not in ("fp32", "bf16"):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
         self.asked_head = head
-        self.head_name = head
+        self.head_name = None if isinstance(head, Head) else head
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
         self.taps = tuple(dict.fromkeys(taps))
         self._layers: dict[str, tuple[str, ...]] = {}
         self.precision = precision
-        self.channels_last = channels_last
-        self.normalization = normalization or Normalization()
-        self._assumed = normalization is None
+        self.outputs = outputs
+        self.preparing = Preparing(normalization, channels_last)
         self.asked_device = as_device(device)
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
         self._dtype = dtype_of(self._modules)
-        self._head_layer: nn.Module | None = None
+        self._found: Found | None = None
         self._compiled = any(is_compiled(module) for module in self._modules)
         named = [tap.layer for tap in self.taps if not tap.layer.startswith(":")]
-        for name in [*named, *([head] if head else [])]:
-            _module(self.network, name)
+        for name in [*named, *(head.split("+") if isinstance(head, str) else [])]:
+            if not name.startswith(LINEAR):
+                _module(self.network, name)
 
     def _renew(self) -> None:
         super()._renew()
         self._captured = _Captured()
+
+    def _renew_locks(self) -> None:
+        super()._renew_locks()
         self._finding = threading.RLock()
+
+    @property
+    def normalization(self) -> Any:
+        """What is applied to images."""
+        return self.preparing.normalization
+
+    @property
+    def channels_last(self) -> bool | None:
+        """Memory layout of images."""
+        return self.preparing.channels_last
+
+    @property
+    def unverified(self) -> str:
+        """Why the features may not be the input of the head, if it was not said that they are."""
+        if self._found is None or not self._found.calls or self.knows_head or self.asked_head:
+            return ""
+        return str(self.why_no_head)
 
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
@@ -103,31 +135,38 @@ class Probe(AnyProbe):
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
         self._hook_taps()
-        if self._head_layer is not None:
-            stack.callback(self._hook_head(self._head_layer).remove)
+        if self._found is not None:
+            self._hook_features(self._found)
 
-    def __call__(self, images: Tensor) -> Activations:
-        """The activations of a batch of images, uint8 or normalised."""
-        if self._rules - set(self._layers):
-            with self._finding:
-                if self._rules - set(self._layers):
-                    return self._find_layers(images)
-        return self._ran(images)
+    def __call__(self, inputs: Inputs | Prepared) -> Activations:
+        """The activations of a batch of images, uint8 or normalised, or of other inputs."""
+        with self.opened():
+            if self._rules - set(self._layers):
+                with self._finding:
+                    if self._rules - set(self._layers):
+                        return self._find_layers(inputs)
+            return self._ran(inputs)
 
-    def _ran(self, images: Tensor) -> Activations:
-        if self._head_layer is None:
+    def _ran(self, inputs: Inputs | Prepared) -> Activations:
+        if self._found is None:
             with self._finding:
-                if self._head_layer is None:
-                    return self._first(images)
-        output, kept = self._run(images)
-        features = kept.pop("features")
-        return Activations(_logits(output, images), features, kept)
+                if self._found is None:
+                    return self._first(inputs)
+        return self._kept(*self._run(inputs), count_of(inputs))
+
+    def _kept(self, output: Any, kept: dict[str, Tensor], samples: int) -> Activations:
+        """The activations of what the network returned and the hooks kept."""
+        assert self._found is not None
+        parts = [kept.pop(_key(i)) for i in range(len(self._found.calls))]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) if parts else None
+        logits = self._logits(output, samples)
+        return Activations(logits, features, kept, absent=self.why_no_head)
 
     @property
     def _rules(self) -> set[str]:
         return {tap.layer for tap in self.taps if tap.layer.startswith(":")}
 
-    def _find_layers(self, images: Tensor) -> Activations:
+    def _find_layers(self, images: Inputs | Prepared) -> Activations:
         """Resolve the rules of the taps on the first images, and hook what they stand for.
 
         A rule stands for no layer where none gives feature maps.
@@ -155,7 +194,7 @@ class Probe(AnyProbe):
                 self._hooked.add(tap.key())
                 keep = self._keeper(tap.key(i), tap)
                 module = _module(self.network, name)
-                self._stack.callback(module.register_forward_hook(keep).remove)
+                self._stack.callback(module.register_forward_hook(_behind(keep)).remove)
 
     @property
     def layers(self) -> dict[str, Any]:
@@ -166,24 +205,39 @@ class Probe(AnyProbe):
         """Take the layers that rules stand for from an earlier run of the same network."""
         self._layers = {rule: tuple(names) for rule, names in layers.items()}
 
-    def sample(self, images: Tensor) -> Sample:
+    def sample(self, inputs: Inputs | Prepared) -> Sample:
         """The activations of a batch, with the way to run other inputs with gradients."""
-        acts = self(images)
-        unit = images.dtype == torch.uint8 and isinstance(self.normalization, Normalization)
-        inputs = images.to(self.device).float() / 255 if unit else self.prepared(images)
-        return Sample(acts, inputs, partial(self._again, unit=unit))
+        if not isinstance(inputs, Tensor):
+            raise NeedsError(
+                "a detector runs the network on other inputs, and these are several tensors by "
+                "name: such detectors are for images and other single tensors of floats"
+            )
+        with self.opened():
+            acts = self(inputs)
+            unit = self._is_unit(inputs)
+            x = self._unit(inputs) if unit else self.prepared(inputs)
+        assert isinstance(x, Tensor)
+        return Sample(acts, x, partial(self._again, unit=unit))
+
+    def _unit(self, x: Tensor) -> Tensor:
+        """Images in [0, 1], on the device."""
+        x = x.to(self.device)
+        return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+
+    def _is_unit(self, x: Tensor) -> bool:
+        """Whether the normalisation is ours, and can be done with gradients."""
+        normalised_here = x.dtype == torch.uint8 or self.preparing.floats == "unit"
+        return normalised_here and isinstance(self.normalization, Normalization)
 
     def _again(
         self, inputs: Tensor, *, edit: Mapping[str, Callable[..., Tensor]] | None = None, unit: bool
     ) -> Activations:
         """The activations of other inputs, with gradients where they are asked for."""
-        assert self._head_layer is not None
         x = self.normalization.of_unit(inputs) if unit else inputs
         edits = {self._named(layer): change for layer, change in (edit or {}).items()}
         with editing(self.network, edits):
-            output, kept = self._pass(self._laid_out(x.to(self._dtype)), gradients=True)
-        features = kept.pop("features")
-        return Activations(_logits(output, inputs), features, kept)
+            x = self.preparing.laid_out(x.to(self._dtype))
+            return self._kept(*self._pass(x, gradients=True), len(inputs))
 
     def _named(self, layer: str) -> str:
         """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
@@ -199,22 +253,37 @@ class Probe(AnyProbe):
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""
         x = self._traced_inputs(images)
-        if self.head_name is None:
-            return Activations(logits_of(self.network(x), x.shape[0]).float())
-        with hooked(self.network.get_submodule(self.head_name)) as inputs:
-            logits = logits_of(self.network(x), x.shape[0])
-        return Activations(logits.float(), features_of(inputs[-1]).float())
+        calls = self._found.calls if self._found else ()
+        inputs: list[list[Tensor]] = [[] for _ in calls]
+        with ExitStack() as stack:
+            for call, own in zip(calls, inputs, strict=True):
+                stack.enter_context(self._tracing(call, own))
+            logits = self._logits(self.network(x), x.shape[0])
+        parts = [call.reduce(own[-1]).float() for call, own in zip(calls, inputs, strict=True)]
+        features = torch.cat(parts, dim=1) if parts else None
+        return Activations(logits, features, absent=self.why_no_head)
+
+    def _tracing(self, call: Call, own: list[Tensor]) -> AbstractContextManager[Any]:
+        if call.number is None:
+            return hooked(self.network.get_submodule(call.name), own)
+        raise NeedsError(
+            f"the features come from {call.name}, a call of no layer, which a graph does not show: "
+            "call the layer itself, as self.fc(h), to export this guard"
+        )
 
     def traced_logits(self, images: Tensor) -> Tensor:
         x = self._traced_inputs(images)
-        return logits_of(self.network(x), x.shape[0]).float()
+        return self._logits(self.network(x), x.shape[0])
 
     def _traced_inputs(self, images: Tensor) -> Tensor:
+        if self._is_unit(images) and images.is_floating_point():
+            return self.normalization.of_unit(images)  # type: ignore[no-any-return]
         return self.normalization(images) if images.dtype == torch.uint8 else images.float()
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""
-        return _logits(self._run(images)[0], images)
+        with self.opened():
+            return self._logits(self._run(inputs)[0], count_of(inputs))
 
     @property
     def knows_head(self) -> bool:
@@ -229,72 +298,106 @@ class Probe(AnyProbe):
             "" if self.knows_head else "no head was found when these activations were stored"
         )
 
-    def prepared(self, images: Tensor) -> Tensor:
-        """The images as the network takes them: on its device, normalised, in its layout."""
-        images = images.to(self.device, non_blocking=True)
-        if self._assumed:
-            self._look_at(images)
-        x = self.normalization(images) if images.dtype == torch.uint8 else images
-        return self._laid_out(x.to(self._dtype))
-
-    def _laid_out(self, x: Tensor) -> Tensor:
-        if self.channels_last and x.ndim == 4:
-            return x.contiguous(memory_format=torch.channels_last)
-        return x
-
-    def _look_at(self, images: Tensor) -> None:
-        """From the first images: were they normalised by somebody else?"""
-        self._assumed = not len(images)
-        if images.is_floating_point() and bool(((images < 0) | (images > 1)).any()):
-            self.normalization = Normalization(known=False)
+    def prepared(self, inputs: Inputs | Prepared) -> Inputs:
+        """The inputs as the network takes them: on its device, normalised, in its layout."""
+        return self.preparing(inputs, self.device, self._dtype)
 
     @torch.no_grad()
-    def _run(self, images: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    def _run(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
         """What the network returns, and what the hooks kept."""
-        return self._pass(self.prepared(images))
+        try:
+            return self._pass(self.prepared(inputs))
+        except RuntimeError as error:
+            if not self.preparing.refuses(error):
+                raise
+            return self._pass(self.prepared(inputs))
 
-    def _pass(self, x: Tensor, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
+    def _pass(self, x: Inputs, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
         kept: dict[str, Tensor] = {}
         self._captured.kept, self._captured.gradients = kept, gradients
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        eager = EAGER if self._compiled else nullcontext()
-        with eager, self._autocast():
-            output = self.network(x)
+        with ExitStack() if self._plain else self._around(x), self._autocast():
+            output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         # What others run of these modules is not of this batch.
         self._captured.kept, self._captured.gradients = {}, False
         return output, kept
+
+    @property
+    def _plain(self) -> bool:
+        """Whether hooks see all that is kept."""
+        return not self._compiled and not self._unhooked
+
+    def _around(self, x: Inputs) -> ExitStack:
+        """What a pass is run in, where hooks do not see all."""
+        stack = ExitStack()
+        if self._compiled:
+            stack.enter_context(EAGER)
+        for i, call in self._unhooked:
+            keep = self._keeper(_key(i), call.reduce)
+            stack.enter_context(capturing(call, count_of(x), keep))
+        return stack
+
+    @property
+    def _unhooked(self) -> list[tuple[int, Call]]:
+        calls = self._found.calls if self._found else ()
+        return [(i, call) for i, call in enumerate(calls) if call.number is not None]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return without_autocast(self.device)
 
-    def _first(self, images: Tensor) -> Activations:
-        """Run the first batch with all linear layers hooked, and keep the one that is the head."""
-        if not len(images):
+    def _first(self, inputs: Inputs | Prepared) -> Activations:
+        """Run the first batch, and keep the place in the network where the features are."""
+        if not (samples := count_of(inputs)):
             raise ArgumentError("the first batch holds no images, and the head is looked for on it")
-        modules = dict(self.network.named_modules())
-        with recording(modules, self.head_name) as calls:
-            output, kept = self._run(images)
-        name, module, inputs = last_of(calls, modules, self.head_name)
-        logits, features = _logits(output, images), features_of(inputs).float()
         near = tolerance(self.precision, self._dtype, self.device)
+        look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
+        of, kept, logits = look(inputs, samples, near)
+        features = of.features
+        self.head_name, self.head, self.why_no_head = of.name, of.head, of.why
+        self._hook_features(of)
+        self._found = of.without_features()
+        return Activations(logits, features, kept, absent=of.why)
+
+    def _look_for_head(
+        self, inputs: Inputs | Prepared, samples: int, near: float
+    ) -> tuple[Found, dict[str, Tensor], Tensor]:
+        modules = {} if self._opaque else dict(self.network.named_modules())
+        with recording(modules, self.head_name) as calls:
+            output, kept = self._run(inputs)
+        logits = self._logits(output, samples)
         with without_autocast(self.device):
-            head, why = verified(name, module, features, logits, near)
-            if head is None:
-                check_others(name, module, features, output, logits, near)
-        self.head_name, self.head, self.why_no_head = name, head, why
-        self._stack.callback(self._hook_head(module).remove)
-        self._head_layer = module
-        return Activations(logits, features, kept)
+            check_scale(logits, self.outputs)
+            of = found(calls, modules, self.head_name, logits, near)
+            if of.head is None:
+                check_others(calls, output, logits, near)
+        return of, kept, logits
 
-    def _hook_head(self, module: nn.Module) -> RemovableHandle:
-        keep: Callable[..., None] = self._keeper("features", features_of)
-        return module.register_forward_pre_hook(keep)
+    def _fit_head(
+        self, inputs: Inputs | Prepared, samples: int, near: float
+    ) -> tuple[Found, dict[str, Tensor], Tensor]:
+        head, arrays = self.asked_head.to(self.device), []
+        shape = (samples, head.weight.shape[1])
+        with Vectors(shape, lambda number, x: arrays.append((number, x.detach().clone()))):
+            output, kept = self._run(inputs)
+        logits = self._logits(output, samples)
+        with without_autocast(self.device):
+            return found_for(head, arrays, logits, near), kept, logits
 
-    def _keeper(self, name: str, reduction: Callable[[Tensor], Tensor]) -> Callable[..., None]:
-        def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
-            value = inputs[0] if output is None else first_tensor(output)
+    def _logits(self, output: Any, samples: Any) -> Tensor:
+        return as_logits(logits_of(output, samples).float(), self.outputs)
+
+    def _hook_features(self, of: Found) -> None:
+        for i, call in enumerate(of.calls):
+            if call.number is None:
+                keep = _before(self._keeper(_key(i), call.reduce))
+                layer = self.network.get_submodule(call.name)
+                handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
+                self._stack.callback(handle.remove)
+
+    def _keeper(self, name: str, reduction: Callable[[Tensor], Tensor]) -> Keep:
+        def keep(value: Tensor) -> None:
             if self._captured.gradients:
                 self._captured.kept[name] = reduction(value).float()
                 return
@@ -304,6 +407,20 @@ class Probe(AnyProbe):
             self._captured.kept[name] = reduced.clone() if _share(reduced, value) else reduced
 
         return keep
+
+
+def _before(keep: Keep) -> Callable[..., None]:
+    # Threads that open and close meanwhile may have taken the sign that arguments by name follow.
+    return lambda module, args, kwargs=None: keep(given_to(args, kwargs))
+
+
+def _behind(keep: Keep) -> Callable[..., None]:
+    return lambda module, args, output: keep(first_tensor(output))
+
+
+def _key(i: int) -> str:
+    """Under which part ``i`` of the features is kept: no layer has such a name."""
+    return f"features {i}"
 
 
 def _share(a: Tensor, b: Tensor) -> bool:
@@ -320,10 +437,6 @@ class _Captured(threading.local):
         # Not only in a run: another probe may run a module that this one has hooked too.
         self.kept: dict[str, Tensor] = {}
         self.gradients = False
-
-
-def _logits(output: Any, images: Tensor) -> Tensor:
-    return logits_of(output, len(images)).float()
 
 
 def _module(network: nn.Module, name: str) -> nn.Module:

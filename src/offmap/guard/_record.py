@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from offmap.activations import Tap
+from torch import Tensor
+
+from offmap.activations import Head, Tap
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization
 
@@ -32,26 +34,29 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "calibration": guard.calibration.record() if guard.calibrated else None,
         "classes": list(guard.classes),
         "normalization": probe.normalization.record(),
-        "head": probe.head_name,
+        "head": None if isinstance(probe.asked_head, Head) else probe.head_name,
         "taps": [[tap.layer, tap.reduction] for tap in probe.taps],
         "layers": probe.layers,
         "precision": probe.precision,
         "channels_last": probe.channels_last,
+        "outputs": probe.outputs,
         "network": type(probe.network).__name__,
         "network_sha256": guard.weights,
         "fitted_on": guard.fitted_on,
         "input_shape": guard.input_shape,
         "model": guard.model,
+        "read": guard.read,
     }
 
 
-def arguments_of(record: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with which a guard of that record is made."""
+def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict[str, Any]:
+    """The arguments with which a guard of that record is made, and with the head that was given."""
     return {
         "classes": [str(name) for name in record["classes"]],
         "normalization": Normalization(**record["normalization"]),
-        "head": record["head"],
+        "head": record["head"] if head is None else Head(head["weight"], head.get("bias")),
         "taps": [Tap(*tap) for tap in record["taps"]],
         "precision": record["precision"],
         "channels_last": record["channels_last"],
+        "outputs": record["outputs"],
     }

@@ -23,6 +23,7 @@ from offmap._utils.progress import progress
 from offmap.data import Skipped, check_inputs, read_images
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
+from offmap.guard._inputs import image_shape
 from offmap.guard._partial import Partial, Row
 from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
@@ -122,9 +123,7 @@ def score_files(
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
     whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate)
-    shape = shape or guard.input_shape
-    if shape is None:
-        raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
+    shape = shape or image_shape(guard)
     check_inputs(inputs)
     run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
     with closing(Partial(out, run)) as partial:

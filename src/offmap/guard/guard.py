@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from offmap._utils import records
-from offmap.activations import Activations, Sample
+from offmap.activations import Activations, Head, Sample
 from offmap.detectors import (
     LEARN_SHARE,
     Detector,
@@ -26,7 +26,8 @@ from offmap.detectors import (
     taps_of,
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import forward, probe_of, weights_digest
+from offmap.forward import Seen, check_apart, forward, probe_of, weights_digest
+from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on_all
 from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
@@ -59,7 +60,9 @@ class Guard(nn.Module):
             :class:`offmap.Probe`. The layers that the detectors read are kept without being named.
 
     Attributes:
-        input_shape: channels, height and width of the images it was fitted on, where known.
+        input_shape: of one sample that it was fitted on, such as channels, height and width; where
+            the inputs are one tensor.
+        read: of the data of "fit" and "calibrate": samples, and the network's accuracy on them.
         model: what built the network, as on the command line, where known.
         weights: digest of the weights that it was fitted on.
     """
@@ -82,28 +85,37 @@ class Guard(nn.Module):
         self.classes = tuple(classes)
         self._calibration: Calibration | None = None
         taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]
-        self._options = {"normalization": normalization, "taps": taps, **probe}
+        self._options: dict[str, Any] = {"normalization": normalization, "taps": taps, **probe}
         self.probe = probe_of(network, **self._options)
         self._given_classes = self.classes
         self.weights: str | None = None
         self.fitted_on: str | None = None
-        self.input_shape: tuple[int, int, int] | None = None
+        self.input_shape: tuple[int, ...] | None = None
         self.model: str | None = None
+        self.read: dict[str, Any] = {}
+        self._seen: Seen | None = None
+        self._watched: Watched | None = None
 
     def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
         """Fit the detectors on the network's training data, un-augmented, read once.
 
         Args:
-            data: a set of ``offmap.data``, or any iterable of ``(images, labels)``.
-            batch_size: samples a batch, for sets.
+            data: a set of ``offmap.data`` or its name or path; any iterable of batches, of
+                ``(inputs, labels)`` or mappings; a data set of torch; or arrays ``(X, y)``.
+            batch_size: samples a batch, for what does not come in batches.
             show_progress: ``None`` shows a bar on a terminal.
+
+        Warns:
+            ChanceWarning: the network is hardly right on what was read.
+            FeaturesWarning: the detectors read features that may not be those of the head.
 
         Raises:
             ArgumentError: there are names of classes, and not one for each output.
         """
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
+        data, seen = data_of(data), Seen()
         with self.probe as probe:
-            passing = self._passing(data, "fit", batch_size, show_progress)
+            passing = self._passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, _acts(first[0]).logits.shape[1])
             fitting = Fitting(list(self.each()), lambda: probe.head)
@@ -111,27 +123,34 @@ class Guard(nn.Module):
             fitting.learn("train", chain([first], passing))
             fitting.bind(first[0])
         self.weights = weights_digest(self.probe.network)
+        self._watched = Watched(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
-        self.input_shape = getattr(data, "shape", None)
-        self._calibration = None
+        self.input_shape = seen.shape
+        self._calibration, self._seen = None, seen
         self.classes = names
+        self.read = {"fit": seen.record()}
+        seen.warn_near_chance("the data to fit on")
+        if any(Needs.FEATURES in each.needs for each in self.each()):
+            probe.warn_unverified()
         return self
 
     def _passing(
-        self, data: Any, description: str, batch_size: int, show_progress: bool | None
+        self, data: Any, description: str, batch_size: int, show_progress: bool | None, seen: Seen
     ) -> Iterator[Any]:
         """The network over data, once: activations, or samples where a detector needs inputs."""
         return forward(
             self.probe,
             data,
             batch_size=batch_size,
-            inputs=self._inputs,
+            inputs=self.reads_inputs,
+            seen=seen,
             description=description,
             show_progress=show_progress,
         )
 
     @property
-    def _inputs(self) -> bool:
+    def reads_inputs(self) -> bool:
+        """Whether a detector runs the network on other inputs."""
         return any(Needs.INPUTS in each.needs for each in self.each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
@@ -159,8 +178,8 @@ class Guard(nn.Module):
         Its labels are read only by detectors that learn on them, such as TemperatureScaled.
 
         Args:
-            data: a set of ``offmap.data``, or any iterable of batches of images. If the guard was
-                fitted on it, or the network trained, the rate does not hold.
+            data: as for :meth:`fit`. If the guard was fitted on it, or the network trained, the
+                rate does not hold.
             alarm_rate: share of ID images that may be called unknown.
             per_class: hold the rate within each class that the network predicts; needs at least
                 ``1 / alarm_rate - 1`` calibration images a class.
@@ -169,11 +188,17 @@ class Guard(nn.Module):
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
 
+        Warns:
+            OverlapWarning: samples that the guard was fitted on, too, if that was in this process.
+            ChanceWarning: as for :meth:`fit`.
+
         Raises:
-            DataError: the very data that the guard was fitted on, where that can be known.
+            DataError: the very set that the guard was fitted on, or more than 1 % of it; batches of
+                a loader are only warned of.
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed.
         """
+        data, seen = data_of(data), Seen()
         fingerprint = getattr(data, "fingerprint", None)
         if fingerprint is not None and fingerprint == self.fitted_on:
             raise DataError(
@@ -189,27 +214,36 @@ class Guard(nn.Module):
         with self.probe, ExitStack() as stack:
 
             def batches() -> Iterator[Any]:
-                return self._passing(data, "calibrate", batch_size, show_progress)
+                return self._passing(data, "calibrate", batch_size, show_progress, seen)
 
             if any(passes(each, "calibration") for each in self.each()):
                 rest = self._learn(batches, data, learn_share, stack)
             else:
                 rest = batches()
             scores, predictions, classes = self._scored(rest)
+        self._check_apart(seen, sets=fingerprint is not None)
         calibration.learn(scores, predictions, classes)
         self._calibration = calibration
+        self.read["calibrate"] = seen.record()
+        seen.warn_near_chance("the calibration data")
         return self
+
+    def _check_apart(self, seen: Seen, *, sets: bool) -> None:
+        """Tell of calibration samples that the guard was fitted on, too."""
+        if self._seen is None:
+            return
+        check_apart("calibration data", seen, "data to fit on", self._seen, sets=sets)
 
     def _learn(
         self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
-        if self._inputs and isinstance(data, Iterator):
+        if self.reads_inputs and isinstance(data, Iterator):
             raise DataError(
                 "the calibration data is read twice, to learn on and for the threshold, and this "
                 f"{type(data).__name__} can be read once only: give a loader or a set"
             )
-        parts = CalibrationData(batches, samples=self._inputs, learn_share=share, stack=stack)
+        parts = CalibrationData(batches, samples=self.reads_inputs, learn_share=share, stack=stack)
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         fitting.learn("calibration", parts.to_learn_on)
@@ -266,14 +300,26 @@ class Guard(nn.Module):
         """The score of each detector, from activations."""
         return torch.stack([each.score(acts) for each in self.each()], dim=1)
 
-    def forward(self, images: Tensor) -> Verdict:
-        """The verdict on a batch of images, uint8 or normalised.
+    def forward(self, inputs: Any) -> Verdict:
+        """The verdict on a batch of inputs, such as images, uint8 or normalised.
+
+        Args:
+            inputs: a tensor, an array, a picture or a list of some; tensors by name, such as those
+                of a tokenizer; one sample without the axis of samples; or, for a verdict on all of
+                it, a set of ``offmap.data``, or a folder or file of images.
 
         Raises:
-            NotFittedError: the guard was not fitted, or not calibrated.
+            NotFittedError: the guard was not fitted, or not calibrated; or the network's weights
+                changed since.
+            DataError: nothing that a network could be given.
         """
+        if self._watched is not None and self._watched.changed():
+            self._check_weights()
+        if is_many(inputs):
+            return verdict_on_all(self, inputs)
+        batch = as_batch(inputs, self.input_shape)
         with self.probe as probe:
-            return self.judge(probe.sample(images) if self._inputs else probe(images))
+            return self.judge(probe.sample(batch) if self.reads_inputs else probe(batch))
 
     def judge(self, acts: Activations | Sample) -> Verdict:
         """The verdict on images from their activations, or from samples if inputs are needed.
@@ -296,7 +342,7 @@ class Guard(nn.Module):
 
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
-        lines = [f"Network {type(self.probe.network).__name__}."]
+        lines = [f"Network {type(self.probe.network).__name__}.", *map(_read, self.read.items())]
         lines += [f"Detector {each!r}: {_learned(each)}." for each in self.each()]
         if not self.calibrated:
             return "\n".join([*lines, "It has no threshold yet: call calibrate."])
@@ -319,6 +365,9 @@ class Guard(nn.Module):
         files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self.each())})}
         if self.calibrated:
             files["calibration"] = self.calibration.state_dict()
+        if isinstance(head := self.probe.asked_head, Head):
+            bias = {} if head.bias is None else {"bias": head.bias}
+            files["head"] = {"weight": head.weight, **bias}
         if weights:
             files["network"] = self.probe.network.state_dict()
         records.write(folder, "guard", record_of(self), files)
@@ -343,7 +392,7 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             restored(each, _part(files["state"], i), where, waiting=True)
             for i, each in enumerate(record["detectors"])
         ]
-        guard = Guard(network, detectors, **arguments_of(record))
+        guard = Guard(network, detectors, **arguments_of(record, files.get("head")))
         guard.probe.resolve(record["layers"])
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
@@ -359,11 +408,20 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         guard.detectors.to(guard.probe.device)
         guard.fitted_on, guard.model = record["fitted_on"], record["model"]
         if record["input_shape"] is not None:
-            channels, height, width = map(int, record["input_shape"])
-            guard.input_shape = channels, height, width
+            guard.input_shape = tuple(map(int, record["input_shape"]))
+        guard.read = {step: dict(of) for step, of in record["read"].items()}
+        guard._watched = Watched(guard.probe.network)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard
+
+
+def _read(item: tuple[str, dict[str, Any]]) -> str:
+    """A line on the data of one step."""
+    step, of = item
+    right = of["accuracy"]
+    words = "" if right is None else f"; the network is right on {right:.2%} of them"
+    return f"Read {of['samples']:,} samples to {step}{words}."
 
 
 def _acts(batch: Activations | Sample) -> Activations:

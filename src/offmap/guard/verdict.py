@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
@@ -15,6 +18,29 @@ from offmap.guard.decide import false_discoveries
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a guard says of one sample.
+
+    Args:
+        label: the class that the network gives.
+        answer: its name, or "unknown".
+        score: OOD score, higher is more OOD; ``None`` where it is not finite.
+        p_value: how rare a score as high is among known samples.
+        is_ood: whether it is called OOD.
+        error: why it has no score.
+        key: what tells it from others, such as its path, where known.
+    """
+
+    label: int
+    answer: str
+    score: float | None
+    p_value: float
+    is_ood: bool
+    error: str | None
+    key: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What a guard says of a batch of ``n`` images.
 
@@ -39,8 +65,10 @@ class Verdict:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: slice | Tensor) -> Verdict:
-        """The verdict on some of the images."""
+    def __getitem__(self, rows: int | slice | Tensor) -> Any:
+        """The verdict on some of the samples; on one, as an :class:`Answer`."""
+        if isinstance(rows, int | np.integer):
+            return self._answer(range(len(self))[rows])  # an IndexError ends an iteration
         indices = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows]
         keys, reasons = (
             None if of is None else tuple(of[i] for i in indices.tolist())
@@ -49,6 +77,33 @@ class Verdict:
         labels, scores = self.labels[rows], self.scores[rows]
         p_values, is_ood = self.p_values[rows], self.is_ood[rows]
         return Verdict(labels, scores, p_values, is_ood, self.classes, keys, reasons)
+
+    def _answer(self, i: int) -> Answer:
+        row = self[i : i + 1].to_dict()
+        key = None if self.keys is None else self.keys[i]
+        return Answer(key=key, **{name: values[0] for name, values in row.items()})
+
+    def __iter__(self) -> Iterator[Answer]:
+        """The answers one by one."""
+        return (self._answer(i) for i in range(len(self)))
+
+    def named(self, keys: tuple[str, ...]) -> Verdict:
+        """The same with the keys of the samples, such as their files."""
+        return replace(self, keys=keys)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Verdict]) -> Verdict:
+        """The verdicts on several batches as one."""
+        columns = ("labels", "scores", "p_values", "is_ood")
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in columns}
+        keys = [part.keys for part in parts]
+        reasons = [part.reasons or (None,) * len(part) for part in parts]
+        return cls(
+            **tensors,
+            classes=parts[0].classes,
+            keys=None if None in keys else tuple(k for each in keys for k in each or ()),
+            reasons=tuple(chain(*reasons)) if any(part.reasons for part in parts) else None,
+        )
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""
@@ -82,6 +137,9 @@ class Verdict:
             raise MissingExtraError("pandas", "pandas") from error
         return pd.DataFrame(self.to_dict())
 
+    def __repr__(self) -> str:
+        return f"Verdict on {self}"
+
     def __str__(self) -> str:
         unknown = int(self.is_ood.sum())
-        return f"{len(self)} images: {unknown} unknown, {len(self) - unknown} known"
+        return f"{len(self):,} samples: {unknown:,} unknown, {len(self) - unknown:,} known"

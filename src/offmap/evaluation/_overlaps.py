@@ -1,0 +1,47 @@
+"""Sets of an evaluation that should be apart: what of them stands in two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from offmap.errors import DataError
+from offmap.evaluation._inputs import Named
+from offmap.forward import Seen, check_apart
+
+_WORDS = {"id": "ID set", "calibration": "calibration data", "train": "training data"}
+
+
+def check_other_sets(sets: Sequence[Named]) -> None:
+    """Refuse one set in two parts before any work.
+
+    Raises:
+        DataError: the fingerprints of two sets are equal, which must be apart.
+    """
+    for a, b in combinations(sets, 2):
+        own = getattr(a.data, "fingerprint", None)
+        if own is not None and own == getattr(b.data, "fingerprint", None) and _apart(a, b):
+            raise DataError(
+                f"the {_words(a)} and the {_words(b)} are the same samples: what is measured on "
+                "them says nothing of new data; give other data for one of them"
+            )
+
+
+def overlaps(item: Named, sets: Sequence[Named], seen: Mapping[str, Seen]) -> dict[str, int]:
+    """Samples of a set that stand in those read before it: told, or refused above 1 %."""
+    counts = {}
+    for other in sets:
+        if other.name in seen and other.name != item.name and _apart(item, other):
+            known = all(hasattr(each.data, "fingerprint") for each in (item, other))
+            a, b = seen[item.name], seen[other.name]
+            if count := check_apart(_words(item), a, _words(other), b, sets=known):
+                counts[f"{item.name} in {other.name}"] = count
+    return counts
+
+
+def _apart(a: Named, b: Named) -> bool:
+    return not a.role == b.role == "ood"
+
+
+def _words(item: Named) -> str:
+    return _WORDS.get(item.role, f"OOD set {item.name!r}")

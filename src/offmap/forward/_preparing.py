@@ -1,0 +1,120 @@
+"""From what a caller gives to what a network takes: device, type, normalisation, layout."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offmap._utils.inputs import Inputs, Prepared
+from offmap.errors import DataError, InputsWarning
+from offmap.forward.normalization import Normalization
+
+_IDENTITY = Normalization()
+# Floats in [0, 1], up to what resizing overshoots.
+_LEAST, _MOST = -1e-3, 1 + 1e-3
+
+
+class Preparing:
+    """Prepares inputs; the first images show in what form the floats come.
+
+    Integers of one or two axes, such as tokens, stay as they are.
+
+    Args:
+        normalization: of uint8 images, and of floats in [0, 1] where it is known.
+        channels_last: layout of images; ``None`` for channels last until the network refuses.
+
+    Attributes:
+        floats: ``None`` before the first float images; "unit" for those in [0, 1] that are
+            normalised here, "normalised" for others.
+    """
+
+    def __init__(
+        self, normalization: Callable[[Tensor], Tensor] | None, channels_last: bool | None
+    ) -> None:
+        self.normalization: Any = normalization or Normalization()
+        self.assumed = normalization is None
+        self.channels_last = channels_last
+        self.floats: str | None = None
+
+    def __call__(
+        self, inputs: Inputs | Prepared, device: torch.device, dtype: torch.dtype
+    ) -> Inputs:
+        """The inputs as the network takes them."""
+        if isinstance(inputs, Prepared):
+            inputs = inputs.inputs
+            if isinstance(inputs, Tensor):
+                return self.laid_out(self._typed(inputs.to(device), dtype))
+        if isinstance(inputs, Mapping):
+            return {name: self._typed(x.to(device), dtype) for name, x in inputs.items()}
+        return self.laid_out(self._normalised(inputs.to(device, non_blocking=True), dtype))
+
+    def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.floats is None and x.is_floating_point() and x.ndim > 3 and len(x):
+            self._look_at(x)
+        if x.dtype == torch.uint8 and x.ndim > 2:
+            x = self.normalization(x)
+            return x.to(dtype)
+        if self.floats == "unit" and x.is_floating_point():
+            _check_unit(x)
+            x = self.normalization.of_unit(x.float())
+            return x.to(dtype)
+        return self._typed(x, dtype)
+
+    @staticmethod
+    def _typed(x: Tensor, dtype: torch.dtype) -> Tensor:
+        if x.is_floating_point() or x.dtype == torch.bool:
+            return x.to(dtype) if x.is_floating_point() else x
+        if x.ndim > 2:
+            raise DataError(
+                f"images of {str(x.dtype).removeprefix('torch.')} have no known range: give uint8 "
+                "from 0 to 255, or floats as the network was trained on"
+            )
+        return x
+
+    def _look_at(self, x: Tensor) -> None:
+        """From the first float images: were they normalised by somebody else?"""
+        unit = bool(x.amin() >= _LEAST) and bool(x.amax() <= _MOST)
+        self.floats = "normalised"
+        if self.assumed:
+            if not unit:
+                self.normalization = Normalization(known=False)
+        elif unit and isinstance(self.normalization, Normalization) and self._does_something:
+            self.floats = "unit"
+            warnings.warn(
+                f"the first float images lie in [0, 1], and {self.normalization} is given: they "
+                "are normalised as uint8 images are. If they are normalised already, leave "
+                "normalization= out",
+                InputsWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def _does_something(self) -> bool:
+        return bool(self.normalization.known) and self.normalization != _IDENTITY
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """Images in the memory layout."""
+        if x.ndim != 4:
+            return x
+        if self.channels_last is False:
+            return x.contiguous()
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def refuses(self, error: RuntimeError) -> bool:
+        """Whether the layout made a network fail; the next images then have the usual one."""
+        if self.channels_last is not None or "view" not in str(error):
+            return False
+        self.channels_last = False
+        return True
+
+
+def _check_unit(x: Tensor) -> None:
+    if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
+        raise DataError(
+            "the first float images lay in [0, 1] and were normalised as uint8 ones are; these "
+            f"reach from {float(x.amin()):.3g} to {float(x.amax()):.3g}: give all in one form"
+        )

@@ -1,0 +1,44 @@
+"""What a network returns: logits, or what a softmax has made of them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from offmap.errors import DataError
+
+OUTPUTS = ("logits", "probabilities", "log_probabilities")
+# How far sums may be from 1, in bf16 too.
+_NEAR = 1e-2
+_FEWEST = 4
+
+
+def check_scale(logits: Float[Tensor, "n c"], outputs: str) -> None:
+    """Refuse a first batch of outputs that are surely not what they are said to be.
+
+    Raises:
+        DataError: probabilities, or their logarithms, where logits are expected.
+    """
+    if outputs != "logits" or len(logits) < _FEWEST:
+        return
+    z = logits.double()
+    if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
+        _refuse("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
+    if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):
+        _refuse("logarithms of probabilities (the exponentials sum to 1)", "log_probabilities")
+
+
+def _refuse(what: str, name: str) -> None:
+    raise DataError(
+        f"the network returns {what}, and not logits: scores would take a second softmax of them. "
+        f"Give the network without its last softmax, or outputs={name!r}"
+    )
+
+
+def as_logits(outputs: Float[Tensor, "n c"], kind: str) -> Float[Tensor, "n c"]:
+    """Logits of which the softmax is what the network means."""
+    if kind != "probabilities":
+        return outputs
+    # A probability that was rounded to 0 is as small as its type can say, and not impossible.
+    return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()

@@ -1,0 +1,157 @@
+"""What went by while a network read a set: how many samples, of what kind, how many right."""
+
+from __future__ import annotations
+
+import warnings
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt64
+from torch import Tensor
+
+from offmap._utils.inputs import Inputs, hashes_of
+from offmap.activations import Activations, Sample
+from offmap.errors import ChanceWarning, DataError, LabelError, OverlapWarning
+
+# Of one sample so much is hashed; the rest of a large picture differs where this does.
+_BYTES = 16_384
+# Fewer samples say too little about an accuracy.
+_ENOUGH = 50
+
+
+@dataclass
+class Seen:
+    """Counts samples, and right predictions where all have labels, as batches go by.
+
+    Args:
+        labelled: whether labels are to be read.
+        hashing: whether the hash of each sample is kept, 8 bytes, by which samples that stand in
+            two sets are found.
+
+    Attributes:
+        samples: how many there were.
+        right: of those, predicted as labelled.
+        members: the same for each member of an ensemble.
+        counts: samples by label.
+        shape: of one sample, where the inputs are one tensor.
+        dtype: likewise.
+    """
+
+    labelled: bool = True
+    hashing: bool = True
+    samples: int = 0
+    right: int = 0
+    members: list[int] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+    classes: int = 0
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    _hashes: array[int] = field(default_factory=lambda: array("Q"), repr=False)
+
+    def look_at(self, inputs: Inputs) -> None:
+        """The inputs of a batch, which the network has not run yet."""
+        if isinstance(inputs, Tensor) and self.shape is None:
+            self.shape = tuple(inputs.shape[1:])
+            self.dtype = str(inputs.dtype).removeprefix("torch.")
+        if self.hashing:
+            self._hashes.frombytes(hashes_of(inputs, at_most=_BYTES).tobytes())
+
+    def add(self, batch: Activations | Sample, labels: Tensor | None) -> None:
+        """What the network made of a batch."""
+        acts = batch.acts if isinstance(batch, Sample) else batch
+        self.samples += len(acts)
+        self.labelled = self.labelled and labels is not None and acts.has_predictions
+        if labels is not None and self.labelled:
+            self._compare(acts, labels)
+
+    def _compare(self, acts: Activations, labels: Tensor) -> None:
+        if labels.shape != (len(acts),):
+            raise LabelError(
+                f"labels must be {len(acts)} class indices, one a sample; seen shape "
+                f"{tuple(labels.shape)}"
+            )
+        self.right += _right(acts, labels)
+        members = acts.members if acts.classifier_logits is None else ()  # those that answer
+        each = [_right(member, labels) for member in members]
+        self.members = [a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)]
+        values, counts = np.unique(labels.cpu().numpy(), return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self.counts[int(value)] = self.counts.get(int(value), 0) + count
+        self.classes = max(self.classes, acts.logits.shape[1])
+
+    def through(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches themselves, counted as they go by."""
+        for batch, labels in batches:
+            self.add(batch, labels)
+            yield batch, labels
+
+    @property
+    def hashes(self) -> UInt64[np.ndarray, " n"]:
+        """The hashes of all samples that the network ran on."""
+        return np.frombuffer(self._hashes, np.uint64)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right predictions, where all samples have labels."""
+        return self.right / self.samples if self.labelled and self.samples else None
+
+    def shared_with(self, other: Seen) -> int:
+        """How many of these samples stand in another set too."""
+        if not len(self._hashes) or not len(other._hashes):
+            return 0
+        return int(np.isin(self.hashes, other.hashes).sum())
+
+    def warn_near_chance(self, name: str) -> None:
+        """Tell of labels that predictions do not fit: another order of classes, or no training."""
+        if self.accuracy is None or self.samples < _ENOUGH or len(self.counts) < 2:
+            return
+        chance = max(max(self.counts.values()) / self.samples, 1 / self.classes)
+        # A tenth of the way from chance to all right.
+        if self.accuracy < chance + 0.1 * (1 - chance):
+            warnings.warn(
+                f"the network is right on {self.accuracy:.1%} of the {self.samples:,} samples of "
+                f"{name}, hardly more than by chance ({chance:.1%}): is it trained, and are the "
+                "labels counted in the order of its outputs?",
+                ChanceWarning,
+                stacklevel=3,
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"samples": self.samples, "accuracy": self.accuracy, "dtype": self.dtype}
+
+    def __str__(self) -> str:
+        right = "" if self.accuracy is None else f", {self.accuracy:.2%} predicted as labelled"
+        return f"{self.samples:,} samples{right}"
+
+
+def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bool) -> int:
+    """Tell of samples of one set that stand in another, which should be apart; how many there are.
+
+    Args:
+        name: of the first set.
+        seen: its samples.
+        other_name: of the second.
+        other: its samples.
+        sets: whether both are sets that can be told apart; of loaders, nothing is refused.
+
+    Raises:
+        DataError: more than 1 % of either set stands in the other.
+    """
+    count = seen.shared_with(other)
+    if not count:
+        return 0
+    words = f"{count:,} of the {seen.samples:,} samples of the {name} stand in the {other_name} too"
+    if sets and count > 0.01 * min(seen.samples, other.samples):
+        raise DataError(
+            f"{words}: what is measured on them says nothing of new data; leave them out"
+        )
+    warnings.warn(f"{words}, and should not", OverlapWarning, stacklevel=4)
+    return count
+
+
+def _right(acts: Any, labels: Tensor) -> int:
+    return int((acts.predictions == labels).sum())

@@ -1,0 +1,135 @@
+"""What a guard may be called on, and what it says of inputs unlike those it was fitted on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from offmap._utils.inputs import Inputs, as_inputs, stacked
+from offmap.data import Skipped, load, read_images
+from offmap.errors import ArgumentError, DataError, InputsWarning
+from offmap.forward import Batched, forward
+from offmap.guard.verdict import Verdict
+
+if TYPE_CHECKING:
+    from offmap.guard.guard import Guard
+
+_BATCH = 256
+
+
+def data_of(data: Any) -> Any:
+    """Data that may be given by name or path."""
+    return load(data) if isinstance(data, str | Path) else data
+
+
+def is_many(inputs: Any) -> bool:
+    """Whether it is a set, a folder or a file, and not one batch."""
+    if isinstance(inputs, Tensor):  # first, as most are
+        return False
+    return isinstance(inputs, str | Path | Batched)
+
+
+def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
+    """The verdict on every sample of a set, or on every image of a folder, file or pattern."""
+    verdicts = list(
+        _verdicts_on_set(guard, inputs) if isinstance(inputs, Batched) else _on_files(guard, inputs)
+    )
+    if not verdicts:
+        raise DataError(f"{inputs!r}: there are no samples")
+    return Verdict.joined(verdicts)
+
+
+def _verdicts_on_set(guard: Guard, data: Any) -> Iterator[Verdict]:
+    passing = forward(
+        guard.probe,
+        data,
+        batch_size=_BATCH,
+        inputs=guard.reads_inputs,
+        strict=False,
+        show_progress=False,
+    )
+    for acts, _ in passing:
+        yield guard.judge(acts)
+
+
+def image_shape(guard: Guard) -> tuple[int, int, int]:
+    """Channels, height and width of the images that a guard takes.
+
+    Raises:
+        ArgumentError: it was fitted on no images.
+    """
+    if guard.input_shape is None or len(guard.input_shape) != 3:
+        raise ArgumentError(
+            f"the guard does not know the size of its images, as it was fitted on inputs of shape "
+            f"{guard.input_shape}: give shape (c, h, w), or batches of images"
+        )
+    channels, height, width = guard.input_shape
+    return channels, height, width
+
+
+def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
+    images = read_images([str(path)], image_shape(guard))
+    skipped = 0
+    while batch := list(islice(images, _BATCH)):
+        good = [(name, x) for name, x in batch if not isinstance(x, Skipped)]
+        skipped += len(batch) - len(good)
+        if good:
+            verdict = guard.forward(stacked([x for _, x in good]))
+            yield verdict.named(tuple(name for name, _ in good))
+    if skipped:
+        warnings.warn(
+            f"{path}: {skipped} files cannot be read and have no verdict",
+            InputsWarning,
+            stacklevel=4,
+        )
+
+
+def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
+    """One batch, where a single sample is one of one."""
+    x = as_inputs(inputs)
+    if not isinstance(x, Tensor) or shape is None or tuple(x.shape[1:]) == tuple(shape):
+        return x
+    if tuple(x.shape) == tuple(shape):
+        return x[None]
+    if x.ndim < len(shape) + 1:
+        raise DataError(
+            f"inputs of shape {tuple(x.shape)} have no axis of samples: the guard was fitted on "
+            f"batches of shape (n, {', '.join(map(str, shape))})"
+        )
+    if x.ndim > 3:
+        warnings.warn(
+            f"this guard was fitted on images of {tuple(shape)}, and these are "
+            f"{tuple(x.shape[1:])}: scores of another size mean something else",
+            InputsWarning,
+            stacklevel=4,
+        )
+    return x
+
+
+class Watched:
+    """Tells whether a network's tensors were changed in place since they were last looked at.
+
+    Torch counts the changes of each tensor, which is read in microseconds.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._tensors = [x for x in (*network.parameters(), *network.buffers()) if _counts(x)]
+        self._mark = self._count()
+
+    def _count(self) -> int:
+        return sum(x._version for x in self._tensors)
+
+    def changed(self) -> bool:
+        """Whether something changed, which is asked once for each change."""
+        before, self._mark = self._mark, self._count()
+        return before != self._mark
+
+
+def _counts(x: Tensor) -> bool:
+    return not torch.is_inference(x)
