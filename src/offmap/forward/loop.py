@@ -30,7 +30,7 @@ class Batched(Protocol):
 
 def forward(
     network: nn.Module | AnyProbe,
-    data: Batched | Iterable[Any],
+    data: Any,
     *,
     batch_size: int = 256,
     cache: str | Path | None = None,
@@ -150,9 +150,7 @@ def _name(batch: Activations | Sample, data: Any, start: int) -> None:
     acts.keys = of(start, stop) if callable(of) else tuple(map(str, range(start, stop)))
 
 
-def _read(
-    data: Batched | Iterable[Any], batch_size: int, start: int
-) -> Iterator[tuple[Inputs, Tensor | None]]:
+def _read(data: Any, batch_size: int, start: int) -> Iterator[tuple[Inputs, Tensor | None]]:
     if isinstance(data, Batched):
         yield from data.batches(batch_size, start)
         return
