@@ -26,7 +26,7 @@ from offmap.networks import DigitsCNN, resnet20
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         # -P: like the installed script, without the working directory on the path.
-        [sys.executable, "-P", "-m", "offmap.cli", *arguments],
+        [sys.executable, "-P", "-m", "offmap", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
