@@ -6,11 +6,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import typer
 
-import offmap
 from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
 from offmap.cli._arguments import command_of, several
 from offmap.cli._messages import say, speak_as
@@ -36,16 +36,17 @@ app.add_typer(study.app, name="study")
 app.command("list")(listing.listing)
 
 
-def _tell_version(asked: bool) -> None:
+def _tell_version(asked: bool) -> bool:
     if asked:
-        typer.echo(f"offmap {offmap.__version__}")
+        typer.echo(f"offmap {version('offmap')}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
 def _options(
     debug: bool = typer.Option(False, help="Show the traceback of a failure."),
-    version: bool = typer.Option(
+    tell_version: bool = typer.Option(
         False, "--version", callback=_tell_version, is_eager=True, help="Show the version."
     ),
 ) -> None:

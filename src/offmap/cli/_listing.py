@@ -105,7 +105,7 @@ def _network(name: str, factory: Callable[..., Any]) -> str:
 
 
 def _recipe(name: str) -> str:
-    title, budgets = RECIPES[name]
+    _, budgets = RECIPES[name]
     content = json.dumps(recipe(name).record(), indent=1)
     return f"{name}: budgets {', '.join(budgets)}; for cpu:\n{content}"
 
@@ -148,8 +148,6 @@ def _documentation(thing: Any, *, first: bool = False) -> list[str]:
     body, *parts = re.split(rf"^({heads}):\n", rest, flags=re.MULTILINE)
     sections = dict(zip(parts[::2], parts[1::2], strict=True))
     shown = [summary] if first else []
-    shown += [_ROLE.sub(r"\1", body.replace(".. math:: ", "  ")).strip("\n")]
-    shown += [
-        f"{head}:\n{sections[head].rstrip()}" for head in ("Args", "References") if head in sections
-    ]
-    return [f"\n{text}" for text in shown if text]
+    shown += [body.replace(".. math:: ", "  ").strip("\n")]
+    shown += [f"{h}:\n{sections[h].rstrip()}" for h in ("Args", "References") if h in sections]
+    return ["\n" + _ROLE.sub(r"\1", text) for text in shown if text]

@@ -26,8 +26,8 @@ _PHRASES = {
     ),
     r"give shape \(c, h, w\)": "give --size and --channels",
     r"evaluate says it for given ones": "`offmap bench` says it for given ones",
-    r"offmap\.networks\.AnchorHead": "anchor_head in `offmap list`",
-    r"offmap\.networks\.Ensemble": "ensemble in `offmap list`",
+    r"offmap\.networks\.AnchorHead": "`offmap list anchor_head`",
+    r"offmap\.networks\.Ensemble": "`offmap list ensemble`",
 }
 # By command, where an argument of the library is an option of another name.
 _OTHER_NAMES = {
