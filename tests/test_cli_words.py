@@ -22,6 +22,8 @@ from offmap.cli._arguments import named, parted, several
 from offmap.cli._guards import device_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.errors import ArgumentError, NotFittedError
+from offmap.training import recipe, trainer
+from offmap.training.task import Task
 
 SOURCE = Path(offmap.__file__).parent
 PARSER: Any = typer.main.get_command(app)
@@ -314,3 +316,32 @@ def test_errors_and_warnings_are_told_in_the_words_of_the_command(
         "offmap: warning: give --normalization\n"
         "offmap: this guard has no threshold yet: run `offmap calibrate`\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator", "devices"),
+    [("cuda:1", "cuda", [1]), ("cuda", "cuda", 2), ("cpu", "cpu", 2), (None, "auto", 2)],
+)
+def test_a_network_is_trained_on_the_device_that_was_named(
+    name: str | None,
+    accelerator: str,
+    devices: object,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    class MadeError(Exception):
+        pass
+
+    def record(**options: object) -> None:
+        assert (options["accelerator"], options["devices"]) == (accelerator, devices)
+        raise MadeError
+
+    task = Task.__new__(Task)
+    task.__dict__["recipe"] = recipe("digits", budget="smoke")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("lightning.Trainer", record)
+    with pytest.raises(MadeError):
+        trainer.fit(
+            task, tmp_path, device=name, devices=2, after_epoch=[], keep_every=0,
+            show_progress=False,
+        )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from offmap.cli import _options as options
+from offmap.cli._messages import say
 from offmap.cli._output import echo_files
 
 
@@ -53,5 +54,5 @@ def collapse(
         precision=precision,
         device=device_of(device),
     )
-    typer.echo(f"{records.table()}\n")
+    say(f"{records.table()}\n")
     echo_files(out)

@@ -28,14 +28,17 @@ def export(
     import torch
 
     from offmap.cli._guards import open_guard, shape_of
+    from offmap.errors import ArgumentError
     from offmap.guard.export import export
 
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
         channels=channels,
     )  # fmt: skip
+    if out.suffix == ".onnx" and found.probe.device.type != "cpu":
+        raise ArgumentError("an ONNX graph runs on any device: leave --device out")
     shape = shape_of(found)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (64, *shape), generator=generator).byte()
-    export(found, out, example=images)
+    export(found, out, example=images.to(found.probe.device))
     typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")

@@ -152,6 +152,7 @@ def _run(
     from functools import partial
 
     from offmap.cli._guards import device_of
+    from offmap.cli._messages import say
     from offmap.cli._output import echo_epoch, echo_files
     from offmap.training import settings as pairs
 
@@ -163,5 +164,5 @@ def _run(
         device=device_of(device),
         **settings,
     )
-    typer.echo(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")
+    say(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")
     echo_files(out)
