@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 
 import offmap
 from offmap import demo
-from offmap.cli._arguments import several
 from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN, resnet20
 
@@ -26,7 +25,7 @@ from offmap.networks import DigitsCNN, resnet20
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         # -P: like the installed script, without the working directory on the path.
-        [sys.executable, "-P", "-m", "offmap.cli", *arguments],
+        [sys.executable, "-P", "-m", "offmap", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -146,7 +145,7 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     bench = [x.replace("mine.py", "mine") for x in BENCH]  # a module in the working directory
     done = run(*bench, "--size", "8", *OOD, *quick, "--detectors", "all", cwd=mine)
     assert done.returncode == 0, done.stderr
-    assert "needs training data to learn on: give train=" in done.stdout
+    assert "needs training data to learn on: give --train" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
     sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets}
     assert sizes["id"] == 40
@@ -235,14 +234,6 @@ def test_list_names_every_detector_and_set() -> None:
     text = run("list").stdout
     for name in [*offmap.catalogue(), *offmap.data.named_sets(), "resnet20", "embedded:digits"]:
         assert name in text
-
-
-def test_options_with_several_values() -> None:
-    given = ["bench", "--near", "a", "b", "--limit", "3", "--far", "c", "--cache", "d"]
-    read = several(given, {"bench": {"--near", "--far"}, "score": {"--limit"}})
-    assert read == [
-        *("bench", "--near", "a", "--near", "b", "--limit", "3", "--far", "c", "--cache", "d"),
-    ]
 
 
 def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from offmap.detectors import (
     taps_of,
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import Seen, check_apart, forward, probe_of, weights_digest
+from offmap.forward import Normalization, Seen, check_apart, forward, probe_of, weights_digest
 from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on_all
 from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
@@ -373,7 +373,13 @@ class Guard(nn.Module):
         records.write(folder, "guard", record_of(self), files)
 
 
-def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guard:
+def load(
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    strict: bool = True,
+    normalization: Normalization | None = None,
+) -> Guard:
     """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
 
     Args:
@@ -381,9 +387,12 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         network: the same network, or a cascade of the same parts; if the weights were saved too,
             they are loaded into it.
         strict: refuse a network with other weights than those that the guard was fitted on.
+        normalization: applied to uint8 images, of a guard that was fitted on floats that were
+            normalised already, and does not know by what.
 
     Raises:
-        StoreError: a file is missing, damaged or of another version; or the weights differ.
+        StoreError: a file is missing, damaged or of another version; the weights differ; or a
+            normalisation is given, and the guard has another.
     """
     record, files = records.read(folder, "guard", made_by="offmap fit")
     where = f"{folder}/guard.json"
@@ -392,7 +401,8 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             restored(each, _part(files["state"], i), where, waiting=True)
             for i, each in enumerate(record["detectors"])
         ]
-        guard = Guard(network, detectors, **arguments_of(record, files.get("head")))
+        arguments = _arguments(record, files.get("head"), normalization)
+        guard = Guard(network, detectors, **arguments)
         guard.probe.resolve(record["layers"])
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
@@ -422,6 +432,22 @@ def _read(item: tuple[str, dict[str, Any]]) -> str:
     right = of["accuracy"]
     words = "" if right is None else f"; the network is right on {right:.2%} of them"
     return f"Read {of['samples']:,} samples to {step}{words}."
+
+
+def _arguments(
+    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
+) -> dict[str, Any]:
+    """The arguments of a guard, with the normalisation that its record may lack."""
+    arguments = arguments_of(record, head)
+    known = arguments["normalization"]
+    if normalization in (None, known):
+        return arguments
+    if known.known:
+        raise StoreError(
+            f"this guard normalises images by {known}, and was given {normalization}: leave the "
+            "normalisation out, or fit the guard anew"
+        )
+    return arguments | {"normalization": normalization}
 
 
 def _acts(batch: Activations | Sample) -> Activations:
