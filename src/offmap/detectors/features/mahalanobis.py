@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
-from offmap.detectors._gaussian import squared_distances, whitener
+from offmap.detectors._gaussian import deviations, squared_distances, whitener
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError
-from offmap.stats import ClassMoments
+from offmap.stats import ClassMoments, Moments
 
 
 @register("mahalanobis", aliases=("mds",))
@@ -27,7 +27,8 @@ class Mahalanobis(Detector):
     samples. Classes without samples are left out.
 
     Args:
-        ridge: share of the mean variance added to each variance.
+        ridge: share of each feature's variance that is added to it. A constant feature counts as
+            varying by this share of the others' median variance.
         normalize: divide the features by their norm first: see :class:`MahalanobisPP`.
 
     Attributes:
@@ -58,11 +59,15 @@ class Mahalanobis(Detector):
 
     def solve(self, stage: int, stats: ClassMoments) -> None:
         centre = stats.total().mean
-        whiten = whitener(stats.covariance, self.ridge, repr(self))
+        whiten = self._whitener(stats)
         seen = stats.count > 0  # a class without samples would leave a false centre at the origin
         self.set_buffers(
             centre_=centre, whitener_=whiten, centres_=(stats.mean[seen] - centre) @ whiten
         )
+
+    def _whitener(self, stats: Moments | ClassMoments) -> Float64[Tensor, "d d"]:
+        deviation = deviations(stats, repr(self))
+        return whitener(stats.covariance, deviation, self.ridge, repr(self))
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.distances(acts).amin(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from offmap.activations import Activations
@@ -108,7 +108,7 @@ class NECO(Detector):
         return Moments.of(acts.features)
 
     def solve(self, stage: int, stats: Moments) -> None:
-        covariance, constant = stats.covariance, _constant(stats)
+        covariance, constant = stats.covariance, stats.constant
         if constant.all():
             raise DegenerateError(f"{self!r}: the training features are one point")
         deviation = covariance.diagonal().sqrt().masked_fill(constant, 1.0)
@@ -151,11 +151,3 @@ class NECO(Detector):
     def summary(self) -> str:
         features, dim = self.directions_.shape
         return f"{dim} of {features} principal directions, with {float(self.kept_):.2%} of variance"
-
-
-def _constant(stats: Moments) -> Bool[Tensor, " d"]:
-    """Which features are constant up to rounding."""
-    variance = stats.covariance.diagonal()
-    eps = torch.finfo(variance.dtype).eps
-    rounding = stats.count * eps * variance + (stats.count * stats.mean * eps).square()
-    return variance <= rounding
