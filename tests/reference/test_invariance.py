@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,11 +22,10 @@ NORMALISED = ["mahalanobispp", "relativemahalanobispp", "classgaussian(normalize
 
 
 def data(seed: int, constant: bool = False) -> tuple[Tensor, Tensor]:
-    """Correlated features of three classes, and others; in float64, so that maps round nothing."""
+    """Features of three classes, and others; in float64, so that maps round nothing."""
     generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(FEATURES, FEATURES, generator=generator) + 2 * torch.eye(FEATURES)
     means = 3 * torch.randn(3, FEATURES, generator=generator)
-    train = (means[LABELS] + torch.randn(240, FEATURES, generator=generator)) @ mix
+    train = means[LABELS] + torch.randn(240, FEATURES, generator=generator)
     other = 4 * torch.randn(60, FEATURES, generator=generator)
     if constant:
         train[:, 0] = other[:, 0] = 0.1
@@ -37,9 +38,9 @@ def scores(spec: str, train: Tensor, other: Tensor) -> Tensor:
     return made(Activations(features=other))  # type: ignore[no-any-return]
 
 
-def shift(spec: str, log_volume: float) -> float:
-    """What a map adds to the score: a density is one per volume."""
-    return log_volume if "gaussian" in spec and "normalize" not in spec else 0.0
+def rotation(generator: torch.Generator) -> Tensor:
+    q, _ = torch.linalg.qr(torch.randn(FEATURES, FEATURES, generator=generator).double())
+    return q
 
 
 def size(x: Tensor) -> float:
@@ -52,52 +53,52 @@ def size(x: Tensor) -> float:
     powers=st.lists(st.integers(-30, 30), min_size=FEATURES, max_size=FEATURES),
     constant=st.booleans(),
 )
-@settings(max_examples=10, deadline=None)
-def test_other_units_change_no_bit(
-    spec: str, seed: int, powers: list[int], constant: bool
-) -> None:
+@settings(max_examples=4, deadline=None)
+def test_other_units_change_no_bit(spec: str, seed: int, powers: list[int], constant: bool) -> None:
     """Units that are powers of two, whose products round nothing."""
     train, other = data(seed, constant)
+    if constant:  # without a deviation of its own it has that of the others
+        powers[0] = 0
     units = 2.0 ** torch.tensor(powers).double()
-    volume = sum(powers) * float(torch.tensor(2.0).double().log())
-    if constant:  # it has no unit: its deviation is that of the others
-        powers = [0, *powers[1:]]
     before, after = scores(spec, train, other), scores(spec, train * units, other * units)
     if "gaussian" not in spec:
         assert torch.equal(before, after)
-    elif not constant:
+    else:  # a density is per volume, of which a constant feature's deviation is a factor too
+        volume = float((after - before)[0]) if constant else sum(powers) * math.log(2)
         assert size(after - before - volume) <= 1e-12 * size(before)
 
 
 @pytest.mark.parametrize("spec", ANY)
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_linear_map_of_the_features_changes_nothing(spec: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    turn, back = (torch.linalg.qr(torch.randn(FEATURES, FEATURES, generator=generator))[0] for _ in range(2))
-    stretch = 0.5 + 1.5 * torch.rand(FEATURES, generator=generator)
-    change = (turn * stretch @ back).double()
+    stretch = 0.5 + 1.5 * torch.rand(FEATURES, generator=generator).double()
+    change = rotation(generator) * stretch @ rotation(generator)
     train, other = data(seed)
     before, after = scores(spec, train, other), scores(spec, train @ change, other @ change)
-    volume = shift(spec, float(change.det().abs().log()))
+    volume = (
+        float(change.det().abs().log()) if "gaussian" in spec else 0.0
+    )  # a density is per volume
     assert size(after - before - volume) <= 1e-4 * size(before)
 
 
 @pytest.mark.parametrize("spec", NORMALISED)
 @given(seed=st.integers(0, 1000), power=st.integers(-30, 30))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_of_norm_1_one_unit_for_all_axes_changes_no_bit(spec: str, seed: int, power: int) -> None:
     train, other = data(seed)
     unit = 2.0**power
     assert torch.equal(scores(spec, train, other), scores(spec, train * unit, other * unit))
 
 
-@pytest.mark.parametrize("spec", NORMALISED)
+@pytest.mark.parametrize("name", ["mahalanobispp", "relativemahalanobispp"])
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
-def test_of_norm_1_other_axes_change_nothing(spec: str, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    turn = torch.linalg.qr(torch.randn(FEATURES, FEATURES, generator=generator).double())[0]
+@settings(max_examples=4, deadline=None)
+def test_of_norm_1_other_axes_change_nothing(name: str, seed: int) -> None:
+    """Without the ridge: of norm 1 a direction hardly varies, so there the ridge counts, by axes."""
+    spec = f"{name}(ridge=0)"
     train, other = data(seed)
+    turn = rotation(torch.Generator().manual_seed(seed))
     before, after = scores(spec, train, other), scores(spec, train @ turn, other @ turn)
-    assert size(after - before) <= 1e-4 * size(before)
+    assert size(after - before) <= 1e-8 * size(before)
