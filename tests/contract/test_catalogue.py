@@ -379,7 +379,7 @@ def test_an_unsolved_stage_leaves_it_unfitted() -> None:
     """A failure in the middle must not leave a detector that scores with half of its state."""
     world = make_world()
     made = offmap.ViM(4).fit(world.batches(), head=world.head)
-    flat = Activations(-world.acts.logits.abs() - 1, world.acts.features)
+    flat = Activations(torch.zeros_like(world.acts.logits), world.acts.features)
     with pytest.raises(offmap.errors.DegenerateError, match="alpha"):
         made.fit([(flat, world.labels)], head=world.head)
     assert not made.fitted

@@ -1,8 +1,9 @@
 """Makes the golden files of this folder: ``python -m tests.golden.make FOLDER [SPEC ...]``.
 
 ``scores.safetensors`` holds the scores of the catalogue of November 2026 on the activations of
-``tests.conftest.make_world``; with names, only their rows are made anew. The folders beside it hold what that version wrote: a guard, results
-and a card of the zoo, which later versions refuse in words.
+``tests.conftest.make_world``; with names, only their rows are made anew. The folders beside it hold
+what that version wrote: a guard, results and a card of the zoo, which later versions refuse in
+words.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_of_norm_1_one_unit_for_all_axes_changes_no_bit(spec: str, seed: int, po
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=4, deadline=None)
 def test_of_norm_1_other_axes_change_nothing(name: str, seed: int) -> None:
-    """Without the ridge: of norm 1 a direction hardly varies, so there the ridge counts, by axes."""
+    """Without the ridge, which is one by axes, and counts where a direction hardly varies."""
     spec = f"{name}(ridge=0)"
     train, other = data(seed)
     turn = rotation(torch.Generator().manual_seed(seed))

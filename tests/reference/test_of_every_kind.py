@@ -132,7 +132,9 @@ def test_class_gaussian(world: World, tied: bool) -> None:
     means = slow.class_means(train, y)
     pooled = slow.pooled(train, y)
     covariances = {
-        c: slow.ridged(pooled if tied else np.cov(train[y == c].T, bias=True), 1e-6, np.diag(pooled))
+        c: slow.ridged(
+            pooled if tied else np.cov(train[y == c].T, bias=True), 1e-6, np.diag(pooled)
+        )
         for c in means
     }
     logs = np.stack(

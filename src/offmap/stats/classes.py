@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -198,9 +198,7 @@ def _means(
 
 def _joined(
     a: ClassMeans | ClassMoments | ClassScatters, b: ClassMeans | ClassMoments | ClassScatters
-) -> tuple[
-    Float[Tensor, " c"], Float[Tensor, "c d"], Float[Tensor, "c d"], Float[Tensor, " c"]
-]:
+) -> tuple[Float[Tensor, " c"], Float[Tensor, "c d"], Float[Tensor, "c d"], Float[Tensor, " c"]]:
     """Count and mean of both together, the gap of their means, and what weighs its square."""
     (m, n), (mean, other) = _alike(a.count, b.count), _alike(a.mean, b.mean)
     share = n / (m + n).clamp(min=1)
@@ -208,9 +206,7 @@ def _joined(
     return m + n, mean + gap * share[:, None], gap, m * share
 
 
-def _alike(
-    a: Shaped[Tensor, "_ *rest"], b: Shaped[Tensor, "_ *rest"]
-) -> tuple[Shaped[Tensor, "c *rest"], Shaped[Tensor, "c *rest"]]:
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both of as many classes as the one that has more, the last of them without samples."""
     classes = max(len(a), len(b))
     trailing = (0, 0) * (a.ndim - 1)

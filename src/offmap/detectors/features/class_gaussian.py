@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn import functional as F
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
+from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._gaussian import deviations, squared_distances, whitener
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
@@ -63,8 +63,7 @@ class ClassGaussian(Detector):
 
     def read(self, acts: Activations) -> Float[Tensor, "n d"]:
         """The features that it models."""
-        x = acts.features.double()
-        return F.normalize(x) if self.normalize else x
+        return directions(acts.features) if self.normalize else acts.features.double()
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMoments | ClassScatters:
         kind = ClassMoments if self.tied else ClassScatters
@@ -73,6 +72,8 @@ class ClassGaussian(Detector):
         return kind.of(self.read(acts), labels, classes=classes)
 
     def solve(self, stage: int, stats: ClassMoments | ClassScatters) -> None:
+        if self.normalize:
+            check_directions(stats.mean.shape[1], repr(self))
         seen = stats.count > 0
         count, mean = stats.count[seen], stats.mean[seen]
         centre = (count @ mean) / count.sum()
