@@ -98,6 +98,12 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
 
 
+def cast(acts: Activations | Sample, dtype: torch.dtype) -> Activations | Sample:
+    return changed(
+        acts, lambda a: a.replace(logits=a.logits.to(dtype), features=a.features.to(dtype))
+    )
+
+
 @pytest.fixture(params=SPECS, scope="module")
 def spec(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -202,14 +208,15 @@ def test_inputs_are_untouched_and_no_gradient_is_kept(
     assert not any(buffer.requires_grad for buffer in made.buffers())
 
 
-def test_bfloat16_activations(spec: str, world: World, made: Detector) -> None:
-    half = changed(
-        world.ood, lambda a: a.replace(logits=a.logits.bfloat16(), features=a.features.bfloat16())
-    )
-    rounded = changed(
-        half, lambda a: a.replace(logits=a.logits.float(), features=a.features.float())
-    )
-    assert close(made.score(half), made.score(rounded))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_scores_of_a_network_in_another_precision(
+    spec: str, world: World, made: Detector, dtype: torch.dtype
+) -> None:
+    """They are float32, and those of the same numbers in float32."""
+    half = cast(world.ood, dtype)
+    scores = made.score(half)
+    assert scores.dtype == torch.float32
+    assert close(scores, made.score(cast(half, torch.float32)))
 
 
 def test_a_class_without_samples_changes_nothing_but_its_absence(spec: str, world: World) -> None:
