@@ -116,6 +116,10 @@ class Detector(KeepsTypes):
         """The sample for a method that needs inputs, its activations alone for another."""
         return acts.acts if isinstance(acts, Sample) and Needs.INPUTS not in self.needs else acts
 
+    def own_view(self, acts: Activations | Sample) -> Activations | Sample:
+        """What its own stages learn from."""
+        return self.view_of(acts)
+
     def check(self, acts: Activations | Sample) -> None:
         """Refuse what this detector cannot score."""
         if not self.fitted:
