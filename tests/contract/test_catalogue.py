@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import offmap
 from offmap.activations import Activations, Sample
@@ -44,7 +42,8 @@ from tests.conftest import World, changed, fitted, make_world, plain, world_of
 # The catalogue, and composites around detectors that learn in no, one, two and four passes.
 SPECS = [*catalogue(), "react(vim)", "react(react(mahalanobis))", "knn(5, bank=200)"]
 SPECS += ["membermean(vim)", "classgaussian(tied=True)", "scale(knn(5))"]
-SPECS += [f"combine([vim, react(energy)], how={how!r})" for how in ("fisher", "max", "mean_rank")]
+SPECS += ["combine([vim, react(energy)], how='fisher')"]
+SPECS += [f"combine([knn(5), energy], how={how!r})" for how in ("max", "mean_rank")]
 SPECS += ["perturbed(combine([vim, temperaturescaled], how='harmonic'))"]
 # What these read says nothing of the direction in which OOD lies here: see their reference tests.
 OTHERWISE = (SCALE, RankFeat)
@@ -130,12 +129,11 @@ def test_higher_is_more_ood(spec: str, world: World, made: Detector) -> None:
     assert auroc(made.score(world.acts), made.score(world.of(h))) > 0.9
 
 
-@given(size=st.integers(45, N))
-@settings(max_examples=2, deadline=None)
 def test_any_split_of_the_data_gives_the_same_detector(
-    spec: str, world: World, made: Detector, size: int
+    spec: str, world: World, made: Detector
 ) -> None:
-    assert close(fit(spec, world, size).score(world.ood), made.score(world.ood))
+    """Into uneven batches here; that of any statistic into any is a law of its own."""
+    assert close(fit(spec, world, 64).score(world.ood), made.score(world.ood))
 
 
 def test_the_order_of_the_data_does_not_matter(spec: str, world: World, made: Detector) -> None:
@@ -143,17 +141,10 @@ def test_the_order_of_the_data_does_not_matter(spec: str, world: World, made: De
     assert close(fit(spec, world.only(order)).score(world.ood), made.score(world.ood))
 
 
-@given(cut=st.integers(1, N // 2 - 1))
-@settings(max_examples=3, deadline=None)
-def test_a_score_does_not_depend_on_its_batch(
-    spec: str, world: World, made: Detector, cut: int
-) -> None:
+@pytest.mark.parametrize("cut", [1, 107])
+def test_a_score_does_not_depend_on_its_batch(world: World, made: Detector, cut: int) -> None:
     parts = torch.cat([made.score(world.ood[:cut]), made.score(world.ood[cut:])])
     assert close(parts, made.score(world.ood))
-
-
-def test_one_sample(spec: str, world: World, made: Detector) -> None:
-    assert close(made.score(world.ood[:1]), made.score(world.ood)[:1])
 
 
 def test_a_one_shot_iterable_is_enough(spec: str, world: World, made: Detector) -> None:
