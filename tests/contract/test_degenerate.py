@@ -12,7 +12,7 @@ from torch import Tensor
 import offmap
 from offmap.activations import Activations, Head
 from offmap.detectors import Needs, catalogue, detector
-from offmap.errors import ArgumentError, DegenerateError, NeedsError
+from offmap.errors import ArgumentError, DegenerateError, NeedsError, ShapeError
 from tests.conftest import World, activations, fitted, make_world, plain, world_of
 
 SPECS = [*catalogue(), "classgaussian(tied=True)", "neco(times_max_logit=False)", "knn(2)"]
@@ -139,7 +139,7 @@ def test_a_class_of_one_sample_has_no_gaussian_of_its_own() -> None:
 @pytest.mark.parametrize("spec", ["knn(5)", "mds++", "rmds++", "classgaussian(normalize=True)"])
 def test_a_single_feature_has_no_direction(spec: str) -> None:
     h = torch.randn(90, 1, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(DegenerateError, match="a single feature is 1, 0 or -1"):
+    with pytest.raises(ShapeError, match="a single feature is 1, 0 or -1"):
         detector(spec).fit([(Activations(features=h), torch.arange(90) % 3)])
 
 

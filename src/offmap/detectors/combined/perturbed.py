@@ -42,6 +42,7 @@ class Perturbed(Composite):
     """
 
     needs = Needs.INPUTS
+    magnitude: float
 
     def __init__(self, inner: Detector, *, magnitude: float = 0.0014) -> None:
         super().__init__([inner])
