@@ -169,7 +169,7 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
             yield rows_of(inputs, rows), None if labels is None else labels[rows]
         return
     indexed = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
-    items = (data[i] for i in range(len(data))) if indexed else iter(data)  # type: ignore[index,arg-type]
+    items = (data[i] for i in range(len(data))) if indexed else iter(data)
     for item in items:
         if not (indexed or _is_sample(item)):
             yield pair(item)

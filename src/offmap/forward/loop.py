@@ -73,7 +73,7 @@ def forward(
             read = _read(data, batch_size, 0)
             batches = _run(open_, read, 0, seen, inputs=inputs, strict=strict)
         else:
-            batches = _cached(open_, data, batch_size, Path(cache), seen)  # type: ignore[arg-type]
+            batches = _cached(open_, data, batch_size, Path(cache), seen)
         total = len(data) if isinstance(data, Batched) else None
         with progress(description, total, show=show_progress) as advance:
             for acts, labels in batches:
