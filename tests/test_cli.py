@@ -307,7 +307,36 @@ def test_what_cannot_be_read_is_told(saved: Path) -> None:
     shutil.copytree(saved / "guard", saved / "other")
     done = run("calibrate", "other", *calibrate[2:], cwd=saved)
     assert done.returncode == 0, done.stderr
-    assert "part: 40 unreadable, first " in done.stderr
+    assert done.stderr.count("skipped in") == 1
+    assert "\noffmap: skipped in part: 40 unreadable, first " in f"\n{done.stderr}"
+
+
+def test_files_that_are_no_images_are_told_once_by_every_command(saved: Path) -> None:
+    for split in ("train", "held"):
+        shutil.copytree(saved / split, saved / "phone" / split)
+        for name in ("1.HEIC", "2.heic", ".DS_Store"):
+            (saved / "phone" / split / name).write_bytes(b"x")
+    files = "skipped in {}: 2 .heic, first {}/1.HEIC (no image by its suffix .HEIC); convert .heic "
+    files += "to PNG or JPEG\n"
+    model = ("--model", "mine.py:network")
+    fit = ("fit", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--data",
+           "./phone/train", "--detector", "entropy", "--out", "told")  # fmt: skip
+    done = run(*fit, cwd=saved)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "offmap: " + files.format(*["phone/train"] * 2)
+    done = run("calibrate", "told", "--data", "./phone/held", *model, cwd=saved)
+    assert done.stderr == "offmap: " + files.format(*["phone/held"] * 2)
+    done = run("score", "told", "./phone/held", *model, "--out", "told.csv", cwd=saved)
+    assert files.format("the inputs", "phone/held") in done.stdout
+    assert done.stderr == ""
+    done = run("bench", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--id",
+               "./phone/held", "--far", "./faces", "--detectors", "msp", "--out", "told-bench",
+               cwd=saved)  # fmt: skip
+    assert done.stdout.count("skipped in") == 1  # of two parts of one set
+    assert files.format("id", "phone/held") in done.stdout
+    assert "skipped in" not in done.stderr
+    done = run("score", "told", "./faces", *model, "--out", "healthy.csv", cwd=saved)
+    assert "skipped" not in done.stdout + done.stderr
 
 
 def test_an_untrained_network_is_refused(saved: Path) -> None:

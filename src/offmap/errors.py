@@ -18,6 +18,8 @@
     ├── ExportError           a guard cannot be written as a graph, or the graph does not agree
     └── MissingExtraError         an optional library that is not installed
 
+    LeftOutWarning                images or files of a data set that are not used
+
 Each message says what is wrong, what was seen, and what to do.
 """
 
@@ -85,3 +87,7 @@ class MissingExtraError(OffmapError, ImportError):
         super().__init__(
             f"{library} is needed here and not installed: pip install 'offmap[{extra}]'{instead}"
         )
+
+
+class LeftOutWarning(UserWarning):
+    """Images that cannot be read, or files of a data set that are none, were left out."""

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from offmap.data import ImageSet, StreamedSet, _decode, embedded, load, load_like, read_images
-from offmap.errors import DataError, UnknownNameError
+from offmap.errors import DataError, LeftOutWarning, UnknownNameError
 
 Make = Callable[..., Any]
 
@@ -235,7 +235,8 @@ def test_corrupt_images_are_left_out_and_recorded(
             "b/6.tif": encode(pixels(8, 8).astype(np.float32), "TIFF"),
         }
     )
-    data = held(root)
+    with pytest.warns(LeftOutWarning, match=r"skipped in \S+: 3 unreadable, first \S+2.png"):
+        data = held(root)
     assert len(data) == 3
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1, 1]
@@ -247,7 +248,8 @@ def test_corrupt_images_are_left_out_and_recorded(
     stream = streamed(root)
     assert len(stream) == 6
     assert stream.skipped == ()
-    assert [len(images) for images, _ in stream.batches(2)] == [1, 1, 1]
+    with pytest.warns(LeftOutWarning, match=r"skipped in \S+: 3 unreadable, first \S+2.png"):
+        assert [len(images) for images, _ in stream.batches(2)] == [1, 1, 1]
     assert torch.equal(joined(stream, 4), data.images)
     assert stream.skipped == data.skipped
     assert stream.subset([1, 0]).skipped == data.skipped[:1]
@@ -255,7 +257,8 @@ def test_corrupt_images_are_left_out_and_recorded(
 
 def test_corrupt_rows_of_parquet_are_named(write_parquet: Make, encode: Make, pixels: Make) -> None:
     path = write_parquet([encode(pixels(4, 4)), None, b"no image"], ["b", "a", "b"])
-    data = held(path)
+    with pytest.warns(LeftOutWarning, match="2 unreadable, first .* row 1 "):
+        data = held(path)
     assert [skipped.path for skipped in data.skipped] == [f"{path} row 1", f"{path} row 2"]
     assert data.skipped[0].reason == "ValueError: no image is stored here"
     assert data.labels is not None

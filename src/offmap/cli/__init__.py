@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import typer
 
 from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
 from offmap.cli._arguments import several
-from offmap.errors import OffmapError
+from offmap.errors import LeftOutWarning, OffmapError
 
 # By command: the same option of another command may take one value and be followed by others.
 _SEVERAL = {
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Where "package.module:factory" is looked for last; python -m looks there first.
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
+    format_others = warnings.formatwarning
+    warnings.formatwarning = partial(_warning, format_others)
     try:
         app(several([a for a in arguments if a != "--debug"], _SEVERAL))
     except (OffmapError, OSError) as error:
@@ -67,3 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         typer.echo(f"offmap: {error}", err=True)
         raise SystemExit(1) from None
+    finally:
+        warnings.formatwarning = format_others
+
+
+def _warning(format_others: Callable[..., str], message: Any, kind: type, *place: Any) -> str:
+    """One line on data that is left out, without the place in the code."""
+    if issubclass(kind, LeftOutWarning):
+        return f"offmap: {message}\n"
+    return format_others(message, kind, *place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import typer
 
 from offmap import data, networks, plots
 from offmap.cli._guards import trained_network
-from offmap.errors import ArgumentError, DataNotFoundError
+from offmap.errors import ArgumentError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
@@ -49,6 +50,7 @@ def run(
     **options: Any,
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
+    warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     how = normalization_or_usual(plan.normalize, plan.id, model)
     whole = data.load(

@@ -45,7 +45,7 @@ def fit(
     from offmap import data as sets
     from offmap import detectors
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import tell_skipped, trained_network
+    from offmap.cli._guards import trained_network
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
@@ -58,7 +58,6 @@ def fit(
         several = Combine([detectors.detector(name) for name in detector], combine)  # type: ignore[arg-type]
     guard = Guard(network, several, normalization=how, head=head)
     guard.fit(images, batch_size=batch_size)
-    tell_skipped(images)
     guard.model = model
     guard.save(out, weights=True)
     typer.echo(f"{guard.explain()}\nWritten to {out}/")
@@ -80,13 +79,12 @@ def calibrate(
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
     """
     from offmap import data as sets
-    from offmap.cli._guards import open_guard, tell_skipped
+    from offmap.cli._guards import open_guard
 
     found = open_guard(guard, model, weights, detectors)
     shape = found.input_shape
     size, channels = (None, None) if shape is None else (shape[1:], shape[0])
     images = sets.load(data, size=size, channels=channels, limit=limit)
     found.calibrate(images, alarm_rate, per_class=per_class)
-    tell_skipped(images)
     found.save(guard, weights=True)
     typer.echo(f"{found.explain()}\nWritten to {guard}/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
+from offmap.data._left_out import skipped_in_words
 from offmap.data._load import load, load_like
 from offmap.data._named_sets import NamedSet, channel_statistics, named_sets
 from offmap.data._names import is_local
@@ -35,4 +36,5 @@ __all__ = [
     "overlap",
     "patch_shuffle",
     "read_images",
+    "skipped_in_words",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from offmap.data._embedded import embedded
 from offmap.data._image_set import ImageSet
+from offmap.data._left_out import tell_skipped
 from offmap.data._names import look_up, not_found
 from offmap.data._noise import noise
 from offmap.data._streamed_set import StreamedSet
@@ -42,7 +43,8 @@ def load(
     """Images by name, from a path, or from the hub.
 
     An image is turned as its EXIF orientation mark says. A corrupt image is left out and stands in
-    ``skipped``; files of a folder that are no images stand in ``left_out``.
+    ``skipped``; files of a folder that are no images stand in ``left_out``. One ``LeftOutWarning``
+    counts both; of a streamed set, corrupt images are told after the pass that met them.
 
     Args:
         spec: one of
@@ -85,7 +87,10 @@ def load(
     images = StreamedSet.of(
         source, name, size=size, channels=channels, limit=limit, seed=seed, resize=resize
     )
-    return images.hold() if images.nbytes <= keep_in_memory_bytes else images
+    if images.nbytes <= keep_in_memory_bytes:
+        return images.hold()
+    tell_skipped(images)
+    return images
 
 
 def load_like(

@@ -16,6 +16,7 @@ from torch import Tensor
 from offmap.data._decode import Pixels, Skipped, decode_all, preprocessing_for, unreadable
 from offmap.data._image_set import ImageSet
 from offmap.data._labels import check_labels
+from offmap.data._left_out import skipped_in_words, tell, tell_skipped
 from offmap.data._preprocessing import Preprocessing
 from offmap.data._subsets import Subsets, check_range, check_reading, sample_rows, sampled_name
 from offmap.data.sources import Source
@@ -138,17 +139,17 @@ class StreamedSet(Subsets):
     def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
         """Images, labels and keys of the images that could be read; arguments as ``batches``."""
         check_reading(batch_size, start)
-        return self._read(batch_size, start)
+        return self._telling(batch_size, start)
 
     def hold(self) -> ImageSet:
-        """Everything, in memory."""
+        """Everything, in memory; what is not used of the set is told."""
         images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
         n = 0
-        for batch, _ in self.batches(_CHUNK):
+        for batch, _, _ in self._read(_CHUNK, 0):
             images[n : n + len(batch)] = batch
             n += len(batch)
         intact = [i for i in range(len(self)) if i not in self.corrupt]
-        return ImageSet(
+        held = ImageSet(
             self.name,
             images[:n],
             None if self.labels is None else self.labels[intact],
@@ -159,6 +160,15 @@ class StreamedSet(Subsets):
             self.resize,
             self.source.keys(self.rows[intact].tolist()),
         )
+        tell_skipped(held)
+        return held
+
+    def _telling(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
+        """The images; a pass that has met corrupt ones of which no other knew tells of all."""
+        known = len(self.corrupt)
+        yield from self._read(batch_size, start)
+        if len(self.corrupt) > known:
+            tell(skipped_in_words(self.name, self.skipped))
 
     def _read(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
         items = self.source.read(self.rows[start:].tolist())

@@ -20,7 +20,7 @@ import torch
 from offmap._utils.arguments import whole
 from offmap._utils.files import atomic
 from offmap._utils.progress import progress
-from offmap.data import Skipped, check_inputs, read_images
+from offmap.data import Skipped, check_inputs, read_images, skipped_in_words
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard._partial import Partial, Row
@@ -42,12 +42,14 @@ class Summary:
         unknown: called unknown.
         unreadable: could not be read.
         alarm_rate: of the guard.
+        left_out: what lies in the folders and is no image.
     """
 
     alarm_rate: float
     images: int = 0
     unknown: int = 0
     unreadable: int = 0
+    left_out: list[Skipped] = field(default_factory=list)
     extremes: dict[str, list[Row]] = field(default_factory=dict)
 
     def add(self, row: Row, keep: int) -> None:
@@ -78,10 +80,12 @@ class Summary:
         return min(1.0, expected / self.unknown) if self.unknown else 0.0
 
     def __str__(self) -> str:
+        others = skipped_in_words("the inputs", (), self.left_out)
         return (
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
             f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
             f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            + (f"\n{others}" if others else "")
         )
 
 
@@ -132,7 +136,7 @@ def score_files(
             for row in partial.rows():
                 summary.add(row, keep)
             advance(summary.images)
-            images = _going_on(partial, inputs, shape)
+            images = _going_on(partial, inputs, shape, summary.left_out)
             while batch := list(islice(images, batch_size)):
                 rows = _verdicts(guard, batch)
                 partial.append(rows)
@@ -140,7 +144,10 @@ def score_files(
                     summary.add(row, keep)
                 advance(len(rows))
         if not summary.images:
-            raise ArgumentError(f"there are no images in {', '.join(inputs)}")
+            others = skipped_in_words("them", (), summary.left_out)
+            raise ArgumentError(
+                "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
+            )
         _finish(partial, out)
     return summary
 
@@ -166,11 +173,15 @@ def _identity(guard: Guard) -> str:
 
 
 def _going_on(
-    partial: Partial, inputs: Sequence[str], shape: tuple[int, int, int]
+    partial: Partial,
+    inputs: Sequence[str],
+    shape: tuple[int, int, int],
+    left_out: list[Skipped],
 ) -> Iterator[Any]:
     """The images behind those that have their rows."""
     try:
-        yield from read_images(inputs, shape, passed=(row["path"] for row in partial.rows()))
+        passed = (row["path"] for row in partial.rows())
+        yield from read_images(inputs, shape, passed=passed, left_out=left_out)
     except ArgumentError as error:
         raise StoreError(
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
