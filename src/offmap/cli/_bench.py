@@ -33,6 +33,7 @@ class Plan:
     far: list[str]
     normalize: str | None
     size: int | None
+    resize: str | None
     channels: int | None
     limit: int | None
     seed: int
@@ -56,6 +57,7 @@ def run(
     whole = data.load(
         plan.id,
         size=plan.size or _recipe(model).get("size"),
+        resize=data.check_resize(plan.resize or _recipe(model).get("resize", "crop")),
         channels=channels_of(plan.channels, how, model),
         limit=plan.limit,
         seed=plan.seed,

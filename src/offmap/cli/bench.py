@@ -32,6 +32,9 @@ def bench(
         min=1,
         help="Side to bring all images to; by default that of the card, or of the ID images.",
     ),
+    resize: str | None = typer.Option(
+        None, help="crop (centre) or squash (all of each); by default that of the card, or crop."
+    ),
     channels: int | None = typer.Option(
         None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
     ),
@@ -59,7 +62,7 @@ def bench(
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=near, far=far, normalize=normalize,
-        size=size, channels=channels, limit=limit, seed=seed,
+        size=size, resize=resize, channels=channels, limit=limit, seed=seed,
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, batch_size=batch_size,

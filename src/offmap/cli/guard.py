@@ -12,6 +12,9 @@ SEVERAL = ("--detector", "--detectors")
 
 MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
 DETECTORS = typer.Option([], help="The guard's own detectors: file.py:Name, package.module:Name.")
+RESIZE = typer.Option(
+    "crop", help="How images are brought to a size: crop (centre) or squash (all of each)."
+)
 WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
 
 
@@ -29,6 +32,7 @@ def fit(
         None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or data's."
     ),
     size: int | None = typer.Option(None, min=1, help="Side of the images, if the data's differ."),
+    resize: str = RESIZE,
     channels: int | None = typer.Option(
         None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
     ),
@@ -51,7 +55,12 @@ def fit(
 
     network = trained_network(model, weights)
     how = normalization_or_usual(normalize, data, model)
-    images = sets.load(data, size=size, channels=channels_of(channels, how, model))
+    images = sets.load(
+        data,
+        size=size,
+        channels=channels_of(channels, how, model),
+        resize=sets.check_resize(resize),
+    )
     one_score = combine != "bonferroni" and len(detector) > 1
     several: Any = detector
     if one_score:
@@ -84,7 +93,7 @@ def calibrate(
     found = open_guard(guard, model, weights, detectors)
     shape = found.input_shape
     size, channels = (None, None) if shape is None else (shape[1:], shape[0])
-    images = sets.load(data, size=size, channels=channels, limit=limit)
+    images = sets.load(data, size=size, channels=channels, limit=limit, resize=found.input_resize)
     found.calibrate(images, alarm_rate, per_class=per_class)
     found.save(guard, weights=True)
     typer.echo(f"{found.explain()}\nWritten to {guard}/")

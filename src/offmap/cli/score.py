@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from offmap.cli.guard import DETECTORS, MODEL, WEIGHTS
+
+if TYPE_CHECKING:
+    from offmap.guard import Guard
 
 
 def score(
@@ -36,7 +40,7 @@ def score(
     summary = score_files(found, images, out, batch_size=batch_size)
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None:
-        _draw(summary.extremes, found.input_shape, sheet)
+        _draw(summary.extremes, found, sheet)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
@@ -45,13 +49,14 @@ def score(
         raise typer.Exit(1)
 
 
-def _draw(extremes: dict[str, list[dict[str, object]]], shape: object, sheet: Path) -> None:
+def _draw(extremes: dict[str, list[dict[str, object]]], guard: Guard, sheet: Path) -> None:
     """The extremes once more from their files; rows of Parquet files have none to show."""
     from offmap import data, plots
 
-    assert isinstance(shape, tuple)
+    assert guard.input_shape is not None
     rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
-    read = data.read_images([str(row["path"]) for row in rows], shape)
+    paths = [str(row["path"]) for row in rows]
+    read = data.read_images(paths, guard.input_shape, resize=guard.input_resize)
     images = [image for _, image in read if not isinstance(image, data.Skipped)]
     titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row in rows]
     heading = "least known first, then most known"

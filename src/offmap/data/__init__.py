@@ -13,7 +13,7 @@ from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
 from offmap.data._read_images import check_inputs, read_images
 from offmap.data._streamed_set import StreamedSet
-from offmap.data.types import BatchedSet, Batches, Inputs
+from offmap.data.types import BatchedSet, Batches, Inputs, Resize, check_resize
 
 __all__ = [
     "EMBEDDED",
@@ -23,10 +23,12 @@ __all__ = [
     "ImageSet",
     "Inputs",
     "NamedSet",
+    "Resize",
     "Skipped",
     "StreamedSet",
     "channel_statistics",
     "check_inputs",
+    "check_resize",
     "embedded",
     "is_local",
     "load",

@@ -13,13 +13,11 @@ from math import prod
 import numpy as np
 from PIL import Image, ImageOps
 
-from offmap._utils.arguments import did_you_mean
-from offmap.data.types import Resize
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.data.types import Resize, check_resize
+from offmap.errors import ArgumentError
 
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _GREY = _DEEP | {"1", "L", "LA", "La", "F"}
-_RESIZE = ("crop", "squash")
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,7 @@ class Preprocessing:
             raise ArgumentError(
                 f"channels must be 1 (grey), 3 (colour) or None; seen {self.channels}"
             )
-        if self.resize not in _RESIZE:
-            hint = did_you_mean(self.resize, _RESIZE)
-            raise UnknownNameError(f"no resize {self.resize!r}: {hint}there are crop and squash")
+        check_resize(self.resize)
 
     def __str__(self) -> str:
         colour = "RGB" if self.channels == 3 else "grey"

@@ -41,6 +41,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "network_sha256": guard.weights,
         "fitted_on": guard.fitted_on,
         "input_shape": guard.input_shape,
+        "input_resize": guard.input_resize,
         "model": guard.model,
     }
 

@@ -21,6 +21,7 @@ from offmap._utils.arguments import whole
 from offmap._utils.files import atomic
 from offmap._utils.progress import progress
 from offmap.data import Skipped, check_inputs, read_images, skipped_in_words
+from offmap.data.types import Resize
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard._partial import Partial, Row
@@ -109,7 +110,7 @@ def score_files(
         inputs: files, folders, patterns, Parquet files or ``-``: see ``offmap.data.read_images``.
         out: ``.parquet``, ``.csv`` or ``.jsonl``.
         shape: channels, height and width of the network's input; by default what the guard was
-            fitted on.
+            fitted on. Images are brought to it as those were.
         batch_size: images at a time.
         keep: rows that the summary keeps of the most and of the least known.
         show_progress: ``None`` shows a bar on a terminal.
@@ -131,12 +132,13 @@ def score_files(
         raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
     check_inputs(inputs)
     run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
+    run["resize"] = guard.input_resize
     with closing(Partial(out, run)) as partial:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
             advance(summary.images)
-            images = _going_on(partial, inputs, shape, summary.left_out)
+            images = _going_on(partial, inputs, shape, guard.input_resize, summary.left_out)
             while batch := list(islice(images, batch_size)):
                 rows = _verdicts(guard, batch)
                 partial.append(rows)
@@ -176,12 +178,13 @@ def _going_on(
     partial: Partial,
     inputs: Sequence[str],
     shape: tuple[int, int, int],
+    resize: Resize,
     left_out: list[Skipped],
 ) -> Iterator[Any]:
     """The images behind those that have their rows."""
     try:
         passed = (row["path"] for row in partial.rows())
-        yield from read_images(inputs, shape, passed=passed, left_out=left_out)
+        yield from read_images(inputs, shape, passed=passed, resize=resize, left_out=left_out)
     except ArgumentError as error:
         raise StoreError(
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "

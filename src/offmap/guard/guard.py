@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,6 +31,9 @@ from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.verdict import Verdict
+
+if TYPE_CHECKING:
+    from offmap.data import Resize
 
 _PROMISE = (
     "On average over calibration sets, at most that share of ID samples is called OOD. How many "
@@ -60,6 +63,7 @@ class Guard(nn.Module):
 
     Attributes:
         input_shape: channels, height and width of the images it was fitted on, where known.
+        input_resize: how they were brought to it, "crop" or "squash"; other images are, likewise.
         model: what built the network, as on the command line, where known.
         weights: digest of the weights that it was fitted on.
     """
@@ -88,6 +92,7 @@ class Guard(nn.Module):
         self.weights: str | None = None
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, int, int] | None = None
+        self.input_resize: Resize = "crop"
         self.model: str | None = None
 
     def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
@@ -113,6 +118,7 @@ class Guard(nn.Module):
         self.weights = weights_digest(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = getattr(data, "shape", None)
+        self.input_resize = getattr(data, "resize", "crop")
         self._calibration = None
         self.classes = names
         return self
@@ -361,6 +367,7 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         if record["input_shape"] is not None:
             channels, height, width = map(int, record["input_shape"])
             guard.input_shape = channels, height, width
+        guard.input_resize = record["input_resize"]
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard

@@ -116,6 +116,7 @@ def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
     images = data.load(
         spec,
         size=recipe.size,
+        resize=data.check_resize(recipe.resize),
         channels=recipe.channels,
         limit=limit,
         seed=recipe.seed,
@@ -128,6 +129,12 @@ def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
 
 def _load_like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
-    images = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
+    images = data.load(
+        spec,
+        size=(height, width),
+        resize=like.resize,
+        channels=channels,
+        keep_in_memory_bytes=_LIMIT,
+    )
     assert isinstance(images, ImageSet)
     return images
