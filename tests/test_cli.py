@@ -339,6 +339,30 @@ def test_files_that_are_no_images_are_told_once_by_every_command(saved: Path) ->
     assert "skipped" not in done.stdout + done.stderr
 
 
+def test_images_are_squashed_from_fit_to_score_and_calibration_data_joined(saved: Path) -> None:
+    generator = np.random.default_rng(0)
+    for part in ("wide", "wide-one", "wide-two"):
+        (saved / part).mkdir()
+        for i in range(30):
+            pixels = generator.integers(0, 256, (8, 20), dtype=np.uint8)
+            Image.fromarray(pixels).save(saved / part / f"{i}.png")
+    model = ("--model", "mine.py:network")
+    done = run("fit", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--data",
+               "wide", "--size", "8", "--resize", "squash", "--detector", "msp", "--out", "squash",
+               cwd=saved)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("calibrate", "squash", "--data", "wide-one", "wide-two", *model, cwd=saved)
+    assert done.returncode == 0, done.stderr
+    assert "60 samples for an alarm rate of 5.00%" in done.stdout
+    done = run("score", "squash", "wide", *model, "--out", "wide.jsonl", cwd=saved)
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads(line)["score"] for line in (saved / "wide.jsonl").read_text().splitlines()]
+    guard = offmap.load(saved / "squash", DigitsCNN(8))
+    images = offmap.data.load(saved / "wide", size=8, resize="squash")
+    assert isinstance(images, offmap.data.ImageSet)
+    assert scores == pytest.approx(guard(images.images).scores.tolist(), rel=1e-5)
+
+
 def test_an_untrained_network_is_refused(saved: Path) -> None:
     for command in (
         ("bench", "--id", "./held", "--far", "./faces"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +38,15 @@ def open_guard(
     if weights is None and "network" not in files and not trained:
         raise ArgumentError("give --weights: this guard was saved without its network's weights")
     return load(folder, networks.build(model or known, weights=weights))
+
+
+def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any) -> Any:
+    """The data of these names as one set, the others like the first."""
+    from offmap import data
+
+    images = data.load(names[0], limit=limit, **first)
+    others = (data.load_like(name, images, limit=limit) for name in names[1:])
+    return data.join([images, *others])
 
 
 def trained_network(model: str, weights: Path | None) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 # Options that take several values.
-SEVERAL = ("--detector", "--detectors")
+SEVERAL = ("--data", "--detector", "--detectors")
 
 MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
 DETECTORS = typer.Option([], help="The guard's own detectors: file.py:Name, package.module:Name.")
@@ -23,7 +23,9 @@ def fit(
         ..., help="A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
     ),
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
-    data: str = typer.Option(..., help="The network's training data: a name or a path."),
+    data: list[str] = typer.Option(
+        ..., help="The network's training data: names or paths, which are joined."
+    ),
     detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
     combine: str = typer.Option(
         "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
@@ -46,20 +48,20 @@ def fit(
         offmap fit --model resnet20 --weights resnet20.th --normalize imagenet --data cifar10:train
         --detector vim --out guard/
     """
-    from offmap import data as sets
     from offmap import detectors
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import trained_network
+    from offmap.cli._guards import load_joined, trained_network
+    from offmap.data import check_resize
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
     network = trained_network(model, weights)
-    how = normalization_or_usual(normalize, data, model)
-    images = sets.load(
+    how = normalization_or_usual(normalize, data[0], model)
+    images = load_joined(
         data,
         size=size,
         channels=channels_of(channels, how, model),
-        resize=sets.check_resize(resize),
+        resize=check_resize(resize),
     )
     one_score = combine != "bonferroni" and len(detector) > 1
     several: Any = detector
@@ -74,10 +76,10 @@ def fit(
 
 def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
-    data: str = typer.Option(..., help="Held-out ID data: a name or a path."),
+    data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
-    limit: int | None = typer.Option(None, help="A seeded N of the data."),
+    limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
     detectors: list[str] = DETECTORS,
@@ -87,13 +89,12 @@ def calibrate(
     Example:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
     """
-    from offmap import data as sets
-    from offmap.cli._guards import open_guard
+    from offmap.cli._guards import load_joined, open_guard
 
     found = open_guard(guard, model, weights, detectors)
     shape = found.input_shape
     size, channels = (None, None) if shape is None else (shape[1:], shape[0])
-    images = sets.load(data, size=size, channels=channels, limit=limit, resize=found.input_resize)
+    images = load_joined(data, size=size, channels=channels, limit=limit, resize=found.input_resize)
     found.calibrate(images, alarm_rate, per_class=per_class)
     found.save(guard, weights=True)
     typer.echo(f"{found.explain()}\nWritten to {guard}/")

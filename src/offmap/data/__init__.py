@@ -5,6 +5,7 @@ from __future__ import annotations
 from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
+from offmap.data._joined_set import JoinedSet, join
 from offmap.data._left_out import skipped_in_words
 from offmap.data._load import load, load_like
 from offmap.data._named_sets import NamedSet, channel_statistics, named_sets
@@ -22,6 +23,7 @@ __all__ = [
     "Batches",
     "ImageSet",
     "Inputs",
+    "JoinedSet",
     "NamedSet",
     "Resize",
     "Skipped",
@@ -31,6 +33,7 @@ __all__ = [
     "check_resize",
     "embedded",
     "is_local",
+    "join",
     "load",
     "load_like",
     "named_sets",

@@ -180,8 +180,12 @@ class Guard(nn.Module):
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed.
         """
-        fingerprint = getattr(data, "fingerprint", None)
-        if fingerprint is not None and fingerprint == self.fitted_on:
+        # Of a joined set, these are those of its parts.
+        seen, fitted_on = (
+            set((known or "").split())
+            for known in (getattr(data, "fingerprint", None), self.fitted_on)
+        )
+        if seen & fitted_on:
             raise DataError(
                 "this guard was fitted on the same images: calibrate on ID data that neither the "
                 "network nor the guard has seen, or the alarm rate does not hold"
