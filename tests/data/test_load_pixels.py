@@ -185,6 +185,28 @@ def test_images_are_turned_as_the_camera_says(
         assert all(torch.equal(image, expected) for image in images)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mark", range(1, 9))
+def test_a_photograph_is_turned_in_every_source(
+    mark: int, write_folder: Make, write_parquet: Make, encode: Make
+) -> None:
+    # Blocks of one colour of 16 pixels, which JPEG keeps nearly as they are.
+    colours = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    upright = Image.fromarray(colours.repeat(16, 0).repeat(16, 1))
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    quality = {"quality": 95, "subsampling": 0}
+    file = encode(turned(upright, mark), "JPEG", exif=exif, **quality)
+    plain = encode(turned(upright, mark), "JPEG", **quality)
+    expected = torch.from_numpy(np.array(upright)).permute(2, 0, 1).int()
+    parquet = write_parquet([file])
+    for data in (held(write_folder({"1.jpg": file})), held(parquet), streamed(parquet)):
+        assert data.shape == (3, 32, 48)
+        assert (joined(data, 1)[0].int() - expected).abs().max() < 8
+    unmarked = held(write_parquet([plain], path="plain.parquet"))
+    # Caches are keyed by the pixels: the same bytes of pixels with and without a mark differ.
+    assert (held(parquet).fingerprint == unmarked.fingerprint) == (mark == 1)
+
+
 def test_a_broken_mark_of_orientation_costs_no_image(
     write_folder: Make, encode: Make, pixels: Make
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -19,7 +19,7 @@ from offmap.data.types import Batch, Images, KeyedBatch, Resize
 from offmap.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet(Subsets):
     """Images in memory, with their labels where they have any.
 
@@ -41,14 +41,14 @@ class ImageSet(Subsets):
     """
 
     name: str
-    images: Images = field(repr=False)
-    labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
-    classes: tuple[str, ...] = field(default=(), repr=False)
+    images: Images
+    labels: Int64[Tensor, " n"] | None = None
+    classes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     transform: str = "as given"
     left_out: tuple[Skipped, ...] = ()
     resize: Resize = "crop"
-    sample_keys: tuple[str, ...] | None = field(default=None, repr=False)
+    sample_keys: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         x = self.images

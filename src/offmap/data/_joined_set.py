@@ -14,12 +14,12 @@ from torch import Tensor
 from offmap.data._decode import Skipped
 from offmap.data._image_set import ImageSet
 from offmap.data._streamed_set import StreamedSet
-from offmap.data._subsets import check_range, check_reading
+from offmap.data._subsets import check_range, check_reading, described
 from offmap.data.types import Batch, KeyedBatch, Resize
 from offmap.errors import ArgumentError, LabelError, ShapeError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JoinedSet:
     """Several sets, one behind the other; made by :func:`join`.
 
@@ -85,6 +85,9 @@ class JoinedSet:
             if self.labels is None
             else _all(part.label_fingerprint for part in self.parts if isinstance(part, ImageSet))
         )
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
+from offmap._utils.arguments import does_not_exist
 from offmap.data._embedded import embedded
 from offmap.data._image_set import ImageSet
 from offmap.data._left_out import tell_skipped
@@ -153,7 +154,7 @@ def _path(path: Path) -> tuple[str, Source]:
     if path.is_dir():
         return str(path), Folder.scan(path)
     if not path.exists():
-        raise DataNotFoundError(f"{path} does not exist: look at the path, or give a name")
+        raise DataNotFoundError(f"{does_not_exist(path)}look at the path, or give a name")
     if (open_file := _FILES.get(path.suffix.lower())) is None:
         readable = ", ".join(_FILES)
         raise DataError(f"{path} is of no kind that is read: give a folder of images, {readable}")

@@ -6,13 +6,14 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from glob import iglob
+from glob import has_magic, iglob
 from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from offmap._utils.arguments import does_not_exist
 from offmap.data._decode import Item, Skipped, decode_all
 from offmap.data._preprocessing import Preprocessing
 from offmap.data.sources.folder import search
@@ -99,5 +100,8 @@ def _items(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Item]:
 def _matches(pattern: str) -> list[str]:
     matches = sorted(iglob(str(Path(pattern).expanduser()), recursive=True))
     if not matches:
+        if not has_magic(pattern):
+            missing = does_not_exist(Path(pattern).expanduser())
+            raise DataNotFoundError(f"{missing}give files, folders or patterns that are there")
         raise DataNotFoundError(f"{pattern} is no file or folder, and matches none")
     return matches

@@ -26,7 +26,7 @@ from offmap.errors import DataError
 _CHUNK = 1024  # images at a time on their way into memory
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StreamedSet(Subsets):
     """Images too many to hold: decoded in threads batch by batch, in bounded memory.
 
@@ -46,14 +46,14 @@ class StreamedSet(Subsets):
     """
 
     name: str
-    source: Source = field(repr=False)
-    rows: Int64[Tensor, " n"] = field(repr=False)
-    preprocessing: Preprocessing = field(repr=False)
+    source: Source
+    rows: Int64[Tensor, " n"]
+    preprocessing: Preprocessing
     shape: tuple[int, int, int]
-    labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
-    classes: tuple[str, ...] = field(default=(), repr=False)
+    labels: Int64[Tensor, " n"] | None = None
+    classes: tuple[str, ...] = ()
     transform: str = ""
-    corrupt: dict[int, Skipped] = field(default_factory=dict, repr=False)
+    corrupt: dict[int, Skipped] = field(default_factory=dict)
 
     @classmethod
     def of(
