@@ -34,6 +34,7 @@ class Plan:
     normalize: str | None
     size: int | None
     resize: str | None
+    transform: str | None
     channels: int | None
     limit: int | None
     seed: int
@@ -56,9 +57,10 @@ def run(
     how = normalization_or_usual(plan.normalize, plan.id, model)
     whole = data.load(
         plan.id,
-        size=plan.size or _recipe(model).get("size"),
+        size=plan.size or (None if plan.transform else _recipe(model).get("size")),
+        transform=plan.transform,
         resize=data.check_resize(plan.resize or _recipe(model).get("resize", "crop")),
-        channels=channels_of(plan.channels, how, model),
+        channels=plan.channels if plan.transform else channels_of(plan.channels, how, model),
         limit=plan.limit,
         seed=plan.seed,
     )

@@ -35,6 +35,9 @@ def bench(
     resize: str | None = typer.Option(
         None, help="crop (centre) or squash (all of each); by default that of the card, or crop."
     ),
+    transform: str | None = typer.Option(
+        None, help="file.py:NAME, from a PIL image to an array (c, h, w), for the three others."
+    ),
     channels: int | None = typer.Option(
         None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
     ),
@@ -62,7 +65,7 @@ def bench(
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=near, far=far, normalize=normalize,
-        size=size, resize=resize, channels=channels, limit=limit, seed=seed,
+        size=size, resize=resize, transform=transform, channels=channels, limit=limit, seed=seed,
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, batch_size=batch_size,

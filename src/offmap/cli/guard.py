@@ -15,6 +15,9 @@ DETECTORS = typer.Option([], help="The guard's own detectors: file.py:Name, pack
 RESIZE = typer.Option(
     "crop", help="How images are brought to a size: crop (centre) or squash (all of each)."
 )
+TRANSFORM = typer.Option(
+    None, help="file.py:NAME, from a PIL image to an array (c, h, w), for --size and --channels."
+)
 WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
 
 
@@ -35,6 +38,7 @@ def fit(
     ),
     size: int | None = typer.Option(None, min=1, help="Side of the images, if the data's differ."),
     resize: str = RESIZE,
+    transform: str | None = TRANSFORM,
     channels: int | None = typer.Option(
         None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
     ),
@@ -60,7 +64,8 @@ def fit(
     images = load_joined(
         data,
         size=size,
-        channels=channels_of(channels, how, model),
+        channels=channels if transform else channels_of(channels, how, model),
+        transform=transform,
         resize=check_resize(resize),
     )
     one_score = combine != "bonferroni" and len(detector) > 1
@@ -80,6 +85,7 @@ def calibrate(
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
+    transform: str | None = TRANSFORM,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
     detectors: list[str] = DETECTORS,
@@ -93,8 +99,15 @@ def calibrate(
 
     found = open_guard(guard, model, weights, detectors)
     shape = found.input_shape
-    size, channels = (None, None) if shape is None else (shape[1:], shape[0])
-    images = load_joined(data, size=size, channels=channels, limit=limit, resize=found.input_resize)
+    size, channels = (None, None) if shape is None or transform else (shape[1:], shape[0])
+    images = load_joined(
+        data,
+        size=size,
+        channels=channels,
+        limit=limit,
+        resize=found.input_resize,
+        transform=transform,
+    )
     found.calibrate(images, alarm_rate, per_class=per_class)
     found.save(guard, weights=True)
     typer.echo(f"{found.explain()}\nWritten to {guard}/")

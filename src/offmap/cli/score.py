@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from offmap.cli.guard import DETECTORS, MODEL, WEIGHTS
+from offmap.cli.guard import DETECTORS, MODEL, TRANSFORM, WEIGHTS
 
 if TYPE_CHECKING:
     from offmap.guard import Guard
@@ -22,6 +22,7 @@ def score(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
     batch_size: int = typer.Option(256, min=1),
+    transform: str | None = TRANSFORM,
     model: str | None = MODEL,
     weights: Path | None = WEIGHTS,
     detectors: list[str] = DETECTORS,
@@ -37,7 +38,7 @@ def score(
     from offmap.guard.files import score_files
 
     found = open_guard(guard, model, weights, detectors)
-    summary = score_files(found, images, out, batch_size=batch_size)
+    summary = score_files(found, images, out, transform=transform, batch_size=batch_size)
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None:
         _draw(summary.extremes, found, sheet)
@@ -54,9 +55,15 @@ def _draw(extremes: dict[str, list[dict[str, object]]], guard: Guard, sheet: Pat
     from offmap import data, plots
 
     assert guard.input_shape is not None
+    channels, height, width = guard.input_shape
+    shape = (
+        channels if channels == 1 else 3,
+        height,
+        width,
+    )  # for the eye, whatever a transform makes
     rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
     paths = [str(row["path"]) for row in rows]
-    read = data.read_images(paths, guard.input_shape, resize=guard.input_resize)
+    read = data.read_images(paths, shape, resize=guard.input_resize)
     images = [image for _, image in read if not isinstance(image, data.Skipped)]
     titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row in rows]
     heading = "least known first, then most known"

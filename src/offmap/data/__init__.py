@@ -12,6 +12,7 @@ from offmap.data._named_sets import NamedSet, channel_statistics, named_sets
 from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
+from offmap.data._own_transform import OwnTransform
 from offmap.data._read_images import check_inputs, read_images
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.types import BatchedSet, Batches, Inputs, Resize, check_resize
@@ -25,6 +26,7 @@ __all__ = [
     "Inputs",
     "JoinedSet",
     "NamedSet",
+    "OwnTransform",
     "Resize",
     "Skipped",
     "StreamedSet",

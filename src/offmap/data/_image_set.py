@@ -14,6 +14,7 @@ from torch import Tensor
 
 from offmap.data._decode import Skipped
 from offmap.data._labels import check_labels
+from offmap.data._own_transform import OwnTransform
 from offmap.data._subsets import Subsets, check_range, check_reading
 from offmap.data.types import Batch, Images, KeyedBatch, Resize
 from offmap.errors import DataError
@@ -34,6 +35,7 @@ class ImageSet(Subsets):
         left_out: files that lay beside the images and are none.
         resize: how the images were brought to their size, so that others can be brought to it.
         sample_keys: a key for each image; without them, they are the rows.
+        own: the user's function that made the images, so that others can be made by it.
 
     Raises:
         DataError: no images, images of another kind, or keys of another number than the images.
@@ -49,6 +51,7 @@ class ImageSet(Subsets):
     left_out: tuple[Skipped, ...] = ()
     resize: Resize = "crop"
     sample_keys: tuple[str, ...] | None = None
+    own: OwnTransform | None = None
 
     def __post_init__(self) -> None:
         x = self.images

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from offmap.data._decode import Skipped
 from offmap.data._image_set import ImageSet
+from offmap.data._own_transform import OwnTransform
 from offmap.data._streamed_set import StreamedSet
 from offmap.data._subsets import check_range, check_reading, described
 from offmap.data.types import Batch, KeyedBatch, Resize
@@ -45,6 +46,11 @@ class JoinedSet:
     def resize(self) -> Resize:
         """How the images were brought to their size."""
         return self.parts[0].resize
+
+    @property
+    def own(self) -> OwnTransform | None:
+        """The user's function that made the images."""
+        return self.parts[0].own
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from offmap.data.types import Resize, check_resize
@@ -55,6 +56,16 @@ class Preprocessing:
         if h == w:
             return f"shorter side to {h}, bicubic; centre crop {h}; {colour}"
         return f"scaled to cover {h}x{w}, bicubic; centre crop {h}x{w}; {colour}"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a value."""
+        return 1
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The image brought to these, as an array ``(c, h, w)``."""
+        array = np.asarray(self(image))
+        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image brought to these; one that has them keeps every bit."""

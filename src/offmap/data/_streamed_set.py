@@ -13,10 +13,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from offmap.data._decode import Pixels, Skipped, decode_all, preprocessing_for, unreadable
+from offmap.data._decode import (
+    Pixels,
+    Skipped,
+    decode_all,
+    preprocessing_for,
+    shape_of_own,
+    unreadable,
+)
 from offmap.data._image_set import ImageSet
 from offmap.data._labels import check_labels
 from offmap.data._left_out import skipped_in_words, tell, tell_skipped
+from offmap.data._own_transform import OwnTransform
 from offmap.data._preprocessing import Preprocessing
 from offmap.data._subsets import Subsets, check_range, check_reading, sample_rows, sampled_name
 from offmap.data.sources import Source
@@ -48,7 +56,7 @@ class StreamedSet(Subsets):
     name: str
     source: Source
     rows: Int64[Tensor, " n"]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | OwnTransform
     shape: tuple[int, int, int]
     labels: Int64[Tensor, " n"] | None = None
     classes: tuple[str, ...] = ()
@@ -66,6 +74,7 @@ class StreamedSet(Subsets):
         limit: int | None = None,
         seed: int = 0,
         resize: Resize = "crop",
+        own: OwnTransform | None = None,
         before: str = "",
     ) -> Self:
         """The set that ``load`` makes of a source; ``before`` says what was done to it already."""
@@ -74,9 +83,14 @@ class StreamedSet(Subsets):
             raise DataError(f"{name} is empty: it holds no images")
         check_labels(name, total, source.labels, source.classes)
         rows = sample_rows(total if limit is None else limit, total, seed)
-        preprocessing, shape = preprocessing_for(
-            source.read(rows.tolist()), name, size=size, channels=channels, resize=resize
-        )
+        items = source.read(rows.tolist())
+        preprocessing: Preprocessing | OwnTransform
+        if own is None:
+            preprocessing, shape = preprocessing_for(
+                items, name, size=size, channels=channels, resize=resize
+            )
+        else:
+            preprocessing, shape = own, shape_of_own(items, name, own)
         return cls(
             name if limit is None else sampled_name(name, limit, total, seed),
             source,
@@ -108,9 +122,14 @@ class StreamedSet(Subsets):
         return self.preprocessing.resize
 
     @property
+    def own(self) -> OwnTransform | None:
+        """The user's function that they go through, if that is so."""
+        return self.preprocessing if isinstance(self.preprocessing, OwnTransform) else None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all the images once decoded."""
-        return len(self) * prod(self.shape)
+        return len(self) * prod(self.shape) * self.preprocessing.bytes
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -143,9 +162,9 @@ class StreamedSet(Subsets):
 
     def hold(self) -> ImageSet:
         """Everything, in memory; what is not used of the set is told."""
-        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
-        n = 0
+        images, n = torch.empty(0), 0
         for batch, _, _ in self._read(_CHUNK, 0):
+            images = images if n else torch.empty(len(self), *self.shape, dtype=batch.dtype)
             images[n : n + len(batch)] = batch
             n += len(batch)
         intact = [i for i in range(len(self)) if i not in self.corrupt]
@@ -159,6 +178,7 @@ class StreamedSet(Subsets):
             self.left_out,
             self.resize,
             self.source.keys(self.rows[intact].tolist()),
+            self.own,
         )
         tell_skipped(held)
         return held

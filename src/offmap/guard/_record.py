@@ -42,6 +42,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "fitted_on": guard.fitted_on,
         "input_shape": guard.input_shape,
         "input_resize": guard.input_resize,
+        "input_transform": guard.input_transform,
         "model": guard.model,
     }
 

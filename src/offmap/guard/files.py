@@ -20,7 +20,7 @@ import torch
 from offmap._utils.arguments import whole
 from offmap._utils.files import atomic
 from offmap._utils.progress import progress
-from offmap.data import Skipped, check_inputs, read_images, skipped_in_words
+from offmap.data import OwnTransform, Skipped, check_inputs, read_images, skipped_in_words
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
@@ -96,6 +96,7 @@ def score_files(
     out: str | Path,
     *,
     shape: tuple[int, int, int] | None = None,
+    transform: str | None = None,
     batch_size: int = 256,
     keep: int = 24,
     show_progress: bool | None = None,
@@ -111,13 +112,15 @@ def score_files(
         out: ``.parquet``, ``.csv`` or ``.jsonl``.
         shape: channels, height and width of the network's input; by default what the guard was
             fitted on. Images are brought to it as those were.
+        transform: ``file.py:NAME``, of the function that made those; it makes these as well.
         batch_size: images at a time.
         keep: rows that the summary keeps of the most and of the least known.
         show_progress: ``None`` shows a bar on a terminal.
 
     Raises:
         NotFittedError: the guard has no threshold.
-        ArgumentError: a suffix that is not written, or no known input shape.
+        ArgumentError: a suffix that is not written, no known input shape, or another transform
+            than that of the images that the guard was fitted on.
         DataNotFoundError: one of the inputs is not there.
         StoreError: an unfinished run of another guard or other images stands beside ``out``, or
             another process is writing one.
@@ -130,6 +133,8 @@ def score_files(
     shape = shape or guard.input_shape
     if shape is None:
         raise ArgumentError("the guard does not know the size of its images: give shape (c, h, w)")
+    own = None if transform is None else OwnTransform.of(transform)
+    guard.check_transform(own)
     check_inputs(inputs)
     run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
     run["resize"] = guard.input_resize
@@ -138,7 +143,7 @@ def score_files(
             for row in partial.rows():
                 summary.add(row, keep)
             advance(summary.images)
-            images = _going_on(partial, inputs, shape, guard.input_resize, summary.left_out)
+            images = _going_on(partial, inputs, shape, guard.input_resize, own, summary.left_out)
             while batch := list(islice(images, batch_size)):
                 rows = _verdicts(guard, batch)
                 partial.append(rows)
@@ -179,12 +184,15 @@ def _going_on(
     inputs: Sequence[str],
     shape: tuple[int, int, int],
     resize: Resize,
+    own: OwnTransform | None,
     left_out: list[Skipped],
 ) -> Iterator[Any]:
     """The images behind those that have their rows."""
     try:
         passed = (row["path"] for row in partial.rows())
-        yield from read_images(inputs, shape, passed=passed, resize=resize, left_out=left_out)
+        yield from read_images(
+            inputs, shape, passed=passed, resize=resize, own=own, left_out=left_out
+        )
     except ArgumentError as error:
         raise StoreError(
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "

@@ -33,7 +33,7 @@ from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
-    from offmap.data import Resize
+    from offmap.data import OwnTransform, Resize
 
 _PROMISE = (
     "On average over calibration sets, at most that share of ID samples is called OOD. How many "
@@ -64,6 +64,8 @@ class Guard(nn.Module):
     Attributes:
         input_shape: channels, height and width of the images it was fitted on, where known.
         input_resize: how they were brought to it, "crop" or "squash"; other images are, likewise.
+        input_transform: the user's function that made them instead, its name and the hash of its
+            file.
         model: what built the network, as on the command line, where known.
         weights: digest of the weights that it was fitted on.
     """
@@ -93,6 +95,7 @@ class Guard(nn.Module):
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, int, int] | None = None
         self.input_resize: Resize = "crop"
+        self.input_transform: tuple[str, str] | None = None
         self.model: str | None = None
 
     def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
@@ -119,6 +122,7 @@ class Guard(nn.Module):
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = getattr(data, "shape", None)
         self.input_resize = getattr(data, "resize", "crop")
+        self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration = None
         self.classes = names
         return self
@@ -180,6 +184,8 @@ class Guard(nn.Module):
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed.
         """
+        if hasattr(data, "own"):
+            self.check_transform(data.own)
         # Of a joined set, these are those of its parts.
         seen, fitted_on = (
             set((known or "").split())
@@ -255,6 +261,27 @@ class Guard(nn.Module):
         if self._calibration is None:
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
         return self._calibration
+
+    def check_transform(self, own: OwnTransform | None) -> None:
+        """Refuse images that another function made than those that the guard was fitted on.
+
+        Raises:
+            ArgumentError: it is another, has been changed, or is missing; or there was none.
+        """
+        seen, meant = None if own is None else own.id, self.input_transform
+        if seen == meant:
+            return
+        if meant is None:
+            raise ArgumentError(f"this guard was fitted without the transform {own}: leave it out")
+        if seen is None:
+            raise ArgumentError(
+                f"this guard was fitted on images made by the transform {meant[0]}: give it, as "
+                f"--transform file.py:{meant[0]}, or transform= of data.load"
+            )
+        raise ArgumentError(
+            f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "
+            f"{meant[1][:16]}); {own} is another, or has been changed: fit the guard anew"
+        )
 
     def _check_weights(self) -> None:
         """Refuse a network that is not the one that the detectors were fitted on."""
@@ -372,6 +399,9 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             channels, height, width = map(int, record["input_shape"])
             guard.input_shape = channels, height, width
         guard.input_resize = record["input_resize"]
+        if record["input_transform"] is not None:
+            name, sha256 = map(str, record["input_transform"])
+            guard.input_transform = name, sha256
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard

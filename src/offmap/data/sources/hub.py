@@ -160,7 +160,8 @@ def _reached(repository: str) -> Iterator[None]:
             except Exception as second:
                 raise DataNotFoundError(
                     f"hf:{repository} cannot be loaded: {_hint(repository)}the hub gave no answer "
-                    f"within {_SECONDS:g} seconds ({error}), and no copy is in its cache here ({second})"
+                    f"within {_SECONDS:g} seconds ({error}), and no copy is in its cache here "
+                    f"({second})"
                 ) from second
     else:
         yield
