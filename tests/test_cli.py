@@ -363,6 +363,33 @@ def test_images_are_squashed_from_fit_to_score_and_calibration_data_joined(saved
     assert scores == pytest.approx(guard(images.images).scores.tolist(), rel=1e-5)
 
 
+def test_a_function_of_the_users_prepares_images_from_fit_to_score(saved: Path) -> None:
+    prep = "import numpy as np\ndef prep(image):\n    return np.asarray(image)[::-1]\n"
+    (saved / "prep.py").write_text(prep)
+    model, how = ("--model", "mine.py:network"), ("--transform", "prep.py:prep")
+    done = run("fit", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--data",
+               "./train", *how, "--detector", "msp", "--out", "own", cwd=saved)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("calibrate", "own", "--data", "./held", *model, *how, cwd=saved)
+    assert done.returncode == 0, done.stderr
+    score = ("score", "own", "./faces", *model, "--out", "own.jsonl")
+    done = run(*score, cwd=saved)
+    assert "images made by the transform prep: give it, as --transform file.py:prep" in done.stderr
+    done = run(*score, *how, "--sheet", "own.png", cwd=saved)
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads(line)["score"] for line in (saved / "own.jsonl").read_text().splitlines()]
+    faces = demo.digits_data().ood["far"]["faces"].images.flip(2)
+    guard = offmap.load(saved / "own", DigitsCNN(8))
+    assert scores == pytest.approx(guard(faces).scores.tolist(), rel=1e-5)
+    done = run("bench", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--id",
+               "./held", "--far", "./faces", "--detectors", "msp", *how, "--out", "own-bench",
+               cwd=saved)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    transforms = {info.transform for info in offmap.Results.load(saved / "own-bench").sets}
+    assert len(transforms) == 1
+    assert transforms.pop().startswith("prep.py:prep, sha256 ")
+
+
 def test_an_untrained_network_is_refused(saved: Path) -> None:
     for command in (
         ("bench", "--id", "./held", "--far", "./faces"),

@@ -15,7 +15,7 @@ from offmap.data._overlap import overlap
 from offmap.data._own_transform import OwnTransform
 from offmap.data._read_images import check_inputs, read_images
 from offmap.data._streamed_set import StreamedSet
-from offmap.data.types import BatchedSet, Batches, Inputs, Resize, check_resize
+from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
 
 __all__ = [
     "EMBEDDED",
@@ -27,7 +27,6 @@ __all__ = [
     "JoinedSet",
     "NamedSet",
     "OwnTransform",
-    "Resize",
     "Skipped",
     "StreamedSet",
     "channel_statistics",

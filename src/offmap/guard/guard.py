@@ -33,7 +33,8 @@ from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
-    from offmap.data import OwnTransform, Resize
+    from offmap.data import OwnTransform
+    from offmap.data.types import Resize
 
 _PROMISE = (
     "On average over calibration sets, at most that share of ID samples is called OOD. How many "
