@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 
 import offmap
 from offmap import demo
-from offmap.cli._arguments import several
 from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN, resnet20
 
@@ -26,7 +25,7 @@ from offmap.networks import DigitsCNN, resnet20
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         # -P: like the installed script, without the working directory on the path.
-        [sys.executable, "-P", "-m", "offmap.cli", *arguments],
+        [sys.executable, "-P", "-m", "offmap", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -146,7 +145,7 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     bench = [x.replace("mine.py", "mine") for x in BENCH]  # a module in the working directory
     done = run(*bench, "--size", "8", *OOD, *quick, "--detectors", "all", cwd=mine)
     assert done.returncode == 0, done.stderr
-    assert "needs training data to learn on: give train=" in done.stdout
+    assert "needs training data to learn on: give --train" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
     sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets}
     assert sizes["id"] == 40
@@ -237,14 +236,6 @@ def test_list_names_every_detector_and_set() -> None:
         assert name in text
 
 
-def test_options_with_several_values() -> None:
-    given = ["bench", "--near", "a", "b", "--limit", "3", "--far", "c", "--cache", "d"]
-    read = several(given, {"bench": {"--near", "--far"}, "score": {"--limit"}})
-    assert read == [
-        *("bench", "--near", "a", "--near", "b", "--limit", "3", "--far", "c", "--cache", "d"),
-    ]
-
-
 def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:
     done = run("demo", "--retrain", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -308,7 +299,7 @@ def test_what_cannot_be_read_is_told(saved: Path) -> None:
     done = run("calibrate", "other", *calibrate[2:], cwd=saved)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("skipped in") == 1
-    assert "\noffmap: skipped in part: 40 unreadable, first " in f"\n{done.stderr}"
+    assert "\noffmap: warning: skipped in part: 40 unreadable, first " in f"\n{done.stderr}"
 
 
 def test_files_that_are_no_images_are_told_once_by_every_command(saved: Path) -> None:
@@ -323,9 +314,9 @@ def test_files_that_are_no_images_are_told_once_by_every_command(saved: Path) ->
            "./phone/train", "--detector", "entropy", "--out", "told")  # fmt: skip
     done = run(*fit, cwd=saved)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "offmap: " + files.format(*["phone/train"] * 2)
+    assert done.stderr == "offmap: warning: " + files.format(*["phone/train"] * 2)
     done = run("calibrate", "told", "--data", "./phone/held", *model, cwd=saved)
-    assert done.stderr == "offmap: " + files.format(*["phone/held"] * 2)
+    assert done.stderr == "offmap: warning: " + files.format(*["phone/held"] * 2)
     done = run("score", "told", "./phone/held", *model, "--out", "told.csv", cwd=saved)
     assert files.format("the inputs", "phone/held") in done.stdout
     assert done.stderr == ""

@@ -48,7 +48,9 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     >>> did_you_mean("CIFAR-1O", ["cifar10", "svhn"])
     "did you mean 'cifar10'? "
     """
-    plain = {re.sub(r"[\W_]", "", known.lower()): known for known in names}
+    plain: dict[str, str] = {}
+    for known in names:  # of names that are one without signs, such as mds and mds++, the first
+        plain.setdefault(re.sub(r"[\W_]", "", known.lower()), known)
     close = get_close_matches(re.sub(r"[\W_]", "", name.lower()), plain, n=1)
     return f"did you mean {plain[close[0]]!r}? " if close else ""
 

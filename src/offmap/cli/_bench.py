@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 
 from offmap import data, networks, plots
 from offmap.cli._guards import trained_network
+from offmap.cli._messages import say
 from offmap.errors import ArgumentError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
@@ -24,14 +24,14 @@ Set = data.ImageSet | data.StreamedSet
 
 @dataclass(frozen=True)
 class Plan:
-    """The data of a benchmark, by name."""
+    """The data of a benchmark; OOD sets by what they are called in its tables."""
 
     id: str
     train: str | None
     calibration: str | None
-    near: list[str]
-    far: list[str]
-    normalize: str | None
+    near: dict[str, str]
+    far: dict[str, str]
+    normalization: str | None
     size: int | None
     resize: str | None
     transform: str | None
@@ -48,13 +48,13 @@ def run(
     detectors: list[str],
     out: Path,
     cache: bool,
-    device: str | None,
+    device: str,
     **options: Any,
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
-    how = normalization_or_usual(plan.normalize, plan.id, model)
+    how = normalization_or_usual(plan.normalization, plan.id, model)
     whole = data.load(
         plan.id,
         size=plan.size or (None if plan.transform else _recipe(model).get("size")),
@@ -72,13 +72,13 @@ def run(
         id_test=test,
         calibration=calibration,
         ood={
-            group: {name: _load(plan, name, whole) for name in names}
-            for group, names in (("near", plan.near), ("far", plan.far))
-            if names
+            group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
+            for group, specs in (("near", plan.near), ("far", plan.far))
+            if specs
         },
         detectors="all" if detectors == ["all"] else detectors,
         normalization=how,
-        device=device or ("cuda" if torch.cuda.is_available() else None),
+        device=device,
         cache=out / "activations" if cache else None,
         settings=settings | {"plan": asdict(plan)},
         **options,
@@ -87,7 +87,7 @@ def run(
     for name in results.detectors:
         plots.save(plots.histograms(results, name), out / "histograms" / f"{_plain(name)}.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
-    typer.echo(results.table())
+    say(results.table())
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
@@ -145,7 +145,7 @@ def channels_of(given: int | None, how: Normalization, model: str) -> int | None
 
 
 def normalization_or_usual(given: str | None, id: str, model: str = "") -> Normalization:
-    """What ``--normalize`` says; else the network's card; else what is usual for the ID set."""
+    """What ``--normalization`` says; else the network's card; else what is usual for the ID set."""
     if given or model.startswith(networks.zoo.PREFIX):
         return normalization(given or model)
     try:

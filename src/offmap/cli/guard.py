@@ -7,76 +7,60 @@ from typing import Any
 
 import typer
 
-# Options that take several values.
-SEVERAL = ("--data", "--detector", "--detectors")
-
-MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
-DETECTORS = typer.Option([], help="The guard's own detectors: file.py:Name, package.module:Name.")
-RESIZE = typer.Option(
-    "crop", help="How images are brought to a size: crop (centre) or squash (all of each)."
-)
-TRANSFORM = typer.Option(
-    None, help="file.py:NAME, from a PIL image to an array (c, h, w), for --size and --channels."
-)
-WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
+from offmap.cli import _options as options
+from offmap.cli._messages import say
 
 
 def fit(
-    model: str = typer.Option(
-        ..., help="A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
-    ),
-    weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
+    model: str = options.NETWORK,
+    weights: Path | None = options.WEIGHTS,
     data: list[str] = typer.Option(
         ..., help="The network's training data: names or paths, which are joined."
     ),
-    detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
+    detectors: list[str] = options.detectors(["vim"], "; several are combined"),
     combine: str = typer.Option(
         "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
     ),
-    normalize: str | None = typer.Option(
-        None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or data's."
-    ),
-    size: int | None = typer.Option(None, min=1, help="Side of the images, if the data's differ."),
-    resize: str = RESIZE,
-    transform: str | None = TRANSFORM,
-    channels: int | None = typer.Option(
-        None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
-    ),
-    head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),
-    batch_size: int = typer.Option(256, min=1),
+    normalization: str | None = options.NORMALIZATION,
+    size: int | None = options.SIZE,
+    resize: str | None = options.RESIZE,
+    transform: str | None = options.TRANSFORM,
+    channels: int | None = options.CHANNELS,
+    head: str | None = options.HEAD,
+    batch_size: int = options.BATCH_SIZE,
+    device: str | None = options.DEVICE,
     out: Path = typer.Option(..., help="Folder for the guard."),
 ) -> None:
     """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
 
     Example:
-        offmap fit --model resnet20 --weights resnet20.th --normalize imagenet --data cifar10:train
-        --detector vim --out guard/
+        offmap fit --model resnet20 --weights resnet20.th --normalization imagenet
+        --data cifar10:train --detectors vim --out guard/
     """
-    from offmap import detectors
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import load_joined, trained_network
+    from offmap.cli._guards import device_of, load_joined, trained_network
     from offmap.data import check_resize
+    from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
-    network = trained_network(model, weights)
-    how = normalization_or_usual(normalize, data[0], model)
+    network = trained_network(model, weights).to(device_of(device))
+    how = normalization_or_usual(normalization, data[0], model)
     images = load_joined(
         data,
         size=size,
         channels=channels if transform else channels_of(channels, how, model),
         transform=transform,
-        resize=check_resize(resize),
+        resize=check_resize(resize or "crop"),
     )
-    one_score = combine != "bonferroni" and len(detector) > 1
-    several: Any = detector
-    if one_score:
-        several = Combine([detectors.detector(name) for name in detector], combine)  # type: ignore[arg-type]
+    several: Any = detectors
+    if combine != "bonferroni" and len(detectors) > 1:
+        several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
     guard = Guard(network, several, normalization=how, head=head)
     guard.fit(images, batch_size=batch_size)
     guard.model = model
     guard.save(out, weights=True)
-    typer.echo(f"{guard.explain()}\nWritten to {out}/")
+    say(f"{guard.explain()}\nWritten to {out}/")
 
 
 def calibrate(
@@ -85,10 +69,14 @@ def calibrate(
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
-    transform: str | None = TRANSFORM,
-    model: str | None = MODEL,
-    weights: Path | None = WEIGHTS,
-    detectors: list[str] = DETECTORS,
+    transform: str | None = options.TRANSFORM,
+    model: str | None = options.GUARD_NETWORK,
+    weights: Path | None = options.GUARD_WEIGHTS,
+    detectors: list[str] = options.GUARD_DETECTORS,
+    normalization: str | None = options.GUARD_NORMALIZATION,
+    size: int | None = options.GUARD_SIZE,
+    channels: int | None = options.GUARD_CHANNELS,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
@@ -97,17 +85,21 @@ def calibrate(
     """
     from offmap.cli._guards import load_joined, open_guard
 
-    found = open_guard(guard, model, weights, detectors)
-    shape = found.input_shape
-    size, channels = (None, None) if shape is None or transform else (shape[1:], shape[0])
+    found = open_guard(
+        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
+        channels=channels,
+    )  # fmt: skip
+    shape = found.input_shape or (channels, None, None)
+    side = None if shape[1] is None else shape[1:]
     images = load_joined(
         data,
-        size=size,
-        channels=channels,
+        size=None if transform else side,
+        channels=None if transform else shape[0],
         limit=limit,
         resize=found.input_resize,
         transform=transform,
     )
+    found.input_shape = images.shape
     found.calibrate(images, alarm_rate, per_class=per_class)
     found.save(guard, weights=True)
-    typer.echo(f"{found.explain()}\nWritten to {guard}/")
+    say(f"{found.explain()}\nWritten to {guard}/")

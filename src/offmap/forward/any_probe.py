@@ -29,6 +29,7 @@ class AnyProbe(Shared):
         channels_last: memory layout of images.
         device: where it runs.
         asked_device: where it was asked to run, if that was said.
+        input_shape: channels, height and width of the first images that came in a pass over data.
     """
 
     network: nn.Module
@@ -36,6 +37,7 @@ class AnyProbe(Shared):
     channels_last: bool
     device: torch.device
     asked_device: torch.device | None
+    input_shape: tuple[int, int, int] | None = None
     # Attributes of one network's probe, and properties of the others'.
     taps: Any
     normalization: Any

@@ -112,6 +112,9 @@ def _run(
     inputs: bool = False,
 ) -> Iterator[Any]:
     for images, labels in batches:
+        if probe.input_shape is None and images.ndim == 4:
+            _, channels, height, width = images.shape
+            probe.input_shape = channels, height, width
         sample = probe.sample(images) if inputs else None
         acts = probe(images) if sample is None else sample.acts
         acts.check_finite(start=start)

@@ -26,7 +26,7 @@ from offmap.detectors import (
     taps_of,
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import forward, probe_of, weights_digest
+from offmap.forward import Normalization, forward, probe_of, weights_digest
 from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
@@ -121,7 +121,7 @@ class Guard(nn.Module):
             fitting.bind(first[0])
         self.weights = weights_digest(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
-        self.input_shape = getattr(data, "shape", None)
+        self.input_shape = getattr(data, "shape", None) or self.probe.input_shape
         self.input_resize = getattr(data, "resize", "crop")
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration = None
@@ -362,7 +362,13 @@ class Guard(nn.Module):
         records.write(folder, "guard", record_of(self), files)
 
 
-def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guard:
+def load(
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    strict: bool = True,
+    normalization: Normalization | None = None,
+) -> Guard:
     """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
 
     Args:
@@ -370,9 +376,12 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         network: the same network, or a cascade of the same parts; if the weights were saved too,
             they are loaded into it.
         strict: refuse a network with other weights than those that the guard was fitted on.
+        normalization: applied to uint8 images, of a guard that was fitted on floats that were
+            normalised already, and does not know by what.
 
     Raises:
-        StoreError: a file is missing, damaged or of another version; or the weights differ.
+        StoreError: a file is missing, damaged or of another version; the weights differ; or a
+            normalisation is given, and the guard has another.
     """
     record, files = records.read(folder, "guard", made_by="offmap fit")
     where = f"{folder}/guard.json"
@@ -381,7 +390,7 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             restored(each, _part(files["state"], i), where, waiting=True)
             for i, each in enumerate(record["detectors"])
         ]
-        guard = Guard(network, detectors, **arguments_of(record))
+        guard = Guard(network, detectors, **_arguments(record, normalization))
         guard.probe.resolve(record["layers"])
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
@@ -406,6 +415,20 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard
+
+
+def _arguments(record: dict[str, Any], normalization: Normalization | None) -> dict[str, Any]:
+    """The arguments of a guard, with the normalisation that its record may lack."""
+    arguments = arguments_of(record)
+    known = arguments["normalization"]
+    if normalization in (None, known):
+        return arguments
+    if known.known:
+        raise StoreError(
+            f"this guard normalises images by {known}, and was given {normalization}: leave the "
+            "normalisation out, or fit the guard anew"
+        )
+    return arguments | {"normalization": normalization}
 
 
 def _acts(batch: Activations | Sample) -> Activations:
