@@ -27,6 +27,7 @@ from offmap.errors import (
     ArgumentError,
     DataError,
     LabelError,
+    LeftOutWarning,
     NonFiniteError,
     ShapeError,
     StoreError,
@@ -310,7 +311,7 @@ def test_unreadable_images_do_not_go_unnoticed(tmp_path: Path) -> None:
         for i in range(4):
             Image.new("L", (8, 8), 40 * i).save(tmp_path / label / f"{i}.png")
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"1 images could not be read.*broken.png"):
+    with pytest.warns(LeftOutWarning, match=r"1 unreadable, first .*broken.png"):
         found = load_sets(RECIPE.but({"data": str(tmp_path), "holdout": 0.25}))
     assert len(found.train) + len(found.validation) == 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import typer
 from offmap import data, networks, plots
 from offmap.cli._guards import trained_network
 from offmap.cli._messages import say
-from offmap.errors import ArgumentError, DataNotFoundError
+from offmap.errors import ArgumentError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
@@ -32,6 +33,8 @@ class Plan:
     far: dict[str, str]
     normalization: str | None
     size: int | None
+    resize: str | None
+    transform: str | None
     channels: int | None
     limit: int | None
     seed: int
@@ -49,12 +52,15 @@ def run(
     **options: Any,
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
+    warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     how = normalization_or_usual(plan.normalization, plan.id, model)
     whole = data.load(
         plan.id,
-        size=plan.size or _recipe(model).get("size"),
-        channels=channels_of(plan.channels, how, model),
+        size=plan.size or (None if plan.transform else _recipe(model).get("size")),
+        transform=plan.transform,
+        resize=data.check_resize(plan.resize or _recipe(model).get("resize", "crop")),
+        channels=plan.channels if plan.transform else channels_of(plan.channels, how, model),
         limit=plan.limit,
         seed=plan.seed,
     )

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -142,6 +140,15 @@ def device_of(name: str | None) -> str:
     return name
 
 
+def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any) -> Any:
+    """The data of these names as one set, the others like the first."""
+    from offmap import data
+
+    images = data.load(names[0], limit=limit, **first)
+    others = (data.load_like(name, images, limit=limit) for name in names[1:])
+    return data.join([images, *others])
+
+
 def trained_network(model: str, weights: Path | None) -> nn.Module:
     """The network of a command that does not train it.
 
@@ -154,19 +161,3 @@ def trained_network(model: str, weights: Path | None) -> nn.Module:
     if weights is None and networks.is_own(model):
         raise ArgumentError(f"{model} has no weights yet: give --weights, or train it first")
     return networks.build(model, weights=weights)
-
-
-def tell_skipped(images: Any) -> None:
-    """Say which images could not be read, and which files are none, if any."""
-    if skipped := getattr(images, "skipped", ()):
-        typer.echo(
-            f"skipped in {images.name}: {len(skipped)} unreadable, first {skipped[0].path} "
-            f"({skipped[0].reason})",
-            err=True,
-        )
-    if left_out := getattr(images, "left_out", ()):
-        typer.echo(
-            f"left out of {images.name}: {len(left_out)} files or folders that are no images, "
-            f"first {left_out[0].path} ({left_out[0].reason})",
-            err=True,
-        )

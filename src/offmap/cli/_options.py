@@ -27,6 +27,12 @@ SIZE = typer.Option(
 CHANNELS = typer.Option(
     None, help=f"{_CHANNELS}; by default those of the normalisation, or the data."
 )
+RESIZE = typer.Option(
+    None, help="crop (centre) or squash (all of each); by default that of the card, or crop."
+)
+TRANSFORM = typer.Option(
+    None, help="file.py:NAME, from a PIL image to an array (c, h, w), for size, resize, channels."
+)
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)

@@ -25,6 +25,8 @@ def bench(
     normalization: str | None = options.NORMALIZATION,
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     size: int | None = options.SIZE,
+    resize: str | None = options.RESIZE,
+    transform: str | None = options.TRANSFORM,
     channels: int | None = options.CHANNELS,
     limit: int | None = typer.Option(None, min=1, help="A seeded N of each set, for a quick look."),
     batch_size: int = options.BATCH_SIZE,
@@ -53,7 +55,8 @@ def bench(
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=named(near), far=named(far),
-        normalization=normalization, size=size, channels=channels, limit=limit, seed=seed,
+        normalization=normalization, size=size, resize=resize, transform=transform,
+        channels=channels, limit=limit, seed=seed,
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,

@@ -14,13 +14,17 @@ from offmap.cli._messages import say
 def fit(
     model: str = options.NETWORK,
     weights: Path | None = options.WEIGHTS,
-    data: str = typer.Option(..., help="The network's training data: a name or a path."),
+    data: list[str] = typer.Option(
+        ..., help="The network's training data: names or paths, which are joined."
+    ),
     detectors: list[str] = options.detectors(["vim"], "; several are combined"),
     combine: str = typer.Option(
         "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
     ),
     normalization: str | None = options.NORMALIZATION,
     size: int | None = options.SIZE,
+    resize: str | None = options.RESIZE,
+    transform: str | None = options.TRANSFORM,
     channels: int | None = options.CHANNELS,
     head: str | None = options.HEAD,
     batch_size: int = options.BATCH_SIZE,
@@ -33,22 +37,27 @@ def fit(
         offmap fit --model resnet20 --weights resnet20.th --normalization imagenet
         --data cifar10:train --detectors vim --out guard/
     """
-    from offmap import data as sets
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import device_of, tell_skipped, trained_network
+    from offmap.cli._guards import device_of, load_joined, trained_network
+    from offmap.data import check_resize
     from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
     network = trained_network(model, weights).to(device_of(device))
-    how = normalization_or_usual(normalization, data, model)
-    images = sets.load(data, size=size, channels=channels_of(channels, how, model))
+    how = normalization_or_usual(normalization, data[0], model)
+    images = load_joined(
+        data,
+        size=size,
+        channels=channels if transform else channels_of(channels, how, model),
+        transform=transform,
+        resize=check_resize(resize or "crop"),
+    )
     several: Any = detectors
     if combine != "bonferroni" and len(detectors) > 1:
         several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
     guard = Guard(network, several, normalization=how, head=head)
     guard.fit(images, batch_size=batch_size)
-    tell_skipped(images)
     guard.model = model
     guard.save(out, weights=True)
     say(f"{guard.explain()}\nWritten to {out}/")
@@ -56,10 +65,11 @@ def fit(
 
 def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
-    data: str = typer.Option(..., help="Held-out ID data: a name or a path."),
+    data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
-    limit: int | None = typer.Option(None, help="A seeded N of the data."),
+    limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
+    transform: str | None = options.TRANSFORM,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
     detectors: list[str] = options.GUARD_DETECTORS,
@@ -73,20 +83,22 @@ def calibrate(
     Example:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
     """
-    from offmap import data as sets
-    from offmap.cli._guards import open_guard, shape_of, tell_skipped
+    from offmap.cli._guards import load_joined, open_guard, shape_of
 
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
         channels=channels,
     )  # fmt: skip
-    if found.input_shape is None:
-        images = sets.load(data, channels=channels, limit=limit)
-    else:
-        known, *side = shape_of(found)
-        images = sets.load(data, size=(side[0], side[1]), channels=known, limit=limit)
+    known, *side = (channels,) if found.input_shape is None else shape_of(found)
+    images = load_joined(
+        data,
+        size=None if transform or not side else (side[0], side[1]),
+        channels=None if transform else known,
+        limit=limit,
+        resize=found.input_resize,
+        transform=transform,
+    )
     found.input_shape = images.shape
     found.calibrate(images, alarm_rate, per_class=per_class)
-    tell_skipped(images)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from offmap.cli import _options as options
+
+if TYPE_CHECKING:
+    from offmap.data.types import Resize
 
 
 def score(
@@ -21,6 +25,7 @@ def score(
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
     detectors: list[str] = options.GUARD_DETECTORS,
+    transform: str | None = options.TRANSFORM,
     normalization: str | None = options.GUARD_NORMALIZATION,
     size: int | None = options.GUARD_SIZE,
     channels: int | None = options.GUARD_CHANNELS,
@@ -41,10 +46,12 @@ def score(
         channels=channels,
     )  # fmt: skip
     shape = shape_of(found)
-    summary = score_files(found, images, out, shape=shape, batch_size=batch_size)
+    summary = score_files(
+        found, images, out, shape=shape, transform=transform, batch_size=batch_size
+    )
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None:
-        _draw(summary.extremes, shape, sheet)
+        _draw(summary.extremes, shape, found.input_resize, sheet)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
@@ -54,13 +61,19 @@ def score(
 
 
 def _draw(
-    extremes: dict[str, list[dict[str, object]]], shape: tuple[int, int, int], sheet: Path
+    extremes: dict[str, list[dict[str, object]]],
+    shape: tuple[int, int, int],
+    resize: Resize,
+    sheet: Path,
 ) -> None:
     """The extremes once more from their files; rows of Parquet files have none to show."""
     from offmap import data, plots
 
+    channels, height, width = shape
+    shape = (channels if channels == 1 else 3, height, width)  # whatever a transform makes
     rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
-    read = data.read_images([str(row["path"]) for row in rows], shape)
+    paths = [str(row["path"]) for row in rows]
+    read = data.read_images(paths, shape, resize=resize)
     images = [image for _, image in read if not isinstance(image, data.Skipped)]
     titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row in rows]
     heading = "least known first, then most known"
