@@ -193,3 +193,24 @@ def test_several_detectors_of_a_guard(call: Call) -> None:
     assert "Detector Entropy" in text
     assert "It has no threshold yet: run `offmap calibrate`." in text
     assert call(f"{fit} --detector msp entropy")[1] == text
+
+
+def test_one_set_as_training_and_id_data_is_refused(call: Call, made: Path) -> None:
+    line = f"bench {NETWORK} --normalization {NORMALIZATION} --id held --train held --far faces"
+    status, _, said = call(line)
+    assert status == 1
+    assert "give --id that the network was not trained on" in said
+
+
+def test_probabilities_are_refused_and_have_an_option(call: Call, folder: Path) -> None:
+    (folder / "soft.py").write_text(
+        "from torch import nn\nfrom mine import network as logits\n\n"
+        "def network():\n    return nn.Sequential(logits(), nn.Softmax(1))\n"
+    )
+    line = f"fit --model soft.py:network --normalization {NORMALIZATION} --data held --out soft"
+    status, _, said = call(f"{line} --detectors msp")
+    assert status == 1
+    assert "or --outputs probabilities" in said
+    status, said, _ = call(f"{line} --detectors msp --outputs probabilities")
+    assert status == 0
+    assert "Read 216 samples to fit." in said

@@ -230,7 +230,8 @@ ELSEWHERE = (
     "put @offmap.detectors.register() above the class",
     "return an offmap.stats.Statistic",
     "give a loader or a set",  # commands read sets
-    "tied=True holds one covariance",
+    "tied=True",  # an argument in an expression, as dim= is
+    "or choose dim= below",
     "OOD sets are given by name",
     "use offmap.Normalization, or give normalised images",
     "put a guard around the whole",  # no command makes a cascade
@@ -287,6 +288,7 @@ def test_messages_that_reach_the_command_line_are_in_its_words() -> None:
     [
         ("fit", "give normalization=, what it was", "give --normalization, what it was"),
         ("bench", "name one that is, by head=", "name one that is, by --head"),
+        ("bench", "or outputs='probabilities'", "or --outputs probabilities"),
         ("bench", "give train=", "give --train"),
         ("fit", "give train=", "give --data"),
         ("bench", "alarm_rate must lie in (0, 1)", "--alarm-rate must lie in (0, 1)"),

@@ -12,7 +12,7 @@ import typer
 from offmap import data, networks, plots
 from offmap.cli._guards import trained_network
 from offmap.cli._messages import say
-from offmap.errors import ArgumentError, DataNotFoundError, LeftOutWarning
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
@@ -64,11 +64,16 @@ def run(
         limit=plan.limit,
         seed=plan.seed,
     )
+    train = _train(plan, whole)
+    if train is not None and train.fingerprint and train.fingerprint == whole.fingerprint:
+        raise DataError(
+            "give --id that the network was not trained on: these are the samples of --train"
+        )
     calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
         network,
-        train=_train(plan, whole),
+        train=train,
         id_test=test,
         calibration=calibration,
         ood={

@@ -18,6 +18,7 @@ _PHRASES = {
     r"call calibrate": "run `offmap calibrate`",
     r"give head=offmap\.Head\(weight, bias\)": "name it by --head",
     r"by head=": "by --head",
+    r"outputs='(\w+)'": r"--outputs \1",
     r"use precision='fp32'": "use --precision fp32",
     r"were given: ood=\{.*?\}, \.\.\.\}": "were given: give --near or --far",
     r"give them as a mapping by name": "name each once",
@@ -53,7 +54,7 @@ def in_words(text: str) -> str:
     'this guard has no threshold yet: run `offmap calibrate`'
     """
     for phrase, words in _PHRASES.items():
-        text = re.sub(phrase, words.replace("\\", r"\\"), text)
+        text = re.sub(phrase, words, text)
     options = _options.get({})
     text = _KEYWORD.sub(lambda m: options.get(m["name"], m[0]), text)
     return _UNDERSCORED.sub(lambda m: options.get(m[0], m[0]), text)

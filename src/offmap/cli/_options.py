@@ -16,6 +16,9 @@ _CHANNELS = "1 for grey, 3 for colour"
 NETWORK = typer.Option(..., "--model", "--network", help=_NETWORK_HELP)
 WEIGHTS = typer.Option(None, help="Checkpoint: safetensors, or tensors only.")
 HEAD = typer.Option(None, help="Name of the last linear layer, if not found.")
+OUTPUTS = typer.Option(
+    "logits", help="What the network returns: logits, probabilities, log_probabilities."
+)
 NORMALIZATION = typer.Option(
     None,
     *("--normalization", "--normalize"),

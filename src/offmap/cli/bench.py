@@ -33,6 +33,7 @@ def bench(
     precision: str = options.PRECISION,
     device: str | None = options.DEVICE,
     head: str | None = options.HEAD,
+    outputs: str = options.OUTPUTS,
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called OOD."),
     seed: int = typer.Option(0, help="Chooses the calibration tenth and --limit."),
     cache: bool = typer.Option(True, help="Keep activations in OUT, so a second run is quick."),
@@ -61,5 +62,5 @@ def bench(
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
         batch_size=batch_size, precision=precision, device=device_of(device), head=head,
-        alarm_rate=alarm_rate,
+        outputs=outputs, alarm_rate=alarm_rate,
     )  # fmt: skip

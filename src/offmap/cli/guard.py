@@ -27,6 +27,7 @@ def fit(
     transform: str | None = options.TRANSFORM,
     channels: int | None = options.CHANNELS,
     head: str | None = options.HEAD,
+    outputs: str = options.OUTPUTS,
     batch_size: int = options.BATCH_SIZE,
     device: str | None = options.DEVICE,
     out: Path = typer.Option(..., help="Folder for the guard."),
@@ -56,7 +57,7 @@ def fit(
     several: Any = detectors
     if combine != "bonferroni" and len(detectors) > 1:
         several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
-    guard = Guard(network, several, normalization=how, head=head)
+    guard = Guard(network, several, normalization=how, head=head, outputs=outputs)
     guard.fit(images, batch_size=batch_size)
     guard.model = model
     guard.save(out, weights=True)
