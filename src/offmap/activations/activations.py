@@ -164,6 +164,13 @@ class Activations:
         """The class that the network gives each sample, whether that is known or not."""
         return (self.logits if self.classifier_logits is None else self.classifier_logits).argmax(1)
 
+    @property
+    def labels(self) -> Int64[Tensor, " n"]:
+        """The predictions, or -1 for each sample where there are none."""
+        if self.has_predictions:
+            return self.predictions
+        return torch.full_like(self.features[:, 0], -1, dtype=torch.int64)
+
     def __getitem__(self, rows: slice | Tensor) -> Activations:
         """The same activations for some of the samples."""
         part = self._each(lambda x: x[rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
+from offmap.data._features import load_features
 from offmap.data._image_set import ImageSet
 from offmap.data._joined_set import JoinedSet, join
 from offmap.data._left_out import skipped_in_words
@@ -36,6 +37,7 @@ __all__ = [
     "is_local",
     "join",
     "load",
+    "load_features",
     "load_like",
     "named_sets",
     "noise",

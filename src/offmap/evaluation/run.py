@@ -261,12 +261,14 @@ class _Run:
             if self.fitting.unbound:
                 self.fitting.bind(acts)
                 self._leave_out_failed()
-            predictions.append(acts.predictions.int().cpu().numpy())
+            if acts.has_predictions:
+                predictions.append(acts.predictions.int().cpu().numpy())
             labels.append(None if target is None else target.int().cpu().numpy())
             keys.extend(acts.keys or ())
             for name, scores in self._scores(batch):
                 parts[name].append(scores)
-        self.predictions[item.name] = np.concatenate(predictions)
+        if predictions:
+            self.predictions[item.name] = np.concatenate(predictions)
         self.keys[item.name] = keys
         if not any(each is None for each in labels):
             self.labels[item.name] = np.concatenate(labels)
@@ -317,7 +319,8 @@ class _Run:
     def _right(self) -> Any:
         """Which ID samples were classified rightly, where they have labels."""
         labels = self.labels.get("id")
-        return None if labels is None else self.predictions["id"] == labels
+        predictions = self.predictions.get("id")
+        return None if labels is None or predictions is None else predictions == labels
 
     def settings(self) -> dict[str, Any]:
         """How the network ran, and on what."""

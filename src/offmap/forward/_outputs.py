@@ -43,6 +43,17 @@ def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     )
 
 
+def vectors_of(output: Any, samples: int | SymInt) -> Tensor:
+    """One vector a sample, in what a network without logits returned; maps are averaged."""
+    for value in _candidates(output):
+        if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == samples:
+            return features_of(value)
+    raise ShapeError(
+        f"the network must return features, one row for each of {samples} samples; it returned "
+        f"{_described(output)}"
+    )
+
+
 def arrays_of(output: Any, samples: int) -> Iterator[tuple[str, Tensor]]:
     """All that a network returned with one row a sample, and where it stands."""
     named = output.items() if isinstance(output, Mapping) else enumerate(_candidates(output), 1)
@@ -79,6 +90,8 @@ def _candidates(output: Any) -> Iterator[Any]:
         yield from output.values()
     elif hasattr(output, "logits"):
         yield output.logits
+    elif hasattr(output, "pooler_output"):
+        yield output.pooler_output
     elif isinstance(output, tuple | list):
         yield from output
     else:

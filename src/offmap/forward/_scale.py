@@ -8,7 +8,7 @@ from torch import Tensor
 
 from offmap.errors import DataError
 
-OUTPUTS = ("logits", "probabilities", "log_probabilities")
+OUTPUTS = ("logits", "probabilities", "log_probabilities", "features")
 # How far sums may be from 1, in bf16 too.
 _NEAR = 1e-2
 _FEWEST = 4

@@ -20,13 +20,20 @@ from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import Found, check_others, found, found_for, tolerance
 from offmap.forward._layers import editing, hooked, watching
-from offmap.forward._outputs import first_tensor, is_compiled, logits_of, unwrapped
+from offmap.forward._outputs import (
+    first_tensor,
+    is_compiled,
+    logits_of,
+    unwrapped,
+    vectors_of,
+)
 from offmap.forward._preparing import Preparing
 from offmap.forward._scale import OUTPUTS, as_logits, check_scale
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.normalization import Normalization
 
 Keep = Callable[[Tensor], None]
+_NO_LOGITS = "the network returns features, and no logits"
 
 
 class Probe(AnyProbe):
@@ -53,7 +60,9 @@ class Probe(AnyProbe):
         normalization: applied to uint8 images, and to floats if the first lie in [0, 1]; by default
             uint8 images are brought to [0, 1], and refused where the first images were floats that
             lie outside of it.
-        outputs: what the network returns: "logits", "probabilities" or "log_probabilities".
+        outputs: what the network returns: "logits", "probabilities", "log_probabilities"; or
+            "features" alone, for the detectors that need no logits: an encoder, or
+            ``torch.nn.Identity()`` over features that are at hand.
 
     Raises:
         HeadError: on the first batch, if the layer named is not called, or the head that was given
@@ -157,6 +166,8 @@ class Probe(AnyProbe):
     def _kept(self, output: Any, kept: dict[str, Tensor], samples: int) -> Activations:
         """The activations of what the network returned and the hooks kept."""
         assert self._found is not None
+        if self.outputs == "features":
+            return Activations(None, vectors_of(output, samples).float(), kept)
         parts = [kept.pop(_key(i)) for i in range(len(self._found.calls))]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) if parts else None
         logits = self._logits(output, samples)
@@ -258,7 +269,10 @@ class Probe(AnyProbe):
         with ExitStack() as stack:
             for call, own in zip(calls, inputs, strict=True):
                 stack.enter_context(self._tracing(call, own))
-            logits = self._logits(self.network(x), x.shape[0])
+            output = self.network(x)
+        if self.outputs == "features":
+            return Activations(None, vectors_of(output, x.shape[0]).float())
+        logits = self._logits(output, x.shape[0])
         parts = [call.reduce(own[-1]).float() for call, own in zip(calls, inputs, strict=True)]
         features = torch.cat(parts, dim=1) if parts else None
         return Activations(logits, features, absent=self.why_no_head)
@@ -351,6 +365,10 @@ class Probe(AnyProbe):
         """Run the first batch, and keep the place in the network where the features are."""
         if not (samples := count_of(inputs)):
             raise ArgumentError("the first batch holds no images, and the head is looked for on it")
+        if self.outputs == "features":
+            self._found = Found((), None, _NO_LOGITS)
+            self.why_no_head = _NO_LOGITS
+            return self._kept(*self._run(inputs), samples)
         near = tolerance(self.precision, self._dtype, self.device)
         look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
         of, kept, logits = look(inputs, samples, near)

@@ -28,7 +28,7 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> Answers:
         acts = self.probe.traced(images.to(self.probe.device))
-        label = acts.predictions
+        label = acts.labels
         scores = torch.stack([each(acts).float() for each in self.detectors], dim=1)
         score, p, _ = self.calibration(scores, label)
         return label, score, p, p <= self.alarm_rate

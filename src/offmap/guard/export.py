@@ -194,15 +194,22 @@ def _run_pt2(path: Path, images: Tensor) -> Answers:
     return found
 
 
+def _greatest(acts: Activations, label: Tensor, tolerance: float) -> Tensor:
+    """Whether the logit of each label is the greatest, but for rounding."""
+    if not acts.has_predictions:
+        return label == -1
+    z = acts.logits if acts.classifier_logits is None else acts.classifier_logits
+    return z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
+
+
 def _check_equal(guard: Guard, acts: Activations, found: Answers, tolerance: float) -> None:
     """Refuse answers that rounding within the tolerance does not explain; see :func:`export`."""
-    label, score, p, is_ood = (x.to(acts.logits.device) for x in found)
+    label, score, p, is_ood = (x.to(acts.device) for x in found)
     scores = guard.score_activations(acts)
     size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values
     moved = tolerance * size + torch.finfo(size.dtype).tiny
     low, high = (guard.calibration(scores + sign * moved, label) for sign in (-1, 1))
-    z = acts.logits if acts.classifier_logits is None else acts.classifier_logits
-    good = z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
+    good = _greatest(acts, label, tolerance)
     digits = 1e-6 * (low[0].abs() + high[0].abs())  # of a logarithm's float32
     good &= (low[0] - digits <= score) & (score <= high[0] + digits)
     good &= (high[1] - 1e-9 <= p) & (p <= low[1] + 1e-9)

@@ -126,11 +126,14 @@ class Guard(nn.Module):
         with self.probe as probe:
             passing = self._passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
-            names = self._names(data, _acts(first[0]).logits.shape[1])
+            names = self._names(data, _classes(_acts(first[0])))
             fitting = Fitting(list(self.each()), lambda: probe.head)
             fitting.begin()
             fitting.learn("train", chain([first], passing))
             fitting.bind(first[0])
+            for each in self.each():
+                if each.fitted:
+                    each.check(each.view_of(first[0]))
         self.weights = weights_digest(self.probe.network)
         self._watched = Watched(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
@@ -166,7 +169,7 @@ class Guard(nn.Module):
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, or else those of the data if there is one for each output."""
-        if self._given_classes and len(self._given_classes) != outputs:
+        if self._given_classes and outputs and len(self._given_classes) != outputs:
             raise ArgumentError(
                 f"{len(self._given_classes)} names of classes were given, and the network has "
                 f"{outputs} outputs: give one for each"
@@ -220,6 +223,8 @@ class Guard(nn.Module):
                 "this guard was fitted on the same images: calibrate on ID data that neither the "
                 "network nor the guard has seen, or the alarm rate does not hold"
             )
+        if per_class and self.probe.outputs == "features":
+            raise ArgumentError("per_class holds the rate of each prediction, and there are none")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         self._check_weights()
@@ -273,8 +278,8 @@ class Guard(nn.Module):
             acts = _acts(batch)
             fitting.bind(acts)
             scores.append(self.score_activations(batch))
-            predictions.append(acts.predictions)
-            classes = acts.logits.shape[1]
+            predictions.append(acts.labels)
+            classes = _classes(acts)
         if not scores:
             raise DataError("there are no samples to calibrate on: give more calibration data")
         return torch.cat(scores), torch.cat(predictions), classes
@@ -367,7 +372,7 @@ class Guard(nn.Module):
         """
         calibration = self.calibration
         of = _acts(acts)
-        labels = of.predictions
+        labels = of.labels
         scores = self.score_activations(acts)
         reasons = _reasons(of, scores)
         if reasons is not None:
@@ -492,6 +497,10 @@ def _arguments(
 
 def _acts(batch: Activations | Sample) -> Activations:
     return batch.acts if isinstance(batch, Sample) else batch
+
+
+def _classes(acts: Activations) -> int:
+    return acts.logits.shape[1] if acts.has_logits else 0
 
 
 def _unbound(each: Detector) -> bool:

@@ -22,8 +22,8 @@ class Answer:
     """What a guard says of one sample.
 
     Args:
-        label: the class that the network gives.
-        answer: its name, or "unknown".
+        label: the class that the network gives, if it gives one.
+        answer: its name, or "unknown"; "known" where it has none.
         score: OOD score, higher is more OOD; ``None`` where it is not finite.
         p_value: how rare a score as high is among known samples.
         is_ood: whether it is called OOD.
@@ -31,7 +31,7 @@ class Answer:
         key: what tells it from others, such as its path, where known.
     """
 
-    label: int
+    label: int | None
     answer: str
     score: float | None
     p_value: float
@@ -45,7 +45,7 @@ class Verdict:
     """What a guard says of a batch of ``n`` images.
 
     Args:
-        labels: the classes that the network gives, ``(n,)``.
+        labels: the classes that the network gives, ``(n,)``; -1 where it gives features alone.
         scores: OOD scores, higher is more OOD, ``(n,)``.
         p_values: conformal p-values: how rare a score as high is among known samples, ``(n,)``.
         is_ood: whether each is called OOD: ``p_value <= alarm_rate``, ``(n,)``.
@@ -115,15 +115,20 @@ class Verdict:
         A score that is not finite is ``None``, with its reason under ``error``.
         """
         labels, is_ood = self.labels.tolist(), self.is_ood.tolist()
-        names = [self.classes[i] if self.classes else str(i) for i in labels]
+        names = [self._name(label) for label in labels]
         return {
-            "label": labels,
+            "label": [None if label < 0 else label for label in labels],
             "answer": ["unknown" if o else n for o, n in zip(is_ood, names, strict=True)],
             "score": [s if math.isfinite(s) else None for s in self.scores.tolist()],
             "p_value": self.p_values.tolist(),
             "is_ood": is_ood,
             "error": list(self.reasons or (None,) * len(self)),
         }
+
+    def _name(self, label: int) -> str:
+        if label < 0:
+            return "known"
+        return self.classes[label] if self.classes else str(label)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame of :meth:`to_dict`.

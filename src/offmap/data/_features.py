@@ -1,0 +1,102 @@
+"""Features that are at hand: arrays in files, with labels beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offmap.errors import DataError, DataNotFoundError
+
+_FEATURES = ("features", "embeddings", "embedding", "X", "x")
+_LABELS = ("labels", "label", "y")
+Arrays = tuple[NDArray[Any], NDArray[Any] | None]
+
+
+def load_features(path: str | Path) -> Arrays:
+    """Features ``(n, d)`` and labels ``(n,)``, where there are some, of a file.
+
+    ``.npy`` holds features alone; ``.npz`` an array, ``.parquet`` a column of lists, called
+    features, embeddings, embedding or x; labels are called labels, label or y. Nothing is
+    unpickled. Both are what :meth:`Guard.fit` and :func:`evaluate` take, around
+    ``torch.nn.Identity()`` with ``outputs="features"``, or around a linear layer.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataNotFoundError: there is none.
+        DataError: it holds no such array, or not one row a sample.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/a.npz", features=np.eye(3), labels=np.arange(3))
+        ...     x, y = load_features(f"{folder}/a.npz")
+        >>> x.shape, y.tolist()
+        ((3, 3), [0, 1, 2])
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataNotFoundError(f"there is no file {path}")
+    features, labels = _READERS.get(path.suffix, _unknown)(path)
+    if features.ndim != 2 or features.dtype.kind not in "iuf":
+        raise DataError(
+            f"{path}: features are numbers of shape (n, d); seen {features.dtype} of shape "
+            f"{features.shape}"
+        )
+    if labels is not None and labels.shape != features.shape[:1]:
+        raise DataError(f"{path}: {len(features)} rows of features, and {labels.shape} labels")
+    return features.astype(np.float32) if features.dtype.kind != "f" else features, labels
+
+
+def _of_npy(path: Path) -> Arrays:
+    return np.load(path, allow_pickle=False), None
+
+
+def _of_npz(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as file:
+        return _named({name: file[name] for name in file.files}, path)
+
+
+def _of_parquet(path: Path) -> Arrays:
+    table = pq.read_table(path)
+    columns = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        lists = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+        columns[name] = _rows(column, path) if lists else column.to_numpy(zero_copy_only=False)
+    return _named(columns, path)
+
+
+def _rows(column: Any, path: Path) -> NDArray[Any]:
+    """A column of lists of one length as an array."""
+    values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
+    if len(column) == 0 or len(values) % len(column):
+        raise DataError(f"{path}: the lists of features must have one length")
+    lengths = np.unique(pa.compute.list_value_length(column).to_numpy(zero_copy_only=False))
+    if len(lengths) != 1:
+        raise DataError(f"{path}: the lists of features must have one length; seen {lengths[:5]}")
+    return values.reshape(len(column), -1)
+
+
+def _named(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
+    features = next((arrays[name] for name in _FEATURES if name in arrays), None)
+    if features is None:
+        raise DataError(
+            f"{path} holds {', '.join(arrays)}: name the features one of {', '.join(_FEATURES)}"
+        )
+    return features, next((arrays[name] for name in _LABELS if name in arrays), None)
+
+
+def _unknown(path: Path) -> Arrays:
+    raise DataError(f"{path}: features are read from {', '.join(_READERS)}")
+
+
+_READERS = {".npy": _of_npy, ".npz": _of_npz, ".parquet": _of_parquet}
