@@ -68,6 +68,14 @@ def test_the_how_to_page_on_training_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert names["results"].get("energy", "noise") > 0.5
 
 
+def test_the_how_to_page_on_inputs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    assert run(ROOT / "docs" / "how-to" / "inputs.md", names) == 2
+    assert len(names["verdict"]) == 300
+    assert capsys.readouterr().out == "400 samples: 400 unknown, 0 known\n"
+
+
 def test_the_how_to_page_on_ensembles_runs() -> None:
     sets = demo.digits_data()
     torch.manual_seed(0)
