@@ -10,7 +10,7 @@ import torch
 import typer
 
 from offmap import data, networks, plots
-from offmap.cli._guards import trained_network
+from offmap.cli._guards import preprocessing, trained_network
 from offmap.errors import ArgumentError, DataNotFoundError
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
@@ -50,10 +50,11 @@ def run(
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
     network = trained_network(model, weights)
-    how = normalization_or_usual(plan.normalize, plan.id, model)
+    own = preprocessing(model, network)
+    how = normalization_or_usual(plan.normalize, plan.id, model, own.normalization)
     whole = data.load(
         plan.id,
-        size=plan.size or _recipe(model).get("size"),
+        size=plan.size or _recipe(model).get("size") or own.size,
         channels=channels_of(plan.channels, how, model),
         limit=plan.limit,
         seed=plan.seed,
@@ -138,10 +139,14 @@ def channels_of(given: int | None, how: Normalization, model: str) -> int | None
     return given or _recipe(model).get("channels") or several
 
 
-def normalization_or_usual(given: str | None, id: str, model: str = "") -> Normalization:
-    """What ``--normalize`` says; else the network's card; else what is usual for the ID set."""
+def normalization_or_usual(
+    given: str | None, id: str, model: str = "", own: Normalization | None = None
+) -> Normalization:
+    """What ``--normalize`` says, else the network or its card, else what is usual for the data."""
     if given or model.startswith(networks.zoo.PREFIX):
         return normalization(given or model)
+    if own is not None:
+        return own
     try:
         return normalization(id.partition(":")[0])
     except ArgumentError:

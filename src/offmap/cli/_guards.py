@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from torch import nn
 
+    from offmap.forward import Preprocessing
     from offmap.guard import Guard
 
 
@@ -36,10 +37,11 @@ def open_guard(
     if model is None and not ours:
         made = "from Python" if record.get("model") is None else f"with --model {known}"
         raise ArgumentError(f"give --model: this guard was made {made}")
-    trained = (model or known).startswith(networks.zoo.PREFIX)
+    given = model or known
+    trained = given.startswith(networks.zoo.PREFIX) or networks.is_of_library(given)
     if weights is None and "network" not in files and not trained:
         raise ArgumentError("give --weights: this guard was saved without its network's weights")
-    return load(folder, networks.build(model or known, weights=weights))
+    return load(folder, networks.build(given, weights=weights))
 
 
 def trained_network(model: str, weights: Path | None) -> nn.Module:
@@ -54,6 +56,14 @@ def trained_network(model: str, weights: Path | None) -> nn.Module:
     if weights is None and networks.is_own(model):
         raise ArgumentError(f"{model} has no weights yet: give --weights, or train it first")
     return networks.build(model, weights=weights)
+
+
+def preprocessing(model: str, network: nn.Module) -> Preprocessing:
+    """What a network of timm or transformers says of its images; of others nothing."""
+    from offmap import networks
+    from offmap.forward import Preprocessing, preprocessing_of
+
+    return preprocessing_of(network) if networks.is_of_library(model) else Preprocessing()
 
 
 def tell_skipped(images: Any) -> None:

@@ -12,7 +12,7 @@ SEVERAL = ("--near", "--far", "--detectors")
 
 def bench(
     model: str = typer.Option(
-        ..., help="A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
+        ..., help="A name as in `offmap list`; zoo:, timm:, hf:NAME; file.py: or module:factory."
     ),
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
     id: str = typer.Option(..., help="ID data: a name such as cifar10, or a path."),

@@ -17,7 +17,7 @@ WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it
 
 def fit(
     model: str = typer.Option(
-        ..., help="A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
+        ..., help="A name as in `offmap list`; zoo:, timm:, hf:NAME; file.py: or module:factory."
     ),
     weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
     data: str = typer.Option(..., help="The network's training data: a name or a path."),
@@ -45,13 +45,14 @@ def fit(
     from offmap import data as sets
     from offmap import detectors
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import tell_skipped, trained_network
+    from offmap.cli._guards import preprocessing, tell_skipped, trained_network
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
     network = trained_network(model, weights)
-    how = normalization_or_usual(normalize, data, model)
-    images = sets.load(data, size=size, channels=channels_of(channels, how, model))
+    own = preprocessing(model, network)
+    how = normalization_or_usual(normalize, data, model, own.normalization)
+    images = sets.load(data, size=size or own.size, channels=channels_of(channels, how, model))
     one_score = combine != "bonferroni" and len(detector) > 1
     several: Any = detector
     if one_score:
