@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import offmap
 from offmap.cli import main
+from offmap.cli._guards import open_guard
 from offmap.errors import ArgumentError, MissingExtraError, ShapeError, UnknownNameError
 from offmap.forward import Normalization, Preprocessing, Probe, preprocessing_of
 from offmap.networks import build, zero_shot
@@ -376,3 +377,7 @@ def test_the_command_line_takes_preprocessing_and_classes(
     assert record["input_shape"] == [3, 8, 6]
     assert record["classes"] == ["cat", "dog", "owl"]
     assert record["model"] == "timm:tiny.a1"
+    # What is downloaded is the user's choice, and not that of a record.
+    with pytest.raises(ArgumentError, match=r"give --model.*timm:tiny\.a1"):
+        open_guard(Path("guard"), None, None)
+    assert open_guard(Path("guard"), "timm:tiny.a1", None).classes == ("cat", "dog", "owl")

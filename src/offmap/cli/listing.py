@@ -28,7 +28,8 @@ def listing() -> None:
     typer.echo("\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED))
     typer.echo("Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS))
     typer.echo(
-        "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)', or package.module:factory):"
+        "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
+        "package.module:factory):"
     )
     for name, factory in networks.factories().items():
         typer.echo(f"  {name:<20} {(inspect.getdoc(factory) or '').splitlines()[0]}")
