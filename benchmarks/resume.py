@@ -32,7 +32,7 @@ CHANGES = (
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "plain", "--resume"]
+    command = [sys.executable, "-m", "offmap", "train", "--recipe", "plain", "--resume"]
     command += ["--out", str(out), "--set", *CHANGES, "validation=null"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 
 import offmap
 from offmap import demo
-from offmap.cli._arguments import several
 from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN, resnet20
 
@@ -26,7 +25,7 @@ from offmap.networks import DigitsCNN, resnet20
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         # -P: like the installed script, without the working directory on the path.
-        [sys.executable, "-P", "-m", "offmap.cli", *arguments],
+        [sys.executable, "-P", "-m", "offmap", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -146,7 +145,7 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     bench = [x.replace("mine.py", "mine") for x in BENCH]  # a module in the working directory
     done = run(*bench, "--size", "8", *OOD, *quick, "--detectors", "all", cwd=mine)
     assert done.returncode == 0, done.stderr
-    assert "needs training data to learn on: give train=" in done.stdout
+    assert "needs training data to learn on: give --train" in done.stdout
     assert "at most 40 seeded samples" in done.stdout
     sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets}
     assert sizes["id"] == 40
@@ -237,14 +236,6 @@ def test_list_names_every_detector_and_set() -> None:
         assert name in text
 
 
-def test_options_with_several_values() -> None:
-    given = ["bench", "--near", "a", "b", "--limit", "3", "--far", "c", "--cache", "d"]
-    read = several(given, {"bench": {"--near", "--far"}, "score": {"--limit"}})
-    assert read == [
-        *("bench", "--near", "a", "--near", "b", "--limit", "3", "--far", "c", "--cache", "d"),
-    ]
-
-
 def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:
     done = run("demo", "--retrain", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -307,7 +298,87 @@ def test_what_cannot_be_read_is_told(saved: Path) -> None:
     shutil.copytree(saved / "guard", saved / "other")
     done = run("calibrate", "other", *calibrate[2:], cwd=saved)
     assert done.returncode == 0, done.stderr
-    assert "part: 40 unreadable, first " in done.stderr
+    assert done.stderr.count("skipped in") == 1
+    assert "\noffmap: warning: skipped in part: 40 unreadable, first " in f"\n{done.stderr}"
+
+
+def test_files_that_are_no_images_are_told_once_by_every_command(saved: Path) -> None:
+    for split in ("train", "held"):
+        shutil.copytree(saved / split, saved / "phone" / split)
+        for name in ("1.HEIC", "2.heic", ".DS_Store"):
+            (saved / "phone" / split / name).write_bytes(b"x")
+    files = "skipped in {}: 2 .heic, first {}/1.HEIC (no image by its suffix .HEIC); convert .heic "
+    files += "to PNG or JPEG\n"
+    model = ("--model", "mine.py:network")
+    fit = ("fit", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--data",
+           "./phone/train", "--detector", "entropy", "--out", "told")  # fmt: skip
+    done = run(*fit, cwd=saved)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "offmap: warning: " + files.format(*["phone/train"] * 2)
+    done = run("calibrate", "told", "--data", "./phone/held", *model, cwd=saved)
+    assert done.stderr == "offmap: warning: " + files.format(*["phone/held"] * 2)
+    done = run("score", "told", "./phone/held", *model, "--out", "told.csv", cwd=saved)
+    assert files.format("the inputs", "phone/held") in done.stdout
+    assert done.stderr == ""
+    done = run("bench", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--id",
+               "./phone/held", "--far", "./faces", "--detectors", "msp", "--out", "told-bench",
+               cwd=saved)  # fmt: skip
+    assert done.stdout.count("skipped in") == 1  # of two parts of one set
+    assert files.format("id", "phone/held") in done.stdout
+    assert "skipped in" not in done.stderr
+    done = run("score", "told", "./faces", *model, "--out", "healthy.csv", cwd=saved)
+    assert "skipped" not in done.stdout + done.stderr
+
+
+def test_images_are_squashed_from_fit_to_score_and_calibration_data_joined(saved: Path) -> None:
+    generator = np.random.default_rng(0)
+    for part in ("wide", "wide-one", "wide-two"):
+        (saved / part).mkdir()
+        for i in range(30):
+            pixels = generator.integers(0, 256, (8, 20), dtype=np.uint8)
+            Image.fromarray(pixels).save(saved / part / f"{i}.png")
+    model = ("--model", "mine.py:network")
+    done = run("fit", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--data",
+               "wide", "--size", "8", "--resize", "squash", "--detector", "msp", "--out", "squash",
+               cwd=saved)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("calibrate", "squash", "--data", "wide-one", "wide-two", *model, cwd=saved)
+    assert done.returncode == 0, done.stderr
+    assert "60 samples for an alarm rate of 5.00%" in done.stdout
+    done = run("score", "squash", "wide", *model, "--out", "wide.jsonl", cwd=saved)
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads(line)["score"] for line in (saved / "wide.jsonl").read_text().splitlines()]
+    guard = offmap.load(saved / "squash", DigitsCNN(8))
+    images = offmap.data.load(saved / "wide", size=8, resize="squash")
+    assert isinstance(images, offmap.data.ImageSet)
+    assert scores == pytest.approx(guard(images.images).scores.tolist(), rel=1e-5)
+
+
+def test_a_function_of_the_users_prepares_images_from_fit_to_score(saved: Path) -> None:
+    prep = "import numpy as np\ndef prep(image):\n    return np.asarray(image)[::-1]\n"
+    (saved / "prep.py").write_text(prep)
+    model, how = ("--model", "mine.py:network"), ("--transform", "prep.py:prep")
+    done = run("fit", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--data",
+               "./train", *how, "--detector", "msp", "--out", "own", cwd=saved)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("calibrate", "own", "--data", "./held", *model, *how, cwd=saved)
+    assert done.returncode == 0, done.stderr
+    score = ("score", "own", "./faces", *model, "--out", "own.jsonl")
+    done = run(*score, cwd=saved)
+    assert "images made by the transform prep: give it, as --transform file.py:prep" in done.stderr
+    done = run(*score, *how, "--sheet", "own.png", cwd=saved)
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads(line)["score"] for line in (saved / "own.jsonl").read_text().splitlines()]
+    faces = demo.digits_data().ood["far"]["faces"].images.flip(2)
+    guard = offmap.load(saved / "own", DigitsCNN(8))
+    assert scores == pytest.approx(guard(faces).scores.tolist(), rel=1e-5)
+    done = run("bench", *model, "--weights", "w.safetensors", "--normalize", "0.305/0.376", "--id",
+               "./held", "--far", "./faces", "--detectors", "msp", *how, "--out", "own-bench",
+               cwd=saved)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    transforms = {info.transform for info in offmap.Results.load(saved / "own-bench").sets}
+    assert len(transforms) == 1
+    assert transforms.pop().startswith("prep.py:prep, sha256 ")
 
 
 def test_an_untrained_network_is_refused(saved: Path) -> None:

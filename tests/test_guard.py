@@ -56,7 +56,7 @@ def test_a_verdict_on_known_and_unknown_images(guard: offmap.Guard, sets: demo.D
     assert (known.labels == sets.test.labels).float().mean() > 0.97
     assert known.is_ood.float().mean() < 0.1
     assert unknown.is_ood.float().mean() > 0.8
-    assert str(unknown).startswith("100 images: ")
+    assert str(unknown).startswith("100 samples: ")
 
 
 def test_three_ways_to_say_unknown_are_one(guard: offmap.Guard, sets: demo.Digits) -> None:

@@ -28,6 +28,7 @@ LAYERS = [
     ["training"],
     ["demo", "studies"],
     ["cli"],
+    ["__main__"],
 ]
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 

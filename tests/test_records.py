@@ -111,3 +111,16 @@ def test_names_are_imported_from_modules_and_files(tmp_path: Path) -> None:
     for place, name in (("json", "no"), ("no_such_module", "x"), (str(tmp_path / "no.py"), "x")):
         with pytest.raises(UnknownNameError, match="the text"):
             imported(place, name, "the text")
+
+
+def test_a_file_is_written_where_its_mode_cannot_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.chmod", refuse)
+    records.write(tmp_path, "note", {"text": "a"}, {"state": {"x": torch.arange(3.0)}})
+    note, files = records.read(tmp_path, "note", schema=Note)
+    assert (note.text, files["state"]["x"].tolist()) == ("a", [0.0, 1.0, 2.0])
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]

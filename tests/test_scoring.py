@@ -80,6 +80,27 @@ def test_rows_are_the_guards_verdicts(guard: offmap.Guard, photos: Path) -> None
     assert np.allclose([row["score"] for row in rows], expected["score"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_images_are_resized_as_those_that_the_guard_was_fitted_on(
+    resize: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "wide").mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(40):
+        pixels = generator.integers(0, 256, (8, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "wide" / f"{i:02}.png")
+    images = offmap.data.load(tmp_path / "wide", size=8, resize=resize)
+    assert isinstance(images, offmap.data.ImageSet)
+    guard = offmap.Guard(demo.shipped(), "entropy", normalization=demo.NORMALIZATION)
+    first, second = images.split(0.5)
+    guard.fit(first).calibrate(second).save(tmp_path / "guard")
+    loaded = offmap.load(tmp_path / "guard", demo.shipped())
+    assert loaded.input_resize == resize
+    score_files(loaded, [str(tmp_path / "wide")], tmp_path / "v.jsonl", show_progress=False)
+    scores = [row["score"] for row in rows_of(tmp_path / "v.jsonl")]
+    assert scores == pytest.approx(guard(images.images).scores.tolist(), rel=1e-5)
+
+
 def test_an_interrupted_run_scores_nothing_twice(
     guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

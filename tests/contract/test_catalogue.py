@@ -7,11 +7,10 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import offmap
 from offmap.activations import Activations, Sample
@@ -43,10 +42,13 @@ from tests.conftest import World, changed, fitted, make_world, plain, world_of
 # The catalogue, and composites around detectors that learn in no, one, two and four passes.
 SPECS = [*catalogue(), "react(vim)", "react(react(mahalanobis))", "knn(5, bank=200)"]
 SPECS += ["membermean(vim)", "classgaussian(tied=True)", "scale(knn(5))"]
-SPECS += [f"combine([vim, react(energy)], how={how!r})" for how in ("fisher", "max", "mean_rank")]
+SPECS += ["combine([vim, react(energy)], how='fisher')"]
+SPECS += [f"combine([knn(5), energy], how={how!r})" for how in ("max", "mean_rank")]
 SPECS += ["perturbed(combine([vim, temperaturescaled], how='harmonic'))"]
 # What these read says nothing of the direction in which OOD lies here: see their reference tests.
 OTHERWISE = (SCALE, RankFeat)
+# As few samples, in as few batches, as show it: under type checks every call costs.
+N, BATCH = 300, 100
 # Features as from a ReLU, without which these refuse to score.
 POSITIVE = ("scale",)
 
@@ -66,7 +68,7 @@ def fresh(spec: str) -> Detector:
     return detector(spec)
 
 
-def world_for(spec: str, n: int = 600, seed: int = 0) -> World:
+def world_for(spec: str, n: int = N, seed: int = 0) -> World:
     return world_of(spec, make_world(n, seed=seed, relu=any(name in spec for name in POSITIVE)))
 
 
@@ -75,7 +77,7 @@ def world(spec: str) -> World:
     return world_for(spec)
 
 
-def fit(spec: str, world: World, size: int = 64) -> Detector:
+def fit(spec: str, world: World, size: int = BATCH) -> Detector:
     return fitted(spec, world, size)
 
 
@@ -98,68 +100,64 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
 
 
+def cast(acts: Activations | Sample, dtype: torch.dtype) -> Activations | Sample:
+    return changed(
+        acts, lambda a: a.replace(logits=a.logits.to(dtype), features=a.features.to(dtype))
+    )
+
+
 @pytest.fixture(params=SPECS, scope="module")
 def spec(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_scores_are_finite_float32_one_a_sample(spec: str, world: World) -> None:
-    scores = fit(spec, world).score(world.acts)
+def test_scores_are_finite_float32_one_a_sample(spec: str, world: World, made: Detector) -> None:
+    scores = made.score(world.acts)
     assert scores.shape == (len(world.acts),)
     assert scores.dtype == torch.float32
     assert scores.isfinite().all()
 
 
 @those(lambda made: not isinstance(made, OTHERWISE))
-def test_higher_is_more_ood(spec: str) -> None:
+def test_higher_is_more_ood(spec: str, world: World, made: Detector) -> None:
     """OOD features leave the mean in directions that the head does not read."""
-    world = world_for(spec)
     generator = torch.Generator().manual_seed(1)
     away = 6 * torch.randn(300, 16, generator=generator)
     unread = torch.eye(16) - torch.linalg.pinv(world.layer.weight) @ world.layer.weight
     h = world.features.mean(0) + away @ unread
     h = h.relu() if any(name in spec for name in POSITIVE) else h
-    made = fit(spec, world)
     assert auroc(made.score(world.acts), made.score(world.of(h))) > 0.9
 
 
-@given(size=st.integers(90, 600))
-@settings(max_examples=3, deadline=None)
 def test_any_split_of_the_data_gives_the_same_detector(
-    spec: str, world: World, made: Detector, size: int
+    spec: str, world: World, made: Detector
 ) -> None:
-    assert close(fit(spec, world, size).score(world.ood), made.score(world.ood))
+    """Into uneven batches here; that of any statistic into any is a law of its own."""
+    assert close(fit(spec, world, 64).score(world.ood), made.score(world.ood))
 
 
-def test_the_order_of_the_data_does_not_matter(spec: str, world: World) -> None:
-    order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
-    assert close(fit(spec, world.only(order)).score(world.ood), fit(spec, world).score(world.ood))
+def test_the_order_of_the_data_does_not_matter(spec: str, world: World, made: Detector) -> None:
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    assert close(fit(spec, world.only(order)).score(world.ood), made.score(world.ood))
 
 
-@given(cut=st.integers(1, 299))
-@settings(max_examples=3, deadline=None)
-def test_a_score_does_not_depend_on_its_batch(
-    spec: str, world: World, made: Detector, cut: int
-) -> None:
+@pytest.mark.parametrize("cut", [1, 107])
+def test_a_score_does_not_depend_on_its_batch(world: World, made: Detector, cut: int) -> None:
     parts = torch.cat([made.score(world.ood[:cut]), made.score(world.ood[cut:])])
     assert close(parts, made.score(world.ood))
 
 
-def test_one_sample(spec: str, world: World, made: Detector) -> None:
-    assert close(made.score(world.ood[:1]), made.score(world.ood)[:1])
-
-
-def test_a_one_shot_iterable_is_enough(spec: str, world: World) -> None:
+def test_a_one_shot_iterable_is_enough(spec: str, world: World, made: Detector) -> None:
     def once() -> Iterator[tuple[Activations | Sample, torch.Tensor]]:
-        yield from world.batches()
+        yield from world.batches(BATCH)
 
-    made = fresh(spec)
-    if reads_inputs_again(made):
+    again = fresh(spec)
+    if reads_inputs_again(again):
         with pytest.raises(NeedsError, match="can be read once only: give a loader or a set"):
-            made.fit(once(), calibration=once(), head=world.head)
+            again.fit(once(), calibration=once(), head=world.head)
         return
-    made.fit(once(), calibration=once(), head=world.head)
-    assert torch.equal(made.score(world.ood), fit(spec, world).score(world.ood))
+    again.fit(once(), calibration=once(), head=world.head)
+    assert torch.equal(again.score(world.ood), made.score(world.ood))
 
 
 def reads_inputs_again(made: Detector) -> bool:
@@ -167,17 +165,17 @@ def reads_inputs_again(made: Detector) -> bool:
     return Needs.INPUTS in made.needs and any(passes(made, source) > 1 for source in SOURCES)
 
 
-def test_fitting_again_forgets(spec: str, world: World) -> None:
-    made = fit(spec, world_for(spec, 400, seed=5))
-    made.fit(world.batches(), calibration=world.batches(), head=world.head)
-    assert torch.equal(made.score(world.ood), fit(spec, world).score(world.ood))
+def test_fitting_again_forgets(spec: str, world: World, made: Detector) -> None:
+    again = fit(spec, world_for(spec, 300, seed=5), 300)
+    batches = world.batches(BATCH)
+    again.fit(batches, calibration=batches, head=world.head)
+    assert torch.equal(again.score(world.ood), made.score(world.ood))
 
 
 def test_saved_and_loaded_scores_are_equal_bit_for_bit(
-    spec: str, world: World, tmp_path_factory: pytest.TempPathFactory
+    world: World, made: Detector, tmp_path: Path
 ) -> None:
-    folder = tmp_path_factory.mktemp("detector")
-    made = fit(spec, world)
+    folder = tmp_path / "detector"
     save(made, folder)
     loaded = load(folder)
     assert repr(loaded) == repr(made)
@@ -202,14 +200,13 @@ def test_inputs_are_untouched_and_no_gradient_is_kept(
     assert not any(buffer.requires_grad for buffer in made.buffers())
 
 
-def test_bfloat16_activations(spec: str, world: World, made: Detector) -> None:
-    half = changed(
-        world.ood, lambda a: a.replace(logits=a.logits.bfloat16(), features=a.features.bfloat16())
-    )
-    rounded = changed(
-        half, lambda a: a.replace(logits=a.logits.float(), features=a.features.float())
-    )
-    assert close(made.score(half), made.score(rounded))
+def test_scores_of_a_network_in_another_precision(world: World, made: Detector) -> None:
+    """They are float32, and those of the same numbers in float32."""
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        other = cast(world.ood, dtype)
+        scores = made.score(other)
+        assert scores.dtype == torch.float32
+        assert close(scores, made.score(cast(other, torch.float32)))
 
 
 def test_a_class_without_samples_changes_nothing_but_its_absence(spec: str, world: World) -> None:
@@ -219,9 +216,9 @@ def test_a_class_without_samples_changes_nothing_but_its_absence(spec: str, worl
     assert made.score(world.ood).isfinite().all()
 
 
-def test_features_of_zero(spec: str, world: World) -> None:
+def test_features_of_zero(world: World, made: Detector) -> None:
     zeros = torch.zeros(3, 16)
-    scores = fit(spec, world).score(world.of(zeros))
+    scores = made.score(world.of(zeros))
     assert scores.isfinite().all()
 
 
@@ -242,7 +239,7 @@ def test_what_learns_nothing_scores_at_once(spec: str, world: World) -> None:
 @those(lambda made: Needs.HEAD in made.needs)
 def test_a_head_is_asked_for(spec: str, world: World) -> None:
     with pytest.raises(NeedsError, match="last linear layer"):
-        fresh(spec).fit(world.batches(), calibration=world.batches())
+        fresh(spec).fit(world.batches(N), calibration=world.batches(N))
 
 
 @those(lambda made: Needs.HEAD in made.needs and not passes(made, "train"))
@@ -259,22 +256,24 @@ def test_labels_are_asked_for(spec: str, world: World) -> None:
 
 
 @those(lambda made: Needs.FEATURES in made.needs)
-def test_features_are_asked_for(spec: str, world: World) -> None:
+def test_features_are_asked_for(spec: str, world: World, made: Detector) -> None:
     bare = changed(world.acts, lambda a: Activations(a.logits, layers=a.layers))
     if sources(fresh(spec)):
         data = [(bare, world.labels)]
         with pytest.raises(NeedsError, match="features"):
             fresh(spec).fit(data, calibration=data, head=world.head)
     with pytest.raises(NeedsError, match="features"):
-        fit(spec, world).score(bare)
+        made.score(bare)
 
 
 @those(lambda made: Needs.LOGITS not in made.needs)
-def test_logits_are_not_asked_for_where_they_are_not_read(spec: str, world: World) -> None:
+def test_logits_are_not_asked_for_where_they_are_not_read(
+    spec: str, world: World, made: Detector
+) -> None:
     bare = changed(world.acts, lambda a: Activations(features=a.features))
     ood = changed(world.ood, lambda a: Activations(features=a.features))
-    made = fresh(spec).fit([(bare, world.labels)], head=world.head)
-    assert close(made.score(ood), fit(spec, world).score(world.ood))
+    without = fresh(spec).fit([(bare, world.labels)], head=world.head)
+    assert close(without.score(ood), made.score(world.ood))
 
 
 @those(lambda made: made.learns and Needs.FEATURES in made.needs)
@@ -286,18 +285,18 @@ def test_activations_of_another_width_are_refused(spec: str, world: World, made:
 
 @those(lambda made: bool(sources(made)))
 def test_non_finite_data_is_refused(spec: str, world: World) -> None:
-    spoil = torch.zeros(600, 1)
+    spoil = torch.zeros(N, 1)
     spoil[[3, 70]] = torch.nan
     acts = changed(world.acts, lambda a: a.replace(logits=a.logits + spoil))
     bad = replace(world, acts=acts)
     with pytest.raises(NonFiniteError, match=r"2 samples.*\[3, 70\]"):
-        fit(spec, bad, 600)
+        fit(spec, bad, N)
 
 
 @those(learns_labels)
 def test_labels_outside_the_classes_are_refused(spec: str, world: World) -> None:
     for labels, message in (
-        (world.labels * 2, "300 labels lie outside 0 … 5"),
+        (world.labels * 2, "150 labels lie outside 0 … 5"),
         (world.labels.float(), "integers"),
     ):
         data = [(world.acts, labels)]
@@ -309,7 +308,7 @@ def test_labels_outside_the_classes_are_refused(spec: str, world: World) -> None
 def test_training_data_does_not_take_the_place_of_calibration_data(spec: str, world: World) -> None:
     made = fresh(spec)
     with pytest.raises(NeedsError, match="needs calibration data to learn on: give calibration="):
-        made.fit(world.batches(), head=world.head)
+        made.fit(world.batches(N), head=world.head)
     assert not made.fitted
     assert made.waiting_for == "calibration"
     with pytest.raises(NotFittedError, match="learns on calibration data and has not seen any"):
@@ -333,8 +332,8 @@ def test_one_network_and_an_ensemble_are_told_apart(
             fresh(spec).fit(data, calibration=data, head=world.layer)
 
 
-def test_a_summary_in_words(spec: str, world: World) -> None:
-    assert fit(spec, world).summary()
+def test_a_summary_in_words(made: Detector) -> None:
+    assert made.summary()
 
 
 def test_learned_buffers_end_in_an_underscore_and_move_together(
@@ -345,11 +344,11 @@ def test_learned_buffers_end_in_an_underscore_and_move_together(
     assert {b.device.type for b in copy.deepcopy(made).to("meta").buffers()} <= {"meta"}
 
 
-def test_empty_batches_change_nothing(spec: str, world: World) -> None:
+def test_empty_batches_change_nothing(spec: str, world: World, made: Detector) -> None:
     none = (world.acts[:0], world.labels[:0])
-    batches = [none, *world.batches(), none]
-    made = fresh(spec).fit(batches, calibration=batches, head=world.head)
-    assert torch.equal(made.score(world.ood), fit(spec, world).score(world.ood))
+    batches = [none, *world.batches(BATCH), none]
+    other = fresh(spec).fit(batches, calibration=batches, head=world.head)
+    assert torch.equal(other.score(world.ood), made.score(world.ood))
 
 
 @those(lambda made: bool(sources(made)))
@@ -379,7 +378,7 @@ def test_an_unsolved_stage_leaves_it_unfitted() -> None:
     """A failure in the middle must not leave a detector that scores with half of its state."""
     world = make_world()
     made = offmap.ViM(4).fit(world.batches(), head=world.head)
-    flat = Activations(-world.acts.logits.abs() - 1, world.acts.features)
+    flat = Activations(torch.zeros_like(world.acts.logits), world.acts.features)
     with pytest.raises(offmap.errors.DegenerateError, match="alpha"):
         made.fit([(flat, world.labels)], head=world.head)
     assert not made.fitted

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from offmap.data import ImageSet, Skipped, load, read_images
-from offmap.errors import DataError
+from offmap.errors import DataError, LeftOutWarning
 
 Make = Callable[..., Any]
 SYSTEM = [
@@ -88,10 +90,24 @@ def test_files_that_are_no_images_are_told(animals: Path, encode: Make, pixels: 
     (animals / "readme.txt").write_text("animals")
     (animals / "dog" / "gone.png").symlink_to(animals / "nowhere.png")
     os.mkfifo(animals / "dog" / "pipe.png")
-    data = held(animals)
+    (animals / "dog" / "older.v2").write_bytes(encode(pixels(4, 4)))
+    (animals / "bird").mkdir()
+    (animals / "cat" / "two.heic").write_bytes(b"x")
+    with pytest.warns(LeftOutWarning) as told:
+        data = held(animals)
+    (line,) = [str(warning.message) for warning in told]  # one, of all
+    assert line.startswith(f"skipped in {animals}: 2 .heic, 2 without suffix, 1 .jp2, ")
+    for part in ("1 .jp2", "1 .txt", "1 link that leads nowhere", "1 class folder without images"):
+        assert f", {part}, " in line
+    assert f"first {animals}/cat/photo.HEIC (no image by its suffix .HEIC)" in line
+    assert line.endswith("; convert .heic, .jp2 to PNG or JPEG")
     assert len(data) == 6
+    assert data.classes == ("bird", "cat", "dog")
     assert data.skipped == ()
     assert reasons(data, animals) == {
+        "bird": "a class folder without images",
+        "cat/two.heic": "no image by its suffix .heic",
+        "dog/older.v2": "an image under a suffix of none: rename it",
         "cat/photo.HEIC": "no image by its suffix .HEIC",
         "cat/scan.jp2": "no image by its suffix .jp2",
         "dog/LABELS": "no image, and no suffix",
@@ -100,6 +116,26 @@ def test_files_that_are_no_images_are_told(animals: Path, encode: Make, pixels: 
         "dog/pipe.png": "neither file nor folder",
         "readme.txt": "no image by its suffix .txt",
     }
+
+
+def test_a_warning_points_at_the_line_of_the_user(animals: Path) -> None:
+    (animals / "cat" / "photo.avif").write_bytes(b"x")
+    code = f"import offmap\nfor _ in 1, 2: offmap.data.load({str(animals)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("skipped in") == 1  # the second time is no news
+    assert done.stderr.startswith("<string>:2: LeftOutWarning: skipped in")
+
+
+def test_what_is_left_out_of_a_stream_is_told_once(animals: Path) -> None:
+    (animals / "cat" / "photo.avif").write_bytes(b"x")
+    (animals / "cat" / "torn.png").write_bytes(b"x")
+    with pytest.warns(LeftOutWarning, match=r"\S: 1 \.avif, first .*avif to PNG or JPEG$"):
+        data = load(animals, keep_in_memory_bytes=0)
+    with pytest.warns(
+        LeftOutWarning, match=r"\S: 1 unreadable, first .*torn\.png \(Unid\S+: .*\)$"
+    ):
+        assert sum(len(images) for images, _ in data.batches(2)) == 6
+    assert sum(len(images) for images, _ in data.batches(2)) == 6  # once
 
 
 def test_an_image_without_a_suffix_is_a_sample(animals: Path, encode: Make, pixels: Make) -> None:
@@ -128,5 +164,7 @@ def test_a_folder_that_cannot_be_entered_is_told(animals: Path) -> None:
 
 def test_a_folder_of_other_files_says_what_lies_there(write_folder: Make) -> None:
     root = write_folder({"cat/1.heic": b"x", "cat/2.heic": b"x"})
-    with pytest.raises(DataError, match=r"holds no images: .*; left out 2, first .*1\.heic \(no"):
+    with pytest.raises(
+        DataError, match=r"holds no images: .*; skipped in .*: 2 .heic, first .*1\.heic \(no"
+    ):
         load(root)

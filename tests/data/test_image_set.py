@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
 
-from offmap.data import ImageSet
-from offmap.errors import ArgumentError, DataError, LabelError, UnknownNameError
+from offmap.data import ImageSet, join, load
+from offmap.errors import ArgumentError, DataError, LabelError, LeftOutWarning, UnknownNameError
+
+Make = Callable[..., Any]
 
 
 def numbered(n: int, classes: int = 3, *, name: str = "set") -> ImageSet:
@@ -185,3 +190,30 @@ def test_labels_count_in_the_classes_of_another_set() -> None:
     assert found.classes == ("a", "b", "c", "d")
     with pytest.raises(LabelError, match="not among a, b: d"):
         few.with_classes(("a", "b"))
+
+
+def test_a_set_shows_itself_in_one_line(write_folder: Make, encode: Make, pixels: Make) -> None:
+    labelled = ImageSet(
+        "digits", torch.zeros(1200, 1, 8, 8).byte(), torch.arange(1200) % 6, tuple("abcdef")
+    )
+    assert repr(labelled) == (
+        "ImageSet('digits', 1,200 samples of 1x8x8, 6 classes (a, b, c, d and 2 more))"
+    )
+    assert repr(ImageSet("x", torch.zeros(2, 3, 4, 5))) == (
+        "ImageSet('x', 2 samples of 3x4x5, no labels)"
+    )
+    numbered = ImageSet("x", torch.zeros(2, 3, 4, 5), torch.tensor([1, 7]))
+    assert repr(numbered) == "ImageSet('x', 2 samples of 3x4x5, labels 1 to 7)"
+    root = write_folder({"cat/1.png": encode(pixels(4, 4)), "cat/2.png": b"", "cat/notes.txt": b""})
+    with pytest.warns(LeftOutWarning):
+        held = load(root)
+    assert repr(held) == (
+        f"ImageSet('{root}', 1 samples of 1x4x4, 1 classes (cat), 1 unreadable, 1 left out)"
+    )
+    with pytest.warns(LeftOutWarning):
+        stream = load(root, keep_in_memory_bytes=0)
+    assert repr(stream) == (
+        f"StreamedSet('{root}', 2 samples of 1x4x4, 1 classes (cat), 1 left out)"
+    )
+    two = join([labelled, ImageSet("x", torch.zeros(3, 1, 8, 8).byte())])
+    assert repr(two) == "JoinedSet('digits + x', 1,203 samples of 1x8x8, no labels)"

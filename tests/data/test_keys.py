@@ -18,6 +18,7 @@ from offmap.errors import ArgumentError, DataError
 Make = Callable[..., Any]
 Set = ImageSet | StreamedSet
 SIZE = 23  # images in the folder, one in four of them broken
+pytestmark = pytest.mark.filterwarnings("ignore::offmap.errors.LeftOutWarning")
 
 
 @pytest.fixture

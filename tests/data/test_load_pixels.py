@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from offmap.data import ImageSet, StreamedSet, _decode, embedded, load, load_like, read_images
-from offmap.errors import DataError, UnknownNameError
+from offmap.errors import DataError, LeftOutWarning, UnknownNameError
 
 Make = Callable[..., Any]
 
@@ -185,6 +185,28 @@ def test_images_are_turned_as_the_camera_says(
         assert all(torch.equal(image, expected) for image in images)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mark", range(1, 9))
+def test_a_photograph_is_turned_in_every_source(
+    mark: int, write_folder: Make, write_parquet: Make, encode: Make
+) -> None:
+    # Blocks of one colour of 16 pixels, which JPEG keeps nearly as they are.
+    colours = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    upright = Image.fromarray(colours.repeat(16, 0).repeat(16, 1))
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    quality = {"quality": 95, "subsampling": 0}
+    file = encode(turned(upright, mark), "JPEG", exif=exif, **quality)
+    plain = encode(turned(upright, mark), "JPEG", **quality)
+    expected = torch.from_numpy(np.array(upright)).permute(2, 0, 1).int()
+    parquet = write_parquet([file])
+    for data in (held(write_folder({"1.jpg": file})), held(parquet), streamed(parquet)):
+        assert data.shape == (3, 32, 48)
+        assert (joined(data, 1)[0].int() - expected).abs().max() < 8
+    unmarked = held(write_parquet([plain], path="plain.parquet"))
+    # Caches are keyed by the pixels: the same bytes of pixels with and without a mark differ.
+    assert (held(parquet).fingerprint == unmarked.fingerprint) == (mark == 1)
+
+
 def test_a_broken_mark_of_orientation_costs_no_image(
     write_folder: Make, encode: Make, pixels: Make
 ) -> None:
@@ -235,7 +257,8 @@ def test_corrupt_images_are_left_out_and_recorded(
             "b/6.tif": encode(pixels(8, 8).astype(np.float32), "TIFF"),
         }
     )
-    data = held(root)
+    with pytest.warns(LeftOutWarning, match=r"skipped in \S+: 3 unreadable, first \S+2.png"):
+        data = held(root)
     assert len(data) == 3
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1, 1]
@@ -247,7 +270,8 @@ def test_corrupt_images_are_left_out_and_recorded(
     stream = streamed(root)
     assert len(stream) == 6
     assert stream.skipped == ()
-    assert [len(images) for images, _ in stream.batches(2)] == [1, 1, 1]
+    with pytest.warns(LeftOutWarning, match=r"skipped in \S+: 3 unreadable, first \S+2.png"):
+        assert [len(images) for images, _ in stream.batches(2)] == [1, 1, 1]
     assert torch.equal(joined(stream, 4), data.images)
     assert stream.skipped == data.skipped
     assert stream.subset([1, 0]).skipped == data.skipped[:1]
@@ -255,7 +279,8 @@ def test_corrupt_images_are_left_out_and_recorded(
 
 def test_corrupt_rows_of_parquet_are_named(write_parquet: Make, encode: Make, pixels: Make) -> None:
     path = write_parquet([encode(pixels(4, 4)), None, b"no image"], ["b", "a", "b"])
-    data = held(path)
+    with pytest.warns(LeftOutWarning, match="2 unreadable, first .* row 1 "):
+        data = held(path)
     assert [skipped.path for skipped in data.skipped] == [f"{path} row 1", f"{path} row 2"]
     assert data.skipped[0].reason == "ValueError: no image is stored here"
     assert data.labels is not None

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from offmap.data import ImageSet, Skipped, StreamedSet, load, read_images
-from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError, MissingExtraError
+from offmap.errors import (
+    ArgumentError,
+    DataError,
+    DataNotFoundError,
+    LabelError,
+    LeftOutWarning,
+    MissingExtraError,
+)
 
 Array = NDArray[Any]
 Make = Callable[..., Any]
@@ -41,7 +48,8 @@ def test_class_folders_give_labels_and_names(
         dict(zip(named, files, strict=True)) | {"cat/.hidden.png": b"", "a.txt": b""}
     )
     (root / "bee").mkdir()  # a class of which this split has no image
-    data = held(root)
+    with pytest.warns(LeftOutWarning, match="1 .txt, 1 class folder without images, first .*a.txt"):
+        data = held(root)
     assert data.classes == ("ant", "bee", "cat", "dog")
     assert data.labels is not None
     assert data.labels.tolist() == [0, 2, 2, 3]
@@ -378,7 +386,8 @@ def test_splits_of_any_case_are_no_classes(
 
 def test_a_line_of_pixels_is_not_blown_up(write_folder: Make, encode: Make, pixels: Make) -> None:
     root = write_folder({"0.png": encode(pixels(1, 4000, 3)), "1.png": encode(pixels(8, 8, 3))})
-    found = held(root, size=224)
+    with pytest.warns(LeftOutWarning, match="1 unreadable"):
+        found = held(root, size=224)
     assert len(found) == 1
     assert "4000x1 would become 896000x224" in found.skipped[0].reason
 

@@ -11,8 +11,10 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import RepositoryNotFoundError
 
-from offmap.data import channel_statistics, load, named_sets
+from offmap.data import channel_statistics, check_inputs, load, named_sets
 from offmap.errors import DataNotFoundError, UnknownNameError
+
+Make = Callable[..., Any]
 
 
 class NotThereError(RepositoryNotFoundError):
@@ -126,3 +128,23 @@ def test_a_misspelt_name_asks_no_hub_and_says_what_was_meant(
     with pytest.raises(DataNotFoundError, match=f"no data set .*{hint}"):
         load(name)
     assert calls == []
+
+
+def test_a_misspelt_path_says_which_was_meant(
+    write_folder: Make, encode: Make, pixels: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = encode(pixels(4, 4))
+    root = write_folder({"test/a/1.png": image, "train/a/1.png": image})
+    meant = rf"{root}/tset does not exist: did you mean 'test'\? look at the path"
+    for spec in (root / "tset", f"{root}/tset/a"):
+        with pytest.raises(DataNotFoundError, match=meant):
+            load(spec)
+    with pytest.raises(DataNotFoundError, match=r"tset does not exist: did you mean 'test'\? give"):
+        check_inputs([f"{root}/tset"])
+    with pytest.raises(DataNotFoundError, match=r"\*\.jpg is no file or folder, and matches none"):
+        check_inputs([f"{root}/*.jpg"])
+    monkeypatch.chdir(root)
+    with pytest.raises(DataNotFoundError, match=r"no data set 'trian': did you mean 'train'\?"):
+        load("trian")
+    with pytest.raises(DataNotFoundError, match=r"does not exist: look at the path"):
+        load("./nothing-like-it")

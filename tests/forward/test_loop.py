@@ -230,3 +230,16 @@ def test_another_reduction_is_another_key(
         kept.append(torch.cat([acts.tapped(tap)[0] for acts, _ in batches]))
     assert network.seen == 2 * 50
     assert torch.equal(kept[2], kept[0])
+
+
+def test_keys_are_those_of_the_samples_that_were_read(network: Counting) -> None:
+    """A set passes over what is damaged, and the keys behind it do not move up."""
+
+    class Damaged(ImageSet):
+        def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[Any]:
+            for i in range(start, len(self), 2):  # the others cannot be read
+                yield self.images[i : i + 1], None, self.keys(i, i + 1)
+
+    whole = Damaged("some", torch.zeros(5, 3, 4, 4, dtype=torch.uint8))
+    keys = [key for acts, _ in forward(network, whole) for key in acts.keys]
+    assert keys == [whole.keys(i, i + 1)[0] for i in (0, 2, 4)]

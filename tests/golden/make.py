@@ -1,17 +1,19 @@
-"""Makes the golden files of this folder: ``python -m tests.golden.make FOLDER``.
+"""Makes the golden files of this folder: ``python -m tests.golden.make FOLDER [SPEC ...]``.
 
 ``scores.safetensors`` holds the scores of the catalogue of November 2026 on the activations of
-``tests.conftest.make_world``. The folders beside it hold what that version wrote: a guard, results
-and a card of the zoo, which later versions refuse in words.
+``tests.conftest.make_world``; with names, only their rows are made anew. The folders beside it hold
+what that version wrote: a guard, results and a card of the zoo, which later versions refuse in
+words.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from offmap.detectors import detector
@@ -26,11 +28,11 @@ SPECS = [
 ]
 
 
-def scores() -> dict[str, Tensor]:
+def scores(specs: Sequence[str] = SPECS) -> dict[str, Tensor]:
     """The scores of each detector on ID and OOD activations."""
     torch.set_num_threads(1)
     made = {}
-    for spec in SPECS:
+    for spec in specs:
         world = world_of(spec, make_world(relu="react" in spec))
         fitted = detector(spec).fit(world.batches(), head=world.head)
         made[spec] = torch.cat([fitted.score(world.acts), fitted.score(world.ood)])
@@ -38,4 +40,6 @@ def scores() -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    save_file(scores(), Path(sys.argv[1]) / "scores.safetensors")
+    file, specs = Path(sys.argv[1]) / "scores.safetensors", sys.argv[2:]
+    rest = load_file(file) if specs else {}
+    save_file({**rest, **scores(specs or SPECS)}, file)

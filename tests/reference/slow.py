@@ -96,8 +96,10 @@ def pooled(h: Array, y: Array) -> Array:
     return total / len(h)
 
 
-def ridged(covariance: Array, ridge: float) -> Array:
-    return covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+def ridged(covariance: Array, ridge: float, variances: Array | None = None) -> Array:
+    """Each variance by its own share; or by that of other ones, times the mean ratio to them."""
+    variances = np.diag(covariance) if variances is None else variances
+    return covariance + ridge * np.mean(np.diag(covariance) / variances) * np.diag(variances)
 
 
 def mahalanobis(h: Array, train: Array, y: Array, ridge: float = 1e-6) -> Pair:

@@ -167,7 +167,7 @@ def test_heads_are_one_for_each_member(members: World) -> None:
 def test_a_member_that_cannot_be_solved_leaves_it_unfitted(members: World) -> None:
     made = fitted(offmap.MemberMean(offmap.ViM(4)), members)
     first, second, third = members.acts.members
-    flat = Activations(-third.logits.abs() - 1, third.features)
+    flat = Activations(torch.zeros_like(third.logits), third.features)
     acts = Activations.of_members([first, second, flat])
     with pytest.raises(DegenerateError, match="alpha"):
         made.fit([(acts, members.labels)], head=members.head)

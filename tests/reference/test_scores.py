@@ -201,6 +201,22 @@ def test_vim_projector_is_the_one_of_the_slow_formula(world: World) -> None:
     assert np.allclose(basis @ basis.T, projector, atol=1e-9)
 
 
+def test_vim_of_logits_below_0_counts_each_maximum_from_the_mean(world: World) -> None:
+    """Logarithms of probabilities, say: alpha would be negative, and the residual's sign turned."""
+    train, ood = (a.replace(logits=a.logits.log_softmax(1)) for a in (world.acts, world.ood))
+    made = offmap.ViM(4)
+    with pytest.warns(
+        UserWarning, match=r"mean maximum logit of the training data is -0\.\d+, and"
+    ):
+        made.fit([(train, None)], head=world.head)
+    w, b = world.head.weight.double().numpy(), world.head.bias.double().numpy()
+    h, z = train.features.double().numpy(), train.logits.double().numpy()
+    alpha = (z.max(1) - z.mean(1)).mean() / slow.residual(h, h, w, b, 4)[0].mean()
+    norms, _ = slow.residual(ood.features.double().numpy(), h, w, b, 4)
+    energies = np.array([slow.logsumexp(row) for row in ood.logits.double().numpy()])
+    assert_parity(made.score(ood), (alpha * norms - energies, alpha * norms + abs(energies)))
+
+
 def test_a_head_without_bias_has_its_origin_at_zero(world: World) -> None:
     made = offmap.Residual(4).fit(world.batches(), head=Head(world.head.weight))
     assert not made.origin_.any()
@@ -284,8 +300,6 @@ def test_features_without_spread_are_refused(spec: str) -> None:
     for value in (0.0, 0.1):
         h = torch.full((60, 4), value)
         made = offmap.detector(spec)
-        if spec in ("residual", "vim") and value:
-            continue  # these only need them away from the origin
         with pytest.raises(offmap.errors.DegenerateError):
             made.fit(
                 [(Activations(h[:, :3], h), torch.arange(60) % 3)],

@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from offmap.stats import Bank, ClassMoments, Histogram, Mean, Moments, Quantile
+from offmap.stats import (
+    Bank,
+    ClassMeans,
+    ClassMoments,
+    ClassScatters,
+    Counts,
+    Histogram,
+    Mean,
+    Moments,
+    Quantile,
+)
 
 CLASSES = 5
 Maker = Callable[[Tensor, Tensor], Any]
@@ -23,6 +33,11 @@ STATISTICS: dict[str, Maker] = {
     "mean": lambda x, y: Mean.of(x),
     "moments": lambda x, y: Moments.of(x),
     "class moments": lambda x, y: ClassMoments.of(x, y, classes=CLASSES),
+    # Of the classes seen, of which a part has fewer than another.
+    "class means": lambda x, y: ClassMeans.of(x, y),
+    "moments of the classes seen": lambda x, y: ClassMoments.of(x, y),
+    "class scatters": lambda x, y: ClassScatters.of(x, y),
+    "counts": lambda x, y: Counts.of(y, y.device),
     "small bank": lambda x, y: Bank.of(x, size=7, seed=3),
     "large bank": lambda x, y: Bank.of(x, size=1000),
     "coarse histogram": lambda x, y: Histogram.coarse(x),
@@ -113,6 +128,28 @@ def test_moments_are_those_of_numpy() -> None:
 def test_class_moments_total_is_the_moments_of_all() -> None:
     x, y = torch.randn(90, 4), torch.randint(0, 3, (90,))
     assert_equal(ClassMoments.of(x, y, classes=7).total(), Moments.of(x))
+
+
+def test_class_scatters_are_numpys_and_pool_to_the_class_moments() -> None:
+    x, y = torch.randn(90, 4), torch.arange(90) % 3
+    by_class = ClassScatters.of(x, y)
+    for c in range(3):
+        expected = np.cov(x[y == c].double().numpy().T, bias=True)
+        assert np.allclose(by_class.scatter[c] / by_class.count[c], expected)
+    assert_equal(by_class.pooled(), ClassMoments.of(x, y))
+
+
+def test_constant_features_are_those_that_only_rounding_moves() -> None:
+    x = torch.randn(1000, 3).double()
+    x[:, 0], x[:, 1] = 0.1, 1e6 + 1e-4 * x[:, 1]
+    y = torch.arange(1000) % 4
+    parts = [x[i : i + 7] for i in range(0, 1000, 7)]
+    assert reduce(operator.add, map(Moments.of, parts)).constant.tolist() == [True, False, False]
+    x[:, 0] = 0.1 * y  # constant within the classes
+    pairs = zip(x.split(7), y.split(7), strict=True)
+    within = reduce(operator.add, (ClassMoments.of(a, b) for a, b in pairs))
+    assert within.constant.tolist() == [True, False, False]
+    assert within.total().constant.tolist() == [False, False, False]
 
 
 def test_pooled_scatter_keeps_its_digits_where_classes_have_collapsed() -> None:

@@ -19,7 +19,7 @@ def run_study(name: str, out: Path) -> str:
         "OFFMAP_CACHE": str(out / "cache"),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "offmap.cli", "study", name, "--budget", "smoke"]
+    command = [sys.executable, "-m", "offmap", "study", name, "--budget", "smoke"]
     done = subprocess.run(
         [*command, "--out", str(out)], capture_output=True, text=True, check=False, env=environment
     )

@@ -97,7 +97,7 @@ def test_networks_at_hand_are_not_trained_again(study: tuple[Path, str], tmp_pat
 
 
 def test_the_command_measures_a_run_afterwards(study: tuple[Path, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "offmap.cli", "collapse", str(study[0] / "run")]
+    command = [sys.executable, "-m", "offmap", "collapse", str(study[0] / "run")]
     options = ["--ood", "embedded:faces", "noise:gaussian", "--detectors", "msp", "vim"]
     done = subprocess.run(
         [*command, *options, "--out", str(tmp_path)], capture_output=True, text=True, check=False

@@ -27,6 +27,7 @@ from offmap.errors import (
     ArgumentError,
     DataError,
     LabelError,
+    LeftOutWarning,
     NonFiniteError,
     ShapeError,
     StoreError,
@@ -258,7 +259,7 @@ def test_without_the_extra_it_says_how_to_get_it(missing: str, tmp_path: Path) -
 
 
 def test_two_devices_share_the_work_and_write_one_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "digits"]
+    command = [sys.executable, "-m", "offmap", "train", "--recipe", "digits"]
     command += ["--out", str(tmp_path / "run"), "--device", "cpu", "--devices", "2"]
     changes = ["network=digits_cnn(classes=10)", "epochs=3", "ema=0.5"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -310,7 +311,7 @@ def test_unreadable_images_do_not_go_unnoticed(tmp_path: Path) -> None:
         for i in range(4):
             Image.new("L", (8, 8), 40 * i).save(tmp_path / label / f"{i}.png")
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"1 images could not be read.*broken.png"):
+    with pytest.warns(LeftOutWarning, match=r"1 unreadable, first .*broken.png"):
         found = load_sets(RECIPE.but({"data": str(tmp_path), "holdout": 0.25}))
     assert len(found.train) + len(found.validation) == 8
 
@@ -371,7 +372,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path, sets: Sets) -> None
 def start(out: Path) -> subprocess.Popen[bytes]:
     changes = [f"{k}={json.dumps(v)}" for k, v in RECIPE.record().items()]
     changes.append("network=digits_cnn(classes=10)")
-    command = [sys.executable, "-m", "offmap.cli", "train", "--recipe", "plain", "--resume"]
+    command = [sys.executable, "-m", "offmap", "train", "--recipe", "plain", "--resume"]
     command += ["--out", str(out), "--set", *changes]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OFFMAP_DATA": ""}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -7,6 +7,8 @@ import operator
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
 
 from offmap.errors import ArgumentError
 
@@ -46,9 +48,30 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     >>> did_you_mean("CIFAR-1O", ["cifar10", "svhn"])
     "did you mean 'cifar10'? "
     """
-    plain = {re.sub(r"[\W_]", "", known.lower()): known for known in names}
+    plain: dict[str, str] = {}
+    for known in names:  # of names that are one without signs, such as mds and mds++, the first
+        plain.setdefault(re.sub(r"[\W_]", "", known.lower()), known)
     close = get_close_matches(re.sub(r"[\W_]", "", name.lower()), plain, n=1)
     return f"did you mean {plain[close[0]]!r}? " if close else ""
+
+
+def does_not_exist(path: Path) -> str:
+    """That the first missing part of a path is not there, and which of its neighbours was meant.
+
+    >>> does_not_exist(Path(".") / "no such folder" / "test")
+    'no such folder does not exist: '
+    """
+    while not path.parent.exists():
+        path = path.parent
+    return f"{path} does not exist: {did_you_mean(path.name, names_in(path.parent))}"
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, or the beginning of it: a folder may hold a million files."""
+    try:
+        return [entry.name for entry in islice(folder.iterdir(), 2000)]
+    except OSError:  # a file, or a folder that may not be read
+        return []
 
 
 def share(name: str, value: object) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ def _is_picture(x: Any) -> bool:
     return hasattr(x, "getbands") and hasattr(x, "convert")  # Pillow's, without importing it
 
 
-def _is_array(x: Any) -> bool:
+def _is_array(x: Any) -> TypeGuard[Any]:
     return isinstance(x, Tensor | np.ndarray)
 
 
@@ -156,7 +156,7 @@ def _as_labels(labels: Any) -> Tensor | None:
     return torch.from_numpy(array) if array.dtype.kind in "iuf" else None
 
 
-def batches_of(data: Iterable[Any], batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
+def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
     """Batches of any iterable; samples, and arrays of all of them, are cut into batches.
 
     Raises:
@@ -169,7 +169,7 @@ def batches_of(data: Iterable[Any], batch_size: int) -> Iterator[tuple[Inputs, T
             yield rows_of(inputs, rows), None if labels is None else labels[rows]
         return
     indexed = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
-    items = (data[i] for i in range(len(data))) if indexed else iter(data)  # type: ignore[index,arg-type]
+    items = (data[i] for i in range(len(data))) if indexed else iter(data)
     for item in items:
         if not (indexed or _is_sample(item)):
             yield pair(item)

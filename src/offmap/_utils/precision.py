@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _NOTHING = nullcontext()
 
@@ -20,6 +21,22 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return _NOTHING  # entering a disabled autocast takes as long as a small layer of a network
+
+
+class KeepsTypes(nn.Module):
+    """A module whose tensors keep their type, whatever a module around it is cast to.
+
+    Half precision of a covariance, or of a table of limits, is another detector or decision. They
+    move between devices as those of any module.
+    """
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return super()._apply(lambda x: _same_type(change, x), recurse)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _same_type(change: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    changed = change(x)
+    return changed if changed.dtype == x.dtype else x.to(changed.device)
 
 
 def wide(x: Tensor) -> Tensor:

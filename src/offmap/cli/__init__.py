@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
 
 import typer
 
 from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
-from offmap.cli._arguments import several
+from offmap.cli._arguments import command_of, several
+from offmap.cli._messages import say, speak_as
 from offmap.errors import OffmapError
-
-# By command: the same option of another command may take one value and be followed by others.
-_SEVERAL = {
-    "bench": bench.SEVERAL,
-    "calibrate": guard.SEVERAL,
-    "export": guard.SEVERAL,
-    "score": guard.SEVERAL,
-    "collapse": collapse.SEVERAL,
-    "fit": guard.SEVERAL,
-    "study": study.SEVERAL,
-    "train": train.SEVERAL,
-}
 
 app = typer.Typer(
     help="Know when your classifier is off the map: out-of-distribution detection.",
@@ -44,8 +36,20 @@ app.add_typer(study.app, name="study")
 app.command("list")(listing.listing)
 
 
+def _tell_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"offmap {version('offmap')}")
+        raise typer.Exit
+    return asked
+
+
 @app.callback()
-def _options(debug: bool = typer.Option(False, help="Show the traceback of a failure.")) -> None:
+def _options(
+    debug: bool = typer.Option(False, help="Show the traceback of a failure."),
+    tell_version: bool = typer.Option(
+        False, "--version", callback=_tell_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
     pass
 
 
@@ -57,13 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
     # Where "package.module:factory" is looked for last; python -m looks there first.
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
-    try:
-        app(several([a for a in arguments if a != "--debug"], _SEVERAL))
-    except (OffmapError, OSError) as error:
-        if debug:
-            raise
-        typer.echo(f"offmap: {error}", err=True)
-        raise SystemExit(1) from None
+    parser = typer.main.get_command(app)
+    speak_as(command_of(parser, arguments)[0])
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            parser(several(arguments, parser))
+        except (OffmapError, OSError) as error:
+            if debug:
+                raise
+            say(f"offmap: {error}", err=True)
+            raise SystemExit(1) from None
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    say(f"offmap: warning: {message}", err=True)

@@ -2,22 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from offmap.errors import ArgumentError
+
+_NAMED = re.compile(r"(?P<name>[\w.-]*\w)=(?P<value>.+)")
 
 
-def several(arguments: Sequence[str], options: Mapping[str, Collection[str]]) -> list[str]:
+@dataclass
+class _Run:
+    """An option, at most so many values of it, and the other words up to the next option."""
+
+    option: str = ""
+    most: float = 0
+    values: list[str] = field(default_factory=list)
+    free: list[str] = field(default_factory=list)
+
+    def words(self) -> Iterator[str]:
+        """The option before each of its values, or alone."""
+        if self.option and not self.values:
+            yield self.option
+        for value in self.values:
+            yield from (self.option, value)
+        yield from self.free
+
+
+def command_of(root: Any, arguments: Sequence[str]) -> tuple[Any, int]:
+    """The command that arguments name, and how many of them stand before its own."""
+    command, start = root, 0
+    while commands := getattr(command, "commands", None):
+        word = next((i for i in range(start, len(arguments)) if arguments[i][:1] != "-"), None)
+        if word is None or arguments[word] not in commands:
+            return command, start
+        command, start = commands[arguments[word]], word + 1
+    return command, start
+
+
+def several(arguments: Sequence[str], root: Any) -> list[str]:
     """Let options of a command take several values: ``--near a b`` becomes ``--near a --near b``.
 
-    >>> several(["bench", "--near", "a", "b", "--limit", "9"], {"bench": ["--near"]})
-    ['bench', '--near', 'a', '--near', 'b', '--limit', '9']
+    What the command itself needs, such as a folder, is left to it: ``--ood a b RUN`` is
+    ``--ood a --ood b RUN``.
+
+    Args:
+        arguments: of the command line.
+        root: the parser, with its commands.
     """
-    chosen = options.get(next((a for a in arguments if not a.startswith("-")), ""), ())
-    read: list[str] = []
-    current = ""
+    command, start = command_of(root, arguments)
+    options = {name: p for p in command.params for name in p.opts if name.startswith("-")}
+    needed = [p for p in command.params if p.param_type_name == "argument" and p.required]
+    runs = list(_runs(arguments[start:], options))
+    missing = len(needed) - sum(len(run.free) for run in runs)
+    if missing > 0:
+        _lend(runs, missing, open_ended=any(p.nargs == -1 for p in needed))
+    return [*arguments[:start], *(word for run in runs for word in run.words())]
+
+
+def _runs(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[_Run]:
+    run = _Run()
     for argument in arguments:
-        if argument.startswith("-"):
-            current = argument if argument in chosen else ""
-        elif current and read[-1] != current:
-            read.append(current)
-        read.append(argument)
-    return read
+        # "-" is standard input, and behind "--" no word is an option.
+        if argument.startswith("-") and argument != "-" and run.option != "--":
+            yield run
+            run = _Run(argument, _most(options.get(argument)))
+        elif len(run.values) < run.most:
+            run.values.append(argument)
+        else:
+            run.free.append(argument)
+    yield run
+
+
+def _most(option: Any) -> float:
+    """How many values an option takes; none of one that is not known, or holds its value."""
+    if option is None or getattr(option, "is_flag", False):
+        return 0
+    return math.inf if option.multiple else 1
+
+
+def _lend(runs: Sequence[_Run], missing: int, *, open_ended: bool) -> None:
+    """Give what an option took beyond its first value to the command, which lacks it."""
+    able = [run for run in runs if len(run.values) > missing]
+    if not able:
+        return
+    there = [run for run in able if Path(run.values[-missing]).exists()]
+    run = (there or able)[-1]
+    keep = 1 if open_ended else len(run.values) - missing
+    run.values, run.free = run.values[:keep], [*run.values[keep:], *run.free]
+
+
+def named(values: Sequence[str]) -> dict[str, str]:
+    """Data by name, from ``NAME=DATA`` or ``DATA``, which is its own name.
+
+    >>> named(["cameras=./other/cameras", "noise:gaussian", "./a=b/c"])
+    {'cameras': './other/cameras', 'noise:gaussian': 'noise:gaussian', './a=b/c': './a=b/c'}
+
+    Raises:
+        ArgumentError: two of one name.
+    """
+    by_name: dict[str, str] = {}
+    for value in values:
+        match = None if Path(value).exists() else _NAMED.fullmatch(value)
+        name, data = (match["name"], match["value"]) if match else (value, value)
+        if name in by_name:
+            raise ArgumentError(f"two data sets are called {name!r}: give each its own, NAME=DATA")
+        by_name[name] = data
+    return by_name
+
+
+def parted(values: Sequence[str]) -> list[str]:
+    """Values between commas, where those inside of brackets and quotes part nothing.
+
+    >>> parted(["msp,ViM(dim=12)", "Combine([energy, knn], how='max')"])
+    ['msp', 'ViM(dim=12)', "Combine([energy, knn], how='max')"]
+    """
+    return [part for value in values for part in _parts(value) if part]
+
+
+def _parts(value: str) -> Iterator[str]:
+    start, depth, quote = 0, 0, ""
+    for i, letter in enumerate(value):
+        if quote or letter in "'\"":
+            quote = "" if letter == quote else quote or letter
+        elif letter == "," and depth == 0:
+            yield value[start:i].strip()
+            start = i + 1
+        else:
+            depth += (letter in "([") - (letter in ")]")
+    yield value[start:].strip()

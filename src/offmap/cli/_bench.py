@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 
 from offmap import data, networks, plots
 from offmap.cli._guards import preprocessing, trained_network
-from offmap.errors import ArgumentError, DataNotFoundError
+from offmap.cli._messages import say
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
@@ -23,15 +24,17 @@ Set = data.ImageSet | data.StreamedSet
 
 @dataclass(frozen=True)
 class Plan:
-    """The data of a benchmark, by name."""
+    """The data of a benchmark; OOD sets by what they are called in its tables."""
 
     id: str
     train: str | None
     calibration: str | None
-    near: list[str]
-    far: list[str]
-    normalize: str | None
+    near: dict[str, str]
+    far: dict[str, str]
+    normalization: str | None
     size: int | None
+    resize: str | None
+    transform: str | None
     channels: int | None
     limit: int | None
     seed: int
@@ -45,35 +48,43 @@ def run(
     detectors: list[str],
     out: Path,
     cache: bool,
-    device: str | None,
+    device: str,
     **options: Any,
 ) -> None:
     """Evaluate, print the table, and write everything into ``out``."""
+    warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     own = preprocessing(model, network)
-    how = normalization_or_usual(plan.normalize, plan.id, model, own.normalization)
+    how = normalization_or_usual(plan.normalization, plan.id, model, own.normalization)
     whole = data.load(
         plan.id,
-        size=plan.size or _recipe(model).get("size") or own.size,
-        channels=channels_of(plan.channels, how, model),
+        size=plan.size or (None if plan.transform else _recipe(model).get("size") or own.size),
+        transform=plan.transform,
+        resize=data.check_resize(plan.resize or _recipe(model).get("resize", "crop")),
+        channels=plan.channels if plan.transform else channels_of(plan.channels, how, model),
         limit=plan.limit,
         seed=plan.seed,
     )
+    train = _train(plan, whole)
+    if train is not None and train.fingerprint and train.fingerprint == whole.fingerprint:
+        raise DataError(
+            "give --id that the network was not trained on: these are the samples of --train"
+        )
     calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
     results = evaluate(
         network,
-        train=_train(plan, whole),
+        train=train,
         id_test=test,
         calibration=calibration,
         ood={
-            group: {name: _load(plan, name, whole) for name in names}
-            for group, names in (("near", plan.near), ("far", plan.far))
-            if names
+            group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
+            for group, specs in (("near", plan.near), ("far", plan.far))
+            if specs
         },
         detectors="all" if detectors == ["all"] else detectors,
         normalization=how,
-        device=device or ("cuda" if torch.cuda.is_available() else None),
+        device=device,
         cache=out / "activations" if cache else None,
         settings=settings | {"plan": asdict(plan)},
         **options,
@@ -82,7 +93,7 @@ def run(
     for name in results.detectors:
         plots.save(plots.histograms(results, name), out / "histograms" / f"{_plain(name)}.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
-    typer.echo(results.table())
+    say(results.table())
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
@@ -142,7 +153,7 @@ def channels_of(given: int | None, how: Normalization, model: str) -> int | None
 def normalization_or_usual(
     given: str | None, id: str, model: str = "", own: Normalization | None = None
 ) -> Normalization:
-    """What ``--normalize`` says, else the network or its card, else what is usual for the data."""
+    """What ``--normalization`` says, else the network or its card, else what is usual for ID."""
     if given or model.startswith(networks.zoo.PREFIX):
         return normalization(given or model)
     if own is not None:

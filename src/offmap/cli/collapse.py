@@ -6,21 +6,21 @@ from pathlib import Path
 
 import typer
 
+from offmap.cli import _options as options
+from offmap.cli._messages import say
 from offmap.cli._output import echo_files
-
-SEVERAL = ("--ood", "--detectors")
 
 
 def collapse(
     run: Path = typer.Argument(..., help="Folder of a run, best of one trained with --keep-every."),
-    ood: list[str] = typer.Option([], help="OOD sets: names, paths, noise:KIND."),
-    detectors: list[str] = typer.Option(
-        ["msp", "energy", "vim", "neco"], help="Evaluated on the OOD sets, in every epoch."
+    ood: list[str] = typer.Option([], help="OOD sets: names, paths, noise:KIND, or NAME=PATH."),
+    detectors: list[str] = options.detectors(
+        ["msp", "energy", "vim", "neco"], "; evaluated on the OOD sets, in every epoch"
     ),
     limit: int = typer.Option(2000, help="A seeded N of each OOD set."),
     out: Path | None = typer.Option(None, help="Folder for the records; by default RUN/collapse."),
-    precision: str = typer.Option("fp32", help="fp32 or bf16."),
-    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+    precision: str = options.PRECISION,
+    device: str | None = options.DEVICE,
     seed: int = typer.Option(0, help="Chooses the N, and draws noise."),
 ) -> None:
     """Measure neural collapse in every epoch of a training whose weights were kept.
@@ -33,9 +33,9 @@ def collapse(
 
         offmap collapse runs/collapse --ood cifar100 textures noise:gaussian
     """
-    import torch
-
     from offmap import data
+    from offmap.cli._arguments import named
+    from offmap.cli._guards import device_of
     from offmap.training import recipe_of
     from offmap.training.recording import data_of_run, record_run
 
@@ -45,11 +45,14 @@ def collapse(
         run,
         train=train,
         id_test=test,
-        ood={name: data.load_like(name, test, limit=limit, seed=seed) for name in ood},
+        ood={
+            name: data.load_like(spec, test, limit=limit, seed=seed)
+            for name, spec in named(ood).items()
+        },
         detectors=detectors,
         out=out,
         precision=precision,
-        device=device or ("cuda" if torch.cuda.is_available() else None),
+        device=device_of(device),
     )
-    typer.echo(f"{records.table()}\n")
+    say(f"{records.table()}\n")
     echo_files(out)

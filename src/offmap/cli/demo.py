@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from offmap.cli._messages import say
 from offmap.cli._output import echo_files
 
 
@@ -31,7 +32,7 @@ def demo(
     rows = [row for row in results.rows if row.detector == top]
     calibration = next(s for s in results.sets if s.role == "calibration")
     caught = ", ".join(f"{row.set} {row.ood_caught:.1%}" for row in rows)
-    typer.echo(
+    say(
         f"{results.table()}\n\n"
         f"Best mean AUROC on this data: {top} ({results.summaries[top]}).\n"
         f"Its threshold, {rows[0].threshold:.4g}, is calibrated on {calibration.n} held-out known "

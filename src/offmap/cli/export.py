@@ -6,15 +6,19 @@ from pathlib import Path
 
 import typer
 
-from offmap.cli.guard import DETECTORS, MODEL, WEIGHTS
+from offmap.cli import _options as options
 
 
 def export(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     out: Path = typer.Argument(..., help="guard.onnx, or guard.pt2 for torch.export."),
-    model: str | None = MODEL,
-    weights: Path | None = WEIGHTS,
-    detectors: list[str] = DETECTORS,
+    model: str | None = options.GUARD_NETWORK,
+    weights: Path | None = options.GUARD_WEIGHTS,
+    detectors: list[str] = options.GUARD_DETECTORS,
+    normalization: str | None = options.GUARD_NORMALIZATION,
+    size: int | None = options.GUARD_SIZE,
+    channels: int | None = options.GUARD_CHANNELS,
+    device: str = typer.Option("cpu", help="Where a .pt2 graph is to run: cpu, cuda, ..."),
 ) -> None:
     """Write a guard as one graph: uint8 images to label, score, p-value and decision.
 
@@ -23,14 +27,18 @@ def export(
     """
     import torch
 
-    from offmap.cli._guards import open_guard
+    from offmap.cli._guards import open_guard, shape_of
     from offmap.errors import ArgumentError
     from offmap.guard.export import export
 
-    found = open_guard(guard, model, weights, detectors)
-    if found.input_shape is None:
-        raise ArgumentError("this guard does not know the size of its images: export it in Python")
+    found = open_guard(
+        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
+        channels=channels,
+    )  # fmt: skip
+    if out.suffix == ".onnx" and found.probe.device.type != "cpu":
+        raise ArgumentError("an ONNX graph runs on any device: leave --device out")
+    shape = shape_of(found)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (64, *found.input_shape), generator=generator).byte()
-    export(found, out, example=images)
+    images = torch.randint(0, 256, (64, *shape), generator=generator).byte()
+    export(found, out, example=images.to(found.probe.device))
     typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")

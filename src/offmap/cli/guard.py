@@ -7,87 +7,100 @@ from typing import Any
 
 import typer
 
-# Options that take several values.
-SEVERAL = ("--detector", "--detectors")
-
-MODEL = typer.Option(None, help="As for fit, if the network is not of this library.")
-DETECTORS = typer.Option([], help="The guard's own detectors: file.py:Name, package.module:Name.")
-WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
+from offmap.cli import _options as options
+from offmap.cli._messages import say
 
 
 def fit(
-    model: str = typer.Option(
-        ..., help="A name as in `offmap list`; zoo:, timm:, hf:NAME; file.py: or module:factory."
+    model: str = options.NETWORK,
+    weights: Path | None = options.WEIGHTS,
+    data: list[str] = typer.Option(
+        ..., help="The network's training data: names or paths, which are joined."
     ),
-    weights: Path | None = typer.Option(None, help="Checkpoint: safetensors, or tensors only."),
-    data: str = typer.Option(..., help="The network's training data: a name or a path."),
-    detector: list[str] = typer.Option(["vim"], help="Names or expressions; several are combined."),
+    detectors: list[str] = options.detectors(["vim"], "; several are combined"),
     combine: str = typer.Option(
         "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
     ),
-    normalize: str | None = typer.Option(
-        None, help="cifar10, ..., none, per_image, MEAN,.../STD,...; else the card's or data's."
-    ),
-    size: int | None = typer.Option(None, min=1, help="Side of the images, if the data's differ."),
-    channels: int | None = typer.Option(
-        None, help="1 for grey, 3 for colour; by default those of the normalisation, or the data."
-    ),
-    head: str | None = typer.Option(None, help="Name of the last linear layer, if not found."),
-    batch_size: int = typer.Option(256, min=1),
+    normalization: str | None = options.NORMALIZATION,
+    size: int | None = options.SIZE,
+    resize: str | None = options.RESIZE,
+    transform: str | None = options.TRANSFORM,
+    channels: int | None = options.CHANNELS,
+    head: str | None = options.HEAD,
+    outputs: str = options.OUTPUTS,
+    batch_size: int = options.BATCH_SIZE,
+    device: str | None = options.DEVICE,
     out: Path = typer.Option(..., help="Folder for the guard."),
 ) -> None:
     """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
 
     Example:
-        offmap fit --model resnet20 --weights resnet20.th --normalize imagenet --data cifar10:train
-        --detector vim --out guard/
+        offmap fit --model resnet20 --weights resnet20.th --normalization imagenet
+        --data cifar10:train --detectors vim --out guard/
     """
-    from offmap import data as sets
-    from offmap import detectors
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import preprocessing, tell_skipped, trained_network
+    from offmap.cli._guards import device_of, load_joined, preprocessing, trained_network
+    from offmap.data import check_resize
+    from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
-    network = trained_network(model, weights)
+    network = trained_network(model, weights).to(device_of(device))
     own = preprocessing(model, network)
-    how = normalization_or_usual(normalize, data, model, own.normalization)
-    images = sets.load(data, size=size or own.size, channels=channels_of(channels, how, model))
-    one_score = combine != "bonferroni" and len(detector) > 1
-    several: Any = detector
-    if one_score:
-        several = Combine([detectors.detector(name) for name in detector], combine)  # type: ignore[arg-type]
-    guard = Guard(network, several, normalization=how, head=head)
+    how = normalization_or_usual(normalization, data[0], model, own.normalization)
+    images = load_joined(
+        data,
+        size=size or (None if transform else own.size),
+        channels=channels if transform else channels_of(channels, how, model),
+        transform=transform,
+        resize=check_resize(resize or "crop"),
+    )
+    several: Any = detectors
+    if combine != "bonferroni" and len(detectors) > 1:
+        several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
+    guard = Guard(network, several, normalization=how, head=head, outputs=outputs)
     guard.fit(images, batch_size=batch_size)
-    tell_skipped(images)
     guard.model = model
     guard.save(out, weights=True)
-    typer.echo(f"{guard.explain()}\nWritten to {out}/")
+    say(f"{guard.explain()}\nWritten to {out}/")
 
 
 def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
-    data: str = typer.Option(..., help="Held-out ID data: a name or a path."),
+    data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
-    limit: int | None = typer.Option(None, help="A seeded N of the data."),
-    model: str | None = MODEL,
-    weights: Path | None = WEIGHTS,
-    detectors: list[str] = DETECTORS,
+    limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
+    transform: str | None = options.TRANSFORM,
+    model: str | None = options.GUARD_NETWORK,
+    weights: Path | None = options.GUARD_WEIGHTS,
+    detectors: list[str] = options.GUARD_DETECTORS,
+    normalization: str | None = options.GUARD_NORMALIZATION,
+    size: int | None = options.GUARD_SIZE,
+    channels: int | None = options.GUARD_CHANNELS,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
     Example:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
     """
-    from offmap import data as sets
-    from offmap.cli._guards import open_guard, tell_skipped
+    from offmap.cli._guards import load_joined, open_guard, shape_of
 
-    found = open_guard(guard, model, weights, detectors)
-    shape = found.input_shape
-    size, channels = (None, None) if shape is None else (shape[1:], shape[0])
-    images = sets.load(data, size=size, channels=channels, limit=limit)
+    found = open_guard(
+        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
+        channels=channels,
+    )  # fmt: skip
+    known, *side = (channels,) if found.input_shape is None else shape_of(found)
+    images = load_joined(
+        data,
+        size=None if transform or not side else (side[0], side[1]),
+        channels=None if transform else known,
+        limit=limit,
+        resize=found.input_resize,
+        transform=transform,
+    )
+    found.input_shape = images.shape
     found.calibrate(images, alarm_rate, per_class=per_class)
-    tell_skipped(images)
     found.save(guard, weights=True)
-    typer.echo(f"{found.explain()}\nWritten to {guard}/")
+    say(f"{found.explain()}\nWritten to {guard}/")

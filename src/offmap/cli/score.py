@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from offmap.cli.guard import DETECTORS, MODEL, WEIGHTS
+from offmap.cli import _options as options
+
+if TYPE_CHECKING:
+    from offmap.data.types import Resize
 
 
 def score(
@@ -17,10 +21,15 @@ def score(
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
-    batch_size: int = typer.Option(256, min=1),
-    model: str | None = MODEL,
-    weights: Path | None = WEIGHTS,
-    detectors: list[str] = DETECTORS,
+    batch_size: int = options.BATCH_SIZE,
+    model: str | None = options.GUARD_NETWORK,
+    weights: Path | None = options.GUARD_WEIGHTS,
+    detectors: list[str] = options.GUARD_DETECTORS,
+    transform: str | None = options.TRANSFORM,
+    normalization: str | None = options.GUARD_NORMALIZATION,
+    size: int | None = options.GUARD_SIZE,
+    channels: int | None = options.GUARD_CHANNELS,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 
@@ -29,14 +38,20 @@ def score(
 
         find . -name '*.jpg' | offmap score guard/ - --out verdicts.csv --fail-above 0.2
     """
-    from offmap.cli._guards import open_guard
+    from offmap.cli._guards import open_guard, shape_of
     from offmap.guard.files import score_files
 
-    found = open_guard(guard, model, weights, detectors)
-    summary = score_files(found, images, out, batch_size=batch_size)
+    found = open_guard(
+        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
+        channels=channels,
+    )  # fmt: skip
+    shape = shape_of(found)
+    summary = score_files(
+        found, images, out, shape=shape, transform=transform, batch_size=batch_size
+    )
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None:
-        _draw(summary.extremes, found.input_shape, sheet)
+        _draw(summary.extremes, shape, found.input_resize, sheet)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
@@ -45,13 +60,20 @@ def score(
         raise typer.Exit(1)
 
 
-def _draw(extremes: dict[str, list[dict[str, object]]], shape: object, sheet: Path) -> None:
+def _draw(
+    extremes: dict[str, list[dict[str, object]]],
+    shape: tuple[int, int, int],
+    resize: Resize,
+    sheet: Path,
+) -> None:
     """The extremes once more from their files; rows of Parquet files have none to show."""
     from offmap import data, plots
 
-    assert isinstance(shape, tuple)
+    channels, height, width = shape
+    shape = (channels if channels == 1 else 3, height, width)  # whatever a transform makes
     rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
-    read = data.read_images([str(row["path"]) for row in rows], shape)
+    paths = [str(row["path"]) for row in rows]
+    read = data.read_images(paths, shape, resize=resize)
     images = [image for _, image in read if not isinstance(image, data.Skipped)]
     titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row in rows]
     heading = "least known first, then most known"

@@ -8,12 +8,11 @@ from typing import Any
 
 import typer
 
-SEVERAL = ("--weights", "--set")
+from offmap.cli import _options as options
 
 # What every study takes.
 _SET = typer.Option([], help="key=value, one or more; changes the recipes.")
 _SEED = typer.Option(0, help="Of training, and of what is held out.")
-_DEVICE = typer.Option(None, help="cpu or cuda; by default the accelerator.")
 
 app = typer.Typer(
     help="Run a study from data to tables: prints the main one, writes all.", no_args_is_help=True
@@ -37,7 +36,7 @@ def pixmix(
     only: str | None = typer.Option(None, help="plain or pixmix: one of the two networks."),
     set: list[str] = _SET,
     seed: int = _SEED,
-    device: str | None = _DEVICE,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Does training with PixMix help detection? Two networks on CIFAR-10, side by side.
 
@@ -65,7 +64,7 @@ def anchors(
     ),
     set: list[str] = _SET,
     seed: int = _SEED,
-    device: str | None = _DEVICE,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Which digits are none? Class anchors on MNIST, and a threshold from known images alone.
 
@@ -92,7 +91,7 @@ def disagreement(
     ),
     set: list[str] = _SET,
     seed: int = _SEED,
-    device: str | None = _DEVICE,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Do members that learned to disagree know better what they do not know? On CIFAR-10.
 
@@ -121,10 +120,10 @@ def collapse(
     every: int | None = typer.Option(
         None, min=1, help="Epochs between two records; by default 2 (full: 10)."
     ),
-    precision: str = typer.Option("fp32", help="Of networks that are measured: fp32 or bf16."),
+    precision: str = options.PRECISION,
     set: list[str] = _SET,
     seed: int = _SEED,
-    device: str | None = _DEVICE,
+    device: str | None = options.DEVICE,
 ) -> None:
     """Neural collapse, NECO, and what collapse says about OOD: ResNet-18 on CIFAR.
 
@@ -142,20 +141,28 @@ def collapse(
 
 
 def _run(
-    study: Callable[..., Any], out: Path, weights: list[str], changes: list[str], **options: Any
+    study: Callable[..., Any],
+    out: Path,
+    weights: list[str],
+    changes: list[str],
+    device: str | None,
+    **settings: Any,
 ) -> None:
     """Run a study and print its summary; progress goes to stderr."""
     from functools import partial
 
+    from offmap.cli._guards import device_of
+    from offmap.cli._messages import say
     from offmap.cli._output import echo_epoch, echo_files
-    from offmap.training import settings
+    from offmap.training import settings as pairs
 
     outcome = study(
         out,
-        weights={name: str(spec) for name, spec in settings(weights, "--weights").items()},
-        changes=settings(changes),
+        weights={name: str(spec) for name, spec in pairs(weights, "--weights").items()},
+        changes=pairs(changes),
         after_epoch=[partial(echo_epoch, to_stderr=True)],
-        **options,
+        device=device_of(device),
+        **settings,
     )
-    typer.echo(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")
+    say(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")
     echo_files(out)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from offmap.cli import _options as options
 from offmap.cli._output import echo_epoch, echo_files
 
 if TYPE_CHECKING:
     from offmap.training import Recipe, Sets
 
-SEVERAL = ("--set", "--ood")
 # Evaluations while training, and weights that are kept, where the command says nothing of them.
 _WATCHED: dict[str, Any] = {"ood": [], "evaluate_every": 5, "keep_every": 0}
 
@@ -28,9 +28,11 @@ def train(
         False, help="Go on with the run in that folder, watched and kept as before."
     ),
     print_config: bool = typer.Option(False, help="Print the whole recipe, and do nothing."),
-    device: str | None = typer.Option(None, help="cpu or cuda; by default the accelerator."),
+    device: str | None = options.DEVICE,
     devices: int = typer.Option(1, min=1, help="How many devices, on one machine."),
-    ood: list[str] = typer.Option([], help="OOD sets to evaluate on while training."),
+    ood: list[str] = typer.Option(
+        [], help="OOD sets to evaluate on while training; NAME=PATH to call one by a name."
+    ),
     evaluate_every: int | None = typer.Option(
         None, min=1, help="Epochs between two such evaluations; by default 5."
     ),
@@ -53,6 +55,7 @@ def train(
     import json
     import os
 
+    from offmap.cli._guards import device_of
     from offmap.errors import ArgumentError
     from offmap.training import train as run
 
@@ -68,8 +71,8 @@ def train(
         return
     if out is None:
         raise ArgumentError("give --out, the folder of the run")
-    options = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
-    stated = {name: value for name, value in options.items() if value not in (None, [])}
+    watching = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
+    stated = {name: value for name, value in watching.items() if value not in (None, [])}
     watched = _WATCHED | before | stated
     command = _command(recipe, budget, set, out, watched)
     sets, callbacks = _callbacks(declaration, watched["ood"], watched["evaluate_every"])
@@ -79,7 +82,7 @@ def train(
             out,
             sets=sets,
             resume=resume,
-            device=device,
+            device=device_of(device),
             devices=devices,
             keep_every=watched["keep_every"],
             after_epoch=callbacks,
@@ -132,6 +135,7 @@ def _read(name: str) -> dict[str, Any]:
 def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
     """The data, if OOD sets are to be like them, and what is called after each epoch."""
     from offmap import data
+    from offmap.cli._arguments import named
     from offmap.training import normalization
     from offmap.training.callbacks import draw_curves, watch_ood
     from offmap.training.sets import load
@@ -140,7 +144,9 @@ def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None,
     if not ood:
         return None, callbacks
     sets = load(recipe)
-    by_name = {name: data.load_like(name, sets.validation, limit=2000) for name in ood}
+    by_name = {
+        name: data.load_like(spec, sets.validation, limit=2000) for name, spec in named(ood).items()
+    }
     normalize = normalization(recipe.normalization)
     callbacks.append(watch_ood(sets.validation, by_name, every=every, normalization=normalize))
     return sets, callbacks

@@ -5,14 +5,17 @@ from __future__ import annotations
 from offmap.data._decode import Skipped
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._image_set import ImageSet
+from offmap.data._joined_set import JoinedSet, join
+from offmap.data._left_out import skipped_in_words
 from offmap.data._load import load, load_like
 from offmap.data._named_sets import NamedSet, channel_statistics, named_sets
 from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
+from offmap.data._own_transform import OwnTransform
 from offmap.data._read_images import check_inputs, read_images
 from offmap.data._streamed_set import StreamedSet
-from offmap.data.types import BatchedSet, Batches, Inputs
+from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
 
 __all__ = [
     "EMBEDDED",
@@ -21,13 +24,17 @@ __all__ = [
     "Batches",
     "ImageSet",
     "Inputs",
+    "JoinedSet",
     "NamedSet",
+    "OwnTransform",
     "Skipped",
     "StreamedSet",
     "channel_statistics",
     "check_inputs",
+    "check_resize",
     "embedded",
     "is_local",
+    "join",
     "load",
     "load_like",
     "named_sets",
@@ -35,4 +42,5 @@ __all__ = [
     "overlap",
     "patch_shuffle",
     "read_images",
+    "skipped_in_words",
 ]

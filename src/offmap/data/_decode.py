@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from PIL import Image
 
 from offmap.data._preprocessing import Preprocessing, as_size, count_channels, upright
 from offmap.data.types import Resize
-from offmap.errors import DataError
+from offmap.errors import ArgumentError, DataError
 
 # Shapes are not named in these types: in one list they may differ from image to image.
 Raw: TypeAlias = bytes | Path | NDArray[np.uint8]  # encoded, or (h, w) or (h, w, 3)
-Pixels: TypeAlias = NDArray[np.uint8]  # (c, h, w)
+Pixels: TypeAlias = NDArray[Any]  # (c, h, w), uint8; of a transform perhaps float32
 Item: TypeAlias = tuple[str, Raw | None]
 T = TypeVar("T")
 
@@ -31,6 +31,17 @@ T = TypeVar("T")
 # It also opens a WebP five times as fast when the others need not be asked.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _CHUNK = 16  # images a task: fewer cost more in hand-over than in decoding, more cost memory
+
+
+class Prepares(Protocol):
+    """What an image goes through: ``Preprocessing``, or a function of the user's."""
+
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def resize(self) -> Resize: ...
+    def pixels(self, image: Image.Image) -> Pixels:
+        """An opened image as an array ``(c, h, w)``."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,29 @@ def preprocessing_for(
     raise unreadable(name, tuple(broken))
 
 
+def shape_of_own(items: Iterable[Item], name: str, own: Prepares) -> tuple[int, int, int]:
+    """The shape that a user's function gives the first image, if it gives it one.
+
+    Raises:
+        ArgumentError: the function is random: it gives two results for one image.
+        DataError: no image of the set can be read.
+    """
+    broken: list[Skipped] = []
+    for item in items:
+        first, second = (_decode(item, own) for _ in range(2))
+        if isinstance(first, Skipped) or isinstance(second, Skipped):
+            broken += [first] if isinstance(first, Skipped) else []
+            continue
+        if first.shape != second.shape or not np.array_equal(first, second, equal_nan=True):
+            raise ArgumentError(
+                f"{own} gives two results for one image, {item[0]}: take out what is random, which "
+                "is for training"
+            )
+        channels, height, width = first.shape
+        return channels, height, width
+    raise unreadable(name, tuple(broken))
+
+
 def unreadable(name: str, skipped: tuple[Skipped, ...]) -> DataError:
     """No image of a set can be decoded."""
     return DataError(
@@ -90,7 +124,7 @@ def unreadable(name: str, skipped: tuple[Skipped, ...]) -> DataError:
 
 
 def decode_all(
-    items: Iterable[Item], preprocessing: Preprocessing
+    items: Iterable[Item], preprocessing: Prepares
 ) -> Generator[Pixels | Skipped, None, None]:
     """Each item decoded, in order, a few chunks ahead of the reader."""
     workers = os.cpu_count() or 1
@@ -108,15 +142,12 @@ def decode_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_chunk(chunk: Iterable[Item], preprocessing: Preprocessing) -> list[Pixels | Skipped]:
+def _decode_chunk(chunk: Iterable[Item], preprocessing: Prepares) -> list[Pixels | Skipped]:
     return [_decode(item, preprocessing) for item in chunk]
 
 
-def _decode(item: Item, preprocessing: Preprocessing) -> Pixels | Skipped:
-    array = _attempt(item, lambda image: np.asarray(preprocessing(image)))
-    if isinstance(array, Skipped):
-        return array
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+def _decode(item: Item, preprocessing: Prepares) -> Pixels | Skipped:
+    return _attempt(item, preprocessing.pixels)
 
 
 def _shape(image: Image.Image) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from offmap._utils.arguments import did_you_mean
 from offmap.data._image_set import ImageSet
+from offmap.data._own_transform import OwnTransform
 from offmap.data._preprocessing import as_size, count_channels
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.sources.arrays import Arrays
@@ -52,6 +53,7 @@ def embedded(
     limit: int | None = None,
     seed: int = 0,
     resize: Resize = "crop",
+    own: OwnTransform | None = None,
 ) -> ImageSet:
     """One of the sets in ``EMBEDDED``.
 
@@ -68,6 +70,7 @@ def embedded(
         limit: how many at most, chosen by ``seed``.
         seed: chooses which.
         resize: "crop" or "squash", as in ``load``.
+        own: a function in the place of these, as ``load`` makes of ``transform``.
 
     Raises:
         UnknownNameError: no such set.
@@ -90,6 +93,7 @@ def embedded(
         limit=limit,
         seed=seed,
         resize=resize,
+        own=own,
         before=before,
     )
     return images.hold()

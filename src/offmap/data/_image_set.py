@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from offmap.data._decode import Skipped
 from offmap.data._labels import check_labels
+from offmap.data._own_transform import OwnTransform
 from offmap.data._subsets import Subsets, check_range, check_reading
 from offmap.data.types import Batch, Images, KeyedBatch, Resize
 from offmap.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet(Subsets):
     """Images in memory, with their labels where they have any.
 
@@ -34,6 +35,7 @@ class ImageSet(Subsets):
         left_out: files that lay beside the images and are none.
         resize: how the images were brought to their size, so that others can be brought to it.
         sample_keys: a key for each image; without them, they are the rows.
+        own: the user's function that made the images, so that others can be made by it.
 
     Raises:
         DataError: no images, images of another kind, or keys of another number than the images.
@@ -41,14 +43,15 @@ class ImageSet(Subsets):
     """
 
     name: str
-    images: Images = field(repr=False)
-    labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
-    classes: tuple[str, ...] = field(default=(), repr=False)
+    images: Images
+    labels: Int64[Tensor, " n"] | None = None
+    classes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     transform: str = "as given"
     left_out: tuple[Skipped, ...] = ()
     resize: Resize = "crop"
-    sample_keys: tuple[str, ...] | None = field(default=None, repr=False)
+    sample_keys: tuple[str, ...] | None = None
+    own: OwnTransform | None = None
 
     def __post_init__(self) -> None:
         x = self.images

@@ -6,11 +6,15 @@ import os
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+from offmap._utils.arguments import does_not_exist
 from offmap.data._embedded import embedded
 from offmap.data._image_set import ImageSet
+from offmap.data._left_out import tell_skipped
 from offmap.data._names import look_up, not_found
 from offmap.data._noise import noise
+from offmap.data._own_transform import OwnTransform
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.sources import Source
 from offmap.data.sources.arrays import Arrays
@@ -18,7 +22,7 @@ from offmap.data.sources.folder import Folder
 from offmap.data.sources.hub import Hub
 from offmap.data.sources.parquet import Parquet
 from offmap.data.types import Resize
-from offmap.errors import DataError, DataNotFoundError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError
 
 _FILES: dict[str, Callable[[Path], Source]] = {
     ".mat": Arrays.mat,
@@ -37,12 +41,14 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     resize: Resize = "crop",
+    transform: str | OwnTransform | Callable[[Any], Any] | None = None,
     keep_in_memory_bytes: int = 1 << 30,
 ) -> ImageSet | StreamedSet:
     """Images by name, from a path, or from the hub.
 
     An image is turned as its EXIF orientation mark says. A corrupt image is left out and stands in
-    ``skipped``; files of a folder that are no images stand in ``left_out``.
+    ``skipped``; files of a folder that are no images stand in ``left_out``. One ``LeftOutWarning``
+    counts both; of a streamed set, corrupt images are told after the pass that met them.
 
     Args:
         spec: one of
@@ -64,6 +70,9 @@ def load(
         seed: chooses which.
         resize: "crop" scales until the size is covered, the shorter side to it if it is a square,
             and cuts out the centre; "squash" scales height and width by themselves.
+        transform: in the place of ``size``, ``channels`` and ``resize``, a function of your own, or
+            ``file.py:NAME``: from a PIL image to an array ``(c, h, w)``, uint8 or normalised
+            floats.
         keep_in_memory_bytes: a set that would be larger when decoded is streamed.
 
     Raises:
@@ -72,6 +81,9 @@ def load(
         LabelError: labels missing or beyond the classes.
         MissingExtraError: ``hf:`` was asked for without the library ``datasets``.
     """
+    own = None if transform is None else OwnTransform.of(transform)
+    if own is not None and (size is not None or channels is not None):
+        raise ArgumentError(f"{own.name} decides on size and channels: leave them out")
     if isinstance(spec, str) and spec.startswith("embedded:"):
         return embedded(
             spec.removeprefix("embedded:"),
@@ -80,12 +92,16 @@ def load(
             limit=limit,
             seed=seed,
             resize=resize,
+            own=own,
         )
     name, source = _open(spec)
     images = StreamedSet.of(
-        source, name, size=size, channels=channels, limit=limit, seed=seed, resize=resize
+        source, name, size=size, channels=channels, limit=limit, seed=seed, resize=resize, own=own
     )
-    return images.hold() if images.nbytes <= keep_in_memory_bytes else images
+    if images.nbytes <= keep_in_memory_bytes:
+        return images.hold()
+    tell_skipped(images)
+    return images
 
 
 def load_like(
@@ -108,6 +124,8 @@ def load_like(
     """
     channels, height, width = like.shape
     if not isinstance(spec, str) or not spec.startswith("noise:"):
+        if like.own is not None:
+            return _checked(load(spec, limit=limit, seed=seed, transform=like.own), like)
         return load(
             spec,
             size=(height, width),
@@ -122,6 +140,17 @@ def load_like(
     if kind == "shuffled":
         pictures = like.take(count, seed).hold() if isinstance(like, StreamedSet) else like
     return noise(kind, count, like.shape, seed=seed, like=pictures)
+
+
+def _checked(
+    images: ImageSet | StreamedSet, like: ImageSet | StreamedSet
+) -> ImageSet | StreamedSet:
+    if images.shape != like.shape:
+        raise DataError(
+            f"{like.own} makes images of {like.shape} of {like.name}, and of {images.shape} of "
+            f"{images.name}: let it bring all to one shape"
+        )
+    return images
 
 
 def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
@@ -148,7 +177,7 @@ def _path(path: Path) -> tuple[str, Source]:
     if path.is_dir():
         return str(path), Folder.scan(path)
     if not path.exists():
-        raise DataNotFoundError(f"{path} does not exist: look at the path, or give a name")
+        raise DataNotFoundError(f"{does_not_exist(path)}look at the path, or give a name")
     if (open_file := _FILES.get(path.suffix.lower())) is None:
         readable = ", ".join(_FILES)
         raise DataError(f"{path} is of no kind that is read: give a folder of images, {readable}")

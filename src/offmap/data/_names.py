@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from offmap._utils.arguments import did_you_mean
+from offmap._utils.arguments import did_you_mean, names_in
 from offmap.data._embedded import EMBEDDED
 from offmap.data._named_sets import named_sets
 from offmap.data.sources import Source
@@ -57,7 +57,9 @@ def _hint(name: str, stored: Iterable[str]) -> str:
         return "noise takes the shape of another set, so load it by load_like. "
     if name in EMBEDDED:
         return f"did you mean 'embedded:{name}'? "
-    return "" if name in named_sets() else did_you_mean(name, {*named_sets(), *stored})
+    if name in named_sets():
+        return ""
+    return did_you_mean(name, {*named_sets(), *stored}) or did_you_mean(name, names_in(Path()))
 
 
 def _local(name: str, split: str | None) -> tuple[str, Source] | None:

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from offmap._utils.arguments import did_you_mean
-from offmap.data.types import Resize
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.data.types import Resize, check_resize
+from offmap.errors import ArgumentError
 
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _GREY = _DEEP | {"1", "L", "LA", "La", "F"}
-_RESIZE = ("crop", "squash")
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,7 @@ class Preprocessing:
             raise ArgumentError(
                 f"channels must be 1 (grey), 3 (colour) or None; seen {self.channels}"
             )
-        if self.resize not in _RESIZE:
-            hint = did_you_mean(self.resize, _RESIZE)
-            raise UnknownNameError(f"no resize {self.resize!r}: {hint}there are crop and squash")
+        check_resize(self.resize)
 
     def __str__(self) -> str:
         colour = "RGB" if self.channels == 3 else "grey"
@@ -59,6 +56,16 @@ class Preprocessing:
         if h == w:
             return f"shorter side to {h}, bicubic; centre crop {h}; {colour}"
         return f"scaled to cover {h}x{w}, bicubic; centre crop {h}x{w}; {colour}"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a value."""
+        return 1
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The image brought to these, as an array ``(c, h, w)``."""
+        array = np.asarray(self(image))
+        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image brought to these; one that has them keeps every bit."""

@@ -6,14 +6,15 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from glob import iglob
+from glob import has_magic, iglob
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
+from offmap._utils.arguments import does_not_exist
 from offmap.data._decode import Item, Skipped, decode_all
+from offmap.data._own_transform import OwnTransform
 from offmap.data._preprocessing import Preprocessing
 from offmap.data.sources.folder import search
 from offmap.data.sources.parquet import Parquet
@@ -27,8 +28,9 @@ def read_images(
     *,
     passed: Iterable[str] = (),
     resize: Resize = "crop",
+    own: OwnTransform | None = None,
     left_out: list[Skipped] | None = None,
-) -> Iterator[tuple[str, UInt8[Tensor, "c h w"] | Skipped]]:
+) -> Iterator[tuple[str, Tensor | Skipped]]:
     """Each image with its name, in a fixed order, decoded in threads and in bounded memory.
 
     Args:
@@ -37,6 +39,7 @@ def read_images(
         shape: channels, height and width to bring every image to.
         passed: names of the first images, which are passed over without decoding them.
         resize: "crop" or "squash", as for :func:`load`.
+        own: a function that makes the images, in the place of these.
         left_out: a list that gets what lies in the folders and is no image, with the reason.
 
     Returns:
@@ -47,7 +50,7 @@ def read_images(
         ArgumentError: the first images are others than those to be passed over.
     """
     channels, height, width = shape
-    preprocessing = Preprocessing(channels, (height, width), resize)
+    preprocessing = own or Preprocessing(channels, (height, width), resize)
     items = _items(inputs, [] if left_out is None else left_out)
     for i, name in enumerate(passed):
         if (seen := next(items, ("missing",))[0]) != name:
@@ -61,7 +64,13 @@ def read_images(
 
     with closing(decode_all(noted(), preprocessing)) as decoded:
         for image in decoded:
-            yield names.popleft(), image if isinstance(image, Skipped) else torch.tensor(image)
+            name = names.popleft()
+            if isinstance(image, Skipped):
+                yield name, image
+            elif image.shape != shape:
+                yield name, Skipped(name, f"{own} made {image.shape} of it, and not {shape}")
+            else:
+                yield name, torch.tensor(image)
 
 
 def check_inputs(inputs: Iterable[str]) -> None:
@@ -99,5 +108,8 @@ def _items(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Item]:
 def _matches(pattern: str) -> list[str]:
     matches = sorted(iglob(str(Path(pattern).expanduser()), recursive=True))
     if not matches:
+        if not has_magic(pattern):
+            missing = does_not_exist(Path(pattern).expanduser())
+            raise DataNotFoundError(f"{missing}give files, folders or patterns that are there")
         raise DataNotFoundError(f"{pattern} is no file or folder, and matches none")
     return matches

@@ -13,9 +13,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from offmap.data._decode import Pixels, Skipped, decode_all, preprocessing_for, unreadable
+from offmap.data._decode import (
+    Pixels,
+    Skipped,
+    decode_all,
+    preprocessing_for,
+    shape_of_own,
+    unreadable,
+)
 from offmap.data._image_set import ImageSet
 from offmap.data._labels import check_labels
+from offmap.data._left_out import skipped_in_words, tell, tell_skipped
+from offmap.data._own_transform import OwnTransform
 from offmap.data._preprocessing import Preprocessing
 from offmap.data._subsets import Subsets, check_range, check_reading, sample_rows, sampled_name
 from offmap.data.sources import Source
@@ -25,7 +34,7 @@ from offmap.errors import DataError
 _CHUNK = 1024  # images at a time on their way into memory
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StreamedSet(Subsets):
     """Images too many to hold: decoded in threads batch by batch, in bounded memory.
 
@@ -45,14 +54,14 @@ class StreamedSet(Subsets):
     """
 
     name: str
-    source: Source = field(repr=False)
-    rows: Int64[Tensor, " n"] = field(repr=False)
-    preprocessing: Preprocessing = field(repr=False)
+    source: Source
+    rows: Int64[Tensor, " n"]
+    preprocessing: Preprocessing | OwnTransform
     shape: tuple[int, int, int]
-    labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
-    classes: tuple[str, ...] = field(default=(), repr=False)
+    labels: Int64[Tensor, " n"] | None = None
+    classes: tuple[str, ...] = ()
     transform: str = ""
-    corrupt: dict[int, Skipped] = field(default_factory=dict, repr=False)
+    corrupt: dict[int, Skipped] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -65,6 +74,7 @@ class StreamedSet(Subsets):
         limit: int | None = None,
         seed: int = 0,
         resize: Resize = "crop",
+        own: OwnTransform | None = None,
         before: str = "",
     ) -> Self:
         """The set that ``load`` makes of a source; ``before`` says what was done to it already."""
@@ -73,9 +83,14 @@ class StreamedSet(Subsets):
             raise DataError(f"{name} is empty: it holds no images")
         check_labels(name, total, source.labels, source.classes)
         rows = sample_rows(total if limit is None else limit, total, seed)
-        preprocessing, shape = preprocessing_for(
-            source.read(rows.tolist()), name, size=size, channels=channels, resize=resize
-        )
+        items = source.read(rows.tolist())
+        preprocessing: Preprocessing | OwnTransform
+        if own is None:
+            preprocessing, shape = preprocessing_for(
+                items, name, size=size, channels=channels, resize=resize
+            )
+        else:
+            preprocessing, shape = own, shape_of_own(items, name, own)
         return cls(
             name if limit is None else sampled_name(name, limit, total, seed),
             source,
@@ -107,9 +122,14 @@ class StreamedSet(Subsets):
         return self.preprocessing.resize
 
     @property
+    def own(self) -> OwnTransform | None:
+        """The user's function that they go through, if that is so."""
+        return self.preprocessing if isinstance(self.preprocessing, OwnTransform) else None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all the images once decoded."""
-        return len(self) * prod(self.shape)
+        return len(self) * prod(self.shape) * self.preprocessing.bytes
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -138,17 +158,17 @@ class StreamedSet(Subsets):
     def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
         """Images, labels and keys of the images that could be read; arguments as ``batches``."""
         check_reading(batch_size, start)
-        return self._read(batch_size, start)
+        return self._telling(batch_size, start)
 
     def hold(self) -> ImageSet:
-        """Everything, in memory."""
-        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
-        n = 0
-        for batch, _ in self.batches(_CHUNK):
+        """Everything, in memory; what is not used of the set is told."""
+        images, n = torch.empty(0), 0
+        for batch, _, _ in self._read(_CHUNK, 0):
+            images = images if n else torch.empty(len(self), *self.shape, dtype=batch.dtype)
             images[n : n + len(batch)] = batch
             n += len(batch)
         intact = [i for i in range(len(self)) if i not in self.corrupt]
-        return ImageSet(
+        held = ImageSet(
             self.name,
             images[:n],
             None if self.labels is None else self.labels[intact],
@@ -158,7 +178,17 @@ class StreamedSet(Subsets):
             self.left_out,
             self.resize,
             self.source.keys(self.rows[intact].tolist()),
+            self.own,
         )
+        tell_skipped(held)
+        return held
+
+    def _telling(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
+        """The images; a pass that has met corrupt ones of which no other knew tells of all."""
+        known = len(self.corrupt)
+        yield from self._read(batch_size, start)
+        if len(self.corrupt) > known:
+            tell(skipped_in_words(self.name, self.skipped))
 
     def _read(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
         items = self.source.read(self.rows[start:].tolist())

@@ -42,6 +42,9 @@ class Subsets(ABC):
     labels: Int64[Tensor, " n"] | None
     classes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return described(self)
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of samples."""
@@ -187,6 +190,23 @@ def _relabelled(labels: Int64[Tensor, " n"], numbers: list[int]) -> Int64[Tensor
     for label, old in enumerate(numbers):
         new[labels == old] = label
     return new
+
+
+def described(data: Any) -> str:
+    """A set in one line: its name, size, shape and classes, and how much of it is not used."""
+    shape = "x".join(map(str, data.shape))
+    parts = [repr(data.name), f"{len(data):,} samples of {shape}", _of_classes(data)]
+    parts += [f"{len(data.skipped)} unreadable"] if data.skipped else []
+    parts += [f"{len(data.left_out)} left out"] if data.left_out else []
+    return f"{type(data).__name__}({', '.join(parts)})"
+
+
+def _of_classes(data: Any) -> str:
+    if data.labels is None:
+        return "no labels"
+    if data.classes:
+        return f"{len(data.classes)} classes ({_listed(data.classes)})"
+    return f"labels {int(data.labels.min())} to {int(data.labels.max())}"
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
+
+from offmap._utils.arguments import did_you_mean
+from offmap.errors import UnknownNameError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 """What a network is given for a batch: one tensor, or tensors by name.
@@ -33,6 +36,22 @@ Resize: TypeAlias = Literal["crop", "squash"]
 ``crop`` scales it until it covers the size and cuts out the centre; ``squash`` scales height and
 width by themselves, which shows all of the image and changes its proportions.
 """
+
+RESIZE: tuple[Resize, ...] = get_args(Resize)
+
+
+def check_resize(name: str) -> Resize:
+    """The name of a way to resize, if it is one.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    for known in RESIZE:
+        if name == known:
+            return known
+    raise UnknownNameError(
+        f"no resize {name!r}: {did_you_mean(name, RESIZE)}there are {' and '.join(RESIZE)}"
+    )
 
 
 @runtime_checkable

@@ -42,7 +42,8 @@ def check_needs(needs: Needs, acts: Activations | Sample, who: object) -> None:
     if Needs.LOGITS in needs and not acts.has_logits:
         raise NeedsError(f"{who!r} reads logits, and these activations have none")
     if Needs.FEATURES in needs and not acts.has_features:
-        raise NeedsError(f"{who!r} reads features, and these activations have none")
+        why = f": {acts.absent}" if acts.absent else ""
+        raise NeedsError(f"{who!r} reads features, and these activations have none{why}")
     if Needs.DISTANCES in needs and bool((acts.logits > 0).any()):
         raise NeedsError(
             f"{who!r} reads logits that are minus distances, and these are above 0: it is for "

@@ -75,6 +75,12 @@ class Composite(Detector):
         """What part ``i`` sees of a batch that it learns from."""
         return self.view(i, acts)
 
+    def own_view(self, acts: Activations | Sample) -> Activations | Sample:
+        # Inputs that the parts need are nothing to stages that come before theirs.
+        if self.parts_first or Needs.INPUTS in type(self).needs:
+            return self.view_of(acts)
+        return acts.acts if isinstance(acts, Sample) else acts
+
     def copies(self, acts: Activations) -> int:
         """How many copies of the template there are for such activations."""
         return 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from offmap._utils.precision import without_autocast
+from offmap._utils.precision import KeepsTypes, without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.detectors import _registry
 from offmap.detectors._checks import check_columns, check_needs
@@ -24,7 +24,7 @@ from offmap.stats import Statistic
 KEPT = ("columns_", "passes_")
 
 
-class Detector(nn.Module):
+class Detector(KeepsTypes):
     """A score of how far a sample lies from the training data: higher is more OOD.
 
     A subclass says what it ``needs`` and in which ``stages`` it learns. In each stage
@@ -116,6 +116,10 @@ class Detector(nn.Module):
         """The sample for a method that needs inputs, its activations alone for another."""
         return acts.acts if isinstance(acts, Sample) and Needs.INPUTS not in self.needs else acts
 
+    def own_view(self, acts: Activations | Sample) -> Activations | Sample:
+        """What its own stages learn from."""
+        return self.view_of(acts)
+
     def check(self, acts: Activations | Sample) -> None:
         """Refuse what this detector cannot score."""
         if not self.fitted:
@@ -201,11 +205,6 @@ class Detector(nn.Module):
     def make_room(self, names: Iterable[str]) -> None:
         """Before loading: make the parts inside that the learned buffers' names speak of."""
 
-    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Whatever a module around it is cast to, what was learned keeps its type: half precision
-        # of a covariance is another detector.
-        return super()._apply(lambda x: _same_type(change, x), recurse)  # type: ignore[no-untyped-call,no-any-return]
-
     @property
     def params(self) -> dict[str, Any]:
         """Constructor arguments, as given."""
@@ -247,8 +246,3 @@ def _recorded(value: Any) -> Any:
 
 def _is_learned(name: str) -> bool:
     return name.endswith("_") and not name.startswith("_")
-
-
-def _same_type(change: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    changed = change(x)
-    return changed if changed.dtype == x.dtype else x.to(changed.device)

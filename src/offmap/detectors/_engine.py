@@ -331,7 +331,7 @@ def _collect(
             node = at(root, step.path)
             if node.stages[step.stage].labels:
                 check_labels(labels, _acts(acts), root)
-            own = node.view_of(_view(root, step.path, views))
+            own = node.own_view(_view(root, step.path, views))
             part = node.collect(step.stage, own, classes)
             if not isinstance(part, Statistic):
                 raise TypeError(

@@ -7,24 +7,42 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from offmap.errors import DegenerateError
+from offmap.stats import ClassMoments, Moments
 
 
-def whitener(covariance: Float64[Tensor, "d d"], ridge: float, who: str) -> Float64[Tensor, "d d"]:
-    """The matrix ``W`` with ``W W' = inverse of (covariance + ridge * mean diagonal * I)``.
+def deviations(stats: Moments | ClassMoments, who: str) -> Float64[Tensor, " d"]:
+    """Standard deviation of each feature; of a constant one, the median of the others'."""
+    constant = stats.constant
+    if constant.all():
+        classes = isinstance(stats, ClassMoments)
+        raise DegenerateError(
+            f"{who}: none of the {len(constant)} features varies{' within a class' * classes} over "
+            f"{int(stats.count.sum())} training samples: fit on more of them"
+        )
+    deviation = stats.covariance.diagonal().sqrt()
+    return deviation.where(~constant, deviation[~constant].median())
 
-    The ridge is relative: an absolute one would change ranks with the scale of the features.
+
+def whitener(
+    covariance: Float64[Tensor, "d d"], deviation: Float64[Tensor, " d"], ridge: float, who: str
+) -> Float64[Tensor, "d d"]:
+    """The matrix ``W`` with ``W W'`` the inverse of a covariance, regularised.
+
+    What is inverted is ``covariance + ridge * m * diag(deviation ** 2)``, with ``m`` the mean over
+    the features of ``variance / deviation ** 2``. So each feature is regularised on its own scale:
+    a share of the mean variance would drown the features of a small unit.
     """
-    size = ridge * covariance.diagonal().mean()
-    shifted = covariance + size * torch.eye(len(covariance)).to(covariance)
+    standard = covariance / deviation.outer(deviation)
+    identity = torch.eye(len(standard)).to(standard)
+    shifted = standard + ridge * standard.diagonal().mean() * identity
     factor, failed = torch.linalg.cholesky_ex(shifted)
     if failed or not factor.isfinite().all():
         raise DegenerateError(
-            f"{who}: the covariance of {len(covariance)} features has no inverse (mean variance "
-            f"{covariance.diagonal().mean():.3g}): fit on more samples, or raise ridge"
+            f"{who}: the covariance of {len(covariance)} features has no inverse: fit on more "
+            "samples than features, or raise ridge"
         )
-    identity = torch.eye(len(covariance)).to(covariance)
     inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
-    return inverse.T.contiguous()
+    return (inverse / deviation).T.contiguous()
 
 
 def squared_distances(

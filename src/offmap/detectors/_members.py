@@ -7,8 +7,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from offmap.activations import Activations
+from offmap.detectors._softmax import check_classes
 
 
 def log_probabilities(acts: Activations) -> Float64[Tensor, "m n c"]:
     """``log q_m`` of every member."""
+    check_classes(acts.members[0].logits)
     return torch.stack([member.logits.double().log_softmax(1) for member in acts.members])

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
+
+from offmap.errors import NeedsError
+
+
+def check_classes(logits: Float[Tensor, "n c"]) -> None:
+    """Refuse one logit a sample: its softmax is 1 whatever the sample."""
+    if logits.shape[1] < 2:
+        raise NeedsError(
+            "the score compares the logits of classes, and there is one logit a sample: use "
+            "Energy, or a score of the features"
+        )
 
 
 def log_rest(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
@@ -12,6 +23,7 @@ def log_rest(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
 
     ``1 - p`` itself is 0 for the third of a test set on which a float32 ``p`` rounds to 1.
     """
+    check_classes(logits)
     top = logits.argmax(1, keepdim=True)
     others = logits.scatter(1, top, -torch.inf)
     return others.logsumexp(1) - logits.logsumexp(1)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int32
 
 from offmap._utils.files import atomic, write_json
 from offmap._utils.table import render
+from offmap.data import Skipped, skipped_in_words
 from offmap.errors import StoreError, UnknownNameError
 from offmap.metrics import Detection
 
@@ -66,6 +67,7 @@ class SetInfo:
         right: samples classified rightly, where there are labels of the known classes.
         members: the same of each member of an ensemble.
         skipped: samples that could not be read, ``[where, why]`` each.
+        left_out: files beside the samples that are none, likewise.
         source: what the set calls itself.
         transform: how its images were prepared, if known.
         fingerprint: hash of its images, if known.
@@ -78,6 +80,7 @@ class SetInfo:
     right: int | None = None
     members: list[int] = field(default_factory=list)
     skipped: list[list[str]] = field(default_factory=list)
+    left_out: list[list[str]] = field(default_factory=list)
     source: str = ""
     transform: str = ""
     fingerprint: str | None = None
@@ -212,11 +215,14 @@ class Results:
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
         lines = [f"left out: {', '.join(those)} ({why})" for why, those in names.items()]
+        told: set[tuple[str, ...]] = set()
         for info in self.sets:
-            if info.skipped:
-                where, why = info.skipped[0]
-                count = len(info.skipped)
-                lines.append(f"skipped in {info.name}: {count} unreadable, first {where} ({why})")
+            skipped, left_out = (
+                [Skipped(*file) for file in files if tuple(file) not in told]
+                for files in (info.skipped, info.left_out)
+            )
+            told.update(map(tuple, info.skipped + info.left_out))  # of parts of one set, once
+            lines += filter(None, [skipped_in_words(info.name, skipped, left_out)])
         return ["", *lines] if lines else []
 
     def to_json(self, path: str | Path) -> None:

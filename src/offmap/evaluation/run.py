@@ -381,7 +381,10 @@ def _info(
     item: Named, samples: int, right: int | None = None, members: Sequence[int] = ()
 ) -> SetInfo:
     data = item.data
-    skipped = [[str(s.path), s.reason] for s in getattr(data, "skipped", ())]
+    skipped, left_out = (
+        [[str(file.path), file.reason] for file in getattr(data, name, ())]
+        for name in ("skipped", "left_out")
+    )
     return SetInfo(
         name=item.name,
         role=item.role,
@@ -390,6 +393,7 @@ def _info(
         right=right,
         members=list(members),
         skipped=skipped,
+        left_out=left_out,
         source=str(getattr(data, "name", type(data).__name__)),
         transform=str(getattr(data, "transform", "")),
         fingerprint=getattr(data, "fingerprint", None),

@@ -18,6 +18,8 @@ from offmap.forward.any_probe import AnyProbe
 from offmap.forward.probes import probe_of
 from offmap.forward.seen import Seen
 
+Keyed = tuple[Inputs, Tensor | None, tuple[str, ...] | None]
+
 
 @runtime_checkable
 class Batched(Protocol):
@@ -30,7 +32,7 @@ class Batched(Protocol):
 
 def forward(
     network: nn.Module | AnyProbe,
-    data: Batched | Iterable[Any],
+    data: Any,
     *,
     batch_size: int = 256,
     cache: str | Path | None = None,
@@ -73,7 +75,7 @@ def forward(
             read = _read(data, batch_size, 0)
             batches = _run(open_, read, 0, seen, inputs=inputs, strict=strict)
         else:
-            batches = _cached(open_, data, batch_size, Path(cache), seen)  # type: ignore[arg-type]
+            batches = _cached(open_, data, batch_size, Path(cache), seen)
         total = len(data) if isinstance(data, Batched) else None
         with progress(description, total, show=show_progress) as advance:
             for acts, labels in batches:
@@ -125,17 +127,18 @@ def _cached(
 
 def _run(
     probe: AnyProbe,
-    batches: Iterable[tuple[Inputs, Tensor | None]],
+    batches: Iterable[Keyed],
     start: int,
     seen: Seen,
     *,
     inputs: bool = False,
     strict: bool = True,
 ) -> Iterator[Any]:
-    for given, labels in batches:
+    for given, labels, keys in batches:
         seen.look_at(given)  # before the network, which may work in place on it
         sample = probe.sample(given) if inputs else None
         acts = probe(given) if sample is None else sample.acts
+        acts.keys = keys
         if strict:
             acts.check_finite(start=start)
         start += len(acts)
@@ -143,19 +146,21 @@ def _run(
 
 
 def _name(batch: Activations | Sample, data: Any, start: int) -> None:
-    """Give each sample its key: what its set calls it, or its place."""
+    """Give each sample its key, if the set gave none with it: what it is called, or its place."""
     acts = batch.acts if isinstance(batch, Sample) else batch
+    if acts.keys is not None:
+        return
     stop = start + len(acts)
     of = getattr(data, "keys", None)
     acts.keys = of(start, stop) if callable(of) else tuple(map(str, range(start, stop)))
 
 
-def _read(
-    data: Batched | Iterable[Any], batch_size: int, start: int
-) -> Iterator[tuple[Inputs, Tensor | None]]:
-    if isinstance(data, Batched):
-        yield from data.batches(batch_size, start)
+def _read(data: Any, batch_size: int, start: int) -> Iterator[Keyed]:
+    if hasattr(data, "keyed_batches"):  # a set whose damaged samples are passed over
+        yield from data.keyed_batches(batch_size, start)
         return
-    for inputs, labels in batches_of(data, batch_size):
+    batched = isinstance(data, Batched)
+    batches = data.batches(batch_size, start) if batched else batches_of(data, batch_size)
+    for inputs, labels in batches:
         if count_of(inputs):
-            yield inputs, labels
+            yield inputs, labels, None

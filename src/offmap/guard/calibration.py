@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
+from offmap._utils.precision import KeepsTypes
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError, StoreError
 from offmap.guard.decide import alarm_rank, alarm_threshold, p_ranks
 
@@ -15,7 +16,7 @@ RULES = ("plain", "per_class", "bonferroni")
 _STATE = ("scores_", "labels_", "counts_", "limits_")
 
 
-class Calibration(nn.Module):
+class Calibration(KeepsTypes):
     r"""Conformal p-values of one or several scores, against those of a calibration set.
 
     The rank of a score is ``r = 1 + #{s_i >= s}`` among ``n`` calibration scores, and each rank has

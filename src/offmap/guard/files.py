@@ -20,7 +20,8 @@ import torch
 from offmap._utils.arguments import whole
 from offmap._utils.files import atomic
 from offmap._utils.progress import progress
-from offmap.data import Skipped, check_inputs, read_images
+from offmap.data import OwnTransform, Skipped, check_inputs, read_images, skipped_in_words
+from offmap.data.types import Resize
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard._inputs import image_shape
@@ -43,12 +44,14 @@ class Summary:
         unknown: called unknown.
         unreadable: could not be read.
         alarm_rate: of the guard.
+        left_out: what lies in the folders and is no image.
     """
 
     alarm_rate: float
     images: int = 0
     unknown: int = 0
     unreadable: int = 0
+    left_out: list[Skipped] = field(default_factory=list)
     extremes: dict[str, list[Row]] = field(default_factory=dict)
 
     def add(self, row: Row, keep: int) -> None:
@@ -79,10 +82,12 @@ class Summary:
         return min(1.0, expected / self.unknown) if self.unknown else 0.0
 
     def __str__(self) -> str:
+        others = skipped_in_words("the inputs", (), self.left_out)
         return (
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
             f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
             f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            + (f"\n{others}" if others else "")
         )
 
 
@@ -92,6 +97,7 @@ def score_files(
     out: str | Path,
     *,
     shape: tuple[int, int, int] | None = None,
+    transform: str | None = None,
     batch_size: int = 256,
     keep: int = 24,
     show_progress: bool | None = None,
@@ -106,14 +112,16 @@ def score_files(
         inputs: files, folders, patterns, Parquet files or ``-``: see ``offmap.data.read_images``.
         out: ``.parquet``, ``.csv`` or ``.jsonl``.
         shape: channels, height and width of the network's input; by default what the guard was
-            fitted on.
+            fitted on. Images are brought to it as those were.
+        transform: ``file.py:NAME``, of the function that made those; it makes these as well.
         batch_size: images at a time.
         keep: rows that the summary keeps of the most and of the least known.
         show_progress: ``None`` shows a bar on a terminal.
 
     Raises:
         NotFittedError: the guard has no threshold.
-        ArgumentError: a suffix that is not written, or no known input shape.
+        ArgumentError: a suffix that is not written, no known input shape, or another transform
+            than that of the images that the guard was fitted on.
         DataNotFoundError: one of the inputs is not there.
         StoreError: an unfinished run of another guard or other images stands beside ``out``, or
             another process is writing one.
@@ -124,14 +132,17 @@ def score_files(
     whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate)
     shape = shape or image_shape(guard)
+    own = None if transform is None else OwnTransform.of(transform)
+    guard.check_transform(own)
     check_inputs(inputs)
     run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
+    run["resize"] = guard.input_resize
     with closing(Partial(out, run)) as partial:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
             advance(summary.images)
-            images = _going_on(partial, inputs, shape)
+            images = _going_on(partial, inputs, shape, guard.input_resize, own, summary.left_out)
             while batch := list(islice(images, batch_size)):
                 rows = _verdicts(guard, batch)
                 partial.append(rows)
@@ -139,7 +150,10 @@ def score_files(
                     summary.add(row, keep)
                 advance(len(rows))
         if not summary.images:
-            raise ArgumentError(f"there are no images in {', '.join(inputs)}")
+            others = skipped_in_words("them", (), summary.left_out)
+            raise ArgumentError(
+                "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
+            )
         _finish(partial, out)
     return summary
 
@@ -165,11 +179,19 @@ def _identity(guard: Guard) -> str:
 
 
 def _going_on(
-    partial: Partial, inputs: Sequence[str], shape: tuple[int, int, int]
+    partial: Partial,
+    inputs: Sequence[str],
+    shape: tuple[int, int, int],
+    resize: Resize,
+    own: OwnTransform | None,
+    left_out: list[Skipped],
 ) -> Iterator[Any]:
     """The images behind those that have their rows."""
     try:
-        yield from read_images(inputs, shape, passed=(row["path"] for row in partial.rows()))
+        passed = (row["path"] for row in partial.rows())
+        yield from read_images(
+            inputs, shape, passed=passed, resize=resize, own=own, left_out=left_out
+        )
     except ArgumentError as error:
         raise StoreError(
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "

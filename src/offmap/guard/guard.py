@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,12 +26,24 @@ from offmap.detectors import (
     taps_of,
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import Seen, check_apart, class_names, forward, probe_of, weights_digest
+from offmap.forward import (
+    Normalization,
+    Seen,
+    check_apart,
+    class_names,
+    forward,
+    probe_of,
+    weights_digest,
+)
 from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on_all
 from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.verdict import Verdict
+
+if TYPE_CHECKING:
+    from offmap.data import OwnTransform
+    from offmap.data.types import Resize
 
 _PROMISE = (
     "On average over calibration sets, at most that share of ID samples is called OOD. How many "
@@ -63,6 +75,9 @@ class Guard(nn.Module):
         input_shape: of one sample that it was fitted on, such as channels, height and width; where
             the inputs are one tensor.
         read: of the data of "fit" and "calibrate": samples, and the network's accuracy on them.
+        input_resize: how they were brought to it, "crop" or "squash"; other images are, likewise.
+        input_transform: the user's function that made them instead, its name and the hash of its
+            file.
         model: what built the network, as on the command line, where known.
         weights: digest of the weights that it was fitted on.
     """
@@ -91,6 +106,8 @@ class Guard(nn.Module):
         self.weights: str | None = None
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, ...] | None = None
+        self.input_resize: Resize = "crop"
+        self.input_transform: tuple[str, str] | None = None
         self.model: str | None = None
         self.read: dict[str, Any] = {}
         self._seen: Seen | None = None
@@ -126,6 +143,8 @@ class Guard(nn.Module):
         self._watched = Watched(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape = seen.shape
+        self.input_resize = getattr(data, "resize", "crop")
+        self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration, self._seen = None, seen
         self.classes = names
         self.read = {"fit": seen.record()}
@@ -200,8 +219,12 @@ class Guard(nn.Module):
             ArgumentError: too few images for the rate; says how many are needed.
         """
         data, seen = data_of(data), Seen()
+        if hasattr(data, "own"):
+            self.check_transform(data.own)
         fingerprint = getattr(data, "fingerprint", None)
-        if fingerprint is not None and fingerprint == self.fitted_on:
+        # Of a joined set, these are those of its parts.
+        parts, fitted_on = (set((known or "").split()) for known in (fingerprint, self.fitted_on))
+        if parts & fitted_on:
             raise DataError(
                 "this guard was fitted on the same images: calibrate on ID data that neither the "
                 "network nor the guard has seen, or the alarm rate does not hold"
@@ -280,6 +303,27 @@ class Guard(nn.Module):
         if self._calibration is None:
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
         return self._calibration
+
+    def check_transform(self, own: OwnTransform | None) -> None:
+        """Refuse images that another function made than those that the guard was fitted on.
+
+        Raises:
+            ArgumentError: it is another, has been changed, or is missing; or there was none.
+        """
+        seen, meant = None if own is None else own.id, self.input_transform
+        if seen == meant:
+            return
+        if meant is None:
+            raise ArgumentError(f"this guard was fitted without the transform {own}: leave it out")
+        if seen is None:
+            raise ArgumentError(
+                f"this guard was fitted on images made by the transform {meant[0]}: give it, as "
+                f"--transform file.py:{meant[0]}, or transform= of data.load"
+            )
+        raise ArgumentError(
+            f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "
+            f"{meant[1][:16]}); {own} is another, or has been changed: fit the guard anew"
+        )
 
     def _check_weights(self) -> None:
         """Refuse a network that is not the one that the detectors were fitted on."""
@@ -374,7 +418,13 @@ class Guard(nn.Module):
         records.write(folder, "guard", record_of(self), files)
 
 
-def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guard:
+def load(
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    strict: bool = True,
+    normalization: Normalization | None = None,
+) -> Guard:
     """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
 
     Args:
@@ -382,9 +432,12 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
         network: the same network, or a cascade of the same parts; if the weights were saved too,
             they are loaded into it.
         strict: refuse a network with other weights than those that the guard was fitted on.
+        normalization: applied to uint8 images, of a guard that was fitted on floats that were
+            normalised already, and does not know by what.
 
     Raises:
-        StoreError: a file is missing, damaged or of another version; or the weights differ.
+        StoreError: a file is missing, damaged or of another version; the weights differ; or a
+            normalisation is given, and the guard has another.
     """
     record, files = records.read(folder, "guard", made_by="offmap fit")
     where = f"{folder}/guard.json"
@@ -393,7 +446,8 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             restored(each, _part(files["state"], i), where, waiting=True)
             for i, each in enumerate(record["detectors"])
         ]
-        guard = Guard(network, detectors, **arguments_of(record, files.get("head")))
+        arguments = _arguments(record, files.get("head"), normalization)
+        guard = Guard(network, detectors, **arguments)
         guard.probe.resolve(record["layers"])
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
@@ -412,6 +466,10 @@ def load(folder: str | Path, network: nn.Module, *, strict: bool = True) -> Guar
             guard.input_shape = tuple(map(int, record["input_shape"]))
         guard.read = {step: dict(of) for step, of in record["read"].items()}
         guard._watched = Watched(guard.probe.network)
+        guard.input_resize = record["input_resize"]
+        if record["input_transform"] is not None:
+            name, sha256 = map(str, record["input_transform"])
+            guard.input_transform = name, sha256
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard
@@ -423,6 +481,22 @@ def _read(item: tuple[str, dict[str, Any]]) -> str:
     right = of["accuracy"]
     words = "" if right is None else f"; the network is right on {right:.2%} of them"
     return f"Read {of['samples']:,} samples to {step}{words}."
+
+
+def _arguments(
+    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
+) -> dict[str, Any]:
+    """The arguments of a guard, with the normalisation that its record may lack."""
+    arguments = arguments_of(record, head)
+    known = arguments["normalization"]
+    if normalization in (None, known):
+        return arguments
+    if known.known:
+        raise StoreError(
+            f"this guard normalises images by {known}, and was given {normalization}: leave the "
+            "normalisation out, or fit the guard anew"
+        )
+    return arguments | {"normalization": normalization}
 
 
 def _acts(batch: Activations | Sample) -> Activations:

@@ -5,9 +5,9 @@ are kept in float64 or int64, so fitting can stream, resume and run in several p
 """
 
 from offmap.stats.bank import Bank
-from offmap.stats.classes import ClassMeans, ClassScatters, Counts, Extremes
+from offmap.stats.classes import ClassMeans, ClassMoments, ClassScatters, Counts, Extremes
 from offmap.stats.mean import Mean
-from offmap.stats.moments import ClassMoments, Moments, count_of
+from offmap.stats.moments import Moments
 from offmap.stats.quantile import Histogram, Quantile
 from offmap.stats.statistic import Product, Statistic
 
@@ -24,5 +24,4 @@ __all__ = [
     "Product",
     "Quantile",
     "Statistic",
-    "count_of",
 ]

@@ -1,4 +1,8 @@
-"""Means, scatters and extremes of each class apart."""
+"""Means, scatters and extremes by class.
+
+Scatters have the form of :mod:`offmap.stats.moments`. Parts may be of different numbers of classes:
+without logits the classes are those seen, and a batch may lack the last of them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
 from offmap._utils.precision import wide
-from offmap.stats.moments import count_of
+from offmap.stats.moments import Moments, constant_features
 from offmap.stats.statistic import Statistic
 
 
@@ -28,18 +32,67 @@ class ClassMeans(Statistic):
     mean: Float[Tensor, "c d"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int) -> Self:
-        """The means of one batch."""
-        x = wide(x)
-        count = x.new_zeros(classes).index_add_(0, labels, x.new_ones(len(x)))
-        total = x.new_zeros(classes, x.shape[1]).index_add_(0, labels, x)
-        return cls(count, total / count.clamp(min=1)[:, None])
+    def of(
+        cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int | None = None
+    ) -> Self:
+        """The means of one batch, of as many classes as are named, or seen."""
+        return cls(*_means(wide(x), labels, classes))
 
     def __add__(self, other: Self) -> Self:
         """The means of both parts together."""
-        count = self.count + other.count
-        share = (other.count / count.clamp(min=1))[:, None]
-        return type(self)(count, self.mean + (other.mean - self.mean) * share)
+        count, mean, _, _ = _joined(self, other)
+        return type(self)(count, mean)
+
+
+@dataclass(frozen=True)
+class ClassMoments(Statistic):
+    """Counts and means by class, and the pooled scatter within classes, in float64.
+
+    Args:
+        count: samples of each class, ``(c,)``.
+        mean: mean of each class, ``(c, d)``; zero for a class without samples.
+        scatter: sum over all samples of ``(x - mean_y)(x - mean_y)'``, ``(d, d)``.
+    """
+
+    count: Float[Tensor, " c"]
+    mean: Float[Tensor, "c d"]
+    scatter: Float[Tensor, "d d"]
+
+    @classmethod
+    def of(
+        cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int | None = None
+    ) -> Self:
+        """Moments of one batch, of as many classes as are named, or seen."""
+        x = wide(x)
+        count, mean = _means(x, labels, classes)
+        centred = x - mean[labels]
+        return cls(count, mean, centred.T @ centred)
+
+    def __add__(self, other: Self) -> Self:
+        """Moments of both parts together."""
+        count, mean, gap, weight = _joined(self, other)
+        # A class that one part lacks adds nothing between the parts: a batch has few classes.
+        both = weight > 0
+        between = gap[both] * weight[both].sqrt()[:, None]
+        return type(self)(count, mean, self.scatter + other.scatter + between.T @ between)
+
+    @property
+    def covariance(self) -> Float[Tensor, "d d"]:
+        """Pooled covariance within classes: scatter divided by the number of samples."""
+        return self.scatter / self.count.sum()
+
+    @property
+    def constant(self) -> Bool[Tensor, " d"]:
+        """Which features vary within the classes by no more than rounding."""
+        size = self.mean.abs().amax(0)
+        return constant_features(self.scatter.diagonal(), self.count.sum(), size)
+
+    def total(self) -> Moments:
+        """Moments of all samples, whatever their class."""
+        count = self.count.sum()
+        mean = (self.count @ self.mean) / count
+        gap = (self.mean - mean) * self.count.sqrt()[:, None]
+        return Moments(count, mean, self.scatter + gap.T @ gap)
 
 
 @dataclass(frozen=True)
@@ -61,34 +114,25 @@ class ClassScatters(Statistic):
         cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int | None = None
     ) -> Self:
         """The scatters of one batch."""
-        classes = count_of(labels) if classes is None else classes
-        means = ClassMeans.of(x, labels, classes=classes)
-        centred = wide(x) - means.mean[labels]
-        scatter = centred.new_zeros(classes, x.shape[1], x.shape[1])
+        x = wide(x)
+        count, mean = _means(x, labels, classes)
+        centred = x - mean[labels]
+        scatter = x.new_zeros(len(count), x.shape[1], x.shape[1])
         for y in labels.bincount().nonzero()[:, 0].tolist():  # a batch has few classes
             rows = centred[labels == y]
             scatter[y] = rows.T @ rows
-        return cls(means.count, means.mean, scatter)
+        return cls(count, mean, scatter)
 
     def __add__(self, other: Self) -> Self:
         """The scatters of both parts together."""
-        classes = max(len(self.count), len(other.count))
-        a, b = self._of_classes(classes), other._of_classes(classes)
-        count = a.count + b.count
-        share = b.count / count.clamp(min=1)
-        gap = b.mean - a.mean
-        between = (a.count * share)[:, None, None] * gap[:, :, None] * gap[:, None, :]
-        return type(self)(count, a.mean + gap * share[:, None], a.scatter + b.scatter + between)
+        count, mean, gap, weight = _joined(self, other)
+        between = weight[:, None, None] * gap[:, :, None] * gap[:, None, :]
+        a, b = _alike(self.scatter, other.scatter)
+        return type(self)(count, mean, a + b + between)
 
-    def _of_classes(self, classes: int) -> Self:
-        """The same with so many classes, the last of them without samples."""
-        if (more := classes - len(self.count)) == 0:
-            return self
-        return type(self)(
-            F.pad(self.count, (0, more)),
-            F.pad(self.mean, (0, 0, 0, more)),
-            F.pad(self.scatter, (0, 0, 0, 0, 0, more)),
-        )
+    def pooled(self) -> ClassMoments:
+        """The same with one scatter within all classes."""
+        return ClassMoments(self.count, self.mean, self.scatter.sum(0))
 
 
 @dataclass(frozen=True)
@@ -137,6 +181,33 @@ class Counts(Statistic):
 
     def __add__(self, other: Self) -> Self:
         """The counts of both parts together."""
-        classes = max(len(self.counts), len(other.counts))
-        a, b = (F.pad(x, (0, classes - len(x))) for x in (self.counts, other.counts))
+        a, b = _alike(self.counts, other.counts)
         return type(self)(a + b)
+
+
+def _means(
+    x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int | None
+) -> tuple[Float[Tensor, " c"], Float[Tensor, "c d"]]:
+    """Count and mean of each class of a batch."""
+    if classes is None:
+        classes = int(labels.max()) + 1 if len(labels) else 0
+    count = x.new_zeros(classes).index_add_(0, labels, x.new_ones(len(x)))
+    total = x.new_zeros(classes, x.shape[1]).index_add_(0, labels, x)
+    return count, total / count.clamp(min=1)[:, None]
+
+
+def _joined(
+    a: ClassMeans | ClassMoments | ClassScatters, b: ClassMeans | ClassMoments | ClassScatters
+) -> tuple[Float[Tensor, " c"], Float[Tensor, "c d"], Float[Tensor, "c d"], Float[Tensor, " c"]]:
+    """Count and mean of both together, the gap of their means, and what weighs its square."""
+    (m, n), (mean, other) = _alike(a.count, b.count), _alike(a.mean, b.mean)
+    share = n / (m + n).clamp(min=1)
+    gap = other - mean
+    return m + n, mean + gap * share[:, None], gap, m * share
+
+
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both of as many classes as the one that has more, the last of them without samples."""
+    classes = max(len(a), len(b))
+    trailing = (0, 0) * (a.ndim - 1)
+    return F.pad(a, (*trailing, 0, classes - len(a))), F.pad(b, (*trailing, 0, classes - len(b)))

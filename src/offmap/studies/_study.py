@@ -23,7 +23,7 @@ from offmap.training.sets import normalization
 from offmap.training.trained import Trained
 
 # Fields of a recipe that name the data.
-DATA_FIELDS = ("data", "validation", "holdout", "size", "channels", "limit")
+DATA_FIELDS = ("data", "validation", "holdout", "size", "resize", "channels", "limit")
 
 
 @dataclass(frozen=True)

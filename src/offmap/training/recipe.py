@@ -49,6 +49,7 @@ class Recipe:
         validation: what to watch, by name or path; without it, ``holdout`` of the data.
         holdout: share of the data that is set aside where no validation data is named.
         size: side of the images, if the data's differ.
+        resize: how they are brought to it: crop (centre) or squash (all of each).
         channels: 1 or 3, if the data's differ.
         limit: how many of the training images, chosen by the seed.
         normalization: of a known data set, ``MEAN,.../STD,...``, per_image, or none.
@@ -87,6 +88,7 @@ class Recipe:
     validation: str | None = None
     holdout: float = 0.1
     size: int | None = None
+    resize: str = "crop"
     channels: int | None = None
     limit: int | None = None
     normalization: str = "0/1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Self
 
@@ -88,7 +87,7 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
         return fractals(int(count), (height, width), seed=recipe.seed, cache=cache_folder())
     pictures = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
     assert isinstance(pictures, ImageSet)
-    return _warn_of_skipped(pictures)
+    return pictures
 
 
 def normalization(text: str) -> Normalization:
@@ -117,6 +116,7 @@ def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
     images = data.load(
         spec,
         size=recipe.size,
+        resize=data.check_resize(recipe.resize),
         channels=recipe.channels,
         limit=limit,
         seed=recipe.seed,
@@ -124,23 +124,17 @@ def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
     )
     if not isinstance(images, ImageSet):
         raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
-    return _warn_of_skipped(images)
+    return images
 
 
 def _load_like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
-    images = data.load(spec, size=(height, width), channels=channels, keep_in_memory_bytes=_LIMIT)
+    images = data.load(
+        spec,
+        size=(height, width),
+        resize=like.resize,
+        channels=channels,
+        keep_in_memory_bytes=_LIMIT,
+    )
     assert isinstance(images, ImageSet)
-    return _warn_of_skipped(images)
-
-
-def _warn_of_skipped(images: ImageSet) -> ImageSet:
-    """The set itself, with a warning if images are missing from it."""
-    if images.skipped:
-        first = images.skipped[0]
-        warnings.warn(
-            f"{images.name}: {len(images.skipped)} images could not be read and are left out, the "
-            f"first of them {first.path} ({first.reason})",
-            stacklevel=4,
-        )
     return images

@@ -33,12 +33,12 @@ def fit(
     show_progress: bool | None,
 ) -> None:
     """Train, from the checkpoint in ``out`` if there is one."""
-    as_device(device)  # refused in words; Lightning shows a traceback
+    placed = as_device(device)  # refused in words; Lightning shows a traceback
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(
-            accelerator={None: "auto", "cuda": "gpu"}.get(device, str(device)),
-            devices=devices,
+            accelerator="auto" if placed is None else placed.type,
+            devices=devices if placed is None or placed.index is None else [placed.index],
             precision="bf16-mixed" if task.recipe.precision == "bf16" else "32-true",
             max_epochs=task.recipe.epochs,
             default_root_dir=out,

@@ -11,12 +11,14 @@ from typing import Self
 import torch
 
 from offmap.data._decode import Item, Skipped, count_channels_of
+from offmap.data._left_out import HIDDEN, LEADS_BACK, NO_SUFFIX, UNREAD, skipped_in_words
 from offmap.data.sources import Source
 from offmap.data.types import Labels
 from offmap.errors import DataError
 
 _SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jfif", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
+    | {".ppm", ".tif", ".tiff", ".webp"}
 )
 _SPLITS = frozenset({"test", "testing", "train", "training", "val", "valid", "validation"})
 
@@ -42,8 +44,8 @@ class Folder(Source):
     def scan(cls, root: Path) -> Self:
         """The images under ``root``; hidden files and folders are left out.
 
-        Every visible subfolder is a class, even one without images: the labels of another split
-        of the same data would shift otherwise.
+        Every visible subfolder is a class, even one without images, which is told: the labels of
+        another split of the same data would shift otherwise.
 
         Raises:
             DataError: no images, images beside folders of images, or a folder of splits.
@@ -55,6 +57,10 @@ class Folder(Source):
         if not folders:
             return cls(root, paths, None, (), left_out)
         _check_layout(root, len(paths) - len(folders), classes)
+        left_out += tuple(
+            Skipped(str(root / name), "a class folder without images")
+            for name in sorted(set(classes).difference(folders))
+        )
         number = {name: label for label, name in enumerate(classes)}
         labels = torch.tensor([number[name] for name in folders])
         return cls(root, paths, labels, classes, left_out)
@@ -85,7 +91,10 @@ def search(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[Skipped
     def refuse(path: str | os.PathLike[str], reason: str) -> None:
         left_out.append(Skipped(os.fspath(path), reason))
 
-    walk = os.walk(root, followlinks=True, onerror=lambda error: refuse(error.filename, str(error)))
+    def shut(error: OSError) -> None:
+        refuse(error.filename, f"a folder that cannot be entered: {error.strerror}")
+
+    walk = os.walk(root, followlinks=True, onerror=shut)
     for parent, folders, files in walk:
         lineage = {*ancestors.pop(parent, ()), os.path.realpath(parent)}
         entries = {name: os.path.join(parent, name) for name in folders}
@@ -108,21 +117,22 @@ def search(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[Skipped
 
 def _why_no_folder(path: str, lineage: set[str]) -> str | None:
     if _is_system(os.path.basename(path)):
-        return "hidden, or left by a system"
-    return "a link that leads back" if os.path.realpath(path) in lineage else None
+        return HIDDEN
+    return LEADS_BACK if os.path.realpath(path) in lineage else None
 
 
 def _why_no_image(path: Path) -> str | None:
     if _is_system(path.name):
-        return "hidden, or left by a system"
+        return HIDDEN
     if not path.is_file():
         return "a link that leads nowhere" if path.is_symlink() else "neither file nor folder"
     if path.suffix.lower() in _SUFFIXES:
         return None
-    if path.suffix:
-        return f"no image by its suffix {path.suffix}"
     unreadable = isinstance(count_channels_of((str(path), path)), Skipped)
-    return "no image, and no suffix" if unreadable else None
+    if not path.suffix:
+        return NO_SUFFIX if unreadable else None
+    # Not a sample: what has another suffix may be the older copy of one that is here.
+    return f"{UNREAD} {path.suffix}" if unreadable else "an image under a suffix of none: rename it"
 
 
 def _is_system(name: str) -> bool:
@@ -145,6 +155,6 @@ def _check_layout(root: Path, flat: int, classes: Sequence[str]) -> None:
 def _no_images(root: Path, left_out: Sequence[Skipped]) -> DataError:
     parquet = f" (it has Parquet files: write hf:{root})" if any(root.rglob("*.parquet")) else ""
     message = f"{root} holds no images{parquet}: looked for {', '.join(sorted(_SUFFIXES))}"
-    if left_out:
-        message += f"; left out {len(left_out)}, first {left_out[0].path} ({left_out[0].reason})"
+    if others := skipped_in_words(str(root), (), left_out):
+        message += f"; {others}"
     return DataError(message)

@@ -147,10 +147,9 @@ def _reached(repository: str) -> Iterator[None]:
     try:
         HfApi().dataset_info(repository, timeout=SECONDS)
     except RepositoryNotFoundError as error:
-        repositories = (entry.repository for entry in named_sets().values() if entry.repository)
         raise DataNotFoundError(
             f"the hub has no data set {repository!r}, or not for everyone: "
-            f"{did_you_mean(repository, repositories)}look at huggingface.co/datasets"
+            f"{_hint(repository)}look at huggingface.co/datasets"
         ) from error
     except Exception as error:  # of the network, each version of the client with its own types
         with offline(library().config, constants):
@@ -160,11 +159,18 @@ def _reached(repository: str) -> Iterator[None]:
                 raise
             except Exception as second:
                 raise DataNotFoundError(
-                    f"hf:{repository} cannot be loaded: the hub gave no answer within "
-                    f"{SECONDS:g} seconds ({error}), and no copy is in its cache here ({second})"
+                    f"hf:{repository} cannot be loaded: {_hint(repository)}the hub gave no answer "
+                    f"within {SECONDS:g} seconds ({error}), and no copy is in its cache here "
+                    f"({second})"
                 ) from second
     else:
         yield
+
+
+def _hint(repository: str) -> str:
+    """The known repository that was meant, if it is another."""
+    known = [entry.repository for entry in named_sets().values() if entry.repository]
+    return "" if repository in known else did_you_mean(repository, known)
 
 
 def _column(data: Any, name: str | None, kind: type) -> str | None:

@@ -86,7 +86,7 @@ class Combine(Composite):
     def solve(self, stage: int, stats: Moments | Bank) -> None:
         if isinstance(stats, Moments):
             deviation = stats.covariance.diagonal().sqrt()
-            self._check(deviation > 0)
+            self._check(~stats.constant)
             self.set_buffers(scale_=torch.stack([stats.mean, deviation], dim=1))
             return
         ascending = stats.rows.double().T.sort().values

@@ -12,6 +12,7 @@ from offmap.activations import Activations, Sample
 from offmap.detectors._composite import Composite
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs
+from offmap.detectors._plan import nodes
 from offmap.detectors._registry import register
 from offmap.detectors.logits.msp import MSP
 from offmap.errors import ArgumentError, NeedsError
@@ -32,6 +33,7 @@ class Perturbed(Composite):
             else in the units of the inputs. 0 moves nothing, and needs no inputs.
 
     Raises:
+        ArgumentError: ``inner`` moves inputs itself.
         NeedsError: in scoring, if ``inner`` has no gradient with respect to the inputs.
 
     References:
@@ -40,11 +42,18 @@ class Perturbed(Composite):
     """
 
     needs = Needs.INPUTS
+    magnitude: float
 
     def __init__(self, inner: Detector, *, magnitude: float = 0.0014) -> None:
         super().__init__([inner])
         if not 0 <= magnitude < 1:
             raise ArgumentError(f"magnitude must lie in [0, 1); seen {magnitude}")
+        moves = (isinstance(node, Perturbed) and node.magnitude for node in nodes(inner))
+        if magnitude and any(moves):
+            raise ArgumentError(
+                f"{inner!r} moves inputs itself, and its score has no gradient along which "
+                f"{type(self).__name__} could move them once more: perturb once"
+            )
         self.magnitude = magnitude
         if not magnitude:
             self.needs = inner.needs

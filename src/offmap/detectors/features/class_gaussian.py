@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn import functional as F
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
-from offmap.detectors._gaussian import squared_distances, whitener
+from offmap.detectors._directions import check_directions, directions
+from offmap.detectors._gaussian import deviations, squared_distances, whitener
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import ClassMoments, ClassScatters
 
 
@@ -30,7 +30,8 @@ class ClassGaussian(Detector):
     Args:
         tied: one covariance for all classes, pooled within them.
         normalize: divide the features by their norm first.
-        ridge: share of the mean variance added to each variance of a covariance.
+        ridge: share of each feature's variance that is added to it: of its variance within all
+            classes, times that of the class relative to all.
 
     Attributes:
         centre_: mean of all features, ``(d,)``.
@@ -40,6 +41,7 @@ class ClassGaussian(Detector):
 
     Raises:
         ArgumentError: in fitting, if a covariance a class would take too much memory.
+        DegenerateError: in fitting, if the samples of a class are one point.
 
     References:
         Mukhoti et al., CVPR 2023, arXiv:2102.11582, section 3.
@@ -61,8 +63,7 @@ class ClassGaussian(Detector):
 
     def read(self, acts: Activations) -> Float[Tensor, "n d"]:
         """The features that it models."""
-        x = acts.features.double()
-        return F.normalize(x) if self.normalize else x
+        return directions(acts.features) if self.normalize else acts.features.double()
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMoments | ClassScatters:
         kind = ClassMoments if self.tied else ClassScatters
@@ -71,14 +72,12 @@ class ClassGaussian(Detector):
         return kind.of(self.read(acts), labels, classes=classes)
 
     def solve(self, stage: int, stats: ClassMoments | ClassScatters) -> None:
+        if self.normalize:
+            check_directions(stats.mean.shape[1], repr(self))
         seen = stats.count > 0
         count, mean = stats.count[seen], stats.mean[seen]
         centre = (count @ mean) / count.sum()
-        if isinstance(stats, ClassMoments):
-            covariances = stats.covariance[None]
-        else:
-            covariances = stats.scatter[seen] / count[:, None, None]
-        white = torch.stack([whitener(each, self.ridge, repr(self)) for each in covariances])
+        white = self._whiteners(stats)
         about = (mean - centre)[:, None, :]
         # The whitener is triangular: its diagonal holds the determinant.
         log_det = white.diagonal(dim1=1, dim2=2).abs().log().sum(1)
@@ -89,6 +88,26 @@ class ClassGaussian(Detector):
             centres_=(about @ white)[:, 0],
             log_weights_=(count / count.sum()).log() + log_det - constant,
         )
+
+    def _whiteners(self, stats: ClassMoments | ClassScatters) -> Float64[Tensor, "k d d"]:
+        pooled = stats if isinstance(stats, ClassMoments) else stats.pooled()
+        deviation = deviations(pooled, repr(self))
+        if isinstance(stats, ClassMoments):
+            return whitener(stats.covariance, deviation, self.ridge, repr(self))[None]
+        self._check_spread(stats, deviation)
+        pairs = zip(stats.scatter, stats.count, strict=True)
+        own = [whitener(s / n, deviation, self.ridge, repr(self)) for s, n in pairs if n > 0]
+        return torch.stack(own)
+
+    def _check_spread(self, stats: ClassScatters, deviation: Float64[Tensor, " d"]) -> None:
+        spread = (stats.scatter.diagonal(dim1=1, dim2=2) / deviation.square()).mean(1)
+        point = (spread <= torch.finfo(spread.dtype).eps) & (stats.count > 0)
+        if point.any():
+            y = int(point.nonzero()[0])
+            raise DegenerateError(
+                f"{self!r}: the {int(stats.count[y])} samples of class {y} are one point, which "
+                "has no covariance: give more of them, or use tied=True"
+            )
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         x = self.read(acts) - self.centre_

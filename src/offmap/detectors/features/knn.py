@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from offmap._utils.arguments import whole
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
+from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._keys import packed_keys
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
@@ -94,6 +95,12 @@ class KNN(Detector):
                 "training samples: lower k, or fit on more"
             )
         self._warn_of_small_classes(counts.counts, len(rows))
+        check_directions(rows.shape[1], repr(self))
+        if not rows.any():
+            raise DegenerateError(
+                f"{self!r}: the features of all {len(rows)} training samples are 0, and all others "
+                "are at one distance from that: does the network's last layer read these?"
+            )
         x = self._normalised(rows)
         self.set_buffers(bank_=x, lift_=0.5 * (1 - x.double().square().sum(1)))
         self.set_buffers(keys_=packed_keys(bank.keys))
@@ -111,7 +118,7 @@ class KNN(Detector):
             )
 
     def _normalised(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        x = F.normalize(features.double())  # 0 stays 0
+        x = directions(features)
         return x if self.precision == "float64" else x.float()
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:

@@ -6,15 +6,15 @@ from typing import Any
 
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn import functional as F
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
-from offmap.detectors._gaussian import squared_distances, whitener
+from offmap.detectors._directions import check_directions, directions
+from offmap.detectors._gaussian import deviations, squared_distances, whitener
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError
-from offmap.stats import ClassMoments
+from offmap.stats import ClassMoments, Moments
 
 
 @register("mahalanobis", aliases=("mds",))
@@ -24,16 +24,22 @@ class Mahalanobis(Detector):
     .. math:: s(h) = \min_c\ (h - \mu_c)^\top \Sigma^{-1} (h - \mu_c)
 
     with one covariance for all classes: the pooled within-class scatter divided by the number of
-    samples. Classes without samples are left out.
+    samples. Classes without samples are left out. With fewer samples than features there are
+    directions without variance, and distances along them rest on ``ridge`` alone.
 
     Args:
-        ridge: share of the mean variance added to each variance.
+        ridge: share of each feature's variance that is added to it. A constant feature counts as
+            varying by this share of the others' median variance.
         normalize: divide the features by their norm first: see :class:`MahalanobisPP`.
 
     Attributes:
         centre_: mean of all features, ``(d,)``.
         whitener_: maps features to unit within-class covariance, ``(d, d)``.
         centres_: whitened class means about the centre, ``(c, d)``.
+
+    Raises:
+        DegenerateError: in fitting, if no feature varies within a class, or without a ridge one is
+            a combination of others.
 
     References:
         Lee et al., NeurIPS 2018, arXiv:1807.03888, equation 2, without its input perturbation.
@@ -57,20 +63,25 @@ class Mahalanobis(Detector):
         return ClassMoments.of(self.read(acts), labels, classes=classes)
 
     def solve(self, stage: int, stats: ClassMoments) -> None:
+        if self.normalize:
+            check_directions(stats.mean.shape[1], repr(self))
         centre = stats.total().mean
-        whiten = whitener(stats.covariance, self.ridge, repr(self))
+        whiten = self._whitener(stats)
         seen = stats.count > 0  # a class without samples would leave a false centre at the origin
         self.set_buffers(
             centre_=centre, whitener_=whiten, centres_=(stats.mean[seen] - centre) @ whiten
         )
+
+    def _whitener(self, stats: Moments | ClassMoments) -> Float64[Tensor, "d d"]:
+        deviation = deviations(stats, repr(self))
+        return whitener(stats.covariance, deviation, self.ridge, repr(self))
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.distances(acts).amin(1)
 
     def read(self, acts: Activations) -> Float64[Tensor, "n d"]:
         """The features that it models: of norm 1 if they are normalised."""
-        x = acts.features.double()
-        return F.normalize(x) if self.normalize else x  # of norm 0 stay 0
+        return directions(acts.features) if self.normalize else acts.features.double()
 
     def distances(self, acts: Activations) -> Float64[Tensor, "n c"]:
         """Squared distances to the means of the classes seen in fitting."""

@@ -15,8 +15,8 @@ class MahalanobisPP(Mahalanobis):
     distance: it is ``Mahalanobis(normalize=True)``. Features of norm 0 stay 0.
 
     Args:
-        ridge: share of the mean variance added to each variance. After normalising, the covariance
-            has a direction of almost no variance.
+        ridge: share of each feature's variance that is added to it. After normalising, the
+            covariance has a direction of almost no variance.
 
     References:
         Mueller and Hein, ICML 2025, arXiv:2505.18032.
@@ -33,7 +33,7 @@ class RelativeMahalanobisPP(RelativeMahalanobis):
     :class:`RelativeMahalanobis` of :math:`h / \|h\|`: ``RelativeMahalanobis(normalize=True)``.
 
     Args:
-        ridge: share of the mean variance added to each variance, in both covariances.
+        ridge: share of each feature's variance that is added to it, in both covariances.
 
     References:
         Mueller and Hein, ICML 2025, arXiv:2505.18032.

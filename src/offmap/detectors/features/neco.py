@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
+from offmap.detectors._principal import check_outside
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
 from offmap.stats import Moments
@@ -49,7 +50,7 @@ class NECO(Detector):
         kept_: share of the variance along them, ``()``.
 
     Raises:
-        DegenerateError: in fitting, if the features do not vary.
+        DegenerateError: in fitting, if the features do not vary, or not outside of the directions.
 
     References:
         Ammar et al., ICLR 2024, arXiv:2310.06823.
@@ -108,15 +109,18 @@ class NECO(Detector):
         return Moments.of(acts.features)
 
     def solve(self, stage: int, stats: Moments) -> None:
-        covariance, constant = stats.covariance, _constant(stats)
+        covariance, constant = stats.covariance, stats.constant
         if constant.all():
-            raise DegenerateError(f"{self!r}: the training features are one point")
+            raise DegenerateError(
+                f"{self!r}: the training features are one point: give more samples"
+            )
         deviation = covariance.diagonal().sqrt().masked_fill(constant, 1.0)
         if not self.scale:
             deviation = torch.ones_like(deviation)
         values, vectors = torch.linalg.eigh(covariance / deviation.outer(deviation))
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         dim = self._dim(values)
+        check_outside(values, dim, float(stats.count), repr(self))
         self.set_buffers(
             mean_=stats.mean,
             deviation_=deviation,
@@ -131,10 +135,11 @@ class NECO(Detector):
         if dim < 1:
             held = values.cumsum(0) / values.sum()
             dim = int((held < dim).sum()) + 1
-        if dim >= features and features > 1:
+        if dim >= features:
             raise ArgumentError(
-                f"{self!r}: all {features} features are kept, so the share of the norm is always "
-                f"1: choose dim below {features}"
+                f"{self!r}: all directions of {features} features are kept, so the share of the "
+                "norm is always 1: "
+                + (f"choose dim below {features}" if features > 1 else "use another")
             )
         return int(dim)
 
@@ -151,11 +156,3 @@ class NECO(Detector):
     def summary(self) -> str:
         features, dim = self.directions_.shape
         return f"{dim} of {features} principal directions, with {float(self.kept_):.2%} of variance"
-
-
-def _constant(stats: Moments) -> Bool[Tensor, " d"]:
-    """Which features are constant up to rounding."""
-    variance = stats.covariance.diagonal()
-    eps = torch.finfo(variance.dtype).eps
-    rounding = stats.count * eps * variance + (stats.count * stats.mean * eps).square()
-    return variance <= rounding

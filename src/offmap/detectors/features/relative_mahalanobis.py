@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from offmap.activations import Activations
-from offmap.detectors._gaussian import whitener
 from offmap.detectors._registry import register
 from offmap.detectors.features.mahalanobis import Mahalanobis
+from offmap.errors import DegenerateError
 from offmap.stats import ClassMoments
 
 
@@ -22,11 +22,14 @@ class RelativeMahalanobis(Mahalanobis):
     with :math:`m` and :math:`\Sigma_0` the mean and covariance of all training features.
 
     Args:
-        ridge: share of the mean variance added to each variance, in both covariances.
+        ridge: share of each feature's variance that is added to it, in both covariances.
         normalize: divide the features by their norm first: see :class:`RelativeMahalanobisPP`.
 
     Attributes:
         background_: maps features about the centre to unit total covariance, ``(d, d)``.
+
+    Raises:
+        DegenerateError: in fitting, if all samples are of one class.
 
     References:
         Ren et al., 2021, arXiv:2106.09022.
@@ -35,8 +38,14 @@ class RelativeMahalanobis(Mahalanobis):
     background_: Tensor
 
     def solve(self, stage: int, stats: ClassMoments) -> None:
+        if int((stats.count > 0).sum()) < 2:
+            raise DegenerateError(
+                f"{self!r}: all {int(stats.count.sum())} training samples are of one class, and "
+                "the distance to it, relative to that to all classes as one, is 0 whatever the "
+                "sample: use Mahalanobis, or fit on samples of several classes"
+            )
         super().solve(stage, stats)
-        self.set_buffers(background_=whitener(stats.total().covariance, self.ridge, repr(self)))
+        self.set_buffers(background_=self._whitener(stats.total()))
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         x = self.read(acts) - self.centre_

@@ -10,6 +10,7 @@ from offmap._utils.arguments import whole
 from offmap.activations import Activations, Head
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
+from offmap.detectors._principal import check_outside
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Moments, Statistic
@@ -38,7 +39,8 @@ class Residual(Detector):
 
     Raises:
         ArgumentError: in fitting, if ``dim`` leaves no residual.
-        DegenerateError: in fitting, if the features all lie at the origin.
+        DegenerateError: in fitting, if the features all lie at the origin, or none of them leaves
+            the principal space: there are too few samples, or they vary in few directions.
 
     References:
         Wang et al., CVPR 2022, arXiv:2203.10807.
@@ -74,7 +76,11 @@ class Residual(Detector):
             )
         values, vectors = torch.linalg.eigh(stats.about(self.origin_))  # in ascending order
         if not values[-1] > 0:
-            raise DegenerateError(f"{self!r}: the training features all lie at the origin u")
+            raise DegenerateError(
+                f"{self!r}: the training features all lie at the origin u, which the head maps to "
+                "zero logits: does the network's last layer read these?"
+            )
+        check_outside(values.flip(0), dim, float(stats.count), repr(self))
         split = features - dim
         self.set_buffers(residual_=vectors[:, :split], kept_=values[split:].sum() / values.sum())
 

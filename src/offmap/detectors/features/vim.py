@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ class ViM(Residual):
               \alpha = \frac{\sum_i \max_j z_{ij}}{\sum_i \| R^\top (h_i - u) \|}
 
     with :math:`R` and :math:`u` as in :class:`Residual`, and :math:`\alpha` over the training data.
+    The softmax does not know what is added to all logits of a sample. So where the mean maximum
+    logit is not positive, and would turn the sign of the residual round, :math:`\alpha` counts
+    each maximum from the sample's mean logit, and a warning says so.
 
     Args:
         dim: dimension of the principal space; by default as in :class:`Residual`.
@@ -32,7 +36,8 @@ class ViM(Residual):
         alpha_: scale of the residual, ``()``.
 
     Raises:
-        DegenerateError: in fitting, if alpha is not a positive finite number.
+        DegenerateError: in fitting, as :class:`Residual`, and if the logits of a sample are all
+            equal, so that alpha would be 0.
 
     References:
         Wang et al., CVPR 2022, arXiv:2203.10807.
@@ -47,23 +52,32 @@ class ViM(Residual):
     ) -> Statistic:
         if stage == 0:
             return super().collect(stage, acts, labels)
-        return Mean.of(torch.stack([acts.logits.amax(1).double(), self.norms(acts)], dim=1))
+        z = acts.logits.double()
+        return Mean.of(torch.stack([z.amax(1), z.mean(1), self.norms(acts)], dim=1))
 
     def solve(self, stage: int, stats: Any) -> None:
         if stage == 0:
             super().solve(stage, stats)
         else:
-            self._scale(*stats.mean.tolist())
+            top, mean, norm = stats.mean.tolist()
+            self.set_buffers(alpha_=self.origin_.new_tensor(self._height(top, mean) / norm))
 
-    def _scale(self, max_logit: float, norm: float) -> None:
-        scale = self.origin_.norm() + 1.0
-        if not max_logit > 0 or norm <= 1e-12 * float(scale):
+    def _height(self, top: float, mean: float) -> float:
+        """What the mean residual norm is scaled to."""
+        if top > 0:
+            return top
+        if not top - mean > 1e-12 * abs(top):
             raise DegenerateError(
-                f"{self!r}: alpha is the mean maximum logit, {max_logit:.3g}, divided by the mean "
-                f"residual norm, {norm:.3g}, and must be positive and finite: use Residual, or "
-                "another dim"
+                f"{self!r}: the logits of each training sample are all equal, {top:.3g} on "
+                "average, so there is no scale for the residual (alpha): use Residual"
             )
-        self.set_buffers(alpha_=self.origin_.new_tensor(max_logit / norm))
+        warnings.warn(
+            f"{self!r}: the mean maximum logit of the training data is {top:.3g}, and not "
+            "positive, as of logarithms of probabilities, or of an untrained network: alpha "
+            f"counts it from the mean logit, {mean:.3g}",
+            stacklevel=2,
+        )
+        return top - mean
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.alpha_ * self.norms(acts) - acts.logits.double().logsumexp(1)

@@ -10,6 +10,7 @@ from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Stage
 from offmap.detectors._registry import register
+from offmap.detectors._softmax import check_classes
 from offmap.stats import ClassMeans
 
 
@@ -35,6 +36,7 @@ class KLMatching(Detector):
     def collect(
         self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None
     ) -> ClassMeans:
+        check_classes(acts.logits)
         p = acts.logits.double().softmax(1)
         return ClassMeans.of(p, p.argmax(1), classes=p.shape[1])
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
+from offmap.detectors._softmax import check_classes
 
 
 @register("kluniform")
@@ -24,5 +25,6 @@ class KLUniform(Detector):
     """
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        check_classes(acts.logits)
         logits = acts.logits.double()
         return logits.mean(1) - logits.logsumexp(1)

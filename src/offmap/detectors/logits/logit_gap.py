@@ -9,6 +9,7 @@ from offmap._utils.arguments import whole
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
+from offmap.detectors._softmax import check_classes
 
 
 @register("logitgap")
@@ -31,6 +32,7 @@ class LogitGap(Detector):
         self.top = None if top is None else whole("top", top, low=2)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
+        check_classes(acts.logits)
         classes = acts.logits.shape[1]
         top = classes if self.top is None else min(self.top, classes)
         largest = acts.logits.double().topk(top, dim=1).values

@@ -13,7 +13,7 @@ from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Stage
 from offmap.detectors._registry import register
-from offmap.detectors._softmax import log_rest
+from offmap.detectors._softmax import check_classes, log_rest
 from offmap.errors import DegenerateError
 from offmap.stats import Mean
 
@@ -46,6 +46,7 @@ class TemperatureScaled(Detector):
     temperature_: Tensor
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> Mean:
+        check_classes(acts.logits)
         z = acts.logits.double()
         right = z.gather(1, labels[:, None])[:, 0]
         slopes = [((b * z).softmax(1) * z).sum(1) - right for b in self._grid(z)]

@@ -1,4 +1,4 @@
-"""``python -m offmap.cli``."""
+"""``python -m offmap``."""
 
 from offmap.cli import main
 

@@ -1,0 +1,154 @@
+"""What ``offmap list`` shows."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from offmap import data, networks
+from offmap._utils.arguments import did_you_mean
+from offmap.detectors import entries, passes
+from offmap.errors import UnknownNameError
+from offmap.training import RECIPES, recipe
+
+_ROLE = re.compile(r":\w+:`~?([^`]*)`")
+# Parts of a docstring that only those read who write Python.
+_FOR_PYTHON = ("Args", "Attributes", "Raises", "References", "Returns", "Examples", "Example")
+
+
+def everything() -> str:
+    """All names, by kind."""
+    return "\n".join(
+        [
+            "Detectors (name, needs, passes over training and calibration data):",
+            *map(_detector_line, entries()),
+            "\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):",
+            *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
+            "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
+            "Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS),
+            "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
+            "package.module:factory):",
+            *(f"  {name:<20} {_first(of)}" for name, of in networks.factories().items()),
+            f"\nRecipes (budgets): {_recipes()}",
+            f"\nTrained: {_trained()}",
+            "\n`offmap list NAME` shows all of one.",
+        ]
+    )
+
+
+def one(name: str) -> str:
+    """All that is known of one name.
+
+    Raises:
+        UnknownNameError: there is nothing of that name.
+    """
+    known = dict(_known())
+    by_key = {_key(each): show for each, show in known.items()}
+    if (show := known.get(name, by_key.get(_key(name)))) is None:
+        hint = did_you_mean(name, known)
+        raise UnknownNameError(f"nothing is called {name!r}: {hint}`offmap list` names everything")
+    return show()
+
+
+def _known() -> Iterator[tuple[str, Callable[[], str]]]:
+    """How each name is shown; detectors last, whose names count where others are the same."""
+    for name in networks.zoo.names():
+        yield f"{networks.zoo.PREFIX}{name}", partial(_card, name)
+    for name in RECIPES:
+        yield name, partial(_recipe, name)
+    for name in data.EMBEDDED:
+        yield f"embedded:{name}", partial(_plain, f"embedded:{name}: images that need no download")
+    for name in data.NOISE_KINDS:
+        yield f"noise:{name}", partial(_plain, f"noise:{name}: drawn at the shape of the ID images")
+    for name in data.named_sets():
+        yield name, partial(_plain, f"{name}: {_set_line(name)}")
+    for name, factory in networks.factories().items():
+        yield name, partial(_network, name, factory)
+    for entry in entries():
+        for name in (entry.name, *entry.aliases):
+            yield name, partial(_detector, entry)
+
+
+def _plain(text: str) -> str:
+    return text
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_]", "", name.lower())
+
+
+def _detector_line(entry: Any) -> str:
+    made = entry.method.default()
+    counts = "+".join(str(passes(made, source)) for source in ("train", "calibration"))
+    also = f" (also {', '.join(entry.aliases)})" if entry.aliases else ""
+    return f"  {entry.name:<22} {made.needs.words:<22} {counts}  {_first(entry.method)}{also}"
+
+
+def _detector(entry: Any) -> str:
+    made = entry.method.default()
+    counts = [passes(made, source) for source in ("train", "calibration")]
+    lines = [
+        f"{entry.name}: {_first(entry.method)}",
+        *([f"also called {', '.join(entry.aliases)}"] if entry.aliases else []),
+        f"needs {made.needs.words}; passes over training data {counts[0]}, over calibration data "
+        f"{counts[1]}",
+        f"\n{entry.method.__name__}{_signature(entry.method)}",
+    ]
+    return "\n".join([*lines, *_documentation(entry.method)])
+
+
+def _network(name: str, factory: Callable[..., Any]) -> str:
+    return "\n".join([f"{name}{_signature(factory)}", *_documentation(factory, first=True)])
+
+
+def _recipe(name: str) -> str:
+    _, budgets = RECIPES[name]
+    content = json.dumps(recipe(name).record(), indent=1)
+    return f"{name}: budgets {', '.join(budgets)}; for cpu:\n{content}"
+
+
+def _card(name: str) -> str:
+    card = networks.zoo.card(name)
+    title = f"{networks.zoo.PREFIX}{name}: {card.network}, accuracy {card.accuracy:.2%}"
+    return f"{title}\ntrained by: {card.command}"
+
+
+def _set_line(name: str) -> str:
+    known = data.named_sets()[name]
+    return f"{known.title}{'' if known.repository is None else ' *'}"
+
+
+def _recipes() -> str:
+    return ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items())
+
+
+def _trained() -> str:
+    trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
+    return trained or "none at hand, in $OFFMAP_ZOO or zoo/"
+
+
+def _first(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _signature(thing: Any) -> str:
+    """The arguments with their defaults, without types."""
+    parameters = inspect.signature(thing).parameters.values()
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    return str(inspect.Signature(bare))
+
+
+def _documentation(thing: Any, *, first: bool = False) -> list[str]:
+    """Formula and words, what the arguments are, and the source, from a docstring."""
+    summary, _, rest = (inspect.getdoc(thing) or "").partition("\n")
+    heads = "|".join(_FOR_PYTHON)
+    body, *parts = re.split(rf"^({heads}):\n", rest, flags=re.MULTILINE)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    shown = [summary] if first else []
+    shown += [body.replace(".. math:: ", "  ").strip("\n")]
+    shown += [f"{h}:\n{sections[h].rstrip()}" for h in ("Args", "References") if h in sections]
+    return ["\n" + _ROLE.sub(r"\1", text) for text in shown if text]

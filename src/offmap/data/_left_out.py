@@ -1,0 +1,73 @@
+"""What is not used of a data set, counted by kind and told in one line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from offmap._utils.warning import warn_user
+from offmap.data._decode import Skipped
+from offmap.errors import LeftOutWarning
+
+HIDDEN = "hidden, or left by a system"
+LEADS_BACK = "a link that leads back"
+UNREAD = "no image by its suffix"
+NO_SUFFIX = "no image, and no suffix"
+
+# Images all the same, of which PIL reads none safely, or none without a plug-in.
+_CONVERTIBLE = frozenset(
+    {".avif", ".cr2", ".dng", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".nef", ".svg", ".tga"}
+)
+
+
+class _Set(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def skipped(self) -> tuple[Skipped, ...]: ...
+    @property
+    def left_out(self) -> tuple[Skipped, ...]: ...
+
+
+def skipped_in_words(
+    name: str, skipped: Sequence[Skipped] = (), left_out: Sequence[Skipped] = ()
+) -> str:
+    """One line on what of a set is not used: how many of each kind, and the first; or no text.
+
+    Hidden files, what systems leave behind and links to a folder that they lie in are not told:
+    nobody misses them.
+
+    >>> skipped_in_words("photos", [Skipped("a/1.png", "truncated")])
+    'skipped in photos: 1 unreadable, first a/1.png (truncated)'
+    """
+    missed = [file for file in left_out if file.reason not in (HIDDEN, LEADS_BACK)]
+    if not (told := [*skipped, *missed]):
+        return ""
+    kinds = Counter(_kind(file) for file in missed)
+    counts = [f"{len(skipped)} unreadable"] if skipped else []
+    counts += [f"{count} {kind}" for kind, count in kinds.most_common()]
+    line = f"skipped in {name}: {', '.join(counts)}, first {told[0].path} ({told[0].reason})"
+    convertible = ", ".join(sorted(_CONVERTIBLE.intersection(kinds)))
+    return f"{line}; convert {convertible} to PNG or JPEG" if convertible else line
+
+
+def tell_skipped(images: _Set) -> None:
+    """Warn of what is not used of a set, if that is anything."""
+    tell(skipped_in_words(images.name, images.skipped, images.left_out))
+
+
+def tell(line: str) -> None:
+    """Warn in these words, if there are any."""
+    if line:
+        warn_user(line, LeftOutWarning)
+
+
+def _kind(file: Skipped) -> str:
+    """What is counted together: files of one suffix, or left out for one reason."""
+    if file.reason.startswith(UNREAD):
+        return Path(file.path).suffix.lower()
+    if file.reason == NO_SUFFIX:
+        return "without suffix"
+    return file.reason.removeprefix("a ").removeprefix("an ")

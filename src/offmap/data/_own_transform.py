@@ -1,0 +1,99 @@
+"""A user's own way from a picture to what the network is given."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from offmap._utils.imports import imported
+from offmap.data._preprocessing import upright
+from offmap.data.types import Resize
+from offmap.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class OwnTransform:
+    """A function from a picture to an array, in the place of channels, size and resizing.
+
+    Args:
+        function: from a PIL image, turned upright and in its own mode, to an array or tensor
+            ``(c, h, w)`` or ``(h, w)``: uint8, 0 to 255, to be normalised by the forward pass; or
+            floats that are normalised already. One image must give one result, in any thread.
+        name: what the function is called, ``file.py:NAME`` on a command line.
+        sha256: of the file that it stands in, as it is told from others of its name.
+    """
+
+    function: Callable[[Image.Image], Any]
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, transform: str | Callable[[Image.Image], Any] | Self) -> Self:
+        """A function, or one that ``file.py:NAME`` or ``package.module:NAME`` names.
+
+        Raises:
+            UnknownNameError: there is no such file, module or name.
+            ArgumentError: it is no function.
+        """
+        if isinstance(transform, cls):
+            return transform
+        function: Any = transform
+        if isinstance(transform, str):
+            place, _, name = transform.rpartition(":")
+            function = imported(place, name, transform)
+        if not callable(function):
+            raise ArgumentError(f"{transform} must be a function of an image; seen {function!r}")
+        name = transform if isinstance(transform, str) else getattr(function, "__name__", "")
+        return cls(function, name or type(function).__name__, _digest(function))
+
+    @property
+    def resize(self) -> Resize:
+        """That of images without one of their own."""
+        return "crop"
+
+    @property
+    def bytes(self) -> int:
+        """The most bytes of a value."""
+        return 4
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """What a guard remembers: the name of the function, without its place, and the hash."""
+        return self.name.rpartition(":")[2], self.sha256
+
+    def __str__(self) -> str:
+        return f"{self.name}, sha256 {self.sha256[:16]}"
+
+    def pixels(self, image: Image.Image) -> NDArray[Any]:
+        """What the function makes of an image, ``(c, h, w)``."""
+        made = self.function(upright(image))
+        array = made.detach().cpu().numpy() if isinstance(made, torch.Tensor) else np.asarray(made)
+        array = array[None] if array.ndim == 2 else array
+        if array.ndim != 3 or array.dtype.kind not in "fu" or array.dtype.itemsize == 0:
+            raise ValueError(f"{self.name} gave {array.dtype} of {array.shape}: give (c, h, w)")
+        if array.dtype.kind == "u" and array.dtype != np.uint8:
+            raise ValueError(f"{self.name} gave {array.dtype}: give uint8, or normalised floats")
+        return np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
+
+
+def _digest(function: Any) -> str:
+    """Of all that stands in the function's file: it may call its neighbours."""
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    try:
+        content = Path(str(inspect.getsourcefile(module))).read_bytes()  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        content = b""
+    if not content or not inspect.isroutine(function):  # an object, which has settings
+        content += re.sub(r" at 0x[0-9a-f]+", "", repr(function)).encode()
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,34 @@
+"""Principal directions, and what lies outside them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from offmap.errors import DegenerateError
+
+
+def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, who: str) -> None:
+    """Refuse leading directions outside of which the training features do not vary.
+
+    Which directions those would be beyond the rank is rounding, and what lies outside them is
+    nothing for whatever the network makes of known inputs.
+
+    Args:
+        variances: along all principal directions, in descending order.
+        dim: how many of them lead.
+        samples: that they come from.
+        who: asks.
+    """
+    features = len(variances)
+    rounding = torch.finfo(variances.dtype).eps * features
+    rank = int((variances > rounding * variances[0]).sum())
+    if rank > dim:
+        return
+    more = f"give more than {dim + 1} samples" if samples <= dim + 1 else "leave this detector out"
+    raise DegenerateError(
+        f"{who}: {int(samples)} training samples, {features} features: they span "
+        f"{rank} {'direction' if rank == 1 else 'directions'}, and outside of the leading {dim} "
+        f"nothing is left: {more}" + (f", or choose dim= below {rank}" if rank > 1 else "")
+    )

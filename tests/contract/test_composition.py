@@ -1,0 +1,149 @@
+"""Every composite around every other: each is what its parts give by hand, and it saves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import offmap
+from offmap.activations import Activations, Sample
+from offmap.detectors import Composite, Needs, catalogue, detector, load, save
+from offmap.errors import ArgumentError
+from tests.conftest import World, activations, fitted, make_world, plain, world_of
+
+Batch = Activations | Sample
+LEAF = "vim(dim=4)"  # it learns in two passes, and has a gradient
+AROUND: dict[str, str] = {
+    "react": "react({}, quantile=0.8)",
+    "scale": "scale({}, quantile=0.5)",
+    "membermean": "membermean({})",
+    "combine": "combine([{}, {partner}])",
+    "perturbed": "perturbed({}, magnitude=0.01)",
+}
+REFUSED = {
+    ("react", "membermean"): r"put the shaper inside, MemberMean\(ReAct",
+    ("scale", "membermean"): r"put the shaper inside, MemberMean\(SCALE",
+    ("membermean", "membermean"): "for an ensemble already",
+    ("perturbed", "perturbed"): "moves inputs itself, .* has no gradient",
+}
+PAIRS = [pair for pair in product(AROUND, AROUND) if pair not in REFUSED]
+
+
+def around(outer: str, inner: str) -> str:
+    """The outer composite around a detector; what it is combined with reads the same network."""
+    members = Needs.MEMBERS in detector(inner).needs
+    return AROUND[outer].format(inner, partner="totalentropy" if members else "energy")
+
+
+def world_for(spec: str) -> World:
+    """With features that stay positive where an input, which they are here, is moved a little."""
+    world = make_world(120, relu=True)
+    kind = world_of(spec, world).kind
+    kind = replace(kind, members=2 if kind.members else 0)
+    acts, ood = (
+        activations(plain(part).features + 0.5, world.layer, kind)
+        for part in (world.acts, world.ood)
+    )
+    return replace(world, acts=acts, ood=ood, kind=kind)
+
+
+def fit(spec: str, world: World) -> offmap.Detector:
+    return fitted(spec, world, len(world.labels))
+
+
+def seen(world: World, change: Callable[[Activations], Activations]) -> World:
+    acts, ood = (
+        part.seen(change) if isinstance(part, Sample) else change(part)
+        for part in (world.acts, world.ood)
+    )
+    return replace(world, acts=acts, ood=ood)
+
+
+def shaped(inner: str, world: World, shape: Callable[[Tensor], Tensor]) -> Tensor:
+    def change(acts: Activations) -> Activations:
+        h = shape(acts.features)
+        return acts.replace(features=h, logits=world.layer(h))
+
+    other = seen(world, change)
+    return fit(inner, other).score(other.ood)
+
+
+def react(inner: str, world: World) -> Tensor:
+    clip = plain(world.acts).features.flatten().double().quantile(0.8).float()
+    return shaped(inner, world, lambda h: h.minimum(clip))
+
+
+def scale(inner: str, world: World) -> Tensor:
+    return shaped(inner, world, lambda h: h * (h.sum(1) / h.topk(8).values.sum(1)).exp()[:, None])
+
+
+def membermean(inner: str, world: World) -> Tensor:
+    scores = []
+    for i, head in enumerate(world.head):
+        kind = replace(world.kind, members=0)
+        one = seen(world, lambda acts, i=i: acts.members[i])
+        one = replace(one, layer=head, kind=kind)
+        scores.append(fit(inner, one).score(one.ood))
+    return torch.stack(scores).mean(0)
+
+
+def combine(inner: str, world: World) -> Tensor:
+    members = Needs.MEMBERS in detector(inner).needs
+    parts = [fit(spec, world) for spec in (inner, "totalentropy" if members else "energy")]
+    terms = []
+    for part in parts:
+        known, scores = part.score(world.acts).double(), part.score(world.ood).double()
+        t = (scores - known.mean()) / known.std(correction=0)
+        terms.append(t.exp().log1p())
+    return torch.stack(terms).mean(0)
+
+
+def perturbed(inner: str, world: World) -> Tensor:
+    made, ood = fit(inner, world), world.ood
+    x = ood.inputs.clone().requires_grad_()
+    made(made.view_of(Sample(ood.run(x), x, ood.run))).sum().backward()
+    moved = ood.inputs - 0.01 * x.grad.sign()
+    return made.score(Sample(ood.run(moved), moved, ood.run))
+
+
+BY_HAND = {f.__name__: f for f in (react, scale, membermean, combine, perturbed)}
+
+
+def test_the_matrix_holds_every_composite_that_wraps() -> None:
+    wraps = {
+        name
+        for name, method in catalogue().items()
+        if issubclass(method, Composite) and {"inner", "detectors"} & method.default().params.keys()
+    }
+    assert wraps == set(AROUND)
+
+
+@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+def test_a_composite_around_another(outer: str, inner: str, tmp_path: Path) -> None:
+    within = around(inner, LEAF)
+    spec = around(outer, within)
+    world = world_for(spec)
+    made = fit(spec, world)
+    scores, expected = made.score(world.ood), BY_HAND[outer](within, world)
+    assert scores.dtype == torch.float32
+    assert torch.allclose(
+        scores, expected.float(), rtol=1e-4, atol=1e-5 * float(expected.abs().max())
+    )
+    assert repr(detector(json.loads(json.dumps(made.record())))) == repr(made)
+    save(made, tmp_path / "made")
+    loaded = load(tmp_path / "made")
+    assert repr(loaded) == repr(made)
+    assert torch.equal(loaded.score(world.ood), scores)
+
+
+@pytest.mark.parametrize(("outer", "inner"), REFUSED)
+def test_what_cannot_stand_around_another_says_why(outer: str, inner: str) -> None:
+    with pytest.raises(ArgumentError, match=REFUSED[outer, inner]):
+        detector(around(outer, around(inner, LEAF)))

@@ -1,0 +1,206 @@
+"""Heads of every kind: where they are found, and what is said where they are not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import offmap
+from offmap.activations import Head
+from offmap.errors import DataError, ExportError, FeaturesWarning, HeadError, NeedsError
+from offmap.forward import Probe
+
+CLASSES = 4
+
+
+class Net(nn.Module):
+    """Six pixels, a hidden layer of five and a head; ``end`` makes the logits of the features."""
+
+    def __init__(self, end: Callable[[Net, Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.body, self.fc, self.other = (
+            nn.Linear(6, 5),
+            nn.Linear(5, CLASSES),
+            nn.Linear(5, CLASSES),
+        )
+        self.weight = nn.Parameter(torch.randn(CLASSES, 5))
+        self.end = end
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(x).relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.features(x)
+        return self.fc(h) if self.end is None else self.end(self, h)
+
+
+def samples(n: int = 8) -> Tensor:
+    return torch.randn(n, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+ENDS: dict[str, Callable[[Net, Tensor], Tensor]] = {
+    "by forward": lambda net, h: net.fc.forward(h),
+    "by keyword": lambda net, h: net.fc(input=h),
+    "functional": lambda net, h: F.linear(h, net.weight),
+    "scaled": lambda net, h: net.fc(h) / 0.07,
+    "not the last": lambda net, h: (net.fc(h), net.other(h.tanh()))[0],
+    "in place behind": lambda net, h: (net.fc(h), h.relu_().mul_(0))[0],
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_head_is_found_however_it_is_called(end: Callable[[Net, Tensor], Tensor]) -> None:
+    net = Net(end).eval()
+    x = samples()
+    with torch.no_grad():
+        h, z = net.features(x), net(x)
+    with Probe(net) as probe:
+        for _ in range(2):  # the first batch takes another way than the later ones
+            acts = probe(x)
+            assert torch.equal(acts.features, h)
+            assert torch.allclose(acts.logits, z)
+            assert torch.allclose(probe.head(acts.features), z, atol=1e-5)
+    assert not probe.unverified
+
+
+def test_logits_that_are_the_mean_of_two_layers_have_one_head() -> None:
+    """Distilled transformers: two tokens, two heads, the mean of both."""
+
+    class Distilled(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.features(x)
+            return (self.fc(h) + self.other(h.square())) / 2
+
+    net = Distilled().eval()
+    with Probe(net) as probe:
+        acts = [probe(samples()) for _ in range(2)][-1]
+    h = net.features(samples())
+    assert probe.head_name == "fc+other"
+    assert torch.allclose(acts.features, torch.cat([h, h.square()], dim=1))
+    assert torch.allclose(probe.head(acts.features), net(samples()), atol=1e-5)
+    with Probe(net, head="fc+other") as named:
+        assert torch.equal(named(samples()).features, acts.features)
+
+
+class Cosine(Net):
+    """Cosines of features and class vectors, by a product that no hook sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.normalize(self.features(x))
+        return 20 * h @ F.normalize(self.weight).T
+
+
+def test_a_head_that_is_given_finds_its_features(tmp_path: object) -> None:
+    net = Cosine().eval()
+    head = Head(20 * F.normalize(net.weight.detach()))
+    x = samples(64)
+    with Probe(net, head=head) as probe:
+        acts = [probe(x) for _ in range(2)][-1]
+    assert torch.allclose(acts.features, F.normalize(net.features(x)))
+    assert torch.allclose(probe.head(acts.features), net(x), atol=1e-4)
+    guard = offmap.Guard(net, "residual", head=head).fit([(x, net(x).argmax(1))])
+    guard.calibrate([samples(80)[64:]], alarm_rate=0.1)
+    guard.save(str(tmp_path))
+    assert torch.equal(offmap.load(str(tmp_path), net)(x).scores, guard(x).scores)
+
+
+def test_a_head_that_fits_nothing_is_refused() -> None:
+    probe = Probe(Cosine(), head=Head(torch.randn(CLASSES, 5)))
+    with pytest.raises(HeadError, match="give weight and bias as they stand in the network"):
+        probe(samples())
+
+
+class Lora(nn.Module):
+    """A layer with a low-rank change beside it."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.a = nn.Linear(base.in_features, 2, bias=False)
+        self.b = nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.b(self.a(x))
+
+
+def test_features_that_cannot_be_verified_are_warned_of_by_name() -> None:
+    net = Net()
+    net.fc = Lora(net.fc)
+    x = samples(120)
+    guard = offmap.Guard(net, "knn")
+    with pytest.warns(FeaturesWarning, match=r"the input of 'fc\.base'"):
+        guard.fit([x])
+    assert guard.detectors[0].bank_.shape[1] == 5  # not the two numbers inside
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        offmap.Guard(net, "msp").fit([x])  # nobody reads them
+        offmap.Guard(net, "knn", head="fc").fit([x])  # it was said
+        offmap.Guard(Net(), "knn").fit([x])  # the healthy twin
+
+
+class SequenceFirst(nn.Module):
+    """Tokens before samples, and a head that is no map of one vector a sample."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.mix, self.head = nn.Linear(6, 5), head
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.mix(x[:, None].expand(-1, 3, -1).transpose(0, 1)).relu()  # (3, n, 5)
+        return self.head(tokens.permute(1, 2, 0)).mean(2)
+
+
+def test_a_convolution_over_tokens_is_a_head_of_their_mean() -> None:
+    net = SequenceFirst(nn.Conv1d(5, CLASSES, 1)).eval()
+    with Probe(net) as probe:
+        acts = [probe(samples()) for _ in range(2)][-1]
+    assert probe.head_name == "head"
+    assert torch.allclose(acts.features, net.mix(samples()).relu(), atol=1e-6)
+
+
+def test_features_that_are_not_one_row_a_sample_are_refused() -> None:
+    net = SequenceFirst(nn.Conv1d(5, CLASSES, 3, padding=1))
+    with pytest.raises(NeedsError, match=r"'mix' is given 3 rows for 8 samples.*vector a sample"):
+        offmap.Guard(net, "KNN(k=1)").fit([samples()])
+    assert len(offmap.Guard(net, "msp").fit([samples()]).probe(samples()).logits) == 8
+
+
+def test_a_network_without_linear_maps_has_scores_of_its_logits() -> None:
+    net = nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, CLASSES, (2, 3)), nn.Flatten())
+    guard = offmap.Guard(net, ["msp", "energy"]).fit([samples(40)]).calibrate([samples(90)[40:]])
+    assert len(guard(samples(5))) == 5
+    with pytest.raises(NeedsError, match=r"calls no torch\.nn\.Linear.*last first: 2, 1"):
+        offmap.Guard(net, "knn").fit([samples(60)])
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "log_probabilities"])
+def test_outputs_that_are_no_logits_are_refused_and_have_a_way_in(kind: str) -> None:
+    def soft(net: Net, h: Tensor) -> Tensor:
+        z = net.fc(h)
+        return z.softmax(1) if kind == "probabilities" else z.log_softmax(1)
+
+    net, x = Net(soft).eval(), samples()
+    words = "sums to 1" if kind == "probabilities" else "exponentials sum to 1"
+    with pytest.raises(DataError, match=rf"{words}.*outputs='{kind}'"):
+        offmap.Guard(net, "msp").fit([x])
+    with Probe(net, outputs=kind) as probe:
+        expected = net.fc(net.features(x)).softmax(1)
+        assert torch.allclose(probe(x).logits.softmax(1), expected, atol=1e-6)
+
+
+def test_a_head_inside_an_exported_guard_must_be_a_layer(tmp_path: object) -> None:
+    x = samples(90)
+    net = Net(ENDS["by forward"])
+    guard = offmap.Guard(net, "knn").fit([x[:60]]).calibrate([x[60:]])
+    with pytest.raises(ExportError, match=r"call the layer itself, as self\.fc\(h\)"):
+        offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])

@@ -1,0 +1,272 @@
+"""Whatever a loader gives: the same guard, or words that say what to give."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import offmap
+from offmap.data import ImageSet
+from offmap.errors import ChanceWarning, DataError, NotFittedError, OverlapWarning
+
+N = 240
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.fc = nn.Linear(48, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x.flatten(1)).relu())
+
+
+def data(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 256, (N, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    return x, torch.arange(N) % 4
+
+
+class Samples(Dataset[Any]):
+    """Pictures and labels one by one."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        x, y = data()
+        return Image.fromarray(x[i].permute(1, 2, 0).numpy()), int(y[i])
+
+
+def cut(size: int = 50) -> Iterator[tuple[Tensor, Tensor]]:
+    x, y = data()
+    return ((x[i : i + size], y[i : i + size]) for i in range(0, N, size))
+
+
+def refilled() -> Iterator[tuple[Tensor, Tensor]]:
+    x, y = torch.empty(50, 3, 4, 4, dtype=torch.uint8), torch.empty(50, dtype=torch.int64)
+    for a, b in cut():
+        x[: len(a)], y[: len(b)] = a, b
+        yield x[: len(a)], y[: len(b)]
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "dicts": lambda: [{"image": x, "label": y} for x, y in cut()],
+    "mappings": lambda: [UserDict(pixel_values=x, labels=y) for x, y in cut()],
+    "lists of tensors": lambda: [(list(x), y.tolist()) for x, y in cut()],
+    "arrays with channels last": lambda: [
+        (x.permute(0, 2, 3, 1).numpy(), y.numpy()) for x, y in cut()
+    ],
+    "a loader": lambda: DataLoader(TensorDataset(*data()), batch_size=32),
+    "a data set": lambda: TensorDataset(*data()),
+    "a data set of pictures": Samples,
+    "samples": lambda: list(zip(*data(), strict=True)),
+    "arrays of all": lambda: tuple(part.numpy() for part in data()),
+    "tensors of all": data,
+    "one buffer": refilled,
+}
+
+
+@pytest.fixture(scope="module")
+def expected() -> Tensor:
+    return guard_on(cut())(data(1)[0]).scores
+
+
+def guard_on(form: Any) -> offmap.Guard:
+    guard = offmap.Guard(Net(), "knn").fit(form)
+    return guard.calibrate([data(2)[0]])
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_of_the_data_gives_the_same_guard(
+    form: Callable[[], Any], expected: Tensor
+) -> None:
+    assert torch.allclose(guard_on(form())(data(1)[0]).scores, expected, atol=1e-6)
+
+
+def test_a_dict_of_unknown_keys_is_refused_with_them() -> None:
+    with pytest.raises(DataError, match="the keys 'photo', 'kind': give the inputs as one of"):
+        offmap.Guard(Net(), "msp").fit([{"photo": data()[0], "kind": data()[1]}])
+
+
+def test_pictures_of_several_sizes_are_refused() -> None:
+    batch = [Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))]
+    with pytest.raises(DataError, match="samples of one batch must have one shape"):
+        offmap.Guard(Net(), "msp").fit([batch])
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        lambda x: x[0],
+        lambda x: x[:1].numpy(),
+        lambda x: Image.fromarray(x[0].permute(1, 2, 0).numpy()),
+        lambda x: [Image.fromarray(x[0].permute(1, 2, 0).numpy())],
+        lambda x: [x[0]],
+    ],
+    ids=["tensor", "array", "picture", "list of pictures", "list of tensors"],
+)
+def test_one_sample_has_one_verdict(one: Callable[[Tensor], Any]) -> None:
+    guard, x = guard_on(cut()), data(1)[0]
+    verdict = guard(one(x))
+    assert len(verdict) == 1
+    assert torch.allclose(verdict.scores, guard(x).scores[:1], atol=1e-6)
+
+
+def test_sets_and_folders_have_verdicts_that_know_their_samples(tmp_path: Path) -> None:
+    guard, x = guard_on(cut()), data(1)[0][:6]
+    for i, each in enumerate(x):
+        Image.fromarray(each.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    whole = guard(x)
+    of_set = guard(ImageSet("some", x))
+    of_folder = guard(tmp_path)
+    for verdict in (of_set, of_folder):
+        assert torch.allclose(verdict.scores, whole.scores, atol=1e-6)
+        assert len(set(verdict.keys)) == 6
+    assert [Path(key).name for key in of_folder.keys] == [f"{i}.png" for i in range(6)]
+    assert [answer.key for answer in of_folder] == list(of_folder.keys)
+
+
+def test_a_verdict_is_read_sample_by_sample() -> None:
+    verdict = guard_on(cut())(data(1)[0][:5])
+    answers = list(verdict)
+    assert len(answers) == 5
+    assert verdict[-1] == answers[4]
+    assert [a.is_ood for a in answers] == verdict.is_ood.tolist()
+    assert [a.answer for a in answers] == verdict.to_dict()["answer"]
+    assert repr(verdict).startswith("Verdict on 5 samples: ")
+    with pytest.raises(IndexError):
+        verdict[5]
+
+
+class Text(nn.Module):
+    """Mean embedding of the tokens under the mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.fc = nn.Embedding(50, 8), nn.Linear(8, 4)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        h = (self.embedding(input_ids) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return {"loss": h.sum(), "logits": self.fc(h)}
+
+
+def tokens(seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 50, (N, 7), generator=generator)
+    mask = (torch.arange(7) < torch.randint(3, 8, (N, 1), generator=generator)).long()
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.arange(N) % 4}
+
+
+def test_text_goes_through_fit_calibrate_save_and_evaluate(tmp_path: Path) -> None:
+    net = Text()
+    guard = offmap.Guard(net, "mahalanobis").fit([tokens(0)]).calibrate([tokens(1)])
+    batch = tokens(2)
+    inputs = {name: x for name, x in batch.items() if name != "labels"}
+    with torch.no_grad():
+        features = guard.probe(inputs).features
+    assert torch.allclose(net.fc(features), net(**inputs)["logits"], atol=1e-5)
+    guard.save(tmp_path)
+    assert torch.equal(offmap.load(tmp_path, net)(inputs).scores, guard(inputs).scores)
+    results = offmap.evaluate(
+        net,
+        train=[tokens(0)],
+        id_test=[tokens(1)],
+        ood={"other": [inputs]},
+        detectors=["knn", "msp"],
+    )
+    assert {row.n_ood for row in results.rows} == {N}
+
+
+def test_tokens_alone_stay_integers() -> None:
+    guard = offmap.Guard(Text(), "mahalanobis")
+    guard.fit([(tokens(0)["input_ids"], tokens(0)["labels"])])
+    assert guard.input_shape == (7,)
+    assert guard.read["fit"]["dtype"] == "int64"
+
+
+class Right(nn.Module):
+    """The brightest of four pixels is the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4, bias=False)
+        nn.init.eye_(self.fc.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+def known(seed: int) -> tuple[Tensor, Tensor]:
+    x = torch.rand(N, 4, generator=torch.Generator().manual_seed(seed))
+    return x, x.argmax(1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_in_another_order_are_told_and_right_ones_are_not() -> None:
+    x, y = known(0)
+    guard = offmap.Guard(Right(), "mahalanobis").fit((x, y)).calibrate(known(1))
+    assert "the network is right on 100.00% of them" in guard.explain()
+    with pytest.warns(ChanceWarning, match=r"right on 0\.0% of the 240 samples of the data to fit"):
+        offmap.Guard(Right(), "mahalanobis").fit((x, (y + 1) % 4))
+    with pytest.warns(ChanceWarning, match="the set 'id'"):
+        offmap.evaluate(Right(), id_test=[(x, (y + 1) % 4)], ood={"far": [5 + x]}, detectors="msp")
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_that_stand_in_two_sets_are_told_of_or_refused() -> None:
+    (x, y), (other, _) = known(0), known(1)
+    guard = offmap.Guard(Right(), "msp").fit((x, y))
+    with pytest.warns(OverlapWarning, match="3 of the 240 samples of the calibration data"):
+        guard.calibrate(torch.cat([x[:3], other[3:]]))
+    with pytest.warns(OverlapWarning, match="2 of the 240 samples of the OOD set 'far'.*ID set"):
+        results = offmap.evaluate(
+            Right(),
+            id_test=[(x, y)],
+            ood={"far": [torch.cat([x[5:7], 3 + x[2:]])]},
+            detectors="msp",
+        )
+    assert results.settings["overlaps"] == {"far in id": 2}
+
+
+def test_sets_of_more_than_a_hundredth_in_common_are_refused() -> None:
+    x, y = data()
+    sets = {"id_test": ImageSet("a", x, y), "ood": {"same": ImageSet("b", x[20:])}}
+    with pytest.raises(DataError, match="220 of the 220 samples of the OOD set 'same'"):
+        offmap.evaluate(Net(), **sets, detectors="msp")
+    with pytest.raises(DataError, match="the ID set and the training data are the same samples"):
+        offmap.evaluate(Net(), train=ImageSet("c", x, y), **sets, detectors="msp")
+    with pytest.raises(DataError, match="120 of the 240 samples of the calibration data"):
+        offmap.Guard(Net(), "msp").fit(ImageSet("a", x, y)).calibrate(
+            ImageSet("b", torch.cat([x[:120], data(1)[0][:120]]))
+        )
+
+
+def test_a_network_that_was_trained_on_is_refused_at_the_call() -> None:
+    net = Net()
+    guard = offmap.Guard(net, "msp").fit(cut()).calibrate([data(1)[0]])
+    before = guard(data(2)[0]).scores
+    with torch.no_grad():
+        net.fc.bias.add_(0)  # touched, and the same
+    assert torch.equal(guard(data(2)[0]).scores, before)
+    with torch.no_grad():
+        net.fc.bias.add_(1)
+    with pytest.raises(NotFittedError, match="weights are others than when this guard was fitted"):
+        guard(data(2)[0])
+
+
+def test_arrays_of_numpy_are_scored_as_tensors() -> None:
+    guard, x = guard_on(cut()), data(1)[0]
+    assert torch.equal(guard(np.asarray(x)).scores, guard(x).scores)

@@ -1,0 +1,216 @@
+"""Guards that were made in Python, used from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import offmap
+from offmap import demo
+from offmap.cli import main
+from offmap.networks import DigitsCNN
+
+Call = Callable[..., tuple[int, str, str]]
+NETWORK = "--model mine.py:network"
+NORMALIZATION = "0.305/0.376"
+
+FACTORY = """
+from pathlib import Path
+from safetensors.torch import load_file
+from offmap.networks import DigitsCNN
+
+def network(weights="w"):
+    made = DigitsCNN(8)
+    made.load_state_dict(load_file(Path(__file__).parent / f"{weights}.safetensors"))
+    return made
+
+def untrained():
+    return DigitsCNN(8)
+"""
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Call:
+    """Runs a command in this process: its status, and what it printed."""
+    monkeypatch.chdir(folder)
+
+    def run(line: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(line))
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images in folders, a factory that loads its own weights, and a guard fitted on a loader."""
+    folder = tmp_path_factory.mktemp("python")
+    sets = demo.digits_data()
+    for name, part in (("held", sets.calibration), ("faces", sets.ood["far"]["faces"])):
+        (folder / name).mkdir()
+        for i, image in enumerate(part.images):
+            Image.fromarray(image[0].numpy()).save(folder / name / f"{i:04}.png")
+    (folder / "mine.py").write_text(FACTORY)
+    save_file(demo.shipped().state_dict(), folder / "w.safetensors")
+    torch.manual_seed(0)
+    save_file(DigitsCNN(8).state_dict(), folder / "other.safetensors")
+    loader = [(demo.NORMALIZATION(x), y) for x, y in sets.train.batches(256)]
+    offmap.Guard(demo.shipped(), "mahalanobis").fit(loader).save(folder / "guard")
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def test_a_guard_knows_the_shape_of_what_its_loader_gave(made: Path) -> None:
+    record = json.loads((made / "guard" / "guard.json").read_text())
+    assert record["input_shape"] == [1, 8, 8]
+    assert record["normalization"] == {"known": False}
+
+
+def test_a_guard_of_a_loader_is_calibrated_and_scores_by_the_commands(
+    call: Call, folder: Path
+) -> None:
+    """The verdicts are those of the same guard in Python."""
+    calibrate = f"calibrate guard --data ./held {NETWORK}"
+    status, text, said = call(f"{calibrate} --normalization {NORMALIZATION}")
+    assert (status, said) == (0, "")
+    assert "216 samples for an alarm rate of 5.00%" in text
+    assert call(f"score guard ./faces ./held {NETWORK} --out v.csv")[0] == 0
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "mahalanobis")
+    guard.fit([(demo.NORMALIZATION(x), y) for x, y in sets.train.batches(256)])
+    guard.calibrate([demo.NORMALIZATION(sets.calibration.images)])
+    verdict = guard(demo.NORMALIZATION(sets.ood["far"]["faces"].images))
+    rows = list(csv.DictReader((folder / "v.csv").read_text().splitlines()))
+    assert len(rows) == 316
+    assert [row["is_ood"] == "True" for row in rows[:100]] == verdict.is_ood.tolist()
+    scores = [float(row["score"]) for row in rows[:100]]
+    np.testing.assert_allclose(scores, verdict.scores.double().numpy(), rtol=1e-4)
+
+
+def test_what_is_missing_is_asked_for(call: Call) -> None:
+    status, _, said = call(f"calibrate guard --data ./held {NETWORK}")
+    assert status == 1
+    assert said.startswith("offmap: give --normalization: this guard was fitted on images")
+    status, _, said = call("calibrate guard --data ./held")
+    assert said.startswith("offmap: give --model: this guard was made from Python")
+
+
+def test_a_guard_without_a_shape_takes_it_from_options(call: Call, folder: Path) -> None:
+    record = json.loads((folder / "guard" / "guard.json").read_text())
+    record["input_shape"] = None
+    (folder / "guard" / "guard.json").write_text(json.dumps(record))
+    guard = f"guard {NETWORK} --normalization {NORMALIZATION}"
+    status, _, said = call(f"score {guard} ./faces --out v.csv")
+    assert (status, said) == (
+        1,
+        "offmap: this guard does not know the size of its images: give --size\n",
+    )
+    assert "give --channels beside --size" in call(f"score {guard} ./faces --out v.csv --size 8")[2]
+    assert call(f"calibrate {guard} --data ./held --size 8 --channels 1")[0] == 0
+    record = json.loads((folder / "guard" / "guard.json").read_text())
+    assert record["input_shape"] == [1, 8, 8]
+    assert call(f"score guard {NETWORK} ./faces --out v.csv")[0] == 0
+
+
+def test_what_a_guard_knows_is_not_changed_by_options(call: Call) -> None:
+    known = f"calibrate guard {NETWORK} --data ./held --normalization {NORMALIZATION}"
+    status, _, said = call(f"{known} --size 16")
+    assert status == 1
+    assert "fitted on images of 1 channels, 8 by 8: leave --size and --channels out" in said
+    assert call(known)[0] == 0
+    status, _, said = call(f"score guard {NETWORK} ./faces --out v.csv --normalization 0.5/0.5")
+    assert status == 1
+    assert "this guard normalises images by" in said
+
+
+def test_weights_that_are_others_are_refused(call: Call) -> None:
+    more = f"--data ./held --normalization {NORMALIZATION}"
+    for network in ("mine.py:untrained", "mine.py:network(weights='other')"):
+        status, _, said = call(f'calibrate guard --model "{network}" {more}')
+        assert status == 1
+        assert "give --weights: this guard was saved without its network's weights" in said
+    status, _, said = call(
+        f"calibrate guard --model mine.py:untrained --weights w.safetensors {more}"
+    )
+    assert (status, said) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"fit {NETWORK} --data ./held --normalization none --out new",
+        f"calibrate guard --data ./held {NETWORK}",
+        f"score guard ./faces --out v.csv {NETWORK}",
+        f"export guard guard.onnx {NETWORK}",
+        f"bench {NETWORK} --id ./held --far ./faces",
+        "study pixmix --budget smoke",
+        "train --recipe digits --budget smoke --out run",
+    ],
+)
+def test_commands_run_where_they_are_told_to(command: str, call: Call) -> None:
+    status, _, said = call(f"{command} --device nosuch")
+    assert status == 1
+    assert "device 'nosuch'" in said
+
+
+def test_detectors_and_sets_by_short_names(call: Call, folder: Path) -> None:
+    status, text, said = call(
+        f"bench {NETWORK} --id ./held --near people=./faces --far noise:gaussian static=noise:blobs"
+        f" --normalization {NORMALIZATION} --alarm-rate 0.1"
+        " --detectors 'msp,Combine([energy, maxlogit])' --out out"
+    )
+    assert (status, said) == (
+        0,
+        "no training data: give --train; detectors that need it are left out\n",
+    )
+    results = offmap.Results.load(folder / "out")
+    assert results.groups == {"near": ["people"], "far": ["noise:gaussian", "static"]}
+    assert results.detectors == ["msp", "Combine([energy, maxlogit])"]
+    assert max(map(len, text.splitlines())) <= 100
+    assert next(s.source for s in results.sets if s.name == "people") == "faces"
+
+
+def test_several_detectors_of_a_guard(call: Call) -> None:
+    fit = f"fit {NETWORK} --data ./held --normalization {NORMALIZATION} --out new"
+    status, text, _ = call(f"{fit} --detectors msp,entropy")
+    assert status == 0
+    assert "Detector MSP" in text
+    assert "Detector Entropy" in text
+    assert "It has no threshold yet: run `offmap calibrate`." in text
+    assert call(f"{fit} --detector msp entropy")[1] == text
+
+
+def test_one_set_as_training_and_id_data_is_refused(call: Call, made: Path) -> None:
+    line = f"bench {NETWORK} --normalization {NORMALIZATION} --id held --train held --far faces"
+    status, _, said = call(line)
+    assert status == 1
+    assert "give --id that the network was not trained on" in said
+
+
+def test_probabilities_are_refused_and_have_an_option(call: Call, folder: Path) -> None:
+    (folder / "soft.py").write_text(
+        "from torch import nn\nfrom mine import network as logits\n\n"
+        "def network():\n    return nn.Sequential(logits(), nn.Softmax(1))\n"
+    )
+    line = f"fit --model soft.py:network --normalization {NORMALIZATION} --data held --out soft"
+    status, _, said = call(f"{line} --detectors msp")
+    assert status == 1
+    assert "or --outputs probabilities" in said
+    status, said, _ = call(f"{line} --detectors msp --outputs probabilities")
+    assert status == 0
+    assert "Read 216 samples to fit." in said
