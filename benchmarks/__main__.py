@@ -31,6 +31,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "export": ("data", "weights", "onnxruntime"),
     "spine": ("data", "weights"),
     "pytorch_ood": ("data", "weights", "pytorch_ood"),
+    "foreign_networks": ("timm", "transformers"),
 }
 # Which of the shared options a script has, where it has not both.
 KNOWS = {
@@ -42,6 +43,7 @@ KNOWS = {
     "collapse": ("pairs",),
     "training": ("pairs",),
     "resume": (),
+    "foreign_networks": (),
 }
 
 

@@ -76,6 +76,19 @@ def test_the_how_to_page_on_inputs_runs(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "400 samples: 400 unknown, 0 known\n"
 
 
+def test_the_how_to_page_on_networks_of_others_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("my_project")
+    module.encoder, module.texts = DigitsCNN(5), torch.randn(3, 5)  # type: ignore[attr-defined]
+    module.timm_model = DigitsCNN(3)  # type: ignore[attr-defined]
+    config = {"mean": (0.5,), "std": (0.5,), "input_size": (1, 8, 8)}
+    module.timm_model.pretrained_cfg = config
+    monkeypatch.setitem(sys.modules, "my_project", module)
+    names: dict[str, Any] = {}
+    assert run(ROOT / "docs" / "how-to" / "networks.md", names) == 2
+    assert names["own"].size == (8, 8)
+    assert names["network"](torch.randn(2, 1, 8, 8)).shape == (2, 3)
+
+
 def test_the_how_to_page_on_ensembles_runs() -> None:
     sets = demo.digits_data()
     torch.manual_seed(0)

@@ -49,7 +49,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         asked.append(f"{repo_id}/{filename}")
         raise OSError("404: no such file\nand more")
 
-    module = SimpleNamespace(hf_hub_download=download)
+    api = SimpleNamespace(model_info=lambda repository, timeout: None)
+    module = SimpleNamespace(hf_hub_download=download, HfApi=lambda: api)
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     monkeypatch.delenv("OFFMAP_ZOO", raising=False)
     monkeypatch.setattr(_places, "__file__", str(tmp_path / "none/src/offmap/networks/x.py"))
@@ -170,6 +171,25 @@ def test_the_error_names_the_three_places(monkeypatch: pytest.MonkeyPatch) -> No
     for part in ("'absent'", "$OFFMAP_ZOO (elsewhere)", "zoo/ of a clone", zoo.HUB, "404: no such"):
         assert part in str(error.value)
     assert "and more" not in str(error.value)
+
+
+def test_a_hub_without_an_answer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(repository: str, timeout: float) -> None:
+        raise ConnectionError("Name or service not known")
+
+    def download(*, repo_id: str, filename: str) -> str:
+        assert hub.constants.HF_HUB_OFFLINE  # or it would try for half a minute
+        raise OSError("not in the cache")
+
+    hub = sys.modules["huggingface_hub"]
+    api = SimpleNamespace(model_info=no_answer)
+    monkeypatch.setattr(hub, "HfApi", lambda: api)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    setting = SimpleNamespace(HF_HUB_OFFLINE=False)
+    monkeypatch.setattr(hub, "constants", setting, raising=False)
+    with pytest.raises(UnknownNameError, match=r"Name or service not known.*not in the cache"):
+        build("zoo:absent")
+    assert not setting.HF_HUB_OFFLINE
 
 
 def test_without_the_extra_the_error_says_so_and_names_the_places(

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from offmap import data, networks, plots
-from offmap.cli._guards import trained_network
+from offmap.cli._guards import preprocessing, trained_network
 from offmap.cli._messages import say
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
@@ -54,10 +54,11 @@ def run(
     """Evaluate, print the table, and write everything into ``out``."""
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
-    how = normalization_or_usual(plan.normalization, plan.id, model)
+    own = preprocessing(model, network)
+    how = normalization_or_usual(plan.normalization, plan.id, model, own.normalization)
     whole = data.load(
         plan.id,
-        size=plan.size or (None if plan.transform else _recipe(model).get("size")),
+        size=plan.size or (None if plan.transform else _recipe(model).get("size") or own.size),
         transform=plan.transform,
         resize=data.check_resize(plan.resize or _recipe(model).get("resize", "crop")),
         channels=plan.channels if plan.transform else channels_of(plan.channels, how, model),
@@ -149,10 +150,14 @@ def channels_of(given: int | None, how: Normalization, model: str) -> int | None
     return given or _recipe(model).get("channels") or several
 
 
-def normalization_or_usual(given: str | None, id: str, model: str = "") -> Normalization:
-    """What ``--normalization`` says; else the network's card; else what is usual for the ID set."""
+def normalization_or_usual(
+    given: str | None, id: str, model: str = "", own: Normalization | None = None
+) -> Normalization:
+    """What ``--normalization`` says, else the network or its card, else what is usual for ID."""
     if given or model.startswith(networks.zoo.PREFIX):
         return normalization(given or model)
+    if own is not None:
+        return own
     try:
         return normalization(id.partition(":")[0])
     except ArgumentError:

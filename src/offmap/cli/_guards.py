@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from offmap.forward import Preprocessing
     from offmap.guard import Guard
 
 
@@ -161,3 +162,11 @@ def trained_network(model: str, weights: Path | None) -> nn.Module:
     if weights is None and networks.is_own(model):
         raise ArgumentError(f"{model} has no weights yet: give --weights, or train it first")
     return networks.build(model, weights=weights)
+
+
+def preprocessing(model: str, network: nn.Module) -> Preprocessing:
+    """What a network of timm or transformers says of its images; of others nothing."""
+    from offmap import networks
+    from offmap.forward import Preprocessing, preprocessing_of
+
+    return preprocessing_of(network) if networks.is_of_library(model) else Preprocessing()

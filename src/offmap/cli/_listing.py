@@ -30,7 +30,8 @@ def everything() -> str:
             *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
             "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
             "Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS),
-            "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)', or package.module:factory):",
+            "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
+            "package.module:factory):",
             *(f"  {name:<20} {_first(of)}" for name, of in networks.factories().items()),
             f"\nRecipes (budgets): {_recipes()}",
             f"\nTrained: {_trained()}",

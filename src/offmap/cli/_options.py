@@ -8,7 +8,7 @@ import typer
 
 from offmap.cli._arguments import parted
 
-_NETWORK_HELP = "A name as in `offmap list`, zoo:NAME, package.module:factory, file.py:factory."
+_NETWORK_HELP = "As in `offmap list`; zoo:, timm: or hf:NAME; file.py:factory, module:factory."
 _DETECTORS = ("--detectors", "--detector")
 _DETECTORS_HELP = "Names or expressions, between commas or spaces"
 _CHANNELS = "1 for grey, 3 for colour"

@@ -39,17 +39,18 @@ def fit(
         --data cifar10:train --detectors vim --out guard/
     """
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import device_of, load_joined, trained_network
+    from offmap.cli._guards import device_of, load_joined, preprocessing, trained_network
     from offmap.data import check_resize
     from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
 
     network = trained_network(model, weights).to(device_of(device))
-    how = normalization_or_usual(normalization, data[0], model)
+    own = preprocessing(model, network)
+    how = normalization_or_usual(normalization, data[0], model, own.normalization)
     images = load_joined(
         data,
-        size=size,
+        size=size or (None if transform else own.size),
         channels=channels if transform else channels_of(channels, how, model),
         transform=transform,
         resize=check_resize(resize or "crop"),

@@ -8,6 +8,7 @@ from offmap.forward.cascade import CascadeProbe, FilterAndClassifier
 from offmap.forward.ensemble import EnsembleProbe
 from offmap.forward.loop import Batched, cache_key, forward
 from offmap.forward.normalization import Normalization
+from offmap.forward.preprocessing import Preprocessing, class_names, preprocessing_of
 from offmap.forward.probe import Probe
 from offmap.forward.probes import probe_of
 from offmap.forward.seen import Seen, check_apart
@@ -19,14 +20,17 @@ __all__ = [
     "EnsembleProbe",
     "FilterAndClassifier",
     "Normalization",
+    "Preprocessing",
     "Probe",
     "Seen",
     "as_device",
     "cache_key",
     "check_apart",
+    "class_names",
     "features_of",
     "forward",
     "logits_of",
+    "preprocessing_of",
     "probe_of",
     "weights_digest",
 ]

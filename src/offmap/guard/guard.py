@@ -26,7 +26,15 @@ from offmap.detectors import (
     taps_of,
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.forward import Normalization, Seen, check_apart, forward, probe_of, weights_digest
+from offmap.forward import (
+    Normalization,
+    Seen,
+    check_apart,
+    class_names,
+    forward,
+    probe_of,
+    weights_digest,
+)
 from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on_all
 from offmap.guard._record import arguments_of, record_of
 from offmap.guard.calibration import Calibration
@@ -57,8 +65,8 @@ class Guard(nn.Module):
         detectors: a detector, which is copied, its name or expression. Of several, each has a
             p-value, and the lowest counts, by Bonferroni; one score of several is made by
             ``Combine``.
-        classes: names of the labels; by default those of the data that it is fitted on, if there is
-            one for each output.
+        classes: names of the labels; by default those of the data that it is fitted on, or else of
+            the network's ``config.id2label``, if there is one for each output.
         normalization: applied to uint8 images.
         **probe: ``head``, ``device``, ``precision``, ``channels_last``, ``taps``: see
             :class:`offmap.Probe`. The layers that the detectors read are kept without being named.
@@ -168,14 +176,15 @@ class Guard(nn.Module):
         return any(Needs.INPUTS in each.needs for each in self.each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
-        """The names given, or else those of the data if there is one for each output."""
+        """The names given, of the data or of the network, if there is one for each output."""
         if self._given_classes and outputs and len(self._given_classes) != outputs:
             raise ArgumentError(
                 f"{len(self._given_classes)} names of classes were given, and the network has "
                 f"{outputs} outputs: give one for each"
             )
-        names = tuple(getattr(data, "classes", None) or ())
-        return self._given_classes or (names if len(names) == outputs else ())
+        of_data = tuple(getattr(data, "classes", None) or ())
+        either = (self._given_classes, of_data, class_names(self.network))
+        return next((names for names in either if len(names) == outputs), ())
 
     def calibrate(
         self,

@@ -5,6 +5,7 @@ from offmap.networks.anchors import AnchorHead
 from offmap.networks.checkpoint import load_weights
 from offmap.networks.digits import DigitsCNN, digits_cnn
 from offmap.networks.ensemble import Ensemble
+from offmap.networks.libraries import build_of_library, is_of_library
 from offmap.networks.library import anchor_head, ensemble, factories, is_own
 from offmap.networks.mc_dropout import FixedDropout, mc_dropout
 from offmap.networks.mnist import MnistCNN, mnist_cnn
@@ -13,6 +14,7 @@ from offmap.networks.resnet import ResNet, resnet20, resnet32, resnet44, resnet5
 from offmap.networks.resnet18 import ResNet18, resnet18
 from offmap.networks.vgg import VGG16, vgg16
 from offmap.networks.wide_resnet import WideResNet, wrn10_1, wrn40_2, wrn40_4
+from offmap.networks.zero_shot import ZeroShot, zero_shot
 
 __all__ = [
     "VGG16",
@@ -24,11 +26,14 @@ __all__ = [
     "ResNet",
     "ResNet18",
     "WideResNet",
+    "ZeroShot",
     "anchor_head",
     "build",
+    "build_of_library",
     "digits_cnn",
     "ensemble",
     "factories",
+    "is_of_library",
     "is_own",
     "load_weights",
     "mc_dropout",
@@ -42,5 +47,6 @@ __all__ = [
     "wrn10_1",
     "wrn40_2",
     "wrn40_4",
+    "zero_shot",
     "zoo",
 ]

@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from offmap._utils.hub import reached
 from offmap.errors import ArgumentError, MissingExtraError, UnknownNameError
 
 HUB = "offmap/zoo"
@@ -60,12 +61,11 @@ def _downloaded(name: str, suffix: str) -> Path:
             "huggingface_hub", "hub", f" to look for it on the hub ({HUB}). {_sought(name)}"
         ) from error
     try:
-        return Path(hub.hf_hub_download(repo_id=HUB, filename=f"{name}{suffix}"))
-    except Exception as error:  # of network, hub or cache, each with its own types
-        reason = str(error).strip().splitlines()
+        with reached(HUB):
+            return Path(hub.hf_hub_download(repo_id=HUB, filename=f"{name}{suffix}"))
+    except UnknownNameError as error:
         raise UnknownNameError(
-            f"{_sought(name)} Nor is it to be had from the hub ({HUB}): "
-            f"{reason[0] if reason else type(error).__name__}"
+            f"{_sought(name)} Nor is it to be had from the hub: {error}"
         ) from error
 
 

@@ -12,6 +12,7 @@ from offmap._utils.spec import Spec
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.networks import zoo
 from offmap.networks.checkpoint import load_weights
+from offmap.networks.libraries import build_of_library, is_of_library
 from offmap.networks.library import build_own, spec_of
 
 
@@ -21,12 +22,14 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
     Args:
         spec: the name of a network of this library, such as ``resnet20`` or
             ``wrn40_2(dropout=0.3)``; ``package.module:factory`` or ``file.py:factory``, with
-            arguments likewise; or ``zoo:NAME``, trained and in evaluation mode. Arguments are plain
-            values by name; the text is never run.
+            arguments likewise; or, trained and in evaluation mode, ``zoo:NAME``, ``timm:NAME`` or
+            ``hf:OWNER/NAME``, see :func:`build_of_library`. Arguments are plain values by name; the
+            text is never run.
         weights: checkpoint to load into it.
 
     Raises:
         UnknownNameError: no such module, factory, or trained network.
+        MissingExtraError: the network is of a library that is not installed.
         ArgumentError: the arguments are not those of the factory.
         StoreError: the weights do not fit.
     """
@@ -37,11 +40,17 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
                 f"({zoo.card(spec.removeprefix(zoo.PREFIX)).network})"
             )
         return zoo.load(spec.removeprefix(zoo.PREFIX))
-    parsed = spec_of(spec)
-    network = _foreign(parsed) if parsed.place else build_own(parsed)
+    network = _built(spec, trained=weights is None)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
     return network if weights is None else load_weights(network, weights)
+
+
+def _built(spec: str, *, trained: bool) -> Any:
+    if is_of_library(spec):
+        return build_of_library(spec, trained=trained)
+    parsed = spec_of(spec)
+    return _foreign(parsed) if parsed.place else build_own(parsed)
 
 
 def _foreign(spec: Spec) -> Any:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from offmap._utils.arguments import did_you_mean
+from offmap._utils.hub import SECONDS, offline
 from offmap.data._decode import Item
 from offmap.data._labels import as_labels
 from offmap.data._named_sets import named_sets
@@ -21,7 +22,6 @@ from offmap.data.types import Labels
 from offmap.errors import DataError, DataNotFoundError, MissingExtraError
 
 _CHUNK = 64  # rows a query
-_SECONDS = 2.0  # for the first answer of the hub
 _SAME = {"valid": "val", "validation": "val"}
 
 
@@ -145,14 +145,14 @@ def _reached(repository: str) -> Iterator[None]:
     from huggingface_hub.utils import RepositoryNotFoundError  # type: ignore[attr-defined]
 
     try:
-        HfApi().dataset_info(repository, timeout=_SECONDS)
+        HfApi().dataset_info(repository, timeout=SECONDS)
     except RepositoryNotFoundError as error:
         raise DataNotFoundError(
             f"the hub has no data set {repository!r}, or not for everyone: "
             f"{_hint(repository)}look at huggingface.co/datasets"
         ) from error
     except Exception as error:  # of the network, each version of the client with its own types
-        with _offline(library().config, constants):
+        with offline(library().config, constants):
             try:
                 yield
             except DataNotFoundError:
@@ -160,7 +160,7 @@ def _reached(repository: str) -> Iterator[None]:
             except Exception as second:
                 raise DataNotFoundError(
                     f"hf:{repository} cannot be loaded: {_hint(repository)}the hub gave no answer "
-                    f"within {_SECONDS:g} seconds ({error}), and no copy is in its cache here "
+                    f"within {SECONDS:g} seconds ({error}), and no copy is in its cache here "
                     f"({second})"
                 ) from second
     else:
@@ -171,19 +171,6 @@ def _hint(repository: str) -> str:
     """The known repository that was meant, if it is another."""
     known = [entry.repository for entry in named_sets().values() if entry.repository]
     return "" if repository in known else did_you_mean(repository, known)
-
-
-@contextmanager
-def _offline(*settings: Any) -> Iterator[None]:
-    """The hub's libraries without the network: their settings, read anew at every request."""
-    before = [module.HF_HUB_OFFLINE for module in settings]
-    try:
-        for module in settings:
-            module.HF_HUB_OFFLINE = True
-        yield
-    finally:
-        for module, value in zip(settings, before, strict=True):
-            module.HF_HUB_OFFLINE = value
 
 
 def _column(data: Any, name: str | None, kind: type) -> str | None:

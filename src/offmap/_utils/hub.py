@@ -1,0 +1,84 @@
+"""The Hugging Face hub, asked once: without an answer, only the copies on this disk are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from offmap.errors import OffmapError, UnknownNameError
+
+SECONDS = 2.0  # for the first answer
+
+
+@contextmanager
+def reached(repository: str) -> Iterator[None]:
+    """Ask the hub for a repository of weights, before a block that downloads from it.
+
+    Left to themselves, its libraries try for half a minute before they say that nothing is there.
+
+    Raises:
+        UnknownNameError: the block failed; says what the hub answered, or that it did not.
+    """
+    if Path(repository).is_dir():
+        answer: Exception | None = None
+    else:
+        answer = _asked(repository)
+    with offline(*_settings() if answer else ()):
+        try:
+            yield
+        except (OffmapError, TypeError):  # the latter of arguments that a network does not take
+            raise
+        except Exception as error:  # of network, hub, cache or files, each with its own types
+            raise UnknownNameError(_words(repository, error, answer)) from error
+
+
+def _asked(repository: str) -> Exception | None:
+    """What is wrong with the hub.
+
+    Raises:
+        UnknownNameError: nothing is: it has no such repository.
+    """
+    try:
+        import_module("huggingface_hub").HfApi().model_info(repository, timeout=SECONDS)
+    except Exception as error:  # each version of the client has its own types
+        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError"):
+            raise UnknownNameError(
+                f"the hub has no {repository!r}, or not for everyone: look at huggingface.co/models"
+            ) from error
+        return error
+    return None
+
+
+def _settings() -> tuple[Any, ...]:
+    return (import_module("huggingface_hub").constants,)
+
+
+def _words(repository: str, error: Exception, answer: Exception | None) -> str:
+    if answer is None:
+        return f"{repository} cannot be loaded: {first_line(error)}"
+    return (
+        f"{repository} cannot be loaded: the hub gave no answer within {SECONDS:g} seconds "
+        f"({first_line(answer)}), and no copy is in its cache here ({first_line(error)})"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def offline(*settings: Any) -> Iterator[None]:
+    """The hub's libraries without the network: their settings, read anew at every request."""
+    before = [module.HF_HUB_OFFLINE for module in settings]
+    try:
+        for module in settings:
+            module.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for module, value in zip(settings, before, strict=True):
+            module.HF_HUB_OFFLINE = value

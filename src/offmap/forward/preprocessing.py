@@ -1,0 +1,115 @@
+"""What the networks of timm and of transformers say of their images and classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from offmap.forward._outputs import unwrapped
+from offmap.forward.normalization import Normalization
+
+_PLACEHOLDER = re.compile(r"LABEL_\d+")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images, and what it calls its classes.
+
+    Args:
+        normalization: of uint8 images; ``None`` where the network does not say.
+        size: height and width, likewise.
+        classes: names of its outputs, likewise.
+    """
+
+    normalization: Normalization | None = None
+    size: tuple[int, int] | None = None
+    classes: tuple[str, ...] = ()
+
+
+def preprocessing_of(network: nn.Module, processor: Any = None) -> Preprocessing:
+    r"""What a network of timm or transformers says of its images; of others nothing.
+
+    timm says it in ``pretrained_cfg``, transformers in the processor that belongs to the network:
+    with a factor :math:`f` and an offset :math:`b` of pixels :math:`p` from 0 to 255,
+
+    .. math:: \frac{f p - b - m}{s} = \frac{p / 255 - (m + b) / (255 f)}{s / (255 f)}
+
+    Args:
+        network: such a network. One that was trained from scratch may have been given images in
+            another form than it says.
+        processor: of transformers, for images, or its values by name; by default that of the
+            network's attribute ``image_processor``, where ``hf:OWNER/NAME`` puts it.
+    """
+    network = unwrapped(network)
+    of_timm = getattr(network, "pretrained_cfg", None)
+    if isinstance(of_timm, Mapping):
+        return Preprocessing(*_of_timm(of_timm), class_names(network))
+    config = getattr(network, "config", None)
+    processor = getattr(network, "image_processor", None) if processor is None else processor
+    values = processor.to_dict() if hasattr(processor, "to_dict") else processor or {}
+    size = _size(values) or _pair(getattr(config, "image_size", None))
+    return Preprocessing(_normalization(values) if values else None, size, class_names(network))
+
+
+def class_names(network: nn.Module) -> tuple[str, ...]:
+    """The classes that a network's configuration names, in order; none where these are numbers."""
+    network = unwrapped(network)
+    of_timm = getattr(network, "pretrained_cfg", None)
+    if isinstance(of_timm, Mapping):
+        return tuple(map(str, of_timm.get("label_names") or ()))
+    names = getattr(getattr(network, "config", None), "id2label", None)
+    if not isinstance(names, Mapping) or not all(str(number).isdecimal() for number in names):
+        return ()
+    in_order = tuple(str(names[number]) for number in sorted(names, key=int))
+    return () if any(map(_PLACEHOLDER.fullmatch, in_order)) else in_order
+
+
+def _of_timm(
+    config: Mapping[str, Any],
+) -> tuple[Normalization | None, tuple[int, int] | None]:
+    mean, std, shape = (config.get(name) for name in ("mean", "std", "input_size"))
+    return (
+        None if mean is None or std is None else Normalization(_floats(mean), _floats(std)),
+        None if shape is None else (int(shape[-2]), int(shape[-1])),
+    )
+
+
+def _normalization(values: Mapping[str, Any]) -> Normalization:
+    mean, std = (
+        _floats(values.get(name) if values.get("do_normalize", True) else None, usual)
+        for name, usual in (("image_mean", 0.0), ("image_std", 1.0))
+    )
+    factor = 1.0 if values.get("do_rescale") is False else values.get("rescale_factor")
+    scale = 255 * float(1 / 255 if factor is None else factor)
+    offset = 1.0 if values.get("rescale_offset") else 0.0
+    return Normalization(tuple((m + offset) / scale for m in mean), tuple(s / scale for s in std))
+
+
+def _floats(values: Any, usual: float = 0.0) -> tuple[float, ...]:
+    if values is None:
+        return (usual,)
+    return tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),)
+
+
+def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Of what is cut out of an image, or else of what it is resized to."""
+    cropped = values.get("do_center_crop", values.get("crop_size") is not None)
+    for name in ("crop_size", "size") if cropped else ("size",):
+        if (found := _pair(values.get(name))) is not None:
+            return found
+    return None
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    if isinstance(size, int):
+        return size, size
+    if hasattr(size, "get"):  # a dict, or transformers' own kind of it
+        both = size.get("height"), size.get("width")
+        return _pair(size.get("shortest_edge")) if None in both else _pair(both)
+    if isinstance(size, tuple | list) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    return None
