@@ -137,6 +137,14 @@ def test_sets_and_folders_have_verdicts_that_know_their_samples(tmp_path: Path) 
     assert [answer.key for answer in of_folder] == list(of_folder.keys)
 
 
+def test_a_guard_says_in_one_line_what_it_is() -> None:
+    guard = offmap.Guard(Net(), "msp")
+    guard.fit(cut()).calibrate([data(2)[0]], alarm_rate=0.1)
+    assert repr(guard) == (
+        f"Guard(Net, {guard.detectors[0]!r}; Calibration(plain, 240 samples, alarm rate 10.00%))"
+    )
+
+
 def test_a_verdict_is_read_sample_by_sample() -> None:
     verdict = guard_on(cut())(data(1)[0][:5])
     answers = list(verdict)

@@ -122,6 +122,10 @@ class Calibration(KeepsTypes):
             group,
         )
 
+    def __repr__(self) -> str:
+        samples = self.scores_.shape[-1]
+        return f"Calibration({self.rule}, {samples:,} samples, alarm rate {self.alarm_rate:.2%})"
+
     def explain(self) -> str:
         """The rule in words."""
         rule = {

@@ -390,6 +390,13 @@ class Guard(nn.Module):
         score, p, is_ood = calibration(scores, labels)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons)
 
+    def __repr__(self) -> str:
+        """One line; the network's own lines stand in its own."""
+        detectors = ", ".join(map(repr, self.each()))
+        fitted = all(each.fitted for each in self.each())
+        state = repr(self.calibration) if self.calibrated else "fitted" if fitted else "not fitted"
+        return f"Guard({type(self.probe.network).__name__}, {detectors}; {state})"
+
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
         lines = [f"Network {type(self.probe.network).__name__}.", *map(_read, self.read.items())]
