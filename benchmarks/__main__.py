@@ -31,6 +31,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "export": ("data", "weights", "onnxruntime"),
     "spine": ("data", "weights"),
     "pytorch_ood": ("data", "weights", "pytorch_ood"),
+    "large_images": ("data", "efficientnet_lite_pytorch"),
     "foreign_networks": ("timm", "transformers"),
 }
 # Which of the shared options a script has, where it has not both.
@@ -43,6 +44,7 @@ KNOWS = {
     "collapse": ("pairs",),
     "training": ("pairs",),
     "resume": (),
+    "large_images": ("pairs",),
     "foreign_networks": (),
 }
 
