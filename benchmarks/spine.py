@@ -3,10 +3,11 @@
 ``python -m benchmarks.spine --weights FILE [--pairs 7] [--limit N]``, with ``$OFFMAP_DATA``
 
 Measured, once the data is read: ``evaluate`` with every detector but KNN and those that read other
-layers, fp32, CIFAR-10's 50,000 training images for fitting, its test split as 9,000 evaluated and 1,000 for calibration, six OOD
-sets; so fitting, scores, thresholds, metrics and intervals are all inside. Against: the same
-images, each once, through the same network with the same normalisation, batch size, layout and
-threads, under ``torch.inference_mode``, without a hook, and nothing kept but the answers.
+layers, fp32, CIFAR-10's 50,000 training images for fitting, its test split as 9,000 evaluated and
+1,000 for calibration, six OOD sets; so fitting, scores, thresholds, metrics and intervals are all
+inside. Against: the same images, each once, through the same network with the same normalisation,
+batch size, layout and threads, under ``torch.inference_mode``, without a hook, and nothing kept but
+the answers.
 Bar: at most 1.15 times as long. KNN, whose search is work of its own, and Gram are reported apart.
 """
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -15,8 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import offmap
+from offmap.cli import main
 from offmap.data import ImageSet
 from offmap.errors import ChanceWarning, DataError, NotFittedError, OverlapWarning
+from offmap.guard.files import score_files
 
 N = 240
 
@@ -278,3 +283,44 @@ def test_a_network_that_was_trained_on_is_refused_at_the_call() -> None:
 def test_arrays_of_numpy_are_scored_as_tensors() -> None:
     guard, x = guard_on(cut()), data(1)[0]
     assert torch.equal(guard(np.asarray(x)).scores, guard(x).scores)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_rows_of_tokens_are_scored_from_files(kind: str, tmp_path: Path) -> None:
+    """Rows of several lengths are filled up; one without tokens is a row with the reason."""
+    guard = offmap.Guard(Text(), "mahalanobis").fit([tokens(0)]).calibrate([tokens(1)])
+    batch = tokens(2)
+    lengths = batch["attention_mask"].sum(1).tolist()
+    ids = [row[:n] for row, n in zip(batch["input_ids"].tolist(), lengths, strict=True)]
+    rows: list[dict[str, Any]] = [{"input_ids": row} for row in ids]
+    rows[3] = {"input_ids": None}
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    summary = score_files(guard, [str(path)], tmp_path / "out.jsonl", batch_size=64)
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    expected = guard({name: batch[name] for name in ("input_ids", "attention_mask")})
+    assert (summary.images, summary.unreadable) == (N, 1)
+    assert [row["path"] for row in found] == [f"{path}#{i}" for i in range(N)]
+    assert "no numbers" in found[3]["error"]
+    scores = torch.tensor([row["score"] or 0.0 for row in found])
+    others = torch.arange(N) != 3
+    assert torch.allclose(scores[others], expected.scores[others], rtol=1e-5)
+
+
+def test_rows_of_features_are_scored_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from torch import nn\n\ndef network():\n    return nn.Identity()\n")
+    guard = offmap.Guard(nn.Identity(), "mahalanobis", outputs="features")
+    guard.fit(known(0)).calibrate(known(1)).save("guard")
+    x = known(2)[0][:5]
+    pq.write_table(pa.table({"features": list(x.numpy())}), "rows.parquet")
+    with pytest.raises(SystemExit) as ended:
+        main(["score", "guard", "rows.parquet", "--model", "mine.py:network", "--out", "out.jsonl"])
+    assert not ended.value.code, capsys.readouterr()
+    scores = [json.loads(line)["score"] for line in Path("out.jsonl").read_text().splitlines()]
+    assert torch.allclose(torch.tensor(scores), guard(x).scores)

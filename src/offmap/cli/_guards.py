@@ -83,6 +83,8 @@ def _complete(guard: Guard, size: int | None, channels: int | None) -> None:
     """Give a guard the shape of its images, where it does not know it."""
     from offmap.errors import ArgumentError
 
+    if (size, channels) == (None, None):
+        return
     if guard.input_shape is not None:
         known, height, width = shape_of(guard)
         if size not in (None, height) or size not in (None, width) or channels not in (None, known):

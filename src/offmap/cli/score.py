@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def score(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
-    images: list[str] = typer.Argument(..., help="Files, folders, patterns, Parquet; - for stdin."),
+    images: list[str] = typer.Argument(
+        ..., help="Files, folders, patterns, Parquet; - for stdin; .jsonl of text or features."
+    ),
     out: Path = typer.Option(..., help="verdicts.parquet, .csv or .jsonl"),
     sheet: Path | None = typer.Option(None, help="PNG of the most and least known images."),
     fail_above: float | None = typer.Option(
@@ -45,12 +47,15 @@ def score(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
         channels=channels,
     )  # fmt: skip
-    shape = shape_of(found)
+    rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
+    shape = None if rows else shape_of(found)
     summary = score_files(
         found, images, out, shape=shape, transform=transform, batch_size=batch_size
     )
     typer.echo(f"{summary}\nWritten to {out}")
-    if sheet is not None:
+    if sheet is not None and shape is None:
+        typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)
+    elif sheet is not None and shape is not None:
         _draw(summary.extremes, shape, found.input_resize, sheet)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)

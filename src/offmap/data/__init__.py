@@ -15,6 +15,7 @@ from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
 from offmap.data._own_transform import OwnTransform
 from offmap.data._read_images import check_inputs, read_images
+from offmap.data._read_rows import padded, read_rows
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
 
@@ -42,7 +43,9 @@ __all__ = [
     "named_sets",
     "noise",
     "overlap",
+    "padded",
     "patch_shuffle",
     "read_images",
+    "read_rows",
     "skipped_in_words",
 ]

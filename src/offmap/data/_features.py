@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from offmap.errors import DataError, DataNotFoundError
 
-_FEATURES = ("features", "embeddings", "embedding", "X", "x")
+FEATURES = ("features", "embeddings", "embedding", "X", "x")
 _LABELS = ("labels", "label", "y")
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
@@ -87,10 +87,10 @@ def _rows(column: Any, path: Path) -> NDArray[Any]:
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
-    features = next((arrays[name] for name in _FEATURES if name in arrays), None)
+    features = next((arrays[name] for name in FEATURES if name in arrays), None)
     if features is None:
         raise DataError(
-            f"{path} holds {', '.join(arrays)}: name the features one of {', '.join(_FEATURES)}"
+            f"{path} holds {', '.join(arrays)}: name the features one of {', '.join(FEATURES)}"
         )
     return features, next((arrays[name] for name in _LABELS if name in arrays), None)
 

@@ -38,6 +38,7 @@ class Seen:
         counts: samples by label.
         shape: of one sample, where the inputs are one tensor.
         dtype: likewise.
+        names: of the inputs, where they are tensors by name.
     """
 
     labelled: bool = True
@@ -49,6 +50,7 @@ class Seen:
     classes: int = 0
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
+    names: tuple[str, ...] = ()
     _hashes: array[int] = field(default_factory=lambda: array("Q"), repr=False)
 
     def look_at(self, inputs: Inputs) -> None:
@@ -56,6 +58,8 @@ class Seen:
         if isinstance(inputs, Tensor) and self.shape is None:
             self.shape = tuple(inputs.shape[1:])
             self.dtype = str(inputs.dtype).removeprefix("torch.")
+        if not isinstance(inputs, Tensor):
+            self.names = tuple(inputs)
         if self.hashing:
             self._hashes.frombytes(hashes_of(inputs, at_most=_BYTES).tobytes())
 

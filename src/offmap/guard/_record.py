@@ -44,6 +44,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "network_sha256": guard.weights,
         "fitted_on": guard.fitted_on,
         "input_shape": guard.input_shape,
+        "input_names": list(guard.input_names),
         "input_resize": guard.input_resize,
         "input_transform": guard.input_transform,
         "model": guard.model,

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,15 @@ import torch
 from offmap._utils.arguments import whole
 from offmap._utils.files import atomic
 from offmap._utils.progress import progress
-from offmap.data import OwnTransform, Skipped, check_inputs, read_images, skipped_in_words
+from offmap.data import (
+    OwnTransform,
+    Skipped,
+    check_inputs,
+    padded,
+    read_images,
+    read_rows,
+    skipped_in_words,
+)
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
@@ -110,6 +118,8 @@ def score_files(
     Args:
         guard: calibrated.
         inputs: files, folders, patterns, Parquet files or ``-``: see ``offmap.data.read_images``.
+            For a guard over text or features, ``.jsonl`` and Parquet files with columns of
+            ``input_ids`` and what belongs to them, or of features.
         out: ``.parquet``, ``.csv`` or ``.jsonl``.
         shape: channels, height and width of the network's input; by default what the guard was
             fitted on. Images are brought to it as those were.
@@ -131,7 +141,8 @@ def score_files(
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
     whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate)
-    shape = shape or image_shape(guard)
+    of_images = shape is not None or not _reads_rows(guard)
+    shape = shape or (image_shape(guard) if of_images else None)
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
@@ -142,9 +153,14 @@ def score_files(
             for row in partial.rows():
                 summary.add(row, keep)
             advance(summary.images)
-            images = _going_on(partial, inputs, shape, guard.input_resize, own, summary.left_out)
-            while batch := list(islice(images, batch_size)):
-                rows = _verdicts(guard, batch)
+            if shape is None:
+                samples = _rows_going_on(partial, inputs, guard.input_names)
+            else:
+                samples = _going_on(
+                    partial, inputs, shape, guard.input_resize, own, summary.left_out
+                )
+            while batch := list(islice(samples, batch_size)):
+                rows = _verdicts(guard, batch, images=of_images)
                 partial.append(rows)
                 for row in rows:
                     summary.add(row, keep)
@@ -158,13 +174,20 @@ def score_files(
     return summary
 
 
-def _verdicts(guard: Guard, batch: list[Any]) -> list[Row]:
+def _reads_rows(guard: Guard) -> bool:
+    """Whether the guard takes rows of tokens or features, and no images."""
+    return bool(guard.input_names) or len(guard.input_shape or (0, 0, 0)) == 1
+
+
+def _verdicts(guard: Guard, batch: list[Any], *, images: bool) -> list[Row]:
     rows = [dict.fromkeys(COLUMNS) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
         row["error"] = image.reason if isinstance(image, Skipped) else None
     if good:
-        found = guard(torch.stack([batch[i][1] for i in good])).to_dict()
+        samples = [batch[i][1] for i in good]
+        together = torch.stack(samples) if images else padded(samples, guard.input_names)
+        found = guard(together).to_dict()
         for column, values in found.items():
             for i, value in zip(good, values, strict=True):
                 rows[i][column] = value
@@ -178,6 +201,12 @@ def _identity(guard: Guard) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
+def _rows_going_on(partial: Partial, inputs: Sequence[str], names: Sequence[str]) -> Iterator[Any]:
+    """The rows behind those that have their verdicts."""
+    with _of_that_run(partial):
+        yield from read_rows(inputs, names, passed=(row["path"] for row in partial.rows()))
+
+
 def _going_on(
     partial: Partial,
     inputs: Sequence[str],
@@ -187,11 +216,17 @@ def _going_on(
     left_out: list[Skipped],
 ) -> Iterator[Any]:
     """The images behind those that have their rows."""
-    try:
+    with _of_that_run(partial):
         passed = (row["path"] for row in partial.rows())
         yield from read_images(
             inputs, shape, passed=passed, resize=resize, own=own, left_out=left_out
         )
+
+
+@contextmanager
+def _of_that_run(partial: Partial) -> Iterator[None]:
+    try:
+        yield
     except ArgumentError as error:
         raise StoreError(
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "

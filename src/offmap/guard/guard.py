@@ -74,6 +74,7 @@ class Guard(nn.Module):
     Attributes:
         input_shape: of one sample that it was fitted on, such as channels, height and width; where
             the inputs are one tensor.
+        input_names: of the inputs, where they are tensors by name, such as ``input_ids``.
         read: of the data of "fit" and "calibrate": samples, and the network's accuracy on them.
         input_resize: how they were brought to it, "crop" or "squash"; other images are, likewise.
         input_transform: the user's function that made them instead, its name and the hash of its
@@ -106,6 +107,7 @@ class Guard(nn.Module):
         self.weights: str | None = None
         self.fitted_on: str | None = None
         self.input_shape: tuple[int, ...] | None = None
+        self.input_names: tuple[str, ...] = ()
         self.input_resize: Resize = "crop"
         self.input_transform: tuple[str, str] | None = None
         self.model: str | None = None
@@ -145,7 +147,7 @@ class Guard(nn.Module):
         self.weights = weights_digest(self.probe.network)
         self._watched = Watched(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
-        self.input_shape = seen.shape
+        self.input_shape, self.input_names = seen.shape, seen.names
         self.input_resize = getattr(data, "resize", "crop")
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration, self._seen = None, seen
@@ -476,6 +478,7 @@ def load(
         guard.fitted_on, guard.model = record["fitted_on"], record["model"]
         if record["input_shape"] is not None:
             guard.input_shape = tuple(map(int, record["input_shape"]))
+        guard.input_names = tuple(map(str, record["input_names"]))
         guard.read = {step: dict(of) for step, of in record["read"].items()}
         guard._watched = Watched(guard.probe.network)
         guard.input_resize = record["input_resize"]

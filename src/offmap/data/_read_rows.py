@@ -1,0 +1,104 @@
+"""Rows of text or features, for networks that take no images: a place for each that is broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from offmap.data._decode import Skipped
+from offmap.data._features import FEATURES
+from offmap.errors import ArgumentError, DataError
+
+_ROWS = 4096
+Tensors = dict[str, Tensor]
+
+
+def read_rows(
+    inputs: Iterable[str], names: Sequence[str], *, passed: Iterable[str] = ()
+) -> Iterator[tuple[str, Tensors | Skipped]]:
+    """The rows of JSON-lines and Parquet files, each called by its file and number.
+
+    Args:
+        inputs: ``.jsonl`` or ``.parquet`` files.
+        names: columns of numbers or of lists of numbers, such as ``input_ids``. An
+            ``attention_mask`` that is missing is one everywhere; none at all stands for a column of
+            features, called features, embeddings, embedding or x.
+        passed: names of the first rows, which are passed over.
+
+    Raises:
+        DataError: another kind of file.
+        ArgumentError: the first rows are others than those to be passed over.
+    """
+    rows = _rows(inputs)
+    for i, name in enumerate(passed):
+        if (seen := next(rows, ("missing", {}))[0]) != name:
+            raise ArgumentError(f"row {i} was {name}, and is {seen} now: these are other rows")
+    for name, row in rows:
+        yield name, row if isinstance(row, Skipped) else _tensors(name, row, names)
+
+
+def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for spec in inputs:
+        path = Path(spec)
+        if path.suffix not in (".jsonl", ".parquet"):
+            raise DataError(f"{spec}: rows are read from .jsonl and .parquet files")
+        read = _of_jsonl if path.suffix == ".jsonl" else _of_parquet
+        for i, row in enumerate(read(path)):
+            yield f"{spec}#{i}", row
+
+
+def _of_jsonl(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8") as file:
+        for line in filter(str.strip, file):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                yield Skipped(str(path), f"no JSON: {error}")
+
+
+def _of_parquet(path: Path) -> Iterator[Any]:
+    for batch in pq.ParquetFile(path).iter_batches(_ROWS):
+        yield from batch.to_pylist()
+
+
+def _tensors(name: str, row: Any, names: Sequence[str]) -> Tensors | Skipped:
+    if not isinstance(row, Mapping):
+        return Skipped(name, f"no columns, but a {type(row).__name__}")
+    wanted = names or [next((n for n in FEATURES if n in row), FEATURES[0])]
+    try:
+        return {column: torch.tensor(_value(row, column, wanted)) for column in wanted}
+    except KeyError as error:
+        return Skipped(name, f"no column {error}: there are {', '.join(row)}")
+    except (ValueError, TypeError, RuntimeError) as error:
+        return Skipped(name, f"columns that are no numbers: {error}")
+
+
+def _value(row: Mapping[str, Any], column: str, wanted: Sequence[str]) -> Any:
+    if column == "attention_mask" and column not in row:
+        return [1] * len(row[next(iter(n for n in wanted if n != column))])
+    return row[column]
+
+
+def padded(rows: Sequence[Tensors], names: Sequence[str]) -> Tensor | Tensors:
+    """Rows as one batch, lists filled up with zeros on the right; features as one tensor.
+
+    Raises:
+        DataError: features of several lengths.
+    """
+    if names:
+        return {name: _stacked([row[name] for row in rows]) for name in names}
+    values = [next(iter(row.values())) for row in rows]
+    if len(lengths := {tuple(x.shape) for x in values}) > 1:
+        raise DataError(f"features of one length are needed; seen {sorted(lengths)}")
+    return torch.stack(values)
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    return pad_sequence(values, batch_first=True) if values[0].ndim else torch.stack(values)
