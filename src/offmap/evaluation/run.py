@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offmap.activations import Batch, Sample, Shards
+from offmap.activations import Sample
 from offmap.detectors import (
     LEARN_SHARE,
     Detector,
@@ -31,6 +31,7 @@ from offmap.evaluation._inputs import Named, Scorer, data_sets, scorers
 from offmap.evaluation._overlaps import check_other_sets, overlaps
 from offmap.evaluation.results import Results, Row, SetInfo
 from offmap.forward import AnyProbe, Seen, forward, probe_of
+from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.decide import alarm_rank, alarm_threshold
 from offmap.metrics import augrc, aurc, detection, oscr
 
@@ -164,6 +165,7 @@ class _Run:
         self.failures: dict[int, OffmapError] | None = {} if self.spare else None
         self.seen: dict[str, Seen] = {}
         self.overlaps: dict[str, int] = {}
+        self.parts: CalibrationData | None = None
 
     def fit(self, sets: Mapping[str, Named]) -> None:
         """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
@@ -184,8 +186,14 @@ class _Run:
         elif self.spare and not self._enough(calibration.data):
             self.fitting.learn("calibration", None)  # thresholds come before them
         else:
-            self._split(calibration)
-            self.fitting.learn("calibration", lambda: self._part(calibration, learn=True))
+            self.parts = CalibrationData(
+                calibration.data,
+                lambda: self._passing(calibration, Seen()),
+                samples=self.inputs,
+                learn_share=self.learn_share,
+                stack=self.stack,
+            )
+            self.fitting.learn("calibration", self.parts.to_learn_on)
         self._leave_out_failed()
 
     def _enough(self, data: Any) -> bool:
@@ -212,28 +220,6 @@ class _Run:
     def _leave_out(self, name: str, reason: str) -> None:
         self.left_out[name] = reason
         del self.chosen[name], self.scores[name]
-
-    def _split(self, item: Named) -> None:
-        """Read the calibration data once, for both of its parts; samples are read again."""
-        if self.inputs:
-            if isinstance(item.data, Iterator):
-                raise NeedsError(
-                    "the calibration data is read twice, to learn on and for the threshold, and "
-                    f"this {type(item.data).__name__} can be read once only: give a loader or a set"
-                )
-            return
-        self.shards = self.stack.enter_context(Shards.temporary())
-        with self.shards.writing() as write:
-            for acts, labels in self._passing(item, Seen()):
-                write(acts, labels)
-
-    def _part(self, item: Named, *, learn: bool) -> Iterator[Batch]:
-        """The samples of the calibration data to learn on, or those for the threshold."""
-        batches = self._passing(item, Seen()) if self.inputs else iter(self.shards)
-        for batch, labels in batches:
-            keys = (batch.acts if isinstance(batch, Sample) else batch).keys or ()
-            rows = to_learn_on(keys, self.learn_share) == learn
-            yield batch[rows], None if labels is None else labels[rows]
 
     def _passing(self, item: Named, seen: Seen) -> Iterator[Any]:
         self.seen.setdefault(item.name, seen)
@@ -288,9 +274,9 @@ class _Run:
         self.overlaps |= overlaps(item, self.sets, self.seen)
 
     def _to_score(self, item: Named, seen: Seen) -> Iterator[Any]:
-        if item.role != "calibration" or not self._learns("calibration"):
+        if item.role != "calibration" or self.parts is None:
             return self._passing(item, seen)
-        return seen.through(self._part(item, learn=False))
+        return seen.through(self.parts.rest())
 
     def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
         """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""

@@ -18,24 +18,31 @@ class CalibrationData:
     are both done with one sample: a threshold from what was learned on would promise nothing.
 
     Args:
+        data: what it is, of which an iterator can be read once only.
         batches: opens the pass of the network over the data.
         samples: whether it yields samples, with their inputs: these are not kept on disk, so the
             network runs once for each purpose.
         learn_share: share of the samples to learn on.
         stack: closes what is opened here.
 
-    Attributes:
-        learned: samples that were learned on.
+    Raises:
+        DataError: an iterator whose samples are needed twice.
     """
 
     def __init__(
         self,
+        data: Any,
         batches: Callable[[], Iterator[Any]],
         *,
         samples: bool,
         learn_share: float,
         stack: ExitStack,
     ) -> None:
+        if samples and isinstance(data, Iterator):
+            raise DataError(
+                "the calibration data is read twice, to learn on and for the threshold, and this "
+                f"{type(data).__name__} can be read once only: give a loader or a set"
+            )
         self.learn_share = learn_share
         self._open: Callable[[], Any] = batches
         if not samples:

@@ -269,12 +269,9 @@ class Guard(nn.Module):
         self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
-        if self.reads_inputs and isinstance(data, Iterator):
-            raise DataError(
-                "the calibration data is read twice, to learn on and for the threshold, and this "
-                f"{type(data).__name__} can be read once only: give a loader or a set"
-            )
-        parts = CalibrationData(batches, samples=self.reads_inputs, learn_share=share, stack=stack)
+        parts = CalibrationData(
+            data, batches, samples=self.reads_inputs, learn_share=share, stack=stack
+        )
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         fitting.learn("calibration", parts.to_learn_on)
