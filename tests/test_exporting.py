@@ -382,3 +382,18 @@ def test_every_detector_answers_alike_on_cifar10(
     assert torch.equal(is_ood, p <= 0.05)
     assert (p - expected_p).abs().max() <= 3 / 501  # calibration scores that close are passed
     assert 0 < int(is_ood.sum()) < len(is_ood) // 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_guards_of_networks_in_other_types(
+    dtype: torch.dtype, sets: demo.Digits, tmp_path: Path
+) -> None:
+    """As torch programs in all; ONNX Runtime lacks what some types need, and says so."""
+    guard = offmap.Guard(demo.shipped().to(dtype), "knn", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    export(guard, tmp_path / "guard.pt2", example=sets.test.images[:9])  # which compares answers
+    if dtype != torch.float16:
+        with pytest.raises(ExportError, match=r"guard\.onnx cannot be exported: "):
+            export(guard, tmp_path / "guard.onnx", example=sets.test.images[:9])
+    with pytest.raises(ArgumentError, match="graphs take one tensor, and example is a dict"):
+        export(guard, tmp_path / "guard.pt2", example={"x": sets.test.images})

@@ -290,9 +290,12 @@ class Probe(AnyProbe):
         return self._logits(self.network(x), x.shape[0])
 
     def _traced_inputs(self, images: Tensor) -> Tensor:
-        if self._is_unit(images) and images.is_floating_point():
-            return self.normalization.of_unit(images)  # type: ignore[no-any-return]
-        return self.normalization(images) if images.dtype == torch.uint8 else images.float()
+        x = images
+        if images.dtype == torch.uint8:
+            x = self.normalization(images)
+        elif self._is_unit(images):
+            x = self.normalization.of_unit(images)
+        return x.to(self._dtype) if x.is_floating_point() else x
 
     def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""

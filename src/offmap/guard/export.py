@@ -20,7 +20,7 @@ from offmap._utils.files import atomic
 from offmap.activations import Activations
 from offmap.detectors import Detector, Needs
 from offmap.detectors import nodes as detector_nodes
-from offmap.errors import ArgumentError, ExportError, MissingExtraError
+from offmap.errors import ArgumentError, ExportError, MissingExtraError, OffmapError
 from offmap.forward import weights_digest
 from offmap.guard._graph import Answers, Graph
 from offmap.guard.guard import Guard
@@ -31,7 +31,7 @@ _FORMATS = (".onnx", ".pt2")
 _LARGEST_ONNX = 1536 << 20
 
 
-def export(guard: Guard, path: str | Path, *, example: Tensor, tolerance: float = 1e-4) -> None:
+def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1e-4) -> None:
     """Write a calibrated guard as one graph from images to answers, and check that it agrees.
 
     The graph takes ``images`` of the example's type and shape, in batches of any size, and gives
@@ -72,10 +72,11 @@ def export(guard: Guard, path: str | Path, *, example: Tensor, tolerance: float 
     with atomic(path) as temporary:
         with _converting(path.name):
             write(program, temporary, record)
-        _check_equal(guard, acts, run(temporary, example), tolerance)
+            answers = run(temporary, example)
+        _check_equal(guard, acts, answers, tolerance)
 
 
-def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
+def _check_possible(guard: Guard, path: Path, example: Any) -> None:
     """Refuse, before any work, what cannot be exported."""
     if path.suffix not in _FORMATS:
         raise ArgumentError(f"export writes {' and '.join(_FORMATS)} files; seen {path.name!r}")
@@ -83,6 +84,11 @@ def _check_possible(guard: Guard, path: Path, example: Tensor) -> None:
         raise ArgumentError(
             f"graphs are exported in precision 'fp32'; this guard has {others.pop()!r}, "
             "and its threshold holds for that alone: make, fit and calibrate one in 'fp32'"
+        )
+    if not isinstance(example, Tensor):
+        raise ArgumentError(
+            f"graphs take one tensor, and example is a {type(example).__name__}: guards over "
+            "tensors by name are not exported"
         )
     if example.ndim < 2 or len(example) == 0:
         raise ArgumentError(f"example must be a batch of images; seen shape {tuple(example.shape)}")
@@ -106,7 +112,8 @@ def _check_onnx(guard: Guard) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _extra(name)
     parts = [*guard.probe.network.state_dict().values(), *guard.detectors.state_dict().values()]
-    if (size := sum(x.numel() * x.element_size() for x in parts)) > _LARGEST_ONNX:
+    tensors = [x for x in parts if isinstance(x, Tensor)]  # layers may keep other state
+    if (size := sum(x.numel() * x.element_size() for x in tensors)) > _LARGEST_ONNX:
         raise ArgumentError(
             f"network and detectors hold {size / 2**30:.1f} GiB, more than one ONNX file can: "
             "export to .pt2"
@@ -142,6 +149,8 @@ def _converting(what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except OffmapError:
+        raise
     except Exception as error:
         raise ExportError(f"{what} cannot be exported: {type(error).__name__}: {error}") from error
     finally:
