@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import offmap
 from offmap.activations import Head
-from offmap.errors import DataError, ExportError, FeaturesWarning, HeadError, NeedsError
+from offmap.errors import DataError, FeaturesWarning, HeadError, NeedsError
 from offmap.forward import Probe
 
 CLASSES = 4
@@ -202,5 +202,5 @@ def test_a_head_inside_an_exported_guard_must_be_a_layer(tmp_path: object) -> No
     x = samples(90)
     net = Net(ENDS["by forward"])
     guard = offmap.Guard(net, "knn").fit([x[:60]]).calibrate([x[60:]])
-    with pytest.raises(ExportError, match=r"call the layer itself, as self\.fc\(h\)"):
+    with pytest.raises(NeedsError, match=r"call the layer itself, as self\.fc\(h\)"):
         offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])

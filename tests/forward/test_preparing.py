@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,6 +81,17 @@ def test_normalised_floats_pass_as_they_are_without_a_word() -> None:
         assert torch.equal(net.given, x)
         probe(torch.full((1, 3, 8, 8), 0.5))  # the first floats were normalised, so these are
         assert torch.equal(net.given, torch.full((1, 3, 8, 8), 0.5))
+
+
+def test_a_guard_that_is_read_back_knows_in_what_form_its_floats_came(tmp_path: Path) -> None:
+    """One grey image lies in [0, 1] in either form, and must not be taken for the other."""
+    net = Net().eval()
+    x = GIVEN(pixels(120))
+    guard = offmap.Guard(net, "knn", normalization=GIVEN).fit([x[:80]]).calibrate([x[80:]])
+    guard.save(tmp_path)
+    loaded = offmap.load(tmp_path, net)
+    loaded(torch.full((1, 3, 8, 8), 0.5))
+    assert torch.equal(net.given, torch.full((1, 3, 8, 8), 0.5))
 
 
 @pytest.mark.parametrize("kind", [torch.int16, torch.int32, torch.int64])

@@ -29,6 +29,8 @@ class AnyProbe(Shared):
         channels_last: memory layout of images, ``None`` until a first batch shows whether the
             network takes it.
         outputs: what the network returns: logits, or probabilities.
+        floats: in what form float images come, once some were seen: "unit" for those in [0, 1]
+            that are normalised here, or "normalised".
         device: where it runs.
         asked_device: where it was asked to run, if that was said.
     """
@@ -39,6 +41,7 @@ class AnyProbe(Shared):
     outputs: str
     device: torch.device
     asked_device: torch.device | None
+    floats: Any
     # Attributes of one network's probe, and properties of the others'.
     taps: Any
     normalization: Any

@@ -114,6 +114,15 @@ class CascadeProbe(AnyProbe):
         return self.filter.normalization
 
     @property
+    def floats(self) -> Any:
+        """In what form float images come."""
+        return self.filter.floats
+
+    @floats.setter
+    def floats(self, form: str | None) -> None:
+        self.filter.floats = self.classifier.floats = form
+
+    @property
     def head(self) -> Head | Heads | None:
         """The head of the filter, or of its members."""
         return self.filter.head

@@ -91,6 +91,16 @@ class EnsembleProbe(AnyProbe):
         return self.each[0].normalization
 
     @property
+    def floats(self) -> str | None:
+        """In what form float images come."""
+        return self.each[0].floats
+
+    @floats.setter
+    def floats(self, form: str | None) -> None:
+        for each in self.each:
+            each.floats = form
+
+    @property
     def head(self) -> Heads:
         """The members' heads."""
         return tuple(each.head for each in self.each)

@@ -127,6 +127,15 @@ class Probe(AnyProbe):
         return self.preparing.normalization
 
     @property
+    def floats(self) -> str | None:
+        """In what form float images come."""
+        return self.preparing.floats
+
+    @floats.setter
+    def floats(self, form: str | None) -> None:
+        self.preparing.floats = form
+
+    @property
     def channels_last(self) -> bool | None:
         """Memory layout of images."""
         return self.preparing.channels_last

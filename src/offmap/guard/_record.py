@@ -40,6 +40,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "precision": probe.precision,
         "channels_last": probe.channels_last,
         "outputs": probe.outputs,
+        "floats": probe.floats,
         "network": type(probe.network).__name__,
         "network_sha256": guard.weights,
         "fitted_on": guard.fitted_on,

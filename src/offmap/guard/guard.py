@@ -460,6 +460,7 @@ def load(
         arguments = _arguments(record, files.get("head"), normalization)
         guard = Guard(network, detectors, **arguments)
         guard.probe.resolve(record["layers"])
+        guard.probe.floats = record["floats"]
         if "network" in files:
             guard.probe.network.load_state_dict(files["network"])
         guard.weights = weights_digest(guard.probe.network)
