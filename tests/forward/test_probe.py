@@ -401,6 +401,21 @@ def test_torchscript_gives_logits_and_takes_no_hooks() -> None:
             _ = acts.features
 
 
+def test_an_exported_program_and_quantised_layers_give_logits() -> None:
+    network = VGG().eval()
+    dynamic = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network, (images(2),), dynamic_shapes=dynamic).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of what it will move elsewhere
+        quantised = torch.ao.quantization.quantize_dynamic(network, {nn.Linear})
+    for other in (program, quantised):
+        with Probe(other) as probe:
+            acts = [probe(images()) for _ in range(2)][-1]
+            assert torch.allclose(acts.logits, other(images()), atol=1e-6)
+        assert not acts.has_features
+        assert "calls no torch.nn.Linear" in probe.why_no_head
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_networks_of_other_types_than_float32(dtype: torch.dtype) -> None:
     network = VGG().eval()

@@ -25,7 +25,10 @@ def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStac
         others = set(_evaluating) if _evaluating else ()
         lent = [m for m in modules if m.training or m in others]
         if any(module.training for module in lent):
-            network.eval()
+            try:
+                network.eval()
+            except NotImplementedError:  # an exported program, which has one mode
+                return
         for module in lent:
             _evaluating[module] = _evaluating.get(module, 0) + 1
     if lent:
