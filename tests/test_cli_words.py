@@ -231,6 +231,8 @@ ELSEWHERE = (
     "return an offmap.stats.Statistic",
     "give a loader or a set",  # commands read sets
     "tied=True",  # an argument in an expression, as dim= is
+    "see offmap.networks.zero_shot",  # which no command makes
+    "Guard(train, train; train)",  # how one is shown in Python
     "or choose dim= below",
     "OOD sets are given by name",
     "use offmap.Normalization, or give normalised images",

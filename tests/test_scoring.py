@@ -160,14 +160,15 @@ def test_an_input_that_is_not_there_shows_before_any_work(
 def test_another_guard_does_not_go_on(
     guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both explain themselves in the same words."""
+    """Both explain themselves in the same words, but for the accuracy of their networks."""
     sets = demo.digits_data()
     others = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         one = offmap.Guard(DigitsCNN(), ["msp", "energy"], normalization=demo.NORMALIZATION)
         others.append(one.fit(sets.train).calibrate(sets.calibration))
-    assert others[0].explain() == others[1].explain()
+    words = [[x for x in one.explain().splitlines() if "is right on" not in x] for one in others]
+    assert words[0] == words[1]
     out = photos.parent / "v.csv"
     interrupt(others[0], photos, out, monkeypatch, after=8)
     with pytest.raises(StoreError, match="another guard"):

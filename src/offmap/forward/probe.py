@@ -50,7 +50,8 @@ class Probe(AnyProbe):
     Args:
         network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
         head: name of the last linear layer, as in ``network.named_modules()``, or two joined by
-            "+" whose outputs are averaged; or the head itself, :class:`Head`, where no layer is it:
+            "+" whose outputs are averaged; by default the network's attribute ``head_layer``, where
+            it has one; or the head itself, :class:`Head`, where no layer is it:
             then the features are the vectors from which it makes the logits.
         taps: other layers to keep, each with the reduction that is applied inside the hook.
         device: where to run; by default where the network is.
@@ -93,6 +94,8 @@ class Probe(AnyProbe):
         if precision not in ("fp32", "bf16"):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
+        # Where no map gives the logits, a network may say itself whose input its features are.
+        head = getattr(self.network, "head_layer", None) if head is None else head
         self.asked_head = head
         self.head_name = None if isinstance(head, Head) else head
         self.head: Head | None = None

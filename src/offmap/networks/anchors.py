@@ -24,6 +24,7 @@ class AnchorHead(nn.Module):
 
     Attributes:
         anchors: ``(c, c)``, one a row.
+        head_layer: tells a probe that the features are the input of :attr:`linear`.
 
     Raises:
         ArgumentError: ``magnitude`` is not positive, or ``classes`` cannot be known.
@@ -33,6 +34,7 @@ class AnchorHead(nn.Module):
     """
 
     anchors: Tensor
+    head_layer = "linear"
 
     def __init__(
         self, network: nn.Module, *, magnitude: float = 10.0, classes: int | None = None
