@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _NO_TERMINAL = 100
 _LONG_NAME = 40  # of a row: longer ones take several lines
@@ -50,8 +50,6 @@ def render(
         for name, row in cells.items()
     }
     heads = [f"{head} " if star else head for head in short(columns)]
-    rows = {name: textwrap.wrap(name, _LONG_NAME) or [""] for name in texts}
-    first = max(map(len, [corner, *(line for lines in rows.values() for line in lines)]))
     widths = [
         max(
             len(head) + (not star),
@@ -60,7 +58,10 @@ def render(
         )
         for i, head in enumerate(heads)
     ]
-    room = (width or shutil.get_terminal_size((_NO_TERMINAL, 24)).columns) - first
+    room = width or shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+    rows = _row_names(texts, room - sum(size + 2 for size in widths))
+    first = max(map(len, [corner, *(line for lines in rows.values() for line in lines)]))
+    room -= first
     blocks = []
     for part in _parts(widths, room):
         sizes = widths[part]
@@ -71,6 +72,14 @@ def render(
             lines += [*begun, _line(last, row[part], first, sizes)]
         blocks.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(blocks)
+
+
+def _row_names(names: Collection[str], room: int) -> dict[str, list[str]]:
+    """The lines of each name: one where all fit beside their numbers, or else several."""
+    return {
+        name: [name] if max(map(len, names)) <= room else textwrap.wrap(name, _LONG_NAME) or [""]
+        for name in names
+    }
 
 
 def short(names: Sequence[str]) -> list[str]:
