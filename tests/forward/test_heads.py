@@ -148,6 +148,23 @@ def test_features_that_cannot_be_verified_are_warned_of_by_name() -> None:
         offmap.Guard(Net(), "knn").fit([x])  # the healthy twin
 
 
+def test_a_network_may_name_the_layer_itself() -> None:
+    """By its name; a layer that happens to be called so is a layer like any other."""
+
+    class Naming(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.features(x)).tanh()
+
+    net, other = Naming(), Net()
+    net.head_layer = "body"
+    other.head_layer = other.fc
+    with Probe(net) as probe:
+        assert torch.equal(probe(samples()).features, samples())
+    assert not probe.unverified
+    with Probe(other) as found:
+        assert torch.equal(found(samples()).features, other.features(samples()))
+
+
 class SequenceFirst(nn.Module):
     """Tokens before samples, and a head that is no map of one vector a sample."""
 

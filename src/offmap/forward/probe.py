@@ -95,7 +95,8 @@ class Probe(AnyProbe):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
         # Where no map gives the logits, a network may say itself whose input its features are.
-        head = getattr(self.network, "head_layer", None) if head is None else head
+        own = getattr(self.network, "head_layer", None)
+        head = own if head is None and isinstance(own, str) else head
         self.asked_head = head
         self.head_name = None if isinstance(head, Head) else head
         self.head: Head | None = None
