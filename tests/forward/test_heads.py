@@ -148,6 +148,17 @@ def test_features_that_cannot_be_verified_are_warned_of_by_name() -> None:
         offmap.Guard(Net(), "knn").fit([x])  # the healthy twin
 
 
+def test_a_sample_that_is_not_finite_does_not_hide_the_head() -> None:
+    x = samples()
+    x[2] = torch.nan
+    with Probe(Net()) as probe:
+        probe(x)
+        assert torch.equal(probe.head.weight, probe.network.fc.weight)
+    with Probe(Net()) as blind:
+        blind(torch.full((3, 6), torch.nan))
+    assert blind.head is None
+
+
 def test_a_network_may_name_the_layer_itself() -> None:
     """By its name; a layer that happens to be called so is a layer like any other."""
 

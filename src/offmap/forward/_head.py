@@ -110,7 +110,7 @@ def _fitting(parts: Sequence[Call], z: Tensor, near: float) -> Head | None:
     weight = torch.cat([m.weight for m in maps], dim=1) / len(maps)
     biases = [m.bias for m in maps]
     bias = None if None in biases else sum(b for b in biases if b is not None) / len(maps)
-    x = torch.cat([call.features.float() for call in parts], dim=1)
+    x, z = _finite(torch.cat([call.features.float() for call in parts], dim=1), z)
     head = Head(weight.clone(), None if bias is None else bias.clone())  # type: ignore[union-attr]
     for candidate in (head, _scaled(head, x, z)):
         if _miss(candidate, x, z) <= near:
@@ -131,8 +131,17 @@ def _map(call: Call) -> Head:
     return Head(weight, None if bias is None else bias.float())
 
 
+def _finite(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples that say something: one that is not finite must not hide the head."""
+    rows = x.isfinite().all(1) & z.isfinite().all(1)
+    return x[rows], z[rows]
+
+
 def _miss(head: Head, x: Tensor, z: Tensor) -> float:
     """By how much W h + b misses the logits, as a share of its absolute terms."""
+    x, z = _finite(x, z)
+    if not len(z):
+        return torch.inf
     terms = Head(head.weight.abs(), None if head.bias is None else head.bias.abs())(x.abs())
     miss = ((head(x) - z).abs() / terms.clamp(min=1e-30)).max()
     return float(torch.nan_to_num(miss, nan=torch.inf))

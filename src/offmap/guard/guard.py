@@ -252,7 +252,7 @@ class Guard(nn.Module):
             else:
                 rest = batches()
             scores, predictions, classes = self._scored(rest)
-        self._check_apart(seen, sets=fingerprint is not None)
+        self._check_apart(seen, sets=hasattr(data, "fingerprint"))
         calibration.learn(scores, predictions, classes)
         self._calibration = calibration
         self.read["calibrate"] = seen.record()
