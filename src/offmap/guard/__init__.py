@@ -3,7 +3,8 @@
 from offmap.guard.calibration import Calibration
 from offmap.guard.cascade import Cascade
 from offmap.guard.decide import alarm_threshold
-from offmap.guard.guard import Guard, load
+from offmap.guard.guard import Guard
+from offmap.guard.loading import load
 from offmap.guard.verdict import Verdict
 
 __all__ = ["Calibration", "Cascade", "Guard", "Verdict", "alarm_threshold", "load"]

@@ -53,6 +53,20 @@ def record_of(guard: Guard) -> dict[str, Any]:
     }
 
 
+def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a guard by the file that keeps them, with those of the network if asked."""
+    states = {str(i): each.state_dict() for i, each in enumerate(guard.each())}
+    files = {"state": {f"{i}.{name}": x for i, of in states.items() for name, x in of.items()}}
+    if guard.calibrated:
+        files["calibration"] = guard.calibration.state_dict()
+    if isinstance(head := guard.probe.asked_head, Head):
+        bias = {} if head.bias is None else {"bias": head.bias}
+        files["head"] = {"weight": head.weight, **bias}
+    if weights:
+        files["network"] = guard.probe.network.state_dict()
+    return files
+
+
 def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict[str, Any]:
     """The arguments with which a guard of that record is made, and with the head that was given."""
     return {

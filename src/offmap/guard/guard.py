@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from offmap._utils import records
-from offmap.activations import Activations, Head, Sample
+from offmap.activations import Activations, Sample
 from offmap.detectors import (
     LEARN_SHARE,
     Detector,
@@ -22,12 +22,10 @@ from offmap.detectors import (
     Needs,
     detector,
     passes,
-    restored,
     taps_of,
 )
-from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
+from offmap.errors import ArgumentError, DataError, NotFittedError
 from offmap.forward import (
-    Normalization,
     Seen,
     check_apart,
     class_names,
@@ -36,7 +34,7 @@ from offmap.forward import (
     weights_digest,
 )
 from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on_all
-from offmap.guard._record import arguments_of, record_of
+from offmap.guard._record import record_of, tensors_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.verdict import Verdict
@@ -418,74 +416,7 @@ class Guard(nn.Module):
         if not all(each.fitted or each.waiting_for == "calibration" for each in self.each()):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         self._check_weights()
-        files = {"state": _flat({str(i): d.state_dict() for i, d in enumerate(self.each())})}
-        if self.calibrated:
-            files["calibration"] = self.calibration.state_dict()
-        if isinstance(head := self.probe.asked_head, Head):
-            bias = {} if head.bias is None else {"bias": head.bias}
-            files["head"] = {"weight": head.weight, **bias}
-        if weights:
-            files["network"] = self.probe.network.state_dict()
-        records.write(folder, "guard", record_of(self), files)
-
-
-def load(
-    folder: str | Path,
-    network: nn.Module,
-    *,
-    strict: bool = True,
-    normalization: Normalization | None = None,
-) -> Guard:
-    """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
-
-    Args:
-        folder: what was saved.
-        network: the same network, or a cascade of the same parts; if the weights were saved too,
-            they are loaded into it.
-        strict: refuse a network with other weights than those that the guard was fitted on.
-        normalization: applied to uint8 images, of a guard that was fitted on floats that were
-            normalised already, and does not know by what.
-
-    Raises:
-        StoreError: a file is missing, damaged or of another version; the weights differ; or a
-            normalisation is given, and the guard has another.
-    """
-    record, files = records.read(folder, "guard", made_by="offmap fit")
-    where = f"{folder}/guard.json"
-    try:
-        detectors = [
-            restored(each, _part(files["state"], i), where, waiting=True)
-            for i, each in enumerate(record["detectors"])
-        ]
-        arguments = _arguments(record, files.get("head"), normalization)
-        guard = Guard(network, detectors, **arguments)
-        guard.probe.resolve(record["layers"])
-        guard.probe.floats = record["floats"]
-        if "network" in files:
-            guard.probe.network.load_state_dict(files["network"])
-        guard.weights = weights_digest(guard.probe.network)
-        if strict and guard.weights != record["network_sha256"]:
-            raise StoreError(
-                f"{where}: the guard was fitted on a network with other weights: give that one, or "
-                "strict=False if you know that they are the same in effect"
-            )
-        if record["calibration"] is not None:
-            calibration = Calibration.restored(record["calibration"], files["calibration"])
-            guard._calibration = calibration.to(guard.probe.device)
-        guard.detectors.to(guard.probe.device)
-        guard.fitted_on, guard.model = record["fitted_on"], record["model"]
-        if record["input_shape"] is not None:
-            guard.input_shape = tuple(map(int, record["input_shape"]))
-        guard.input_names = tuple(map(str, record["input_names"]))
-        guard.read = {step: dict(of) for step, of in record["read"].items()}
-        guard._watched = Watched(guard.probe.network)
-        guard.input_resize = record["input_resize"]
-        if record["input_transform"] is not None:
-            name, sha256 = map(str, record["input_transform"])
-            guard.input_transform = name, sha256
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
-    return guard
+        records.write(folder, "guard", record_of(self), tensors_of(self, weights=weights))
 
 
 def _read(item: tuple[str, dict[str, Any]]) -> str:
@@ -494,22 +425,6 @@ def _read(item: tuple[str, dict[str, Any]]) -> str:
     right = of["accuracy"]
     words = "" if right is None else f"; the network is right on {right:.2%} of them"
     return f"Read {of['samples']:,} samples to {step}{words}."
-
-
-def _arguments(
-    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
-) -> dict[str, Any]:
-    """The arguments of a guard, with the normalisation that its record may lack."""
-    arguments = arguments_of(record, head)
-    known = arguments["normalization"]
-    if normalization in (None, known):
-        return arguments
-    if known.known:
-        raise StoreError(
-            f"this guard normalises images by {known}, and was given {normalization}: leave the "
-            "normalisation out, or fit the guard anew"
-        )
-    return arguments | {"normalization": normalization}
 
 
 def _acts(batch: Activations | Sample) -> Activations:
@@ -541,12 +456,3 @@ def _learned(each: Detector) -> str:
         return each.summary()
     waits = each.waiting_for == "calibration" and "passes_" in each._buffers
     return "it still has to learn on calibration data" if waits else "not fitted"
-
-
-def _flat(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{i}.{name}": x for i, state in parts.items() for name, x in state.items()}
-
-
-def _part(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
-    prefix = f"{i}."
-    return {k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)}

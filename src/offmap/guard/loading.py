@@ -1,0 +1,97 @@
+"""A guard from the folder that it was saved into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from offmap._utils import records
+from offmap.detectors import restored
+from offmap.errors import StoreError
+from offmap.forward import Normalization, weights_digest
+from offmap.guard._inputs import Watched
+from offmap.guard._record import arguments_of
+from offmap.guard.calibration import Calibration
+from offmap.guard.guard import Guard
+
+
+def load(
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    strict: bool = True,
+    normalization: Normalization | None = None,
+) -> Guard:
+    """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
+
+    Args:
+        folder: what was saved.
+        network: the same network, or a cascade of the same parts; if the weights were saved too,
+            they are loaded into it.
+        strict: refuse a network with other weights than those that the guard was fitted on.
+        normalization: applied to uint8 images, of a guard that was fitted on floats that were
+            normalised already, and does not know by what.
+
+    Raises:
+        StoreError: a file is missing, damaged or of another version; the weights differ; or a
+            normalisation is given, and the guard has another.
+    """
+    record, files = records.read(folder, "guard", made_by="offmap fit")
+    where = f"{folder}/guard.json"
+    try:
+        detectors = [
+            restored(each, _part(files["state"], i), where, waiting=True)
+            for i, each in enumerate(record["detectors"])
+        ]
+        arguments = _arguments(record, files.get("head"), normalization)
+        guard = Guard(network, detectors, **arguments)
+        guard.probe.resolve(record["layers"])
+        guard.probe.floats = record["floats"]
+        if "network" in files:
+            guard.probe.network.load_state_dict(files["network"])
+        guard.weights = weights_digest(guard.probe.network)
+        if strict and guard.weights != record["network_sha256"]:
+            raise StoreError(
+                f"{where}: the guard was fitted on a network with other weights: give that one, or "
+                "strict=False if you know that they are the same in effect"
+            )
+        if record["calibration"] is not None:
+            calibration = Calibration.restored(record["calibration"], files["calibration"])
+            guard._calibration = calibration.to(guard.probe.device)
+        guard.detectors.to(guard.probe.device)
+        guard.fitted_on, guard.model = record["fitted_on"], record["model"]
+        if record["input_shape"] is not None:
+            guard.input_shape = tuple(map(int, record["input_shape"]))
+        guard.input_names = tuple(map(str, record["input_names"]))
+        guard.read = {step: dict(of) for step, of in record["read"].items()}
+        guard._watched = Watched(guard.probe.network)
+        guard.input_resize = record["input_resize"]
+        if record["input_transform"] is not None:
+            name, sha256 = map(str, record["input_transform"])
+            guard.input_transform = name, sha256
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
+    return guard
+
+
+def _arguments(
+    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
+) -> dict[str, Any]:
+    """The arguments of a guard, with the normalisation that its record may lack."""
+    arguments = arguments_of(record, head)
+    known = arguments["normalization"]
+    if normalization in (None, known):
+        return arguments
+    if known.known:
+        raise StoreError(
+            f"this guard normalises images by {known}, and was given {normalization}: leave the "
+            "normalisation out, or fit the guard anew"
+        )
+    return arguments | {"normalization": normalization}
+
+
+def _part(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+    prefix = f"{i}."
+    return {k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)}
