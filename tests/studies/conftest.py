@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LINES = 45  # of one screen
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports in this process are as wide as those of the command."""
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def run_study(name: str, out: Path) -> str:

@@ -120,10 +120,7 @@ def test_against_right_answers_alone(results: dict[str, offmap.Results], found: 
         only_correct(plain, np.zeros_like(right))
 
 
-def test_saved_ensembles_and_members_skip_training(
-    study: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")  # as of the command
+def test_saved_ensembles_and_members_skip_training(study: tuple[Path, str], tmp_path: Path) -> None:
     out, text = study
     weights = {"plain": str(out / "plain"), "disagreement": str(out / "disagreement")}
     report = disagreement.run(
