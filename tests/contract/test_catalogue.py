@@ -49,8 +49,6 @@ SPECS += ["perturbed(combine([vim, temperaturescaled], how='harmonic'))"]
 OTHERWISE = (SCALE, RankFeat)
 # As few samples, in as few batches, as show it: under type checks every call costs.
 N, BATCH = 300, 100
-# Features as from a ReLU, without which these refuse to score.
-POSITIVE = ("scale",)
 
 
 def those(wanted: Callable[[Detector], object]) -> pytest.MarkDecorator:
@@ -68,8 +66,13 @@ def fresh(spec: str) -> Detector:
     return detector(spec)
 
 
+def for_relu(spec: str) -> bool:
+    """Whether a part is made for features as from a ReLU."""
+    return any(node.for_relu for node in nodes(detector(spec)))
+
+
 def world_for(spec: str, n: int = N, seed: int = 0) -> World:
-    return world_of(spec, make_world(n, seed=seed, relu=any(name in spec for name in POSITIVE)))
+    return world_of(spec, make_world(n, seed=seed, relu=for_relu(spec)))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,7 @@ def test_higher_is_more_ood(spec: str, world: World, made: Detector) -> None:
     away = 6 * torch.randn(300, 16, generator=generator)
     unread = torch.eye(16) - torch.linalg.pinv(world.layer.weight) @ world.layer.weight
     h = world.features.mean(0) + away @ unread
-    h = h.relu() if any(name in spec for name in POSITIVE) else h
+    h = h.relu() if for_relu(spec) else h
     assert auroc(made.score(world.acts), made.score(world.of(h))) > 0.9
 
 

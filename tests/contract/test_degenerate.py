@@ -14,6 +14,7 @@ from offmap.activations import Activations, Head
 from offmap.detectors import Needs, catalogue, detector
 from offmap.errors import ArgumentError, DegenerateError, NeedsError, ShapeError
 from tests.conftest import World, activations, fitted, make_world, plain, world_of
+from tests.contract.test_catalogue import for_relu
 
 SPECS = [*catalogue(), "classgaussian(tied=True)", "neco(times_max_logit=False)", "knn(2)"]
 SPECS += ["residual(12)", "react(residual)", "combine([vim, knn(2)])"]
@@ -63,7 +64,7 @@ def outcome(spec: str, world: World) -> Tensor | Exception:
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if detector(spec).learns])
 def test_a_score_or_a_refusal(spec: str, name: str) -> None:
-    world = WORLDS[name](make_world(300, relu="scale" in spec))
+    world = WORLDS[name](make_world(300, relu=for_relu(spec)))
     result = outcome(spec, world_of(spec, world))
     if isinstance(result, Tensor):
         assert result.isfinite().all()

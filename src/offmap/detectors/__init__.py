@@ -10,7 +10,7 @@ from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._engine import Fitting, fit
 from offmap.detectors._needs import SOURCES, Needs, Stage
-from offmap.detectors._plan import nodes, passes, sources, taps_of
+from offmap.detectors._plan import cost, nodes, passes, sources, taps_of
 from offmap.detectors._registry import entries, entry_of, register
 from offmap.detectors._share import LEARN_SHARE, to_learn_on
 from offmap.detectors._store import load, restored, save
@@ -27,6 +27,7 @@ __all__ = [
     "Stage",
     "catalogue",
     "classes",
+    "cost",
     "detector",
     "entries",
     "entry_of",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Head, Heads, Sample
 from offmap.detectors._needs import Needs
-from offmap.errors import LabelError, NeedsError, ShapeError
+from offmap.detectors._plan import nodes
+from offmap.errors import FeaturesWarning, LabelError, NeedsError, ShapeError
+
+if TYPE_CHECKING:
+    from offmap.detectors._detector import Detector
 
 
 def columns(acts: Activations) -> tuple[int, int, int]:
@@ -113,3 +122,30 @@ def check_head(head: Head | Heads | None, acts: Activations, who: object) -> Non
                 f"{who!r}: the head is of shape {tuple(each.weight.shape)}, and the activations "
                 f"have {shape[0]} logits and {shape[1]} features: give the head that made them"
             )
+
+
+def check_positive(features: Float[Tensor, "n d"], who: object) -> None:
+    """Refuse negative features, whose sums say nothing of how few hold them."""
+    if torch.compiler.is_exporting():
+        return
+    if bool((features < 0).any()):
+        raise NeedsError(
+            f"{who!r} is for features that come from a ReLU, and these go down to "
+            f"{float(features.min()):.3g}: leave it out for this network"
+        )
+
+
+def warn_signed(root: Detector, acts: Activations) -> None:
+    """Tell of negative features where a method is made for those of a ReLU."""
+    named = [type(node).__name__ for node in nodes(root) if node.for_relu]
+    lowest = min(
+        (float(one.features.min()) for one in acts.members or (acts,) if one.has_features),
+        default=0.0,
+    )
+    if named and lowest < 0:
+        warn_user(
+            f"{', '.join(dict.fromkeys(named))} suits networks whose features come from a ReLU, "
+            f"and these go down to {lowest:.3g}: it often falls below chance there; leave it out, "
+            "or compare it on OOD data of your own",
+            FeaturesWarning,
+        )

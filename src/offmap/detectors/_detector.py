@@ -50,6 +50,11 @@ class Detector(KeepsTypes):
     sees: ClassVar[Needs | None] = None
     # What to do where its footprint is too large.
     way_out: ClassVar[str] = "choose another detector"
+    # For tables and pages: the year of its publication, and which networks it is for.
+    year: ClassVar[int | None] = None
+    suits: ClassVar[str] = "any classifier"
+    # Whether it is for features that come from a ReLU: a fit on negative ones warns.
+    for_relu: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

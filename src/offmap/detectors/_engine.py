@@ -14,7 +14,13 @@ from torch import Tensor
 
 from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Batch, Head, Heads, Sample, Shards
-from offmap.detectors._checks import check_head, check_labels, check_needs, columns
+from offmap.detectors._checks import (
+    check_head,
+    check_labels,
+    check_needs,
+    columns,
+    warn_signed,
+)
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
 from offmap.detectors._plan import Path, Step, at, nodes, passes, plan, reads, taps_of
 from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError, ShapeError
@@ -247,6 +253,7 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
         check_needs(root.needs & ~Needs.INPUTS, first, root)
         if head is not None and Needs.HEAD in root.needs:
             check_head(head, first, root)
+        warn_signed(root, first)
     _expand(root, head, first)
     width = columns(first) if first is not None else _columns_of(head)
     _check_footprint(root, width)

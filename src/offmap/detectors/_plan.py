@@ -110,6 +110,20 @@ def taps_of(root: Detector) -> tuple[Tap, ...]:
     return tuple(dict.fromkeys(tap for node in nodes(root) for tap in node.taps()))
 
 
+def cost(root: Detector) -> str:
+    """What a score costs beyond the forward pass, in a word: the dearest of the tree.
+
+    "sums" are products with what was learned, "bank" a search in kept samples, "layers" reductions
+    of other layers, "passes" further passes through the network.
+    """
+    if any(Needs.INPUTS in type(node).needs for node in nodes(root)):
+        return "passes"
+    if taps_of(root):
+        return "layers"
+    banks = any("bank_" in node.learned_names() for node in nodes(root))
+    return "bank" if banks else "sums"
+
+
 def nodes(root: Detector) -> Iterator[Detector]:
     """Every node of a tree; a template stands for its copies as long as there are none."""
     yield root

@@ -41,6 +41,9 @@ class ReAct(Shaper):
     """
 
     stages = (Stage(reads=Needs.FEATURES), Stage(reads=Needs.FEATURES))
+    year = 2021
+    suits = "convolutional networks whose features come from a ReLU"
+    for_relu = True
     threshold_: Tensor
 
     def __init__(self, inner: Detector, *, quantile: float = 0.9) -> None:

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from offmap.activations import Head
+from offmap.detectors._checks import check_positive
 from offmap.detectors._composite import Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
 from offmap.detectors.logits.energy import Energy
-from offmap.errors import ArgumentError, NeedsError
+from offmap.errors import ArgumentError
 
 
 @register("scale")
@@ -36,6 +37,10 @@ class SCALE(Shaper):
     References:
         Xu et al., ICLR 2024, arXiv:2310.00227; 0.85 in its section 4.
     """
+
+    year = 2024
+    suits = "convolutional networks whose features come from a ReLU"
+    for_relu = True
 
     def __init__(self, inner: Detector, *, quantile: float = 0.85) -> None:
         super().__init__(inner)
@@ -62,14 +67,3 @@ class SCALE(Shaper):
 
     def summary(self) -> str:
         return f"scales by the share above the {self.quantile:g} quantile; {self.inner.summary()}"
-
-
-def check_positive(features: Float[Tensor, "n d"], who: Detector) -> None:
-    """Refuse negative features, whose sums say nothing of how few hold them."""
-    if torch.compiler.is_exporting():
-        return
-    if bool((features < 0).any()):
-        raise NeedsError(
-            f"{who!r} is for features that come from a ReLU, and these go down to "
-            f"{float(features.min()):.3g}: leave it out for this network"
-        )
