@@ -48,6 +48,9 @@ class Detector(KeepsTypes):
     # Of what is made of parts: whether its own stages come behind theirs, and what see() reads.
     parts_first: ClassVar[bool] = False
     sees: ClassVar[Needs | None] = None
+    # Of parts: whether what is made of them can do without some; whether it stands for such a one.
+    goes_on: ClassVar[bool] = False
+    absent: ClassVar[bool] = False
     # What to do where its footprint is too large.
     way_out: ClassVar[str] = "choose another detector"
     # For tables and pages: the year of its publication, and which networks it is for.

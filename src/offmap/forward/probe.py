@@ -180,7 +180,7 @@ class Probe(AnyProbe):
         """The activations of what the network returned and the hooks kept."""
         assert self._found is not None
         if self.outputs == "features":
-            return Activations(None, vectors_of(output, samples).float(), kept)
+            return Activations(None, _own(vectors_of(output, samples)), kept)
         parts = [kept.pop(_key(i)) for i in range(len(self._found.calls))]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) if parts else None
         logits = self._logits(output, samples)
@@ -420,7 +420,7 @@ class Probe(AnyProbe):
             return found_for(head, arrays, logits, near), kept, logits
 
     def _logits(self, output: Any, samples: Any) -> Tensor:
-        return as_logits(logits_of(output, samples).float(), self.outputs)
+        return as_logits(_own(logits_of(output, samples)), self.outputs)
 
     def _hook_features(self, of: Found) -> None:
         for i, call in enumerate(of.calls):
@@ -455,6 +455,11 @@ def _behind(keep: Keep) -> Callable[..., None]:
 def _key(i: int) -> str:
     """Under which part ``i`` of the features is kept: no layer has such a name."""
     return f"features {i}"
+
+
+def _own(x: Tensor) -> Tensor:
+    """A float32 copy: a network may hand on its input, or fill the same output again."""
+    return x.float() if torch.compiler.is_exporting() else x.to(torch.float32, copy=True)
 
 
 def _share(a: Tensor, b: Tensor) -> bool:

@@ -85,9 +85,8 @@ class Combine(Composite):
 
     def solve(self, stage: int, stats: Moments | Bank) -> None:
         if isinstance(stats, Moments):
-            deviation = stats.covariance.diagonal().sqrt()
             self._check(~stats.constant)
-            self.set_buffers(scale_=torch.stack([stats.mean, deviation], dim=1))
+            self.set_buffers(scale_=mean_and_deviation(stats))
             return
         ascending = stats.rows.double().T.sort().values
         self._check(ascending[:, -1] > ascending[:, 0])
@@ -104,9 +103,7 @@ class Combine(Composite):
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
         scores = self._scores(acts)
         if self.how == "softplus":
-            t = (scores - self.scale_[:, 0]) / self.scale_[:, 1]
-            # The softplus, in terms that ONNX Runtime has in float64.
-            return (t.relu() + (-t.abs()).exp().log1p()).mean(1)
+            return softplus(scores, self.scale_).mean(1)
         if self.how == "mean_rank":
             return 1 - self._shares(scores).mean(1)
         u = self._surprise(scores)
@@ -136,3 +133,16 @@ class Combine(Composite):
     def summary(self) -> str:
         names = ", ".join(type(part).__name__ for part in self.all_parts())
         return f"{self.how} of {names}"
+
+
+def mean_and_deviation(stats: Moments) -> Float64[Tensor, "k 2"]:
+    """The scale of each score."""
+    return torch.stack([stats.mean, stats.covariance.diagonal().sqrt()], dim=1)
+
+
+def softplus(
+    scores: Float64[Tensor, "n k"], scale: Float64[Tensor, "k 2"]
+) -> Float64[Tensor, "n k"]:
+    """Softplus of each standardised score, in terms that ONNX Runtime has in float64."""
+    t = (scores - scale[:, 0]) / scale[:, 1]
+    return t.relu() + (-t.abs()).exp().log1p()
