@@ -38,13 +38,13 @@ class Kind:
             no head to be known.
         members: so many networks, each with features and a head of its own; those of the first are
             the world's without members.
-        layers: the Gram matrices of the features as a map of 4 channels and 2 by 2 positions.
+        layers: taps of the features as a map of 4 channels and 2 by 2 positions.
         inputs: samples, whose inputs are the features.
     """
 
     distances: bool = False
     members: int = 0
-    layers: bool = False
+    layers: tuple[Tap, ...] = ()
     inputs: bool = False
 
 
@@ -118,8 +118,7 @@ def network(features: Tensor, layer: Head, kind: Kind) -> Activations:
     z = layer(features)
     if kind.distances:
         z = -(z[:, None] - 10 * torch.eye(len(layer.weight))).norm(dim=2)
-    tap = Tap(":stages", "gram")
-    layers = {tap.key(): tap(features.unflatten(1, (4, 2, 2)))} if kind.layers else None
+    layers = {tap.key(): tap(features.unflatten(1, (4, 2, 2))) for tap in kind.layers}
     return Activations(z, features, layers)
 
 
@@ -154,7 +153,7 @@ def world_of(spec: str, world: World) -> World:
     kind = Kind(
         distances=Needs.DISTANCES in made.needs,
         members=3 if Needs.MEMBERS in made.needs else 0,
-        layers=bool(taps_of(made)),
+        layers=taps_of(made),
         inputs=Needs.INPUTS in made.needs,
     )
     acts, ood = (

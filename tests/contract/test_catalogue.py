@@ -27,7 +27,9 @@ from offmap.detectors import (
     sources,
 )
 from offmap.detectors.layers.rank_feat import RankFeat
-from offmap.detectors.shapers.scale import SCALE
+from offmap.detectors.shapers._largest import Largest
+from offmap.detectors.shapers.dice import DICE
+from offmap.detectors.shapers.vra import VRA
 from offmap.errors import (
     DataError,
     LabelError,
@@ -46,7 +48,7 @@ SPECS += ["combine([vim, react(energy)], how='fisher')"]
 SPECS += [f"combine([knn(5), energy], how={how!r})" for how in ("max", "mean_rank")]
 SPECS += ["perturbed(combine([vim, temperaturescaled], how='harmonic'))"]
 # What these read says nothing of the direction in which OOD lies here: see their reference tests.
-OTHERWISE = (SCALE, RankFeat)
+OTHERWISE = (Largest, DICE, VRA, RankFeat)
 # As few samples, in as few batches, as show it: under type checks every call costs.
 N, BATCH = 300, 100
 

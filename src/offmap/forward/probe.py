@@ -196,10 +196,14 @@ class Probe(AnyProbe):
         A rule stands for no layer where none gives feature maps.
         """
         taps = [tap for tap in self.taps if tap.layer in self._rules]
-        with watching(self.network, taps) as found:
+        with watching(self.network, taps) as (found, norm):
             acts = self._ran(images)
         stages = list(found.values())
-        layers = {":stages": stages, ":last_map": stages[-1:]}
+        layers = {
+            ":stages": stages,
+            ":last_map": stages[-1:],
+            ":last_norm": list(norm.values()),
+        }
         values = {
             tap.key(i): of[tap] for tap in taps for i, (_, of) in enumerate(layers[tap.layer])
         }

@@ -8,7 +8,7 @@ from offmap.stats.bank import Bank
 from offmap.stats.classes import ClassMeans, ClassMoments, ClassScatters, Counts, Extremes
 from offmap.stats.mean import Mean
 from offmap.stats.moments import Moments
-from offmap.stats.quantile import Histogram, Quantile
+from offmap.stats.quantile import ColumnHistogram, ColumnQuantiles, Histogram, Quantile
 from offmap.stats.statistic import Product, Statistic
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "ClassMeans",
     "ClassMoments",
     "ClassScatters",
+    "ColumnHistogram",
+    "ColumnQuantiles",
     "Counts",
     "Extremes",
     "Histogram",
