@@ -44,7 +44,7 @@ class Tap:
         layer: a name as in ``network.named_modules()``, or a rule: ":stages" for the last layer of
             each size of feature map, ":last_map" for the last feature map.
         reduction: a name of ``REDUCTIONS``: "mean" over space or tokens, "max", "gram",
-            "whole", or one registered by :func:`reduction`.
+            "norm", "whole", or one registered by :func:`reduction`.
 
     Raises:
         UnknownNameError: no such rule or reduction.
@@ -90,6 +90,13 @@ def mean(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n c"]:
 def maximum(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n c"]:
     """Maximum over the positions of a feature map ``(n, c, h, w)``, or over tokens."""
     return _channels(output).amax(2)
+
+
+@reduction("norm")
+def norm(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1"]:
+    """Mean over the channels of the L2 norm of the positive part over the positions."""
+    norms: Tensor = torch.linalg.vector_norm(_channels(output).float().relu(), dim=2)
+    return norms.mean(1, keepdim=True)
 
 
 @reduction("gram")
