@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,7 +106,11 @@ def activations(features: Tensor, layer: Head, kind: Kind = Kind()) -> Activatio
             inputs = change(inputs.unflatten(1, (4, 2, 2))).flatten(1)
         return network(inputs, layer, kind)
 
-    return Sample(run(features), features, run)
+    def under(inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        return network(inputs, Head(**parameters), kind).logits
+
+    parameters = {"weight": layer.weight, "bias": layer.bias}
+    return Sample(run(features), features, run, parameters, under)
 
 
 def network(features: Tensor, layer: Head, kind: Kind) -> Activations:
@@ -141,7 +145,8 @@ def changed(
 ) -> Activations | Sample:
     """One change of one network's activations, or of those of every member."""
     if isinstance(acts, Sample):
-        return acts.seen(lambda own: changed(own, change))
+        seen = acts.seen(lambda own: changed(own, change))
+        return replace(seen, parameters=acts.parameters, logits_under=acts.logits_under)
     if acts.members:
         return Activations.of_members([change(member) for member in acts.members])
     return change(acts)
@@ -154,7 +159,7 @@ def world_of(spec: str, world: World) -> World:
         distances=Needs.DISTANCES in made.needs,
         members=3 if Needs.MEMBERS in made.needs else 0,
         layers=taps_of(made),
-        inputs=Needs.INPUTS in made.needs,
+        inputs=Needs.INPUTS in made.needs_to_learn,
     )
     acts, ood = (
         activations(plain(part).features, world.layer, kind) for part in (world.acts, world.ood)

@@ -26,6 +26,8 @@ from offmap.detectors import (
     save,
     sources,
 )
+from offmap.detectors.gradients.adascale_a import AdaSCALEA
+from offmap.detectors.layers.feature_norm import FeatureNorm
 from offmap.detectors.layers.rank_feat import RankFeat
 from offmap.detectors.shapers._largest import Largest
 from offmap.detectors.shapers.dice import DICE
@@ -48,7 +50,7 @@ SPECS += ["combine([vim, react(energy)], how='fisher')"]
 SPECS += [f"combine([knn(5), energy], how={how!r})" for how in ("max", "mean_rank")]
 SPECS += ["perturbed(combine([vim, temperaturescaled], how='harmonic'))"]
 # What these read says nothing of the direction in which OOD lies here: see their reference tests.
-OTHERWISE = (Largest, DICE, VRA, RankFeat)
+OTHERWISE = (Largest, DICE, VRA, RankFeat, FeatureNorm, AdaSCALEA)
 # As few samples, in as few batches, as show it: under type checks every call costs.
 N, BATCH = 300, 100
 
@@ -167,7 +169,9 @@ def test_a_one_shot_iterable_is_enough(spec: str, world: World, made: Detector) 
 
 def reads_inputs_again(made: Detector) -> bool:
     """Whether a second pass over one source runs the network."""
-    return Needs.INPUTS in made.needs and any(passes(made, source) > 1 for source in SOURCES)
+    return Needs.INPUTS in made.needs_to_learn and any(
+        passes(made, source) > 1 for source in SOURCES
+    )
 
 
 def test_fitting_again_forgets(spec: str, world: World, made: Detector) -> None:
@@ -247,7 +251,7 @@ def test_a_head_is_asked_for(spec: str, world: World) -> None:
         fresh(spec).fit(world.batches(N), calibration=world.batches(N))
 
 
-@those(lambda made: Needs.HEAD in made.needs and not passes(made, "train"))
+@those(lambda made: Needs.HEAD in made.needs and not sources(made))
 def test_a_head_is_enough_where_nothing_is_learned(spec: str, world: World) -> None:
     """Binding is not fitting: no data is needed for it."""
     assert fresh(spec).fit(head=world.head).score(world.acts).isfinite().all()
@@ -375,7 +379,7 @@ def test_what_a_sample_adds_is_not_read_unasked(spec: str, world: World, made: D
         with pytest.raises(NeedsError, match="runs the network again on the inputs"):
             made.score(plain(world.ood))
     else:
-        sample = Sample(world.ood, world.features, lambda x: pytest.fail("the network ran"))
+        sample = Sample(plain(world.ood), world.features, lambda x: pytest.fail("the network ran"))
         assert torch.equal(made.score(sample), made.score(world.ood))
 
 
@@ -400,3 +404,10 @@ def test_every_detector_has_a_page_of_its_own_in_its_docstring() -> None:
         text = inspect.getdoc(method) or ""
         assert ".. math::" in text or "Args:" in text, name
         assert method.default().needs, name
+
+
+def test_the_year_of_a_detector_is_that_of_its_source() -> None:
+    for name, method in catalogue().items():
+        references = (inspect.getdoc(method) or "").partition("References:")[2]
+        assert bool(references) == (method.year is not None), name
+        assert method.year is None or str(method.year) in references, name

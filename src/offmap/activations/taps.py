@@ -45,7 +45,7 @@ class Tap:
             each size of feature map, ":last_map" for the last feature map, ":last_norm" for the
             last batch normalisation.
         reduction: a name of ``REDUCTIONS``: "mean" over space or tokens, "max", "gram",
-            "moments", "whole", or one registered by :func:`reduction`.
+            "moments", "norm", "whole", or one registered by :func:`reduction`.
 
     Raises:
         UnknownNameError: no such rule or reduction.
@@ -98,6 +98,13 @@ def moments(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n 2 c"]:
     """Mean and variance of each channel over the positions of a map, or over tokens."""
     variance, mean = torch.var_mean(_channels(output).float(), dim=2, correction=0)
     return torch.stack([mean, variance], dim=1)
+
+
+@reduction("norm")
+def norm(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1"]:
+    """Mean over the channels of the L2 norm of the positive part over the positions."""
+    norms: Tensor = torch.linalg.vector_norm(_channels(output).float().relu(), dim=2)
+    return norms.mean(1, keepdim=True)
 
 
 @reduction("gram")

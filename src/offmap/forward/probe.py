@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
@@ -124,6 +126,7 @@ class Probe(AnyProbe):
     def _renew_locks(self) -> None:
         super()._renew_locks()
         self._finding = threading.RLock()
+        self._differentiating = threading.RLock()
 
     @property
     def normalization(self) -> Any:
@@ -154,6 +157,7 @@ class Probe(AnyProbe):
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
         self._hooked: set[str] = set()  # taps that have their hooks
+        self._copy: nn.Module | None = None
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
         self._hook_taps()
@@ -245,7 +249,8 @@ class Probe(AnyProbe):
             unit = self._is_unit(inputs)
             x = self._unit(inputs) if unit else self.prepared(inputs)
         assert isinstance(x, Tensor)
-        return Sample(acts, x, partial(self._again, unit=unit))
+        again, under = partial(self._again, unit=unit), partial(self._logits_under, unit=unit)
+        return Sample(acts, x, again, dict(self.network.named_parameters()), under)
 
     def _unit(self, x: Tensor) -> Tensor:
         """Images in [0, 1], on the device."""
@@ -266,6 +271,33 @@ class Probe(AnyProbe):
         with editing(self.network, edits):
             x = self.preparing.laid_out(x.to(self._dtype))
             return self._kept(*self._pass(x, gradients=True), len(inputs))
+
+    def _logits_under(
+        self, inputs: Tensor, parameters: Mapping[str, Tensor], *, unit: bool
+    ) -> Tensor:
+        """The logits of inputs for other values of the parameters; hooks keep nothing."""
+        if self._compiled or self._opaque:
+            raise NeedsError(
+                "a detector differentiates with respect to the network's parameters, and compiled "
+                "code hides them: give the network that it was compiled from"
+            )
+        x = self.normalization.of_unit(inputs) if unit else inputs
+        # Not the network itself: other threads may run it while its parameters are exchanged.
+        with self._differentiating:
+            self._captured.kept, self._captured.gradients = {}, True
+            twin = self._twin()
+            try:
+                output = functional_call(twin, dict(parameters), (x.to(self._dtype),))
+            finally:
+                self._captured.kept, self._captured.gradients = {}, False
+        return self._logits(output, len(inputs))
+
+    def _twin(self) -> nn.Module:
+        """A copy of the network that shares its tensors."""
+        if self._copy is None:
+            tensors = [*self.network.parameters(), *self.network.buffers()]
+            self._copy = deepcopy(self.network, {id(x): x for x in tensors})
+        return self._copy
 
     def _named(self, layer: str) -> str:
         """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""

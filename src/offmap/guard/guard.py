@@ -173,7 +173,7 @@ class Guard(nn.Module):
             self.probe,
             data,
             batch_size=batch_size,
-            inputs=self.reads_inputs,
+            inputs=self._learns_from_inputs,
             seen=seen,
             strict=strict,
             description=description,
@@ -184,6 +184,11 @@ class Guard(nn.Module):
     def reads_inputs(self) -> bool:
         """Whether a detector runs the network on other inputs."""
         return any(Needs.INPUTS in each.needs for each in self.each())
+
+    @property
+    def _learns_from_inputs(self) -> bool:
+        """Whether a detector does so in fitting."""
+        return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, of the data or of the network, if there is one for each output."""
@@ -278,7 +283,7 @@ class Guard(nn.Module):
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
         parts = CalibrationData(
-            data, batches, samples=self.reads_inputs, learn_share=share, stack=stack
+            data, batches, samples=self._learns_from_inputs, learn_share=share, stack=stack
         )
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
