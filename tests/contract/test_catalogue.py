@@ -245,7 +245,7 @@ def test_what_learns_nothing_scores_at_once(spec: str, world: World) -> None:
     assert fresh(spec).score(world.acts).isfinite().all()
 
 
-@those(lambda made: Needs.HEAD in made.needs)
+@those(lambda made: Needs.HEAD in made.needs and not made.goes_on)
 def test_a_head_is_asked_for(spec: str, world: World) -> None:
     with pytest.raises(NeedsError, match="last linear layer"):
         fresh(spec).fit(world.batches(N), calibration=world.batches(N))
@@ -257,14 +257,14 @@ def test_a_head_is_enough_where_nothing_is_learned(spec: str, world: World) -> N
     assert fresh(spec).fit(head=world.head).score(world.acts).isfinite().all()
 
 
-@those(learns_labels)
+@those(lambda made: learns_labels(made) and not made.goes_on)
 def test_labels_are_asked_for(spec: str, world: World) -> None:
     unlabelled = [(world.acts, None)]
     with pytest.raises(LabelError, match="needs labels"):
         fresh(spec).fit(unlabelled, calibration=unlabelled, head=world.head)
 
 
-@those(lambda made: Needs.FEATURES in made.needs)
+@those(lambda made: Needs.FEATURES in made.needs and not made.goes_on)
 def test_features_are_asked_for(spec: str, world: World, made: Detector) -> None:
     bare = changed(world.acts, lambda a: Activations(a.logits, layers=a.layers))
     if sources(fresh(spec)):

@@ -262,7 +262,7 @@ def _collect(
         for step in steps:
             if not present(root, step.path):
                 continue
-            with sparing_part(root, step.path):
+            with sparing_part(root, step.path, labelled=labels is not None):
                 node = at(root, step.path)
                 if node.stages[step.stage].labels:
                     check_labels(labels, _acts(acts), root)

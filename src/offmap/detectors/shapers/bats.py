@@ -108,7 +108,7 @@ class BATS(Composite):
             theirs = edits.get(self.layer, lambda x: x)
             return own(inputs, edit={**edits, self.layer: lambda x: theirs(self._clipped(x))})
 
-        seen = run(acts.inputs).replace(keys=acts.acts.keys)
+        seen: Activations = run(acts.inputs).replace(keys=acts.acts.keys)
         return self.inner.view_of(Sample(seen, acts.inputs, run))
 
     def _clipped(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
