@@ -105,7 +105,7 @@ class BATS(Composite):
 
         def run(inputs: Tensor, *, edit: Mapping[str, Edit] | None = None) -> Activations:
             edits = dict(edit or {})
-            theirs = edits.get(self.layer, lambda x: x)
+            theirs: Edit = edits.get(self.layer, lambda x: x)
             return own(inputs, edit={**edits, self.layer: lambda x: theirs(self._clipped(x))})
 
         seen: Activations = run(acts.inputs).replace(keys=acts.acts.keys)
