@@ -129,6 +129,14 @@ def test_open_max(world: World, tail: int, alpha: int) -> None:
         assert_parity(made.score(acts), open_max(world, acts, tail, alpha), tolerance=1e-4)
 
 
+def test_large_logits_far_from_all_classes_are_unknown(world: World) -> None:
+    """As of images that were made to fool a network: the softmax is sure of them."""
+    fooling = world.acts.replace(logits=3 * world.acts.logits)
+    made = fitted("openmax", world)
+    assert auroc(made.score(world.acts), made.score(fooling)) > 0.95
+    assert auroc(*(offmap.MSP().score(acts) for acts in (world.acts, fooling))) < 0.5
+
+
 def test_the_weibull_distributions_are_the_most_likely_ones(world: World) -> None:
     made = fitted("openmax", world)
     _, own = tails(world, 20)
@@ -172,5 +180,7 @@ def test_labels_that_no_prediction_agrees_with_are_refused(spec: str, world: Wor
 
 def test_samples_at_one_distance_have_no_tail() -> None:
     z = 5 * torch.eye(3).repeat(4, 1)
-    with pytest.raises(DegenerateError, match="12 rightly predicted .* at one distance: give more"):
+    with pytest.raises(
+        DegenerateError, match=r"12 rightly predicted .* at one distance: give more"
+    ):
         offmap.OpenMax().fit([(Activations(z), torch.arange(3).repeat(4))])

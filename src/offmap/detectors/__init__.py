@@ -68,8 +68,8 @@ def __getattr__(name: str) -> Any:
 
 
 def ordinary() -> list[str]:
-    """Names of the detectors for one network whose logits are no distances, in their order."""
-    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS
+    """Names of the detectors for any one classifier, in their order."""
+    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS | Needs.NEGATIVES
     return [name for name, method in catalogue().items() if not method.default().needs & others]
 
 
