@@ -40,12 +40,14 @@ class Kind:
             the world's without members.
         layers: taps of the features as a map of 4 channels and 2 by 2 positions.
         inputs: samples, whose inputs are the features.
+        negatives: the head has rows for names that are no class.
     """
 
     distances: bool = False
     members: int = 0
     layers: tuple[Tap, ...] = ()
     inputs: bool = False
+    negatives: bool = False
 
 
 @dataclass
@@ -63,6 +65,8 @@ class World:
         """The head, where the logits are its outputs; in a world of members the heads."""
         if self.kind.members:
             return tuple(member_of(self.layer, i)[0] for i in range(self.kind.members))
+        if self.kind.negatives:
+            return replace(self.layer, negatives=negatives(self.layer.weight.shape[1]))
         return None if self.kind.distances else self.layer
 
     @property
@@ -87,6 +91,11 @@ class World:
     def batches(self, size: int = 64) -> list[tuple[Activations | Sample, Tensor]]:
         rows = torch.arange(len(self.acts)).split(size)
         return [(self.acts[r], self.labels[r]) for r in rows]
+
+
+def negatives(width: int) -> Tensor:
+    """Rows for names that are no class."""
+    return torch.randn(40, width, generator=torch.Generator().manual_seed(7))
 
 
 def plain(acts: Activations | Sample) -> Activations:
@@ -160,6 +169,7 @@ def world_of(spec: str, world: World) -> World:
         members=3 if Needs.MEMBERS in made.needs else 0,
         layers=taps_of(made),
         inputs=Needs.INPUTS in made.needs_to_learn,
+        negatives=Needs.NEGATIVES in made.needs,
     )
     acts, ood = (
         activations(plain(part).features, world.layer, kind) for part in (world.acts, world.ood)

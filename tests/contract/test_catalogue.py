@@ -26,9 +26,11 @@ from offmap.detectors import (
     save,
     sources,
 )
+from offmap.detectors.features.grad_norm import GradNorm
 from offmap.detectors.gradients.adascale_a import AdaSCALEA
 from offmap.detectors.layers.feature_norm import FeatureNorm
 from offmap.detectors.layers.rank_feat import RankFeat
+from offmap.detectors.logits.open_max import OpenMax
 from offmap.detectors.shapers._largest import Largest
 from offmap.detectors.shapers.dice import DICE
 from offmap.detectors.shapers.vra import VRA
@@ -50,7 +52,9 @@ SPECS += ["combine([vim, react(energy)], how='fisher')"]
 SPECS += [f"combine([knn(5), energy], how={how!r})" for how in ("max", "mean_rank")]
 SPECS += ["perturbed(combine([vim, temperaturescaled], how='harmonic'))"]
 # What these read says nothing of the direction in which OOD lies here: see their reference tests.
-OTHERWISE = (Largest, DICE, VRA, RankFeat, FeatureNorm, AdaSCALEA)
+# GradNorm goes by the norm of the features, and OpenMax moves large logits: OOD features here are
+# longer than ID ones, with logits of about 0.
+OTHERWISE = (Largest, DICE, VRA, RankFeat, FeatureNorm, AdaSCALEA, GradNorm, OpenMax)
 # As few samples, in as few batches, as show it: under type checks every call costs.
 N, BATCH = 300, 100
 

@@ -305,10 +305,12 @@ class Head:
     Args:
         weight: ``(c, d)``.
         bias: ``(c,)``, or ``None`` for a layer without one.
+        negatives: rows for names that are no class, as a zero-shot network has them, ``(m, d)``.
     """
 
     weight: Float[Tensor, "c d"]
     bias: Float[Tensor, " c"] | None = None
+    negatives: Float[Tensor, "m d"] | None = None
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """The logits of these features."""
@@ -316,7 +318,8 @@ class Head:
 
     def to(self, device: torch.device) -> Head:
         """The same head on a device."""
-        return Head(self.weight.to(device), None if self.bias is None else self.bias.to(device))
+        rest = [None if x is None else x.to(device) for x in (self.bias, self.negatives)]
+        return Head(self.weight.to(device), *rest)
 
 
 Run = Callable[..., Activations]

@@ -69,8 +69,8 @@ def __getattr__(name: str) -> Any:
 
 
 def ordinary() -> list[str]:
-    """Names of the detectors for one network whose logits are no distances, in their order."""
-    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS
+    """Names of the detectors for any one classifier, in their order."""
+    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS | Needs.NEGATIVES
     made = {name: method.default() for name, method in catalogue().items()}
     return [name for name, each in made.items() if not each.needs_to_learn & others]
 

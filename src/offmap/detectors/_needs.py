@@ -15,7 +15,7 @@ class Needs(enum.Flag):
 
     ``DISTANCES`` are logits that are minus distances, ``MEMBERS`` those of an ensemble (what else
     is needed, is then needed of each), ``INPUTS`` a :class:`~offmap.activations.Sample` in the
-    place of activations.
+    place of activations, ``NEGATIVES`` rows of the head for names that are no class.
     """
 
     LOGITS = enum.auto()
@@ -24,6 +24,7 @@ class Needs(enum.Flag):
     MEMBERS = enum.auto()
     DISTANCES = enum.auto()
     INPUTS = enum.auto()
+    NEGATIVES = enum.auto()
 
     @property
     def words(self) -> str:

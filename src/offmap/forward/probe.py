@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -425,10 +426,17 @@ class Probe(AnyProbe):
         look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
         of, kept, logits = look(inputs, samples, near)
         features = of.features
-        self.head_name, self.head, self.why_no_head = of.name, of.head, of.why
+        self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
         self._found = of.without_features()
         return Activations(logits, features, kept, absent=of.why)
+
+    def _whole(self, head: Head | None) -> Head | None:
+        """The head with the rows for names that are no class, where the network has such."""
+        rows = getattr(self.network, "negatives", None)
+        if head is None or head.negatives is not None or not isinstance(rows, Tensor):
+            return head
+        return replace(head, negatives=rows.detach().float())
 
     def _look_for_head(
         self, inputs: Inputs | Prepared, samples: int, near: float

@@ -6,6 +6,7 @@ are kept in float64 or int64, so fitting can stream, resume and run in several p
 
 from offmap.stats.bank import Bank
 from offmap.stats.classes import ClassMeans, ClassMoments, ClassScatters, Counts, Extremes
+from offmap.stats.largest import Largest
 from offmap.stats.mean import Mean
 from offmap.stats.moments import Moments
 from offmap.stats.quantile import ColumnHistogram, ColumnQuantiles, Histogram, Quantile
@@ -21,6 +22,7 @@ __all__ = [
     "Counts",
     "Extremes",
     "Histogram",
+    "Largest",
     "Mean",
     "Moments",
     "Product",
