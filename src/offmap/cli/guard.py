@@ -17,7 +17,7 @@ def fit(
     data: list[str] = typer.Option(
         ..., help="The network's training data: names or paths, which are joined."
     ),
-    detectors: list[str] = options.detectors(["vim"], "; several are combined"),
+    detectors: list[str] = options.detectors(["auto"], "; several are combined"),
     combine: str = typer.Option(
         "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
     ),

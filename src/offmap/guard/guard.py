@@ -61,7 +61,8 @@ class Guard(nn.Module):
         network: any classifier, an ensemble of some, or a cascade, whose filter is then guarded and
             whose classifier answers; its code is not touched, and its mode is as before after each
             call.
-        detectors: a detector, which is copied, its name or expression. Of several, each has a
+        detectors: a detector, which is copied, its name or expression; by default
+            :class:`~offmap.detectors.combined.auto.Auto`. Of several, each has a
             p-value, and the lowest counts, by Bonferroni; one score of several is made by
             ``Combine``.
         classes: names of the labels; by default those of the data that it is fitted on, or else of
@@ -85,7 +86,7 @@ class Guard(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        detectors: str | Detector | Sequence[str | Detector],
+        detectors: str | Detector | Sequence[str | Detector] = "auto",
         *,
         classes: Sequence[str] = (),
         normalization: Callable[[Tensor], Tensor] | None = None,
