@@ -48,8 +48,11 @@ class Stage:
         source: the data: what the network was trained on, or ID data held out from it.
         labels: whether labels are read.
         reads: which of logits and features are read; by default those that the detector needs.
+        inputs: whether a :class:`~offmap.activations.Sample` is read, to run the network on other
+            inputs, though a score does not need one.
     """
 
     source: Source = "train"
     labels: bool = False
     reads: Needs | None = None
+    inputs: bool = False

@@ -9,7 +9,7 @@ from offmap.stats.classes import ClassMeans, ClassMoments, ClassScatters, Counts
 from offmap.stats.largest import Largest
 from offmap.stats.mean import Mean
 from offmap.stats.moments import Moments
-from offmap.stats.quantile import Histogram, Quantile
+from offmap.stats.quantile import ColumnHistogram, ColumnQuantiles, Histogram, Quantile
 from offmap.stats.statistic import Product, Statistic
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "ClassMeans",
     "ClassMoments",
     "ClassScatters",
+    "ColumnHistogram",
+    "ColumnQuantiles",
     "Counts",
     "Extremes",
     "Histogram",
