@@ -52,7 +52,7 @@ def test_the_beta_of_doctor_has_the_order_of_msp(world: World) -> None:
 
 def test_another_kind_of_doctor_is_refused() -> None:
     with pytest.raises(ArgumentError, match="kind must be one of alpha, beta; seen 'gamma'"):
-        offmap.DOCTOR("gamma")  # type: ignore[arg-type]
+        offmap.DOCTOR("gamma")
 
 
 def fisher_rao(p: slow.Array, q: slow.Array) -> float:

@@ -85,7 +85,7 @@ def test_the_logarithm_of_the_entropy_does_not_underflow(gap: float) -> None:
 
 def test_what_it_is_not_made_of_is_refused() -> None:
     with pytest.raises(ArgumentError, match="first must be one of msp, entropy; seen 'energy'"):
-        offmap.SIRC("energy")  # type: ignore[arg-type]
+        offmap.SIRC("energy")
     with pytest.raises(ArgumentError, match="dim is that of the residual, and second is 'l1'"):
         offmap.SIRC(dim=3)
 

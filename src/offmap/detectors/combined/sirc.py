@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -17,8 +15,8 @@ from offmap.detectors.features.residual import Residual
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Moments
 
-First = Literal["msp", "entropy"]
-Second = Literal["l1", "residual"]
+_FIRST = ("msp", "entropy")
+_SECOND = ("l1", "residual")
 _SPAN = 3.0  # deviations below the mean from which the second score overrules
 _SURE = -30.0  # below it, log(1 - p) and log(-log p) are equal in float64
 
@@ -62,14 +60,10 @@ class SIRC(Composite):
     a_: Tensor
     b_: Tensor
 
-    def __init__(
-        self, first: First = "msp", second: Second = "l1", *, dim: int | None = None
-    ) -> None:
-        for name, value, known in (("first", first, First), ("second", second, Second)):
-            if value not in get_args(known):
-                raise ArgumentError(
-                    f"{name} must be one of {', '.join(get_args(known))}; seen {value!r}"
-                )
+    def __init__(self, first: str = "msp", second: str = "l1", *, dim: int | None = None) -> None:
+        for name, value, known in (("first", first, _FIRST), ("second", second, _SECOND)):
+            if value not in known:
+                raise ArgumentError(f"{name} must be one of {', '.join(known)}; seen {value!r}")
         if dim is not None and second != "residual":
             raise ArgumentError(f"dim is that of the residual, and second is {second!r}")
         super().__init__([Residual(dim)] if second == "residual" else [])

@@ -82,9 +82,10 @@ class NegLabel(Detector):
     def _shares(self, x: Float64[Tensor, "n d"]) -> Float64[Tensor, " n"]:
         known = (x @ self.names_.T / self.temperature).logsumexp(1, keepdim=True)
         groups = min(self.groups, len(self.negatives_))
-        products: Tensor = x @ self.negatives_.T / self.temperature
-        others: Tensor = products.view(x.shape[0], -1, groups).logsumexp(1)
-        return (others - known).sigmoid().mean(1)
+        size = len(self.negatives_) // groups
+        others = (x @ self.negatives_.T / self.temperature).reshape(len(x), size, groups)
+        shares: Tensor = (others.logsumexp(1) - known).sigmoid().mean(1)
+        return shares
 
     def summary(self) -> str:
         return f"{len(self.names_)} class names against {len(self.negatives_)} negative ones"

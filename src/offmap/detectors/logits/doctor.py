@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_rest, log_softmax
 from offmap.errors import ArgumentError
 
-Kind = Literal["alpha", "beta"]
+_KINDS = ("alpha", "beta")
 
 
 @register("doctor")
@@ -37,10 +35,10 @@ class DOCTOR(Detector):
 
     year = 2021
 
-    def __init__(self, kind: Kind = "alpha") -> None:
+    def __init__(self, kind: str = "alpha") -> None:
         super().__init__()
-        if kind not in get_args(Kind):
-            raise ArgumentError(f"kind must be one of {', '.join(get_args(Kind))}; seen {kind!r}")
+        if kind not in _KINDS:
+            raise ArgumentError(f"kind must be one of {', '.join(_KINDS)}; seen {kind!r}")
         self.kind = kind
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
