@@ -21,6 +21,7 @@ import offmap
 from offmap.cli import main
 from offmap.data import ImageSet
 from offmap.errors import ChanceWarning, DataError, NotFittedError, OverlapWarning
+from offmap.forward import forward
 from offmap.guard.files import score_files
 
 N = 240
@@ -65,6 +66,14 @@ def refilled() -> Iterator[tuple[Tensor, Tensor]]:
         yield x[: len(a)], y[: len(b)]
 
 
+def refilled_by_sample() -> Iterator[tuple[Tensor, Tensor]]:
+    x, y = torch.empty(3, 4, 4, dtype=torch.uint8), torch.empty((), dtype=torch.int64)
+    for image, label in zip(*data(), strict=True):
+        x.copy_(image)
+        y.copy_(label)
+        yield x, y
+
+
 FORMS: dict[str, Callable[[], Any]] = {
     "dicts": lambda: [{"image": x, "label": y} for x, y in cut()],
     "mappings": lambda: [UserDict(pixel_values=x, labels=y) for x, y in cut()],
@@ -79,6 +88,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "arrays of all": lambda: tuple(part.numpy() for part in data()),
     "tensors of all": data,
     "one buffer": refilled,
+    "one buffer for a sample": refilled_by_sample,
 }
 
 
@@ -97,6 +107,13 @@ def test_every_form_of_the_data_gives_the_same_guard(
     form: Callable[[], Any], expected: Tensor
 ) -> None:
     assert torch.allclose(guard_on(form())(data(1)[0]).scores, expected, atol=1e-6)
+
+
+def test_a_guard_fitted_on_a_bare_tensor_is_kept(tmp_path: Path) -> None:
+    guard = guard_on(data()[0])
+    guard.save(tmp_path)
+    loaded = offmap.load(tmp_path, Net())
+    assert torch.equal(loaded(data(1)[0]).scores, guard(data(1)[0]).scores)
 
 
 def test_a_dict_of_unknown_keys_is_refused_with_them() -> None:
@@ -118,8 +135,9 @@ def test_pictures_of_several_sizes_are_refused() -> None:
         lambda x: Image.fromarray(x[0].permute(1, 2, 0).numpy()),
         lambda x: [Image.fromarray(x[0].permute(1, 2, 0).numpy())],
         lambda x: [x[0]],
+        lambda x: x[0].permute(1, 2, 0).numpy(),
     ],
-    ids=["tensor", "array", "picture", "list of pictures", "list of tensors"],
+    ids=["tensor", "array", "picture", "list of pictures", "list of tensors", "channels last"],
 )
 def test_one_sample_has_one_verdict(one: Callable[[Tensor], Any]) -> None:
     guard, x = guard_on(cut()), data(1)[0]
@@ -210,6 +228,36 @@ def test_tokens_alone_stay_integers() -> None:
     assert guard.read["fit"]["dtype"] == "int64"
 
 
+class Reusing(nn.Module):
+    """Returns the same tensor at every call, filled anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.out = Net(), torch.empty(50, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out[: len(x)].copy_(self.net(x))
+
+
+def test_what_a_network_returns_may_be_filled_again() -> None:
+    batches = [(x, y) for x, y in cut()]
+    a, b = (list(forward(net, batches)) for net in (Reusing(), Net()))
+    for (left, _), (right, _) in zip(a, b, strict=True):
+        assert torch.equal(left.logits, right.logits)
+
+
+def test_features_that_a_loader_fills_again_are_copied() -> None:
+    h = torch.randn(N, 8, generator=torch.Generator().manual_seed(0))
+
+    def refill() -> Iterator[Tensor]:
+        x = torch.empty(60, 8)
+        for start in range(0, N, 60):
+            yield x.copy_(h[start : start + 60])
+
+    batches = list(forward(nn.Identity(), refill(), outputs="features"))
+    assert torch.equal(torch.cat([acts.features for acts, _ in batches]), h)
+
+
 class Right(nn.Module):
     """The brightest of four pixels is the class."""
 
@@ -274,10 +322,15 @@ def test_a_network_that_was_trained_on_is_refused_at_the_call() -> None:
     with torch.no_grad():
         net.fc.bias.add_(0)  # touched, and the same
     assert torch.equal(guard(data(2)[0]).scores, before)
+    bias = net.fc.bias.detach().clone()
     with torch.no_grad():
         net.fc.bias.add_(1)
-    with pytest.raises(NotFittedError, match="weights are others than when this guard was fitted"):
-        guard(data(2)[0])
+    for _ in range(2):  # and remains so
+        with pytest.raises(NotFittedError, match="weights are others than when this guard was fit"):
+            guard(data(2)[0])
+    with torch.no_grad():
+        net.fc.bias.copy_(bias)
+    assert torch.equal(guard(data(2)[0]).scores, before)
 
 
 def test_arrays_of_numpy_are_scored_as_tensors() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import offmap
 from offmap import demo
-from offmap.detectors import Needs, fit, ordinary
+from offmap.detectors import Needs, fit, ordinary, why_not_exported
 from offmap.detectors.features import knn
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.guard import Calibration
@@ -27,7 +27,7 @@ from offmap.networks import mc_dropout
 NAMES = ["label", "score", "p_value", "is_ood"]
 DTYPES = ["int64", "float32", "float64", "bool"]
 SIZES = (1, 7, 256)
-GRAPHS = [name for name in ordinary() if name != "gram"]  # which reads other layers
+GRAPHS = [name for name in ordinary() if not why_not_exported(offmap.detector(name))]
 SEVERAL = ["msp", "knn", "vim"]
 # By name: what is guarded with, and how several are combined or one is calibrated.
 GUARDS: dict[str, tuple[str | list[str], dict[str, Any]]] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -174,7 +174,7 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
         if not (indexed or _is_sample(item)):
             yield pair(item)
             continue
-        yield _gathered([item, *islice(items, batch_size - 1)])
+        yield _gathered(chain([item], islice(items, batch_size - 1)))
 
 
 def _are_arrays(data: Any) -> bool:
@@ -194,20 +194,27 @@ def _is_sample(item: Any) -> bool:
     return alone or _is_picture(item) or (_is_picture(inputs) and not isinstance(item, list))
 
 
-def _gathered(items: list[Any]) -> tuple[Inputs, Tensor | None]:
-    """Samples as one batch."""
-    parts = [
-        _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None) for item in items
-    ]
-    labels = [label for _, label in parts]
-    first = parts[0][0]
+def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
+    """Samples as one batch; each is copied as it comes, before a loader fills it again."""
+    samples, labels = [], []
+    for item in items:
+        x, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
+        samples.append(_copied(x))
+        if label is not None:
+            labels.append(int(label))
+    first = samples[0]
     inputs = (
-        {name: stacked([torch.as_tensor(x[name]) for x, _ in parts]) for name in first}
+        {name: stacked([x[name] for x in samples]) for name in first}
         if isinstance(first, Mapping)
-        else stacked([as_sample(x) for x, _ in parts])
+        else stacked(samples)
     )
-    numbers = [int(label) for label in labels if label is not None]
-    return inputs, torch.tensor(numbers) if len(numbers) == len(items) else None
+    return inputs, torch.tensor(labels) if len(labels) == len(samples) else None
+
+
+def _copied(x: Any) -> Any:
+    if isinstance(x, Mapping):
+        return {name: torch.as_tensor(value).clone() for name, value in x.items()}
+    return as_sample(x).clone()
 
 
 def count_of(inputs: Inputs | Prepared) -> int:

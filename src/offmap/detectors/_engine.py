@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,16 +12,11 @@ import torch
 from torch import Tensor
 
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Batch, Head, Heads, Sample, Shards
-from offmap.detectors._checks import (
-    check_head,
-    check_labels,
-    check_needs,
-    columns,
-    warn_signed,
-)
+from offmap.activations import Activations, Batch, Head, Sample, Shards
+from offmap.detectors._binding import AnyHead, bind_parts, prepare, present, sparing_part
+from offmap.detectors._checks import check_labels
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
-from offmap.detectors._plan import Path, Step, at, nodes, passes, plan, reads, taps_of
+from offmap.detectors._plan import Path, Step, at, passes, plan, reads, taps_of
 from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError, ShapeError
 from offmap.stats import Statistic
 
@@ -33,8 +27,6 @@ if TYPE_CHECKING:
 # Pairs of activations, or samples, and labels; or a function that opens them as often as asked.
 Data = Iterable[tuple[Any, Any]] | Callable[[], Iterable[tuple[Any, Any]]]
 Seconds = list[float]
-AnyHead = Head | Heads | None
-_SHARE_OF_MEMORY = 0.5
 
 
 @torch.no_grad()
@@ -184,7 +176,7 @@ class Fitting:
         """Refuse later passes of what needs inputs over data that can be read once only."""
         for i, root in list(self.roots.items()):
             if any(
-                Needs.INPUTS in at(root, step.path[:k]).needs
+                Needs.INPUTS in at(root, step.path[:k]).needs_to_learn
                 for step in plan(root)
                 if step.source == source and step.number
                 for k in range(len(step.path) + 1)
@@ -224,7 +216,9 @@ class Fitting:
             if i in self.roots:
                 with self._sparing(i):
                     for step in own:
-                        _solve(self.roots[i], step, sums.pop((i, step)), self._head())
+                        with sparing_part(self.roots[i], step.path):
+                            if present(self.roots[i], step.path):
+                                _solve(self.roots[i], step, sums.pop((i, step)), self._head())
                     _count_pass(self.roots[i], source, number + 1)
             self.seconds[i] += time.perf_counter() - start
 
@@ -244,75 +238,6 @@ class Fitting:
 
 
 _WORDS: dict[Source, str] = {"train": "training data", "calibration": "calibration data"}
-
-
-def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
-    """Forget what was learned, make the copies of members, check, and bind to the head."""
-    root.reset()
-    if first is not None:
-        check_needs(root.needs & ~Needs.INPUTS, first, root)
-        if head is not None and Needs.HEAD in root.needs:
-            check_head(head, first, root)
-        warn_signed(root, first)
-    _expand(root, head, first)
-    width = columns(first) if first is not None else _columns_of(head)
-    _check_footprint(root, width)
-    bind(root, head, root)
-    read = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
-    root.set_buffers(columns_=torch.tensor(read), passes_=torch.zeros(len(SOURCES)).long())
-
-
-def _columns_of(head: AnyHead) -> tuple[int, int, int]:
-    one = next((h for h in head if h), None) if isinstance(head, tuple) else head
-    width = (0, 0) if one is None else tuple(one.weight.shape)
-    return (*width, len(head) if isinstance(head, tuple) else 0)  # type: ignore[return-value]
-
-
-def _expand(root: Detector, head: AnyHead, first: Activations | None) -> None:
-    for node in list(nodes(root)):
-        if getattr(node, "template", None) is None:
-            continue
-        wrapper = cast("Composite", node)
-        if first is not None:
-            wrapper.expand(wrapper.copies(first))
-        elif isinstance(head, tuple):
-            wrapper.expand(len(head))
-
-
-def bind(node: Detector, head: AnyHead, root: Detector) -> None:
-    """Give a head to a node, and to the parts whose head does not depend on what it learns.
-
-    Raises:
-        NeedsError: there is none.
-    """
-    if Needs.HEAD in type(node).needs:
-        if not isinstance(head, Head):
-            raise NeedsError(
-                f"{root!r} needs the network's last linear layer, and none is known: "
-                "give head=offmap.Head(weight, bias), or leave this detector out"
-            )
-        node.bind(head)
-    if node.parts_first or not node.stages:
-        _bind_parts(node, head, root)
-
-
-def _bind_parts(node: Detector, head: AnyHead, root: Detector) -> None:
-    for i, part in enumerate(node.all_parts()):
-        if part.learns:
-            own = cast("Composite", node).head_of(i, head) if Needs.HEAD in part.needs else None
-            bind(part, own, root)
-
-
-def _check_footprint(root: Detector, width: tuple[int, int, int]) -> None:
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for node in nodes(root):
-        size = node.footprint(*width[:2]) * max(width[2], 1)
-        if size > _SHARE_OF_MEMORY * available:
-            raise ArgumentError(
-                f"{node!r} would hold {size / 2**30:.1f} GiB for {width[0]} classes of {width[1]} "
-                f"features, and this machine has {available / 2**30:.1f}: "
-                f"{node.way_out}"
-            )
 
 
 def _collect(
@@ -335,17 +260,25 @@ def _collect(
     classes = None if labels is None or labels.is_floating_point() else labels.long()
     with without_autocast(_acts(acts).device):
         for step in steps:
-            node = at(root, step.path)
-            if node.stages[step.stage].labels:
-                check_labels(labels, _acts(acts), root)
-            own = node.own_view(_view(root, step.path, views))
-            part = node.collect(step.stage, own, classes)
-            if not isinstance(part, Statistic):
-                raise TypeError(
-                    f"{type(node).__name__}.collect returned a {type(part).__name__}, which does "
-                    "not add up over batches: return an offmap.stats.Statistic"
-                )
-            sums[i, step] = sums[i, step] + part if (i, step) in sums else part
+            if not present(root, step.path):
+                continue
+            with sparing_part(root, step.path, labelled=labels is not None):
+                node = at(root, step.path)
+                if node.stages[step.stage].labels:
+                    check_labels(labels, _acts(acts), root)
+                own = node.own_view(_view(root, step.path, views))
+                if node.stages[step.stage].inputs and not isinstance(own, Sample):
+                    raise NeedsError(
+                        f"{root!r} runs the network again to learn, and activations alone do not "
+                        "have the inputs: use Guard or evaluate on the inputs themselves"
+                    )
+                part = node.collect(step.stage, own, classes)
+                if not isinstance(part, Statistic):
+                    raise TypeError(
+                        f"{type(node).__name__}.collect returned a {type(part).__name__}, which "
+                        "does not add up over batches: return an offmap.stats.Statistic"
+                    )
+                sums[i, step] = sums[i, step] + part if (i, step) in sums else part
 
 
 def _view(
@@ -353,7 +286,9 @@ def _view(
 ) -> Activations | Sample:
     if path not in views:
         wrapper = cast("Composite", at(root, path[:-1]))
-        views[path] = wrapper.view_in_fit(path[-1], wrapper.view_of(_view(root, path[:-1], views)))
+        views[path] = wrapper.view_in_fit(
+            path[-1], wrapper.view_to_learn(_view(root, path[:-1], views))
+        )
     return views[path]
 
 
@@ -364,7 +299,7 @@ def _solve(root: Detector, step: Step, stats: Statistic, head: AnyHead) -> None:
     if last and not node.parts_first:
         for depth, i in enumerate(step.path):
             head = cast("Composite", at(root, step.path[:depth])).head_of(i, head)
-        _bind_parts(node, head, root)
+        bind_parts(node, head, root)
 
 
 def _count_pass(root: Detector, source: Source, done: int) -> None:

@@ -89,9 +89,7 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
         linear, reduce = map_of(module)
 
         def record(_: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:
-            calls.pop(
-                name, None
-            )  # a layer called again moves to the end: the order is that of calls
+            calls.pop(name, None)  # a layer called again moves to the end, in the order of calls
             if isinstance(x := given_to(args, kwargs), Tensor) and x.ndim:
                 # A copy, because what follows may work in place.
                 calls[name] = Call(name, reduce(x.detach()).clone(), reduce, linear)
@@ -115,9 +113,7 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
         stack.enter_context(_Linears(see))
         result: list[Call] = []
         yield result
-        result.extend(calls[n] for n in names if n in calls) if names else result.extend(
-            calls.values()
-        )
+        result.extend(calls[n] for n in names or calls if n in calls)
 
 
 class _Linears(TorchFunctionMode):

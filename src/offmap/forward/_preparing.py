@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from offmap._utils.inputs import Inputs, Prepared
+from offmap._utils.warning import warn_user
 from offmap.errors import DataError, InputsWarning
 from offmap.forward.normalization import Normalization
 
@@ -84,12 +84,11 @@ class Preparing:
                 self.normalization = Normalization(known=False)
         elif unit and isinstance(self.normalization, Normalization) and self._does_something:
             self.floats = "unit"
-            warnings.warn(
+            warn_user(
                 f"the first float images lie in [0, 1], and {self.normalization} is given: they "
                 "are normalised as uint8 images are. If they are normalised already, leave "
                 "normalization= out",
                 InputsWarning,
-                stacklevel=2,
             )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs, Prepared
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Head, Sample
 from offmap.errors import FeaturesWarning
 from offmap.forward._digest import weights_digest
@@ -63,11 +63,10 @@ class AnyProbe(Shared):
     def warn_unverified(self) -> None:
         """Tell of features that may not be those of which the logits are made."""
         if why := self.unverified:
-            warnings.warn(
+            warn_user(
                 f"the features are the input of {self.head_name!r}, and it cannot be shown that "
                 f"they are those of the head: {why}. Name the layer whose input they are by head=",
                 FeaturesWarning,
-                stacklevel=3,
             )
 
     @property

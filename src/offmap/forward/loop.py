@@ -142,7 +142,8 @@ def _run(
         if strict:
             acts.check_finite(start=start)
         start += len(acts)
-        yield sample or acts, None if labels is None else labels.to(acts.device)
+        # Loaders fill the same labels again, too.
+        yield sample or acts, None if labels is None else labels.to(acts.device, copy=True)
 
 
 def _name(batch: Activations | Sample, data: Any, start: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from jaxtyping import UInt64
 from torch import Tensor
 
 from offmap._utils.inputs import Inputs, hashes_of
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Sample
 from offmap.errors import ChanceWarning, DataError, LabelError, OverlapWarning
 
@@ -115,21 +115,16 @@ class Seen:
         chance = max(max(self.counts.values()) / self.samples, 1 / self.classes)
         # A tenth of the way from chance to all right.
         if self.accuracy < chance + 0.1 * (1 - chance):
-            warnings.warn(
+            warn_user(
                 f"the network is right on {self.accuracy:.1%} of the {self.samples:,} samples of "
                 f"{name}, hardly more than by chance ({chance:.1%}): is it trained, and are the "
                 "labels counted in the order of its outputs?",
                 ChanceWarning,
-                stacklevel=3,
             )
 
     def record(self) -> dict[str, Any]:
         """Plain values."""
         return {"samples": self.samples, "accuracy": self.accuracy, "dtype": self.dtype}
-
-    def __str__(self) -> str:
-        right = "" if self.accuracy is None else f", {self.accuracy:.2%} predicted as labelled"
-        return f"{self.samples:,} samples{right}"
 
 
 def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bool) -> int:
@@ -153,7 +148,7 @@ def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bo
         raise DataError(
             f"{words}: what is measured on them says nothing of new data; leave them out"
         )
-    warnings.warn(f"{words}, and should not", OverlapWarning, stacklevel=4)
+    warn_user(f"{words}, and should not", OverlapWarning)
     return count
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs, as_inputs, stacked
+from offmap._utils.warning import warn_user
 from offmap.data import Skipped, load, read_images
 from offmap.errors import ArgumentError, DataError, InputsWarning
-from offmap.forward import Batched, forward
+from offmap.forward import Batched
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -38,23 +38,15 @@ def is_many(inputs: Any) -> bool:
 def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
     """The verdict on every sample of a set, or on every image of a folder, file or pattern."""
     verdicts = list(
-        _verdicts_on_set(guard, inputs) if isinstance(inputs, Batched) else _on_files(guard, inputs)
+        _on_set(guard, inputs) if isinstance(inputs, Batched) else _on_files(guard, inputs)
     )
     if not verdicts:
         raise DataError(f"{inputs!r}: there are no samples")
     return Verdict.joined(verdicts)
 
 
-def _verdicts_on_set(guard: Guard, data: Any) -> Iterator[Verdict]:
-    passing = forward(
-        guard.probe,
-        data,
-        batch_size=_BATCH,
-        inputs=guard.reads_inputs,
-        strict=False,
-        show_progress=False,
-    )
-    for acts, _ in passing:
+def _on_set(guard: Guard, data: Any) -> Iterator[Verdict]:
+    for acts, _ in guard.passing(data, "judge", _BATCH, False, strict=False):
         yield guard.judge(acts)
 
 
@@ -83,11 +75,7 @@ def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
             verdict = guard.forward(stacked([x for _, x in good]))
             yield verdict.named(tuple(name for name, _ in good))
     if skipped:
-        warnings.warn(
-            f"{path}: {skipped} files cannot be read and have no verdict",
-            InputsWarning,
-            stacklevel=4,
-        )
+        warn_user(f"{path}: {skipped} files cannot be read and have no verdict", InputsWarning)
 
 
 def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
@@ -97,17 +85,18 @@ def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
         return x
     if tuple(x.shape) == tuple(shape):
         return x[None]
+    if x.dtype == torch.uint8 and tuple(x.shape) == (*shape[1:], *shape[:1]):
+        return x.movedim(-1, 0)[None]  # one picture as an array, channels last
     if x.ndim < len(shape) + 1:
         raise DataError(
             f"inputs of shape {tuple(x.shape)} have no axis of samples: the guard was fitted on "
             f"batches of shape (n, {', '.join(map(str, shape))})"
         )
     if x.ndim > 3:
-        warnings.warn(
+        warn_user(
             f"this guard was fitted on images of {tuple(shape)}, and these are "
             f"{tuple(x.shape[1:])}: scores of another size mean something else",
             InputsWarning,
-            stacklevel=4,
         )
     return x
 
@@ -126,9 +115,12 @@ class Watched:
         return sum(x._version for x in self._tensors)
 
     def changed(self) -> bool:
-        """Whether something changed, which is asked once for each change."""
-        before, self._mark = self._mark, self._count()
-        return before != self._mark
+        """Whether something changed since it was last accepted."""
+        return self._mark != self._count()
+
+    def accept(self) -> None:
+        """Take the tensors as they are now."""
+        self._mark = self._count()
 
 
 def _counts(x: Tensor) -> bool:

@@ -18,8 +18,7 @@ from torch.export import ExportedProgram
 
 from offmap._utils.files import atomic
 from offmap.activations import Activations
-from offmap.detectors import Detector, Needs
-from offmap.detectors import nodes as detector_nodes
+from offmap.detectors import why_not_exported
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, OffmapError
 from offmap.forward import weights_digest
 from offmap.guard._graph import Answers, Graph
@@ -93,19 +92,10 @@ def _check_possible(guard: Guard, path: Path, example: Any) -> None:
     if example.ndim < 2 or len(example) == 0:
         raise ArgumentError(f"example must be a batch of images; seen shape {tuple(example.shape)}")
     for root in guard.each():
-        for node in detector_nodes(root):
-            _check_detector(node)
+        if (reason := why_not_exported(root)) is not None:
+            raise ArgumentError(reason)
     if path.suffix == ".onnx":
         _check_onnx(guard)
-
-
-def _check_detector(node: Detector) -> None:
-    if Needs.INPUTS in type(node).needs:
-        raise ArgumentError(f"{node!r} runs the network again, which no graph here does")
-    if node.taps():
-        raise ArgumentError(f"{node!r} reads other layers, which no graph here has")
-    if (reason := node.not_exportable()) is not None:
-        raise ArgumentError(reason)
 
 
 def _check_onnx(guard: Guard) -> None:

@@ -26,6 +26,7 @@ from offmap.detectors import (
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError
 from offmap.forward import (
+    Batched,
     Seen,
     check_apart,
     class_names,
@@ -132,7 +133,7 @@ class Guard(nn.Module):
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
         data, seen = data_of(data), Seen()
         with self.probe as probe:
-            passing = self._passing(data, "fit", batch_size, show_progress, seen)
+            passing = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, _classes(_acts(first[0])))
             fitting = Fitting(list(self.each()), lambda: probe.head)
@@ -146,7 +147,8 @@ class Guard(nn.Module):
         self._watched = Watched(self.probe.network)
         self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape, self.input_names = seen.shape, seen.names
-        self.input_resize = getattr(data, "resize", "crop")
+        # Of a set alone: tensors have a method of that name.
+        self.input_resize = getattr(data, "resize", "crop") if isinstance(data, Batched) else "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration, self._seen = None, seen
         self.classes = names
@@ -156,16 +158,24 @@ class Guard(nn.Module):
             probe.warn_unverified()
         return self
 
-    def _passing(
-        self, data: Any, description: str, batch_size: int, show_progress: bool | None, seen: Seen
+    def passing(
+        self,
+        data: Any,
+        description: str,
+        batch_size: int,
+        show_progress: bool | None,
+        seen: Seen | None = None,
+        *,
+        strict: bool = True,
     ) -> Iterator[Any]:
         """The network over data, once: activations, or samples where a detector needs inputs."""
         return forward(
             self.probe,
             data,
             batch_size=batch_size,
-            inputs=self.reads_inputs,
+            inputs=self._learns_from_inputs,
             seen=seen,
+            strict=strict,
             description=description,
             show_progress=show_progress,
         )
@@ -174,6 +184,11 @@ class Guard(nn.Module):
     def reads_inputs(self) -> bool:
         """Whether a detector runs the network on other inputs."""
         return any(Needs.INPUTS in each.needs for each in self.each())
+
+    @property
+    def _learns_from_inputs(self) -> bool:
+        """Whether a detector does so in fitting."""
+        return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, of the data or of the network, if there is one for each output."""
@@ -243,7 +258,7 @@ class Guard(nn.Module):
         with self.probe, ExitStack() as stack:
 
             def batches() -> Iterator[Any]:
-                return self._passing(data, "calibrate", batch_size, show_progress, seen)
+                return self.passing(data, "calibrate", batch_size, show_progress, seen)
 
             if any(passes(each, "calibration") for each in self.each()):
                 rest = self._learn(batches, data, learn_share, stack)
@@ -268,7 +283,7 @@ class Guard(nn.Module):
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
         parts = CalibrationData(
-            data, batches, samples=self.reads_inputs, learn_share=share, stack=stack
+            data, batches, samples=self._learns_from_inputs, learn_share=share, stack=stack
         )
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
@@ -362,6 +377,7 @@ class Guard(nn.Module):
         """
         if self._watched is not None and self._watched.changed():
             self._check_weights()
+            self._watched.accept()
         if is_many(inputs):
             return verdict_on_all(self, inputs)
         batch = as_batch(inputs, self.input_shape)

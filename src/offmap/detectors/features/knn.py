@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal
 
 import torch
@@ -11,13 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from offmap._utils.arguments import whole
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._keys import packed_keys
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError, DegenerateError
+from offmap.errors import ArgumentError, DegenerateError, OffmapWarning
 from offmap.stats import Bank, Counts, Product
 
 # Below this distance float32 products no longer tell neighbours apart to four digits.
@@ -56,6 +56,7 @@ class KNN(Detector):
         Sun et al., ICML 2022, arXiv:2204.06507.
     """
 
+    year = 2022
     needs = Needs.FEATURES
     stages = (Stage(),)
     bank_: Tensor
@@ -110,11 +111,11 @@ class KNN(Detector):
             return
         least = float(counts[counts > 0].min()) * rows / float(counts.sum())
         if least < self.k:
-            warnings.warn(
+            warn_user(
                 f"{self!r}: the smallest class has about {least:.0f} samples in the bank, so the "
                 f"distance to neighbour {self.k} is one to other classes, and what lies between "
                 "the classes scores lower than they do: lower k, or enlarge the bank",
-                stacklevel=2,
+                OffmapWarning,
             )
 
     def _normalised(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -56,6 +56,7 @@ class NECO(Detector):
         Ammar et al., ICLR 2024, arXiv:2310.06823.
     """
 
+    year = 2024
     needs = Needs.LOGITS | Needs.FEATURES
     stages = (Stage(),)
     mean_: Tensor

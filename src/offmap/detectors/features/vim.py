@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.detectors.features.residual import Residual
-from offmap.errors import DegenerateError
+from offmap.errors import DegenerateError, OffmapWarning
 from offmap.stats import Mean, Statistic
 
 
@@ -43,6 +43,7 @@ class ViM(Residual):
         Wang et al., CVPR 2022, arXiv:2203.10807.
     """
 
+    year = 2022
     needs = Needs.LOGITS | Needs.FEATURES | Needs.HEAD
     stages = (Stage(reads=Needs.FEATURES), Stage())
     alpha_: Tensor
@@ -71,11 +72,11 @@ class ViM(Residual):
                 f"{self!r}: the logits of each training sample are all equal, {top:.3g} on "
                 "average, so there is no scale for the residual (alpha): use Residual"
             )
-        warnings.warn(
+        warn_user(
             f"{self!r}: the mean maximum logit of the training data is {top:.3g}, and not "
             "positive, as of logarithms of probabilities, or of an untrained network: alpha "
             f"counts it from the mean logit, {mean:.3g}",
-            stacklevel=2,
+            OffmapWarning,
         )
         return top - mean
 

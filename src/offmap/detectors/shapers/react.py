@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Head
 from offmap.detectors._composite import Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.detectors.logits.energy import Energy
-from offmap.errors import ArgumentError, DegenerateError
-from offmap.stats import Histogram, Quantile
+from offmap.errors import ArgumentError, DegenerateError, FeaturesWarning
+from offmap.stats import Histogram, Mean, Product, Quantile, Statistic
+
+# PLACEHOLDER
+_MUCH = 0.05
 
 
 @register("react")
@@ -24,7 +28,9 @@ class ReAct(Shaper):
     .. math:: h' = \min(h, t), \qquad z' = W h' + b
 
     with :math:`t` the quantile of the features of all units pooled: one number. It is exact,
-    from two passes over the training features.
+    from two passes over the training features. The second one also counts how many training
+    samples are predicted as another class once they are clipped, which tells how much of the
+    network's knowledge the clipping takes away; where these are many, fitting warns.
 
     Args:
         inner: the detector that scores the clipped activations.
@@ -32,6 +38,9 @@ class ReAct(Shaper):
 
     Attributes:
         threshold_: where features are clipped, ``()``.
+        changed_: share of the training samples whose predicted class the clipping changes, ``()``,
+            float64; counted with the threshold as the first pass tells it, to four parts in a
+            thousand.
 
     Raises:
         DegenerateError: in fitting, if the quantile is the smallest feature, as where most are 0.
@@ -45,6 +54,7 @@ class ReAct(Shaper):
     suits = "convolutional networks whose features come from a ReLU"
     for_relu = True
     threshold_: Tensor
+    changed_: Tensor
 
     def __init__(self, inner: Detector, *, quantile: float = 0.9) -> None:
         super().__init__(inner)
@@ -57,27 +67,48 @@ class ReAct(Shaper):
         """ReAct around the energy, as in the paper."""
         return cls(Energy())
 
-    def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> Histogram:
+    def collect(self, stage: int, acts: Activations, labels: Tensor | None) -> Statistic:
         if stage == 0:
             return Histogram.coarse(acts.features)
-        return Histogram.fine(acts.features, self._located().bins)
+        located = self._located()
+        fine = Histogram.fine(acts.features, located.bins)
+        return Product((fine, Mean.of(self._changed(acts.features.float(), located.roughly()))))
 
     def _located(self) -> Quantile:
         return Quantile.unpacked(self.get_buffer("located_"))
 
-    def solve(self, stage: int, stats: Histogram) -> None:
+    def _changed(
+        self, features: Float[Tensor, "n d"], threshold: Float64[Tensor, ""]
+    ) -> Float64[Tensor, "n 1"]:
+        """1 for each sample that is predicted as another class once it is clipped there."""
+        head = Head(self.weight_, self.bias_)
+        clipped = head(features.minimum(threshold.float())).argmax(1)
+        return (clipped != head(features).argmax(1)).double()[:, None]
+
+    def solve(self, stage: int, stats: Any) -> None:
         if stage == 0:
             self.set_buffers(located_=Quantile.locate(stats, self.quantile).packed())
             return
+        fine, changed = stats.parts
         quantile = self._located()
-        value = quantile.value(stats)
-        if quantile.is_least(stats):
+        value = quantile.value(fine)
+        if quantile.is_least(fine):
             raise DegenerateError(
                 f"{self!r}: that quantile is the smallest of all features, {float(value):.4g}, "
                 "so clipping there leaves nothing: choose a higher one"
             )
+        self._warn_if_much(float(changed.mean[0]))
         self.drop_buffers("located_")
-        self.set_buffers(threshold_=value.float())
+        self.set_buffers(threshold_=value.float(), changed_=changed.mean[0])
+
+    def _warn_if_much(self, changed: float) -> None:
+        if changed > _MUCH:
+            warn_user(
+                f"{self!r}: clipping there changes the predicted class of {changed:.1%} of the "
+                "training samples, so scores of the clipped logits are those of a worse network: "
+                "choose a higher quantile, such as 0.99",
+                FeaturesWarning,
+            )
 
     def shape(
         self, features: Float[Tensor, "n d"], head: Head
@@ -85,4 +116,7 @@ class ReAct(Shaper):
         return features.minimum(self.threshold_), head
 
     def summary(self) -> str:
-        return f"clips at {float(self.threshold_):.4g}; then {self.inner.summary()}"
+        return (
+            f"clips at {float(self.threshold_):.4g}, which changes the predicted class of "
+            f"{float(self.changed_):.2%} of the training samples; then {self.inner.summary()}"
+        )
