@@ -137,7 +137,9 @@ def test_logits_whose_energy_is_not_positive_are_refused() -> None:
     world = make_world(300)
     logs = Activations(world.acts.logits.log_softmax(1) - 1, world.acts.features)
     for divisor, formula in (("energy", "logsumexp"), ("max_logit", "largest")):
-        with pytest.raises(DegenerateError, match=rf"{formula} of the logits is -1.*use CARef, or"):
+        with pytest.raises(
+            DegenerateError, match=rf"{formula} of the logits is -1.*use CARef, or another divisor"
+        ):
             offmap.CADRef(divisor).fit([(logs, None)], head=world.head)
     made = offmap.CADRef("msp").fit([(logs, None)], head=world.head)
     assert len(made.score(logs).unique()) > 1
@@ -155,3 +157,12 @@ def test_features_of_0_score_highest(spec: str) -> None:
     zero = made.score(Activations(world.acts.logits[:1], torch.zeros(1, 16)))
     assert zero.isfinite().all()
     assert zero > made.score(world.ood).max()
+
+
+@pytest.mark.parametrize("spec", ["caref", "cadref", "cadref('msp')", "nnguide", "relation"])
+def test_large_logits_score_finitely_and_apart(spec: str) -> None:
+    world = make_world(300)
+    acts = Activations(1e4 * world.acts.logits.sign() + world.acts.logits, world.features)
+    scores = fitted(spec, World(acts, world.labels, acts, world.head)).score(acts)
+    assert scores.isfinite().all()
+    assert len(scores.unique()) > 290

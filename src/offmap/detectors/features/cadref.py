@@ -73,7 +73,7 @@ class CADRef(CARef):
 
     def solve(self, stage: int, stats: Any) -> None:
         centres, sure = stats.parts
-        check_confidence(float(sure.mean), repr(self), "CARef, or divisor='msp'", self.divisor)
+        check_confidence(float(sure.mean), repr(self), "CARef, or another divisor", self.divisor)
         super().solve(stage, centres)
         self.set_buffers(divisor_=sure.mean[0])
 
