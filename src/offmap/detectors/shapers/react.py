@@ -18,11 +18,11 @@ from offmap.errors import ArgumentError, DegenerateError, FeaturesWarning
 from offmap.stats import Histogram, Mean, Product, Quantile, Statistic
 
 # Share of the training samples beyond which fitting warns. A network is surest of these: clipping
-# changes several times as many predictions of new data. Of CIFAR-10, clipped at 0.8, 0.9, 0.95 and
-# 0.99, a ResNet-20 and a ResNet-56 had at most 0.5 %, and a DenseNet-BC-100 at 0.95 had 0.8 %. At 0.9
-# it had 6 %, and AUROC on SVHN and textures fell from 94 and 88 (energy) to 65 and 71; at 0.8 70 %,
-# and 18 and 40. So the limit lies between 0.8 and 6 %. Below it nothing is promised: at 0.9 the
-# ResNet-56 lost 8 points on SVHN without one prediction changed.
+# changes several times as many predictions of new data. On CIFAR-10, clipped at 0.8, 0.9, 0.95 and
+# 0.99, a ResNet-20 and a ResNet-56 had at most 0.5 %, and a DenseNet-BC-100 at 0.95 had 0.8 %. At
+# 0.9 it had 6 %, and AUROC on SVHN and textures fell from 94 and 88 (energy) to 65 and 71; at 0.8
+# 70 %, and 18 and 40. So the limit lies between 0.8 and 6 %. Below it nothing is promised: at 0.9
+# the ResNet-56 lost 8 points on SVHN without one prediction changed.
 _MUCH = 0.02
 
 
