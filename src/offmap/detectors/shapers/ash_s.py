@@ -19,7 +19,7 @@ class ASHS(Largest):
     with :math:`s_1` the sum of all features of a sample, :math:`s_2` that of the largest ones, and
     :math:`k` = ``d - round(quantile d)`` of them; of equal features those that come first. A sample
     of zeros stays one. Nothing is learned. It suits convolutional networks whose features come from
-    a ReLU.
+    a ReLU, hundreds of them: of 64 the default leaves 6.
 
     Args:
         inner: the detector that scores the shaped activations.

@@ -105,11 +105,15 @@ class BATS(Composite):
 
         def run(inputs: Tensor, *, edit: Mapping[str, Edit] | None = None) -> Activations:
             edits = dict(edit or {})
-            theirs: Edit = edits.get(self.layer, lambda x: x)
-            return own(inputs, edit={**edits, self.layer: lambda x: theirs(self._clipped(x))})
+            edits[self.layer] = self._before(edits.get(self.layer))
+            return own(inputs, edit=edits)
 
         seen: Activations = run(acts.inputs).replace(keys=acts.acts.keys)
         return self.inner.view_of(Sample(seen, acts.inputs, run))
+
+    def _before(self, edit: Edit | None) -> Edit:
+        """The clipping, and behind it what the inner detector makes of the same output."""
+        return self._clipped if edit is None else lambda output: edit(self._clipped(output))
 
     def _clipped(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         # Channels stand behind tokens, and before the positions of a map.

@@ -90,6 +90,7 @@ class RAS(Shaper):
 
 def ascending(features: Float[Tensor, "n d"]) -> Int64[Tensor, "n d"]:
     """Which feature is the smallest of its row, the second, and so on."""
-    if torch.compiler.is_exporting():  # graphs know no sort by that name, and theirs is stable
-        return torch.sort(features, dim=1).indices
+    if torch.compiler.is_exporting():
+        # Graphs have no stable sort, but theirs takes the first of equal values first.
+        return features.sort(dim=1).indices
     return features.sort(dim=1, stable=True).indices

@@ -17,8 +17,13 @@ from offmap.detectors.logits.energy import Energy
 from offmap.errors import ArgumentError, DegenerateError, FeaturesWarning
 from offmap.stats import Histogram, Mean, Product, Quantile, Statistic
 
-# PLACEHOLDER
-_MUCH = 0.05
+# Share of the training samples beyond which fitting warns. A network is surest of these: clipping
+# changes several times as many predictions of new data. On CIFAR-10, clipped at 0.8, 0.9, 0.95 and
+# 0.99, a ResNet-20 and a ResNet-56 had at most 0.5 %, and a DenseNet-BC-100 at 0.95 had 0.8 %. At
+# 0.9 it had 6 %, and AUROC on SVHN and textures fell from 94 and 88 (energy) to 65 and 71; at 0.8
+# 70 %, and 18 and 40. So the limit lies between 0.8 and 6 %. Below it nothing is promised: at 0.9
+# the ResNet-56 lost 8 points on SVHN without one prediction changed.
+_MUCH = 0.02
 
 
 @register("react")
@@ -29,8 +34,9 @@ class ReAct(Shaper):
 
     with :math:`t` the quantile of the features of all units pooled: one number. It is exact,
     from two passes over the training features. The second one also counts how many training
-    samples are predicted as another class once they are clipped, which tells how much of the
-    network's knowledge the clipping takes away; where these are many, fitting warns.
+    samples are predicted as another class once they are clipped, which tells whether the
+    clipped network is still the same one: where these are many, fitting warns. That they are few
+    does not say that clipping helps.
 
     Args:
         inner: the detector that scores the clipped activations.
