@@ -33,6 +33,8 @@ REFUSED = {
     ("membermean", "membermean"): "for an ensemble already",
     ("perturbed", "perturbed"): "moves inputs itself, .* has no gradient",
 }
+# These learn on calibration data first, so nothing inside of them learns on training data.
+EARLY = {"adascalea": "adascalea({}, k1=0.3)", "adascalel": "adascalel({}, k1=0.3)"}
 PAIRS = [pair for pair in product(AROUND, AROUND) if pair not in REFUSED]
 
 
@@ -122,7 +124,21 @@ def test_the_matrix_holds_every_composite_that_wraps() -> None:
         for name, method in catalogue().items()
         if issubclass(method, Composite) and {"inner", "detectors"} & method.default().params.keys()
     }
-    assert wraps == set(AROUND)
+    assert wraps == set(AROUND) | set(EARLY)
+
+
+@pytest.mark.parametrize("inner", EARLY)
+@pytest.mark.parametrize("outer", ["membermean", "combine"])
+def test_a_composite_around_one_that_learns_on_calibration_data_first(
+    outer: str, inner: str
+) -> None:
+    within = EARLY[inner].format("klm")
+    spec = around(outer, within)
+    world = world_for(spec)
+    expected = BY_HAND[outer](within, world)
+    scores = fit(spec, world).score(world.ood)
+    assert torch.allclose(scores.double(), expected.double(), rtol=1e-4, atol=1e-6)
+    assert len(scores.unique()) > len(scores) / 2
 
 
 @pytest.mark.parametrize(("outer", "inner"), PAIRS)
