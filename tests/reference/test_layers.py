@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import offmap
 from offmap.activations import Activations, Sample, Tap
 from offmap.detectors.layers.feature_norm import jigsaws
 from offmap.errors import DegenerateError, NeedsError
+from offmap.networks import build
 from tests.conftest import fitted, make_world, plain, world_of
 from tests.reference import slow
 from tests.reference.test_of_every_kind import common
@@ -153,3 +155,38 @@ def test_multi_layer_mahalanobis(how: str) -> None:
     else:
         expected = np.array([common(known, s, how) for s in distances(tested)])
         assert np.allclose(made.score(tested).numpy(), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("spec", ["featurenorm", "combine([featurenorm, energy])"])
+def test_a_guard_learns_from_inputs_and_then_judges_activations(spec: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build("digits_cnn(classes=3)")
+    images = torch.randint(0, 256, (120, 1, 8, 8), dtype=torch.uint8)
+    batches = [(part, torch.zeros(len(part)).long()) for part in images.split(40)]
+    guard = offmap.Guard(network, spec).fit(batches)
+    guard.calibrate(batches, alarm_rate=0.1)
+    assert not guard.reads_inputs
+    guard.save(tmp_path / "guard")
+    loaded = offmap.load(tmp_path / "guard", network)
+    verdict = loaded(images[:5])
+    with guard.probe as probe:
+        judged = guard.judge(probe(images[:5]))
+    assert torch.equal(judged.scores, verdict.scores)
+    assert len(verdict.scores.unique()) == 5
+
+
+def test_an_evaluation_gives_inputs_to_what_learns_from_them_alone() -> None:
+    """Training data pass twice, as images and as jigsaws; what is scored passes once."""
+    torch.manual_seed(0)
+    network, seen = build("digits_cnn(classes=3)"), []
+    network.register_forward_pre_hook(lambda module, x: seen.append(len(x[0])))
+    sets = {name: torch.rand(20 + i, 1, 8, 8) for i, name in enumerate(("train", "id", "ood"))}
+    found = offmap.evaluate(
+        network,
+        train=[(sets["train"], None)],
+        id_test=[(sets["id"], None)],
+        ood={"ood": [(sets["ood"], None)]},
+        detectors=["featurenorm"],
+    )
+    assert found.detectors == ["featurenorm"]
+    assert sum(seen) == 20 + 20 + 21 + 22
