@@ -52,7 +52,6 @@ class Auto(Tolerant):
     needs = Needs(0)
     stages = (Stage("calibration"),)
     parts_first = True
-    year = 2026
     scale_: Tensor
 
     def __init__(self, members: Sequence[Detector] | None = None) -> None:
