@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
+from copy import copy, deepcopy
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -44,9 +44,8 @@ if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
 
-_PROMISE = (
-    "On average over calibration sets, at most that share of ID samples is called OOD. How many "
-    "OOD samples are caught depends on what they are: evaluate says it for given ones."
+_NO_PROMISE = (
+    "How many OOD samples are caught depends on what they are: evaluate says it for given ones."
 )
 
 
@@ -112,6 +111,7 @@ class Guard(nn.Module):
         self.model: str | None = None
         self.read: dict[str, Any] = {}
         self._seen: Seen | None = None
+        self._shared = False
         self._watched: Watched | None = None
 
     def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
@@ -132,6 +132,7 @@ class Guard(nn.Module):
         """
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
         data, seen = data_of(data), Seen()
+        self._own_parts()
         with self.probe as probe:
             passing = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
@@ -199,9 +200,11 @@ class Guard(nn.Module):
     def calibrate(
         self,
         data: Any,
-        alarm_rate: float = 0.05,
+        alarm_rate: float | Sequence[float] = 0.05,
         *,
+        confidence: float | None = None,
         per_class: bool = False,
+        pool: bool = False,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
         show_progress: bool | None = None,
@@ -213,9 +216,15 @@ class Guard(nn.Module):
         Args:
             data: as for :meth:`fit`. If the guard was fitted on it, or the network trained, the
                 rate does not hold.
-            alarm_rate: share of ID images that may be called unknown.
-            per_class: hold the rate within each class that the network predicts; needs at least
-                ``1 / alarm_rate - 1`` calibration images a class.
+            alarm_rate: share of ID images that may be called unknown; of several, the first is the
+                one in use, and :meth:`at` gives the others.
+            confidence: that the rate holds for this very calibration set, for all rates named
+                together; at 0.95 a rate of 5 % needs 59 images, one of 1 % 299. By default the rate
+                holds on average over calibration sets.
+            per_class: hold the rate within each class that the network predicts, with a confidence
+                in all of them together; needs enough calibration images of each.
+            pool: join the classes with too few images into one group, within which the rate holds.
+                Which these are is told by their counts, never by scores.
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
@@ -229,7 +238,8 @@ class Guard(nn.Module):
             DataError: the very set that the guard was fitted on, or more than 1 % of it; batches of
                 a loader are only warned of.
             NotFittedError: the network has been trained on since the guard was fitted.
-            ArgumentError: too few images for the rate; says how many are needed.
+            ArgumentError: too few images for the rate; says how many are needed, and names classes
+                that lack them.
         """
         data, seen = data_of(data), Seen()
         if hasattr(data, "own"):
@@ -249,7 +259,8 @@ class Guard(nn.Module):
         self._check_weights()
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
-        calibration = Calibration(rule, alarm_rate)
+        calibration = Calibration(rule, alarm_rate, confidence=confidence, pool=pool)
+        self._own_parts()
         with self.probe, ExitStack() as stack:
 
             def batches() -> Iterator[Any]:
@@ -315,6 +326,30 @@ class Guard(nn.Module):
         if self._calibration is None:
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
         return self._calibration
+
+    def at(self, alarm_rate: float) -> Self:
+        """The same guard at another alarm rate, without data; network and tensors are shared.
+
+        Of a guard without a confidence the promise is the same at any rate. With one, a rate that
+        was named in :meth:`calibrate` has its own limits; any other has those that hold for all
+        rates at once, whenever they are chosen: a simultaneous band, which is stricter, and which
+        :meth:`explain` names.
+
+        Raises:
+            NotFittedError: the guard was not fitted, or not calibrated.
+            ArgumentError: there are too few calibration samples for that rate.
+        """
+        calibration = self.calibration.at(alarm_rate)
+        self._shared = True
+        other = copy(self)
+        other._modules = self._modules | {"_calibration": calibration}
+        other.read = dict(self.read)
+        return other
+
+    def _own_parts(self) -> None:
+        """Before learning: the detectors of a guard at another rate stay as they are."""
+        if self._shared:
+            self.detectors, self._shared = deepcopy(self.detectors), False
 
     def check_transform(self, own: OwnTransform | None) -> None:
         """Refuse images that another function made than those that the guard was fitted on.
@@ -411,7 +446,7 @@ class Guard(nn.Module):
         lines += [f"Detector {each!r}: {_learned(each)}." for each in self.each()]
         if not self.calibrated:
             return "\n".join([*lines, "It has no threshold yet: call calibrate."])
-        return "\n".join([*lines, self.calibration.explain(), _PROMISE])
+        return "\n".join([*lines, self.calibration.explain(), _NO_PROMISE])
 
     def save(self, folder: str | Path, *, weights: bool = False) -> None:
         """Write the guard into a folder, ``guard.json`` and tensors; nothing is pickled.
