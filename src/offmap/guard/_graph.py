@@ -19,6 +19,7 @@ class Graph(nn.Module):
 
     alarm_rate: Tensor
     named: Tensor
+    limits: Tensor
     for_any_rate: Tensor
 
     def __init__(self, guard: Guard) -> None:
@@ -35,22 +36,20 @@ class Graph(nn.Module):
             self.register_buffer(name, rate.to(guard.probe.device))
         self.certified = calibration.confidence is not None
         if self.certified:
-            table = calibration.at(calibration.alarm_rates[0]).limits_
-            self.register_buffer("limits", table)
+            own = calibration.at(calibration.alarm_rates[0]).limits_
+            self.register_buffer("limits", own)
             self.register_buffer("for_any_rate", calibration.for_any_rate())
 
     def forward(self, images: Tensor, alarm_rate: Tensor | None = None) -> Answers:
         acts = self.probe.traced(images.to(self.probe.device))
         label = acts.labels
         scores = torch.stack([each(acts).float() for each in self.detectors], dim=1)
-        if alarm_rate is None:
-            score, p, limit = self.calibration.with_limits(scores, label, self.calibration.limits_)
-            return label, score, p, limit <= self.alarm_rate
-        if not self.certified:
-            score, p, limit = self.calibration.with_limits(scores, label, self.calibration.limits_)
-            return label, score, p, limit <= alarm_rate
-        score, p, own, any_ = self.calibration.with_limits(
-            scores, label, self.limits, self.for_any_rate
-        )
-        limit = torch.where((self.named == alarm_rate).any(), own, any_)
+        if alarm_rate is None or not self.certified:
+            rate = self.alarm_rate if alarm_rate is None else alarm_rate
+            table = self.calibration.limits_
+            score, p, limit = self.calibration.with_limits(scores, label, table)
+            return label, score, p, limit <= rate
+        tables = (self.limits, self.for_any_rate)
+        score, p, own, other = self.calibration.with_limits(scores, label, *tables)
+        limit = torch.where((self.named == alarm_rate).any(), own, other)
         return label, score, p, limit <= alarm_rate

@@ -247,7 +247,7 @@ class Calibration(KeepsTypes):
         count = self.scores_.shape[1]
         return (
             f"Calibrated on {count:,} samples for an alarm rate of {self.alarm_rate:.2%}: a sample "
-            f"is called OOD if {rule}.\n{promise(self)}"
+            f"is called OOD if {rule}.\n{self.promise}"
         )
 
     def record(self) -> dict[str, Any]:
@@ -258,14 +258,14 @@ class Calibration(KeepsTypes):
             "alarm_rates": list(self.alarm_rates),
             "confidence": self.confidence,
             "samples": int(self.counts_.sum()),
-            "promise": promise(self) if self.learned else "",
+            "promise": self.promise,
             **chosen,
         }
 
     @property
-    def learned(self) -> bool:
-        """Whether there are calibration scores."""
-        return self.scores_.numel() > 0
+    def promise(self) -> str:
+        """What is promised of the alarm rate, and what it may be, in one sentence each."""
+        return promise(self) if self.scores_.numel() else ""
 
     @classmethod
     def restored(cls, record: dict[str, Any], state: dict[str, Tensor]) -> Calibration:

@@ -56,6 +56,7 @@ class Summary:
     """
 
     alarm_rate: float
+    promise: str = ""
     images: int = 0
     unknown: int = 0
     unreadable: int = 0
@@ -95,6 +96,7 @@ class Summary:
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
             f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
             f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            + (f"\n{self.promise}" if self.promise else "")
             + (f"\n{others}" if others else "")
         )
 
@@ -140,7 +142,7 @@ def score_files(
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
     whole("batch_size", batch_size)
-    summary = Summary(guard.calibration.alarm_rate)
+    summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     of_images = shape is not None or not _reads_rows(guard)
     shape = shape or (image_shape(guard) if of_images else None)
     own = None if transform is None else OwnTransform.of(transform)

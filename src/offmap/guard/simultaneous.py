@@ -53,7 +53,8 @@ def simultaneous_limits(n: int, delta: float, method: str = "local") -> Bounds:
     if method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}; seen {method!r}")
     make = {"local": _local, "simes": _simes, "dkw": _dkw, "monte_carlo": _monte_carlo}[method]
-    return np.minimum(make(n, delta), 1.0)
+    limits: Bounds = np.minimum(make(n, delta), 1.0)
+    return limits
 
 
 def crossing_probability(limits: Bounds) -> float:
