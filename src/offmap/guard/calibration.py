@@ -19,6 +19,7 @@ from offmap.guard.limits import (
     marginal_limits,
 )
 from offmap.guard.promise import promise, too_few
+from offmap.guard.sensitivity import SHARES, Contaminated, sensitivity_of
 
 RULES = ("plain", "per_class", "bonferroni")
 _STATE = ("scores_", "labels_", "counts_", "limits_")
@@ -249,6 +250,17 @@ class Calibration(KeepsTypes):
             f"Calibrated on {count:,} samples for an alarm rate of {self.alarm_rate:.2%}: a sample "
             f"is called OOD if {rule}.\n{self.promise}"
         )
+
+    def sensitivity(self, shares: Sequence[float] = SHARES) -> list[Contaminated]:
+        """Threshold and rate if the highest calibration scores were those of outliers.
+
+        Args:
+            shares: of the calibration samples, a row for each.
+
+        Raises:
+            ArgumentError: a share outside [0, 1), or there is no single threshold.
+        """
+        return sensitivity_of(self, shares)
 
     def record(self) -> dict[str, Any]:
         """Rule and rates, and what they promise, as JSON keeps them."""

@@ -38,6 +38,8 @@ from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on
 from offmap.guard._record import record_of, tensors_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
+from offmap.guard.check import Check, check_of
+from offmap.guard.control import Control, control_of
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Guard(nn.Module):
             file.
         model: what built the network, as on the command line, where known.
         weights: digest of the weights that it was fitted on.
+        control_: the threshold of :meth:`control`, if there is one.
     """
 
     def __init__(
@@ -111,7 +114,9 @@ class Guard(nn.Module):
         self.model: str | None = None
         self.read: dict[str, Any] = {}
         self._seen: Seen | None = None
+        self._seen_calibrating: Seen | None = None
         self._shared = False
+        self.control_: Control | None = None
         self._watched: Watched | None = None
 
     def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
@@ -152,6 +157,7 @@ class Guard(nn.Module):
         self.input_resize = getattr(data, "resize", "crop") if isinstance(data, Batched) else "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration, self._seen = None, seen
+        self._seen_calibrating = self.control_ = None
         self.classes = names
         self.read = {"fit": seen.record()}
         seen.warn_near_chance("the data to fit on")
@@ -246,8 +252,7 @@ class Guard(nn.Module):
             self.check_transform(data.own)
         fingerprint = getattr(data, "fingerprint", None)
         # Of a joined set, these are those of its parts.
-        parts, fitted_on = (set((known or "").split()) for known in (fingerprint, self.fitted_on))
-        if parts & fitted_on:
+        if _in_common(fingerprint, self.fitted_on):
             raise DataError(
                 "this guard was fitted on the same images: calibrate on ID data that neither the "
                 "network nor the guard has seen, or the alarm rate does not hold"
@@ -271,18 +276,121 @@ class Guard(nn.Module):
             else:
                 rest = batches()
             scores, predictions, classes = self._scored(rest)
-        self._check_apart(seen, sets=hasattr(data, "fingerprint"))
+        self._check_apart("calibration data", seen, data)
         calibration.learn(scores, predictions, classes)
-        self._calibration = calibration
-        self.read["calibrate"] = seen.record()
+        self._calibration, self.control_ = calibration, None
+        self._seen_calibrating = seen
+        known = {} if fingerprint is None else {"fingerprint": fingerprint}
+        self.read["calibrate"] = seen.record() | known
         seen.warn_near_chance("the calibration data")
         return self
 
-    def _check_apart(self, seen: Seen, *, sets: bool) -> None:
-        """Tell of calibration samples that the guard was fitted on, too."""
-        if self._seen is None:
-            return
-        check_apart("calibration data", seen, "data to fit on", self._seen, sets=sets)
+    def _check_apart(self, name: str, seen: Seen, data: Any) -> None:
+        """Tell of samples that the guard was fitted on, too."""
+        if self._seen is not None:
+            sets = hasattr(data, "fingerprint")
+            check_apart(name, seen, "data to fit on", self._seen, sets=sets)
+
+    def _check_fresh(self, name: str, seen: Seen, data: Any) -> None:
+        """The same of samples that the threshold comes from."""
+        self._check_apart(name, seen, data)
+        if self._seen_calibrating is not None:
+            sets = hasattr(data, "fingerprint")
+            check_apart(name, seen, "calibration data", self._seen_calibrating, sets=sets)
+
+    def _refuse_known(self, data: Any) -> None:
+        """Refuse the sets that the guard has learned from, where its record knows them."""
+        calibrated_on = self.read.get("calibrate", {}).get("fingerprint")
+        for step, known in (("fitted", self.fitted_on), ("calibrated", calibrated_on)):
+            if _in_common(getattr(data, "fingerprint", None), known):
+                raise DataError(
+                    f"this guard was {step} on the same samples: give fresh ones, or what is "
+                    "measured says nothing of new data"
+                )
+
+    def check(
+        self,
+        data: Any,
+        *,
+        ood: bool = False,
+        batch_size: int = 256,
+        show_progress: bool | None = None,
+    ) -> Check:
+        """Whether the alarm rate is kept, measured on fresh ID data; or the share of OOD caught.
+
+        Args:
+            data: as for :meth:`fit`; labels are not read. ID samples drawn as the calibration data
+                was, that neither the network, the fit nor the calibration has seen.
+            ood: they are OOD samples, and the share caught is measured.
+            batch_size: samples a batch, for sets.
+            show_progress: ``None`` shows a bar on a terminal.
+
+        Warns:
+            OverlapWarning: samples that stand in the data to fit or calibrate on, too, if that was
+                in this process.
+
+        Raises:
+            DataError: the very set that the guard was fitted or calibrated on, or more than 1 % of
+                it.
+            NotFittedError: the guard was not calibrated, or the network was trained on since.
+        """
+        calibration, data = self.calibration, data_of(data)
+        self._check_weights()
+        self._refuse_known(data)
+        seen = Seen(labelled=False)
+        with self.probe:
+            batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)
+            found = check_of(calibration, (self.judge(acts) for acts, _ in batches), ood=ood)
+        self._check_fresh("data to check on", seen, data)
+        return found
+
+    def control(
+        self,
+        labelled: Any,
+        error_rate: float = 0.02,
+        confidence: float = 0.95,
+        *,
+        of: str = "all",
+        batch_size: int = 256,
+        show_progress: bool | None = None,
+    ) -> Self:
+        """Set the score up to which samples are accepted, so that few of those are wrong.
+
+        Verdicts then hold ``accepted`` beside ``is_ood``. With that confidence the error rate is
+        kept on ID data; how many OOD samples are accepted cannot be told from ID data, and is not
+        promised. A new ``fit`` or ``calibrate`` removes it.
+
+        Args:
+            labelled: ID samples with labels, that neither the network nor the fit has seen, nor,
+                for "accepted" or detectors that learn on it, the calibration.
+            error_rate: not to be exceeded.
+            confidence: that it is not, for these very samples.
+            of: "all", the share of all samples that are accepted and wrong; or "accepted", the
+                share of wrong ones among those accepted.
+            batch_size: samples a batch, for sets.
+            show_progress: ``None`` shows a bar on a terminal.
+
+        Raises:
+            LabelError: there are no labels.
+            DataError: data that the guard was fitted on, or may not be calibrated on.
+            ArgumentError: the samples do not show the rate; says how many are needed at least.
+            NotFittedError: the guard was not calibrated, or the network was trained on since.
+        """
+        calibration, data, seen = self.calibration, data_of(labelled), Seen()
+        apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
+        self._check_weights()
+        if apart:
+            self._refuse_known(data)
+        with self.probe:
+            batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
+            samples = (
+                (verdict.scores, verdict.labels, labels)
+                for verdict, labels in ((self.judge(acts), labels) for acts, labels in batches)
+            )
+            found = control_of(calibration, samples, error_rate, confidence, of)
+        (self._check_fresh if apart else self._check_apart)("labelled data", seen, data)
+        self.control_ = found
+        return self
 
     def _learn(
         self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
@@ -431,7 +539,8 @@ class Guard(nn.Module):
             wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
             scores = scores.masked_fill(wrong[:, None], torch.inf)
         score, p, is_ood = calibration(scores, labels)
-        return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons)
+        accepted = None if self.control_ is None else self.control_.accepts(score)
+        return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)
 
     def __repr__(self) -> str:
         """One line; the network's own lines stand in its own."""
@@ -446,7 +555,8 @@ class Guard(nn.Module):
         lines += [f"Detector {each!r}: {_learned(each)}." for each in self.each()]
         if not self.calibrated:
             return "\n".join([*lines, "It has no threshold yet: call calibrate."])
-        return "\n".join([*lines, self.calibration.explain(), _NO_PROMISE])
+        accepts = [] if self.control_ is None else [str(self.control_)]
+        return "\n".join([*lines, self.calibration.explain(), *accepts, _NO_PROMISE])
 
     def save(self, folder: str | Path, *, weights: bool = False) -> None:
         """Write the guard into a folder, ``guard.json`` and tensors; nothing is pickled.
@@ -463,6 +573,11 @@ class Guard(nn.Module):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         self._check_weights()
         records.write(folder, "guard", record_of(self), tensors_of(self, weights=weights))
+
+
+def _in_common(fingerprint: str | None, known: str | None) -> bool:
+    """Whether two sets share a part: of a joined set, fingerprints are those of its parts."""
+    return bool(set((fingerprint or "").split()) & set((known or "").split()))
 
 
 def _read(item: tuple[str, dict[str, Any]]) -> str:
