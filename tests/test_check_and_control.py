@@ -17,6 +17,7 @@ from torch import Tensor
 import offmap
 from offmap import demo
 from offmap.data import ImageSet
+from offmap.detectors import to_learn_on
 from offmap.errors import ArgumentError, DataError, LabelError, OverlapWarning, StoreError
 from offmap.guard import Calibration, Verdict
 from offmap.guard.check import Check, check_of, clopper_pearson
@@ -68,7 +69,7 @@ def test_the_interval_is_that_of_exact_binomial_tails(
 )
 def test_a_certificate_is_broken_kept_or_not_shown(alarms: int, samples: int, result: str) -> None:
     calibration = calibrated(torch.arange(1000.0))
-    check = check_of(calibration, [verdict(alarms, samples)], ood=False)
+    check = check_of(calibration, Verdict.joined([verdict(alarms, samples)]), ood=False)
     assert (check.alarms, check.samples, check.result) == (alarms, samples, result)
     assert (check.low > 0.05, check.high <= 0.05) == (result == "broken", result == "kept")
     assert "certificate of at most 5.00% is" in str(check)
@@ -78,16 +79,16 @@ def test_a_certificate_is_broken_kept_or_not_shown(alarms: int, samples: int, re
 def test_a_rate_on_average_has_its_beta_binomial_probability() -> None:
     """Counted by hand for n = 19, k = 1: a share U of Beta(1, 19), three alarms of three."""
     calibration = calibrated(torch.arange(19.0), 0.05, None)
-    check = check_of(calibration, [verdict(2, 2), verdict(1, 1)], ood=False)
+    check = check_of(calibration, Verdict.joined([verdict(2, 2), verdict(1, 1)]), ood=False)
     assert check.result is None
     # E U^3 = 1 * 2 * 3 / (20 * 21 * 22)
     assert check.p_value == pytest.approx(float(Fraction(6, 20 * 21 * 22)))
-    assert check_of(calibration, [verdict(0, 3)], ood=False).p_value == 1
+    assert check_of(calibration, Verdict.joined([verdict(0, 3)]), ood=False).p_value == 1
     assert "with probability 0.000649" in str(check)
 
 
 def test_of_ood_samples_the_share_caught_is_told() -> None:
-    check = check_of(calibrated(torch.arange(100.0)), [verdict(9, 10)], ood=True)
+    check = check_of(calibrated(torch.arange(100.0)), Verdict.joined([verdict(9, 10)]), ood=True)
     assert (check.alarm_rate, check.result, check.p_value) == (None, None, None)
     assert str(check).startswith("9 of 10 OOD samples caught: 90.00%, 95% interval 55.50% to 99.75")
 
@@ -96,12 +97,18 @@ def test_one_class_breaks_a_certificate_of_all() -> None:
     predictions = torch.arange(2).repeat_interleave(200)
     calibration = calibrated(torch.arange(400.0), rule="per_class", predictions=predictions)
     good, bad = verdict(0, 900, 0), verdict(20, 100, 1)
-    assert check_of(calibration, [good, bad], ood=False).result == "broken"
-    assert check_of(calibration, [good, verdict(1, 300, 1)], ood=False).result == "kept"
-    assert check_of(calibration, [good, verdict(1, 30, 1)], ood=False).result == "not shown"
+    assert check_of(calibration, Verdict.joined([good, bad]), ood=False).result == "broken"
+    assert (
+        check_of(calibration, Verdict.joined([good, verdict(1, 300, 1)]), ood=False).result
+        == "kept"
+    )
+    assert (
+        check_of(calibration, Verdict.joined([good, verdict(1, 30, 1)]), ood=False).result
+        == "not shown"
+    )
     on_average = calibrated(torch.arange(400.0), 0.05, None, rule="per_class",
                             predictions=predictions)  # fmt: skip
-    p = check_of(on_average, [good, bad], ood=False).p_value
+    p = check_of(on_average, Verdict.joined([good, bad]), ood=False).p_value
     assert p == pytest.approx(2 * stats.betabinom.sf(19, 100, 10, 191))
 
 
@@ -111,7 +118,7 @@ def test_few_true_certificates_are_called_broken() -> None:
     samples, draws = 400, 400
     counts = np.random.default_rng(0).binomial(samples, 0.05, draws)
     result = {
-        c: check_of(calibration, [verdict(c, samples)], ood=False).result
+        c: check_of(calibration, Verdict.joined([verdict(c, samples)]), ood=False).result
         for c in set(counts.tolist())
     }
     broken = [result[c] for c in counts.tolist()]
@@ -324,3 +331,64 @@ def test_a_cascade_controls_the_errors_of_its_classifier(sets: demo.Digits) -> N
     cascade.control(sets.test, 0.05)
     assert cascade.control_ == guard.control_  # of one network and twice the same weights
     assert torch.equal(cascade(sets.test.images).accepted, guard(sets.test.images).accepted)
+
+
+def test_of_each_group_one_sample_counts(sets: demo.Digits) -> None:
+    """Forty groups of whatever size give forty scores, whatever the order and the batches."""
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    data = sets.calibration
+    keys = data.keys(0, len(data))
+    by_key = {key: i % 40 for i, key in enumerate(keys)}
+    scores = guard.calibrate(data, 0.1).calibration.scores_
+    guard.calibrate(data, 0.1, groups=by_key.__getitem__)
+    of_groups = guard.calibration.scores_
+    assert of_groups.shape == (1, 40)
+    assert torch.isin(of_groups, scores).all()
+    assert "Read 216 samples to calibrate, one of each of 40 groups" in guard.explain()
+    for size in (7, 216):
+        guard.calibrate(data, 0.1, groups=[i % 40 for i in range(216)], batch_size=size)
+        torch.testing.assert_close(guard.calibration.scores_, of_groups)
+    assert guard.check(sets.test, groups=[0] * 100 + [1] * 261).samples == 2
+    with pytest.raises(ArgumentError, match="216 samples and 215 groups"):
+        guard.calibrate(data, 0.1, groups=list(range(215)))
+    with pytest.raises(ArgumentError, match="needs at least 99 calibration samples; there are 40"):
+        guard.calibrate(data, 0.01, groups=by_key.__getitem__)
+
+
+@pytest.mark.parametrize("spec", ["Combine([msp, mds])", "Combine([odin, msp])"])
+def test_no_group_is_both_learned_on_and_held_against(spec: str, sets: demo.Digits) -> None:
+    guard = offmap.Guard(demo.shipped(), spec, normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    groups = [f"g{i % 100}" for i in range(len(sets.calibration))]
+    guard.calibrate(sets.calibration, 0.1, groups=groups)
+    learned = {g for g, of in zip(groups, to_learn_on(groups).tolist(), strict=True) if of}
+    assert guard.calibration.scores_.shape == (1, 100 - len(learned))
+
+
+def test_samples_keep_their_keys_in_a_second_pass(sets: demo.Digits) -> None:
+    """Detectors that read inputs learn and are calibrated in passes of their own."""
+    guard = offmap.Guard(demo.shipped(), "Combine([odin, msp])", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    for data, keys in (
+        (sets.calibration, sets.calibration.keys(0, 216)),
+        (list(sets.calibration.batches(64)), tuple(map(str, range(216)))),
+    ):
+        guard.calibrate(data, 0.1)
+        rest = 216 - int(to_learn_on(keys).sum())
+        assert guard.calibration.scores_.shape == (1, rest)
+        assert guard.read["calibrate"]["samples"] == 216
+
+
+def test_frames_of_one_group_break_a_certificate_that_groups_keep() -> None:
+    """Twenty equal frames a video: 5 % of 1,000 frames are not known as well as of 1,000 videos."""
+    generator = torch.Generator().manual_seed(0)
+    broken = {"frames": 0, "groups": 0}
+    for _ in range(200):
+        videos = torch.rand(100, generator=generator)
+        frames = calibrated(videos.repeat_interleave(20), 0.05, 0.9)
+        groups = calibrated(videos, 0.05, 0.9)
+        broken["frames"] += 1 - frames.threshold > 0.05
+        broken["groups"] += 1 - groups.threshold > 0.05
+    assert broken["groups"] / 200 <= 0.1 + 4 * math.sqrt(0.09 / 200)
+    assert broken["frames"] / 200 > 0.25

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from scipy import stats
 from torch import Tensor
 
@@ -74,13 +72,9 @@ _MEANS = {
 }
 
 
-def check_of(calibration: Calibration, verdicts: Iterable[Verdict], *, ood: bool) -> Check:
-    """The check of verdicts on fresh data."""
-    labels, is_ood = [], []
-    for verdict in verdicts:
-        labels.append(verdict.labels.cpu())
-        is_ood.append(verdict.is_ood.cpu())
-    alarms, label = torch.cat(is_ood), torch.cat(labels)
+def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
+    """The check of a verdict on fresh data."""
+    alarms, label = verdict.is_ood.cpu(), verdict.labels.cpu()
     confidence = calibration.confidence or _CONFIDENCE
     count, samples = int(alarms.sum()), len(alarms)
     low, high = clopper_pearson(count, samples, confidence)

@@ -40,6 +40,7 @@ from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.check import Check, check_of
 from offmap.guard.control import Control, control_of
+from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ class Guard(nn.Module):
         confidence: float | None = None,
         per_class: bool = False,
         pool: bool = False,
+        groups: GroupsOf | None = None,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
         show_progress: bool | None = None,
@@ -231,6 +233,10 @@ class Guard(nn.Module):
                 in all of them together; needs enough calibration images of each.
             pool: join the classes with too few images into one group, within which the rate holds.
                 Which these are is told by their counts, never by scores.
+            groups: of samples that belong together, such as frames of one video or pictures of one
+                patient: a function from a sample's key, such as its path, to its group, or the
+                group of each sample, in order. One of each counts, and the rate is that of a
+                sample of a new group.
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
@@ -247,7 +253,7 @@ class Guard(nn.Module):
             ArgumentError: too few images for the rate; says how many are needed, and names classes
                 that lack them.
         """
-        data, seen = data_of(data), Seen()
+        data = data_of(data)
         if hasattr(data, "own"):
             self.check_transform(data.own)
         fingerprint = getattr(data, "fingerprint", None)
@@ -266,22 +272,33 @@ class Guard(nn.Module):
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
         calibration = Calibration(rule, alarm_rate, confidence=confidence, pool=pool)
         self._own_parts()
+        grouping = None if groups is None else Groups(groups)
+        each_pass: list[Seen] = []
         with self.probe, ExitStack() as stack:
 
             def batches() -> Iterator[Any]:
-                return self.passing(data, "calibrate", batch_size, show_progress, seen)
+                each_pass.append(Seen())  # of its own, as keys may be places counted from its start
+                passing = self.passing(data, "calibrate", batch_size, show_progress, each_pass[-1])
+                return passing if grouping is None else grouping.through(passing)
 
             if any(passes(each, "calibration") for each in self.each()):
-                rest = self._learn(batches, data, learn_share, stack)
+                rest = self._learn(batches, data, learn_share, stack, grouping)
             else:
                 rest = batches()
-            scores, predictions, classes = self._scored(rest)
+            scores, predictions, classes, keys = self._scored(rest)
+        seen = max(each_pass, key=lambda of: of.samples)  # the first may end at its first batch
+        if grouping is not None:
+            one = grouping.one_each(keys).to(scores.device)
+            scores, predictions = scores[one], predictions[one]
         self._check_apart("calibration data", seen, data)
         calibration.learn(scores, predictions, classes)
         self._calibration, self.control_ = calibration, None
         self._seen_calibrating = seen
-        known = {} if fingerprint is None else {"fingerprint": fingerprint}
-        self.read["calibrate"] = seen.record() | known
+        self.read["calibrate"] = seen.record()
+        if fingerprint is not None:
+            self.read["calibrate"]["fingerprint"] = fingerprint
+        if grouping is not None:
+            self.read["calibrate"]["groups"] = len(scores)
         seen.warn_near_chance("the calibration data")
         return self
 
@@ -313,6 +330,7 @@ class Guard(nn.Module):
         data: Any,
         *,
         ood: bool = False,
+        groups: GroupsOf | None = None,
         batch_size: int = 256,
         show_progress: bool | None = None,
     ) -> Check:
@@ -322,6 +340,7 @@ class Guard(nn.Module):
             data: as for :meth:`fit`; labels are not read. ID samples drawn as the calibration data
                 was, that neither the network, the fit nor the calibration has seen.
             ood: they are OOD samples, and the share caught is measured.
+            groups: as for :meth:`calibrate`; one sample of each counts.
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
 
@@ -340,9 +359,13 @@ class Guard(nn.Module):
         seen = Seen(labelled=False)
         with self.probe:
             batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)
-            found = check_of(calibration, (self.judge(acts) for acts, _ in batches), ood=ood)
+            grouping = None if groups is None else Groups(groups)
+            batches = batches if grouping is None else grouping.through(batches)
+            verdict = Verdict.joined([self.judge(acts) for acts, _ in batches])
+        if grouping is not None:
+            verdict = verdict[grouping.one_each(verdict.keys or ()).to(verdict.labels.device)]
         self._check_fresh("data to check on", seen, data)
-        return found
+        return check_of(calibration, verdict, ood=ood)
 
     def control(
         self,
@@ -393,20 +416,31 @@ class Guard(nn.Module):
         return self
 
     def _learn(
-        self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
+        self,
+        batches: Callable[[], Iterator[Any]],
+        data: Any,
+        share: float,
+        stack: ExitStack,
+        groups: Groups | None,
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
         parts = CalibrationData(
-            data, batches, samples=self.reads_inputs, learn_share=share, stack=stack
+            data,
+            batches,
+            samples=self.reads_inputs,
+            learn_share=share,
+            stack=stack,
+            groups=groups,
         )
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         fitting.learn("calibration", parts.to_learn_on)
         return parts.rest()
 
-    def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int]:
-        """Scores and predictions of all batches, and the number of classes."""
+    def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
+        """Scores and predictions of all batches, the number of classes, and the keys."""
         scores, predictions, classes = [], [], 0
+        keys: list[str] = []
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         for batch, _ in batches:
@@ -415,9 +449,10 @@ class Guard(nn.Module):
             scores.append(self.score_activations(batch))
             predictions.append(acts.labels)
             classes = _classes(acts)
+            keys += acts.keys or ()
         if not scores:
             raise DataError("there are no samples to calibrate on: give more calibration data")
-        return torch.cat(scores), torch.cat(predictions), classes
+        return torch.cat(scores), torch.cat(predictions), classes, keys
 
     @property
     def calibrated(self) -> bool:
@@ -585,7 +620,8 @@ def _read(item: tuple[str, dict[str, Any]]) -> str:
     step, of = item
     right = of["accuracy"]
     words = "" if right is None else f"; the network is right on {right:.2%} of them"
-    return f"Read {of['samples']:,} samples to {step}{words}."
+    groups = f", one of each of {of['groups']:,} groups" if "groups" in of else ""
+    return f"Read {of['samples']:,} samples to {step}{groups}{words}."
 
 
 def _acts(batch: Activations | Sample) -> Activations:
