@@ -11,7 +11,19 @@ from typing import Any
 
 import typer
 
-from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
+from offmap.cli import (
+    bench,
+    check,
+    collapse,
+    demo,
+    export,
+    guard,
+    listing,
+    publish,
+    score,
+    study,
+    train,
+)
 from offmap.cli._arguments import command_of, several
 from offmap.cli._messages import say, speak_as
 from offmap.errors import OffmapError
@@ -27,6 +39,8 @@ app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("fit")(guard.fit)
 app.command("calibrate")(guard.calibrate)
+app.command("check")(check.check)
+app.command("control")(check.control)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)

@@ -51,6 +51,9 @@ GUARD_DETECTORS = typer.Option(
     callback=parted,
     help="The guard's own detectors: file.py:Name, package.module:Name.",
 )
+GUARD_ALARM_RATE = typer.Option(
+    None, "--alarm-rate", help="Another than it was calibrated for; without data."
+)
 GUARD_SIZE = typer.Option(None, min=1, help="Side of the images, if the guard does not know it.")
 GUARD_CHANNELS = typer.Option(None, help=f"{_CHANNELS}, if the guard does not know it.")
 GUARD_NORMALIZATION = typer.Option(

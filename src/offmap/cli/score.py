@@ -23,6 +23,7 @@ def score(
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
+    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     batch_size: int = options.BATCH_SIZE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
@@ -45,7 +46,7 @@ def score(
 
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
+        channels=channels, alarm_rate=alarm_rate,
     )  # fmt: skip
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)

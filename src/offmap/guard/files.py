@@ -38,6 +38,7 @@ from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
+_ACCEPTED = ("accepted", pa.bool_())
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _TYPES = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.string())
 _CHUNK = 4096
@@ -56,6 +57,7 @@ class Summary:
     """
 
     alarm_rate: float
+    promise: str = ""
     images: int = 0
     unknown: int = 0
     unreadable: int = 0
@@ -95,6 +97,7 @@ class Summary:
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
             f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
             f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            + (f"\n{self.promise}" if self.promise else "")
             + (f"\n{others}" if others else "")
         )
 
@@ -140,7 +143,7 @@ def score_files(
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
     whole("batch_size", batch_size)
-    summary = Summary(guard.calibration.alarm_rate)
+    summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     of_images = shape is not None or not _reads_rows(guard)
     shape = shape or (image_shape(guard) if of_images else None)
     own = None if transform is None else OwnTransform.of(transform)
@@ -170,7 +173,7 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
             )
-        _finish(partial, out)
+        _finish(partial, out, _columns(guard))
     return summary
 
 
@@ -180,7 +183,7 @@ def _reads_rows(guard: Guard) -> bool:
 
 
 def _verdicts(guard: Guard, batch: list[Any], *, images: bool) -> list[Row]:
-    rows = [dict.fromkeys(COLUMNS) | {"path": name} for name, _ in batch]
+    rows = [dict.fromkeys(_columns(guard)) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
         row["error"] = image.reason if isinstance(image, Skipped) else None
@@ -234,11 +237,17 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
         ) from error
 
 
-def _finish(partial: Partial, out: Path) -> None:
+def _columns(guard: Guard) -> dict[str, Any]:
+    """The columns and their types; one more of a guard that controls its errors."""
+    types = dict(zip(COLUMNS, _TYPES, strict=True))
+    return types if guard.control_ is None else types | dict([_ACCEPTED])
+
+
+def _finish(partial: Partial, out: Path, columns: dict[str, Any]) -> None:
     """Give the rows their final form and name."""
     write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
     with atomic(out) as temporary:
-        write(map(_readable, partial.rows()), temporary)
+        write(map(_readable, partial.rows()), temporary, columns)
     partial.remove()
 
 
@@ -247,20 +256,20 @@ def _readable(row: Row) -> Row:
     return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
 
 
-def _to_jsonl(rows: Iterator[Row], path: Path) -> None:
+def _to_jsonl(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _to_csv(rows: Iterator[Row], path: Path) -> None:
+def _to_csv(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _to_parquet(rows: Iterator[Row], path: Path) -> None:
-    schema = pa.schema(list(zip(COLUMNS, _TYPES, strict=True)))
+def _to_parquet(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
+    schema = pa.schema(list(columns.items()))
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, _CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema))
