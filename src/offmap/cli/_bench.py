@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from offmap.cli._guards import preprocessing, trained_network
 from offmap.cli._messages import say
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
+from offmap.evaluation.metric import metric_of
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
 from offmap.training import normalization
@@ -49,9 +51,12 @@ def run(
     out: Path,
     cache: bool,
     device: str,
+    metrics: Sequence[str] = ("auroc",),
     **options: Any,
 ) -> None:
-    """Evaluate, print the table, and write everything into ``out``."""
+    """Evaluate, print a table of each metric, and write everything into ``out``."""
+    for name in metrics:
+        metric_of(name)  # a misspelt one must not show at the end
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     own = preprocessing(model, network)
@@ -93,7 +98,8 @@ def run(
     for name in results.detectors:
         plots.save(plots.histograms(results, name), out / "histograms" / f"{_plain(name)}.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
-    say(results.table())
+    for name in metrics:
+        say(results.table(name) + "\n" * (name != metrics[-1]))
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")

@@ -22,6 +22,7 @@ def bench(
     ),
     far: list[str] = typer.Option([], help="Far-OOD sets, likewise."),
     detectors: list[str] = options.detectors(["all"], "; or all"),
+    metric: list[str] = options.METRIC,
     normalization: str | None = options.NORMALIZATION,
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     size: int | None = options.SIZE,
@@ -62,5 +63,5 @@ def bench(
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
         batch_size=batch_size, precision=precision, device=device_of(device), head=head,
-        outputs=outputs, alarm_rate=alarm_rate,
+        outputs=outputs, alarm_rate=alarm_rate, metrics=metric,
     )  # fmt: skip
