@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from offmap.activations import Activations, Head
     from offmap.detectors import Detector, catalogue, detector, fit
-    from offmap.evaluation import Results, compare, evaluate
+    from offmap.evaluation import Results, aggregate, compare, evaluate
     from offmap.forward import Normalization, Probe
     from offmap.guard import Cascade, Guard, Verdict, alarm_threshold, load
     from offmap.guard.export import export
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "activations": ("Activations", "Head"),
     "detectors": ("Detector", "catalogue", "detector", "fit"),
-    "evaluation": ("Results", "compare", "evaluate"),
+    "evaluation": ("Results", "aggregate", "compare", "evaluate"),
     "forward": ("Normalization", "Probe"),
     "guard": ("Cascade", "Guard", "Verdict", "alarm_threshold", "load"),
     "guard.export": ("export",),

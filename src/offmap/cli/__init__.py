@@ -11,7 +11,19 @@ from typing import Any
 
 import typer
 
-from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
+from offmap.cli import (
+    bench,
+    collapse,
+    compare,
+    demo,
+    export,
+    guard,
+    listing,
+    publish,
+    score,
+    study,
+    train,
+)
 from offmap.cli._arguments import command_of, several
 from offmap.cli._messages import say, speak_as
 from offmap.errors import OffmapError
@@ -30,6 +42,7 @@ app.command("calibrate")(guard.calibrate)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("collapse")(collapse.collapse)
 app.command("publish")(publish.publish)
 app.add_typer(study.app, name="study")
