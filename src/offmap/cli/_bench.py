@@ -16,6 +16,7 @@ from offmap.cli._messages import say
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.evaluation.metric import metric_of
+from offmap.evaluation.published import benchmark_of, beside
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
 from offmap.training import normalization
@@ -52,11 +53,14 @@ def run(
     cache: bool,
     device: str,
     metrics: Sequence[str] = ("auroc",),
+    published: str | None = None,
     **options: Any,
 ) -> None:
     """Evaluate, print a table of each metric, and write everything into ``out``."""
     for name in metrics:
         metric_of(name)  # a misspelt one must not show at the end
+    if published is not None:
+        benchmark_of(published, plan.id)
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     own = preprocessing(model, network)
@@ -100,6 +104,8 @@ def run(
     plots.save(plots.roc_curves(results), out / "roc.png")
     for name in metrics:
         say(results.table(name) + "\n" * (name != metrics[-1]))
+    if published is not None:
+        say(f"\n{beside(results, published, benchmark=plan.id).table()}")
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
     typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")

@@ -23,6 +23,9 @@ def bench(
     far: list[str] = typer.Option([], help="Far-OOD sets, likewise."),
     detectors: list[str] = options.detectors(["all"], "; or all"),
     metric: list[str] = options.METRIC,
+    published: str | None = typer.Option(
+        None, help="openood: our rows beside those of OpenOOD v1.5, for cifar10 and cifar100."
+    ),
     normalization: str | None = options.NORMALIZATION,
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     size: int | None = options.SIZE,
@@ -63,5 +66,5 @@ def bench(
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
         batch_size=batch_size, precision=precision, device=device_of(device), head=head,
-        outputs=outputs, alarm_rate=alarm_rate, metrics=metric,
+        outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published,
     )  # fmt: skip
