@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from offmap.forward import Normalization, Probe
     from offmap.guard import Cascade, Guard, Verdict, alarm_threshold, load
     from offmap.guard.export import export
+    from offmap.reporting import report
 
 _HOMES = {
     "activations": ("Activations", "Head"),
@@ -37,6 +38,7 @@ _HOMES = {
     "forward": ("Normalization", "Probe"),
     "guard": ("Cascade", "Guard", "Verdict", "alarm_threshold", "load"),
     "guard.export": ("export",),
+    "reporting": ("report",),
 }
 _MODULES = (
     *("activations", "data", "detectors", "errors", "evaluation", "forward", "guard", "metrics"),

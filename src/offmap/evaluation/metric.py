@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from offmap._utils.arguments import did_you_mean
@@ -89,6 +90,7 @@ _SEVERAL = {
 }
 
 
+@cache
 def metric_of(name: str) -> Metric:
     """A metric by its name or by what others call it.
 

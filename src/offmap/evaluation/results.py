@@ -188,8 +188,9 @@ class Results(Tabular):
 
     def table(self, metric: str = "auroc") -> str:
         """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""
-        grid = self.grid(metric)
-        return "\n".join([*self._heading(grid), "", grid.render(), *self._footing()])
+        grid, notes = self.grid(metric), self.notes()
+        footing = ["", *notes] if notes else []
+        return "\n".join([*self._heading(grid), "", grid.render(), *footing])
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame: one for each detector and OOD set, a column a number.
@@ -217,7 +218,8 @@ class Results(Tabular):
             lines[-1] = f"{grid.metric.heading}; ID:OOD = {ratio}:1, seeded"
         return lines
 
-    def _footing(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """What was left out or skipped, a line each."""
         names: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
@@ -230,7 +232,7 @@ class Results(Tabular):
             )
             told.update(map(tuple, info.skipped + info.left_out))  # of parts of one set, once
             lines += filter(None, [skipped_in_words(info.name, skipped, left_out)])
-        return ["", *lines] if lines else []
+        return lines
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the per-sample scores."""
