@@ -20,6 +20,7 @@ from offmap.cli import (
     guard,
     listing,
     publish,
+    report,
     score,
     study,
     train,
@@ -43,6 +44,7 @@ app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("collapse")(collapse.collapse)
 app.command("publish")(publish.publish)
 app.add_typer(study.app, name="study")

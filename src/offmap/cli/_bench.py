@@ -13,12 +13,15 @@ import typer
 from offmap import data, networks, plots
 from offmap.cli._guards import preprocessing, trained_network
 from offmap.cli._messages import say
+from offmap.cli._output import command
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
 from offmap.evaluation.metric import metric_of
 from offmap.evaluation.published import benchmark_of, beside
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
+from offmap.reporting import inputs_of
+from offmap.reporting import report as write_report
 from offmap.training import normalization
 
 CALIBRATION_SHARE = 0.1
@@ -54,6 +57,7 @@ def run(
     device: str,
     metrics: Sequence[str] = ("auroc",),
     published: str | None = None,
+    report: bool = False,
     **options: Any,
 ) -> None:
     """Evaluate, print a table of each metric, and write everything into ``out``."""
@@ -81,21 +85,22 @@ def run(
         )
     calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
+    ood = {
+        group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
+        for group, specs in (("near", plan.near), ("far", plan.far))
+        if specs
+    }
     results = evaluate(
         network,
         train=train,
         id_test=test,
         calibration=calibration,
-        ood={
-            group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
-            for group, specs in (("near", plan.near), ("far", plan.far))
-            if specs
-        },
+        ood=ood,
         detectors="all" if detectors == ["all"] else detectors,
         normalization=how,
         device=device,
         cache=out / "activations" if cache else None,
-        settings=settings | {"plan": asdict(plan)},
+        settings=settings | {"plan": asdict(plan), "command": command()},
         **options,
     )
     results.save(out)
@@ -108,7 +113,10 @@ def run(
         say(f"\n{beside(results, published, benchmark=plan.id).table()}")
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
-    typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
+    if report:
+        write_report(results, out / "report.html", inputs=inputs_of(test, ood), command=command())
+    written = "results.json, results.csv, scores.parquet, figures" + ", report.html" * report
+    typer.echo(f"\nWritten to {out}/: {written}")
 
 
 def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:

@@ -40,6 +40,7 @@ def bench(
     outputs: str = options.OUTPUTS,
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called OOD."),
     seed: int = typer.Option(0, help="Chooses the calibration tenth and --limit."),
+    report: bool = options.REPORT,
     cache: bool = typer.Option(True, help="Keep activations in OUT, so a second run is quick."),
 ) -> None:
     """Evaluate detectors on real data; the network sees each sample once.
@@ -66,5 +67,5 @@ def bench(
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
         batch_size=batch_size, precision=precision, device=device_of(device), head=head,
-        outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published,
+        outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published, report=report,
     )  # fmt: skip

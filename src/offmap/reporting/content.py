@@ -264,15 +264,12 @@ class Content:
             if value is not None
         ]
         learned = [[name, words] for name, words in self.results.summaries.items()]
-        return Section(
-            "settings",
-            "Settings",
-            [
-                Table("Data", head, sets),
-                Table("How it was run", ["setting", "value"], rows),
-                Table("What the detectors learned", ["detector", "learned"], learned),
-            ],
-        )
+        tables = [
+            Table("Data", head, sets),
+            Table("How it was run", ["setting", "value"], rows),
+            Table("What the detectors learned", ["detector", "learned"], learned),
+        ]
+        return Section("settings", "Settings", [table for table in tables if table.rows])
 
     def data(self) -> dict[str, Any]:
         """What the page's script draws and moves; detectors and sets by position."""

@@ -74,7 +74,9 @@ def _sample(
     keys, predictions = results.keys.get(name) or (), results.predictions.get(name)
     p_value = None
     if "calibration" in scores:
-        p_value = float(p_values(scores[name][i : i + 1], scores["calibration"])[0])
+        # Copies: those of a file may not be written to, and torch warns of them.
+        pair = np.array(scores[name][i : i + 1]), np.array(scores["calibration"])
+        p_value = float(p_values(*pair)[0])
     key = str(keys[i]) if i < len(keys) else str(i)
     return Sample(
         set="ID" if name == "id" else name,

@@ -59,10 +59,10 @@ def policy(style: str, script: str) -> str:
 
 
 def in_script(data: Any) -> str:
-    """JSON that can stand in a script element, whatever its texts hold; NaN is refused.
+    r"""JSON that can stand in a script element, whatever its texts hold; NaN is refused.
 
-    >>> in_script("</script>")
-    '"\\\\u003c/script\\\\u003e"'
+    >>> print(in_script("</script>"))
+    "\u003c/script\u003e"
     """
     text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return text.translate(str.maketrans(_ESCAPES))

@@ -238,13 +238,14 @@ function legend(data, state, change) {
   return make("fieldset", {}, make("legend", {}, "Detectors in the curves"), ...boxes);
 }
 
-function curvesOf(data, state, title, pairs, xLabel, yLabel, words, chance) {
+function curvesOf(data, state, title, pairs, xLabel, yLabel, words, chance, highest = "1") {
   const chosen = [...state.chosen].sort((a, b) => a - b);
   const label = `${title}. ${chosen.map((d) => words(d)).join("; ")}`;
-  const drawing = frame(label, xLabel, yLabel, SHARES);
+  const ticks = { x: SHARES.x, y: [[0, "0"], [1, highest]] };
+  const drawing = frame(label, xLabel, yLabel, ticks);
   if (chance) drawing.append(make("path", { class: "chance", d: path([0, 1], [0, 1], BOX) }));
   for (const d of chosen) {
-    drawing.append(make("path", { class: look(d), d: path(...pairs(d), BOX) },));
+    drawing.append(make("path", { class: look(d), d: path(...pairs(d), BOX) }));
   }
   return plot(title, drawing);
 }
@@ -257,9 +258,9 @@ function drawCurves(data, state) {
   if (!data.risk[0]) return;
   const worst = Math.max(0.01, ...[...state.chosen].map((d) => Math.max(...data.risk[d][1])));
   replaceIn("risk", make("div", { class: "plots" }, curvesOf(
-    data, state, `ID samples; risk from 0 to ${percent(worst)}`,
-    (d) => [data.risk[d][0], data.risk[d][1].map((y) => y / worst)], "coverage", "risk / highest",
-    (d) => `${data.detectors[d]}: risk ${percent(data.risk[d][1].at(-1))} at full coverage`, false)));
+    data, state, "ID samples", (d) => [data.risk[d][0], data.risk[d][1].map((y) => y / worst)],
+    "coverage", "risk", (d) => `${data.detectors[d]}: risk ${percent(data.risk[d][1].at(-1))} at `
+    + "full coverage", false, percent(worst))));
   replaceIn("oscr", make("div", { class: "plots" }, ...data.sets.map((set, s) => curvesOf(
     data, state, set.name, (d) => data.oscr[d][s], "share of OOD accepted", "ID accepted and right",
     (d) => data.detectors[d], false))));

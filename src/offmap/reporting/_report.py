@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from offmap.reporting.page import page
 from offmap.reporting.redacted import hidden, hidden_command, renamed, without_paths
 from offmap.reporting.sections import Gallery, Section, in_words
 
-_VERSION = 1
+_FORMAT, _VERSION = "offmap report", 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Report:
     def record(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "format": "offmap report",
+            "format": _FORMAT,
             "version": _VERSION,
             "title": self.title,
             "sections": [section.record() for section in self.sections],
@@ -56,7 +57,8 @@ class Report:
         """Write the page, and beside it the same content as JSON.
 
         Raises:
-            ArgumentError: the path does not end in .html.
+            ArgumentError: the path does not end in .html, or the file of the same name in .json is
+                no report.
         """
         path = checked(path)
         with atomic(path) as temporary:
@@ -81,12 +83,13 @@ def report(
             one, nothing is written.
         inputs: data sets by name, the ID set as "id": pictures of samples and names of classes.
         thumbnails: whether there are pictures of samples.
-        redact_paths: hide names of files and folders, so that the report can be sent to others.
+        redact_paths: hide paths and keys of samples, so that the report can be sent to others.
         command: that made the report, to be shown in it.
 
     Raises:
         StoreError: the folder holds no results.
-        ArgumentError: the path does not end in .html, or the rows are of only some of the samples.
+        ArgumentError: the path does not end in .html, the file of its name in .json is no report,
+            or the rows are of only some of the samples.
     """
     if path is not None:
         checked(path)
@@ -107,18 +110,37 @@ def report(
     return made
 
 
+def inputs_of(id_test: Any, ood: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Data sets by name, as :func:`report` takes them, from those of an evaluation by group."""
+    return {"id": id_test, **{name: x for sets in ood.values() for name, x in sets.items()}}
+
+
 def checked(path: str | Path) -> Path:
-    """A path of a page.
+    """A path of a page, whose content can be written beside it as JSON.
 
     Raises:
-        ArgumentError: it does not end in .html.
+        ArgumentError: it does not end in .html, or there is other JSON of its name.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(
             f"a report is one HTML file: give a path such as report.html, not {path}"
         )
+    beside = path.with_suffix(".json")
+    if beside.exists() and not _is_report(beside):
+        raise ArgumentError(
+            f"{beside}, which a report of that name would replace, is no report: choose another "
+            "name, such as report.html"
+        )
     return path
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("format") == _FORMAT
 
 
 def _without_pictures(section: Section) -> Section:
