@@ -20,6 +20,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "precision": (),
     "metrics": (),
     "scoring": (),
+    "report": (),
     "pixmix": (),
     "ensemble": (),
     "collapse": (),
@@ -38,6 +39,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 KNOWS = {
     "metrics": ("pairs",),
     "scoring": (),
+    "report": (),
     "coverage": (),
     "pixmix": ("pairs",),
     "ensemble": ("pairs",),

@@ -15,11 +15,13 @@ from offmap.cli import (
     bench,
     check,
     collapse,
+    compare,
     demo,
     export,
     guard,
     listing,
     publish,
+    report,
     score,
     study,
     train,
@@ -44,6 +46,8 @@ app.command("control")(check.control)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("collapse")(collapse.collapse)
 app.command("publish")(publish.publish)
 app.add_typer(study.app, name="study")

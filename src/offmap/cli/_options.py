@@ -36,6 +36,12 @@ RESIZE = typer.Option(
 TRANSFORM = typer.Option(
     None, help="file.py:NAME, from a PIL image to an array (c, h, w), for size, resize, channels."
 )
+METRIC = typer.Option(
+    ["auroc"],
+    callback=parted,
+    help="Tables to print: auroc, aupr_in, aupr_out, fpr_id_kept, fpr_ood_caught, ood_caught, ...",
+)
+REPORT = typer.Option(False, "--report", help="Write report.html beside the rest.")
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)
