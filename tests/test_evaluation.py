@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.activations import Activations
 from offmap.data import ImageSet
-from offmap.detectors import Needs, detector, ordinary, sources, taps_of, unasked
+from offmap.detectors import Needs, detector, sources, taps_of, unasked
 from offmap.errors import (
     ArgumentError,
     DataError,
@@ -384,7 +384,7 @@ def test_detectors_of_one_network_are_left_out_for_an_ensemble_with_one_reason(
     found = offmap.evaluate(ensemble, **sets)
     assert found.detectors == for_ensembles()
     (footing,) = found.table().partition("left out: ")[2].splitlines()
-    assert set(found.left_out) == {*ordinary(), "anchordistance"}
+    assert set(found.left_out) == set(unasked()) - set(for_ensembles())
     assert footing.endswith(
         "(reads one network's activations; for an ensemble wrap it: MemberMean(...))"
     )
