@@ -119,7 +119,7 @@ def beside(results: Results, source: str = "openood", *, benchmark: str | None =
         raise ArgumentError(
             "published figures are means over near and far sets: name the groups of yours so"
         )
-    rows = {
+    rows: dict[str, dict[str, tuple[float, float]]] = {
         name: {
             group: (100 * results.mean(name, group=group), chosen.rows[known][group])
             for group in groups

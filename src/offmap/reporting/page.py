@@ -16,13 +16,15 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 # What would end the script element, or be read as HTML, inside of JSON.
-_ESCAPES = {
-    "<": "\\u003c",
-    ">": "\\u003e",
-    "&": "\\u0026",
-    "\u2028": "\\u2028",
-    "\u2029": "\\u2029",
-}
+_ESCAPES = str.maketrans(
+    {
+        "<": "\\u003c",
+        ">": "\\u003e",
+        "&": "\\u0026",
+        "\u2028": "\\u2028",
+        "\u2029": "\\u2029",
+    }
+)
 
 
 def page(title: str, sections: Sequence[Any], data: Any) -> str:
@@ -65,7 +67,7 @@ def in_script(data: Any) -> str:
     "\u003c/script\u003e"
     """
     text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return text.translate(str.maketrans(_ESCAPES))
+    return text.translate(_ESCAPES)
 
 
 def _digest(text: str) -> str:
