@@ -171,12 +171,13 @@ def test_detectors_that_this_network_does_not_allow_are_left_out_with_the_reason
 
     few = sets | {"train": image_set("train", 40, 0)}
     found = offmap.evaluate(Squashed(), **few)
-    of_head = {name for name in unasked() if Needs.HEAD in detector(name).needs}
+    of_head = {name for name in unasked() if Needs.HEAD in detector(name).needs} - {"auto"}
     of_data = {"knn", "temperaturescaled"}
     of_network = {"anchordistance", *NOT_HERE, *for_ensembles()}
     assert set(found.left_out) == of_head | of_data | of_network
     assert "neighbour 50 was asked for" in found.left_out["knn"]
     assert "last linear layer" in found.left_out["vim"]
+    assert "without ViM(dim=None): needs the network's last linear" in found.summaries["auto"]
     with pytest.raises(NeedsError, match="last linear layer"):
         offmap.evaluate(Squashed(), **sets, detectors=["vim"])
 

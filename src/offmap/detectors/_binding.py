@@ -28,6 +28,8 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
     """Forget what was learned, make the copies of members, check, and bind to the head."""
     root.reset()
     width = columns(first) if first is not None else _columns_of(head)
+    if first is not None:  # an ensemble, or none: no part changes that
+        check_needs(root.needs & Needs.MEMBERS, first, root)
     _leave_out_unserved(root, first, width)
     if first is not None:
         check_needs(root.needs & ~Needs.INPUTS, first, root)

@@ -58,6 +58,8 @@ def _registered(place: str, name: str, text: str) -> str:
 
 def build(record: Mapping[str, Any]) -> Detector:
     """The detector of a record ``{"detector": name, "arguments": {...}}``; records nest."""
+    if not isinstance(record, Mapping):  # of a file, which may hold anything
+        raise ArgumentError(f"a detector's record must be an object; seen {record!r}")
     arguments = record.get("arguments", {})
     if not isinstance(arguments, Mapping):
         raise ArgumentError(f"a detector's arguments must be an object; seen {arguments!r}")
