@@ -14,7 +14,7 @@ from offmap.evaluation.tables import columns_of
 from offmap.metrics import share_interval
 from offmap.reporting import figures
 from offmap.reporting.gallery import galleries
-from offmap.reporting.rates import rates_of, record, steps
+from offmap.reporting.rates import rates_of, record, right_of, steps
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
 
 _MENU = (
@@ -210,7 +210,7 @@ class Content:
     def selective(self) -> Section:
         """Wrong predictions among the accepted."""
         blocks: list[Block] = [Text("There are no labels for the ID samples, so neither is known.")]
-        if figures.right_of(self.results) is not None:
+        if right_of(self.results) is not None:
             blocks = [
                 Text(
                     "Risk against coverage: the share of wrong predictions among the accepted ID "
