@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from offmap.detectors import Detector, catalogue, detector, fit
     from offmap.evaluation import Results, compare, evaluate
     from offmap.forward import Normalization, Probe
-    from offmap.guard import Cascade, Guard, Verdict, alarm_threshold, load
+    from offmap.guard import Cascade, Guard, Monitor, Verdict, alarm_threshold, load
     from offmap.guard.export import export
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "detectors": ("Detector", "catalogue", "detector", "fit"),
     "evaluation": ("Results", "compare", "evaluate"),
     "forward": ("Normalization", "Probe"),
-    "guard": ("Cascade", "Guard", "Verdict", "alarm_threshold", "load"),
+    "guard": ("Cascade", "Guard", "Monitor", "Verdict", "alarm_threshold", "load"),
     "guard.export": ("export",),
 }
 _MODULES = (

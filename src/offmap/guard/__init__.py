@@ -5,6 +5,17 @@ from offmap.guard.cascade import Cascade
 from offmap.guard.decide import alarm_threshold
 from offmap.guard.guard import Guard
 from offmap.guard.loading import load
+from offmap.guard.monitor import Monitor
+from offmap.guard.promise import Promise
 from offmap.guard.verdict import Verdict
 
-__all__ = ["Calibration", "Cascade", "Guard", "Verdict", "alarm_threshold", "load"]
+__all__ = [
+    "Calibration",
+    "Cascade",
+    "Guard",
+    "Monitor",
+    "Promise",
+    "Verdict",
+    "alarm_threshold",
+    "load",
+]

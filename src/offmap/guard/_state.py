@@ -1,0 +1,127 @@
+"""A monitor as a small file, from which it goes on with equal bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from offmap._utils import records
+from offmap.errors import ArgumentError, StoreError
+from offmap.guard._tally import Path as WealthPath
+from offmap.guard._tally import Tally
+from offmap.guard.promise import Promise
+
+if TYPE_CHECKING:
+    from offmap.guard.monitor import Monitor
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """When a monitor found that the rate is broken.
+
+    Args:
+        sample: the sample that showed it, counted from 1.
+        time: of it, as ISO 8601.
+        change: the first sample behind the most likely time of the change; an estimate.
+        alarms_before: samples called OOD before that change.
+    """
+
+    sample: int
+    time: str
+    change: int
+    alarms_before: int
+
+
+class Place(msgspec.Struct, frozen=True):
+    """How far a log has been read.
+
+    Args:
+        log: hash of its beginning.
+        bytes: read of it, or rows where it is a table.
+    """
+
+    log: str
+    bytes: int
+
+
+class _Runs(msgspec.Struct, frozen=True):
+    gains: list[list[float]]
+    samples: list[list[int]]
+    alarms: list[list[int]]
+
+
+class State(records.Record, frozen=True, kw_only=True):
+    """What the file of a monitor holds; a stake of nothing, whose logarithm JSON lacks, is null."""
+
+    promise: Promise
+    alphas: tuple[float, ...]
+    delta: float
+    thresholds: tuple[str, ...]
+    tally: Tally
+    path: WealthPath
+    alarm: Alarm | None
+    conforming: Alarm | None
+    shown: int
+    log_stakes: list[list[float | None]]
+    unbet: float
+    runs: _Runs
+    place: Place | None = None
+
+
+def write(monitor: Monitor, path: Path, place: Place | None) -> None:
+    """Write the state of a monitor, and how far a log was read, in one step.
+
+    Raises:
+        ArgumentError: the file is not called .json.
+    """
+    if path.suffix != ".json":
+        raise ArgumentError(f"{path}: the state of a monitor is a .json file")
+    content = msgspec.to_builtins(_record(monitor) | {"place": place}, str_keys=True)
+    records.write(path.parent, "monitor", content, {}, stem=path.stem, schema=State)
+
+
+def _record(monitor: Monitor) -> dict[str, Any]:
+    bets, runs = monitor.bets, monitor.runs
+    stakes = [[x if x > -np.inf else None for x in row] for row in bets.log_stakes.tolist()]
+    names = ("promise", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming")
+    return {name: getattr(monitor, name) for name in names} | {
+        "shown": monitor.shown,
+        "log_stakes": stakes,
+        "unbet": bets.unbet,
+        "runs": _Runs(runs.gains.tolist(), runs.samples.tolist(), runs.alarms.tolist()),
+    }
+
+
+def read(path: Path) -> State:
+    """What the file of a monitor holds.
+
+    Raises:
+        StoreError: it cannot be read, or is no such file.
+    """
+    return records.read_record(path, "monitor", State, made_by="offmap watch")
+
+
+def restore(monitor: Monitor, state: State) -> None:
+    """Put a monitor where its state was written.
+
+    Raises:
+        StoreError: its numbers do not belong together.
+    """
+    stakes = [[-np.inf if x is None else x for x in row] for row in state.log_stakes]
+    bets, runs = monitor.bets, monitor.runs
+    bets.log_stakes = _shaped(stakes, bets.log_stakes)
+    bets.unbet, bets.samples = state.unbet, state.tally.samples
+    runs.gains = _shaped(state.runs.gains, runs.gains)
+    runs.samples = _shaped(state.runs.samples, runs.samples)
+    runs.alarms = _shaped(state.runs.alarms, runs.alarms)
+    monitor.alphas, monitor.thresholds, monitor.shown = state.alphas, state.thresholds, state.shown
+    monitor.tally, monitor.path = state.tally, state.path
+    monitor.alarm, monitor.conforming = state.alarm, state.conforming
+
+
+def _shaped(values: list[list[Any]], like: np.ndarray) -> np.ndarray:
+    if any(len(row) != like.shape[1] for row in values) or len(values) != len(like):
+        raise StoreError("the state of this monitor is of another form: begin a new one")
+    return np.array(values, dtype=like.dtype)
