@@ -13,6 +13,8 @@ from jaxtyping import Float64
 FRACTIONS = np.array([0.05, 0.1, 0.2, 0.4])
 # The sum of 1 / (t log^2(t + 1)) over all t from 1, rounded up: the weights sum to at most 1.
 _TOTAL = 3.387735531952003
+_LARGE = 2.0**500
+_LOG2 = math.log(2)
 
 Array = np.ndarray
 
@@ -28,16 +30,17 @@ def weights(first: int, count: int) -> float:
     return float((1 / (_TOTAL * t * np.log1p(t) ** 2)).sum())
 
 
-def log_factors(rates: Float64[Array, "*r"]) -> Float64[Array, "two *r g"]:
-    r"""What a sample multiplies each stake by, as logarithms: without an alarm, and with one.
+def factors(rates: Float64[Array, "..."]) -> Float64[Array, "two f ..."]:
+    r"""What a sample multiplies each stake by: without an alarm, and with one.
 
     .. math:: 1 + g\,(1[\mathrm{alarm}] / q - 1)
 
     Args:
         rates: ``q``, in (0, 1].
     """
-    with_alarm = np.log1p(FRACTIONS * (1 / rates - 1)[..., None])
-    return np.stack([np.broadcast_to(np.log1p(-FRACTIONS), with_alarm.shape), with_alarm])
+    g = FRACTIONS.reshape(-1, *[1] * np.ndim(rates))
+    with_alarm = 1 + g * (1 / rates - 1)
+    return np.stack([np.broadcast_to(1 - g, with_alarm.shape), with_alarm])
 
 
 class Bets:
@@ -46,34 +49,52 @@ class Bets:
     .. math:: S_g \leftarrow (S_g + w_t)\,(1 + g\,(1[\mathrm{alarm}] / q - 1)), \qquad
         M = \tfrac14 \sum_g S_g + 1 - \sum_{u \le t} w_u
 
-    Kept as logarithms, which do not overflow.
+    Stakes are kept beside a power of two for each rate, so that they do not overflow.
 
     Args:
         shape: of the rates.
     """
 
     def __init__(self, *shape: int) -> None:
-        self.log_stakes = np.full((*shape, len(FRACTIONS)), -np.inf)
+        self.stakes = np.zeros((len(FRACTIONS), *shape))
+        self.exponents = np.zeros(shape, dtype=np.int64)
         self.samples = 0
         self.unbet = 1.0
 
-    def step(self, factors: Float64[Array, "*r g"], samples: int = 1) -> None:
+    def step(self, factors: Float64[Array, "f ..."], samples: int = 1) -> None:
         """Bet on one sample, or on a batch of a size that was fixed before it was seen.
 
         Args:
-            factors: logarithms of what multiplies each stake; of a batch, their sum.
+            factors: what multiplies each stake; of a batch, the product.
             samples: in the batch; all their weights are staked before it.
         """
         weight = weights(self.samples + 1, samples)
-        self.log_stakes = np.logaddexp(self.log_stakes, math.log(weight)) + factors
+        self.stakes = (self.stakes + weight * self._scale) * factors
         self.samples += samples
         self.unbet -= weight
+        if self.stakes.max() > _LARGE:
+            self._rescale()
+
+    def step_batch(self, logs: Float64[Array, "f ..."], samples: int) -> None:
+        """The same, by the logarithms of the factors, as a product may overflow."""
+        powers = np.maximum(np.floor(logs.max(0) / _LOG2), 0)
+        self.step(np.exp(logs - powers * _LOG2), samples)
+        self.exponents = self.exponents + powers.astype(np.int64)
+
+    def _rescale(self) -> None:
+        powers = np.where(self.stakes.max(0) > _LARGE, 500, 0)
+        self.stakes = np.ldexp(self.stakes, -powers)
+        self.exponents = self.exponents + powers
 
     @property
-    def log_wealth(self) -> Float64[Array, "*r"]:
+    def _scale(self) -> Float64[Array, "..."]:
+        return np.exp2(-self.exponents)
+
+    @property
+    def log_wealth(self) -> Float64[Array, "..."]:
         """The logarithm of each wealth."""
-        stakes = np.logaddexp.reduce(self.log_stakes, axis=-1) - math.log(len(FRACTIONS))
-        return np.asarray(np.logaddexp(stakes, math.log(self.unbet)))
+        wealth = self.stakes.sum(0) / len(FRACTIONS) + self.unbet * self._scale
+        return np.asarray(np.log(wealth) + self.exponents * _LOG2)
 
 
 class Runs:
@@ -86,23 +107,23 @@ class Runs:
     """
 
     def __init__(self, *shape: int) -> None:
-        self.gains = np.zeros((*shape, len(FRACTIONS)))
+        self.gains = np.zeros((len(FRACTIONS), *shape))
         self.samples = np.zeros_like(self.gains, dtype=np.int64)
         self.alarms = np.zeros_like(self.samples)
 
-    def step(self, factors: Float64[Array, "*r g"], samples: int, alarms: int) -> None:
+    def step(self, logs: Float64[Array, "f ..."], samples: int, alarms: int) -> None:
         """Go on by what one sample or batch multiplies the stakes by.
 
         Args:
-            factors: logarithms of it.
+            logs: logarithms of it.
             samples: before it.
             alarms: before it.
         """
         begun = self.gains <= 0
         self.samples[begun], self.alarms[begun] = samples, alarms
-        self.gains = np.maximum(self.gains, 0) + factors
+        self.gains = np.maximum(self.gains, 0) + logs
 
     def start(self, row: int) -> tuple[int, int]:
         """Samples and alarms before the most likely change, by the stakes of one rate."""
-        best = self.gains[row].argmax()
-        return int(self.samples[row, best]), int(self.alarms[row, best])
+        best = self.gains[:, row].argmax()
+        return int(self.samples[best, row]), int(self.alarms[best, row])

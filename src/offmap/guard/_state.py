@@ -53,7 +53,7 @@ class _Runs(msgspec.Struct, frozen=True):
 
 
 class State(records.Record, frozen=True, kw_only=True):
-    """What the file of a monitor holds; a stake of nothing, whose logarithm JSON lacks, is null."""
+    """What the file of a monitor holds."""
 
     promise: Promise
     alphas: tuple[float, ...]
@@ -64,7 +64,8 @@ class State(records.Record, frozen=True, kw_only=True):
     alarm: Alarm | None
     conforming: Alarm | None
     shown: int
-    log_stakes: list[list[float | None]]
+    stakes: list[list[float]]
+    exponents: list[int]
     unbet: float
     runs: _Runs
     place: Place | None = None
@@ -84,11 +85,11 @@ def write(monitor: Monitor, path: Path, place: Place | None) -> None:
 
 def _record(monitor: Monitor) -> dict[str, Any]:
     bets, runs = monitor.bets, monitor.runs
-    stakes = [[x if x > -np.inf else None for x in row] for row in bets.log_stakes.tolist()]
     names = ("promise", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming")
     return {name: getattr(monitor, name) for name in names} | {
         "shown": monitor.shown,
-        "log_stakes": stakes,
+        "stakes": bets.stakes.tolist(),
+        "exponents": bets.exponents.tolist(),
         "unbet": bets.unbet,
         "runs": _Runs(runs.gains.tolist(), runs.samples.tolist(), runs.alarms.tolist()),
     }
@@ -109,9 +110,9 @@ def restore(monitor: Monitor, state: State) -> None:
     Raises:
         StoreError: its numbers do not belong together.
     """
-    stakes = [[-np.inf if x is None else x for x in row] for row in state.log_stakes]
     bets, runs = monitor.bets, monitor.runs
-    bets.log_stakes = _shaped(stakes, bets.log_stakes)
+    bets.stakes = _shaped(state.stakes, bets.stakes)
+    bets.exponents = _shaped(state.exponents, bets.exponents)
     bets.unbet, bets.samples = state.unbet, state.tally.samples
     runs.gains = _shaped(state.runs.gains, runs.gains)
     runs.samples = _shaped(state.runs.samples, runs.samples)
@@ -121,7 +122,11 @@ def restore(monitor: Monitor, state: State) -> None:
     monitor.alarm, monitor.conforming = state.alarm, state.conforming
 
 
-def _shaped(values: list[list[Any]], like: np.ndarray) -> np.ndarray:
-    if any(len(row) != like.shape[1] for row in values) or len(values) != len(like):
+def _shaped(values: list[Any], like: np.ndarray) -> np.ndarray:
+    try:
+        array = np.array(values, dtype=like.dtype)
+    except ValueError:  # rows of several lengths
+        array = np.empty(0)
+    if array.shape != like.shape:
         raise StoreError("the state of this monitor is of another form: begin a new one")
-    return np.array(values, dtype=like.dtype)
+    return array

@@ -16,7 +16,7 @@ from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, ShapeError
 from offmap.guard import _state
 from offmap.guard import _watch_words as words
-from offmap.guard._betting import Bets, Runs, log_factors
+from offmap.guard._betting import Bets, Runs, factors
 from offmap.guard._state import Alarm, Place
 from offmap.guard._tally import Path as WealthPath
 from offmap.guard._tally import Tally
@@ -34,7 +34,7 @@ SHARES = np.array(
 )
 _FOR_CHANGE = slice(None, None, len(SHARES))  # the first row, and the last, of too few alarms
 Time = datetime | str | None
-Factors = Float64[np.ndarray, "g two r f"]
+Factors = Float64[np.ndarray, "g two f r"]
 
 
 class Monitor:
@@ -79,8 +79,12 @@ class Monitor:
         self.alphas: tuple[float, ...] = (float(alpha),)
         self.delta = float(delta)
         self.thresholds: tuple[str, ...] = (self.promise.threshold,)
-        self._factors = _factors(self.promise, self.delta)
+        self._prepare()
         self._begin()
+
+    def _prepare(self) -> None:
+        self._factors = _factors(self.promise, self.delta)
+        self._logs = np.log(self._factors)
 
     def _begin(self) -> None:
         self.tally, self.path = Tally(), WealthPath()
@@ -206,11 +210,15 @@ class Monitor:
         p_value: float | None,
         time: Time,
     ) -> None:
-        none, one = self._factors[self.promise.group(label)]
-        factors = one if (samples, alarms) == (1, 1) else alarms * one + (samples - alarms) * none
-        before = self.tally.samples, self.tally.alarms
-        self.runs.step(factors[_FOR_CHANGE], *before)
-        self.bets.step(factors, samples)
+        group = self.promise.group(label)
+        none, one = self._logs[group]
+        if samples == 1:
+            logs = one if alarms else none
+            self.bets.step(self._factors[group, alarms])
+        else:
+            logs = alarms * one + (samples - alarms) * none
+            self.bets.step_batch(logs, samples)
+        self.runs.step(logs[:, _FOR_CHANGE], self.tally.samples, self.tally.alarms)
         self.tally.add(samples, alarms, label, p_value)
         self._log_wealth = self.bets.log_wealth
         self.path.add(self.tally.samples, self.log_wealth)
@@ -263,7 +271,8 @@ class Monitor:
                 f"{promise.guard}, which has another network, detector or calibration set: begin a "
                 "new monitor, with an alpha and a delta of its own"
             )
-        self.promise, self._factors = promise, _factors(promise, self.delta)
+        self.promise = promise
+        self._prepare()
         if promise.threshold not in self.thresholds:
             self.thresholds = (*self.thresholds, promise.threshold)
         return self
@@ -318,13 +327,13 @@ def _factors(promise: Promise, delta: float) -> Factors:
     """
     upper, lower = promise.upper(delta), promise.lower(delta)
     # OOD samples choose their class, so a share of all of them is bet on at the highest rate.
-    rates = SHARES + (1 - SHARES) * upper.max()
-    rates = np.where(SHARES > 0, rates, upper[:, None])
-    above = np.moveaxis(log_factors(rates), 0, 1)
-    below = np.zeros_like(above[:, :, :1])
+    rates = SHARES[:, None] + (1 - SHARES[:, None]) * upper.max()
+    rates = np.where(SHARES[:, None] > 0, rates, upper)
+    above = factors(rates)
+    below = np.ones_like(above[:, :, :1])
     if lower is not None:  # that there is no alarm is bet on at one minus the rate
-        below = np.moveaxis(log_factors(1 - lower), 0, 1)[:, ::-1, None]
-    return np.concatenate([above, below], axis=2)
+        below = factors(1 - lower)[::-1, :, None]
+    return np.moveaxis(np.concatenate([above, below], axis=2), 3, 0)
 
 
 def _samples(verdict: Any, labels: Any) -> Iterator[tuple[int | None, bool, float | None]]:
