@@ -23,6 +23,9 @@ def score(
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
+    log: Path | None = typer.Option(
+        None, help="JSONL that the verdicts are added to, for `offmap watch`."
+    ),
     batch_size: int = options.BATCH_SIZE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
@@ -50,7 +53,7 @@ def score(
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
     summary = score_files(
-        found, images, out, shape=shape, transform=transform, batch_size=batch_size
+        found, images, out, shape=shape, transform=transform, batch_size=batch_size, log=log
     )
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None and shape is None:

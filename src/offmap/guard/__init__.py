@@ -5,6 +5,7 @@ from offmap.guard.cascade import Cascade
 from offmap.guard.decide import alarm_threshold
 from offmap.guard.guard import Guard
 from offmap.guard.loading import load
+from offmap.guard.log import Log
 from offmap.guard.monitor import Monitor
 from offmap.guard.promise import Promise
 from offmap.guard.verdict import Verdict
@@ -13,6 +14,7 @@ __all__ = [
     "Calibration",
     "Cascade",
     "Guard",
+    "Log",
     "Monitor",
     "Promise",
     "Verdict",

@@ -34,18 +34,6 @@ class Alarm(msgspec.Struct, frozen=True):
     alarms_before: int
 
 
-class Place(msgspec.Struct, frozen=True):
-    """How far a log has been read.
-
-    Args:
-        log: hash of its beginning.
-        bytes: read of it, or rows where it is a table.
-    """
-
-    log: str
-    bytes: int
-
-
 class _Runs(msgspec.Struct, frozen=True):
     gains: list[list[float]]
     samples: list[list[int]]
@@ -68,26 +56,30 @@ class State(records.Record, frozen=True, kw_only=True):
     exponents: list[int]
     unbet: float
     runs: _Runs
-    place: Place | None = None
+    read: dict[str, int]
 
 
-def write(monitor: Monitor, path: Path, place: Place | None) -> None:
-    """Write the state of a monitor, and how far a log was read, in one step.
+_AS_THEY_ARE = (
+    *("promise", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming"),
+    *("read", "shown"),
+)
+
+
+def write(monitor: Monitor, path: Path) -> None:
+    """Write the state of a monitor in one step.
 
     Raises:
         ArgumentError: the file is not called .json.
     """
     if path.suffix != ".json":
         raise ArgumentError(f"{path}: the state of a monitor is a .json file")
-    content = msgspec.to_builtins(_record(monitor) | {"place": place}, str_keys=True)
+    content = msgspec.to_builtins(_record(monitor), str_keys=True)
     records.write(path.parent, "monitor", content, {}, stem=path.stem, schema=State)
 
 
 def _record(monitor: Monitor) -> dict[str, Any]:
     bets, runs = monitor.bets, monitor.runs
-    names = ("promise", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming")
-    return {name: getattr(monitor, name) for name in names} | {
-        "shown": monitor.shown,
+    return {name: getattr(monitor, name) for name in _AS_THEY_ARE} | {
         "stakes": bets.stakes.tolist(),
         "exponents": bets.exponents.tolist(),
         "unbet": bets.unbet,
@@ -117,9 +109,8 @@ def restore(monitor: Monitor, state: State) -> None:
     runs.gains = _shaped(state.runs.gains, runs.gains)
     runs.samples = _shaped(state.runs.samples, runs.samples)
     runs.alarms = _shaped(state.runs.alarms, runs.alarms)
-    monitor.alphas, monitor.thresholds, monitor.shown = state.alphas, state.thresholds, state.shown
-    monitor.tally, monitor.path = state.tally, state.path
-    monitor.alarm, monitor.conforming = state.alarm, state.conforming
+    for name in _AS_THEY_ARE:
+        setattr(monitor, name, getattr(state, name))
 
 
 def _shaped(values: list[Any], like: np.ndarray) -> np.ndarray:

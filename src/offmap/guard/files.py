@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +36,7 @@ from offmap.guard._inputs import image_shape
 from offmap.guard._partial import Partial, Row
 from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
+from offmap.guard.log import Log
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -108,6 +109,7 @@ def score_files(
     transform: str | None = None,
     batch_size: int = 256,
     keep: int = 24,
+    log: str | Path | None = None,
     show_progress: bool | None = None,
 ) -> Summary:
     """Write one row a file, in order: its answer, score and p-value, or why it cannot be read.
@@ -126,6 +128,8 @@ def score_files(
         transform: ``file.py:NAME``, of the function that made those; it makes these as well.
         batch_size: images at a time.
         keep: rows that the summary keeps of the most and of the least known.
+        log: a :class:`offmap.guard.Log` that the verdicts are added to, each once: what a crash
+            left out of it is not added later.
         show_progress: ``None`` shows a bar on a terminal.
 
     Raises:
@@ -148,7 +152,7 @@ def score_files(
     check_inputs(inputs)
     run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
     run["resize"] = guard.input_resize
-    with closing(Partial(out, run)) as partial:
+    with closing(Partial(out, run)) as partial, _logging(log, guard) as add_to_log:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
@@ -162,6 +166,7 @@ def score_files(
             while batch := list(islice(samples, batch_size)):
                 rows = _verdicts(guard, batch, images=of_images)
                 partial.append(rows)
+                add_to_log(rows)
                 for row in rows:
                     summary.add(row, keep)
                 advance(len(rows))
@@ -172,6 +177,15 @@ def score_files(
             )
         _finish(partial, out)
     return summary
+
+
+@contextmanager
+def _logging(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[Row]], None]]:
+    if path is None:
+        yield lambda rows: None
+        return
+    with Log(path, guard) as log:
+        yield log.add_rows
 
 
 def _reads_rows(guard: Guard) -> bool:

@@ -17,7 +17,7 @@ from offmap.errors import ArgumentError, ShapeError
 from offmap.guard import _state
 from offmap.guard import _watch_words as words
 from offmap.guard._betting import Bets, Runs, factors
-from offmap.guard._state import Alarm, Place
+from offmap.guard._state import Alarm
 from offmap.guard._tally import Path as WealthPath
 from offmap.guard._tally import Tally
 from offmap.guard.decide import exact_rate
@@ -59,6 +59,7 @@ class Monitor:
         conforming: when *fewer* were called OOD than can be, or none; told only where the
             calibration scores are distinct. It has an ``alpha`` and a ``delta`` of its own.
         alphas: those spent so far, one a reset more.
+        read: how far logs were read, in bytes or rows, by a hash of their first.
         thresholds: those watched so far; each has spent a ``delta``.
 
     Raises:
@@ -79,6 +80,7 @@ class Monitor:
         self.alphas: tuple[float, ...] = (float(alpha),)
         self.delta = float(delta)
         self.thresholds: tuple[str, ...] = (self.promise.threshold,)
+        self.read: dict[str, int] = {}
         self._prepare()
         self._begin()
 
@@ -176,6 +178,25 @@ class Monitor:
             self.promise.group(label)
         for label, is_ood, p_value in samples:
             self._go_on(1, int(is_ood), label, p_value, time)
+        return self.alarmed
+
+    def see(
+        self,
+        is_ood: bool,
+        label: int | None = None,
+        p_value: float | None = None,
+        *,
+        time: Time = None,
+    ) -> bool:
+        """Go on by one sample; whether there is an alarm by now.
+
+        Args:
+            is_ood: whether the guard called it OOD.
+            label: its prediction.
+            p_value: its p-value, for the histogram.
+            time: of it; by default now.
+        """
+        self._go_on(1, int(is_ood), label, p_value, time)
         return self.alarmed
 
     def count(
@@ -277,14 +298,13 @@ class Monitor:
             self.thresholds = (*self.thresholds, promise.threshold)
         return self
 
-    def save(self, path: str | Path, *, place: Place | None = None) -> None:
-        """Write the state, some KB of JSON, in one step.
+    def save(self, path: str | Path) -> None:
+        """Write the state into a .json file of some KB, in one step.
 
-        Args:
-            path: a .json file.
-            place: how far a log was read.
+        Raises:
+            ArgumentError: the file is not called .json.
         """
-        _state.write(self, Path(path), place)
+        _state.write(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, guard: Guard | Cascade | Promise | None = None) -> Monitor:
@@ -298,11 +318,7 @@ class Monitor:
             StoreError: the state cannot be read.
             ArgumentError: it is that of another guard.
         """
-        return cls.of_state(_state.read(Path(path)), guard)
-
-    @classmethod
-    def of_state(cls, state: _state.State, guard: Guard | Cascade | Promise | None) -> Monitor:
-        """The monitor of a state that was read."""
+        state = _state.read(Path(path))
         monitor = cls(state.promise, state.alphas[-1], state.delta)
         _state.restore(monitor, state)
         monitor._log_wealth = monitor.bets.log_wealth
