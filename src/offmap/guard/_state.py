@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -44,7 +44,7 @@ class State(records.Record, frozen=True, kw_only=True):
     """What the file of a monitor holds."""
 
     promise: Promise
-    alphas: tuple[float, ...]
+    alphas: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
     delta: float
     thresholds: tuple[str, ...]
     tally: Tally
