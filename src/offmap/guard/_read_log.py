@@ -38,9 +38,7 @@ def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str,
     if path.suffix not in SUFFIXES:
         raise ArgumentError(f"{path}: a log of verdicts is one of {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise DataNotFoundError(
-            f"{path} is not there: give a log of `offmap score --log`, or --out"
-        )
+        raise DataNotFoundError(f"{path} is not there: give what `offmap score --log` wrote")
     if path.suffix == ".jsonl":
         yield from _lines(path, read)
         return
