@@ -15,7 +15,7 @@ from scipy.stats import beta
 import offmap
 from offmap import demo
 from offmap.errors import ArgumentError, NotFittedError, ShapeError, StoreError
-from offmap.guard import Calibration, Monitor, Promise, Verdict
+from offmap.guard import Calibration, Monitor, Promise, Verdict, merged
 from offmap.guard._betting import FRACTIONS, Bets, factors, weights
 from offmap.guard.monitor import SHARES
 from offmap.networks import DigitsCNN
@@ -463,3 +463,43 @@ def test_a_cascade_is_watched_by_its_filter() -> None:
     assert len(Monitor(guard).rates) == 8
     with pytest.raises(ArgumentError, match="filter of this cascade is no guard"):
         Monitor(offmap.Cascade(filter=DigitsCNN(8), classifier=DigitsCNN(8)))
+
+
+def test_merged_monitors_have_the_mean_of_their_wealths() -> None:
+    one, two = Monitor(promise()), Monitor(promise())
+    one.update(stream(300, 0.3), np.zeros(300, int))
+    two.update(stream(50, 0.05, 1), np.ones(50, int))
+    both = merged({"north": one, "south": two})
+    wealth = (math.exp(one.log_wealth) + math.exp(two.log_wealth)) / 2
+    assert both.log_wealth == pytest.approx(math.log(wealth), rel=1e-12)
+    assert both.alarmed
+    assert both.ood_share <= one.ood_share
+    assert [shard.name for shard in both.shards] == ["north", "south"]
+    assert both.tally.samples == 350
+    assert both.tally.by_class == {**one.tally.by_class, **two.tally.by_class}
+    assert str(both).startswith("2 streams (north 300, south 50 samples)")
+    assert not merged({"south": two, "other": two}).alarmed
+
+
+def test_an_alarm_of_one_stream_weighs_less_among_many() -> None:
+    astray = Monitor(promise())
+    while not astray.alarmed:
+        astray.see(True)
+    assert astray.log_wealth < math.log(20 * 100)
+    assert not merged({"astray": astray, **{f"{i}": Monitor(promise()) for i in range(99)}}).alarmed
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (Monitor(promise(guard="h")), "is not of the guard, threshold, alpha and delta"),
+        (Monitor(promise(k=40)), "is not of the guard, threshold, alpha and delta"),
+        (Monitor(promise(), alpha=0.01), "is not of the guard, threshold, alpha and delta"),
+        (Monitor(promise()).reset(), "the monitor other was reset"),
+    ],
+)
+def test_what_does_not_belong_together_is_not_merged(other: Monitor, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        merged({"one": Monitor(promise()), "other": other})
+    with pytest.raises(ArgumentError, match="no monitors"):
+        merged({})

@@ -267,6 +267,19 @@ def test_the_command_tells_its_finding_by_its_status(
     assert call("watch empty.jsonl") == (0, "There are no verdicts yet.\n", "")
 
 
+def test_states_of_several_streams_are_merged(
+    guard: offmap.Guard, log: Path, tmp_path: Path, call: Call
+) -> None:
+    with Log(tmp_path / "calm.jsonl", guard) as file:
+        file.add(decided([False] * 30))
+    call("watch log.jsonl --state north.json")
+    call("watch calm.jsonl --state south.json")
+    status, said, _ = call("watch north.json south.json")
+    assert status == 1
+    assert said.startswith("2 streams (north.json 420, south.json 30 samples)")
+    assert call("watch south.json south.json")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -279,6 +292,7 @@ def test_the_command_tells_its_finding_by_its_status(
         ("watch broken.parquet", "offmap: broken.parquet cannot be read: "),
         ("watch log.jsonl --reset", "offmap: there is nothing to reset: give the --state"),
         ("watch log.jsonl --alpha 3", "offmap: alpha must lie in (0, 1); seen 3.0"),
+        ("watch log.jsonl log.jsonl", "offmap: give one log, each with a --state; then their"),
         ("watch v.parquet --follow", "only .jsonl logs grow"),
     ],
 )

@@ -18,7 +18,9 @@ FAILED = 2  # an alarm has status 1
 
 
 def watch(
-    log: Path = typer.Argument(..., help="Of `offmap score --log`, or its --out."),
+    logs: list[Path] = typer.Argument(
+        ..., help="A log of `offmap score --log`, or its --out; or the states of several monitors."
+    ),
     state: Path | None = typer.Option(None, help="JSON file to go on from, and to keep."),
     follow: bool = typer.Option(False, help="Wait for more lines, until interrupted."),
     guard: Path | None = typer.Option(
@@ -33,16 +35,26 @@ def watch(
     """Say whether more samples are called OOD than the guard's calibration set allows.
 
     Ends with status 0, or 1 if there has been an alarm since the start or --reset, or 2 on failure.
-    A false alarm, ever, has a probability of at most alpha + delta.
+    A false alarm, ever, has a probability of at most alpha + delta. Monitors of several streams
+    behind one guard are taken together by their states.
 
-    Example:
+    Examples:
         offmap score guard/ today/ --out today.parquet --log log.jsonl
 
         offmap watch log.jsonl --state monitor.json --out watch.png
+
+        offmap watch north.json south.json
     """
+    from offmap.errors import ArgumentError
     from offmap.guard import Promise
     from offmap.guard.watching import Watch, watched
 
+    if {path.suffix for path in logs} == {".json"}:
+        _merge(logs)
+        return
+    if len(logs) > 1:
+        raise ArgumentError("give one log, each with a --state; then their states, to merge them")
+    log = logs[0]
     if follow and log.suffix != ".jsonl":
         raise typer.BadParameter("only .jsonl logs grow", param_hint="--follow")
     promise = None if guard is None else Promise.read(guard)
@@ -59,6 +71,15 @@ def watch(
     if out is not None:
         _draw(watching.monitor, out)
     if watching.monitor.alarmed:
+        raise typer.Exit(1)
+
+
+def _merge(states: list[Path]) -> None:
+    from offmap.guard import Monitor, merged
+
+    result = merged({str(path): Monitor.load(path) for path in states})
+    typer.echo(str(result))
+    if result.alarmed:
         raise typer.Exit(1)
 
 

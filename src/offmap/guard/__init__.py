@@ -6,6 +6,7 @@ from offmap.guard.decide import alarm_threshold
 from offmap.guard.guard import Guard
 from offmap.guard.loading import load
 from offmap.guard.log import Log
+from offmap.guard.merging import Merged, merged
 from offmap.guard.monitor import Monitor
 from offmap.guard.promise import Promise
 from offmap.guard.verdict import Verdict
@@ -15,9 +16,11 @@ __all__ = [
     "Cascade",
     "Guard",
     "Log",
+    "Merged",
     "Monitor",
     "Promise",
     "Verdict",
     "alarm_threshold",
     "load",
+    "merged",
 ]

@@ -55,6 +55,7 @@ class Monitor:
         promise: what the guard's calibration set certifies.
         tally: counts of samples, alarms and p-values, in all and by predicted class.
         path: log wealth over the samples, thinned.
+        log_wealths: logarithms of the wealths against each of ``SHARES``, and of the mirror's.
         alarm: the first one, or none.
         conforming: when *fewer* were called OOD than can be, or none; told only where the
             calibration scores are distinct. It has an ``alpha`` and a ``delta`` of its own.
@@ -94,7 +95,7 @@ class Monitor:
         self.conforming: Alarm | None = None
         self.bets, self.runs = Bets(len(SHARES) + 1), Runs(2)
         self.shown = -1  # the highest of SHARES that was ever shown
-        self._log_wealth = np.zeros(len(SHARES) + 1)
+        self.log_wealths = np.zeros(len(SHARES) + 1)
 
     @property
     def alpha(self) -> float:
@@ -119,7 +120,7 @@ class Monitor:
     @property
     def log_wealth(self) -> float:
         """The logarithm of the wealth now; an alarm is raised at ``log(1 / alpha)``."""
-        return float(self._log_wealth[0])
+        return float(self.log_wealths[0])
 
     @property
     def samples(self) -> int:
@@ -241,13 +242,13 @@ class Monitor:
             self.bets.step_batch(logs, samples)
         self.runs.step(logs[:, _FOR_CHANGE], self.tally.samples, self.tally.alarms)
         self.tally.add(samples, alarms, label, p_value)
-        self._log_wealth = self.bets.log_wealth
+        self.log_wealths = self.bets.log_wealth
         self.path.add(self.tally.samples, self.log_wealth)
         self._look(time)
 
     def _look(self, time: Time) -> None:
         """Note what the wealths show."""
-        rich = self._log_wealth >= -math.log(self.alpha)
+        rich = self.log_wealths >= -math.log(self.alpha)
         if rich[-1] and not self.conforming:
             self.conforming = self._alarm(1, time)
         if not rich[0]:
@@ -321,7 +322,7 @@ class Monitor:
         state = _state.read(Path(path))
         monitor = cls(state.promise, state.alphas[-1], state.delta)
         _state.restore(monitor, state)
-        monitor._log_wealth = monitor.bets.log_wealth
+        monitor.log_wealths = monitor.bets.log_wealth
         return monitor if guard is None else monitor.go_on_with(guard)
 
     def __repr__(self) -> str:
