@@ -212,11 +212,11 @@ def test_the_point_figure_is_the_share_of_what_was_caught_since_the_change() -> 
 
 def test_the_lower_limit_of_the_share_is_seldom_above_it() -> None:
     """At the worst rate, 20 % of OOD, all caught: at most alpha, within four standard errors."""
-    q, share, runs = 0.0618, 0.2, 400
+    q, share, runs = 0.0618, 0.2, 200
     rates = SHARES + (1 - SHARES) * q
     rng, bets, shown = np.random.default_rng(5), Bets(runs, len(SHARES)), np.zeros(runs)
     none, one = factors(rates)
-    for _ in range(3000):
+    for _ in range(1500):
         alarms = (rng.random(runs) < share + (1 - share) * q)[:, None]
         bets.step(np.where(alarms, one[:, None], none[:, None]))
         rich = bets.log_wealth >= LIMIT
