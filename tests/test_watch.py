@@ -51,11 +51,11 @@ def call(
 
 @pytest.fixture
 def log(guard: offmap.Guard, tmp_path: Path) -> Path:
-    """320 known digits, then 100 faces."""
+    """100 known digits, then 30 faces."""
     sets = demo.digits_data()
     with Log(tmp_path / "log.jsonl", guard) as file:
-        file.add(guard(sets.test.images[:320]), time=TIME)
-        file.add(guard(sets.ood["far"]["faces"].images), time=TIME)
+        file.add(guard(sets.test.images[:100]), time=TIME)
+        file.add(guard(sets.ood["far"]["faces"].images[:30]), time=TIME)
     return tmp_path / "log.jsonl"
 
 
@@ -83,20 +83,20 @@ def test_a_log_has_a_line_a_verdict_behind_what_is_certified(
         "samples": [216],
         "ranks": [10],
     }
-    verdict = guard(demo.digits_data().test.images[:320])
-    assert len(others) == 420
+    verdict = guard(demo.digits_data().test.images[:100])
+    assert len(others) == 130
     assert list(others[0]) == [
         *("time", "guard", "input", "label", "score", "p_value", "is_ood", "error")
     ]
-    assert [row["p_value"] for row in others[:320]] == verdict.p_values.tolist()
+    assert [row["p_value"] for row in others[:100]] == verdict.p_values.tolist()
     assert others[0]["time"] == "2026-01-01T00:00:00.000+00:00"
     assert others[0]["guard"] == Promise.of(guard).guard
 
 
 def test_a_watched_log_is_the_monitor_fed_by_hand(guard: offmap.Guard, log: Path) -> None:
     sets, monitor = demo.digits_data(), Monitor(guard)
-    monitor.update(guard(sets.test.images[:320]), time=TIME)
-    monitor.update(guard(sets.ood["far"]["faces"].images), time=TIME)
+    monitor.update(guard(sets.test.images[:100]), time=TIME)
+    monitor.update(guard(sets.ood["far"]["faces"].images[:30]), time=TIME)
     watch = Watch(log)
     told = run_to_the_end(watch)
     assert watch.monitor is not None
@@ -112,7 +112,7 @@ def test_a_watch_that_is_killed_anywhere_goes_on_with_equal_bits(log: Path, tmp_
     """The log as it stood at many moments, with the beginning of the next line."""
     content = log.read_bytes()
     part, state = tmp_path / "part.jsonl", tmp_path / "state.json"
-    for end in [0, 100, *range(500, len(content), 4321), len(content), len(content)]:
+    for end in [0, 100, *range(500, len(content), 2321), len(content), len(content)]:
         part.write_bytes(content[:end])
         run_to_the_end(Watch(part, state))
     whole = Watch(log, tmp_path / "whole.json")
@@ -129,7 +129,7 @@ def test_a_line_that_was_torn_is_ended_and_told(guard: offmap.Guard, log: Path) 
     run_to_the_end(watch)
     assert watch.torn == 1
     assert watch.monitor is not None
-    assert watch.monitor.samples == 422
+    assert watch.monitor.samples == 132
 
 
 def test_one_process_at_a_time_writes_a_log(guard: offmap.Guard, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_log_goes_on_at_another_threshold_and_not_with_another_guard(
     watch = Watch(log)
     told = run_to_the_end(watch)
     assert told[1] == (
-        "threshold changed behind sample 420, to an alarm rate of 10.00%: 2 thresholds have each "
+        "threshold changed behind sample 130, to an alarm rate of 10.00%: 2 thresholds have each "
         "spent delta"
     )
     assert watch.monitor is not None
@@ -170,7 +170,7 @@ def test_several_logs_are_each_read_once(guard: offmap.Guard, log: Path, tmp_pat
         watch = Watch(path, tmp_path / "state.json")
         run_to_the_end(watch)
     assert watch.monitor is not None
-    assert watch.monitor.samples == 427
+    assert watch.monitor.samples == 137
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:50]))
     with pytest.raises(StoreError, match=r"is shorter than the [\d,]+ bytes that were read of it"):
         run_to_the_end(Watch(log, tmp_path / "state.json"))
@@ -276,7 +276,7 @@ def test_states_of_several_streams_are_merged(
     call("watch calm.jsonl --state south.json")
     status, said, _ = call("watch north.json south.json")
     assert status == 1
-    assert said.startswith("2 streams (north.json 420, south.json 30 samples)")
+    assert said.startswith("2 streams (north.json 130, south.json 30 samples)")
     assert call("watch south.json south.json")[0] == 0
 
 

@@ -9,6 +9,7 @@ from offmap.guard.log import Log
 from offmap.guard.merging import Merged, merged
 from offmap.guard.monitor import Monitor
 from offmap.guard.promise import Promise
+from offmap.guard.reasons import explained
 from offmap.guard.verdict import Verdict
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Promise",
     "Verdict",
     "alarm_threshold",
+    "explained",
     "load",
     "merged",
 ]

@@ -38,6 +38,7 @@ from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on
 from offmap.guard._record import record_of, tensors_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
+from offmap.guard.reasons import explain_sample
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -397,6 +398,10 @@ class Guard(nn.Module):
             scores = scores.masked_fill(wrong[:, None], torch.inf)
         score, p, is_ood = calibration(scores, labels)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons)
+
+    def explain_sample(self, inputs: Any) -> str:
+        """Why it says what it says of one sample: see :func:`offmap.guard.explained`."""
+        return explain_sample(self, inputs)
 
     def __repr__(self) -> str:
         """One line; the network's own lines stand in its own."""
