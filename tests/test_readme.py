@@ -124,7 +124,7 @@ def test_the_how_to_page_on_export_runs(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     names: dict[str, Any] = {}
-    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 7
+    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 8
     guard, again = names["guard"], names["again"]
     assert torch.equal(names["verdict"].scores, guard(names["new"].images).scores)
     assert (names["verdict"].labels != guard(names["new"].images).labels).any()
