@@ -193,6 +193,25 @@ def test_a_log_is_followed_as_it_grows(guard: offmap.Guard, tmp_path: Path) -> N
     assert len(told) == 1
 
 
+def test_the_command_follows_until_it_is_interrupted(
+    guard: offmap.Guard, log: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        with Log(log, guard) as file:
+            file.add(decided([False] * 4))
+
+    monkeypatch.setattr("offmap.cli.watch.sleep", sleep)
+    status, said, _ = call("watch log.jsonl --state s.json --follow --every 0.5")
+    assert (status, waits) == (1, [0.5, 0.5])
+    assert "134 samples" in said
+    assert Monitor.load(tmp_path / "s.json").samples == 134
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_verdicts_of_score_are_watched_with_the_guard(
     suffix: str, guard: offmap.Guard, tmp_path: Path, call: Call
@@ -330,3 +349,7 @@ def test_the_picture_shows_wealth_p_values_and_classes() -> None:
     assert [text.get_text() for text in by_class.get_xticklabels()] == ["a", "b", "c"]
     heights = [bar.get_height() for bar in by_class.patches]
     assert heights == pytest.approx([alarms[i::3].mean() for i in range(3)])
+    per_class = Monitor(Promise("g", "per_class", 0.05, (100, 400), (5, 20), 1, True))
+    per_class.update([True, False], [0, 1])
+    marks = plots.watch(per_class).axes[2].lines[0].get_ydata()
+    assert list(marks) == per_class.rates.tolist()

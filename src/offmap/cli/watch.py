@@ -26,8 +26,12 @@ def watch(
     guard: Path | None = typer.Option(
         None, help="Folder of the guard, where the log does not say what it certifies."
     ),
-    alpha: float = typer.Option(0.05, help="Probability of an alarm where the rate holds."),
-    delta: float = typer.Option(0.05, help="Probability that the certified rate does not hold."),
+    alpha: float = typer.Option(
+        0.05, help="Of a new monitor, or a reset: how probable a false alarm is."
+    ),
+    delta: float = typer.Option(
+        0.05, help="Of a new monitor: how probable a certified rate is that does not hold."
+    ),
     reset: bool = typer.Option(False, help="Begin anew behind an alarm; spends alpha again."),
     every: float = typer.Option(1.0, min=0.01, help="Seconds between two looks of --follow."),
     out: Path | None = typer.Option(None, help="PNG: wealth, p-values, alarm rates by class."),

@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from offmap.errors import ArgumentError
+from offmap.guard._odds import SHARES
 from offmap.guard._tally import Tally
-from offmap.guard.monitor import SHARES, Monitor
+from offmap.guard.monitor import Monitor
 
 
 class Shard(msgspec.Struct, frozen=True):

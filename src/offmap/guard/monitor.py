@@ -16,7 +16,8 @@ from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, ShapeError
 from offmap.guard import _state
 from offmap.guard import _watch_words as words
-from offmap.guard._betting import Bets, Runs, factors
+from offmap.guard._betting import Bets, Runs
+from offmap.guard._odds import SHARES, odds
 from offmap.guard._state import Alarm
 from offmap.guard._tally import Path as WealthPath
 from offmap.guard._tally import Tally
@@ -28,13 +29,8 @@ if TYPE_CHECKING:
     from offmap.guard.cascade import Cascade
     from offmap.guard.guard import Guard
 
-# Shares of OOD that are bet against; the first is the bet on the guard's own rate.
-SHARES = np.array(
-    [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-)
 _FOR_CHANGE = slice(None, None, len(SHARES))  # the first row, and the last, of too few alarms
 Time = datetime | str | None
-Factors = Float64[np.ndarray, "g two f r"]
 
 
 class Monitor:
@@ -86,7 +82,7 @@ class Monitor:
         self._begin()
 
     def _prepare(self) -> None:
-        self._factors = _factors(self.promise, self.delta)
+        self._factors = odds(self.promise, self.delta)
         self._logs = np.log(self._factors)
 
     def _begin(self) -> None:
@@ -335,22 +331,6 @@ class Monitor:
     def explain(self) -> str:
         """What was seen, what it shows, and what that promises, in words."""
         return words.explained(self)
-
-
-def _factors(promise: Promise, delta: float) -> Factors:
-    """What a sample of each group multiplies the stakes by, without an alarm and with one.
-
-    A row for each share of OOD, and one for the bet that there are too few alarms.
-    """
-    upper, lower = promise.upper(delta), promise.lower(delta)
-    # OOD samples choose their class, so a share of all of them is bet on at the highest rate.
-    rates = SHARES[:, None] + (1 - SHARES[:, None]) * upper.max()
-    rates = np.where(SHARES[:, None] > 0, rates, upper)
-    above = factors(rates)
-    below = np.ones_like(above[:, :, :1])
-    if lower is not None:  # that there is no alarm is bet on at one minus the rate
-        below = factors(1 - lower)[::-1, :, None]
-    return np.moveaxis(np.concatenate([above, below], axis=2), 3, 0)
 
 
 def _samples(verdict: Any, labels: Any) -> Iterator[tuple[int | None, bool, float | None]]:

@@ -59,9 +59,11 @@ def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
     names = [classes[label] if label < len(classes) else str(label) for label in shown]
     axis.bar(range(len(shown)), [rates[label] for label in shown], color=ID, alpha=0.8)
     axis.set_xticks(range(len(shown)), names, rotation=90, fontsize=6)
-    if shown:
-        rate = monitor.rates.max()
-        axis.axhline(rate, color="black", lw=1, ls="--", label="certified, at most")
-        axis.legend(fontsize=6)
+    if monitor.promise.rule == "per_class":
+        rates_of = monitor.rates[shown]
+        axis.plot(range(len(shown)), rates_of, "_", color="black", label="certified, at most")
+    else:
+        axis.axhline(monitor.rates[0], color="black", lw=1, ls="--", label="certified, of all")
+    axis.legend(fontsize=6)
     axis.set_title("called OOD, by prediction", fontsize=9)
     axis.set_ylabel("share", fontsize=8)
