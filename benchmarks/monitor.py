@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from benchmarks._measure import print_settings
-from offmap.guard import Promise
+from offmap.guard import Certified
 from offmap.guard._betting import Bets, factors
 from offmap.guard.decide import alarm_rank
 
@@ -64,7 +64,7 @@ class Streams:
     @property
     def q(self) -> float:
         """The certified rate."""
-        return float(Promise("", "plain", RATE, (self.n,), (self.k,), 1, True).upper(DELTA)[0])
+        return float(Certified("", "plain", RATE, (self.n,), (self.k,), 1, True).upper(DELTA)[0])
 
     def steps(self, count: int, share: float) -> Iterator[tuple[NDArray[np.bool_], Matrix]]:
         """Whether the samples of a step are called OOD, and their smoothed p-values, per stream."""

@@ -15,7 +15,7 @@ from scipy.stats import beta
 import offmap
 from offmap import demo
 from offmap.errors import ArgumentError, NotFittedError, ShapeError, StoreError
-from offmap.guard import Calibration, Monitor, Promise, Verdict, merged
+from offmap.guard import Calibration, Certified, Monitor, Verdict, merged
 from offmap.guard._betting import FRACTIONS, Bets, factors, weights
 from offmap.guard._odds import SHARES
 from offmap.networks import DigitsCNN
@@ -24,12 +24,12 @@ LIMIT = math.log(20)
 FIXED = "2026-01-01T00:00:00+00:00"
 
 
-def promise(n: int = 1000, k: int = 50, **other: object) -> Promise:
+def certified(n: int = 1000, k: int = 50, **other: object) -> Certified:
     values = {
         **{"guard": "g", "rule": "plain", "alarm_rate": 0.05, "samples": (n,), "ranks": (k,)},
         **{"tests": 1, "distinct": True, **other},
     }
-    return Promise(**values)  # type: ignore[arg-type]
+    return Certified(**values)  # type: ignore[arg-type]
 
 
 def stream(count: int, rate: float, seed: int = 0) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_the_weights_sum_to_one_and_not_above() -> None:
 
 def test_the_wealth_is_its_formula() -> None:
     alarms = stream(300, 0.2).tolist()
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.update(alarms)
     q = float(beta.isf(0.05, 50, 951))
     assert monitor.rates.tolist() == pytest.approx([q], rel=1e-9)
@@ -71,7 +71,7 @@ def test_the_wealth_is_its_formula() -> None:
 
 def test_the_wealth_of_classes_bets_with_the_rate_of_each() -> None:
     """delta is shared: each class has a quantile at 1 - delta / 2."""
-    by_class = promise(rule="per_class", samples=(100, 400), ranks=(5, 20))
+    by_class = certified(rule="per_class", samples=(100, 400), ranks=(5, 20))
     alarms, labels = stream(200, 0.2).tolist(), stream(200, 0.5, seed=1).astype(int).tolist()
     monitor = Monitor(by_class)
     monitor.update(alarms, labels)
@@ -82,7 +82,7 @@ def test_the_wealth_of_classes_bets_with_the_rate_of_each() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(59, 1), (1000, 39), (200, 10), (20, 20)])
 def test_the_certified_rate_is_a_quantile_of_beta(n: int, k: int) -> None:
-    upper, lower = promise(n, k).upper(0.05), promise(n, k).lower(0.05)
+    upper, lower = certified(n, k).upper(0.05), certified(n, k).lower(0.05)
     assert lower is not None
     assert beta.sf(upper[0], k, n + 1 - k) == pytest.approx(0.05, rel=1e-6)
     assert beta.cdf(lower[0], k, n + 1 - k) == pytest.approx(0.05, rel=1e-6)
@@ -90,18 +90,28 @@ def test_the_certified_rate_is_a_quantile_of_beta(n: int, k: int) -> None:
 
 def test_the_least_samples_for_a_rate_are_those_of_the_certificate() -> None:
     """METHODS.md: 59 for 5 % with 95 % confidence; rank 39 of 1,000 instead of 50."""
-    assert promise(59, 1).upper(0.05)[0] <= 0.05 < promise(58, 1).upper(0.05)[0]
-    assert promise(1000, 39).upper(0.05)[0] <= 0.05 < promise(1000, 40).upper(0.05)[0]
+    assert certified(59, 1).upper(0.05)[0] <= 0.05 < certified(58, 1).upper(0.05)[0]
+    assert certified(1000, 39).upper(0.05)[0] <= 0.05 < certified(1000, 40).upper(0.05)[0]
 
 
 def test_several_tests_share_delta_and_their_rates_add() -> None:
-    several = promise(300, 5, rule="bonferroni", tests=3)
+    several = certified(300, 5, rule="bonferroni", tests=3)
     assert several.upper(0.06)[0] == pytest.approx(3 * beta.isf(0.02, 5, 296), rel=1e-9)
     assert several.lower(0.06) is None
 
 
+def test_classes_that_share_a_group_bet_at_its_rate() -> None:
+    of = certified(rule="per_class", samples=(100, 60), ranks=(5, 3), groups=(1, 0, 1))
+    assert [of.group(label) for label in range(3)] == [1, 0, 1]
+    monitor = Monitor(of)
+    monitor.update([True, False], [0, 2])
+    assert monitor.expected_rate == pytest.approx(3 / 61)
+    with pytest.raises(ArgumentError, match=r"within 3 classes, .* label 3"):
+        monitor.update([True], [3])
+
+
 def test_a_class_of_which_nothing_is_called_ood_bets_at_the_highest_rate() -> None:
-    of = promise(rule="per_class", samples=(3, 100), ranks=(0, 5))
+    of = certified(rule="per_class", samples=(3, 100), ranks=(0, 5))
     upper, lower = of.upper(0.05), of.lower(0.05)
     assert lower is not None
     assert upper[0] == upper[1] == pytest.approx(beta.isf(0.025, 5, 96), rel=1e-9)
@@ -130,7 +140,7 @@ def crossed(n: int, k: int, steps: int, share: float, runs: int, quiet: int = 0)
     """
     rng = np.random.default_rng(n + steps)
     rates = rng.beta(k, n + 1 - k, runs)
-    none, one = factors(promise(n, k).upper(0.05))
+    none, one = factors(certified(n, k).upper(0.05))
     bets, first = Bets(runs), np.full(runs, np.inf)
     for t in range(1 - quiet, steps + 1):
         alarms = (rng.random(runs) < (share if t > 0 else 0)) | (rng.random(runs) < rates)
@@ -140,7 +150,7 @@ def crossed(n: int, k: int, steps: int, share: float, runs: int, quiet: int = 0)
 
 
 @pytest.mark.parametrize(("n", "k"), [(200, 10), (1000, 50)])
-def test_false_alarms_ever_are_fewer_than_promised(n: int, k: int) -> None:
+def test_false_alarms_ever_are_fewer_than_told_of(n: int, k: int) -> None:
     """alpha + delta is 10 %; over Betas far fewer, as most true rates lie below the certified."""
     runs = 1000
     ever = np.isfinite(crossed(n, k, 2000, 0.0, runs)).mean()
@@ -172,7 +182,7 @@ def test_a_quiet_time_does_not_blind_it() -> None:
 def test_the_change_is_found() -> None:
     changes = []
     for seed in range(5):
-        monitor = Monitor(promise())
+        monitor = Monitor(certified())
         monitor.count(50, 1000)
         monitor.update(stream(100, 0.05, seed))
         monitor.update(stream(100, 0.5, 100 + seed))
@@ -183,7 +193,7 @@ def test_the_change_is_found() -> None:
 
 def test_an_alarm_stays_and_tells_when_and_how_much() -> None:
     both = np.concatenate([stream(300, 0.05), stream(200, 0.5, 1)])
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.update(both, time=FIXED)
     monitor.count(0, 20_000, time=FIXED)
     assert monitor.alarmed
@@ -198,13 +208,13 @@ def test_an_alarm_stays_and_tells_when_and_how_much() -> None:
 
 
 def test_the_point_figure_is_the_share_of_what_was_caught_since_the_change() -> None:
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.count(100, 2000)
     monitor.update(stream(50, 0.5, 1))
     assert monitor.alarmed
     monitor.count(int(stream(20_000, 0.24, 2).sum()), 20_000)
     assert monitor.ood_share_if_all_caught == pytest.approx(0.2, abs=4 * 0.43 / math.sqrt(20_000))
-    quiet = Monitor(promise())
+    quiet = Monitor(certified())
     quiet.update([False] * 10)
     assert quiet.ood_share_if_all_caught == 0
     assert quiet.ood_share == 0
@@ -229,7 +239,7 @@ def test_the_lower_limit_of_the_share_is_seldom_above_it() -> None:
 
 def test_ood_that_falls_into_one_class_proves_no_more_than_its_share() -> None:
     """A class of few calibration samples has a high rate: shares are bet on at the highest."""
-    by_class = promise(rule="per_class", samples=(40, 4000), ranks=(2, 200))
+    by_class = certified(rule="per_class", samples=(40, 4000), ranks=(2, 200))
     monitor = Monitor(by_class)
     rates = SHARES[1:] + (1 - SHARES[1:]) * by_class.upper(0.05).max()
     for group in (0, 1):
@@ -240,7 +250,7 @@ def test_ood_that_falls_into_one_class_proves_no_more_than_its_share() -> None:
 
 
 def test_too_few_alarms_are_told_where_scores_are_distinct() -> None:
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     for _ in range(50):
         monitor.count(0, 20, time=FIXED)
     assert monitor.too_conforming
@@ -248,19 +258,19 @@ def test_too_few_alarms_are_told_where_scores_are_distinct() -> None:
     assert monitor.conforming is not None
     assert monitor.conforming.change == 1
     assert "TOO CONFORMING at sample" in monitor.explain()
-    healthy = Monitor(promise())
+    healthy = Monitor(certified())
     for seed in range(250):
         healthy.count(int(stream(20, 0.05, seed).sum()), 20)
     assert not healthy.too_conforming
-    tied = Monitor(promise(distinct=False))
+    tied = Monitor(certified(distinct=False))
     tied.count(0, 1000)
     assert not tied.too_conforming
     assert "not told, as calibration scores are equal" in tied.explain()
 
 
-def test_too_few_alarms_are_falsely_told_no_more_often_than_promised() -> None:
+def test_too_few_alarms_are_falsely_told_no_more_often_than_told_of() -> None:
     """At the least certified rate, the mirror's own worst case."""
-    q, runs, rng = float(promise().lower(0.05)[0]), 500, np.random.default_rng(7)  # type: ignore[index]
+    q, runs, rng = float(certified().lower(0.05)[0]), 500, np.random.default_rng(7)  # type: ignore[index]
     one, none = factors(np.array([1 - q]))
     bets, ever = Bets(runs), np.zeros(runs, bool)
     for _ in range(3000):
@@ -271,13 +281,13 @@ def test_too_few_alarms_are_falsely_told_no_more_often_than_promised() -> None:
 
 def test_wealth_never_overflows() -> None:
     """300 alarms multiply the highest stake by 1 + 0.4 (1/q - 1) each: its logarithm adds."""
-    monitor, q = Monitor(promise()), float(beta.isf(0.05, 50, 951))
+    monitor, q = Monitor(certified()), float(beta.isf(0.05, 50, 951))
     monitor.update([True] * 300)
     gain = math.log1p(0.4 * (1 / q - 1))
     logs = [math.log(weights(t + 1, 1)) - t * gain for t in range(200)]
     expected = 300 * gain + math.log(sum(map(math.exp, logs)) / 4)
     assert monitor.log_wealth == pytest.approx(expected, rel=1e-9)
-    counted = Monitor(promise())
+    counted = Monitor(certified())
     counted.count(1_000_000, 1_000_000)
     assert counted.log_wealth == pytest.approx(
         1_000_000 * gain + math.log(weights(1, 1_000_000) / 4), rel=1e-9
@@ -288,20 +298,20 @@ def test_wealth_never_overflows() -> None:
 def test_a_monitor_goes_on_with_equal_bits(count: int, tmp_path: Path) -> None:
     """Killed behind each of the first samples, or behind any sample of a longer stream."""
     alarms = stream(count, 0.3).tolist()
-    whole = Monitor(promise())
+    whole = Monitor(certified())
     whole.update(alarms, time=FIXED)
     whole.save(tmp_path / "whole.json")
-    part, path = Monitor(promise()), tmp_path / "part.json"
+    part, path = Monitor(certified()), tmp_path / "part.json"
     for start in range(0, count, max(count // 40, 1)):
         part.save(path)
-        part = Monitor.load(path, promise())
+        part = Monitor.load(path, certified())
         part.update(alarms[start : start + max(count // 40, 1)], time=FIXED)
     part.save(path)
     assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
 def test_the_state_has_some_kilobytes(tmp_path: Path) -> None:
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.update(stream(50, 0.3), np.arange(50) % 10)
     for _ in range(200):
         monitor.count(6, 20, 3)
@@ -326,30 +336,30 @@ def test_a_state_that_is_damaged_is_refused(
     change: dict[str, object], words: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "state.json"
-    Monitor(promise()).save(path)
+    Monitor(certified()).save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(StoreError, match=words):
         Monitor.load(path)
 
 
 def test_another_guard_is_refused_and_another_threshold_spends_delta(tmp_path: Path) -> None:
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.update([True, False])
     monitor.save(tmp_path / "state.json")
     with pytest.raises(ArgumentError, match="watches the guard g, and this is h, which has"):
-        Monitor.load(tmp_path / "state.json", promise(guard="h"))
+        Monitor.load(tmp_path / "state.json", certified(guard="h"))
     before = monitor.log_wealth
-    monitor.go_on_with(promise(k=10, alarm_rate=0.01))
+    monitor.go_on_with(certified(k=10, alarm_rate=0.01))
     assert monitor.log_wealth == before
     assert monitor.rates.tolist() == pytest.approx([beta.isf(0.05, 10, 991)])
     assert monitor.false_alarm_bound == pytest.approx(0.05 + 2 * 0.05)
     assert "2 thresholds have each spent delta" in monitor.explain()
-    monitor.go_on_with(promise())  # one that has been paid for
+    monitor.go_on_with(certified())  # one that has been paid for
     assert monitor.false_alarm_bound == pytest.approx(0.15)
 
 
 def test_a_reset_begins_anew_and_spends_alpha() -> None:
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.update([True] * 10)
     assert monitor.alarmed
     monitor.reset(0.01)
@@ -360,11 +370,11 @@ def test_a_reset_begins_anew_and_spends_alpha() -> None:
 
 
 def test_counters_are_bet_on_at_once() -> None:
-    one, same = Monitor(promise()), Monitor(promise())
+    one, same = Monitor(certified()), Monitor(certified())
     one.see(True)
     same.count(1, 1)
     assert one.log_wealth == same.log_wealth
-    batch, q = Monitor(promise()), float(beta.isf(0.05, 50, 951))
+    batch, q = Monitor(certified()), float(beta.isf(0.05, 50, 951))
     batch.count(3, 20)
     stakes = [
         weights(1, 20) * (1 + g * (1 / q - 1)) ** 3 * (1 - g) ** 17 for g in (0.05, 0.1, 0.2, 0.4)
@@ -389,7 +399,7 @@ def test_counters_are_bet_on_at_once() -> None:
 def test_what_cannot_be_watched_is_refused_and_counts_nothing(
     call: object, error: type[Exception], words: str
 ) -> None:
-    monitor = Monitor(promise(rule="per_class", samples=(100, 100), ranks=(5, 5)))
+    monitor = Monitor(certified(rule="per_class", samples=(100, 100), ranks=(5, 5)))
     with pytest.raises(error, match=words):
         call(monitor)  # type: ignore[operator]
     assert monitor.samples == 0
@@ -402,7 +412,7 @@ def test_counts_beside_the_bets() -> None:
         torch.tensor([0.05, 0.050001, 1.0, 1e-9], dtype=torch.float64),
         torch.tensor([True, False, False, True]),
     )
-    monitor = Monitor(promise())
+    monitor = Monitor(certified())
     monitor.update(verdict)
     assert monitor.tally.by_class == {0: (1, 1), 1: (2, 0)}
     bins = monitor.tally.p_values
@@ -417,17 +427,17 @@ def calibrated(scores: torch.Tensor, rate: float = 0.05) -> Calibration:
 
 def test_what_a_calibration_certifies() -> None:
     scores = torch.randn(200, generator=torch.Generator().manual_seed(0))
-    of = Promise.of_calibration(calibrated(scores), "w")
+    of = Certified.of_calibration(calibrated(scores), "w")
     assert (of.samples, of.ranks, of.tests, of.distinct) == ((200,), (10,), 1, True)
-    assert Promise.of_calibration(calibrated(scores.flip(0)), "w") == of
-    assert Promise.of_calibration(calibrated(scores, 0.1), "w").guard == of.guard
-    assert Promise.of_calibration(calibrated(scores, 0.1), "w").ranks == (20,)
+    assert Certified.of_calibration(calibrated(scores.flip(0)), "w") == of
+    assert Certified.of_calibration(calibrated(scores, 0.1), "w").guard == of.guard
+    assert Certified.of_calibration(calibrated(scores, 0.1), "w").ranks == (20,)
     for other in (calibrated(scores + 1), calibrated(scores[:150])):
-        assert Promise.of_calibration(other, "w").guard != of.guard
-    assert Promise.of_calibration(calibrated(scores), "v").guard != of.guard
-    assert not Promise.of_calibration(calibrated(scores.round()), "w").distinct
+        assert Certified.of_calibration(other, "w").guard != of.guard
+    assert Certified.of_calibration(calibrated(scores), "v").guard != of.guard
+    assert not Certified.of_calibration(calibrated(scores.round()), "w").distinct
     scores[0] = torch.nan
-    assert not Promise.of_calibration(calibrated(scores), "w").distinct
+    assert not Certified.of_calibration(calibrated(scores), "w").distinct
 
 
 def test_a_guard_is_watched(tmp_path: Path) -> None:
@@ -442,8 +452,8 @@ def test_a_guard_is_watched(tmp_path: Path) -> None:
     assert monitor.alarm is not None
     assert len(sets.test) < monitor.alarm.sample < len(sets.test) + 20
     guard.save(tmp_path / "guard")
-    assert Promise.read(tmp_path / "guard") == monitor.promise
-    assert Promise.of(offmap.load(tmp_path / "guard", demo.shipped())) == monitor.promise
+    assert Certified.read(tmp_path / "guard") == monitor.certified
+    assert Certified.of(offmap.load(tmp_path / "guard", demo.shipped())) == monitor.certified
 
 
 def test_a_sample_without_a_finite_score_is_an_alarm() -> None:
@@ -460,7 +470,7 @@ def test_a_cascade_is_watched_by_its_filter() -> None:
     guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
     guard.fit(sets.train).calibrate(sets.calibration, 0.1)
     cascade = offmap.Cascade(filter=guard, classifier=DigitsCNN(8))
-    assert Monitor(cascade).promise == Promise.of(guard)
+    assert Monitor(cascade).certified == Certified.of(guard)
     guard.calibrate(sets.calibration, 0.1, per_class=True)
     with pytest.raises(ArgumentError, match="labels of the classifier: watch the verdicts of the"):
         Monitor(cascade)
@@ -470,7 +480,7 @@ def test_a_cascade_is_watched_by_its_filter() -> None:
 
 
 def test_merged_monitors_have_the_mean_of_their_wealths() -> None:
-    one, two = Monitor(promise()), Monitor(promise())
+    one, two = Monitor(certified()), Monitor(certified())
     one.update(stream(300, 0.3), np.zeros(300, int))
     two.update(stream(50, 0.05, 1), np.ones(50, int))
     both = merged({"north": one, "south": two})
@@ -486,24 +496,26 @@ def test_merged_monitors_have_the_mean_of_their_wealths() -> None:
 
 
 def test_an_alarm_of_one_stream_weighs_less_among_many() -> None:
-    astray = Monitor(promise())
+    astray = Monitor(certified())
     while not astray.alarmed:
         astray.see(True)
     assert astray.log_wealth < math.log(20 * 100)
-    assert not merged({"astray": astray, **{f"{i}": Monitor(promise()) for i in range(99)}}).alarmed
+    assert not merged(
+        {"astray": astray, **{f"{i}": Monitor(certified()) for i in range(99)}}
+    ).alarmed
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (Monitor(promise(guard="h")), "is not of the guard, threshold, alpha and delta"),
-        (Monitor(promise(k=40)), "is not of the guard, threshold, alpha and delta"),
-        (Monitor(promise(), alpha=0.01), "is not of the guard, threshold, alpha and delta"),
-        (Monitor(promise()).reset(), "the monitor other was reset"),
+        (Monitor(certified(guard="h")), "is not of the guard, threshold, alpha and delta"),
+        (Monitor(certified(k=40)), "is not of the guard, threshold, alpha and delta"),
+        (Monitor(certified(), alpha=0.01), "is not of the guard, threshold, alpha and delta"),
+        (Monitor(certified()).reset(), "the monitor other was reset"),
     ],
 )
 def test_what_does_not_belong_together_is_not_merged(other: Monitor, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
-        merged({"one": Monitor(promise()), "other": other})
+        merged({"one": Monitor(certified()), "other": other})
     with pytest.raises(ArgumentError, match="no monitors"):
         merged({})

@@ -19,7 +19,7 @@ import offmap
 from offmap import demo, plots
 from offmap.cli import main
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
-from offmap.guard import Log, Monitor, Promise, Verdict
+from offmap.guard import Certified, Log, Monitor, Verdict
 from offmap.guard.files import score_files
 from offmap.guard.watching import Watch, watched
 
@@ -79,7 +79,7 @@ def test_a_log_has_a_line_a_verdict_behind_what_is_certified(
     guard: offmap.Guard, log: Path
 ) -> None:
     first, *others = rows(log)
-    assert first["promise"] == msgspec.to_builtins(Promise.of(guard), str_keys=True) | {
+    assert first["certified"] == msgspec.to_builtins(Certified.of(guard), str_keys=True) | {
         "samples": [216],
         "ranks": [10],
     }
@@ -90,7 +90,7 @@ def test_a_log_has_a_line_a_verdict_behind_what_is_certified(
     ]
     assert [row["p_value"] for row in others[:100]] == verdict.p_values.tolist()
     assert others[0]["time"] == "2026-01-01T00:00:00.000+00:00"
-    assert others[0]["guard"] == Promise.of(guard).guard
+    assert others[0]["guard"] == Certified.of(guard).guard
 
 
 def test_a_watched_log_is_the_monitor_fed_by_hand(guard: offmap.Guard, log: Path) -> None:
@@ -270,10 +270,10 @@ def test_the_command_tells_its_finding_by_its_status(
 ) -> None:
     status, said, errors = call("watch log.jsonl --state s.json --out watch.png")
     assert (status, errors) == (1, "")
-    alarm, certified, *_ = said.splitlines()
+    alarm, rate, *_ = said.splitlines()
     assert "ALARM at sample" in alarm
-    assert certified.startswith(f"Guard {Promise.of(guard).guard}: at most ")
-    assert "(threshold at the 10. highest of 216 scores)" in certified
+    assert rate.startswith(f"Guard {Certified.of(guard).guard}: at most ")
+    assert "(threshold at rank 10 of 216 scores)" in rate
     Image.open(tmp_path / "watch.png").verify()
     assert call("watch log.jsonl --state s.json")[0] == 1  # ever
     status, said, _ = call("watch log.jsonl --state s.json --reset --alpha 0.01")
@@ -338,7 +338,7 @@ def test_a_log_of_several_guards_mixed_is_refused(log: Path) -> None:
 
 
 def test_the_picture_shows_wealth_p_values_and_classes() -> None:
-    monitor = Monitor(Promise("g", "plain", 0.05, (1000,), (50,), 1, True))
+    monitor = Monitor(Certified("g", "plain", 0.05, (1000,), (50,), 1, True))
     alarms = np.random.default_rng(0).random(500) < 0.3
     for i, alarm in enumerate(alarms.tolist()):
         monitor.see(alarm, i % 3, 0.01 if alarm else 0.6)
@@ -349,7 +349,7 @@ def test_the_picture_shows_wealth_p_values_and_classes() -> None:
     assert [text.get_text() for text in by_class.get_xticklabels()] == ["a", "b", "c"]
     heights = [bar.get_height() for bar in by_class.patches]
     assert heights == pytest.approx([alarms[i::3].mean() for i in range(3)])
-    per_class = Monitor(Promise("g", "per_class", 0.05, (100, 400), (5, 20), 1, True))
+    per_class = Monitor(Certified("g", "per_class", 0.05, (100, 400), (5, 20), 1, True))
     per_class.update([True, False], [0, 1])
     marks = plots.watch(per_class).axes[2].lines[0].get_ydata()
     assert list(marks) == per_class.rates.tolist()

@@ -50,7 +50,7 @@ def watch(
         offmap watch north.json south.json
     """
     from offmap.errors import ArgumentError
-    from offmap.guard import Promise
+    from offmap.guard import Certified
     from offmap.guard.watching import Watch, watched
 
     if {path.suffix for path in logs} == {".json"}:
@@ -61,8 +61,8 @@ def watch(
     log = logs[0]
     if follow and log.suffix != ".jsonl":
         raise typer.BadParameter("only .jsonl logs grow", param_hint="--follow")
-    promise = None if guard is None else Promise.read(guard)
-    watching = Watch(log, state, promise, alpha, delta)
+    certified = None if guard is None else Certified.read(guard)
+    watching = Watch(log, state, certified, alpha, delta)
     if reset:
         _reset(watching.monitor, alpha)
         watching.save()

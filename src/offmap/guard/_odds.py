@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from offmap.guard._betting import factors
-from offmap.guard.promise import Promise
+from offmap.guard.certified import Certified
 
 # Shares of OOD that are bet against; the first is the bet on the guard's own rate.
 SHARES = np.array(
@@ -14,12 +14,12 @@ SHARES = np.array(
 )
 
 
-def odds(promise: Promise, delta: float) -> Float64[np.ndarray, "g two f r"]:
+def odds(certified: Certified, delta: float) -> Float64[np.ndarray, "g two f r"]:
     """What a sample of each group multiplies the stakes by, without an alarm and with one.
 
     A row for each of ``SHARES``, and one for the bet that there are too few alarms.
     """
-    upper, lower = promise.upper(delta), promise.lower(delta)
+    upper, lower = certified.upper(delta), certified.lower(delta)
     # OOD samples choose their class, so a share of all of them is bet on at the highest rate.
     rates = SHARES[:, None] + (1 - SHARES[:, None]) * upper.max()
     rates = np.where(SHARES[:, None] > 0, rates, upper)

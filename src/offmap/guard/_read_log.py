@@ -72,7 +72,7 @@ def _parsed(line: bytes) -> Row | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and ("promise" in row or "is_ood" in row) else None
+    return row if isinstance(row, dict) and ("certified" in row or "is_ood" in row) else None
 
 
 def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:

@@ -12,7 +12,7 @@ from offmap._utils import records
 from offmap.errors import ArgumentError, StoreError
 from offmap.guard._tally import Path as WealthPath
 from offmap.guard._tally import Tally
-from offmap.guard.promise import Promise
+from offmap.guard.certified import Certified
 
 if TYPE_CHECKING:
     from offmap.guard.monitor import Monitor
@@ -43,7 +43,7 @@ class _Runs(msgspec.Struct, frozen=True):
 class State(records.Record, frozen=True, kw_only=True):
     """What the file of a monitor holds."""
 
-    promise: Promise
+    certified: Certified
     alphas: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
     delta: float
     thresholds: tuple[str, ...]
@@ -60,7 +60,7 @@ class State(records.Record, frozen=True, kw_only=True):
 
 
 _AS_THEY_ARE = (
-    *("promise", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming"),
+    *("certified", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming"),
     *("read", "shown"),
 )
 

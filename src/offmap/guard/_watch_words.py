@@ -30,23 +30,23 @@ def _alarm(monitor: Monitor) -> str:
 def explained(monitor: Monitor) -> str:
     """What was seen, what it shows, and what that promises."""
     return "\n".join(
-        [certified(monitor), f"{line(monitor)}.", _conforming(monitor), _bound(monitor)]
+        [_certified(monitor), f"{line(monitor)}.", _conforming(monitor), _bound(monitor)]
     )
 
 
-def certified(monitor: Monitor) -> str:
+def _certified(monitor: Monitor) -> str:
     """The rate that is bet on."""
-    promise, rates = monitor.promise, monitor.rates
+    known, rates = monitor.certified, monitor.rates
     confidence = f"with {1 - monitor.delta:.0%} confidence in its calibration set"
     if len(rates) > 1:
         return (
-            f"Guard {promise.guard}: at most {rates.min():.2%} to {rates.max():.2%} of ID samples "
+            f"Guard {known.guard}: at most {rates.min():.2%} to {rates.max():.2%} of ID samples "
             f"are called OOD, by class, in all {len(rates)} classes {confidence}."
         )
-    of = f" of each of {promise.tests} detectors" if promise.tests > 1 else ""
+    of = f" of each of {known.tests} detectors" if known.tests > 1 else ""
     return (
-        f"Guard {promise.guard}: at most {rates[0]:.2%} of ID samples are called OOD, {confidence} "
-        f"(threshold at the {promise.ranks[0]:,}. highest of {promise.samples[0]:,} scores{of})."
+        f"Guard {known.guard}: at most {rates[0]:.2%} of ID samples are called OOD, {confidence} "
+        f"(threshold at rank {known.ranks[0]:,} of {known.samples[0]:,} scores{of})."
     )
 
 
@@ -56,9 +56,9 @@ def _conforming(monitor: Monitor) -> str:
             f"TOO CONFORMING at sample {monitor.conforming.sample:,} ({monitor.conforming.time}): "
             "fewer samples are called OOD than ID samples like the calibration set's would be."
         )
-    if monitor.promise.tests > 1:
+    if monitor.certified.tests > 1:
         return "Whether too few are called OOD is not told of several detectors."
-    if not monitor.promise.distinct:
+    if not monitor.certified.distinct:
         return "Whether too few are called OOD is not told, as calibration scores are equal."
     return "No fewer are called OOD than the calibration set allows."
 

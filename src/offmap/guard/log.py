@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from offmap.guard._partial import claimed
-from offmap.guard.promise import Promise
+from offmap.guard.certified import Certified
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class Log:
     """
 
     def __init__(self, path: str | Path, guard: Guard | Cascade) -> None:
-        self.promise = Promise.of(guard)
+        self.certified = Certified.of(guard)
         self._file = claimed(Path(path))
         if self._is_torn(Path(path)):
             self._file.write("\n")
-        self._write([{"promise": msgspec.to_builtins(self.promise)}], None)
+        self._write([{"certified": msgspec.to_builtins(self.certified)}], None)
 
     @staticmethod
     def _is_torn(path: Path) -> bool:
@@ -82,7 +82,7 @@ class Log:
 
     def _write(self, lines: Iterable[Row], time: datetime | None) -> None:
         now = (time or datetime.now(UTC)).isoformat(timespec="milliseconds")
-        stamp = {"time": now, "guard": self.promise.guard}
+        stamp = {"time": now, "guard": self.certified.guard}
         # JSON in ASCII, as a path need not be UTF-8; one write, so that lines are whole.
         self._file.write("".join(json.dumps(stamp | line) + "\n" for line in lines))
         self._file.flush()

@@ -97,7 +97,7 @@ def merged(monitors: Mapping[str, Monitor]) -> Merged:
     means = np.logaddexp.reduce(rows, axis=0) - math.log(len(rows))
     rich = means[: len(SHARES)] >= -math.log(first.alpha)
     return Merged(
-        guard=first.promise.guard,
+        guard=first.certified.guard,
         shards=tuple(
             Shard(name, monitor.samples, monitor.log_wealth, monitor.alarmed)
             for name, monitor in monitors.items()
@@ -115,8 +115,8 @@ def _check(name: str, monitor: Monitor, first: Monitor) -> None:
         raise ArgumentError(
             f"the monitor {name} was reset, and its wealth began anew: leave it out"
         )
-    seen = monitor.promise, monitor.alpha, monitor.delta
-    if seen != (first.promise, first.alpha, first.delta):
+    seen = monitor.certified, monitor.alpha, monitor.delta
+    if seen != (first.certified, first.alpha, first.delta):
         raise ArgumentError(
             f"the monitor {name} is not of the guard, threshold, alpha and delta of the first: "
             "merge those of one guard"

@@ -21,8 +21,8 @@ from offmap.guard._odds import SHARES, odds
 from offmap.guard._state import Alarm
 from offmap.guard._tally import Path as WealthPath
 from offmap.guard._tally import Tally
+from offmap.guard.certified import Certified
 from offmap.guard.decide import exact_rate
-from offmap.guard.promise import Promise
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class Monitor:
     stream. Needs no labels and keeps nothing of the samples but counts.
 
     Args:
-        guard: calibrated; a cascade, whose filter is watched; or a :class:`Promise`.
+        guard: calibrated; a cascade, whose filter is watched; or a :class:`Certified`.
         alpha: probability of an alarm where the certified rate holds.
         delta: probability that the calibration set certifies a rate that does not hold.
 
     Attributes:
-        promise: what the guard's calibration set certifies.
+        certified: what the guard's calibration set certifies.
         tally: counts of samples, alarms and p-values, in all and by predicted class.
         path: log wealth over the samples, thinned.
         log_wealths: logarithms of the wealths against each of ``SHARES``, and of the mirror's.
@@ -69,20 +69,20 @@ class Monitor:
     """
 
     def __init__(
-        self, guard: Guard | Cascade | Promise, alpha: float = 0.05, delta: float = 0.05
+        self, guard: Guard | Cascade | Certified, alpha: float = 0.05, delta: float = 0.05
     ) -> None:
         exact_rate(alpha, "alpha")
         exact_rate(delta, "delta")
-        self.promise = guard if isinstance(guard, Promise) else Promise.of(guard)
+        self.certified = guard if isinstance(guard, Certified) else Certified.of(guard)
         self.alphas: tuple[float, ...] = (float(alpha),)
         self.delta = float(delta)
-        self.thresholds: tuple[str, ...] = (self.promise.threshold,)
+        self.thresholds: tuple[str, ...] = (self.certified.threshold,)
         self.read: dict[str, int] = {}
         self._prepare()
         self._begin()
 
     def _prepare(self) -> None:
-        self._factors = odds(self.promise, self.delta)
+        self._factors = odds(self.certified, self.delta)
         self._logs = np.log(self._factors)
 
     def _begin(self) -> None:
@@ -101,7 +101,7 @@ class Monitor:
     @property
     def rates(self) -> Float64[np.ndarray, " g"]:
         """The certified rate of each group: of the one, or of the classes."""
-        return self.promise.upper(self.delta)
+        return self.certified.upper(self.delta)
 
     @property
     def alarmed(self) -> bool:
@@ -147,11 +147,13 @@ class Monitor:
     @property
     def expected_rate(self) -> float:
         """The rate of alarms that ID samples have, on average over calibration sets."""
-        expected = self.promise.expected
+        expected = self.certified.expected
         if len(expected) == 1:
             return float(expected[0])
-        counts = [self.tally.by_class.get(i, (0, 0))[0] for i in range(len(expected))]
-        return float(np.average(expected, weights=counts if any(counts) else None))
+        counts = np.zeros(len(expected))
+        for label, (samples, _) in self.tally.by_class.items():
+            counts[self.certified.group(label)] += samples
+        return float(np.average(expected, weights=counts if counts.any() else None))
 
     @property
     def false_alarm_bound(self) -> float:
@@ -172,7 +174,7 @@ class Monitor:
         """
         samples = list(_samples(verdict, labels))
         for label, _, _ in samples:  # before any of them counts
-            self.promise.group(label)
+            self.certified.group(label)
         for label, is_ood, p_value in samples:
             self._go_on(1, int(is_ood), label, p_value, time)
         return self.alarmed
@@ -228,7 +230,7 @@ class Monitor:
         p_value: float | None,
         time: Time,
     ) -> None:
-        group = self.promise.group(label)
+        group = self.certified.group(label)
         none, one = self._logs[group]
         if samples == 1:
             logs = one if alarms else none
@@ -274,7 +276,7 @@ class Monitor:
         self._begin()
         return self
 
-    def go_on_with(self, guard: Guard | Cascade | Promise) -> Self:
+    def go_on_with(self, guard: Guard | Cascade | Certified) -> Self:
         """Go on with the same guard at another threshold, at its own certified rate.
 
         A threshold that was not watched before spends ``delta`` once more.
@@ -282,17 +284,17 @@ class Monitor:
         Raises:
             ArgumentError: it is another guard, or was calibrated anew.
         """
-        promise = guard if isinstance(guard, Promise) else Promise.of(guard)
-        if promise.guard != self.promise.guard:
+        certified = guard if isinstance(guard, Certified) else Certified.of(guard)
+        if certified.guard != self.certified.guard:
             raise ArgumentError(
-                f"this monitor watches the guard {self.promise.guard}, and this is "
-                f"{promise.guard}, which has another network, detector or calibration set: begin a "
-                "new monitor, with an alpha and a delta of its own"
+                f"this monitor watches the guard {self.certified.guard}, and this is "
+                f"{certified.guard}, which has another network, detector or calibration set: begin "
+                "a new monitor, with an alpha and a delta of its own"
             )
-        self.promise = promise
+        self.certified = certified
         self._prepare()
-        if promise.threshold not in self.thresholds:
-            self.thresholds = (*self.thresholds, promise.threshold)
+        if certified.threshold not in self.thresholds:
+            self.thresholds = (*self.thresholds, certified.threshold)
         return self
 
     def save(self, path: str | Path) -> None:
@@ -304,7 +306,7 @@ class Monitor:
         _state.write(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, guard: Guard | Cascade | Promise | None = None) -> Monitor:
+    def load(cls, path: str | Path, guard: Guard | Cascade | Certified | None = None) -> Monitor:
         """Go on where :meth:`save` left it, with equal bits.
 
         Args:
@@ -316,14 +318,14 @@ class Monitor:
             ArgumentError: it is that of another guard.
         """
         state = _state.read(Path(path))
-        monitor = cls(state.promise, state.alphas[-1], state.delta)
+        monitor = cls(state.certified, state.alphas[-1], state.delta)
         _state.restore(monitor, state)
         monitor.log_wealths = monitor.bets.log_wealth
         return monitor if guard is None else monitor.go_on_with(guard)
 
     def __repr__(self) -> str:
         state = "alarm" if self.alarmed else "no alarm"
-        return f"Monitor({self.promise.guard}; {self.samples:,} samples, {state})"
+        return f"Monitor({self.certified.guard}; {self.samples:,} samples, {state})"
 
     def __str__(self) -> str:
         return words.line(self)

@@ -11,8 +11,8 @@ import msgspec
 
 from offmap.errors import ArgumentError, StoreError
 from offmap.guard._read_log import rows_of
+from offmap.guard.certified import Certified
 from offmap.guard.monitor import Monitor
-from offmap.guard.promise import Promise
 
 _OFTEN = 10_000  # rows between two writings of the state
 
@@ -26,7 +26,7 @@ class Watch:
     Args:
         log: see :class:`offmap.guard.Log`; or what ``offmap score`` wrote.
         state: file of the monitor; goes on from it where it is there.
-        promise: what the guard certifies; a log says it itself.
+        certified: what the guard certifies; a log says it itself.
         alpha: of a new monitor.
         delta: of a new monitor.
 
@@ -38,7 +38,7 @@ class Watch:
 
     log: Path
     state: Path | None = None
-    promise: Promise | None = None
+    certified: Certified | None = None
     alpha: float = 0.05
     delta: float = 0.05
     monitor: Monitor | None = None
@@ -47,9 +47,9 @@ class Watch:
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state.is_file():
-            self.monitor = Monitor.load(self.state, self.promise)
-        elif self.promise is not None:
-            self.monitor = Monitor(self.promise, self.alpha, self.delta)
+            self.monitor = Monitor.load(self.state, self.certified)
+        elif self.certified is not None:
+            self.monitor = Monitor(self.certified, self.alpha, self.delta)
 
     def go_on(self) -> Iterator[str]:
         """Read what has come; what is to be told, as it is found.
@@ -77,29 +77,29 @@ class Watch:
     def _take(self, row: dict[str, Any] | None) -> Iterator[str]:
         if row is None:
             self.torn += 1
-        elif "promise" in row:
-            yield from self._promised(row["promise"])
+        elif "certified" in row:
+            yield from self._told_of(row["certified"])
         elif row["is_ood"] is None:
             self.unread += 1
         else:
             yield from self._seen(row)
 
-    def _promised(self, record: Any) -> Iterator[str]:
+    def _told_of(self, record: Any) -> Iterator[str]:
         try:
-            promise = msgspec.convert(record, Promise)
+            certified = msgspec.convert(record, Certified)
         except msgspec.ValidationError as error:
             raise StoreError(
                 f"{self.log} does not say what its guard certifies: {error}"
             ) from error
         if self.monitor is None:
-            self.monitor = Monitor(promise, self.alpha, self.delta)
+            self.monitor = Monitor(certified, self.alpha, self.delta)
             return
-        before = self.monitor.promise
-        self.monitor.go_on_with(promise)
-        if before.threshold != promise.threshold:
+        before = self.monitor.certified
+        self.monitor.go_on_with(certified)
+        if before.threshold != certified.threshold:
             yield (
                 f"threshold changed behind sample {self.monitor.samples:,}, to an alarm rate of "
-                f"{promise.alarm_rate:.2%}: {len(self.monitor.thresholds)} thresholds have each "
+                f"{certified.alarm_rate:.2%}: {len(self.monitor.thresholds)} thresholds have each "
                 "spent delta"
             )
 
@@ -109,7 +109,7 @@ class Watch:
             raise ArgumentError(
                 f"{self.log} does not say of which guard its verdicts are: give --guard FOLDER"
             )
-        if row.get("guard", monitor.promise.guard) != monitor.promise.guard:
+        if row.get("guard", monitor.certified.guard) != monitor.certified.guard:
             raise StoreError(f"{self.log} has verdicts of several guards, mixed: give each a log")
         told = monitor.alarm, monitor.conforming
         monitor.see(row["is_ood"], row["label"], row["p_value"], time=row.get("time"))

@@ -26,7 +26,7 @@ def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
     _wealth(axes[0], monitor)
     _p_values(axes[1], monitor)
     _by_class(axes[2], monitor, classes)
-    figure.suptitle(f"guard {monitor.promise.guard}: {monitor.samples:,} samples", fontsize=10)
+    figure.suptitle(f"guard {monitor.certified.guard}: {monitor.samples:,} samples", fontsize=10)
     return figure
 
 
@@ -59,8 +59,8 @@ def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
     names = [classes[label] if label < len(classes) else str(label) for label in shown]
     axis.bar(range(len(shown)), [rates[label] for label in shown], color=ID, alpha=0.8)
     axis.set_xticks(range(len(shown)), names, rotation=90, fontsize=6)
-    if monitor.promise.rule == "per_class":
-        rates_of = monitor.rates[shown]
+    if monitor.certified.rule == "per_class":
+        rates_of = monitor.rates[[monitor.certified.group(label) for label in shown]]
         axis.plot(range(len(shown)), rates_of, "_", color="black", label="certified, at most")
     else:
         axis.axhline(monitor.rates[0], color="black", lw=1, ls="--", label="certified, of all")

@@ -19,7 +19,7 @@ from offmap.guard.guard import Guard
 Rates = Float64[np.ndarray, " g"]
 
 
-class Promise(msgspec.Struct, frozen=True):
+class Certified(msgspec.Struct, frozen=True):
     r"""Calibration samples and the rank of the threshold among them, and what follows from these.
 
     With the threshold at the ``k``-th largest of ``n`` scores, the rate of alarms on ID samples is
@@ -33,6 +33,7 @@ class Promise(msgspec.Struct, frozen=True):
         ranks: ``k`` of each group; 0 where no sample is ever called OOD.
         tests: how many scores are held against a threshold, of which one is enough for an alarm.
         distinct: whether no two calibration scores are equal.
+        groups: the group of each class, where classes share some.
     """
 
     guard: str
@@ -42,9 +43,10 @@ class Promise(msgspec.Struct, frozen=True):
     ranks: tuple[int, ...]
     tests: int
     distinct: bool
+    groups: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, guard: Guard | Cascade) -> Promise:
+    def of(cls, guard: Guard | Cascade) -> Certified:
         """That of a guard, or of the guard that filters for a cascade.
 
         Raises:
@@ -64,12 +66,13 @@ class Promise(msgspec.Struct, frozen=True):
         return cls.of(guard.filter)
 
     @classmethod
-    def of_calibration(cls, calibration: Calibration, weights: str | None) -> Promise:
+    def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
         """That of a calibration, and of the network whose weights have this hash."""
         counts = calibration.counts_.cpu()
         limits = calibration.limits_.cpu()
         scores = calibration.scores_
         several = {"bonferroni": len(scores)}
+        groups = getattr(calibration, "groups_", None)
         return cls(
             guard=_identity(calibration, weights),
             rule=calibration.rule,
@@ -79,10 +82,11 @@ class Promise(msgspec.Struct, frozen=True):
             tests=several.get(calibration.rule, 1),
             distinct=bool(scores.isfinite().all())
             and all(len(row.unique()) == len(row) for row in scores),
+            groups=None if groups is None else tuple(groups.tolist()),
         )
 
     @classmethod
-    def read(cls, folder: str | Path) -> Promise:
+    def read(cls, folder: str | Path) -> Certified:
         """That of the guard in a folder, whose network is not needed.
 
         Raises:
@@ -129,13 +133,14 @@ class Promise(msgspec.Struct, frozen=True):
         """
         if self.rule != "per_class":
             return 0
-        if label is None or not 0 <= label < len(self.ranks):
+        classes = len(self.groups or self.ranks)
+        if label is None or not 0 <= label < classes:
             raise ArgumentError(
-                f"this guard is calibrated within {len(self.ranks)} classes, and a sample came "
+                f"this guard is calibrated within {classes} classes, and a sample came "
                 f"with the label {label}: give the guard's own verdicts, or its labels= beside "
                 "the alarms"
             )
-        return label
+        return self.groups[label] if self.groups else label
 
     @property
     def threshold(self) -> str:
