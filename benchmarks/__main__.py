@@ -19,6 +19,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "memory": (),
     "precision": (),
     "metrics": (),
+    "monitor": (),
     "scoring": (),
     "report": (),
     "pixmix": (),
@@ -38,6 +39,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 # Which of the shared options a script has, where it has not both.
 KNOWS = {
     "metrics": ("pairs",),
+    "monitor": (),
     "scoring": (),
     "report": (),
     "coverage": (),

@@ -19,6 +19,7 @@ from offmap import demo
 from offmap.data import ImageSet
 from offmap.guard.limits import samples_needed
 from offmap.guard.simultaneous import beta_limits, simultaneous_limits
+from offmap.guard.watching import Watch
 from offmap.networks import DigitsCNN
 
 ROOT = Path(__file__).parent.parent
@@ -185,7 +186,7 @@ def test_the_figures_of_the_page_on_certificates_are_those_of_the_code() -> None
 
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     names: dict[str, Any] = {}
-    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 7
+    assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 8
     guard, again = names["guard"], names["again"]
     assert torch.equal(names["verdict"].scores, guard(names["new"].images).scores)
     assert (names["verdict"].labels != guard(names["new"].images).labels).any()
@@ -193,3 +194,26 @@ def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     assert float(names["verdict"].is_ood.float().mean()) < 0.12
     images = torch.stack([names["new"].images[0], names["new"].images[-1]])
     assert again(images).to_dict() == guard(images).to_dict()
+
+
+def test_the_how_to_page_on_watching_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    names: dict[str, Any] = {
+        "guard": guard,
+        "stream": [sets.test.images[:200], sets.ood["far"]["faces"].images, None],
+        "later": sets.test.images[200:300],
+    }
+    assert run(ROOT / "docs" / "how-to" / "watch.md", names) == 4
+    assert names["again"].alarmed
+    assert names["monitor"].false_alarm_bound == pytest.approx(0.125)
+    assert not names["together"].alarmed
+    assert "ALARM at sample 2" in capsys.readouterr().out
+    watched = Watch(tmp_path / "log.jsonl")
+    list(watched.go_on())
+    assert watched.monitor is not None
+    assert watched.monitor.samples == 100

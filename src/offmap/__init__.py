@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from offmap.detectors import Detector, catalogue, detector, fit
     from offmap.evaluation import Results, aggregate, compare, evaluate
     from offmap.forward import Normalization, Probe
-    from offmap.guard import Cascade, Guard, Verdict, alarm_threshold, load
+    from offmap.guard import Cascade, Guard, Monitor, Verdict, alarm_threshold, load
     from offmap.guard.export import export
     from offmap.reporting import report
 
@@ -36,7 +36,7 @@ _HOMES = {
     "detectors": ("Detector", "catalogue", "detector", "fit"),
     "evaluation": ("Results", "aggregate", "compare", "evaluate"),
     "forward": ("Normalization", "Probe"),
-    "guard": ("Cascade", "Guard", "Verdict", "alarm_threshold", "load"),
+    "guard": ("Cascade", "Guard", "Monitor", "Verdict", "alarm_threshold", "load"),
     "guard.export": ("export",),
     "reporting": ("report",),
 }

@@ -202,7 +202,7 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
 
 def _converted(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
     try:
-        return msgspec.convert(content, schema)
+        return msgspec.convert(content, schema, str_keys=True)  # as JSON has them
     except msgspec.ValidationError as error:
         raise StoreError(f"{path} does not hold what it must ({error}): {remedy}") from error
 

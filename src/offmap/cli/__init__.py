@@ -26,6 +26,7 @@ from offmap.cli import (
     study,
     train,
 )
+from offmap.cli import watch as watching
 from offmap.cli._arguments import command_of, several
 from offmap.cli._messages import say, speak_as
 from offmap.errors import OffmapError
@@ -44,6 +45,7 @@ app.command("calibrate")(guard.calibrate)
 app.command("check")(check.check)
 app.command("control")(check.control)
 app.command("score")(score.score)
+app.command("watch")(watching.watch)
 app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
@@ -74,8 +76,8 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    Exits with 2 on wrong usage and with 1, after one line, on failure. ``--debug`` may stand
-    anywhere and shows the traceback.
+    Exits with 2 on wrong usage and with 1, after one line, on failure; ``watch``, where 1 is an
+    alarm, with 2. ``--debug`` may stand anywhere and shows the traceback.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
@@ -84,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
     parser = typer.main.get_command(app)
-    speak_as(command_of(parser, arguments)[0])
+    command = command_of(parser, arguments)[0]
+    speak_as(command)
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if debug:
                 raise
             say(f"offmap: {error}", err=True)
-            raise SystemExit(1) from None
+            raise SystemExit(watching.FAILED if command.name == "watch" else 1) from None
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:

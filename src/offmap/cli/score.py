@@ -24,6 +24,10 @@ def score(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
     alarm_rate: float | None = options.GUARD_ALARM_RATE,
+    log: Path | None = typer.Option(
+        None, help="JSONL that the verdicts are added to, for `offmap watch`."
+    ),
+    explain: bool = typer.Option(False, help="Add a column that says why, in words."),
     batch_size: int = options.BATCH_SIZE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
@@ -51,8 +55,9 @@ def score(
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
     summary = score_files(
-        found, images, out, shape=shape, transform=transform, batch_size=batch_size
-    )
+        found, images, out, shape=shape, transform=transform, batch_size=batch_size, log=log,
+        explain=explain,
+    )  # fmt: skip
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None and shape is None:
         typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)

@@ -2,6 +2,7 @@
 
 from offmap.guard.calibration import Calibration
 from offmap.guard.cascade import Cascade
+from offmap.guard.certified import Certified
 from offmap.guard.check import Check
 from offmap.guard.control import Control
 from offmap.guard.decide import (
@@ -12,18 +13,28 @@ from offmap.guard.decide import (
 )
 from offmap.guard.guard import Guard
 from offmap.guard.loading import load
+from offmap.guard.log import Log
+from offmap.guard.merging import Merged, merged
+from offmap.guard.monitor import Monitor
+from offmap.guard.reasons import explained
 from offmap.guard.verdict import Verdict
 
 __all__ = [
     "Calibration",
     "Cascade",
+    "Certified",
     "Check",
     "Control",
     "Guard",
+    "Log",
+    "Merged",
+    "Monitor",
     "Verdict",
     "adjusted_p_values",
     "alarm_threshold",
+    "explained",
     "false_discoveries",
     "load",
+    "merged",
     "p_values",
 ]

@@ -28,7 +28,7 @@ class Partial:
     def __init__(self, out: Path, run: Row) -> None:
         self.path = out.with_name(f".{out.name}.partial")
         out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _claimed(self.path)
+        self._file = claimed(self.path)
         try:
             self._begin(json.loads(json.dumps(run)))
         except BaseException:
@@ -71,8 +71,12 @@ class Partial:
         self.path.unlink()
 
 
-def _claimed(path: Path) -> TextIO:
-    """The file, open to add to, and no other process's until it is closed."""
+def claimed(path: Path) -> TextIO:
+    """The file, open to add to, and no other process's until it is closed.
+
+    Raises:
+        StoreError: another process has it.
+    """
     while True:
         file = path.open("a", encoding="utf-8")
         _lock(file, path)

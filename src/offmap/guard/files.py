@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,11 +36,16 @@ from offmap.guard._inputs import image_shape
 from offmap.guard._partial import Partial, Row
 from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
+from offmap.guard.log import Log
+from offmap.guard.reasons import explained
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
-_ACCEPTED = ("accepted", pa.bool_())
+ACCEPTED, REASON = "accepted", "reason"
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_TYPES = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.string())
+_TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
+    **{"label": pa.int64(), "score": pa.float64(), "p_value": pa.float64()},
+    **{"is_ood": pa.bool_(), ACCEPTED: pa.bool_()},
+}
 _CHUNK = 4096
 
 
@@ -111,6 +116,8 @@ def score_files(
     transform: str | None = None,
     batch_size: int = 256,
     keep: int = 24,
+    log: str | Path | None = None,
+    explain: bool = False,
     show_progress: bool | None = None,
 ) -> Summary:
     """Write one row a file, in order: its answer, score and p-value, or why it cannot be read.
@@ -129,6 +136,9 @@ def score_files(
         transform: ``file.py:NAME``, of the function that made those; it makes these as well.
         batch_size: images at a time.
         keep: rows that the summary keeps of the most and of the least known.
+        log: a :class:`offmap.guard.Log` that the verdicts are added to, each once: what a crash
+            left out of it is not added later.
+        explain: add a column ``reason``, of :func:`offmap.guard.explained`.
         show_progress: ``None`` shows a bar on a terminal.
 
     Raises:
@@ -149,9 +159,9 @@ def score_files(
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
-    run = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
-    run["resize"] = guard.input_resize
-    with closing(Partial(out, run)) as partial:
+    run: Row = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
+    run |= {"resize": guard.input_resize, "explain": explain}
+    with closing(Partial(out, run)) as partial, _logging(log, guard) as add_to_log:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
@@ -163,8 +173,9 @@ def score_files(
                     partial, inputs, shape, guard.input_resize, own, summary.left_out
                 )
             while batch := list(islice(samples, batch_size)):
-                rows = _verdicts(guard, batch, images=of_images)
+                rows = _verdicts(guard, batch, images=of_images, explain=explain)
                 partial.append(rows)
+                add_to_log(rows)
                 for row in rows:
                     summary.add(row, keep)
                 advance(len(rows))
@@ -173,8 +184,17 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
             )
-        _finish(partial, out, _columns(guard))
+        _finish(partial, out, _columns(guard, explain=explain))
     return summary
+
+
+@contextmanager
+def _logging(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[Row]], None]]:
+    if path is None:
+        yield lambda rows: None
+        return
+    with Log(path, guard) as log:
+        yield log.add_rows
 
 
 def _reads_rows(guard: Guard) -> bool:
@@ -182,19 +202,28 @@ def _reads_rows(guard: Guard) -> bool:
     return bool(guard.input_names) or len(guard.input_shape or (0, 0, 0)) == 1
 
 
-def _verdicts(guard: Guard, batch: list[Any], *, images: bool) -> list[Row]:
-    rows = [dict.fromkeys(_columns(guard)) | {"path": name} for name, _ in batch]
+def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
+    columns = _columns(guard, explain=explain)
+    rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
         row["error"] = image.reason if isinstance(image, Skipped) else None
     if good:
         samples = [batch[i][1] for i in good]
         together = torch.stack(samples) if images else padded(samples, guard.input_names)
-        found = guard(together).to_dict()
+        found = _columns(guard, together, explain=explain)
         for column, values in found.items():
             for i, value in zip(good, values, strict=True):
                 rows[i][column] = value
     return rows
+
+
+def _columns(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+    if not explain:
+        columns: dict[str, list[Any]] = guard(inputs).to_dict()
+        return columns
+    verdict, reasons = explained(guard, inputs)
+    return verdict.to_dict() | {REASON: list(reasons)}
 
 
 def _identity(guard: Guard) -> str:
@@ -237,13 +266,13 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
         ) from error
 
 
-def _columns(guard: Guard) -> dict[str, Any]:
-    """The columns and their types; one more of a guard that controls its errors."""
-    types = dict(zip(COLUMNS, _TYPES, strict=True))
-    return types if guard.control_ is None else types | dict([_ACCEPTED])
+def _columns(guard: Guard, *, explain: bool) -> tuple[str, ...]:
+    """The columns: more of a guard that controls its errors, and where reasons are asked for."""
+    accepted = () if guard.control_ is None else (ACCEPTED,)
+    return (*COLUMNS, *accepted, *([REASON] if explain else []))
 
 
-def _finish(partial: Partial, out: Path, columns: dict[str, Any]) -> None:
+def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
     """Give the rows their final form and name."""
     write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
     with atomic(out) as temporary:
@@ -256,20 +285,20 @@ def _readable(row: Row) -> Row:
     return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
 
 
-def _to_jsonl(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
+def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _to_csv(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
+def _to_csv(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _to_parquet(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
-    schema = pa.schema(list(columns.items()))
+def _to_parquet(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
+    schema = pa.schema([(name, _TYPES[name]) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, _CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema))

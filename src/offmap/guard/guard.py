@@ -41,6 +41,7 @@ from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.check import Check, check_of
 from offmap.guard.control import Control, control_of
 from offmap.guard.groups import Groups, GroupsOf
+from offmap.guard.reasons import explain_sample
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -582,6 +583,10 @@ class Guard(nn.Module):
         score, p, is_ood = calibration(scores, labels)
         accepted = None if self.control_ is None else self.control_.accepts(score)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)
+
+    def explain_sample(self, inputs: Any) -> str:
+        """Why it says what it says of one sample: see :func:`offmap.guard.explained`."""
+        return explain_sample(self, inputs)
 
     def __repr__(self) -> str:
         """One line; the network's own lines stand in its own."""

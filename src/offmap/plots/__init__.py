@@ -6,6 +6,7 @@ from offmap.plots.images import image_grid
 from offmap.plots.open_set import confusion, oscr_curves, projection
 from offmap.plots.scores import histograms, roc_curves
 from offmap.plots.training import training_curves
+from offmap.plots.watch import watch
 
 __all__ = [
     "against",
@@ -20,4 +21,5 @@ __all__ = [
     "roc_curves",
     "save",
     "training_curves",
+    "watch",
 ]

@@ -14,7 +14,7 @@ from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._directions import check_directions, directions
-from offmap.detectors._keys import packed_keys
+from offmap.detectors._keys import packed_keys, unpacked_keys
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError, OffmapWarning
@@ -149,6 +149,24 @@ class KNN(Detector):
         neighbours = self.bank_[_kth_largest(nearness, self.k)]
         # From the difference, because the expanded square of a small distance has no digits.
         return (x.double() - neighbours.double()).square().sum(1).sqrt()
+
+    def nearest(
+        self, acts: Activations, count: int
+    ) -> tuple[Float64[Tensor, "n k"], list[tuple[str, ...]] | None]:
+        """Distances to the nearest rows of the bank, and their keys if the rows had some.
+
+        Args:
+            acts: as for scoring.
+            count: of the nearest; fewer in a smaller bank.
+        """
+        x = self._normalised(acts.features)
+        near = F.linear(x, self.bank_, self.lift_.to(x.dtype))
+        rows = near.topk(min(count, len(self.bank_))).indices
+        distances = (x[:, None].double() - self.bank_[rows].double()).square().sum(2).sqrt()
+        keys = unpacked_keys(self.keys_)
+        if keys is None:
+            return distances, None
+        return distances, [tuple(keys[i] for i in row) for row in rows.tolist()]
 
     def footprint(self, classes: int, features: int) -> int:
         return self.bank * features * (8 if self.precision == "float64" else 4)

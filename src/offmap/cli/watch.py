@@ -1,0 +1,115 @@
+"""``offmap watch``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING
+
+import typer
+
+from offmap.cli._messages import say
+
+if TYPE_CHECKING:
+    from offmap.guard import Monitor
+
+FAILED = 2  # an alarm has status 1
+
+
+def watch(
+    logs: list[Path] = typer.Argument(
+        ..., help="A log of `offmap score --log`, or its --out; or the states of several monitors."
+    ),
+    state: Path | None = typer.Option(None, help="JSON file to go on from, and to keep."),
+    follow: bool = typer.Option(False, help="Wait for more lines, until interrupted."),
+    guard: Path | None = typer.Option(
+        None, help="Folder of the guard, where the log does not say what it certifies."
+    ),
+    alpha: float = typer.Option(
+        0.05, help="Of a new monitor, or a reset: how probable a false alarm is."
+    ),
+    delta: float = typer.Option(
+        0.05, help="Of a new monitor: how probable a certified rate is that does not hold."
+    ),
+    reset: bool = typer.Option(False, help="Begin anew behind an alarm; spends alpha again."),
+    every: float = typer.Option(1.0, min=0.01, help="Seconds between two looks of --follow."),
+    out: Path | None = typer.Option(None, help="PNG: wealth, p-values, alarm rates by class."),
+) -> None:
+    """Say whether more samples are called OOD than the guard's calibration set allows.
+
+    Ends with status 0, or 1 if there has been an alarm since the start or --reset, or 2 on failure.
+    A false alarm, ever, has a probability of at most alpha + delta. Monitors of several streams
+    behind one guard are taken together by their states.
+
+    Examples:
+        offmap score guard/ today/ --out today.parquet --log log.jsonl
+
+        offmap watch log.jsonl --state monitor.json --out watch.png
+
+        offmap watch north.json south.json
+    """
+    from offmap.errors import ArgumentError
+    from offmap.guard import Certified
+    from offmap.guard.watching import Watch, watched
+
+    if {path.suffix for path in logs} == {".json"}:
+        _merge(logs)
+        return
+    if len(logs) > 1:
+        raise ArgumentError("give one log, each with a --state; then their states, to merge them")
+    log = logs[0]
+    if follow and log.suffix != ".jsonl":
+        raise typer.BadParameter("only .jsonl logs grow", param_hint="--follow")
+    certified = None if guard is None else Certified.read(guard)
+    watching = Watch(log, state, certified, alpha, delta)
+    if reset:
+        _reset(watching.monitor, alpha)
+        watching.save()
+    # Interrupted in the middle of a row, the state stays that of the last whole look.
+    with suppress(KeyboardInterrupt):
+        watched(watching, typer.echo, (lambda: _waited(every)) if follow else (lambda: False))
+    _tell(watching.monitor, watching.unread, watching.torn)
+    if watching.monitor is None:
+        return
+    if out is not None:
+        _draw(watching.monitor, out)
+    if watching.monitor.alarmed:
+        raise typer.Exit(1)
+
+
+def _merge(states: list[Path]) -> None:
+    from offmap.guard import Monitor, merged
+
+    result = merged({str(path): Monitor.load(path) for path in states})
+    typer.echo(str(result))
+    if result.alarmed:
+        raise typer.Exit(1)
+
+
+def _waited(seconds: float) -> bool:
+    sleep(seconds)
+    return True
+
+
+def _reset(monitor: Monitor | None, alpha: float) -> None:
+    from offmap.errors import ArgumentError
+
+    if monitor is None:
+        raise ArgumentError("there is nothing to reset: give the --state of a monitor")
+    monitor.reset(alpha)
+
+
+def _tell(monitor: Monitor | None, unread: int, torn: int) -> None:
+    if unread:
+        typer.echo(f"offmap: {unread:,} rows have no verdict, as they could not be read", err=True)
+    if torn:
+        typer.echo(f"offmap: {torn:,} lines are not whole, and are left out", err=True)
+    say("There are no verdicts yet." if monitor is None else monitor.explain())
+
+
+def _draw(monitor: Monitor, out: Path) -> None:
+    from offmap import plots
+
+    plots.save(plots.watch(monitor), out)
+    typer.echo(f"Written to {out}")

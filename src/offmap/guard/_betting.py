@@ -1,0 +1,129 @@
+"""Bets that alarms come no more often than a certified rate: wealth that grows only if they do.
+
+Restarted at every sample, so that a long quiet time costs no more than its logarithm squared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float64
+
+FRACTIONS = np.array([0.05, 0.1, 0.2, 0.4])
+# The sum of 1 / (t log^2(t + 1)) over all t from 1, rounded up: the weights sum to at most 1.
+_TOTAL = 3.387735531952003
+_LARGE = 2.0**500
+_LOG2 = math.log(2)
+
+Array = np.ndarray
+
+
+def weights(first: int, count: int) -> float:
+    r"""The weights of ``count`` samples from the ``first`` on, together; of all samples, 1.
+
+    .. math:: w_t \propto 1 / (t \log^2(t + 1))
+    """
+    if count == 1:  # a thousand times as frequent, and ten times as fast
+        return 1 / (_TOTAL * first * math.log1p(first) ** 2)
+    t = np.arange(first, first + count, dtype=np.float64)
+    return float((1 / (_TOTAL * t * np.log1p(t) ** 2)).sum())
+
+
+def factors(rates: Float64[Array, "..."]) -> Float64[Array, "two f ..."]:
+    r"""What a sample multiplies each stake by: without an alarm, and with one.
+
+    .. math:: 1 + g\,(1[\mathrm{alarm}] / q - 1)
+
+    Args:
+        rates: ``q``, in (0, 1].
+    """
+    g = FRACTIONS.reshape(-1, *[1] * np.ndim(rates))
+    with_alarm = 1 + g * (1 / rates - 1)
+    return np.stack([np.broadcast_to(1 - g, with_alarm.shape), with_alarm])
+
+
+class Bets:
+    r"""Wealths of the restart mixture, one for each of some rates; each starts at 1.
+
+    .. math:: S_g \leftarrow (S_g + w_t)\,(1 + g\,(1[\mathrm{alarm}] / q - 1)), \qquad
+        M = \tfrac14 \sum_g S_g + 1 - \sum_{u \le t} w_u
+
+    Stakes are kept beside a power of two for each rate, so that they do not overflow.
+
+    Args:
+        shape: of the rates.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.stakes = np.zeros((len(FRACTIONS), *shape))
+        self.exponents = np.zeros(shape, dtype=np.int64)
+        self.samples = 0
+        self.unbet = 1.0
+
+    def step(self, factors: Float64[Array, "f ..."], samples: int = 1) -> None:
+        """Bet on one sample, or on a batch of a size that was fixed before it was seen.
+
+        Args:
+            factors: what multiplies each stake; of a batch, the product.
+            samples: in the batch; all their weights are staked before it.
+        """
+        weight = weights(self.samples + 1, samples)
+        self.stakes = (self.stakes + weight * self._scale) * factors
+        self.samples += samples
+        self.unbet -= weight
+        if self.stakes.max() > _LARGE:
+            self._rescale()
+
+    def step_batch(self, logs: Float64[Array, "f ..."], samples: int) -> None:
+        """The same, by the logarithms of the factors, as a product may overflow."""
+        powers = np.maximum(np.floor(logs.max(0) / _LOG2), 0)
+        self.step(np.exp(logs - powers * _LOG2), samples)
+        self.exponents = self.exponents + powers.astype(np.int64)
+
+    def _rescale(self) -> None:
+        powers = np.where(self.stakes.max(0) > _LARGE, 500, 0)
+        self.stakes = np.ldexp(self.stakes, -powers)
+        self.exponents = self.exponents + powers
+
+    @property
+    def _scale(self) -> Float64[Array, "..."]:
+        return np.exp2(-self.exponents)
+
+    @property
+    def log_wealth(self) -> Float64[Array, "..."]:
+        """The logarithm of each wealth."""
+        wealth = self.stakes.sum(0) / len(FRACTIONS) + self.unbet * self._scale
+        return np.asarray(np.log(wealth) + self.exponents * _LOG2)
+
+
+class Runs:
+    """For each stake, since when betting would have gained most: where a change may lie.
+
+    Page's cumulated sum (CUSUM), whose last zero is the most likely time of a change.
+
+    Args:
+        shape: of the rates.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.gains = np.zeros((len(FRACTIONS), *shape))
+        self.samples = np.zeros_like(self.gains, dtype=np.int64)
+        self.alarms = np.zeros_like(self.samples)
+
+    def step(self, logs: Float64[Array, "f ..."], samples: int, alarms: int) -> None:
+        """Go on by what one sample or batch multiplies the stakes by.
+
+        Args:
+            logs: logarithms of it.
+            samples: before it.
+            alarms: before it.
+        """
+        begun = self.gains <= 0
+        self.samples[begun], self.alarms[begun] = samples, alarms
+        self.gains = np.maximum(self.gains, 0) + logs
+
+    def start(self, row: int) -> tuple[int, int]:
+        """Samples and alarms before the most likely change, by the stakes of one rate."""
+        best = self.gains[:, row].argmax()
+        return int(self.samples[best, row]), int(self.alarms[best, row])

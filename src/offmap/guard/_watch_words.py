@@ -1,0 +1,77 @@
+"""What a monitor says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from offmap.guard.monitor import Monitor
+
+
+def line(monitor: Monitor) -> str:
+    """The state in a line."""
+    seen = f"{monitor.samples:,} samples, {monitor.tally.alarms:,} called OOD"
+    return f"{seen}: {_alarm(monitor) if monitor.alarm else _quiet(monitor)}"
+
+
+def _quiet(monitor: Monitor) -> str:
+    return "no more than the calibration set allows"
+
+
+def _alarm(monitor: Monitor) -> str:
+    assert monitor.alarm is not None
+    return (
+        f"ALARM at sample {monitor.alarm.sample:,} ({monitor.alarm.time}), change near sample "
+        f"{monitor.alarm.change:,}; the share of OOD has exceeded {monitor.ood_share:.0%} (if all "
+        f"of it were caught: {monitor.ood_share_if_all_caught:.1%})"
+    )
+
+
+def explained(monitor: Monitor) -> str:
+    """What was seen, what it shows, and what that promises."""
+    return "\n".join(
+        [_certified(monitor), f"{line(monitor)}.", _conforming(monitor), _bound(monitor)]
+    )
+
+
+def _certified(monitor: Monitor) -> str:
+    """The rate that is bet on."""
+    known, rates = monitor.certified, monitor.rates
+    confidence = f"with {1 - monitor.delta:.0%} confidence in its calibration set"
+    if len(rates) > 1:
+        return (
+            f"Guard {known.guard}: at most {rates.min():.2%} to {rates.max():.2%} of ID samples "
+            f"are called OOD, by class, in all {len(rates)} classes {confidence}."
+        )
+    of = f" of each of {known.tests} detectors" if known.tests > 1 else ""
+    return (
+        f"Guard {known.guard}: at most {rates[0]:.2%} of ID samples are called OOD, {confidence} "
+        f"(threshold at rank {known.ranks[0]:,} of {known.samples[0]:,} scores{of})."
+    )
+
+
+def _conforming(monitor: Monitor) -> str:
+    if monitor.conforming is not None:
+        return (
+            f"TOO CONFORMING at sample {monitor.conforming.sample:,} ({monitor.conforming.time}): "
+            "fewer samples are called OOD than ID samples like the calibration set's would be."
+        )
+    if monitor.certified.tests > 1:
+        return "Whether too few are called OOD is not told of several detectors."
+    if not monitor.certified.distinct:
+        return "Whether too few are called OOD is not told, as calibration scores are equal."
+    return "No fewer are called OOD than the calibration set allows."
+
+
+def _bound(monitor: Monitor) -> str:
+    alphas = " + ".join(f"{alpha:.2g}" for alpha in monitor.alphas)
+    times = len(monitor.thresholds)
+    again = (
+        ""
+        if times == 1
+        else f" The threshold was changed: {times} thresholds have each spent delta."
+    )
+    return (
+        f"A false alarm, ever, has a probability of at most alpha {alphas} + delta "
+        f"{times * monitor.delta:.2g} = {monitor.false_alarm_bound:.1%}.{again}"
+    )

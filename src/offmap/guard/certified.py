@@ -1,0 +1,157 @@
+"""What a guard's calibration set certifies of its rate of alarms, without the guard."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import betaincinv
+
+from offmap._utils import records
+from offmap.errors import ArgumentError, NotFittedError
+from offmap.guard.calibration import Calibration
+from offmap.guard.cascade import Cascade
+from offmap.guard.guard import Guard
+
+Rates = Float64[np.ndarray, " g"]
+
+
+class Certified(msgspec.Struct, frozen=True):
+    r"""Calibration samples and the rank of the threshold among them, and what follows from these.
+
+    With the threshold at the ``k``-th largest of ``n`` scores, the rate of alarms on ID samples is
+    that of a draw from :math:`\mathrm{Beta}(k, n + 1 - k)`, or below where scores are equal.
+
+    Args:
+        guard: hash of the network and the calibration scores.
+        rule: of the calibration.
+        alarm_rate: that was asked for.
+        samples: ``n`` of each group: of the one, or of the classes.
+        ranks: ``k`` of each group; 0 where no sample is ever called OOD.
+        tests: how many scores are held against a threshold, of which one is enough for an alarm.
+        distinct: whether no two calibration scores are equal.
+        groups: the group of each class, where classes share some.
+    """
+
+    guard: str
+    rule: str
+    alarm_rate: float
+    samples: tuple[int, ...]
+    ranks: tuple[int, ...]
+    tests: int
+    distinct: bool
+    groups: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, guard: Guard | Cascade) -> Certified:
+        """That of a guard, or of the guard that filters for a cascade.
+
+        Raises:
+            NotFittedError: it is not calibrated.
+            ArgumentError: a cascade whose filter is calibrated within its own predictions, which
+                the cascade's verdicts do not show; or whose filter is no guard.
+        """
+        if isinstance(guard, Guard):
+            return cls.of_calibration(guard.calibration, guard.weights)
+        if not isinstance(guard.filter, Guard):
+            raise ArgumentError("the filter of this cascade is no guard, so it has no alarm rate")
+        if guard.filter.calibration.rule == "per_class":
+            raise ArgumentError(
+                "the filter of this cascade is calibrated per class, and the cascade's verdicts "
+                "have the labels of the classifier: watch the verdicts of the filter itself"
+            )
+        return cls.of(guard.filter)
+
+    @classmethod
+    def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
+        """That of a calibration, and of the network whose weights have this hash."""
+        counts = calibration.counts_.cpu()
+        limits = calibration.limits_.cpu()
+        scores = calibration.scores_
+        several = {"bonferroni": len(scores)}
+        groups = getattr(calibration, "groups_", None)
+        return cls(
+            guard=_identity(calibration, weights),
+            rule=calibration.rule,
+            alarm_rate=calibration.alarm_rate,
+            samples=tuple(counts.tolist()),
+            ranks=tuple((limits <= calibration.alarm_rate).sum(1).tolist()),
+            tests=several.get(calibration.rule, 1),
+            distinct=bool(scores.isfinite().all())
+            and all(len(row.unique()) == len(row) for row in scores),
+            groups=None if groups is None else tuple(groups.tolist()),
+        )
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Certified:
+        """That of the guard in a folder, whose network is not needed.
+
+        Raises:
+            StoreError: there is no guard, or it is damaged.
+            NotFittedError: it is not calibrated.
+        """
+        record, files = records.read(folder, "guard", made_by="offmap fit")
+        if record["calibration"] is None:
+            raise NotFittedError(f"{folder}: this guard has no threshold yet: call calibrate")
+        calibration = Calibration.restored(record["calibration"], files["calibration"])
+        return cls.of_calibration(calibration, record["network_sha256"])
+
+    def upper(self, delta: float) -> Rates:
+        """Rates that those on ID are at most, all of them with probability ``1 - delta``.
+
+        Each of the groups and tests has its part of ``delta``; the rate of several tests is at most
+        the sum of theirs.
+        """
+        n, k = np.array(self.samples), np.array(self.ranks)
+        part = delta / (len(k) * self.tests)
+        single = betaincinv(np.maximum(k, 1), np.maximum(n + 1 - k, 1), 1 - part)
+        # Rounded up, as a promise must be. Where nothing is called OOD, any rate holds.
+        rates = np.minimum(self.tests * single * (1 + 1e-12), 1)
+        return np.asarray(np.where(k > 0, rates, rates[k > 0].max()))
+
+    def lower(self, delta: float) -> Rates | None:
+        """Rates that those on ID are at least; none where scores are equal, or of several tests."""
+        if not self.distinct or self.tests > 1:
+            return None
+        n, k = np.array(self.samples), np.array(self.ranks)
+        rates = betaincinv(np.maximum(k, 1), np.maximum(n + 1 - k, 1), delta / len(k))
+        return np.asarray(np.where(k > 0, rates * (1 - 1e-12), 0))
+
+    @property
+    def expected(self) -> Rates:
+        """The mean rates over calibration sets."""
+        return np.asarray(self.tests * np.array(self.ranks) / (np.array(self.samples) + 1))
+
+    def group(self, label: int | None) -> int:
+        """The group of a sample with this prediction.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        if self.rule != "per_class":
+            return 0
+        classes = len(self.groups or self.ranks)
+        if label is None or not 0 <= label < classes:
+            raise ArgumentError(
+                f"this guard is calibrated within {classes} classes, and a sample came "
+                f"with the label {label}: give the guard's own verdicts, or its labels= beside "
+                "the alarms"
+            )
+        return self.groups[label] if self.groups else label
+
+    @property
+    def threshold(self) -> str:
+        """What tells this threshold from others of the same guard, in a few letters."""
+        return hashlib.sha256(repr(self.ranks).encode()).hexdigest()[:8]
+
+
+def _identity(calibration: Calibration, weights: str | None) -> str:
+    """A hash of network and calibration scores: detectors that differ give other scores."""
+    digest = hashlib.sha256(f"{weights} {calibration.rule}".encode())
+    for tensor in (calibration.scores_, calibration.labels_, calibration.counts_):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

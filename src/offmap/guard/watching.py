@@ -1,0 +1,134 @@
+"""A log of verdicts, watched from where it was left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from offmap.errors import ArgumentError, StoreError
+from offmap.guard._read_log import rows_of
+from offmap.guard.certified import Certified
+from offmap.guard.monitor import Monitor
+
+_OFTEN = 10_000  # rows between two writings of the state
+
+
+@dataclass
+class Watch:
+    """Feeds a log of verdicts to a monitor, and keeps both its state and how far the log was read.
+
+    Killed at any time, it goes on from the state file as if it had not been.
+
+    Args:
+        log: see :class:`offmap.guard.Log`; or what ``offmap score`` wrote.
+        state: file of the monitor; goes on from it where it is there.
+        certified: what the guard certifies; a log says it itself.
+        alpha: of a new monitor.
+        delta: of a new monitor.
+
+    Attributes:
+        monitor: once there is something to watch.
+        unread: rows of files that could not be read, so without a verdict.
+        torn: lines that are not whole.
+    """
+
+    log: Path
+    state: Path | None = None
+    certified: Certified | None = None
+    alpha: float = 0.05
+    delta: float = 0.05
+    monitor: Monitor | None = None
+    unread: int = 0
+    torn: int = 0
+
+    def __post_init__(self) -> None:
+        if self.state is not None and self.state.is_file():
+            self.monitor = Monitor.load(self.state, self.certified)
+        elif self.certified is not None:
+            self.monitor = Monitor(self.certified, self.alpha, self.delta)
+
+    def go_on(self) -> Iterator[str]:
+        """Read what has come; what is to be told, as it is found.
+
+        Raises:
+            StoreError: the log, or the state, cannot be read.
+            ArgumentError: the log is of another guard, or does not say of which.
+        """
+        read = {} if self.monitor is None else self.monitor.read
+        i = 0
+        for i, (row, log, place) in enumerate(rows_of(self.log, read), 1):
+            yield from self._take(row)
+            if self.monitor is not None:
+                self.monitor.read[log] = place
+            if i % _OFTEN == 0:
+                self.save()
+        if i:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state, if it is kept."""
+        if self.state is not None and self.monitor is not None:
+            self.monitor.save(self.state)
+
+    def _take(self, row: dict[str, Any] | None) -> Iterator[str]:
+        if row is None:
+            self.torn += 1
+        elif "certified" in row:
+            yield from self._told_of(row["certified"])
+        elif row["is_ood"] is None:
+            self.unread += 1
+        else:
+            yield from self._seen(row)
+
+    def _told_of(self, record: Any) -> Iterator[str]:
+        try:
+            certified = msgspec.convert(record, Certified)
+        except msgspec.ValidationError as error:
+            raise StoreError(
+                f"{self.log} does not say what its guard certifies: {error}"
+            ) from error
+        if self.monitor is None:
+            self.monitor = Monitor(certified, self.alpha, self.delta)
+            return
+        before = self.monitor.certified
+        self.monitor.go_on_with(certified)
+        if before.threshold != certified.threshold:
+            yield (
+                f"threshold changed behind sample {self.monitor.samples:,}, to an alarm rate of "
+                f"{certified.alarm_rate:.2%}: {len(self.monitor.thresholds)} thresholds have each "
+                "spent delta"
+            )
+
+    def _seen(self, row: dict[str, Any]) -> Iterator[str]:
+        monitor = self.monitor
+        if monitor is None:
+            raise ArgumentError(
+                f"{self.log} does not say of which guard its verdicts are: give --guard FOLDER"
+            )
+        if row.get("guard", monitor.certified.guard) != monitor.certified.guard:
+            raise StoreError(f"{self.log} has verdicts of several guards, mixed: give each a log")
+        told = monitor.alarm, monitor.conforming
+        monitor.see(row["is_ood"], row["label"], row["p_value"], time=row.get("time"))
+        if monitor.alarm is not told[0]:
+            yield str(monitor)
+        if monitor.conforming is not told[1]:
+            yield monitor.explain().splitlines()[2]
+
+
+def watched(watch: Watch, tell: Callable[[str], None], wait: Callable[[], bool]) -> Monitor | None:
+    """Read a log as often as there may be more; the monitor, if there was anything to watch.
+
+    Args:
+        watch: of the log.
+        tell: is given each line.
+        wait: comes back when the log may have grown; false ends it.
+    """
+    while True:
+        for line in watch.go_on():
+            tell(line)
+        if not wait():
+            return watch.monitor

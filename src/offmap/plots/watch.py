@@ -1,0 +1,69 @@
+"""What a monitor saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from offmap.guard import Monitor
+from offmap.plots._panels import ID, OOD, panels
+
+_CLASSES = 30  # with the highest rates are shown
+
+
+def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
+    """Log wealth over the samples, the histogram of p-values, and alarm rates by class.
+
+    Args:
+        monitor: some samples ago begun.
+        classes: names of the labels.
+    """
+    figure, axes = panels(3, side=3.6, columns=3)
+    _wealth(axes[0], monitor)
+    _p_values(axes[1], monitor)
+    _by_class(axes[2], monitor, classes)
+    figure.suptitle(f"guard {monitor.certified.guard}: {monitor.samples:,} samples", fontsize=10)
+    return figure
+
+
+def _wealth(axis: Axes, monitor: Monitor) -> None:
+    points = [*monitor.path.points, (monitor.samples, monitor.log_wealth)]
+    axis.plot(*zip(*points, strict=True), lw=1, color=OOD)
+    axis.axhline(-math.log(monitor.alpha), color="black", lw=1, ls="--", label="alarm")
+    if monitor.alarm is not None:
+        axis.axvline(monitor.alarm.change, color="grey", lw=1, ls=":", label="estimated change")
+    axis.set_yscale("symlog", linthresh=10)  # the bets on a stream of alarms gain without end
+    axis.set_title("log wealth", fontsize=9)
+    axis.set_xlabel("samples", fontsize=8)
+    axis.legend(fontsize=6)
+
+
+def _p_values(axis: Axes, monitor: Monitor) -> None:
+    counts = np.array(monitor.tally.p_values)
+    edges = np.linspace(0, 1, len(counts) + 1)
+    axis.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=ID, alpha=0.8)
+    axis.axhline(counts.mean(), color="black", lw=1, ls="--", label="if all were ID")
+    axis.set_title("p-values", fontsize=9)
+    axis.set_xlabel("p-value", fontsize=8)
+    axis.set_ylabel("samples", fontsize=8)
+    axis.legend(fontsize=6)
+
+
+def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
+    rates = {label: a / n for label, (n, a) in monitor.tally.by_class.items()}
+    shown = sorted(sorted(rates, key=lambda label: -rates[label])[:_CLASSES])
+    names = [classes[label] if label < len(classes) else str(label) for label in shown]
+    axis.bar(range(len(shown)), [rates[label] for label in shown], color=ID, alpha=0.8)
+    axis.set_xticks(range(len(shown)), names, rotation=90, fontsize=6)
+    if monitor.certified.rule == "per_class":
+        rates_of = monitor.rates[[monitor.certified.group(label) for label in shown]]
+        axis.plot(range(len(shown)), rates_of, "_", color="black", label="certified, at most")
+    else:
+        axis.axhline(monitor.rates[0], color="black", lw=1, ls="--", label="certified, of all")
+    axis.legend(fontsize=6)
+    axis.set_title("called OOD, by prediction", fontsize=9)
+    axis.set_ylabel("share", fontsize=8)

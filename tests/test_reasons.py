@@ -1,0 +1,185 @@
+"""Reasons say what would have been said, where a score lies, and what made it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+import offmap
+from offmap import demo
+from offmap.errors import ArgumentError, StoreError
+from offmap.guard import explained
+from offmap.guard.files import COLUMNS, score_files
+
+NAMES = tuple(f"digit {i}" for i in range(8))
+
+
+@pytest.fixture(scope="module")
+def sets() -> demo.Digits:
+    return demo.digits_data()
+
+
+def make(sets: demo.Digits, detectors: object, *, per_class: bool = False) -> offmap.Guard:
+    guard = offmap.Guard(
+        demo.shipped(),
+        detectors,  # type: ignore[arg-type]
+        classes=NAMES,
+        normalization=demo.NORMALIZATION,
+    )
+    guard.fit(sets.train)
+    return guard.calibrate(sets.calibration, 0.1 if per_class else 0.05, per_class=per_class)
+
+
+def acts_of(guard: offmap.Guard, images: torch.Tensor) -> offmap.Activations:
+    with guard.probe as probe, torch.no_grad():
+        return probe(images)
+
+
+def test_a_reason_says_the_class_the_place_of_the_score_and_the_nearest_class(
+    sets: demo.Digits,
+) -> None:
+    guard = make(sets, "mahalanobis")
+    image = sets.test.images[3]
+    acts = acts_of(guard, image[None])
+    p, label = acts.logits.double().softmax(1).max(1)
+    (detector,) = guard.each()
+    near, classes = detector.distances(acts).sqrt()[0].topk(2, largest=False)  # type: ignore[operator]
+    score = float(guard(image).scores[0])
+    share = float((guard.calibration.scores_[0] < score).double().mean())
+    assert guard.explain_sample(image) == (
+        f"known: said {NAMES[int(label)]} with confidence {float(p):.1%}; "
+        f"score {score:.4g} above {share:.1%} of 216 calibration scores; "
+        f"nearest class {NAMES[int(classes[0])]} at {float(near[0]):.4g}, "
+        f"then {NAMES[int(classes[1])]} at {float(near[1]):.4g}"
+    )
+
+
+def test_what_is_far_is_above_all(sets: demo.Digits) -> None:
+    guard = make(sets, "mahalanobis")
+    verdict, reasons = explained(guard, 30 * demo.NORMALIZATION(sets.test.images[:20]))
+    far = int(verdict.scores.argmax())
+    assert "above all of 216 calibration scores" in reasons[far]
+
+
+def test_of_vim_the_residual_stands_against_the_energy(sets: demo.Digits) -> None:
+    guard = make(sets, "vim")
+    faces = sets.ood["far"]["faces"].images[:20]
+    verdict, reasons = explained(guard, faces)
+    assert verdict.to_dict() == guard(faces).to_dict()
+    for reason, score in zip(reasons, verdict.scores.tolist(), strict=True):
+        found = re.search(r"residual (\S+) as a logit, against (\S+) of all classes", reason)
+        assert found is not None
+        assert float(found[1]) - float(found[2]) == pytest.approx(score, abs=0.01)
+    worst = int(verdict.scores.argmax())
+    assert guard.explain_sample(faces[worst]).startswith("unknown: said digit ")
+
+
+def test_the_nearest_training_samples_are_named(sets: demo.Digits) -> None:
+    guard = make(sets, offmap.KNN(k=5))
+    sample = sets.train.images[17]
+    reason = guard.explain_sample(sample)
+    assert f"nearest training samples {sets.train.keys(17, 18)[0]}, " in reason
+    assert float(reason.partition("(from ")[2].rstrip(")")) < 1e-6
+    bare = offmap.Guard(demo.shipped(), offmap.KNN(k=5), normalization=demo.NORMALIZATION)
+    images = demo.NORMALIZATION(sets.train.images)
+    bare.fit([images[:300]]).calibrate([demo.NORMALIZATION(sets.calibration.images)])
+    assert "nearest training sample" in bare.explain_sample(images[0])
+
+
+@pytest.mark.parametrize("how", ["softplus", "fisher"])
+def test_the_part_that_made_a_score_stands_first(sets: demo.Digits, how: str) -> None:
+    guard = make(sets, f"Combine([energy, mahalanobis], how='{how}')")
+    images = sets.ood["far"]["faces"].images[:5]
+    acts = acts_of(guard, images)
+    (combine,) = guard.each()
+    parts = torch.stack([s.double() for s in combine.part_scores(acts)], 1)  # type: ignore[operator]
+    if how == "softplus":
+        far = (parts - combine.scale_[:, 0]) / combine.scale_[:, 1]
+    else:
+        below = [(s < x[:, None]).sum(1) for s, x in zip(combine.scale_, parts.T, strict=True)]
+        far = 100 * torch.stack(below, 1).double() / combine.scale_.shape[1]
+    for reason, row in zip(explained(guard, images)[1], far.tolist(), strict=True):
+        pairs = sorted(zip(row, ("Energy", "Mahalanobis"), strict=True), key=lambda x: -x[0])
+        assert ", ".join(f"{name} {x:+.1f}" for x, name in pairs) in reason
+        assert ("nearest class" in reason) == (pairs[0][1] == "Mahalanobis")
+
+
+def test_inside_of_a_shaper_the_shaped_features_are_read(sets: demo.Digits) -> None:
+    guard = make(sets, "ReAct(Mahalanobis(), quantile=0.95)")
+    image = sets.test.images[:1]
+    (react,) = guard.each()
+    inner = react.part(0)  # type: ignore[operator]
+    near = inner.distances(react.see(0, acts_of(guard, image))).sqrt().min()  # type: ignore[operator]
+    assert f"at {float(near):.4g}, then" in guard.explain_sample(image)
+
+
+def test_several_detectors_and_classes_are_told_apart(sets: demo.Digits) -> None:
+    two = make(sets, ["msp", "mahalanobis"]).explain_sample(sets.test.images[0])
+    assert re.search(r"MSP score \S+ above .* Mahalanobis score \S+ above", two)
+    guard = make(sets, "msp", per_class=True)
+    label = int(guard(sets.test.images[0]).labels)
+    count = int(guard.calibration.counts_[label])
+    reason = guard.explain_sample(sets.test.images[0])
+    assert f"of {count} calibration scores of {NAMES[label]}" in reason
+
+
+def test_a_sample_without_a_score_has_its_own_reason(sets: demo.Digits) -> None:
+    guard = make(sets, "mahalanobis")
+    images = demo.NORMALIZATION(sets.test.images[:2])
+    images[1] = torch.nan
+    _, (good, bad) = explained(guard, images)
+    assert good.startswith("said digit")
+    assert bad == "the network's output is not finite"
+    _, only = explained(guard, images[1:])
+    assert only == (bad,)
+    with pytest.raises(ArgumentError, match="takes one sample, and there are 2"):
+        guard.explain_sample(images)
+
+
+def test_what_moves_its_inputs_is_explained_too(sets: demo.Digits) -> None:
+    guard = make(sets, "odin")
+    assert "of 216 calibration scores" in guard.explain_sample(sets.test.images[0])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_score_adds_a_column(sets: demo.Digits, suffix: str, tmp_path: Path) -> None:
+    guard, out = make(sets, "mahalanobis"), tmp_path / f"v.{suffix}"
+    (tmp_path / "in").mkdir()
+    Image.fromarray(sets.test.images[0, 0].numpy()).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"none")
+    score_files(guard, [str(tmp_path / "in")], out, explain=True)
+    if suffix == "csv":
+        rows = list(csv.DictReader(out.read_text().splitlines()))
+    else:
+        rows = pq.read_table(out).to_pylist()
+    assert list(rows[0]) == [*COLUMNS, "reason"]
+    assert rows[0]["reason"] == explained(guard, sets.test.images[:1])[1][0]
+    assert not rows[1]["reason"]
+
+
+def test_a_run_with_reasons_does_not_go_on_without(sets: demo.Digits, tmp_path: Path) -> None:
+    guard = make(sets, "mahalanobis")
+    for i in range(3):
+        Image.fromarray(sets.test.images[i, 0].numpy()).save(tmp_path / f"{i}.png")
+    inputs, out, forward = [str(tmp_path / "*.png")], tmp_path / "v.csv", type(guard).forward
+    calls = 0
+
+    def broken(self: offmap.Guard, x: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RuntimeError("killed")
+        return forward(self, x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(guard), "forward", broken)
+        with pytest.raises(RuntimeError, match="killed"):
+            score_files(guard, inputs, out, batch_size=1)
+    with pytest.raises(StoreError, match="unfinished run of another guard or other inputs"):
+        score_files(guard, inputs, out, explain=True)

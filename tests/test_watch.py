@@ -1,0 +1,355 @@
+"""Logs of verdicts: how they are written, watched, and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import offmap
+from offmap import demo, plots
+from offmap.cli import main
+from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.guard import Certified, Log, Monitor, Verdict
+from offmap.guard.files import score_files
+from offmap.guard.watching import Watch, watched
+
+Call = Callable[[str], tuple[int, str, str]]
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def guard() -> offmap.Guard:
+    sets = demo.digits_data()
+    made = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
+    return made.fit(sets.train).calibrate(sets.calibration)
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Call:
+    """Runs a command in this process: its status, and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(line))
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def log(guard: offmap.Guard, tmp_path: Path) -> Path:
+    """100 known digits, then 30 faces."""
+    sets = demo.digits_data()
+    with Log(tmp_path / "log.jsonl", guard) as file:
+        file.add(guard(sets.test.images[:100]), time=TIME)
+        file.add(guard(sets.ood["far"]["faces"].images[:30]), time=TIME)
+    return tmp_path / "log.jsonl"
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def decided(alarms: list[bool]) -> Verdict:
+    is_ood = torch.tensor(alarms)
+    p = torch.where(is_ood, 0.01, 0.5).double()
+    return Verdict(is_ood.long(), is_ood.float(), p, is_ood)
+
+
+def run_to_the_end(watch: Watch) -> list[str]:
+    told: list[str] = []
+    watched(watch, told.append, lambda: False)
+    return told
+
+
+def test_a_log_has_a_line_a_verdict_behind_what_is_certified(
+    guard: offmap.Guard, log: Path
+) -> None:
+    first, *others = rows(log)
+    assert first["certified"] == msgspec.to_builtins(Certified.of(guard), str_keys=True) | {
+        "samples": [216],
+        "ranks": [10],
+    }
+    verdict = guard(demo.digits_data().test.images[:100])
+    assert len(others) == 130
+    assert list(others[0]) == [
+        *("time", "guard", "input", "label", "score", "p_value", "is_ood", "error")
+    ]
+    assert [row["p_value"] for row in others[:100]] == verdict.p_values.tolist()
+    assert others[0]["time"] == "2026-01-01T00:00:00.000+00:00"
+    assert others[0]["guard"] == Certified.of(guard).guard
+
+
+def test_a_watched_log_is_the_monitor_fed_by_hand(guard: offmap.Guard, log: Path) -> None:
+    sets, monitor = demo.digits_data(), Monitor(guard)
+    monitor.update(guard(sets.test.images[:100]), time=TIME)
+    monitor.update(guard(sets.ood["far"]["faces"].images[:30]), time=TIME)
+    watch = Watch(log)
+    told = run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert watch.monitor.log_wealth == monitor.log_wealth
+    assert watch.monitor.tally == monitor.tally
+    assert watch.monitor.alarm is not None
+    assert watch.monitor.alarm.sample == monitor.alarm.sample  # type: ignore[union-attr]
+    (line,) = told
+    assert f"ALARM at sample {watch.monitor.alarm.sample:,} (2026-01-01T00:00:00.000" in line
+
+
+def test_a_watch_that_is_killed_anywhere_goes_on_with_equal_bits(log: Path, tmp_path: Path) -> None:
+    """The log as it stood at many moments, with the beginning of the next line."""
+    content = log.read_bytes()
+    part, state = tmp_path / "part.jsonl", tmp_path / "state.json"
+    for end in [0, 100, *range(500, len(content), 2321), len(content), len(content)]:
+        part.write_bytes(content[:end])
+        run_to_the_end(Watch(part, state))
+    whole = Watch(log, tmp_path / "whole.json")
+    run_to_the_end(whole)
+    assert state.read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_a_line_that_was_torn_is_ended_and_told(guard: offmap.Guard, log: Path) -> None:
+    with log.open("ab") as file:
+        file.write(b'{"time": "2026-01-0')
+    with Log(log, guard) as again:
+        again.add(decided([True, False]))
+    watch = Watch(log)
+    run_to_the_end(watch)
+    assert watch.torn == 1
+    assert watch.monitor is not None
+    assert watch.monitor.samples == 132
+
+
+def test_one_process_at_a_time_writes_a_log(guard: offmap.Guard, tmp_path: Path) -> None:
+    with (
+        Log(tmp_path / "log.jsonl", guard),
+        pytest.raises(StoreError, match="another process is writing"),
+    ):
+        Log(tmp_path / "log.jsonl", guard)
+
+
+def test_a_log_goes_on_at_another_threshold_and_not_with_another_guard(
+    guard: offmap.Guard, log: Path
+) -> None:
+    sets = demo.digits_data()
+    again = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
+    again.fit(sets.train).calibrate(sets.calibration, 0.1)
+    with Log(log, again) as file:
+        file.add(decided([False] * 5))
+    watch = Watch(log)
+    told = run_to_the_end(watch)
+    assert told[1] == (
+        "threshold changed behind sample 130, to an alarm rate of 10.00%: 2 thresholds have each "
+        "spent delta"
+    )
+    assert watch.monitor is not None
+    assert watch.monitor.false_alarm_bound == pytest.approx(0.15)
+    again.calibrate(sets.calibration.subset(range(100)))
+    with Log(log, again) as file:
+        file.add(decided([False]))
+    with pytest.raises(ArgumentError, match="another network, detector or calibration set: begin"):
+        run_to_the_end(Watch(log))
+
+
+def test_several_logs_are_each_read_once(guard: offmap.Guard, log: Path, tmp_path: Path) -> None:
+    with Log(tmp_path / "next.jsonl", guard) as file:
+        file.add(decided([False] * 7))
+    for path in (log, tmp_path / "next.jsonl", log):
+        watch = Watch(path, tmp_path / "state.json")
+        run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert watch.monitor.samples == 137
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:50]))
+    with pytest.raises(StoreError, match=r"is shorter than the [\d,]+ bytes that were read of it"):
+        run_to_the_end(Watch(log, tmp_path / "state.json"))
+
+
+def test_a_log_is_followed_as_it_grows(guard: offmap.Guard, tmp_path: Path) -> None:
+    path, looks = tmp_path / "log.jsonl", 0
+    with Log(path, guard) as file:
+
+        def wait() -> bool:
+            nonlocal looks
+            looks += 1
+            file.add(decided([True] * 3))
+            return looks < 4
+
+        told: list[str] = []
+        monitor = watched(Watch(path), told.append, wait)
+    assert monitor is not None
+    assert monitor.samples == 9
+    assert len(told) == 1
+
+
+def test_the_command_follows_until_it_is_interrupted(
+    guard: offmap.Guard, log: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        with Log(log, guard) as file:
+            file.add(decided([False] * 4))
+
+    monkeypatch.setattr("offmap.cli.watch.sleep", sleep)
+    status, said, _ = call("watch log.jsonl --state s.json --follow --every 0.5")
+    assert (status, waits) == (1, [0.5, 0.5])
+    assert "134 samples" in said
+    assert Monitor.load(tmp_path / "s.json").samples == 134
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_verdicts_of_score_are_watched_with_the_guard(
+    suffix: str, guard: offmap.Guard, tmp_path: Path, call: Call
+) -> None:
+    """One is no image: a row without a verdict."""
+    (tmp_path / "faces").mkdir()
+    for i, image in enumerate(demo.digits_data().ood["far"]["faces"].images[:20]):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "faces" / f"{i:02}.png")
+    (tmp_path / "faces" / "broken.png").write_bytes(b"none")
+    score_files(guard, ["faces"], tmp_path / f"v{suffix}", log=tmp_path / "log.jsonl")
+    guard.save(tmp_path / "guard")
+    status, said, _ = call(f"watch v{suffix}")
+    status, said, errors = call(f"watch v{suffix} --guard guard --state s.json")
+    assert status == 1
+    assert "ALARM at sample" in said
+    assert errors == "offmap: 1 rows have no verdict, as they could not be read\n"
+    known = Monitor.load(tmp_path / "s.json").tally
+    assert (known.samples, sum(known.p_values)) == (20, 20)
+    assert call(f"watch v{suffix} --guard guard --state s.json")[0] == 1
+    assert Monitor.load(tmp_path / "s.json").tally == known  # nothing is counted twice
+    logged = Watch(tmp_path / "log.jsonl")
+    run_to_the_end(logged)
+    assert logged.monitor is not None
+    assert logged.monitor.tally == known
+    assert logged.unread == 1
+
+
+def test_what_is_scored_again_is_logged_again_and_a_resumed_run_once(
+    guard: offmap.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(demo.digits_data().test.images[:10]):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "images" / f"{i}.png")
+    calls, forward = 0, type(guard).forward
+
+    def broken(self: offmap.Guard, inputs: object) -> Verdict:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("killed")
+        return forward(self, inputs)
+
+    monkeypatch.setattr(type(guard), "forward", broken)
+    arguments = (guard, [str(tmp_path / "images")], tmp_path / "v.csv")
+    with pytest.raises(RuntimeError, match="killed"):
+        score_files(*arguments, batch_size=4, log=tmp_path / "log.jsonl")
+    score_files(*arguments, batch_size=4, log=tmp_path / "log.jsonl")
+    inputs = [row["input"] for row in rows(tmp_path / "log.jsonl") if "input" in row]
+    lines = (tmp_path / "v.csv").read_text().splitlines()
+    assert inputs == [row["path"] for row in csv.DictReader(lines)]
+    assert len(inputs) == 10
+
+
+def test_the_command_tells_its_finding_by_its_status(
+    guard: offmap.Guard, log: Path, tmp_path: Path, call: Call
+) -> None:
+    status, said, errors = call("watch log.jsonl --state s.json --out watch.png")
+    assert (status, errors) == (1, "")
+    alarm, rate, *_ = said.splitlines()
+    assert "ALARM at sample" in alarm
+    assert rate.startswith(f"Guard {Certified.of(guard).guard}: at most ")
+    assert "(threshold at rank 10 of 216 scores)" in rate
+    Image.open(tmp_path / "watch.png").verify()
+    assert call("watch log.jsonl --state s.json")[0] == 1  # ever
+    status, said, _ = call("watch log.jsonl --state s.json --reset --alpha 0.01")
+    assert status == 0
+    assert "alpha 0.05 + 0.01 + delta 0.05 = 11.0%" in said
+    with Log(tmp_path / "calm.jsonl", guard) as file:
+        file.add(decided([False] * 30))
+    assert call("watch calm.jsonl")[0] == 0
+    (tmp_path / "empty.jsonl").touch()
+    assert call("watch empty.jsonl") == (0, "There are no verdicts yet.\n", "")
+
+
+def test_states_of_several_streams_are_merged(
+    guard: offmap.Guard, log: Path, tmp_path: Path, call: Call
+) -> None:
+    with Log(tmp_path / "calm.jsonl", guard) as file:
+        file.add(decided([False] * 30))
+    call("watch log.jsonl --state north.json")
+    call("watch calm.jsonl --state south.json")
+    status, said, _ = call("watch north.json south.json")
+    assert status == 1
+    assert said.startswith("2 streams (north.json 130, south.json 30 samples)")
+    assert call("watch south.json south.json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "watch none.jsonl",
+            "offmap: none.jsonl is not there: give what `offmap score --log` wrote",
+        ),
+        ("watch log.txt", "offmap: log.txt: a log of verdicts is one of .jsonl, .csv, .parquet"),
+        ("watch bare.csv", "offmap: bare.csv does not say of which guard its verdicts are: give"),
+        ("watch broken.parquet", "offmap: broken.parquet cannot be read: "),
+        ("watch log.jsonl --reset", "offmap: there is nothing to reset: give the --state"),
+        ("watch log.jsonl --alpha 3", "offmap: alpha must lie in (0, 1); seen 3.0"),
+        ("watch log.jsonl log.jsonl", "offmap: give one log, each with a --state; then their"),
+        ("watch v.parquet --follow", "only .jsonl logs grow"),
+    ],
+)
+def test_failures_end_with_status_two(
+    line: str, words: str, log: Path, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "bare.csv").write_text(
+        "path,answer,label,score,p_value,is_ood,error\na.png,0,0,1.5,0.5,False,\n"
+    )
+    (tmp_path / "broken.parquet").write_bytes(b"none")
+    status, _, errors = call(line)
+    assert status == 2
+    assert words in errors
+
+
+def test_a_log_of_several_guards_mixed_is_refused(log: Path) -> None:
+    row = rows(log)[-1] | {"guard": "another"}
+    with log.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    with pytest.raises(StoreError, match="verdicts of several guards, mixed"):
+        run_to_the_end(Watch(log))
+    with pytest.raises(DataNotFoundError):
+        run_to_the_end(Watch(log.with_name("none.jsonl")))
+
+
+def test_the_picture_shows_wealth_p_values_and_classes() -> None:
+    monitor = Monitor(Certified("g", "plain", 0.05, (1000,), (50,), 1, True))
+    alarms = np.random.default_rng(0).random(500) < 0.3
+    for i, alarm in enumerate(alarms.tolist()):
+        monitor.see(alarm, i % 3, 0.01 if alarm else 0.6)
+    figure = plots.watch(monitor, ["a", "b", "c"])
+    wealth, p_values, by_class = figure.axes
+    assert wealth.lines[0].get_ydata()[-1] == monitor.log_wealth
+    assert [bar.get_height() for bar in p_values.patches] == monitor.tally.p_values
+    assert [text.get_text() for text in by_class.get_xticklabels()] == ["a", "b", "c"]
+    heights = [bar.get_height() for bar in by_class.patches]
+    assert heights == pytest.approx([alarms[i::3].mean() for i in range(3)])
+    per_class = Monitor(Certified("g", "per_class", 0.05, (100, 400), (5, 20), 1, True))
+    per_class.update([True, False], [0, 1])
+    marks = plots.watch(per_class).axes[2].lines[0].get_ydata()
+    assert list(marks) == per_class.rates.tolist()
