@@ -184,7 +184,7 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
             )
-        _finish(partial, out, _columns(guard, explain=explain))
+        _finish(partial, out, _output_columns(guard, explain=explain))
     return summary
 
 
@@ -203,7 +203,7 @@ def _reads_rows(guard: Guard) -> bool:
 
 
 def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
-    columns = _columns(guard, explain=explain)
+    columns = _output_columns(guard, explain=explain)
     rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
@@ -266,7 +266,7 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
         ) from error
 
 
-def _columns(guard: Guard, *, explain: bool) -> tuple[str, ...]:
+def _output_columns(guard: Guard, *, explain: bool) -> tuple[str, ...]:
     """The columns: more of a guard that controls its errors, and where reasons are asked for."""
     accepted = () if guard.control_ is None else (ACCEPTED,)
     return (*COLUMNS, *accepted, *([REASON] if explain else []))
