@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,14 +38,16 @@ class Kind:
             no head to be known.
         members: so many networks, each with features and a head of its own; those of the first are
             the world's without members.
-        layers: the Gram matrices of the features as a map of 4 channels and 2 by 2 positions.
+        layers: taps of the features as a map of 4 channels and 2 by 2 positions.
         inputs: samples, whose inputs are the features.
+        negatives: the head has rows for names that are no class.
     """
 
     distances: bool = False
     members: int = 0
-    layers: bool = False
+    layers: tuple[Tap, ...] = ()
     inputs: bool = False
+    negatives: bool = False
 
 
 @dataclass
@@ -63,6 +65,8 @@ class World:
         """The head, where the logits are its outputs; in a world of members the heads."""
         if self.kind.members:
             return tuple(member_of(self.layer, i)[0] for i in range(self.kind.members))
+        if self.kind.negatives:
+            return replace(self.layer, negatives=negatives(self.layer.weight.shape[1]))
         return None if self.kind.distances else self.layer
 
     @property
@@ -89,6 +93,11 @@ class World:
         return [(self.acts[r], self.labels[r]) for r in rows]
 
 
+def negatives(width: int) -> Tensor:
+    """Rows for names that are no class."""
+    return torch.randn(40, width, generator=torch.Generator().manual_seed(7))
+
+
 def plain(acts: Activations | Sample) -> Activations:
     """The activations of a sample."""
     return acts.acts if isinstance(acts, Sample) else acts
@@ -106,7 +115,11 @@ def activations(features: Tensor, layer: Head, kind: Kind = Kind()) -> Activatio
             inputs = change(inputs.unflatten(1, (4, 2, 2))).flatten(1)
         return network(inputs, layer, kind)
 
-    return Sample(run(features), features, run)
+    def under(inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        return network(inputs, Head(**parameters), kind).logits
+
+    parameters = {"weight": layer.weight, "bias": layer.bias}
+    return Sample(run(features), features, run, parameters, under)
 
 
 def network(features: Tensor, layer: Head, kind: Kind) -> Activations:
@@ -118,8 +131,7 @@ def network(features: Tensor, layer: Head, kind: Kind) -> Activations:
     z = layer(features)
     if kind.distances:
         z = -(z[:, None] - 10 * torch.eye(len(layer.weight))).norm(dim=2)
-    tap = Tap(":stages", "gram")
-    layers = {tap.key(): tap(features.unflatten(1, (4, 2, 2)))} if kind.layers else None
+    layers = {tap.key(): tap(features.unflatten(1, (4, 2, 2))) for tap in kind.layers}
     return Activations(z, features, layers)
 
 
@@ -142,7 +154,8 @@ def changed(
 ) -> Activations | Sample:
     """One change of one network's activations, or of those of every member."""
     if isinstance(acts, Sample):
-        return acts.seen(lambda own: changed(own, change))
+        seen = acts.seen(lambda own: changed(own, change))
+        return replace(seen, parameters=acts.parameters, logits_under=acts.logits_under)
     if acts.members:
         return Activations.of_members([change(member) for member in acts.members])
     return change(acts)
@@ -154,8 +167,9 @@ def world_of(spec: str, world: World) -> World:
     kind = Kind(
         distances=Needs.DISTANCES in made.needs,
         members=3 if Needs.MEMBERS in made.needs else 0,
-        layers=bool(taps_of(made)),
-        inputs=Needs.INPUTS in made.needs,
+        layers=taps_of(made),
+        inputs=Needs.INPUTS in made.needs_to_learn,
+        negatives=Needs.NEGATIVES in made.needs,
     )
     acts, ood = (
         activations(plain(part).features, world.layer, kind) for part in (world.acts, world.ood)

@@ -58,11 +58,24 @@ def test_demo_prints_its_table_and_its_decision(demo_output: tuple[Path, str]) -
 
 def test_demo_writes_tables_and_figures(demo_output: tuple[Path, str]) -> None:
     out, _ = demo_output
-    names = {"results.json", "results.csv", "scores.parquet"}
+    names = {"results.json", "results.csv", "scores.parquet", "report.html", "report.json"}
     assert names <= {p.name for p in out.iterdir()}
     for name in ("histograms.png", "roc.png", "most_wrong.png"):
         with Image.open(out / name) as image:
             assert np.asarray(image.convert("L")).std() > 5  # something is drawn
+
+
+def test_the_demo_ends_with_a_report_of_its_figures(demo_output: tuple[Path, str]) -> None:
+    out, _ = demo_output
+    results, page = offmap.Results.load(out), (out / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 3e6
+    best = demo.best(results)
+    assert f"Recommended: {best}, with the highest mean AUROC" in page
+    for row in results.rows:
+        if row.detector == best:
+            assert f"<td>{row.ood_caught:.1%}</td>" in page
+
+    assert page.count("<img") > 20
 
 
 def test_the_shipped_weights_are_those_of_their_card() -> None:
@@ -122,6 +135,10 @@ def test_bench_on_a_users_own_network_and_folders(mine: Path) -> None:
         "0.5/0.25",
         "--alarm-rate",
         "0.1",
+        "--metric",
+        "auroc",
+        "fpr_id_kept",
+        "--report",
         cwd=mine,
     )
     assert done.returncode == 0, done.stderr
@@ -131,6 +148,11 @@ def test_bench_on_a_users_own_network_and_folders(mine: Path) -> None:
         "far": ["noise:gaussian", "noise:blobs"],
     }
     assert "skipped in ./strange: 1 unreadable" in done.stdout
+    assert "\nauroc in %, higher is better" in done.stdout
+    assert "\nfpr_id_kept in %, lower is better" in done.stdout
+    page = (mine / "out" / "report.html").read_text(encoding="utf-8")
+    assert "offmap bench --model mine.py:network" in page
+    assert "<img" in page
     assert {s.role: s.n for s in results.sets if s.role != "ood"} == {
         "train": 120,
         "id": 81,
@@ -151,6 +173,13 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     assert sizes["id"] == 40
     assert 19 <= sizes["calibration"] < 40  # a share of the 40 was learned on
     assert not (mine / "out" / "activations").exists()
+
+
+def test_a_metric_of_two_readings_is_refused_before_any_work(mine: Path) -> None:
+    done = run(*BENCH, "--far", "noise:gaussian", "--metric", "fpr95", cwd=mine)
+    assert done.returncode == 1
+    assert "'fpr95' has two readings: name fpr_id_kept" in done.stderr
+    assert not (mine / "out").exists()
 
 
 def test_failure_is_one_line_and_status_1(mine: Path) -> None:

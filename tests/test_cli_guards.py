@@ -214,3 +214,54 @@ def test_probabilities_are_refused_and_have_an_option(call: Call, folder: Path) 
     status, said, _ = call(f"{line} --detectors msp --outputs probabilities")
     assert status == 0
     assert "Read 216 samples to fit." in said
+
+
+def test_a_certificate_from_calibrating_to_checking_and_scoring(call: Call, folder: Path) -> None:
+    guard = f"guard {NETWORK}"
+    calibrate = f"calibrate {guard} --data ./held --normalization {NORMALIZATION}"
+    status, text, said = call(f"{calibrate} --alarm-rate 0.1 0.05 --confidence 0.95")
+    assert (status, said) == (0, "")
+    assert "With confidence 95%, at most 10.00% of ID samples are called OOD" in text
+    assert "so is it for 5.00%, named beforehand, at once" in text
+    status, text, said = call(f"check {guard} --data ./faces --sensitivity")
+    assert (status, said) == (1, "")
+    assert "The certificate of at most 10.00% is broken" in text
+    assert "0 (0.0%)" in text
+    assert call(f"check {guard} --data ./faces --ood")[0] == 0
+    status, _, said = call(f"check {guard} --data ./held")
+    assert (status, said.startswith("offmap: this guard was calibrated on the same")) == (1, True)
+    assert call(f"check {guard}")[2] == "offmap: give --data to check on, or --sensitivity\n"
+    unknown = {}
+    for rate in ("0.1", "0.05", "0.2"):
+        status, text, said = call(f"score {guard} ./held --out v{rate}.csv --alarm-rate {rate}")
+        assert (status, said) == (0, "")
+        assert f"With confidence 95%, at most {float(rate):.2%} of ID" in text
+        unknown[rate] = (folder / f"v{rate}.csv").read_text().count(",True,")
+    assert unknown["0.05"] < unknown["0.1"] < unknown["0.2"]
+    status, _, said = call(f"score {guard} ./held --out v.csv --alarm-rate 0.01")
+    assert status == 1
+    assert "name it in `offmap calibrate --alarm-rate`" in said
+    status, _, said = call(f"{calibrate} --alarm-rate 0.1 --confidence 0.95 --per-class")
+    assert status == 1
+    assert "or join them by --pool" in said
+    assert call(f"{calibrate} --alarm-rate 0.1 --confidence 0.95 --per-class --pool")[0] == 0
+
+
+def test_errors_are_controlled_by_the_command(call: Call, folder: Path) -> None:
+    guard = f"guard {NETWORK}"
+    normalization = f"--normalization {NORMALIZATION}"
+    assert call(f"calibrate {guard} --data ./held {normalization}")[0] == 0
+    sets = demo.digits_data()
+    for i, (image, label) in enumerate(zip(sets.test.images, sets.test.labels, strict=True)):
+        path = folder / "labelled" / str(int(label)) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(path)
+    status, text, said = call(f"control {guard} --data ./labelled --error-rate 0.05")
+    assert (status, said) == (0, "")
+    assert "with confidence 95%, at most 5.00% of ID samples are accepted and wrong" in text
+    assert call(f"score {guard} ./held --out v.csv")[0] == 0
+    rows = list(csv.DictReader((folder / "v.csv").read_text().splitlines()))
+    assert {row["accepted"] for row in rows} == {"True", "False"}
+    status, _, said = call(f"control {guard} --data ./labelled --error-rate 0.001")
+    assert status == 1
+    assert "an error rate of 0.001 with confidence 0.95 needs at least 2995 labelled" in said

@@ -21,6 +21,7 @@ from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
 from offmap.cli._guards import device_of
 from offmap.cli._messages import in_words, speak_as
+from offmap.detectors._registry import FAMILIES
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.training import recipe, trainer
 from offmap.training.task import Task
@@ -210,9 +211,38 @@ def test_a_misspelt_name_says_which_was_meant(call: Call) -> None:
     )
 
 
-def test_list_shows_other_names(call: Call) -> None:
-    line = next(line for line in call("list")[1].splitlines() if line.startswith("  knn "))
-    assert "(also dknn)" in line
+@pytest.mark.parametrize("columns", [30, 60, 80, 100, 200])
+def test_no_line_of_the_list_is_wider_than_the_terminal(
+    columns: int, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = call("list")[1].splitlines()
+    assert max(map(len, lines)) <= columns
+    if columns >= 80:  # names are not broken
+        starts = {line.split()[0].rstrip(",") for line in lines if line.startswith("  ")}
+        assert set(offmap.catalogue()) <= starts
+
+
+def test_detectors_are_listed_by_family_with_what_a_choice_rests_on(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = call("list")[1]
+    places = [text.index(f"\n{family}:\n  name ") for family in FAMILIES]
+    assert places == sorted(places)
+    rows = {line.split()[0].rstrip(","): line.split() for line in text.splitlines() if line.strip()}
+    assert rows["knn"] == ["knn,", "dknn", "features", "bank", "yes", "2022", "any", "classifier"]
+    assert rows["gram"] == ["gram", "logits", "layers", "no", "2020", "convolutional", "networks"]
+    assert rows["entropy"] == ["entropy", "logits", "sums", "yes", "-", "any", "classifier"]
+    assert rows["odin"][1:5] == ["logits,", "inputs", "passes", "no"]
+    assert rows["totalentropy"][-3:] == ["ensembles", "of", "classifiers"]
+
+
+def test_a_detector_is_shown_with_the_facts_of_the_list(call: Call) -> None:
+    assert (
+        "\ncost layers; exports no; year 2020; suits convolutional networks\n"
+        in (call("list gram")[1])
+    )
 
 
 # Words of Python, where a command has options and other commands.

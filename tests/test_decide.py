@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmap.errors import ArgumentError, NonFiniteError
+from offmap.guard import Calibration
 from offmap.guard.decide import alarm_rank, alarm_threshold, false_discoveries, p_values
 
 
@@ -40,11 +41,17 @@ def test_the_rate_is_the_decimal_that_was_typed() -> None:
 def test_for_any_rate_the_rank_is_what_the_p_value_says(n: int, rate: float, tests: int) -> None:
     """Rates that are no short decimals too, such as 1/3; for several tests p is multiplied."""
     passing = [r for r in range(1, n + 1) if tests * r / (n + 1) <= rate]
+    calibration = Calibration("plain" if tests == 1 else "bonferroni", rate)
+    scores = torch.randn(n, tests)
     if not passing:
         with pytest.raises(ArgumentError, match="needs at least"):
-            alarm_rank(n, rate, tests=tests)
+            calibration.learn(scores, torch.zeros(n).long(), 1)
         return
-    assert min(alarm_rank(n, rate, tests=tests), n) == passing[-1]
+    calibration.learn(scores, torch.zeros(n).long(), 1)
+    assert calibration.ranks.tolist() == [passing[-1]]
+    if tests == 1:
+        assert min(alarm_rank(n, rate), n) == passing[-1]
+        assert calibration.threshold == alarm_threshold(scores[:, 0], rate)
 
 
 def test_a_third_is_a_third() -> None:

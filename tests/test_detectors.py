@@ -71,3 +71,11 @@ def test_a_shaper_has_a_head_of_its_own(world: World) -> None:
 def test_what_describes_no_detector_is_refused(spec: Any) -> None:
     with pytest.raises(ArgumentError):
         inspect.unwrap(detector)(spec)  # without the tests' own check of types
+
+
+def test_aliases_with_pluses_stand_inside_of_expressions() -> None:
+    made = detector("Combine([energy, mds++, react(rmds++)], how='max')")
+    same = "Combine([energy, mahalanobispp, react(relativemahalanobispp)], how='max')"
+    assert repr(made) == repr(detector(same))
+    with pytest.raises(ArgumentError, match=r"is not a detector such as"):
+        detector("Combine([energy, other++])")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.activations import Activations
 from offmap.data import ImageSet
-from offmap.detectors import ordinary, sources, unasked
+from offmap.detectors import Needs, detector, sources, taps_of, unasked
 from offmap.errors import (
     ArgumentError,
     DataError,
@@ -74,7 +74,7 @@ def results(sets: dict[str, Any]) -> Results:
 
 
 # What this network of vectors in [0, 1] cannot give: feature maps.
-NOT_HERE = ("gram",)
+NOT_HERE = tuple(name for name in unasked() if taps_of(detector(name)))
 
 
 def test_each_sample_passes_the_network_once(sets: dict[str, Any]) -> None:
@@ -171,11 +171,13 @@ def test_detectors_that_this_network_does_not_allow_are_left_out_with_the_reason
 
     few = sets | {"train": image_set("train", 40, 0)}
     found = offmap.evaluate(Squashed(), **few)
-    of_head, of_data = {"residual", "vim", "react", "scale"}, {"knn", "temperaturescaled"}
-    of_network = {"anchordistance", "gram", *for_ensembles()}
+    of_head = {name for name in unasked() if Needs.HEAD in detector(name).needs} - {"auto"}
+    of_data = {"knn", "temperaturescaled"}
+    of_network = {"anchordistance", *NOT_HERE, *for_ensembles()}
     assert set(found.left_out) == of_head | of_data | of_network
     assert "neighbour 50 was asked for" in found.left_out["knn"]
     assert "last linear layer" in found.left_out["vim"]
+    assert "without ViM(dim=None): needs the network's last linear" in found.summaries["auto"]
     with pytest.raises(NeedsError, match="last linear layer"):
         offmap.evaluate(Squashed(), **sets, detectors=["vim"])
 
@@ -383,7 +385,7 @@ def test_detectors_of_one_network_are_left_out_for_an_ensemble_with_one_reason(
     found = offmap.evaluate(ensemble, **sets)
     assert found.detectors == for_ensembles()
     (footing,) = found.table().partition("left out: ")[2].splitlines()
-    assert set(found.left_out) == {*ordinary(), "anchordistance"}
+    assert set(found.left_out) == set(unasked()) - set(for_ensembles())
     assert footing.endswith(
         "(reads one network's activations; for an ensemble wrap it: MemberMean(...))"
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import offmap
 from offmap import demo
-from offmap.detectors import Needs, fit, ordinary
+from offmap.detectors import Needs, fit, ordinary, why_not_exported
 from offmap.detectors.features import knn
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, NotFittedError
 from offmap.guard import Calibration
@@ -27,7 +27,7 @@ from offmap.networks import mc_dropout
 NAMES = ["label", "score", "p_value", "is_ood"]
 DTYPES = ["int64", "float32", "float64", "bool"]
 SIZES = (1, 7, 256)
-GRAPHS = [name for name in ordinary() if name != "gram"]  # which reads other layers
+GRAPHS = [name for name in ordinary() if not why_not_exported(offmap.detector(name))]
 SEVERAL = ["msp", "knn", "vim"]
 # By name: what is guarded with, and how several are combined or one is calibrated.
 GUARDS: dict[str, tuple[str | list[str], dict[str, Any]]] = {
@@ -197,8 +197,44 @@ def test_a_file_says_what_it_is_and_nothing_of_the_machine(
         guard.calibration.rule,
         guard.calibration.threshold,
     )
+    assert record["promise"] == guard.calibration.promise
     assert record["network_sha256"] == offmap.forward.weights_digest(guard.network)
     assert b"exporting.py" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({"alarm_rate": 0.1}, (0.05, 0.1, 0.3)),
+        ({"alarm_rate": [0.1, 0.05], "confidence": 0.95}, (0.05, 0.1, 0.15, 0.2)),
+        ({"alarm_rate": 0.3, "confidence": 0.9, "per_class": True}, (0.3, 0.4)),
+    ],
+    ids=["on average", "certified", "within each class"],
+)
+def test_the_rate_of_an_onnx_graph_can_be_changed(
+    options: dict[str, Any], rates: tuple[float, ...], sets: demo.Digits, tmp_path: Path
+) -> None:
+    """Its input has the guard's rate as default, and other rates decide as ``at`` does."""
+    runtime = pytest.importorskip("onnxruntime")
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration, **options)
+    images = torch.cat([sets.test.images, sets.ood["far"]["faces"].images])
+    export(guard, tmp_path / "guard.onnx", example=images[::9])
+    session = runtime.InferenceSession(str(tmp_path / "guard.onnx"))
+    assert [each.name for each in session.get_overridable_initializers()] == ["alarm_rate"]
+    scores = {"images": images.numpy()}
+    counts = []
+    for rate in rates:
+        expected = guard.at(rate)(images)
+        found = session.run(NAMES, scores | {"alarm_rate": np.array(rate)})
+        assert (found[3] == expected.is_ood.numpy()).mean() > 0.99  # rounding may pass a score
+        assert np.isclose(found[2], expected.p_values.numpy(), rtol=0, atol=1e-12).mean() > 0.99
+        counts.append(int(found[3].sum()))
+    assert counts == sorted(set(counts))
+    default = session.run(NAMES, scores)[3]
+    again = session.run(NAMES, scores | {"alarm_rate": np.array(guard.calibration.alarm_rate)})
+    assert (default == again[3]).all()
+    assert not session.run(NAMES, scores | {"alarm_rate": np.array(1e-4)})[3].any()
 
 
 def properties(path: Path) -> dict[str, Any]:
@@ -207,7 +243,7 @@ def properties(path: Path) -> dict[str, Any]:
         torch.export.load(path, extra_files=extra)
         return json.loads(extra["offmap.json"])
     texts = pytest.importorskip("onnxruntime").InferenceSession(str(path)).get_modelmeta()
-    plain = {"library", "rule", "network", "network_sha256"}
+    plain = {"library", "rule", "network", "network_sha256", "promise"}
     found = texts.custom_metadata_map
     return {k: v if k in plain else json.loads(v) for k, v in found.items()}
 
@@ -351,7 +387,7 @@ def cifar10(real_data: Path) -> Cifar10:
         guards[name] = guard = offmap.Guard(network, each, normalization=normalization)
         guard._calibration = Calibration("plain", 0.05)
         labels = calibration.logits.argmax(1)
-        guard.calibration.learn(guard.score_activations(calibration), labels, 10, 0)
+        guard.calibration.learn(guard.score_activations(calibration), labels, 10)
     return Cifar10(guards, test[500:], acts)
 
 

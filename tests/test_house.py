@@ -24,7 +24,7 @@ LAYERS = [
     ["detectors", "forward", "networks", "data"],
     ["guard"],
     ["evaluation", "sklearn"],
-    ["plots"],
+    ["plots", "reporting"],
     ["training"],
     ["demo", "studies"],
     ["cli"],

@@ -23,6 +23,7 @@ from offmap.networks import (
     DigitsCNN,
     Ensemble,
     build,
+    densenet_bc100,
     digits_cnn,
     factories,
     is_own,
@@ -70,6 +71,19 @@ def wide(width: int) -> int:
     return total + 2 * inside + linear(inside, 10)
 
 
+def dense(classes: int) -> int:
+    """Sixteen bottleneck layers a block; a reduction to a half between the blocks."""
+    total, inside = conv(3, 3, 24), 24
+    for block in range(3):
+        for _ in range(16):
+            total += 2 * inside + conv(1, inside, 48) + 2 * 48 + conv(3, 48, 12)
+            inside += 12
+        if block < 2:
+            total += 2 * inside + conv(1, inside, inside // 2)
+            inside //= 2
+    return total + 2 * inside + linear(inside, classes)
+
+
 def eighteen(classes: int) -> int:
     total, inside = conv(3, 3, 64) + 2 * 64, 64
     for outside in (64, 128, 256, 512):
@@ -98,6 +112,8 @@ DIGITS = sum((9 * 16 + 16, conv(3, 16, 32) + 32, linear(512, 64), linear(64, 8))
         ("wrn40_4", wide(4), 8_949_210),
         ("resnet18", eighteen(10), 11_173_962),
         ("resnet18(classes=100, dropout=0.5)", eighteen(100), 11_220_132),
+        ("densenet_bc100", dense(10), 769_162),
+        ("densenet_bc100(classes=100)", dense(100), 800_032),
         ("vgg16", sixteen(64), 15_778_378),
         ("vgg16(width=0.25)", sixteen(16), 990_106),
         ("mnist_cnn", MNIST + linear(256, 10), 228_010),
@@ -201,6 +217,33 @@ def test_the_wide_network_is_the_published_code() -> None:
     torch.testing.assert_close(network(images), x @ w["fc.weight"].T + w["fc.bias"])
 
 
+def test_the_dense_network_is_the_published_code() -> None:
+    """Written again from the names of the weights: every layer reads all before it."""
+    network = build("offmap.networks:DenseNet(depth=16, growth=4)")
+    network = randomised(network).double().eval()
+    w = network.state_dict()
+
+    def activated(x: torch.Tensor, name: str) -> torch.Tensor:
+        parts = ("running_mean", "running_var", "weight", "bias")
+        values = (w[f"{name}.{part}"] for part in parts)
+        return nn.functional.batch_norm(x, *values).clamp(min=0)
+
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    channels = [nn.functional.conv2d(images, w["conv1.weight"], padding=1)]
+    for block in (1, 2, 3):
+        for i in range(2):
+            here = f"block{block}.layer.{i}"
+            x = activated(torch.cat(channels, 1), f"{here}.bn1")
+            x = activated(nn.functional.conv2d(x, w[f"{here}.conv1.weight"]), f"{here}.bn2")
+            channels.append(nn.functional.conv2d(x, w[f"{here}.conv2.weight"], padding=1))
+        if block < 3:
+            x = activated(torch.cat(channels, 1), f"trans{block}.bn1")
+            x = nn.functional.conv2d(x, w[f"trans{block}.conv1.weight"])
+            channels = [x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))]
+    x = activated(torch.cat(channels, 1), "bn1").mean((2, 3))
+    torch.testing.assert_close(network(images), x @ w["fc.weight"].T + w["fc.bias"])
+
+
 def test_vgg_normalises_after_the_activation() -> None:
     kinds = [type(layer).__name__ for layer in vgg16(width=0.05).features]
     stage = ["Conv2d", "ReLU", "BatchNorm2d"]
@@ -280,6 +323,27 @@ def test_files_of_the_resnet20_family_load(tmp_path: Path) -> None:
     named = {name.replace("linear.", "fc."): value for name, value in source.state_dict().items()}
     torch.save(named, tmp_path / "fc.th")
     assert_same(source, load_weights(resnet20(), tmp_path / "fc.th"))
+
+
+def test_the_dense_networks_of_the_dice_study_load(tmp_path: Path) -> None:
+    """``state_dict`` beside an epoch; as many classes as are in the file, or else a refusal."""
+    source = randomised(densenet_bc100(classes=100))
+    names = {"block3.layer.15.bn2.running_var", "trans2.conv1.weight", "bn1.weight", "fc.bias"}
+    assert names < set(source.state_dict())
+    path = tmp_path / "w.pth.tar"
+    torch.save({"epoch": 100, "state_dict": source.state_dict()}, path)
+    assert_same(source, build("densenet_bc100", weights=path))
+    assert_same(source, build("densenet_bc100(classes=100)", weights=path))
+    with pytest.raises(StoreError, match=r"fc\.weight: shape \(100, 342\), not \(7, 342\)"):
+        build("densenet_bc100(classes=7)", weights=path)
+
+
+@pytest.mark.parametrize("name", [name for name in factories() if name not in AROUND])
+def test_a_network_has_as_many_classes_as_its_checkpoint(name: str, tmp_path: Path) -> None:
+    source = build(f"{name}(classes=3)")
+    state = {f"module.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "w.pt")
+    assert_same(source, build(name, weights=tmp_path / "w.pt"))
 
 
 @pytest.mark.parametrize("head", ["fc", "linear", "fc.1"])

@@ -96,7 +96,10 @@ def test_it_is_listed_and_benched(package: Path) -> None:
     code = "import sys; from offmap.cli import main; main(['list'])"
     listed = run(code, package)
     assert "cosinencm" in listed.stdout, listed.stderr
-    assert "Minus the cosine similarity" in listed.stdout
+    row = listed.stdout.partition("\nown:\n")[2].splitlines()[1]
+    assert row.split()[:2] == ["cosinencm,", "cosine-ncm"]
+    shown = run(code.replace("['list']", "['list', 'cosinencm']"), package)
+    assert "Minus the cosine similarity" in shown.stdout
     assert "cosinencm" not in run(code, package, installed=False).stdout
 
 

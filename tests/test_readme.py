@@ -105,6 +105,27 @@ def test_the_how_to_page_on_ensembles_runs() -> None:
     assert len(names["verdict"].labels) == len(sets.test)
 
 
+def test_the_how_to_page_on_reports_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    sets = demo.digits_data()
+    torch.manual_seed(0)
+    names: dict[str, Any] = {
+        **{"network": demo.shipped(), "other": DigitsCNN(8), "normalization": demo.NORMALIZATION},
+        **{"train": sets.train, "held": sets.calibration, "test": sets.test},
+        **{name: sets.ood["far"][name] for name in ("textures", "noise")},
+    }
+    assert run(ROOT / "docs" / "how-to" / "report.md", names) == 3
+    assert (tmp_path / "report.json").is_file()
+    assert "<img" in (tmp_path / "report.html").read_text()
+    assert len(names["frame"]) == 6
+    printed = capsys.readouterr().out
+    assert "Recommended: " in printed
+    assert "over 2 networks: seed 0, seed 1" in printed
+
+
 def test_the_how_to_page_on_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,6 +46,28 @@ def test_resnet20_has_its_known_accuracy(real_data: Path) -> None:
         assert probe.head_name == "linear"
         assert probe.head is not None
     assert abs(right - 9173) <= 3  # rounding differs between machines on a few images
+
+
+def test_the_dense_network_of_the_dice_study_has_its_known_accuracy(real_data: Path) -> None:
+    """94.3 % on the whole test set: of some images as many right as that makes likely."""
+    weights = real_data / "checkpoints" / "densenet_bc100_cifar10.pth.tar"
+    normalization = offmap.Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    images = load("cifar10:test", limit=400)
+    right = 0
+    with offmap.Probe(
+        build("densenet_bc100", weights=weights), normalization=normalization
+    ) as probe:
+        for acts, labels in offmap.forward.forward(probe, images, batch_size=100):
+            right += int((acts.logits.argmax(1) == labels).sum())
+        assert probe.head_name == "fc"
+    low, high = binom(len(images), 0.943).interval(0.999)
+    assert low <= right <= high
+
+
+def test_the_dense_network_of_a_hundred_classes_is_known_by_its_file(real_data: Path) -> None:
+    weights = real_data / "checkpoints" / "densenet_bc100_cifar100.pth.tar"
+    network = build("densenet_bc100", weights=weights)
+    assert sum(p.numel() for p in network.parameters()) == 800_032
 
 
 def test_published_figures_of_the_outlier_exposure_study(real_data: Path) -> None:

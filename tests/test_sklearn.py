@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import offmap
-from offmap.detectors import ordinary, to_learn_on
+from offmap.detectors import ordinary, taps_of, to_learn_on
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError, ShapeError
 from offmap.guard.decide import p_values
 from offmap.sklearn import OODDetector
@@ -56,8 +56,9 @@ def test_scikit_learn_finds_nothing_to_complain_of() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# SCALE refuses negative features, and Gram reads other layers.
-OVER_FEATURES = [n for n in ordinary() if n not in ("scale", "gram")]
+# These refuse negative features, and features alone have no other layers.
+REFUSE = ("scale", "ashb", "ashp", "ashs")
+OVER_FEATURES = [n for n in ordinary() if n not in REFUSE and not taps_of(offmap.detector(n))]
 
 
 @pytest.mark.parametrize("name", OVER_FEATURES)

@@ -25,18 +25,20 @@ if TYPE_CHECKING:
     )
     from offmap.activations import Activations, Head
     from offmap.detectors import Detector, catalogue, detector, fit
-    from offmap.evaluation import Results, compare, evaluate
+    from offmap.evaluation import Results, aggregate, compare, evaluate
     from offmap.forward import Normalization, Probe
     from offmap.guard import Cascade, Guard, Monitor, Verdict, alarm_threshold, load
     from offmap.guard.export import export
+    from offmap.reporting import report
 
 _HOMES = {
     "activations": ("Activations", "Head"),
     "detectors": ("Detector", "catalogue", "detector", "fit"),
-    "evaluation": ("Results", "compare", "evaluate"),
+    "evaluation": ("Results", "aggregate", "compare", "evaluate"),
     "forward": ("Normalization", "Probe"),
     "guard": ("Cascade", "Guard", "Monitor", "Verdict", "alarm_threshold", "load"),
     "guard.export": ("export",),
+    "reporting": ("report",),
 }
 _MODULES = (
     *("activations", "data", "detectors", "errors", "evaluation", "forward", "guard", "metrics"),

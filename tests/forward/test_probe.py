@@ -227,6 +227,15 @@ def test_other_layers_are_reduced_inside_the_hook() -> None:
         assert probe.layers == {":stages": ("layer1", "layer2", "layer3")}
 
 
+def test_the_last_batch_normalisation_is_found_by_rule() -> None:
+    with Probe(resnet20(), taps=[Tap(":last_norm", "moments"), Tap(":stages", "max")]) as probe:
+        for _ in range(2):
+            acts = probe(images())
+            assert acts.layers[":last_norm|moments|0"].shape == (6, 2, 64)
+        assert probe.layers[":last_norm"] == ("layer3.2.bn2",)
+        assert probe.layers[":stages"] == ("layer1", "layer2", "layer3")
+
+
 def test_everything_is_as_before_at_the_end() -> None:
     network = VGG().train()
     network.features.eval()

@@ -19,14 +19,19 @@ from offmap.stats import (
     ClassMeans,
     ClassMoments,
     ClassScatters,
+    ColumnHistogram,
+    ColumnQuantiles,
     Counts,
     Histogram,
+    Largest,
     Mean,
     Moments,
     Quantile,
 )
 
 CLASSES = 5
+# Of two order statistics and three columns: those of floats around 1, around -1 and others.
+BEGINNINGS = torch.tensor([[0xBF, 0x40, 0xC4], [0xBF, 0x41, 0x3B]])
 Maker = Callable[[Tensor, Tensor], Any]
 
 STATISTICS: dict[str, Maker] = {
@@ -38,10 +43,13 @@ STATISTICS: dict[str, Maker] = {
     "moments of the classes seen": lambda x, y: ClassMoments.of(x, y),
     "class scatters": lambda x, y: ClassScatters.of(x, y),
     "counts": lambda x, y: Counts.of(y, y.device),
+    "largest": lambda x, y: Largest.of(x[:, 0], y, classes=CLASSES, size=4),
     "small bank": lambda x, y: Bank.of(x, size=7, seed=3),
     "large bank": lambda x, y: Bank.of(x, size=1000),
     "coarse histogram": lambda x, y: Histogram.coarse(x),
     "fine histogram": lambda x, y: Histogram.fine(x, torch.tensor([0x4000 + 0x8000, 0x8000])),
+    "histogram by column": lambda x, y: ColumnHistogram.of(x),
+    "histogram by column behind a digit": lambda x, y: ColumnHistogram.of(x, BEGINNINGS, 1),
 }
 
 
@@ -179,6 +187,32 @@ def test_quantiles_are_numpys_exactly(values: list[float], q: float) -> None:
     found = float(place.value(Histogram.fine(x, place.bins)))
     expected = float(np.quantile(x.double().numpy(), q))
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-12 * float(x.abs().max()))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(*[st.floats(-(2.0**100), 2.0**100, width=32)] * 2), min_size=1, max_size=30
+    ),
+    q=st.floats(0, 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_quantiles_by_column_are_numpys_exactly(rows: list[tuple[float, ...]], q: float) -> None:
+    x = torch.tensor(rows)
+    place = ColumnQuantiles.locate(ColumnHistogram.of(x), (0.25, q))
+    for digits in range(1, ColumnQuantiles.passes):
+        place = ColumnQuantiles.unpacked(place.packed())
+        place = place.narrowed(ColumnHistogram.of(x, place.prefixes, digits))
+    expected = np.quantile(x.double().numpy(), (0.25, q), axis=0)
+    size = 1e-12 * float(x.abs().max())
+    assert np.allclose(place.values().numpy(), expected, rtol=1e-12, atol=size)
+
+
+@given(values=st.lists(st.floats(2.0**-100, 2.0**100, width=32), min_size=1), q=st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_the_first_pass_tells_a_quantile_roughly(values: list[float], q: float) -> None:
+    x = torch.tensor(values)
+    rough = float(Quantile.locate(Histogram.coarse(x), q).roughly())
+    assert rough == pytest.approx(float(np.quantile(x.double().numpy(), q)), rel=0.004)
 
 
 def test_quantiles_of_many_equal_values() -> None:

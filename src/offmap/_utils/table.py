@@ -1,14 +1,16 @@
-"""Tables of numbers for the terminal, no wider than it."""
+"""Tables of numbers and of words for the terminal, no wider than it."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 _NO_TERMINAL = 100
 _LONG_NAME = 40  # of a row: longer ones take several lines
 _LONG_PATH = 20  # of a heading: longer ones are shown by their ends
+_INDENT = 4  # of what a long line goes on with
 
 
 def render(
@@ -58,7 +60,7 @@ def render(
         )
         for i, head in enumerate(heads)
     ]
-    room = width or shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+    room = width or terminal_width()
     rows = _row_names(texts, room - sum(size + 2 for size in widths))
     first = max(map(len, [corner, *(line for lines in rows.values() for line in lines)]))
     room -= first
@@ -72,6 +74,73 @@ def render(
             lines += [*begun, _line(last, row[part], first, sizes)]
         blocks.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(blocks)
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, 100 where there is none."""
+    return shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+
+
+def filled(text: str, width: int | None = None) -> str:
+    r"""A text in lines no wider than the terminal; what a line goes on with is indented.
+
+    >>> filled("Noise: gaussian, uniform", 18)
+    'Noise: gaussian,\n    uniform'
+    """
+    room = max(width or terminal_width(), _INDENT + 1)
+    lines = (
+        textwrap.wrap(line, room, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join("\n".join(of) for of in lines)
+
+
+def of_words(
+    rows: Sequence[Sequence[str]],
+    headings: Sequence[str],
+    *,
+    indent: str = "",
+    width: int | None = None,
+) -> str:
+    """Rows of words under their headings; what is too wide for its column takes several lines.
+
+    Args:
+        rows: cells.
+        headings: of the columns.
+        indent: before each line.
+        width: of a line at most; by default that of the terminal.
+
+    >>> print(of_words([["knn, dknn", "2022"]], ["name", "year"], width=10))
+    name  year
+    knn,  2022
+    dknn
+    """
+    table = [headings, *rows]
+    room = (width or terminal_width()) - len(indent) - 2 * (len(headings) - 1)
+    widths = _narrowed([list(column) for column in zip(*table, strict=True)], room)
+    lines = []
+    for row in table:
+        cells = [
+            textwrap.wrap(cell, size, break_on_hyphens=False)
+            for cell, size in zip(row, widths, strict=True)
+        ]
+        for parts in zip_longest(*cells, fillvalue=""):
+            words = (f"{part:<{size}}" for part, size in zip(parts, widths, strict=True))
+            lines.append((indent + "  ".join(words)).rstrip())
+    return "\n".join(lines)
+
+
+def _narrowed(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Widths that fit: the widest column gives way first, and words are broken last of all."""
+    widths = [max(map(len, column)) for column in columns]
+    words = [max(len(w) for cell in column for w in cell.split() or [""]) for column in columns]
+    for least in (words, [1] * len(columns)):
+        while sum(widths) > room:
+            spare = [i for i, size in enumerate(widths) if size > least[i]]
+            if not spare:
+                break
+            widths[max(spare, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _row_names(names: Collection[str], room: int) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -305,10 +305,12 @@ class Head:
     Args:
         weight: ``(c, d)``.
         bias: ``(c,)``, or ``None`` for a layer without one.
+        negatives: rows for names that are no class, as a zero-shot network has them, ``(m, d)``.
     """
 
     weight: Float[Tensor, "c d"]
     bias: Float[Tensor, " c"] | None = None
+    negatives: Float[Tensor, "m d"] | None = None
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """The logits of these features."""
@@ -316,7 +318,8 @@ class Head:
 
     def to(self, device: torch.device) -> Head:
         """The same head on a device."""
-        return Head(self.weight.to(device), None if self.bias is None else self.bias.to(device))
+        rest = [None if x is None else x.to(device) for x in (self.bias, self.negatives)]
+        return Head(self.weight.to(device), *rest)
 
 
 Run = Callable[..., Activations]
@@ -332,21 +335,29 @@ class Sample:
         run: ``run(inputs, edit={})`` gives the activations of other inputs, with gradients kept;
             ``edit`` maps a layer, by name or rule, to a function of its output that takes its
             place.
+        parameters: the network's, by name; empty where they are not to be had.
+        logits_under: ``logits_under(inputs, parameters)`` gives the logits for other values of
+            the parameters, with nothing kept: a function that ``torch.func`` can differentiate.
     """
 
     acts: Activations
     inputs: Tensor
     run: Run
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    logits_under: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.acts)
 
     def __getitem__(self, rows: slice | Tensor) -> Sample:
         """The same for some of the samples."""
-        return Sample(self.acts[rows], self.inputs[rows], self.run)
+        return replace(self, acts=self.acts[rows], inputs=self.inputs[rows])
 
     def seen(self, see: Callable[[Activations], Activations]) -> Sample:
-        """What somebody sees who sees a change of the activations, also when running again."""
+        """What somebody sees who sees a change of the activations, also when running again.
+
+        Parameters are not handed on: the change is not made of what follows from others.
+        """
         return Sample(see(self.acts), self.inputs, lambda x, **how: see(self.run(x, **how)))
 
 

@@ -61,9 +61,9 @@ class Shards:
             return None
         tensors = _read(path)
         if "members" not in tensors:
-            return Head(tensors["weight"], tensors.get("bias"))
+            return _head(tensors)
         each = [_under(f"members.{i}.", tensors) for i in range(int(tensors["members"]))]
-        return tuple(Head(of["weight"], of.get("bias")) if of else None for of in each)
+        return tuple(_head(of) if of else None for of in each)
 
     @head.setter
     def head(self, head: Head | Heads | None) -> None:
@@ -166,8 +166,12 @@ class Shards:
         pending.clear()
 
 
+def _head(tensors: dict[str, Tensor]) -> Head:
+    return Head(tensors["weight"], tensors.get("bias"), tensors.get("negatives"))
+
+
 def _parts(head: Head | None) -> dict[str, Tensor]:
-    tensors = {} if head is None else {"weight": head.weight, "bias": head.bias}
+    tensors = {} if head is None else vars(head)
     return {name: x for name, x in tensors.items() if x is not None}
 
 

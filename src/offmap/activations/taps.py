@@ -14,9 +14,9 @@ from offmap.errors import ArgumentError, UnknownNameError
 Reduction = Callable[[Tensor], Tensor]
 
 REDUCTIONS: dict[str, Reduction] = {}
-# Layers by rule, resolved on the first batch: the last layer of each size of feature map, and the
-# last feature map of all.
-RULES = (":stages", ":last_map")
+# Layers by rule, resolved on the first batch: the last layer of each size of feature map, the last
+# feature map of all, and the last batch normalisation.
+RULES = (":stages", ":last_map", ":last_norm")
 
 
 def reduction(name: str) -> Callable[[Reduction], Reduction]:
@@ -42,9 +42,10 @@ class Tap:
 
     Args:
         layer: a name as in ``network.named_modules()``, or a rule: ":stages" for the last layer of
-            each size of feature map, ":last_map" for the last feature map.
+            each size of feature map, ":last_map" for the last feature map, ":last_norm" for the
+            last batch normalisation.
         reduction: a name of ``REDUCTIONS``: "mean" over space or tokens, "max", "gram",
-            "whole", or one registered by :func:`reduction`.
+            "moments", "norm", "whole", or one registered by :func:`reduction`.
 
     Raises:
         UnknownNameError: no such rule or reduction.
@@ -90,6 +91,20 @@ def mean(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n c"]:
 def maximum(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n c"]:
     """Maximum over the positions of a feature map ``(n, c, h, w)``, or over tokens."""
     return _channels(output).amax(2)
+
+
+@reduction("moments")
+def moments(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n 2 c"]:
+    """Mean and variance of each channel over the positions of a map, or over tokens."""
+    variance, mean = torch.var_mean(_channels(output).float(), dim=2, correction=0)
+    return torch.stack([mean, variance], dim=1)
+
+
+@reduction("norm")
+def norm(output: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1"]:
+    """Mean over the channels of the L2 norm of the positive part over the positions."""
+    norms: Tensor = torch.linalg.vector_norm(_channels(output).float().relu(), dim=2)
+    return norms.mean(1, keepdim=True)
 
 
 @reduction("gram")

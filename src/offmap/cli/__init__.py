@@ -11,7 +11,21 @@ from typing import Any
 
 import typer
 
-from offmap.cli import bench, collapse, demo, export, guard, listing, publish, score, study, train
+from offmap.cli import (
+    bench,
+    check,
+    collapse,
+    compare,
+    demo,
+    export,
+    guard,
+    listing,
+    publish,
+    report,
+    score,
+    study,
+    train,
+)
 from offmap.cli import watch as watching
 from offmap.cli._arguments import command_of, several
 from offmap.cli._messages import say, speak_as
@@ -28,10 +42,14 @@ app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("fit")(guard.fit)
 app.command("calibrate")(guard.calibrate)
+app.command("check")(check.check)
+app.command("control")(check.control)
 app.command("score")(score.score)
 app.command("watch")(watching.watch)
 app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("collapse")(collapse.collapse)
 app.command("publish")(publish.publish)
 app.add_typer(study.app, name="study")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ import typer
 from offmap import data, networks, plots
 from offmap.cli._guards import preprocessing, trained_network
 from offmap.cli._messages import say
+from offmap.cli._output import command
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 from offmap.evaluation import evaluate
+from offmap.evaluation.metric import metric_of
+from offmap.evaluation.published import benchmark_of, beside
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
+from offmap.reporting import inputs_of
+from offmap.reporting import report as write_report
 from offmap.training import normalization
 
 CALIBRATION_SHARE = 0.1
@@ -49,9 +55,16 @@ def run(
     out: Path,
     cache: bool,
     device: str,
+    metrics: Sequence[str] = ("auroc",),
+    published: str | None = None,
+    report: bool = False,
     **options: Any,
 ) -> None:
-    """Evaluate, print the table, and write everything into ``out``."""
+    """Evaluate, print a table of each metric, and write everything into ``out``."""
+    for name in metrics:
+        metric_of(name)  # a misspelt one must not show at the end
+    if published is not None:
+        benchmark_of(published, plan.id)
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     own = preprocessing(model, network)
@@ -72,31 +85,38 @@ def run(
         )
     calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
     settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
+    ood = {
+        group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
+        for group, specs in (("near", plan.near), ("far", plan.far))
+        if specs
+    }
     results = evaluate(
         network,
         train=train,
         id_test=test,
         calibration=calibration,
-        ood={
-            group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
-            for group, specs in (("near", plan.near), ("far", plan.far))
-            if specs
-        },
+        ood=ood,
         detectors="all" if detectors == ["all"] else detectors,
         normalization=how,
         device=device,
         cache=out / "activations" if cache else None,
-        settings=settings | {"plan": asdict(plan)},
+        settings=settings | {"plan": asdict(plan), "command": command()},
         **options,
     )
     results.save(out)
     for name in results.detectors:
         plots.save(plots.histograms(results, name), out / "histograms" / f"{_plain(name)}.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
-    say(results.table())
+    for name in metrics:
+        say(results.table(name) + "\n" * (name != metrics[-1]))
+    if published is not None:
+        say(f"\n{beside(results, published, benchmark=plan.id).table()}")
     if plan.limit:
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
-    typer.echo(f"\nWritten to {out}/: results.json, results.csv, scores.parquet, figures")
+    if report:
+        write_report(results, out / "report.html", inputs=inputs_of(test, ood), command=command())
+    written = "results.json, results.csv, scores.parquet, figures" + ", report.html" * report
+    typer.echo(f"\nWritten to {out}/: {written}")
 
 
 def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:

@@ -23,6 +23,7 @@ def open_guard(
     normalization: str | None = None,
     size: int | None = None,
     channels: int | None = None,
+    alarm_rate: float | None = None,
 ) -> Guard:
     """The guard in a folder, with its network, and with what its record does not know.
 
@@ -42,7 +43,7 @@ def open_guard(
     guard = load(folder, network, normalization=how)
     _check_normalization(guard)
     _complete(guard, size, channels)
-    return guard
+    return guard if alarm_rate is None else guard.at(alarm_rate)
 
 
 def _network(record: dict[str, Any], model: str | None, weights: Path | None, *, kept: bool) -> Any:

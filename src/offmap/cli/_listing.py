@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from offmap import data, networks
 from offmap._utils.arguments import did_you_mean
-from offmap.detectors import entries, passes
+from offmap._utils.table import filled, of_words
+from offmap.detectors import cost, entries, passes, why_not_exported
 from offmap.errors import UnknownNameError
 from offmap.training import RECIPES, recipe
 
@@ -20,12 +22,22 @@ _ROLE = re.compile(r":\w+:`~?([^`]*)`")
 _FOR_PYTHON = ("Args", "Attributes", "Raises", "References", "Returns", "Examples", "Example")
 
 
+_DETECTORS = (
+    "Detectors by what they read. Cost beyond the forward pass: sums with what was learned, a bank "
+    "of kept samples, layers, further passes. Exports: into one graph, without this library."
+)
+
+
 def everything() -> str:
-    """All names, by kind."""
+    """All names, by kind, in lines no wider than the terminal."""
+    families = groupby(entries(), key=lambda entry: entry.family)
+    tables = (_family(family, list(of)) for family, of in families)
+    return "\n".join([filled(_DETECTORS), *tables, filled(_others())])
+
+
+def _others() -> str:
     return "\n".join(
         [
-            "Detectors (name, needs, passes over training and calibration data):",
-            *map(_detector_line, entries()),
             "\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):",
             *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
             "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
@@ -81,21 +93,34 @@ def _key(name: str) -> str:
     return re.sub(r"[-_]", "", name.lower())
 
 
-def _detector_line(entry: Any) -> str:
+def _family(name: str, family: list[Any]) -> str:
+    """The detectors of a family, a row each."""
+    rows = [list(_facts(entry).values()) for entry in family]
+    return f"\n{name}:\n{of_words(rows, list(_facts(family[0])), indent='  ')}"
+
+
+def _facts(entry: Any) -> dict[str, str]:
+    """What tables say of a detector, by heading."""
     made = entry.method.default()
-    counts = "+".join(str(passes(made, source)) for source in ("train", "calibration"))
-    also = f" (also {', '.join(entry.aliases)})" if entry.aliases else ""
-    return f"  {entry.name:<22} {made.needs.words:<22} {counts}  {_first(entry.method)}{also}"
+    return {
+        "name": ", ".join((entry.name, *entry.aliases)),
+        "needs": made.needs.words.replace("+", ", "),
+        "cost": cost(made),
+        "exports": "no" if why_not_exported(made) else "yes",
+        "year": str(made.year or "-"),
+        "suits": made.suits,
+    }
 
 
 def _detector(entry: Any) -> str:
-    made = entry.method.default()
+    made, of = entry.method.default(), _facts(entry)
     counts = [passes(made, source) for source in ("train", "calibration")]
     lines = [
         f"{entry.name}: {_first(entry.method)}",
         *([f"also called {', '.join(entry.aliases)}"] if entry.aliases else []),
         f"needs {made.needs.words}; passes over training data {counts[0]}, over calibration data "
         f"{counts[1]}",
+        "; ".join(f"{name} {of[name]}" for name in ("cost", "exports", "year", "suits")),
         f"\n{entry.method.__name__}{_signature(entry.method)}",
     ]
     return "\n".join([*lines, *_documentation(entry.method)])

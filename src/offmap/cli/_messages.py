@@ -25,6 +25,8 @@ _PHRASES = {
     r"give that one, or strict=False if you know that they are the same in effect": (
         "give that one by --model and --weights"
     ),
+    r"name it in calibrate, alarm_rate=\[\.\.\.\]": "name it in `offmap calibrate --alarm-rate`",
+    r"join them by pool=True": "join them by --pool",
     r"give shape \(c, h, w\)": "give --size and --channels",
     r"evaluate says it for given ones": "`offmap bench` says it for given ones",
     r"offmap\.networks\.AnchorHead": "`offmap list anchor_head`",

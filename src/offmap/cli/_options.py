@@ -36,6 +36,12 @@ RESIZE = typer.Option(
 TRANSFORM = typer.Option(
     None, help="file.py:NAME, from a PIL image to an array (c, h, w), for size, resize, channels."
 )
+METRIC = typer.Option(
+    ["auroc"],
+    callback=parted,
+    help="Tables to print: auroc, aupr_in, aupr_out, fpr_id_kept, fpr_ood_caught, ood_caught, ...",
+)
+REPORT = typer.Option(False, "--report", help="Write report.html beside the rest.")
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)
@@ -50,6 +56,9 @@ GUARD_DETECTORS = typer.Option(
     *_DETECTORS,
     callback=parted,
     help="The guard's own detectors: file.py:Name, package.module:Name.",
+)
+GUARD_ALARM_RATE = typer.Option(
+    None, "--alarm-rate", help="Another than it was calibrated for; without data."
 )
 GUARD_SIZE = typer.Option(None, min=1, help="Side of the images, if the guard does not know it.")
 GUARD_CHANNELS = typer.Option(None, help=f"{_CHANNELS}, if the guard does not know it.")

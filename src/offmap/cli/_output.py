@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,3 +28,8 @@ def echo_files(folder: Path) -> None:
     """The names of what lies in a folder."""
     names = ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")))
     typer.echo(f"Written to {folder}/: {names}")
+
+
+def command() -> str:
+    """The command line, as it can be typed again."""
+    return shlex.join(["offmap", *sys.argv[1:]])

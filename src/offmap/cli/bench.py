@@ -22,6 +22,10 @@ def bench(
     ),
     far: list[str] = typer.Option([], help="Far-OOD sets, likewise."),
     detectors: list[str] = options.detectors(["all"], "; or all"),
+    metric: list[str] = options.METRIC,
+    published: str | None = typer.Option(
+        None, help="openood: our rows beside those of OpenOOD v1.5, for cifar10 and cifar100."
+    ),
     normalization: str | None = options.NORMALIZATION,
     out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
     size: int | None = options.SIZE,
@@ -36,6 +40,7 @@ def bench(
     outputs: str = options.OUTPUTS,
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called OOD."),
     seed: int = typer.Option(0, help="Chooses the calibration tenth and --limit."),
+    report: bool = options.REPORT,
     cache: bool = typer.Option(True, help="Keep activations in OUT, so a second run is quick."),
 ) -> None:
     """Evaluate detectors on real data; the network sees each sample once.
@@ -62,5 +67,5 @@ def bench(
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
         batch_size=batch_size, precision=precision, device=device_of(device), head=head,
-        outputs=outputs, alarm_rate=alarm_rate,
+        outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published, report=report,
     )  # fmt: skip

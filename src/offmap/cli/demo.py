@@ -14,6 +14,7 @@ def demo(
     out: Path = typer.Option(Path("offmap-demo"), help="Folder for tables and figures."),
     retrain: bool = typer.Option(False, help="Train the network anew, in seconds, and keep it."),
     alarm_rate: float = typer.Option(0.05, help="Share of known digits that may be called OOD."),
+    report: bool = typer.Option(True, help="Write report.html too."),
 ) -> None:
     """The main job on embedded data: fit every detector, evaluate, decide, draw.
 
@@ -27,7 +28,7 @@ def demo(
     """
     from offmap.demo import best, run
 
-    results = run(out, retrain=retrain, alarm_rate=alarm_rate)
+    results = run(out, retrain=retrain, alarm_rate=alarm_rate, report=report)
     top = best(results)
     rows = [row for row in results.rows if row.detector == top]
     calibration = next(s for s in results.sets if s.role == "calibration")

@@ -12,6 +12,7 @@ from offmap.cli import _options as options
 def export(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     out: Path = typer.Argument(..., help="guard.onnx, or guard.pt2 for torch.export."),
+    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
     detectors: list[str] = options.GUARD_DETECTORS,
@@ -21,6 +22,8 @@ def export(
     device: str = typer.Option("cpu", help="Where a .pt2 graph is to run: cpu, cuda, ..."),
 ) -> None:
     """Write a guard as one graph: uint8 images to label, score, p-value and decision.
+
+    An ONNX graph has an input alarm_rate, whose default is the guard's.
 
     Example:
         offmap export guard/ guard.onnx
@@ -33,7 +36,7 @@ def export(
 
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
+        channels=channels, alarm_rate=alarm_rate,
     )  # fmt: skip
     if out.suffix == ".onnx" and found.probe.device.type != "cpu":
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")

@@ -17,7 +17,7 @@ def fit(
     data: list[str] = typer.Option(
         ..., help="The network's training data: names or paths, which are joined."
     ),
-    detectors: list[str] = options.detectors(["vim"], "; several are combined"),
+    detectors: list[str] = options.detectors(["auto"], "; several are combined"),
     combine: str = typer.Option(
         "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
     ),
@@ -68,8 +68,14 @@ def fit(
 def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
     data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
-    alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called unknown."),
+    alarm_rate: list[float] = typer.Option(
+        [0.05], help="Share of ID that may be called unknown; of several, the first is in use."
+    ),
+    confidence: float | None = typer.Option(
+        None, help="Certify the rates for these very images, 0.95 say; else on average."
+    ),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
+    pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
     model: str | None = options.GUARD_NETWORK,
@@ -83,7 +89,7 @@ def calibrate(
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
     Example:
-        offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05
+        offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05 --confidence 0.95
     """
     from offmap.cli._guards import load_joined, open_guard, shape_of
 
@@ -101,6 +107,6 @@ def calibrate(
         transform=transform,
     )
     found.input_shape = images.shape
-    found.calibrate(images, alarm_rate, per_class=per_class)
+    found.calibrate(images, alarm_rate, confidence=confidence, per_class=per_class, pool=pool)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")

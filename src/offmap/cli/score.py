@@ -27,6 +27,7 @@ def score(
         None, help="JSONL that the verdicts are added to, for `offmap watch`."
     ),
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
+    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     batch_size: int = options.BATCH_SIZE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
@@ -49,7 +50,7 @@ def score(
 
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
+        channels=channels, alarm_rate=alarm_rate,
     )  # fmt: skip
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from offmap import data, plots
+from offmap import data, plots, reporting
 from offmap.data import ImageSet
 from offmap.detectors import ordinary
 from offmap.evaluation import Results, evaluate
@@ -106,11 +106,13 @@ def run(
     detectors: Any = None,
     retrain: bool = False,
     alarm_rate: float = 0.05,
+    report: bool = False,
     show_progress: bool | None = None,
 ) -> Results:
     """Evaluate detectors on the digits, and write tables and figures into ``out``.
 
-    Without ``detectors``, all for one network with a linear head.
+    Without ``detectors``, all for one network with a linear head. With ``report``, ``report.html``
+    too.
     """
     sets = digits_data()
     network = train(sets, Path(out) / "training") if retrain else shipped()
@@ -127,7 +129,10 @@ def run(
         settings={"id": "digits 0 to 7", "seed": SEED, "retrained": retrain},
     )
     results.save(out)
-    draw(results, Path(out), {n: s for group in sets.ood.values() for n, s in group.items()})
+    inputs = reporting.inputs_of(sets.test, sets.ood)
+    draw(results, Path(out), {n: s for n, s in inputs.items() if n != "id"})
+    if report:
+        reporting.report(results, Path(out) / "report.html", inputs=inputs, command="offmap demo")
     return results
 
 

@@ -10,7 +10,7 @@ from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._engine import Fitting, fit
 from offmap.detectors._needs import SOURCES, Needs, Stage
-from offmap.detectors._plan import cost, nodes, passes, sources, taps_of
+from offmap.detectors._plan import cost, nodes, passes, sources, taps_of, why_not_exported
 from offmap.detectors._registry import entries, entry_of, register
 from offmap.detectors._share import LEARN_SHARE, to_learn_on
 from offmap.detectors._store import load, restored, save
@@ -43,6 +43,7 @@ __all__ = [
     "taps_of",
     "to_learn_on",
     "unasked",
+    "why_not_exported",
 ]
 
 
@@ -68,14 +69,16 @@ def __getattr__(name: str) -> Any:
 
 
 def ordinary() -> list[str]:
-    """Names of the detectors for one network whose logits are no distances, in their order."""
-    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS
-    return [name for name, method in catalogue().items() if not method.default().needs & others]
+    """Names of the detectors for any one classifier, in their order."""
+    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS | Needs.NEGATIVES
+    made = {name: method.default() for name, method in catalogue().items()}
+    return [name for name, each in made.items() if not each.needs_to_learn & others]
 
 
 def unasked() -> list[str]:
     """What "all" means: all but those that run the network again, which are asked for by name."""
-    return [n for n, method in catalogue().items() if Needs.INPUTS not in method.default().needs]
+    made = {name: method.default() for name, method in catalogue().items()}
+    return [name for name, each in made.items() if Needs.INPUTS not in each.needs_to_learn]
 
 
 def detector(spec: str | Detector | Mapping[str, Any]) -> Detector:

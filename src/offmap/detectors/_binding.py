@@ -13,7 +13,7 @@ from offmap.activations import Activations, Head, Heads
 from offmap.detectors._checks import check_head, check_needs, columns, warn_signed
 from offmap.detectors._needs import SOURCES, Needs
 from offmap.detectors._plan import Path, at, nodes
-from offmap.errors import ArgumentError, NeedsError, OffmapError
+from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError
 
 if TYPE_CHECKING:
     from offmap.detectors._composite import Composite
@@ -28,6 +28,8 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
     """Forget what was learned, make the copies of members, check, and bind to the head."""
     root.reset()
     width = columns(first) if first is not None else _columns_of(head)
+    if first is not None:  # an ensemble, or none: no part changes that
+        check_needs(root.needs & Needs.MEMBERS, first, root)
     _leave_out_unserved(root, first, width)
     if first is not None:
         check_needs(root.needs & ~Needs.INPUTS, first, root)
@@ -99,11 +101,16 @@ def _leave_out_unserved(
 
 
 @contextmanager
-def sparing_part(root: Detector, path: Path) -> Iterator[None]:
-    """Leave out the part of a tree that an error comes from, where its composite can do without."""
+def sparing_part(root: Detector, path: Path, *, labelled: bool = True) -> Iterator[None]:
+    """Leave out the part of a tree that an error comes from, where its composite can do without.
+
+    What is missing or cannot be solved is done without; what is wrong, such as labels, is refused.
+    """
     try:
         yield
-    except OffmapError as error:
+    except (NeedsError, DegenerateError, ArgumentError, LabelError) as error:
+        if labelled and isinstance(error, LabelError):
+            raise
         for depth in reversed(range(len(path))):
             if (node := at(root, path[:depth])).goes_on:
                 cast("Tolerant", node).leave_out(path[depth], error)

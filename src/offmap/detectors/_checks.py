@@ -71,7 +71,7 @@ def _check_members(needs: Needs, acts: Activations, who: object) -> None:
 
 
 def check_columns(acts: Activations | Sample, fitted_on: Tensor, who: str) -> None:
-    """Refuse activations of another width than those of the fit; 0 stands for any."""
+    """Refuse activations of another width than those of the fit; 0 stands for any, or for none."""
     acts = acts.acts if isinstance(acts, Sample) else acts
     logits, features, members = fitted_on.tolist()
     seen = columns(acts)
@@ -81,7 +81,7 @@ def check_columns(acts: Activations | Sample, fitted_on: Tensor, who: str) -> No
             f"{seen[2]}: is it the same ensemble?"
         )
     for name, width, known in (("logits", seen[0], logits), ("features", seen[1], features)):
-        if known and width != known:
+        if known and width and width != known:
             raise ShapeError(
                 f"{name} have {width} columns, but this {who} was fitted on {known}: "
                 "is it the same network?"

@@ -69,16 +69,26 @@ class Composite(Detector):
             return self.see(i, acts)
         if Needs.INPUTS not in self.part(i).needs:
             return self.see(i, acts.acts)
+        if type(self).see is Composite.see:
+            return acts
         return acts.seen(lambda own: self.see(i, own))
 
     def view_in_fit(self, i: int, acts: Activations | Sample) -> Activations | Sample:
         """What part ``i`` sees of a batch that it learns from."""
+        if isinstance(acts, Sample) and self.reads_inputs_to_learn(i):
+            return acts.seen(lambda own: self.see(i, own))
         return self.view(i, acts)
+
+    def reads_inputs_to_learn(self, i: int) -> bool:
+        """Whether part ``i`` needs inputs to learn from, and none for its score."""
+        part = self.part(i)
+        return Needs.INPUTS in part.needs_to_learn and Needs.INPUTS not in part.needs
 
     def own_view(self, acts: Activations | Sample) -> Activations | Sample:
         # Inputs that the parts need are nothing to stages that come before theirs.
-        if self.parts_first or Needs.INPUTS in type(self).needs:
-            return self.view_of(acts)
+        own = any(stage.inputs for stage in self.stages)
+        if own or self.parts_first or Needs.INPUTS in type(self).needs:
+            return self.view_to_learn(acts)
         return acts.acts if isinstance(acts, Sample) else acts
 
     def copies(self, acts: Activations) -> int:

@@ -124,9 +124,20 @@ class Detector(KeepsTypes):
         """The sample for a method that needs inputs, its activations alone for another."""
         return acts.acts if isinstance(acts, Sample) and Needs.INPUTS not in self.needs else acts
 
+    @property
+    def needs_to_learn(self) -> Needs:
+        """What it needs in fitting: inputs too, where a stage of it, or of a part, reads them."""
+        own = any(stage.inputs for stage in self.stages)
+        inside = any(Needs.INPUTS in part.needs_to_learn for part in self.all_parts())
+        return self.needs | Needs.INPUTS if own or inside else self.needs
+
+    def view_to_learn(self, acts: Activations | Sample) -> Activations | Sample:
+        """The sample, if inputs are needed to learn from, else its activations alone."""
+        return acts if Needs.INPUTS in self.needs_to_learn else self.view_of(acts)
+
     def own_view(self, acts: Activations | Sample) -> Activations | Sample:
         """What its own stages learn from."""
-        return self.view_of(acts)
+        return self.view_to_learn(acts)
 
     def check(self, acts: Activations | Sample) -> None:
         """Refuse what this detector cannot score."""

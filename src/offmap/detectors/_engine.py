@@ -176,7 +176,7 @@ class Fitting:
         """Refuse later passes of what needs inputs over data that can be read once only."""
         for i, root in list(self.roots.items()):
             if any(
-                Needs.INPUTS in at(root, step.path[:k]).needs
+                Needs.INPUTS in at(root, step.path[:k]).needs_to_learn
                 for step in plan(root)
                 if step.source == source and step.number
                 for k in range(len(step.path) + 1)
@@ -262,11 +262,16 @@ def _collect(
         for step in steps:
             if not present(root, step.path):
                 continue
-            with sparing_part(root, step.path):
+            with sparing_part(root, step.path, labelled=labels is not None):
                 node = at(root, step.path)
                 if node.stages[step.stage].labels:
                     check_labels(labels, _acts(acts), root)
                 own = node.own_view(_view(root, step.path, views))
+                if node.stages[step.stage].inputs and not isinstance(own, Sample):
+                    raise NeedsError(
+                        f"{root!r} runs the network again to learn, and activations alone do not "
+                        "have the inputs: use Guard or evaluate on the inputs themselves"
+                    )
                 part = node.collect(step.stage, own, classes)
                 if not isinstance(part, Statistic):
                     raise TypeError(
@@ -281,7 +286,9 @@ def _view(
 ) -> Activations | Sample:
     if path not in views:
         wrapper = cast("Composite", at(root, path[:-1]))
-        views[path] = wrapper.view_in_fit(path[-1], wrapper.view_of(_view(root, path[:-1], views)))
+        views[path] = wrapper.view_in_fit(
+            path[-1], wrapper.view_to_learn(_view(root, path[:-1], views))
+        )
     return views[path]
 
 

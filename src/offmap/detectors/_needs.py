@@ -15,7 +15,7 @@ class Needs(enum.Flag):
 
     ``DISTANCES`` are logits that are minus distances, ``MEMBERS`` those of an ensemble (what else
     is needed, is then needed of each), ``INPUTS`` a :class:`~offmap.activations.Sample` in the
-    place of activations.
+    place of activations, ``NEGATIVES`` rows of the head for names that are no class.
     """
 
     LOGITS = enum.auto()
@@ -24,6 +24,7 @@ class Needs(enum.Flag):
     MEMBERS = enum.auto()
     DISTANCES = enum.auto()
     INPUTS = enum.auto()
+    NEGATIVES = enum.auto()
 
     @property
     def words(self) -> str:
@@ -47,8 +48,11 @@ class Stage:
         source: the data: what the network was trained on, or ID data held out from it.
         labels: whether labels are read.
         reads: which of logits and features are read; by default those that the detector needs.
+        inputs: whether a :class:`~offmap.activations.Sample` is read, to run the network on other
+            inputs, though a score does not need one.
     """
 
     source: Source = "train"
     labels: bool = False
     reads: Needs | None = None
+    inputs: bool = False

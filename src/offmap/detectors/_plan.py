@@ -110,6 +110,18 @@ def taps_of(root: Detector) -> tuple[Tap, ...]:
     return tuple(dict.fromkeys(tap for node in nodes(root) for tap in node.taps()))
 
 
+def why_not_exported(root: Detector) -> str | None:
+    """Why no graph can hold a tree, or ``None``: the reason of the first node that has one."""
+    for node in nodes(root):
+        if Needs.INPUTS in type(node).needs:
+            return f"{node!r} runs the network again, which no graph here does"
+        if node.taps():
+            return f"{node!r} reads other layers, which no graph here has"
+        if (reason := node.not_exportable()) is not None:
+            return reason
+    return None
+
+
 def cost(root: Detector) -> str:
     """What a score costs beyond the forward pass, in a word: the dearest of the tree.
 

@@ -32,3 +32,16 @@ def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, wh
         f"{rank} {'direction' if rank == 1 else 'directions'}, and outside of the leading {dim} "
         f"nothing is left: {more}" + (f", or choose dim= below {rank}" if rank > 1 else "")
     )
+
+
+def leading(variances: Float64[Tensor, " d"], dim: int | float) -> int:
+    """How many directions: so many, or as many as hold a share of the variance.
+
+    Args:
+        variances: along all principal directions, in descending order.
+        dim: their number, or the share, below 1.
+    """
+    if dim >= 1:
+        return int(dim)
+    held = variances.cumsum(0) / variances.sum()
+    return int((held < dim).sum()) + 1

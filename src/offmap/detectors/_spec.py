@@ -17,6 +17,9 @@ from offmap.errors import ArgumentError, UnknownNameError
 # A class in a file or module of the user's, anywhere in an expression: mine.py:CosineNCM
 _FOREIGN = re.compile(r"(?P<place>[^\s():,=\[\]'\"]+):(?P<name>[^\W\d]\w*)")
 
+# Aliases such as mds++, which are no names of Python.
+_PLUSES = re.compile(r"\w+\+\+(?!\w)")
+
 
 def parse(text: str) -> Detector:
     """The detector that a name or an expression of names, numbers and strings describes."""
@@ -24,6 +27,7 @@ def parse(text: str) -> Detector:
     if (entry := _registry.known().get(_registry.key(text.strip()))) is not None:
         made: Detector = entry.method.default()  # names such as mds++ are no expressions
         return made
+    text = _PLUSES.sub(_plain_name, text)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -32,6 +36,11 @@ def parse(text: str) -> Detector:
     if not isinstance(value, Detector):
         raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'")
     return value
+
+
+def _plain_name(match: re.Match[str]) -> str:
+    entry = _registry.known().get(_registry.key(match[0]))
+    return match[0] if entry is None else entry.name
 
 
 @cache  # a file runs once in a process
@@ -49,6 +58,8 @@ def _registered(place: str, name: str, text: str) -> str:
 
 def build(record: Mapping[str, Any]) -> Detector:
     """The detector of a record ``{"detector": name, "arguments": {...}}``; records nest."""
+    if not isinstance(record, Mapping):  # of a file, which may hold anything
+        raise ArgumentError(f"a detector's record must be an object; seen {record!r}")
     arguments = record.get("arguments", {})
     if not isinstance(arguments, Mapping):
         raise ArgumentError(f"a detector's arguments must be an object; seen {arguments!r}")

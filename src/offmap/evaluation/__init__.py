@@ -1,7 +1,17 @@
 """Detectors held against OOD sets: what they reach, how sure that is, and how networks compare."""
 
+from offmap.evaluation.aggregation import Aggregate, aggregate
 from offmap.evaluation.comparison import Comparison, compare
 from offmap.evaluation.results import Results, Row, SetInfo
 from offmap.evaluation.run import evaluate
 
-__all__ = ["Comparison", "Results", "Row", "SetInfo", "compare", "evaluate"]
+__all__ = [
+    "Aggregate",
+    "Comparison",
+    "Results",
+    "Row",
+    "SetInfo",
+    "aggregate",
+    "compare",
+    "evaluate",
+]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from offmap._utils.table import render
 from offmap.errors import ArgumentError
 from offmap.evaluation.results import Results
-from offmap.metrics import delong_test
+from offmap.metrics import delong_test, holm
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Difference:
         set: name of the OOD set.
         auroc: AUROC minus that of the first network.
         p_value: of the paired DeLong test, two-sided; ``None`` where the samples are not the same.
+        corrected: the same by Holm over all tests of the comparison.
     """
 
     network: str
@@ -30,6 +31,7 @@ class Difference:
     set: str
     auroc: float
     p_value: float | None
+    corrected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class Comparison:
         detectors = list(dict.fromkeys(d.detector for d in own))
         by_place = {(d.detector, d.set): d for d in own}
         cells = {d: [by_place[d, s].auroc for s in sets] for d in detectors}
-        notes = {d: [_p(by_place[d, s].p_value) for s in sets] for d in detectors}
+        notes = {d: [_p(by_place[d, s].corrected) for s in sets] for d in detectors}
+        tests = sum(d.p_value is not None for d in self.differences)
         title = f"== {network} minus {first} ==\nauroc in points, p of the paired DeLong test"
+        title += f", corrected for {tests} tests (Holm)" if tests > 1 else ""
         body = render(cells, sets, scale=100, star=False, notes=notes)
         return f"{title}\n\n{body}"
 
@@ -84,7 +88,7 @@ def compare(results: Mapping[str, Results]) -> Comparison:
     ]
     if not differences:
         raise ArgumentError("these results share no detector and OOD set")
-    return Comparison(dict(results), differences)
+    return Comparison(dict(results), _corrected(differences))
 
 
 def _difference(
@@ -96,6 +100,13 @@ def _difference(
         ours, theirs = found.scores[detector], base.scores[detector]
         p_value = delong_test(ours["id"], ours[ood], theirs["id"], theirs[ood]).p_value
     return Difference(name, first, detector, ood, gain, p_value)
+
+
+def _corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """The differences with p-values for all of them together."""
+    p_values = holm([d.p_value for d in differences if d.p_value is not None])
+    corrected = iter(p_values)
+    return [d if d.p_value is None else replace(d, corrected=next(corrected)) for d in differences]
 
 
 def _same(a: Results, b: Results, name: str) -> bool:

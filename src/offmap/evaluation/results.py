@@ -15,17 +15,16 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int32
 
 from offmap._utils.files import atomic, write_json
-from offmap._utils.table import render
 from offmap.data import Skipped, skipped_in_words
-from offmap.errors import StoreError, UnknownNameError
+from offmap.errors import MissingExtraError, StoreError, UnknownNameError
+from offmap.evaluation.metric import METRICS, metric_of
+from offmap.evaluation.tables import Grid, Tabular
 from offmap.metrics import Detection
 
 Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Classes = Mapping[str, Int32[np.ndarray, " n"]]
 
 _VERSION = 2
-# Metrics of which a low value is good.
-_LOWER_IS_BETTER = {"fpr_id_kept", "fpr_ood_caught", "id_alarm", "aurc", "augrc"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ class SetInfo:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Tabular):
     """Rows of metrics, the scores they came from, and the settings.
 
     Args:
@@ -128,23 +127,24 @@ class Results:
         return groups
 
     def get(self, detector: str, set: str, metric: str = "auroc") -> float:
-        """One number.
+        """One number; the metric may be named as others call it, see :func:`metric_of`.
 
         Raises:
-            UnknownNameError: there is no such row or metric.
+            UnknownNameError: there is no such row or metric, or the metric has two readings.
         """
+        name = metric_of(metric).name
         for row in self.rows:
-            if (row.detector, row.set) == (detector, set) and hasattr(row, metric):
-                if (value := getattr(row, metric)) is None:
+            if (row.detector, row.set) == (detector, set):
+                if (value := getattr(row, name)) is None:
                     raise UnknownNameError(
-                        f"{metric!r} is not known here: thresholds need calibration data, and "
+                        f"{name!r} is not known here: thresholds need calibration data, and "
                         "columns of right predictions need labels"
                     )
                 return float(value)
         raise UnknownNameError(
-            f"no {metric!r} of {detector!r} on {set!r}; detectors: {', '.join(self.detectors)}; "
+            f"no {name!r} of {detector!r} on {set!r}; detectors: {', '.join(self.detectors)}; "
             f"sets: {', '.join(s for group in self.groups.values() for s in group)}; "
-            f"metrics: {', '.join(f.name for f in fields(Detection))}"
+            f"metrics: {', '.join(METRICS)}"
         )
 
     def mean(self, detector: str, metric: str = "auroc", *, group: str | None = None) -> float:
@@ -178,24 +178,33 @@ class Results:
         rows = [row for name in detectors for row in self.rows if row.detector == name]
         return replace(self, rows=rows)
 
+    def grid(self, metric: str = "auroc") -> Grid:
+        return Grid.of(
+            metric_of(metric),
+            self.groups,
+            self.detectors,
+            lambda detector, sets: float(np.mean([self.get(detector, s, metric) for s in sets])),
+        )
+
     def table(self, metric: str = "auroc") -> str:
         """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""
-        groups = self.groups
-        sets = [name for names in groups.values() for name in names]
-        means = list(groups) if len(groups) > 1 else []
-        cells = {
-            d: [self.get(d, name, metric) for name in sets]
-            + [self.mean(d, metric, group=g) for g in means]
-            + [self.mean(d, metric)]
-            for d in self.detectors
-        }
-        above = [g for g, names in groups.items() for _ in names] + ["mean"] * (len(means) + 1)
-        body = render(
-            cells, [*sets, *means, "all"], above=above, low=metric in _LOWER_IS_BETTER, scale=100
-        )
-        return "\n".join([*self._heading(metric), "", body, *self._footing()])
+        grid, notes = self.grid(metric), self.notes()
+        footing = ["", *notes] if notes else []
+        return "\n".join([*self._heading(grid), "", grid.render(), *footing])
 
-    def _heading(self, metric: str) -> list[str]:
+    def to_pandas(self) -> Any:
+        """The rows as a pandas DataFrame: one for each detector and OOD set, a column a number.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError("pandas", "pandas") from error
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=_row_names())
+
+    def _heading(self, grid: Grid) -> list[str]:
         lines = []
         id_set = next(s for s in self.sets if s.role == "id")
         if self.accuracy:
@@ -204,13 +213,13 @@ class Results:
             lines.append(f"{name}: accuracy {right / total:.2%} ({right:,} of {total:,})")
         calibration = next((s for s in self.sets if s.role == "calibration"), None)
         held = f"; {calibration.n:,} more held out for calibration" if calibration else ""
-        better = "lower" if metric in _LOWER_IS_BETTER else "higher"
-        lines.append(f"{metric} in %, {better} is better; {id_set.n:,} ID samples evaluated{held}")
+        lines.append(f"{grid.metric.heading}; {id_set.n:,} ID samples evaluated{held}")
         if ratio := self.settings.get("ratio"):
-            lines[-1] = f"{metric} in %, {better} is better; ID:OOD = {ratio}:1, seeded"
+            lines[-1] = f"{grid.metric.heading}; ID:OOD = {ratio}:1, seeded"
         return lines
 
-    def _footing(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """What was left out or skipped, a line each."""
         names: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
@@ -223,7 +232,7 @@ class Results:
             )
             told.update(map(tuple, info.skipped + info.left_out))  # of parts of one set, once
             lines += filter(None, [skipped_in_words(info.name, skipped, left_out)])
-        return ["", *lines] if lines else []
+        return lines
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the per-sample scores."""
@@ -234,10 +243,8 @@ class Results:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows."""
-        names = ["detector", "set", "group", *(f.name for f in fields(Detection))]
-        names += [f.name for f in fields(Row) if f.name not in names]
         with atomic(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
+            writer = csv.DictWriter(file, _row_names())
             writer.writeheader()
             writer.writerows(asdict(row) for row in self.rows)
 
@@ -268,6 +275,12 @@ class Results:
             return cls(**content, **_from_table(pq.read_table(folder / "scores.parquet")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{folder} holds no results that can be read: {error}") from error
+
+
+def _row_names() -> list[str]:
+    """Fields of a row, what it is of first."""
+    names = ["detector", "set", "group", *(f.name for f in fields(Detection))]
+    return names + [f.name for f in fields(Row) if f.name not in names]
 
 
 def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:

@@ -161,7 +161,9 @@ class _Run:
         self.labels: dict[str, Any] = {}
         self.keys: dict[str, list[str]] = {}
         self.seconds = dict.fromkeys(self.chosen, 0.0)
-        self.inputs = any(Needs.INPUTS in d.needs for d in _detectors(self.chosen).values())
+        each = _detectors(self.chosen).values()
+        self.inputs = any(Needs.INPUTS in d.needs for d in each)
+        self.inputs_to_learn = any(Needs.INPUTS in d.needs_to_learn for d in each)
         self.failures: dict[int, OffmapError] | None = {} if self.spare else None
         self.seen: dict[str, Seen] = {}
         self.overlaps: dict[str, int] = {}
@@ -189,7 +191,7 @@ class _Run:
             self.parts = CalibrationData(
                 calibration.data,
                 lambda: self._passing(calibration, Seen()),
-                samples=self.inputs,
+                samples=self.inputs_to_learn,
                 learn_share=self.learn_share,
                 stack=self.stack,
             )
@@ -223,17 +225,19 @@ class _Run:
 
     def _passing(self, item: Named, seen: Seen) -> Iterator[Any]:
         self.seen.setdefault(item.name, seen)
+        learned = item.role in ("train", "calibration")
+        inputs = self.inputs_to_learn if learned else self.inputs
         passing = forward(
             self.network,
             item.data,
             description=item.name,
-            inputs=self.inputs,
+            inputs=inputs,
             seen=seen,
             **self.options,
         )
         if item.role == "ood":  # nobody asks for its labels, and they may be anything
             passing = ((acts, None) for acts, _ in passing)
-        return passing if self.inputs else gathered(passing)
+        return passing if inputs else gathered(passing)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""

@@ -14,26 +14,37 @@ from offmap.forward._calls import given_to
 from offmap.forward._outputs import first_tensor
 
 Edit = Callable[[Tensor], Tensor]
+_NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
 Found = dict[tuple[int, ...], tuple[str, dict[Tap, Tensor]]]
 
 
 @contextmanager
-def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[Found]:
+def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[tuple[Found, Found]]:
     """While the block runs: by size of feature map the layer that is finished last, and its values.
 
-    A stage is finished behind its blocks. Maps of one pixel are vectors. The values are those of
-    the taps, so the batch on which rules are resolved need not run twice.
+    Beside it, without a size, the batch normalisation that is finished last. A stage is finished
+    behind its blocks. Maps of one pixel are vectors. The values are those of the taps, so the batch
+    on which rules are resolved need not run twice.
     """
     last: Found = {}
+    norm: Found = {}
+
+    def values(output: Tensor, *, of_norm: bool) -> dict[Tap, Tensor]:
+        wanted = [tap for tap in taps if (tap.layer == ":last_norm") is of_norm]
+        return {tap: tap(output.detach()).float().clone() for tap in wanted}
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and max(output.shape[2:]) > 1:
+            if not isinstance(output, Tensor):
+                return
+            if output.ndim == 4 and max(output.shape[2:]) > 1:
                 size = tuple(output.shape[2:])
                 last.pop(size, None)  # the order is that of the ends
-                last[size] = name, {tap: tap(output.detach()).float().clone() for tap in taps}
+                last[size] = name, values(output, of_norm=False)
+            if isinstance(module, _NORMS):
+                norm[()] = name, values(output, of_norm=True)
 
         return record
 
@@ -41,7 +52,7 @@ def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[Found]:
         for name, module in network.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(recorder(name)).remove)
-        yield last
+        yield last, norm
 
 
 @contextmanager

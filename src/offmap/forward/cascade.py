@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -201,7 +202,7 @@ class CascadeProbe(AnyProbe):
         """The sample of the filter, and the label of the classifier."""
         with self.opened():
             sample = self.filter.sample(images)
-        return Sample(self._labelled(sample.acts, images), sample.inputs, sample.run)
+        return replace(sample, acts=self._labelled(sample.acts, images))
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""

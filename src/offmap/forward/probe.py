@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
@@ -124,6 +127,7 @@ class Probe(AnyProbe):
     def _renew_locks(self) -> None:
         super()._renew_locks()
         self._finding = threading.RLock()
+        self._differentiating = threading.RLock()
 
     @property
     def normalization(self) -> Any:
@@ -154,6 +158,7 @@ class Probe(AnyProbe):
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
         self._hooked: set[str] = set()  # taps that have their hooks
+        self._copy: nn.Module | None = None
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
         self._hook_taps()
@@ -196,10 +201,14 @@ class Probe(AnyProbe):
         A rule stands for no layer where none gives feature maps.
         """
         taps = [tap for tap in self.taps if tap.layer in self._rules]
-        with watching(self.network, taps) as found:
+        with watching(self.network, taps) as (found, norm):
             acts = self._ran(images)
         stages = list(found.values())
-        layers = {":stages": stages, ":last_map": stages[-1:]}
+        layers = {
+            ":stages": stages,
+            ":last_map": stages[-1:],
+            ":last_norm": list(norm.values()),
+        }
         values = {
             tap.key(i): of[tap] for tap in taps for i, (_, of) in enumerate(layers[tap.layer])
         }
@@ -241,7 +250,8 @@ class Probe(AnyProbe):
             unit = self._is_unit(inputs)
             x = self._unit(inputs) if unit else self.prepared(inputs)
         assert isinstance(x, Tensor)
-        return Sample(acts, x, partial(self._again, unit=unit))
+        again, under = partial(self._again, unit=unit), partial(self._logits_under, unit=unit)
+        return Sample(acts, x, again, dict(self.network.named_parameters()), under)
 
     def _unit(self, x: Tensor) -> Tensor:
         """Images in [0, 1], on the device."""
@@ -262,6 +272,33 @@ class Probe(AnyProbe):
         with editing(self.network, edits):
             x = self.preparing.laid_out(x.to(self._dtype))
             return self._kept(*self._pass(x, gradients=True), len(inputs))
+
+    def _logits_under(
+        self, inputs: Tensor, parameters: Mapping[str, Tensor], *, unit: bool
+    ) -> Tensor:
+        """The logits of inputs for other values of the parameters; hooks keep nothing."""
+        if self._compiled or self._opaque:
+            raise NeedsError(
+                "a detector differentiates with respect to the network's parameters, and compiled "
+                "code hides them: give the network that it was compiled from"
+            )
+        x = self.normalization.of_unit(inputs) if unit else inputs
+        # Not the network itself: other threads may run it while its parameters are exchanged.
+        with self._differentiating:
+            self._captured.kept, self._captured.gradients = {}, True
+            twin = self._twin()
+            try:
+                output = functional_call(twin, dict(parameters), (x.to(self._dtype),))
+            finally:
+                self._captured.kept, self._captured.gradients = {}, False
+        return self._logits(output, len(inputs))
+
+    def _twin(self) -> nn.Module:
+        """A copy of the network that shares its tensors."""
+        if self._copy is None:
+            tensors = [*self.network.parameters(), *self.network.buffers()]
+            self._copy = deepcopy(self.network, {id(x): x for x in tensors})
+        return self._copy
 
     def _named(self, layer: str) -> str:
         """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
@@ -389,10 +426,17 @@ class Probe(AnyProbe):
         look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
         of, kept, logits = look(inputs, samples, near)
         features = of.features
-        self.head_name, self.head, self.why_no_head = of.name, of.head, of.why
+        self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
         self._found = of.without_features()
         return Activations(logits, features, kept, absent=of.why)
+
+    def _whole(self, head: Head | None) -> Head | None:
+        """The head with the rows for names that are no class, where the network has such."""
+        rows = getattr(self.network, "negatives", None)
+        if head is None or head.negatives is not None or not isinstance(rows, Tensor):
+            return head
+        return replace(head, negatives=rows.detach().float())
 
     def _look_for_head(
         self, inputs: Inputs | Prepared, samples: int, near: float

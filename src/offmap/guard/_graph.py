@@ -11,24 +11,45 @@ Answers = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Graph(nn.Module):
-    """Images to label, score, p-value and decision, with no check that reads a value."""
+    """Images to label, score, p-value and decision, with no check that reads a value.
+
+    A rate that is given takes the place of the guard's own. Where it was not named before
+    calibrating with a confidence, it is held against the limits that hold for all rates at once.
+    """
 
     alarm_rate: Tensor
+    named: Tensor
+    limits: Tensor
+    for_any_rate: Tensor
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
         self.network = guard.probe.network
         self.detectors = guard.detectors
-        self.calibration = guard.calibration
+        self.calibration = calibration = guard.calibration
         self.probe = guard.probe
-        # A tensor, because ONNX translation rounds Python's numbers to float32, and p-values
-        # are often equal to the rate.
-        rate = torch.tensor(guard.calibration.alarm_rate, dtype=torch.float64)
-        self.register_buffer("alarm_rate", rate.to(guard.probe.device))
+        # Tensors, because ONNX translation rounds Python's numbers to float32, and p-values are
+        # often equal to the rate.
+        rates = {"alarm_rate": calibration.alarm_rate, "named": calibration.alarm_rates}
+        for name, value in rates.items():
+            rate = torch.tensor(value, dtype=torch.float64)
+            self.register_buffer(name, rate.to(guard.probe.device))
+        self.certified = calibration.confidence is not None
+        if self.certified:
+            own = calibration.at(calibration.alarm_rates[0]).limits_
+            self.register_buffer("limits", own)
+            self.register_buffer("for_any_rate", calibration.for_any_rate())
 
-    def forward(self, images: Tensor) -> Answers:
+    def forward(self, images: Tensor, alarm_rate: Tensor | None = None) -> Answers:
         acts = self.probe.traced(images.to(self.probe.device))
         label = acts.labels
         scores = torch.stack([each(acts).float() for each in self.detectors], dim=1)
-        score, p, _ = self.calibration(scores, label)
-        return label, score, p, p <= self.alarm_rate
+        if alarm_rate is None or not self.certified:
+            rate = self.alarm_rate if alarm_rate is None else alarm_rate
+            table = self.calibration.limits_
+            score, p, limit = self.calibration.with_limits(scores, label, table)
+            return label, score, p, limit <= rate
+        tables = (self.limits, self.for_any_rate)
+        score, p, own, other = self.calibration.with_limits(scores, label, *tables)
+        limit = torch.where((self.named == alarm_rate).any(), own, other)
+        return label, score, p, limit <= alarm_rate

@@ -50,6 +50,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "input_transform": guard.input_transform,
         "model": guard.model,
         "read": guard.read,
+        **({} if guard.control_ is None else {"control": guard.control_.record()}),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,15 @@ from torch import Tensor
 
 from offmap._utils.precision import KeepsTypes
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError, StoreError
-from offmap.guard.decide import alarm_rank, alarm_threshold, p_ranks
+from offmap.guard.decide import exact_rate, p_ranks
+from offmap.guard.limits import (
+    any_rate_limits,
+    certified_limits,
+    delta_of,
+    marginal_limits,
+)
+from offmap.guard.promise import promise, too_few
+from offmap.guard.sensitivity import SHARES, Contaminated, sensitivity_of
 
 RULES = ("plain", "per_class", "bonferroni")
 _STATE = ("scores_", "labels_", "counts_", "limits_")
@@ -23,36 +32,64 @@ class Calibration(KeepsTypes):
     a limit :math:`a_r`: a sample is called OOD where the limit of its rank is at most the alarm
     rate. The limits are kept as a table, which is what is exported.
 
-    * ``plain``: one score; ``p = a_r = r / (n + 1)``.
+    * ``plain``: one score; ``p = r / (n + 1)``.
     * ``per_class``: the same among the calibration samples that were given the same label.
     * ``bonferroni``: of ``k`` scores, ``min(1, k min_j p_j)``: valid whatever their dependence.
+
+    Without a confidence :math:`a_r = p`, and the rate holds on average over calibration sets. With
+    one, ``a_r`` is the ``1 - delta`` quantile of Beta(r, n + 1 - r), and the rate holds for this
+    calibration set, with that confidence: for rates named beforehand, which share ``delta``, as do
+    classes and detectors. For any other rate, see :meth:`at`, the limits are a simultaneous band.
 
     A score that is not finite counts as the highest of all: in calibration too, so the rate holds.
 
     Args:
         rule: one of these.
-        alarm_rate: a sample is called OOD where its limit is at most that.
+        alarm_rate: a sample is called OOD where its limit is at most that; of several, the first.
+        confidence: ``1 - delta``; ``None`` for a rate on average.
+        pool: join the classes that have too few samples into one group, told by their counts.
 
     Attributes:
+        alarm_rates: the rates that were named.
+        alarm_rate: the one in use.
         scores_: calibration scores, ``(k, n)``, each row in ascending order.
-        labels_: the network's predictions for them under ``per_class``, ``(n,)``.
+        labels_: the group of each of them under ``per_class``, ``(n,)``.
         counts_: calibration samples of each group, ``(g,)``: one group, or the classes.
         limits_: the limit of each rank in each group, ``(g, n + 1)``, float64.
+        groups_: the group of each class, ``(c,)``, where some were joined.
+
+    References:
+        Bates et al., Annals of Statistics 51, 2023, arXiv:2104.08279; Vovk, ACML 2012,
+        arXiv:1209.2673, proposition 2, for the Beta distribution of the rate.
     """
 
     scores_: Tensor
     labels_: Tensor
     counts_: Tensor
     limits_: Tensor
+    groups_: Tensor | None
 
-    def __init__(self, rule: str, alarm_rate: float) -> None:
+    def __init__(
+        self,
+        rule: str,
+        alarm_rate: float | Sequence[float],
+        *,
+        confidence: float | None = None,
+        pool: bool = False,
+    ) -> None:
         super().__init__()
         if rule not in RULES:
             raise ArgumentError(f"rule must be one of {', '.join(RULES)}; seen {rule!r}")
         self.rule = rule
-        self.alarm_rate = float(alarm_rate)
+        self.alarm_rates = _rates(alarm_rate)
+        self.alarm_rate = self.alarm_rates[0]
+        if confidence is not None:
+            exact_rate(confidence, "confidence")
+        self.confidence = None if confidence is None else float(confidence)
+        self.pool = pool
         for name in _STATE:
             self.register_buffer(name, torch.empty(0))
+        self.register_buffer("groups_", None)
 
     def learn(
         self, scores: Float[Tensor, "n k"], predictions: Int64[Tensor, " n"], classes: int
@@ -60,47 +97,114 @@ class Calibration(KeepsTypes):
         """Keep the calibration scores, and make the table of limits.
 
         Raises:
-            ArgumentError: too few samples for the alarm rate; says how many are needed.
+            ArgumentError: too few samples for an alarm rate; says how many are needed.
         """
         if scores.ndim != 2:
             raise ShapeError(f"calibration scores must be (n, k); seen {tuple(scores.shape)}")
         scores = scores.where(scores.isfinite(), torch.inf)
         if bool(scores.isinf().all()):
             raise NonFiniteError("none of the calibration scores is finite")
+        for rate in self.alarm_rates:
+            exact_rate(rate, "alarm_rate")
         order = scores[:, 0].argsort(stable=True)
         if self.rule == "per_class":
-            self.counts_ = torch.bincount(predictions, minlength=classes)
-            self._check_classes()
-            self.scores_, self.labels_ = scores[order].T.contiguous(), predictions[order]
+            groups = self._group(predictions, classes)
+            self.scores_, self.labels_ = scores[order].T.contiguous(), groups[order]
         else:
-            alarm_rank(len(scores), self.alarm_rate, tests=scores.shape[1])
             self.counts_ = torch.tensor([len(scores)], device=scores.device)
             self.scores_ = scores.T.contiguous().sort().values
-        self.limits_ = limits(self.counts_, tests=scores.shape[1])
+        self.limits_ = self._limits()
+        self._check_enough(self.alarm_rates)
 
-    def _check_classes(self) -> None:
-        try:
-            alarm_rank(int(self.counts_.min()), self.alarm_rate)
-        except ArgumentError as error:
-            raise ArgumentError(f"class {int(self.counts_.argmin())}: {error}") from error
+    @property
+    def tests(self) -> int:
+        """How many ranks share the rate: the detectors, of which the lowest rank counts."""
+        return len(self.scores_) if self.rule == "bonferroni" else 1
+
+    @property
+    def named(self) -> bool:
+        """Whether the rate in use was named before calibrating."""
+        return self.alarm_rate in self.alarm_rates
+
+    @property
+    def ranks(self) -> Int64[Tensor, " g"]:
+        """How many ranks of each group raise an alarm: ``k``, the threshold's, from the highest."""
+        return (self.limits_ <= self.alarm_rate).sum(1)
 
     @property
     def threshold(self) -> float | None:
         """The score above which a sample is called OOD, where one score is held against one set."""
         if self.rule != "plain":
             return None
-        return alarm_threshold(self.scores_[0], self.alarm_rate, finite=False)
+        return float(self.scores_[0][-int(self.ranks)])
+
+    def at(self, alarm_rate: float) -> Calibration:
+        """The same calibration set at another rate, with the limits that hold for it.
+
+        Without a confidence these are the same. With one they are those of the rates named
+        beforehand, if it is one of them, and else those that hold for all rates at once.
+
+        Raises:
+            ArgumentError: there are too few samples for that rate.
+        """
+        exact_rate(alarm_rate, "alarm_rate")
+        rates = self.alarm_rates if self.confidence is not None else alarm_rate
+        other = type(self)(self.rule, rates, confidence=self.confidence, pool=self.pool)
+        other.alarm_rate = float(alarm_rate)
+        for name, tensor in self._buffers.items():
+            other.register_buffer(name, tensor)  # shared
+        if other.confidence is not None and other.named != self.named:
+            other.limits_ = other._limits()
+        other._check_enough([other.alarm_rate])
+        return other
+
+    def for_any_rate(self) -> Float64[Tensor, "g r"]:
+        """The limits that hold for rates that were not named beforehand."""
+        if self.confidence is None:
+            return self.limits_
+        delta = delta_of(self.confidence, [self.alarm_rate])
+        return any_rate_limits(self.counts_, delta, tests=self.tests)
+
+    def _limits(self) -> Tensor:
+        if self.confidence is None:
+            return marginal_limits(self.counts_, tests=self.tests)
+        if not self.named:
+            return self.for_any_rate()
+        delta = delta_of(self.confidence, self.alarm_rates)
+        return certified_limits(self.counts_, delta, tests=self.tests)
+
+    def _group(self, predictions: Tensor, classes: int) -> Tensor:
+        """The group of each sample: its prediction, unless classes with too few are joined."""
+        self.counts_ = torch.bincount(predictions, minlength=classes)
+        few = self._limits()[:, 0] > min(self.alarm_rates)
+        if not (self.pool and few.any()):
+            return predictions
+        groups = torch.where(few, (~few).sum(), (~few).cumsum(0) - 1)
+        self.groups_ = groups
+        self.counts_ = torch.bincount(groups[predictions], minlength=int(groups.max()) + 1)
+        return groups[predictions]
+
+    def _check_enough(self, rates: Sequence[float]) -> None:
+        rate = min(rates)
+        few = (self.limits_[:, 0] > rate).nonzero()[:, 0].tolist()
+        if few:
+            raise ArgumentError(too_few(self, rate, few))
 
     def forward(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, " b"], Float64[Tensor, " b"], Bool[Tensor, " b"]]:
         """One score, its p-value, and whether the sample is called OOD."""
+        score, p, limit = self.with_limits(scores, labels, self.limits_)
+        return score, p, limit <= self.alarm_rate
+
+    def with_limits(
+        self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], *tables: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One score, its p-value, and the limit of its rank in each table."""
         score, rank, group = self._ranked(scores, labels)
-        limit = self.limits_[group, rank - 1]
         # The p-value is a ratio of whole numbers, and exactly alarm_rate where it should be.
-        tests = len(self.scores_) if self.rule == "bonferroni" else 1
-        p = (tests * rank).double() / (self.counts_[group] + 1)
-        return score, p.clamp(max=1), limit <= self.alarm_rate
+        p = (self.tests * rank).double() / (self.counts_[group] + 1)
+        return score, p.clamp(max=1), *(table[group, rank - 1] for table in tables)
 
     def _ranked(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
@@ -108,6 +212,8 @@ class Calibration(KeepsTypes):
         """One score, its rank, and the group of samples among which it is ranked."""
         first = scores[:, 0]
         if self.rule == "per_class":
+            if self.groups_ is not None:
+                labels = self.groups_[labels]
             same = self.labels_ == labels[:, None]
             return first, 1 + (same & (self.scores_[0] >= first[:, None])).sum(1), labels
         group = torch.zeros_like(labels)
@@ -124,29 +230,54 @@ class Calibration(KeepsTypes):
 
     def __repr__(self) -> str:
         samples = self.scores_.shape[-1]
-        return f"Calibration({self.rule}, {samples:,} samples, alarm rate {self.alarm_rate:.2%})"
+        sure = "" if self.confidence is None else f", confidence {self.confidence:.2%}"
+        rate = f"alarm rate {self.alarm_rate:.2%}{sure}"
+        return f"Calibration({self.rule}, {samples:,} samples, {rate})"
 
     def explain(self) -> str:
-        """The rule in words."""
+        """The rule and what it promises, in words."""
+        marginal = self.confidence is None
         rule = {
             "plain": f"its score is above {self.threshold}",
-            "per_class": "its p-value among calibration samples of the same class is at most that",
-            "bonferroni": "its lowest p-value, times the number of detectors, is at most that",
+            "per_class": f"{'its p-value' if marginal else 'the limit of its rank'} among "
+            "calibration samples of the same class is at most that",
+            "bonferroni": "its lowest p-value, times the number of detectors, is at most that"
+            if marginal
+            else "the limit of its lowest rank is at most that",
         }[self.rule]
         count = self.scores_.shape[1]
         return (
             f"Calibrated on {count:,} samples for an alarm rate of {self.alarm_rate:.2%}: a sample "
-            f"is called OOD if {rule}."
+            f"is called OOD if {rule}.\n{self.promise}"
         )
 
+    def sensitivity(self, shares: Sequence[float] = SHARES) -> list[Contaminated]:
+        """Threshold and rate if the highest calibration scores were those of outliers.
+
+        Args:
+            shares: of the calibration samples, a row for each.
+
+        Raises:
+            ArgumentError: a share outside [0, 1), or there is no single threshold.
+        """
+        return sensitivity_of(self, shares)
+
     def record(self) -> dict[str, Any]:
-        """Rule and rates, as JSON keeps them."""
+        """Rule and rates, and what they promise, as JSON keeps them."""
+        chosen = {} if self.confidence is None else {"alarm_rate": self.alarm_rate}
         return {
             "rule": self.rule,
-            "alarm_rates": [self.alarm_rate],
-            "confidence": None,
+            "alarm_rates": list(self.alarm_rates),
+            "confidence": self.confidence,
             "samples": int(self.counts_.sum()),
+            "promise": self.promise,
+            **chosen,
         }
+
+    @property
+    def promise(self) -> str:
+        """What is promised of the alarm rate, and what it may be, in one sentence each."""
+        return promise(self) if self.scores_.numel() else ""
 
     @classmethod
     def restored(cls, record: dict[str, Any], state: dict[str, Tensor]) -> Calibration:
@@ -155,20 +286,21 @@ class Calibration(KeepsTypes):
         Raises:
             StoreError: the two do not belong together.
         """
-        if set(state) != set(_STATE):
+        if set(state) - {"groups_"} != set(_STATE):
             raise StoreError(f"the calibration holds {sorted(state)}, which does not fit")
-        calibration = cls(record["rule"], record["alarm_rates"][0])
+        confidence = record.get("confidence")
+        calibration = cls(record["rule"], record["alarm_rates"], confidence=confidence)
+        calibration.alarm_rate = float(record.get("alarm_rate", calibration.alarm_rate))
         for name, tensor in state.items():
             calibration.register_buffer(name, tensor)
         return calibration
 
 
-def limits(counts: Int64[Tensor, " g"], *, tests: int = 1) -> Float64[Tensor, "g r"]:
-    """The limit of each rank from 1: ``tests * r / (n + 1)``, and 1 beyond the last.
-
-    Args:
-        counts: calibration samples of each group.
-        tests: how many ranks share the rate, of which the lowest counts.
-    """
-    ranks = torch.arange(1, int(counts.max()) + 2, device=counts.device)
-    return ((tests * ranks).double() / (counts[:, None] + 1)).clamp(max=1)
+def _rates(alarm_rate: Any) -> tuple[float, ...]:
+    try:
+        rates = [float(alarm_rate)]
+    except TypeError:
+        rates = [float(rate) for rate in alarm_rate]
+    if not rates:
+        raise ArgumentError("give an alarm rate: seen none")
+    return tuple(dict.fromkeys(rates))

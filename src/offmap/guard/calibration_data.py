@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from offmap.activations import Sample, Shards
+from offmap.activations import Shards
 from offmap.detectors import to_learn_on
 from offmap.errors import DataError
+from offmap.guard.groups import Groups, keys_of
 
 
 class CalibrationData:
@@ -23,6 +24,7 @@ class CalibrationData:
         samples: whether it yields samples, with their inputs: these are not kept on disk, so the
             network runs once for each purpose.
         learn_share: share of the samples to learn on.
+        groups: of the samples, which are learned on or not as wholes.
         stack: closes what is opened here.
 
     Raises:
@@ -37,13 +39,14 @@ class CalibrationData:
         samples: bool,
         learn_share: float,
         stack: ExitStack,
+        groups: Groups | None = None,
     ) -> None:
         if samples and isinstance(data, Iterator):
             raise DataError(
                 "the calibration data is read twice, to learn on and for the threshold, and this "
                 f"{type(data).__name__} can be read once only: give a loader or a set"
             )
-        self.learn_share = learn_share
+        self.learn_share, self._groups = learn_share, groups
         self._open: Callable[[], Any] = batches
         if not samples:
             shards = stack.enter_context(Shards.temporary())
@@ -62,9 +65,9 @@ class CalibrationData:
 
     def _part(self, learn: bool) -> Iterator[Any]:
         for batch, labels in self._open():
-            keys = (batch.acts if isinstance(batch, Sample) else batch).keys
-            if keys is None:
-                raise DataError("samples without keys cannot be told apart: give acts keys")
+            keys = keys_of(batch)
+            if self._groups is not None:
+                keys = self._groups.of(keys)
             rows = to_learn_on(keys, self.learn_share) == learn
             if rows.any():
                 yield batch[rows], None if labels is None else labels[rows]

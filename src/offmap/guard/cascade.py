@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from offmap.errors import ArgumentError, NotFittedError
-from offmap.forward import FilterAndClassifier, probe_of
+from offmap.forward import FilterAndClassifier, forward, probe_of
+from offmap.guard.control import Control, control_of
 from offmap.guard.guard import Guard
 from offmap.guard.verdict import Verdict
 
@@ -38,6 +40,7 @@ class Cascade(FilterAndClassifier):
     def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
         super().__init__(filter=filter, classifier=classifier)
         self.probe = probe_of(self)
+        self.control_: Control | None = None
 
     def forward(self, images: Tensor) -> Verdict:
         """The filter's verdict on a batch of images, uint8 or normalised, with other labels.
@@ -53,7 +56,40 @@ class Cascade(FilterAndClassifier):
             acts.check_finite()
         # What was calibrated within classes was so within those that the filter itself answers.
         verdict = guard.judge(acts.replace(classifier_logits=None))
-        return replace(verdict, labels=acts.predictions, classes=self._names() or verdict.classes)
+        names = self._names() or verdict.classes
+        # The guard's own control is of errors of its own network.
+        accepted = None if self.control_ is None else self.control_.accepts(verdict.scores)
+        return replace(verdict, labels=acts.predictions, classes=names, accepted=accepted)
+
+    def control(
+        self,
+        labelled: Any,
+        error_rate: float = 0.02,
+        confidence: float = 0.95,
+        *,
+        of: str = "all",
+        batch_size: int = 256,
+    ) -> Self:
+        """Accept up to a score of the filter, so that the classifier is seldom wrong on those.
+
+        As :meth:`offmap.Guard.control`, of the classifier's errors; it is not saved. ID samples
+        that stand in the calibration data are not recognised here: give others for "accepted".
+
+        Raises:
+            LabelError: there are no labels.
+            ArgumentError: the samples do not show the rate; says how many are needed at least.
+            NotFittedError: the filter was not calibrated.
+        """
+        guard = self._guard()
+        with self.probe as probe:
+            batches = forward(probe, labelled, batch_size=batch_size, strict=False)
+            samples = (
+                (guard.judge(acts.replace(classifier_logits=None)).scores, acts.predictions, labels)
+                for acts, labels in batches
+            )
+            calibration = guard.calibration
+            self.control_ = control_of(calibration, samples, error_rate, confidence, of)
+        return self
 
     def _guard(self) -> Guard:
         if not isinstance(self.filter, Guard):

@@ -68,18 +68,14 @@ class Certified(msgspec.Struct, frozen=True):
     @classmethod
     def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
         """That of a calibration, and of the network whose weights have this hash."""
-        counts = calibration.counts_.cpu()
-        limits = calibration.limits_.cpu()
-        scores = calibration.scores_
-        several = {"bonferroni": len(scores)}
-        groups = getattr(calibration, "groups_", None)
+        scores, groups = calibration.scores_, calibration.groups_
         return cls(
             guard=_identity(calibration, weights),
             rule=calibration.rule,
             alarm_rate=calibration.alarm_rate,
-            samples=tuple(counts.tolist()),
-            ranks=tuple((limits <= calibration.alarm_rate).sum(1).tolist()),
-            tests=several.get(calibration.rule, 1),
+            samples=tuple(calibration.counts_.tolist()),
+            ranks=tuple(calibration.ranks.tolist()),
+            tests=calibration.tests,
             distinct=bool(scores.isfinite().all())
             and all(len(row.unique()) == len(row) for row in scores),
             groups=None if groups is None else tuple(groups.tolist()),

@@ -19,9 +19,7 @@ from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics import detection_accuracy
 
 
-def alarm_threshold(
-    scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float, *, finite: bool = True
-) -> float:
+def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float) -> float:
     """The score above which a sample is called OOD, so that ID raises few alarms.
 
     It is the ``floor(a (n + 1))``-th largest of ``n`` calibration scores: on average over
@@ -31,7 +29,6 @@ def alarm_threshold(
     Args:
         scores: OOD scores of the calibration set, a tensor or an array.
         alarm_rate: ``a``, the share of ID samples that may be called OOD.
-        finite: refuse scores that are not finite; else they count as the highest.
 
     Raises:
         ArgumentError: the rate is not in (0, 1), or there are fewer than ``1/a - 1`` samples.
@@ -40,31 +37,28 @@ def alarm_threshold(
     94.0
     """
     scores = torch.as_tensor(scores)
-    if finite:
-        checked(scores)
+    checked(scores)
     return float(scores.topk(alarm_rank(len(scores), alarm_rate)).values[-1])
 
 
-def alarm_rank(samples: int, alarm_rate: float, *, tests: int = 1) -> int:
+def alarm_rank(samples: int, alarm_rate: float) -> int:
     """Which of so many calibration scores, from the largest, is the threshold.
 
     Args:
         samples: ``n``, the number of calibration scores.
         alarm_rate: ``a``.
-        tests: how many p-values share the rate, each of them held against ``a / tests``.
 
     Raises:
-        ArgumentError: the rate is not in (0, 1), or there are fewer than ``tests / a - 1`` samples.
+        ArgumentError: the rate is not in (0, 1), or there are fewer than ``1 / a - 1`` samples.
     """
-    rate = exact_rate(alarm_rate, "alarm_rate") / tests
+    rate = exact_rate(alarm_rate, "alarm_rate")
     rank = math.floor(rate * (samples + 1))
     # No decimal is 1/3, and the p-value of 1/3 is not above it: the rank says what p <= a says.
-    if tests * (rank + 1) / (samples + 1) <= alarm_rate:
+    if (rank + 1) / (samples + 1) <= alarm_rate:
         rank += 1
     if rank < 1:
-        among = f" shared by {tests} detectors" if tests > 1 else ""
         raise ArgumentError(
-            f"an alarm rate of {alarm_rate}{among} needs at least {math.ceil(1 / rate) - 1} "
+            f"an alarm rate of {alarm_rate} needs at least {math.ceil(1 / rate) - 1} "
             f"calibration samples; there are {samples}"
         )
     return rank

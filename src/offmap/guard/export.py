@@ -12,14 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from offmap._utils.files import atomic
 from offmap.activations import Activations
-from offmap.detectors import Detector, Needs
-from offmap.detectors import nodes as detector_nodes
+from offmap.detectors import why_not_exported
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, OffmapError
 from offmap.forward import weights_digest
 from offmap.guard._graph import Answers, Graph
@@ -36,7 +36,10 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
 
     The graph takes ``images`` of the example's type and shape, in batches of any size, and gives
     ``label`` (int64), ``score`` (float32), ``p_value`` (float64) and ``is_ood`` (bool), each of
-    shape ``(n,)``. The normalisation is inside if the example is uint8.
+    shape ``(n,)``. The normalisation is inside if the example is uint8. An ONNX graph also takes
+    ``alarm_rate``, one float64, which is the guard's if it is left out: decisions are then those of
+    :meth:`Guard.at`, and rates for which there are too few calibration samples raise no alarm. A
+    torch program keeps the guard's rate.
 
     Before the file takes its place it is run on the example. A detector's score may move by
     ``tolerance`` times its own size plus the median size of its calibration scores: what rounding
@@ -67,7 +70,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     with guard.probe as probe, torch.no_grad():
         acts = probe(example)
         acts.check_finite()
-        program = _traced(guard, example)
+        program = _traced(guard, example, takes_rate=path.suffix == ".onnx")
     write, run = (_write_onnx, _run_onnx) if path.suffix == ".onnx" else (_write_pt2, _run_pt2)
     with atomic(path) as temporary:
         with _converting(path.name):
@@ -93,19 +96,10 @@ def _check_possible(guard: Guard, path: Path, example: Any) -> None:
     if example.ndim < 2 or len(example) == 0:
         raise ArgumentError(f"example must be a batch of images; seen shape {tuple(example.shape)}")
     for root in guard.each():
-        for node in detector_nodes(root):
-            _check_detector(node)
+        if (reason := why_not_exported(root)) is not None:
+            raise ArgumentError(reason)
     if path.suffix == ".onnx":
         _check_onnx(guard)
-
-
-def _check_detector(node: Detector) -> None:
-    if Needs.INPUTS in type(node).needs:
-        raise ArgumentError(f"{node!r} runs the network again, which no graph here does")
-    if node.taps():
-        raise ArgumentError(f"{node!r} reads other layers, which no graph here has")
-    if (reason := node.not_exportable()) is not None:
-        raise ArgumentError(reason)
 
 
 def _check_onnx(guard: Guard) -> None:
@@ -128,12 +122,17 @@ def _extra(name: str) -> Any:
         raise MissingExtraError(name, "onnx") from error
 
 
-def _traced(guard: Guard, example: Tensor) -> ExportedProgram:
+def _traced(guard: Guard, example: Tensor, *, takes_rate: bool) -> ExportedProgram:
     # Not the example itself: programs keep what they were traced on, and images may be private.
     images = example.new_zeros((2, *example.shape[1:]))
+    graph = Graph(guard)
+    batch = {0: torch.export.Dim("batch")}
     with _converting(f"the network {type(guard.probe.network).__name__}"):
-        batch = torch.export.Dim("batch")
-        program = torch.export.export(Graph(guard), (images,), dynamic_shapes=({0: batch},))
+        program = (
+            torch.export.export(graph, (images, graph.alarm_rate), dynamic_shapes=(batch, {}))
+            if takes_rate
+            else torch.export.export(graph, (images,), dynamic_shapes=(batch,))
+        )
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names the folders of this machine
     return program
@@ -164,6 +163,9 @@ def _record(guard: Guard) -> dict[str, Any]:
         "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
         "rule": guard.calibration.rule,
         "alarm_rate": guard.calibration.alarm_rate,
+        "alarm_rates": list(guard.calibration.alarm_rates),
+        "confidence": guard.calibration.confidence,
+        "promise": guard.calibration.promise,
         "threshold": guard.calibration.threshold,
         "classes": list(guard.classes),
         "network": type(guard.probe.network).__name__,
@@ -174,13 +176,18 @@ def _record(guard: Guard) -> dict[str, Any]:
 def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
     made = torch.onnx.export(
         program,
-        input_names=["images"],
+        input_names=["images", "alarm_rate"],
         output_names=list(_OUTPUTS),
-        dynamic_shapes=({0: "batch"},),
+        dynamic_shapes=({0: "batch"}, {}),
         dynamo=True,
         verbose=False,
     )
     assert made is not None
+    # An initializer of an input's name is its default.
+    rate = made.model.graph.inputs[1]
+    value = np.array(record["alarm_rate"], np.float64)
+    rate.const_value = _extra("onnx_ir").tensor(value, name=rate.name)
+    made.model.graph.register_initializer(rate)
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
     made.model.metadata_props.update(texts)
     made.save(str(path))

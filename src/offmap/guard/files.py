@@ -40,11 +40,10 @@ from offmap.guard.log import Log
 from offmap.guard.reasons import explained
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
-REASON = "reason"
+_ACCEPTED = ("accepted", pa.bool_())
+_REASON = ("reason", pa.string())
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
-    **{"label": pa.int64(), "score": pa.float64(), "p_value": pa.float64(), "is_ood": pa.bool_()}
-}
+_TYPES = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.string())
 _CHUNK = 4096
 
 
@@ -61,6 +60,7 @@ class Summary:
     """
 
     alarm_rate: float
+    promise: str = ""
     images: int = 0
     unknown: int = 0
     unreadable: int = 0
@@ -100,6 +100,7 @@ class Summary:
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
             f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
             f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            + (f"\n{self.promise}" if self.promise else "")
             + (f"\n{others}" if others else "")
         )
 
@@ -150,7 +151,7 @@ def score_files(
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
     whole("batch_size", batch_size)
-    summary = Summary(guard.calibration.alarm_rate)
+    summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     of_images = shape is not None or not _reads_rows(guard)
     shape = shape or (image_shape(guard) if of_images else None)
     own = None if transform is None else OwnTransform.of(transform)
@@ -181,7 +182,7 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
             )
-        _finish(partial, out, (*COLUMNS, REASON) if explain else COLUMNS)
+        _finish(partial, out, _columns(guard, explain=explain))
     return summary
 
 
@@ -200,7 +201,7 @@ def _reads_rows(guard: Guard) -> bool:
 
 
 def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
-    columns = (*COLUMNS, REASON) if explain else COLUMNS
+    columns = _columns(guard, explain=explain)
     rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
@@ -208,19 +209,19 @@ def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) ->
     if good:
         samples = [batch[i][1] for i in good]
         together = torch.stack(samples) if images else padded(samples, guard.input_names)
-        found = _columns(guard, together, explain=explain)
+        found = _judged(guard, together, explain=explain)
         for column, values in found.items():
             for i, value in zip(good, values, strict=True):
                 rows[i][column] = value
     return rows
 
 
-def _columns(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+def _judged(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
     if not explain:
         columns: dict[str, list[Any]] = guard(inputs).to_dict()
         return columns
     verdict, reasons = explained(guard, inputs)
-    return verdict.to_dict() | {REASON: list(reasons)}
+    return verdict.to_dict() | {_REASON[0]: list(reasons)}
 
 
 def _identity(guard: Guard) -> str:
@@ -263,7 +264,14 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
         ) from error
 
 
-def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
+def _columns(guard: Guard, *, explain: bool) -> dict[str, Any]:
+    """The columns and their types; one more of a guard that controls its errors, or explains."""
+    types = dict(zip(COLUMNS, _TYPES, strict=True))
+    more = (_ACCEPTED,) * (guard.control_ is not None) + (_REASON,) * explain
+    return types | dict(more)
+
+
+def _finish(partial: Partial, out: Path, columns: dict[str, Any]) -> None:
     """Give the rows their final form and name."""
     write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
     with atomic(out) as temporary:
@@ -276,20 +284,20 @@ def _readable(row: Row) -> Row:
     return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
 
 
-def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
+def _to_jsonl(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _to_csv(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
+def _to_csv(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _to_parquet(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    schema = pa.schema([(name, _TYPES[name]) for name in columns])
+def _to_parquet(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
+    schema = pa.schema(list(columns.items()))
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, _CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema))

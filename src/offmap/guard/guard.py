@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
+from copy import copy, deepcopy
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +38,9 @@ from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on
 from offmap.guard._record import record_of, tensors_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import CalibrationData
+from offmap.guard.check import Check, check_of
+from offmap.guard.control import Control, control_of
+from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.reasons import explain_sample
 from offmap.guard.verdict import Verdict
 
@@ -45,9 +48,8 @@ if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
 
-_PROMISE = (
-    "On average over calibration sets, at most that share of ID samples is called OOD. How many "
-    "OOD samples are caught depends on what they are: evaluate says it for given ones."
+_NO_PROMISE = (
+    "How many OOD samples are caught depends on what they are: evaluate says it for given ones."
 )
 
 
@@ -62,7 +64,8 @@ class Guard(nn.Module):
         network: any classifier, an ensemble of some, or a cascade, whose filter is then guarded and
             whose classifier answers; its code is not touched, and its mode is as before after each
             call.
-        detectors: a detector, which is copied, its name or expression. Of several, each has a
+        detectors: a detector, which is copied, its name or expression; by default
+            :class:`~offmap.detectors.combined.auto.Auto`. Of several, each has a
             p-value, and the lowest counts, by Bonferroni; one score of several is made by
             ``Combine``.
         classes: names of the labels; by default those of the data that it is fitted on, or else of
@@ -81,12 +84,13 @@ class Guard(nn.Module):
             file.
         model: what built the network, as on the command line, where known.
         weights: digest of the weights that it was fitted on.
+        control_: the threshold of :meth:`control`, if there is one.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        detectors: str | Detector | Sequence[str | Detector],
+        detectors: str | Detector | Sequence[str | Detector] = "auto",
         *,
         classes: Sequence[str] = (),
         normalization: Callable[[Tensor], Tensor] | None = None,
@@ -113,6 +117,9 @@ class Guard(nn.Module):
         self.model: str | None = None
         self.read: dict[str, Any] = {}
         self._seen: Seen | None = None
+        self._seen_calibrating: Seen | None = None
+        self._shared = False
+        self.control_: Control | None = None
         self._watched: Watched | None = None
 
     def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
@@ -133,6 +140,7 @@ class Guard(nn.Module):
         """
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
         data, seen = data_of(data), Seen()
+        self._own_parts()
         with self.probe as probe:
             passing = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
@@ -152,6 +160,7 @@ class Guard(nn.Module):
         self.input_resize = getattr(data, "resize", "crop") if isinstance(data, Batched) else "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration, self._seen = None, seen
+        self._seen_calibrating = self.control_ = None
         self.classes = names
         self.read = {"fit": seen.record()}
         seen.warn_near_chance("the data to fit on")
@@ -174,7 +183,7 @@ class Guard(nn.Module):
             self.probe,
             data,
             batch_size=batch_size,
-            inputs=self.reads_inputs,
+            inputs=self._learns_from_inputs,
             seen=seen,
             strict=strict,
             description=description,
@@ -185,6 +194,11 @@ class Guard(nn.Module):
     def reads_inputs(self) -> bool:
         """Whether a detector runs the network on other inputs."""
         return any(Needs.INPUTS in each.needs for each in self.each())
+
+    @property
+    def _learns_from_inputs(self) -> bool:
+        """Whether a detector does so in fitting."""
+        return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, of the data or of the network, if there is one for each output."""
@@ -200,9 +214,12 @@ class Guard(nn.Module):
     def calibrate(
         self,
         data: Any,
-        alarm_rate: float = 0.05,
+        alarm_rate: float | Sequence[float] = 0.05,
         *,
+        confidence: float | None = None,
         per_class: bool = False,
+        pool: bool = False,
+        groups: GroupsOf | None = None,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
         show_progress: bool | None = None,
@@ -214,9 +231,19 @@ class Guard(nn.Module):
         Args:
             data: as for :meth:`fit`. If the guard was fitted on it, or the network trained, the
                 rate does not hold.
-            alarm_rate: share of ID images that may be called unknown.
-            per_class: hold the rate within each class that the network predicts; needs at least
-                ``1 / alarm_rate - 1`` calibration images a class.
+            alarm_rate: share of ID images that may be called unknown; of several, the first is the
+                one in use, and :meth:`at` gives the others.
+            confidence: that the rate holds for this very calibration set, for all rates named
+                together; at 0.95 a rate of 5 % needs 59 images, one of 1 % 299. By default the rate
+                holds on average over calibration sets.
+            per_class: hold the rate within each class that the network predicts, with a confidence
+                in all of them together; needs enough calibration images of each.
+            pool: join the classes with too few images into one group, within which the rate holds.
+                Which these are is told by their counts, never by scores.
+            groups: of samples that belong together, such as frames of one video or pictures of one
+                patient: a function from a sample's key, such as its path, to its group, or the
+                group of each sample, in order. One of each counts, and the rate is that of a
+                sample of a new group.
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
@@ -230,15 +257,15 @@ class Guard(nn.Module):
             DataError: the very set that the guard was fitted on, or more than 1 % of it; batches of
                 a loader are only warned of.
             NotFittedError: the network has been trained on since the guard was fitted.
-            ArgumentError: too few images for the rate; says how many are needed.
+            ArgumentError: too few images for the rate; says how many are needed, and names classes
+                that lack them.
         """
-        data, seen = data_of(data), Seen()
+        data = data_of(data)
         if hasattr(data, "own"):
             self.check_transform(data.own)
         fingerprint = getattr(data, "fingerprint", None)
         # Of a joined set, these are those of its parts.
-        parts, fitted_on = (set((known or "").split()) for known in (fingerprint, self.fitted_on))
-        if parts & fitted_on:
+        if _in_common(fingerprint, self.fitted_on):
             raise DataError(
                 "this guard was fitted on the same images: calibrate on ID data that neither the "
                 "network nor the guard has seen, or the alarm rate does not hold"
@@ -250,45 +277,177 @@ class Guard(nn.Module):
         self._check_weights()
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
-        calibration = Calibration(rule, alarm_rate)
+        calibration = Calibration(rule, alarm_rate, confidence=confidence, pool=pool)
+        self._own_parts()
+        grouping = None if groups is None else Groups(groups)
+        each_pass: list[Seen] = []
         with self.probe, ExitStack() as stack:
 
             def batches() -> Iterator[Any]:
-                return self.passing(data, "calibrate", batch_size, show_progress, seen)
+                each_pass.append(Seen())  # of its own, as keys may be places counted from its start
+                passing = self.passing(data, "calibrate", batch_size, show_progress, each_pass[-1])
+                return passing if grouping is None else grouping.through(passing)
 
             if any(passes(each, "calibration") for each in self.each()):
-                rest = self._learn(batches, data, learn_share, stack)
+                rest = self._learn(batches, data, learn_share, stack, grouping)
             else:
                 rest = batches()
-            scores, predictions, classes = self._scored(rest)
-        self._check_apart(seen, sets=hasattr(data, "fingerprint"))
+            scores, predictions, classes, keys = self._scored(rest)
+        seen = max(each_pass, key=lambda of: of.samples)  # the first may end at its first batch
+        if grouping is not None:
+            one = grouping.one_each(keys).to(scores.device)
+            scores, predictions = scores[one], predictions[one]
+        self._check_apart("calibration data", seen, data)
         calibration.learn(scores, predictions, classes)
-        self._calibration = calibration
+        self._calibration, self.control_ = calibration, None
+        self._seen_calibrating = seen
         self.read["calibrate"] = seen.record()
+        if fingerprint is not None:
+            self.read["calibrate"]["fingerprint"] = fingerprint
+        if grouping is not None:
+            self.read["calibrate"]["groups"] = len(scores)
         seen.warn_near_chance("the calibration data")
         return self
 
-    def _check_apart(self, seen: Seen, *, sets: bool) -> None:
-        """Tell of calibration samples that the guard was fitted on, too."""
-        if self._seen is None:
-            return
-        check_apart("calibration data", seen, "data to fit on", self._seen, sets=sets)
+    def _check_apart(self, name: str, seen: Seen, data: Any) -> None:
+        """Tell of samples that the guard was fitted on, too."""
+        if self._seen is not None:
+            sets = hasattr(data, "fingerprint")
+            check_apart(name, seen, "data to fit on", self._seen, sets=sets)
+
+    def _check_fresh(self, name: str, seen: Seen, data: Any) -> None:
+        """The same of samples that the threshold comes from."""
+        self._check_apart(name, seen, data)
+        if self._seen_calibrating is not None:
+            sets = hasattr(data, "fingerprint")
+            check_apart(name, seen, "calibration data", self._seen_calibrating, sets=sets)
+
+    def _refuse_known(self, data: Any) -> None:
+        """Refuse the sets that the guard has learned from, where its record knows them."""
+        calibrated_on = self.read.get("calibrate", {}).get("fingerprint")
+        for step, known in (("fitted", self.fitted_on), ("calibrated", calibrated_on)):
+            if _in_common(getattr(data, "fingerprint", None), known):
+                raise DataError(
+                    f"this guard was {step} on the same samples: give fresh ones, or what is "
+                    "measured says nothing of new data"
+                )
+
+    def check(
+        self,
+        data: Any,
+        *,
+        ood: bool = False,
+        groups: GroupsOf | None = None,
+        batch_size: int = 256,
+        show_progress: bool | None = None,
+    ) -> Check:
+        """Whether the alarm rate is kept, measured on fresh ID data; or the share of OOD caught.
+
+        Args:
+            data: as for :meth:`fit`; labels are not read. ID samples drawn as the calibration data
+                was, that neither the network, the fit nor the calibration has seen.
+            ood: they are OOD samples, and the share caught is measured.
+            groups: as for :meth:`calibrate`; one sample of each counts.
+            batch_size: samples a batch, for sets.
+            show_progress: ``None`` shows a bar on a terminal.
+
+        Warns:
+            OverlapWarning: samples that stand in the data to fit or calibrate on, too, if that was
+                in this process.
+
+        Raises:
+            DataError: the very set that the guard was fitted or calibrated on, or more than 1 % of
+                it.
+            NotFittedError: the guard was not calibrated, or the network was trained on since.
+        """
+        calibration, data = self.calibration, data_of(data)
+        self._check_weights()
+        self._refuse_known(data)
+        seen = Seen(labelled=False)
+        with self.probe:
+            batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)
+            grouping = None if groups is None else Groups(groups)
+            batches = batches if grouping is None else grouping.through(batches)
+            verdict = Verdict.joined([self.judge(acts) for acts, _ in batches])
+        if grouping is not None:
+            verdict = verdict[grouping.one_each(verdict.keys or ()).to(verdict.labels.device)]
+        self._check_fresh("data to check on", seen, data)
+        return check_of(calibration, verdict, ood=ood)
+
+    def control(
+        self,
+        labelled: Any,
+        error_rate: float = 0.02,
+        confidence: float = 0.95,
+        *,
+        of: str = "all",
+        batch_size: int = 256,
+        show_progress: bool | None = None,
+    ) -> Self:
+        """Set the score up to which samples are accepted, so that few of those are wrong.
+
+        Verdicts then hold ``accepted`` beside ``is_ood``. With that confidence the error rate is
+        kept on ID data; how many OOD samples are accepted cannot be told from ID data, and is not
+        promised. A new ``fit`` or ``calibrate`` removes it.
+
+        Args:
+            labelled: ID samples with labels, that neither the network nor the fit has seen, nor,
+                for "accepted" or detectors that learn on it, the calibration.
+            error_rate: not to be exceeded.
+            confidence: that it is not, for these very samples.
+            of: "all", the share of all samples that are accepted and wrong; or "accepted", the
+                share of wrong ones among those accepted.
+            batch_size: samples a batch, for sets.
+            show_progress: ``None`` shows a bar on a terminal.
+
+        Raises:
+            LabelError: there are no labels.
+            DataError: data that the guard was fitted on, or may not be calibrated on.
+            ArgumentError: the samples do not show the rate; says how many are needed at least.
+            NotFittedError: the guard was not calibrated, or the network was trained on since.
+        """
+        calibration, data, seen = self.calibration, data_of(labelled), Seen()
+        apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
+        self._check_weights()
+        if apart:
+            self._refuse_known(data)
+        with self.probe:
+            batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
+            samples = (
+                (verdict.scores, verdict.labels, labels)
+                for verdict, labels in ((self.judge(acts), labels) for acts, labels in batches)
+            )
+            found = control_of(calibration, samples, error_rate, confidence, of)
+        (self._check_fresh if apart else self._check_apart)("labelled data", seen, data)
+        self.control_ = found
+        return self
 
     def _learn(
-        self, batches: Callable[[], Iterator[Any]], data: Any, share: float, stack: ExitStack
+        self,
+        batches: Callable[[], Iterator[Any]],
+        data: Any,
+        share: float,
+        stack: ExitStack,
+        groups: Groups | None,
     ) -> Iterator[Any]:
         """Let the detectors learn on their share of calibration data; what is left of it."""
         parts = CalibrationData(
-            data, batches, samples=self.reads_inputs, learn_share=share, stack=stack
+            data,
+            batches,
+            samples=self._learns_from_inputs,
+            learn_share=share,
+            stack=stack,
+            groups=groups,
         )
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         fitting.learn("calibration", parts.to_learn_on)
         return parts.rest()
 
-    def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int]:
-        """Scores and predictions of all batches, and the number of classes."""
+    def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
+        """Scores and predictions of all batches, the number of classes, and the keys."""
         scores, predictions, classes = [], [], 0
+        keys: list[str] = []
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
         for batch, _ in batches:
@@ -297,9 +456,10 @@ class Guard(nn.Module):
             scores.append(self.score_activations(batch))
             predictions.append(acts.labels)
             classes = _classes(acts)
+            keys += acts.keys or ()
         if not scores:
             raise DataError("there are no samples to calibrate on: give more calibration data")
-        return torch.cat(scores), torch.cat(predictions), classes
+        return torch.cat(scores), torch.cat(predictions), classes, keys
 
     @property
     def calibrated(self) -> bool:
@@ -316,6 +476,30 @@ class Guard(nn.Module):
         if self._calibration is None:
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
         return self._calibration
+
+    def at(self, alarm_rate: float) -> Self:
+        """The same guard at another alarm rate, without data; network and tensors are shared.
+
+        Of a guard without a confidence the promise is the same at any rate. With one, a rate that
+        was named in :meth:`calibrate` has its own limits; any other has those that hold for all
+        rates at once, whenever they are chosen: a simultaneous band, which is stricter, and which
+        :meth:`explain` names.
+
+        Raises:
+            NotFittedError: the guard was not fitted, or not calibrated.
+            ArgumentError: there are too few calibration samples for that rate.
+        """
+        calibration = self.calibration.at(alarm_rate)
+        self._shared = True
+        other = copy(self)
+        other._modules = self._modules | {"_calibration": calibration}
+        other.read = dict(self.read)
+        return other
+
+    def _own_parts(self) -> None:
+        """Before learning: the detectors of a guard at another rate stay as they are."""
+        if self._shared:
+            self.detectors, self._shared = deepcopy(self.detectors), False
 
     def check_transform(self, own: OwnTransform | None) -> None:
         """Refuse images that another function made than those that the guard was fitted on.
@@ -397,7 +581,8 @@ class Guard(nn.Module):
             wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
             scores = scores.masked_fill(wrong[:, None], torch.inf)
         score, p, is_ood = calibration(scores, labels)
-        return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons)
+        accepted = None if self.control_ is None else self.control_.accepts(score)
+        return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)
 
     def explain_sample(self, inputs: Any) -> str:
         """Why it says what it says of one sample: see :func:`offmap.guard.explained`."""
@@ -416,7 +601,8 @@ class Guard(nn.Module):
         lines += [f"Detector {each!r}: {_learned(each)}." for each in self.each()]
         if not self.calibrated:
             return "\n".join([*lines, "It has no threshold yet: call calibrate."])
-        return "\n".join([*lines, self.calibration.explain(), _PROMISE])
+        accepts = [] if self.control_ is None else [str(self.control_)]
+        return "\n".join([*lines, self.calibration.explain(), *accepts, _NO_PROMISE])
 
     def save(self, folder: str | Path, *, weights: bool = False) -> None:
         """Write the guard into a folder, ``guard.json`` and tensors; nothing is pickled.
@@ -435,12 +621,18 @@ class Guard(nn.Module):
         records.write(folder, "guard", record_of(self), tensors_of(self, weights=weights))
 
 
+def _in_common(fingerprint: str | None, known: str | None) -> bool:
+    """Whether two sets share a part: of a joined set, fingerprints are those of its parts."""
+    return bool(set((fingerprint or "").split()) & set((known or "").split()))
+
+
 def _read(item: tuple[str, dict[str, Any]]) -> str:
     """A line on the data of one step."""
     step, of = item
     right = of["accuracy"]
     words = "" if right is None else f"; the network is right on {right:.2%} of them"
-    return f"Read {of['samples']:,} samples to {step}{words}."
+    groups = f", one of each of {of['groups']:,} groups" if "groups" in of else ""
+    return f"Read {of['samples']:,} samples to {step}{groups}{words}."
 
 
 def _acts(batch: Activations | Sample) -> Activations:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import Tensor, nn
 
 from offmap._utils import records
@@ -14,6 +15,7 @@ from offmap.forward import Normalization, weights_digest
 from offmap.guard._inputs import Watched
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
+from offmap.guard.control import Control
 from offmap.guard.guard import Guard
 
 
@@ -60,6 +62,8 @@ def load(
         if record["calibration"] is not None:
             calibration = Calibration.restored(record["calibration"], files["calibration"])
             guard._calibration = calibration.to(guard.probe.device)
+        if record.get("control") is not None:
+            guard.control_ = msgspec.convert(record["control"], Control)
         guard.detectors.to(guard.probe.device)
         guard.fitted_on, guard.model = record["fitted_on"], record["model"]
         if record["input_shape"] is not None:
@@ -71,7 +75,7 @@ def load(
         if record["input_transform"] is not None:
             name, sha256 = map(str, record["input_transform"])
             guard.input_transform = name, sha256
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, msgspec.MsgspecError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard
 

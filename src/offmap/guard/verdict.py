@@ -29,6 +29,7 @@ class Answer:
         is_ood: whether it is called OOD.
         error: why it has no score.
         key: what tells it from others, such as its path, where known.
+        accepted: whether the guard's error control accepts it, where it has one.
     """
 
     label: int | None
@@ -38,6 +39,7 @@ class Answer:
     is_ood: bool
     error: str | None
     key: str | None = None
+    accepted: bool | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,10 +50,12 @@ class Verdict:
         labels: the classes that the network gives, ``(n,)``; -1 where it gives features alone.
         scores: OOD scores, higher is more OOD, ``(n,)``.
         p_values: conformal p-values: how rare a score as high is among known samples, ``(n,)``.
-        is_ood: whether each is called OOD: ``p_value <= alarm_rate``, ``(n,)``.
+        is_ood: whether each is called OOD: the limit of its rank is at most the alarm rate, which
+            without a confidence is ``p_value <= alarm_rate``, ``(n,)``.
         classes: names of the labels, or none.
         keys: what tells each sample from others, such as its path, where known.
         reasons: why a sample has no finite score, and is called OOD for that; ``None`` for others.
+        accepted: whether each is accepted under :meth:`Guard.control`, where that was asked for.
     """
 
     labels: Int64[Tensor, " n"]
@@ -61,6 +65,7 @@ class Verdict:
     classes: tuple[str, ...] = ()
     keys: tuple[str, ...] | None = None
     reasons: tuple[str | None, ...] | None = None
+    accepted: Bool[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,7 +81,8 @@ class Verdict:
         )
         labels, scores = self.labels[rows], self.scores[rows]
         p_values, is_ood = self.p_values[rows], self.is_ood[rows]
-        return Verdict(labels, scores, p_values, is_ood, self.classes, keys, reasons)
+        accepted = None if self.accepted is None else self.accepted[rows]
+        return Verdict(labels, scores, p_values, is_ood, self.classes, keys, reasons, accepted)
 
     def _answer(self, i: int) -> Answer:
         row = self[i : i + 1].to_dict()
@@ -98,11 +104,13 @@ class Verdict:
         tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in columns}
         keys = [part.keys for part in parts]
         reasons = [part.reasons or (None,) * len(part) for part in parts]
+        accepted = [part.accepted for part in parts if part.accepted is not None]
         return cls(
             **tensors,
             classes=parts[0].classes,
             keys=None if None in keys else tuple(k for each in keys for k in each or ()),
             reasons=tuple(chain(*reasons)) if any(part.reasons for part in parts) else None,
+            accepted=torch.cat(accepted) if len(accepted) == len(parts) else None,
         )
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
@@ -112,7 +120,8 @@ class Verdict:
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns of plain values; ``answer`` is the label's name, or ``"unknown"``.
 
-        A score that is not finite is ``None``, with its reason under ``error``.
+        A score that is not finite is ``None``, with its reason under ``error``; ``accepted`` is
+        there where the guard controls its errors.
         """
         labels, is_ood = self.labels.tolist(), self.is_ood.tolist()
         names = [self._name(label) for label in labels]
@@ -123,6 +132,7 @@ class Verdict:
             "p_value": self.p_values.tolist(),
             "is_ood": is_ood,
             "error": list(self.reasons or (None,) * len(self)),
+            **({} if self.accepted is None else {"accepted": self.accepted.tolist()}),
         }
 
     def _name(self, label: int) -> str:

@@ -10,17 +10,23 @@ from offmap.metrics.acceptance import (
     best_f1_threshold,
 )
 from offmap.metrics.bootstrap import bootstrap_difference, f1_difference
+from offmap.metrics.calibration import Reliability, reliability
 from offmap.metrics.curves import PrCurve, RocCurve, pr_curve, roc_curve
 from offmap.metrics.intervals import (
     Difference,
     Interval,
     delong_interval,
+    delong_interval_of_mean,
     delong_test,
     delong_test_of_mean,
+    placed_difference,
+    placed_interval,
 )
 from offmap.metrics.open_set_recognition import OpenSet, OscrCurve, open_set, oscr, oscr_curve
+from offmap.metrics.placements import Placements
 from offmap.metrics.ranking import aupr_in, aupr_out, auroc, detection_accuracy, fpr_at_tpr
 from offmap.metrics.risk import RiskCoverage, augrc, aurc, coverage_at_risk, risk_coverage
+from offmap.metrics.several import holm, share_interval
 from offmap.metrics.summary import Detection, detection
 
 __all__ = [
@@ -30,7 +36,9 @@ __all__ = [
     "OpenSet",
     "OscrCurve",
     "Outcomes",
+    "Placements",
     "PrCurve",
+    "Reliability",
     "RiskCoverage",
     "RocCurve",
     "Selection",
@@ -44,16 +52,22 @@ __all__ = [
     "bootstrap_difference",
     "coverage_at_risk",
     "delong_interval",
+    "delong_interval_of_mean",
     "delong_test",
     "delong_test_of_mean",
     "detection",
     "detection_accuracy",
     "f1_difference",
     "fpr_at_tpr",
+    "holm",
     "open_set",
     "oscr",
     "oscr_curve",
+    "placed_difference",
+    "placed_interval",
     "pr_curve",
+    "reliability",
     "risk_coverage",
     "roc_curve",
+    "share_interval",
 ]

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.errors import UnknownNameError
 from offmap.metrics._ranking import Ranking
 from offmap.metrics._scores import Scores
-
-
-class _Curve:
-    """A curve whose fields are arrays of one length, a point in each place."""
-
-    def thinned(self, *, points: int = 500) -> Self:
-        """At most that many of its points, both ends among them, spread evenly along it.
-
-        A point that is left out lies at most ``length / (points - 1)`` from one that is kept,
-        where ``length`` is the sum of the steps along both axes: 2 for a ROC curve.
-
-        Args:
-            points: how many to keep, at least two.
-
-        Raises:
-            ArgumentError: fewer than two points are asked for.
-        """
-        if points < 2:
-            raise ArgumentError(f"A curve needs at least 2 points, but points={points}.")
-        x, y, _ = arrays = tuple(vars(self).values())
-        way = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-        marks = np.searchsorted(way, np.linspace(0, way[-1], points))
-        marks[-1] = len(way) - 1  # a last step too short for the sum would be missed
-        keep = np.unique(marks)
-        return type(self)(*(array[keep] for array in arrays))
+from offmap.metrics._thinned import Curve
 
 
 @dataclass(frozen=True, eq=False)
-class RocCurve(_Curve):
+class RocCurve(Curve):
     """False and true positive rate of calling a sample OOD when ``score >= threshold``.
 
     From (0, 0) at an infinite threshold to (1, 1) at the lowest score, one point for each
@@ -57,7 +33,7 @@ class RocCurve(_Curve):
 
 
 @dataclass(frozen=True, eq=False)
-class PrCurve(_Curve):
+class PrCurve(Curve):
     """Recall and precision of the positive class, one point for each distinct score.
 
     The first point, recall 0 at an infinite threshold, has precision 1 by convention. Drawn as

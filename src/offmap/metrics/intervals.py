@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erfc, inf, sqrt
+from math import erfc, sqrt
 from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Float, Int64
 
 from offmap.errors import ShapeError
 from offmap.metrics._ranking import Ranking, normal_quantile
-from offmap.metrics._scores import Scores, as_scores
+from offmap.metrics._scores import Scores
+from offmap.metrics.placements import Placements
 
 
 class Interval(NamedTuple):
@@ -149,12 +147,22 @@ def delong_test_of_mean(
         raise ShapeError(
             f"a has {len(oods_a)} OOD sets, b has {len(oods_b)}: name the same, one up"
         )
-    parts = [_gain(id_a, a, id_b, b) for a, b in zip(oods_a, oods_b, strict=True)]
-    sets = len(parts)
-    difference = sum(float(of_ood.mean()) for of_ood, _ in parts) / sets
-    id_part = np.mean([of_id for _, of_id in parts], axis=0)
-    ood_part = sum(_variance_of_mean(of_ood) for of_ood, _ in parts) / sets**2
-    deviation = sqrt(_variance_of_mean(id_part) + ood_part)
+    return placed_difference(Placements.of(id_a, oods_a), Placements.of(id_b, oods_b), level=level)
+
+
+def placed_difference(a: Placements, b: Placements, *, level: float = 0.95) -> Difference:
+    """:func:`delong_test_of_mean` of what was placed already.
+
+    Args:
+        a: placements of the first.
+        b: of the second, on the same samples in the same order.
+        level: of the confidence interval of the difference, in (0, 1).
+
+    Raises:
+        ShapeError: the two do not have the same number of samples.
+        ArgumentError: ``level`` is outside its range.
+    """
+    difference, deviation = a.mean_and_deviation(minus=b)
     half = normal_quantile(level) * deviation
     return Difference(
         difference=difference,
@@ -164,39 +172,40 @@ def delong_test_of_mean(
     )
 
 
-def _gain(
-    id_a: Scores, ood_a: Scores, id_b: Scores, ood_b: Scores
-) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
-    """Placements of a minus those of b, of OOD and of ID samples."""
-    ood_wins_a, id_wins_a = _wins(id_a, ood_a)
-    ood_wins_b, id_wins_b = _wins(id_b, ood_b)
-    if len(id_wins_a) != len(id_wins_b) or len(ood_wins_a) != len(ood_wins_b):
-        raise ShapeError(
-            f"a has {len(id_wins_a)} ID and {len(ood_wins_a)} OOD scores, b has {len(id_wins_b)} "
-            f"and {len(ood_wins_b)}: a paired test needs the same samples in the same order."
-        )
-    return (
-        (ood_wins_a - ood_wins_b) / (2 * len(id_wins_a)),
-        (id_wins_a - id_wins_b) / (2 * len(ood_wins_a)),
-    )
+def delong_interval_of_mean(
+    id_scores: Scores, oods: Sequence[Scores], *, level: float = 0.95
+) -> Interval:
+    """Confidence interval of the mean AUROC over several OOD sets that share their ID samples.
+
+    Its variance is that of :meth:`Placements.mean_and_deviation`: what is common to all sets does
+    not average out. For one set it is :func:`delong_interval`.
+
+    Args:
+        id_scores: ``(n,)``.
+        oods: OOD scores, one array a set, ``(m_s,)``.
+        level: share of such intervals that hold the true mean, in (0, 1).
+
+    Raises:
+        ShapeError: there is no set.
+        ArgumentError: ``level`` is outside its range.
+        DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
+
+    References:
+        As :func:`delong_interval`.
+
+    Example:
+        >>> low, high = delong_interval_of_mean([1, 2, 3, 4, 5], [[3.5, 4.5, 5.5, 6.5]])
+        >>> print(f"{low:.3f} {high:.3f}")
+        0.579 1.000
+    """
+    return placed_interval(Placements.of(id_scores, oods), level=level)
 
 
-def _wins(
-    id_scores: Scores, ood_scores: Scores
-) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " n"]]:
-    """For each OOD sample twice the number of ID below it, for each ID of OOD above; ties one."""
-    in_dist, ood = as_scores(id_scores, ood_scores)
-    id_sorted, ood_sorted = np.sort(in_dist), np.sort(ood)
-    return (
-        np.searchsorted(id_sorted, ood, "left") + np.searchsorted(id_sorted, ood, "right"),
-        2 * len(ood)
-        - np.searchsorted(ood_sorted, in_dist, "left")
-        - np.searchsorted(ood_sorted, in_dist, "right"),
-    )
-
-
-def _variance_of_mean(values: Float[np.ndarray, " n"]) -> float:
-    return inf if len(values) == 1 else float(values.var(ddof=1)) / len(values)
+def placed_interval(placements: Placements, *, level: float = 0.95) -> Interval:
+    """:func:`delong_interval_of_mean` of what was placed already."""
+    mean, deviation = placements.mean_and_deviation()
+    half = normal_quantile(level) * deviation
+    return Interval(max(0.0, mean - half), min(1.0, mean + half))
 
 
 def _two_sided(difference: float, deviation: float) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from offmap.errors import LabelError, ShapeError
 from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
+from offmap.metrics._thinned import Curve
 from offmap.metrics.ranking import auroc
 
 
@@ -48,7 +49,7 @@ class OpenSet:
 
 
 @dataclass(frozen=True, eq=False)
-class OscrCurve:
+class OscrCurve(Curve):
     """Right predictions for the known against acceptance of the unknown.
 
     A sample is accepted where ``score <= threshold``. From (0, 0), nothing accepted, to the closed

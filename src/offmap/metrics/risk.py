@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 
 from offmap.errors import ArgumentError
 from offmap.metrics._scores import Scores, as_array, as_mask
+from offmap.metrics._thinned import Curve
 
 
 @dataclass(frozen=True, eq=False)
-class RiskCoverage:
+class RiskCoverage(Curve):
     """Errors against acceptance, a point for each distinct score: equal scores enter together.
 
     From coverage 0, where both risks are 0 by convention, to 1, where both are the share of wrong

@@ -3,6 +3,7 @@
 from offmap.networks import zoo
 from offmap.networks.anchors import AnchorHead
 from offmap.networks.checkpoint import load_weights
+from offmap.networks.densenet import DenseNet, densenet_bc100
 from offmap.networks.digits import DigitsCNN, digits_cnn
 from offmap.networks.ensemble import Ensemble
 from offmap.networks.libraries import build_of_library, is_of_library
@@ -19,6 +20,7 @@ from offmap.networks.zero_shot import ZeroShot, zero_shot
 __all__ = [
     "VGG16",
     "AnchorHead",
+    "DenseNet",
     "DigitsCNN",
     "Ensemble",
     "FixedDropout",
@@ -30,6 +32,7 @@ __all__ = [
     "anchor_head",
     "build",
     "build_of_library",
+    "densenet_bc100",
     "digits_cnn",
     "ensemble",
     "factories",

@@ -75,6 +75,21 @@ def fitting(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> di
     return renamed
 
 
+def other_classes(network: nn.Module, weights: Mapping[str, Tensor]) -> int | None:
+    """The number of classes of a checkpoint, where it is not the network's.
+
+    Args:
+        network: whose last matrix is that of its head.
+        weights: of the checkpoint, under any of the known names.
+    """
+    target = network.state_dict()
+    head = next((name for name in reversed(target) if target[name].ndim == 2), "")
+    value = _renamed(_stripped(weights, target), target).get(head)
+    if value is None or value.shape[1:] != target[head].shape[1:]:
+        return None
+    return None if len(value) == len(target[head]) else len(value)
+
+
 def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint by their names in it.
 

@@ -11,6 +11,7 @@ from offmap._utils.arguments import whole
 from offmap._utils.spec import Spec, parse
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.networks.anchors import AnchorHead
+from offmap.networks.densenet import densenet_bc100
 from offmap.networks.digits import digits_cnn
 from offmap.networks.ensemble import Ensemble
 from offmap.networks.mnist import mnist_cnn
@@ -48,6 +49,7 @@ _FACTORIES: tuple[Callable[..., nn.Module], ...] = (
     *(
         anchor_head,
         ensemble,
+        densenet_bc100,
         digits_cnn,
         mnist_cnn,
         resnet18,
@@ -64,7 +66,7 @@ def factories() -> dict[str, Callable[..., nn.Module]]:
     """The factories of networks, by the names that commands and cards take.
 
     >>> sorted(factories())[:3]
-    ['anchor_head', 'digits_cnn', 'ensemble']
+    ['anchor_head', 'densenet_bc100', 'digits_cnn']
     """
     return {factory.__name__: factory for factory in _FACTORIES}
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from offmap._utils.imports import imported
 from offmap._utils.spec import Spec
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.networks import zoo
-from offmap.networks.checkpoint import load_weights
+from offmap.networks.checkpoint import other_classes, place, read_weights
 from offmap.networks.libraries import build_of_library, is_of_library
-from offmap.networks.library import build_own, spec_of
+from offmap.networks.library import build_own, factories, spec_of
 
 
 def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
@@ -25,7 +28,8 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
             arguments likewise; or, trained and in evaluation mode, ``zoo:NAME``, ``timm:NAME`` or
             ``hf:OWNER/NAME``, see :func:`build_of_library`. Arguments are plain values by name; the
             text is never run.
-        weights: checkpoint to load into it.
+        weights: checkpoint to load into it. A network of this library, for which ``spec`` names no
+            ``classes``, has as many as the checkpoint.
 
     Raises:
         UnknownNameError: no such module, factory, or trained network.
@@ -43,7 +47,21 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
     network = _built(spec, trained=weights is None)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
-    return network if weights is None else load_weights(network, weights)
+    if weights is None:
+        return network
+    tensors = read_weights(weights)
+    return place(_with_classes_of(tensors, network, spec), tensors, str(weights))
+
+
+def _with_classes_of(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> nn.Module:
+    """The network, or one with as many classes as the weights if the spec leaves that open."""
+    if is_of_library(spec) or (parsed := spec_of(spec)).place or "classes" in parsed.arguments:
+        return network
+    if "classes" not in inspect.signature(factories()[parsed.name]).parameters:
+        return network
+    if (classes := other_classes(network, weights)) is None:
+        return network
+    return build_own(replace(parsed, arguments={**parsed.arguments, "classes": classes}))
 
 
 def _built(spec: str, *, trained: bool) -> Any:

@@ -24,6 +24,8 @@ class ZeroShot(nn.Module):
             ``pooler_output`` of an object.
         text_embeddings: one row a class, ``(c, d)``, of any norm.
         scale: the factor :math:`\tau`; that of CLIP is 100.
+        negatives: embeddings of names far from all classes, ``(m, d)``. They are no classes and
+            change no logit; :class:`offmap.NegLabel` reads them.
 
     Raises:
         ArgumentError: a scale that is not positive, or embeddings that have no direction.
@@ -34,7 +36,11 @@ class ZeroShot(nn.Module):
     """
 
     def __init__(
-        self, image_encoder: nn.Module, text_embeddings: Tensor, scale: float = 100.0
+        self,
+        image_encoder: nn.Module,
+        text_embeddings: Tensor,
+        scale: float = 100.0,
+        negatives: Tensor | None = None,
     ) -> None:
         super().__init__()
         texts = _checked(text_embeddings)
@@ -43,7 +49,10 @@ class ZeroShot(nn.Module):
         self.encoder = image_encoder
         self.head = nn.Linear(texts.shape[1], len(texts), bias=False)
         self.head.weight = nn.Parameter(scale * F.normalize(texts))
-        self.head.to(next(image_encoder.parameters(), text_embeddings))
+        kind = next(image_encoder.parameters(), text_embeddings)
+        self.head.to(kind)
+        rows = None if negatives is None else _unit_rows(negatives, texts.shape[1]).to(kind)
+        self.register_buffer("negatives", rows)
 
     def forward(self, x: Tensor) -> Float[Tensor, "n c"]:
         """Logits of the classes."""
@@ -51,9 +60,14 @@ class ZeroShot(nn.Module):
         return self.head(F.normalize(embedded))  # type: ignore[no-any-return]
 
 
-def zero_shot(image_encoder: nn.Module, text_embeddings: Tensor, scale: float = 100.0) -> ZeroShot:
+def zero_shot(
+    image_encoder: nn.Module,
+    text_embeddings: Tensor,
+    scale: float = 100.0,
+    negatives: Tensor | None = None,
+) -> ZeroShot:
     """A network such as CLIP as a classifier: see :class:`ZeroShot`."""
-    return ZeroShot(image_encoder, text_embeddings, scale)
+    return ZeroShot(image_encoder, text_embeddings, scale, negatives)
 
 
 def _checked(texts: Tensor) -> Tensor:
@@ -63,10 +77,24 @@ def _checked(texts: Tensor) -> Tensor:
             "text_embeddings must hold one row a class, of two classes or more; seen shape "
             f"{tuple(texts.shape)}"
         )
+    return _directed(texts, "text_embeddings")
+
+
+def _unit_rows(negatives: Tensor, width: int) -> Tensor:
+    """The embeddings of further names, of norm 1."""
+    if negatives.ndim != 2 or not len(negatives) or negatives.shape[1] != width:
+        raise ShapeError(
+            f"negatives must hold one row of {width} numbers a name, as text_embeddings; seen "
+            f"shape {tuple(negatives.shape)}"
+        )
+    return F.normalize(_directed(negatives, "negatives"))
+
+
+def _directed(texts: Tensor, name: str) -> Tensor:
     texts = texts.detach().double()
     norms = texts.norm(dim=1)
     if not (norms.isfinite() & (norms > 0)).all():
-        raise ArgumentError("text_embeddings holds rows that are zero or not finite")
+        raise ArgumentError(f"{name} holds rows that are zero or not finite")
     return texts
 
 

@@ -6,9 +6,10 @@ are kept in float64 or int64, so fitting can stream, resume and run in several p
 
 from offmap.stats.bank import Bank
 from offmap.stats.classes import ClassMeans, ClassMoments, ClassScatters, Counts, Extremes
+from offmap.stats.largest import Largest
 from offmap.stats.mean import Mean
 from offmap.stats.moments import Moments
-from offmap.stats.quantile import Histogram, Quantile
+from offmap.stats.quantile import ColumnHistogram, ColumnQuantiles, Histogram, Quantile
 from offmap.stats.statistic import Product, Statistic
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "ClassMeans",
     "ClassMoments",
     "ClassScatters",
+    "ColumnHistogram",
+    "ColumnQuantiles",
     "Counts",
     "Extremes",
     "Histogram",
+    "Largest",
     "Mean",
     "Moments",
     "Product",

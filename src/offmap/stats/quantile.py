@@ -1,9 +1,10 @@
-"""Exact quantiles of any number of values, in two passes and constant memory."""
+"""Exact quantiles of any number of values, in a few passes and constant memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -13,6 +14,9 @@ from offmap.stats.statistic import Statistic
 
 _BITS = 16
 _BINS = 1 << _BITS
+# Of the histograms by column, of which there may be thousands.
+_DIGIT = 8
+_DIGITS = 1 << _DIGIT
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class Quantile:
         """From what :meth:`packed` gave."""
         return cls(x[:2].long(), x[2:4].long(), x[4], x[5:].long())
 
+    def roughly(self) -> Float64[Tensor, ""]:
+        """The quantile as the first pass tells it, to four parts in a thousand."""
+        middle = _value(self.bins * _BINS + _BINS // 2).double()
+        return torch.lerp(middle[0], middle[1], self.weight)
+
     def value(self, fine: Histogram) -> Float64[Tensor, ""]:
         """The quantile, from the counts of the second pass in ``self.bins``."""
         below = fine.counts.cumsum(1)
@@ -97,13 +106,110 @@ class Quantile:
         return bool(self.below[last] == 0) and bool(self.ranks[last] < row[row > 0][0])
 
 
+@dataclass(frozen=True)
+class ColumnHistogram(Statistic):
+    """How many float32 values of each column have each value of their next 8 bits.
+
+    As :class:`Histogram`, for every column by itself: with 256 bins a pass, of which there are
+    four, so that thousands of columns take little memory.
+
+    Args:
+        counts: for each beginning that is looked behind and each column, ``(k, d, 256)``.
+    """
+
+    counts: Int64[Tensor, "k d 256"]
+
+    @classmethod
+    def of(
+        cls,
+        values: Float[Tensor, "n d"],
+        prefixes: Int64[Tensor, "k d"] | None = None,
+        digits: int = 0,
+    ) -> Self:
+        """Counts of one batch, of the values that begin with one of the column's prefixes.
+
+        Args:
+            values: of all columns.
+            prefixes: of so many digits of 8 bits; by default there is none, and all count.
+            digits: how many.
+        """
+        ordered = _ordered(values).view(values.shape)
+        first, rest = ordered >> (32 - _DIGIT * digits), ordered >> (24 - _DIGIT * digits)
+        columns = torch.arange(values.shape[1], device=values.device)
+        places = columns * _DIGITS + rest % _DIGITS
+        rows = torch.zeros_like(columns)[None] if prefixes is None else prefixes
+        bins = len(columns) * _DIGITS
+        counts = [torch.bincount(places[first == row], minlength=bins) for row in rows]
+        return cls(torch.stack(counts).view(len(rows), -1, _DIGITS))
+
+    def __add__(self, other: Self) -> Self:
+        """Counts of both parts together."""
+        return type(self)(self.counts + other.counts)
+
+
+@dataclass(frozen=True)
+class ColumnQuantiles:
+    """Where quantiles of each column lie, as far as the passes have told.
+
+    Of each quantile there are two rows: the neighbouring order statistics that it lies between.
+
+    Args:
+        prefixes: the first digits of each, ``(2q, d)``.
+        ranks: its rank among the values of the column that begin so, from 0, ``(2q, d)``.
+        weights: share of the second one, ``(q,)``.
+    """
+
+    passes: ClassVar[int] = 32 // _DIGIT
+
+    prefixes: Int64[Tensor, "r d"]
+    ranks: Int64[Tensor, "r d"]
+    weights: Float64[Tensor, " q"]
+
+    @classmethod
+    def locate(cls, first: ColumnHistogram, quantiles: Sequence[float]) -> Self:
+        """From the counts of the first pass."""
+        counts = first.counts[0]
+        last = int(counts[0].sum()) - 1
+        low = [min(int(q * last), last) for q in quantiles]
+        rows = torch.tensor([r for k in low for r in (k, min(k + 1, last))], device=counts.device)
+        ranks = rows[:, None].expand(-1, len(counts))
+        gaps = [q * last - k for q, k in zip(quantiles, low, strict=True)]
+        weights = torch.tensor(gaps, dtype=torch.float64).to(counts.device)
+        every = ColumnHistogram(counts.expand(len(rows), -1, -1))
+        return cls(torch.zeros_like(ranks), ranks, weights).narrowed(every)
+
+    def narrowed(self, behind: ColumnHistogram) -> Self:
+        """One digit further, from the counts behind these prefixes."""
+        below = behind.counts.cumsum(2)
+        digit = torch.searchsorted(below, self.ranks[:, :, None].contiguous(), right=True)
+        lower = (below - behind.counts).gather(2, digit)[:, :, 0]
+        prefixes = self.prefixes * _DIGITS + digit[:, :, 0]
+        return type(self)(prefixes, self.ranks - lower, self.weights)
+
+    def packed(self) -> Float64[Tensor, "k d"]:
+        """All of it as one tensor, for a detector to keep between two passes."""
+        weights = self.weights[:, None].expand(-1, self.ranks.shape[1])
+        return torch.cat([self.prefixes, self.ranks, weights])  # whole numbers below 2**53: exact
+
+    @classmethod
+    def unpacked(cls, x: Float64[Tensor, "k d"]) -> Self:
+        """From what :meth:`packed` gave."""
+        rows = 2 * len(x) // 5
+        return cls(x[:rows].long(), x[rows : 2 * rows].long(), x[2 * rows :, 0])
+
+    def values(self) -> Float64[Tensor, "q d"]:
+        """The quantiles of each column, once the last pass was made."""
+        ends: Tensor = _value(self.prefixes).double()
+        return torch.lerp(ends[::2], ends[1::2], self.weights[:, None])
+
+
 def _ordered(values: Float[Tensor, ...]) -> Int64[Tensor, " n"]:
     """Integers from 0 to 2**32 - 1 in the order of the float32 values."""
     bits = values.detach().float().flatten().view(torch.int32).long() & 0xFFFFFFFF
     return torch.where(bits >= 1 << 31, 0xFFFFFFFF - bits, bits + (1 << 31))
 
 
-def _value(ordered: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
+def _value(ordered: Int64[Tensor, ...]) -> Float[Tensor, ...]:
     """The float32 values of such integers."""
     bits = torch.where(ordered >= 1 << 31, ordered - (1 << 31), 0xFFFFFFFF - ordered)
     return torch.where(bits >= 1 << 31, bits - (1 << 32), bits).int().view(torch.float32)

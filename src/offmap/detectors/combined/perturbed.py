@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor
 from offmap.activations import Activations, Sample
 from offmap.detectors._composite import Composite
 from offmap.detectors._detector import Detector
+from offmap.detectors._gradients import gradient
 from offmap.detectors._needs import Needs
 from offmap.detectors._plan import nodes
 from offmap.detectors._registry import register
 from offmap.detectors.logits.msp import MSP
-from offmap.errors import ArgumentError, NeedsError
+from offmap.errors import ArgumentError
 
 
 @register("perturbed")
@@ -41,6 +43,8 @@ class Perturbed(Composite):
         al., NeurIPS 2018, arXiv:1807.03888.
     """
 
+    year = 2018
+    suits = "classifiers of images and other floats"
     needs = Needs.INPUTS
     magnitude: float
 
@@ -69,28 +73,27 @@ class Perturbed(Composite):
         return self.part(0)
 
     def view_in_fit(self, i: int, acts: Activations | Sample) -> Activations | Sample:
+        if isinstance(acts, Sample) and self.reads_inputs_to_learn(i):
+            return acts
         return super().view(i, acts)
 
     def view(self, i: int, acts: Activations | Sample) -> Activations | Sample:
         if not self.magnitude:
             return super().view(i, acts)
         assert isinstance(acts, Sample)
-        x = acts.inputs - self.magnitude * self._gradient(acts).sign()
+        what = f"{self!r} moves inputs along the gradient of {self.inner!r}"
+        step = self.direction(gradient(acts, self._score, what))
+        x = acts.inputs - self.magnitude * step
         with torch.no_grad():
-            moved = Sample(acts.run(x), x, acts.run)
+            moved = replace(acts, acts=acts.run(x), inputs=x)
         return self.inner.view_of(moved)
 
-    @torch.enable_grad()
-    def _gradient(self, sample: Sample) -> Tensor:
-        """Of the score, with respect to the inputs."""
-        x = sample.inputs.detach().clone().requires_grad_()
-        scores = self.inner(self.inner.view_of(Sample(sample.run(x), x, sample.run)))
-        if not scores.requires_grad:
-            raise NeedsError(
-                f"{self!r} moves inputs along the gradient of {self.inner!r}, which has none"
-            )
-        gradient: Tensor = torch.autograd.grad(scores.sum(), x)[0]
-        return gradient
+    def _score(self, sample: Sample) -> Tensor:
+        return self.inner(self.inner.view_of(sample))  # type: ignore[no-any-return]
+
+    def direction(self, gradient: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+        """Where inputs go, for a step of 1."""
+        return gradient.sign()
 
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
         return self.part_scores(acts)[0]

@@ -26,6 +26,8 @@ class ExpectedEntropy(Detector):
         Depeweg et al., ICML 2018, arXiv:1710.07283.
     """
 
+    year = 2018
+    suits = "ensembles of classifiers"
     needs = Needs.LOGITS | Needs.MEMBERS
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:

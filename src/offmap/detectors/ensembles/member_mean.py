@@ -33,6 +33,7 @@ class MemberMean(Composite):
         ArgumentError: ``inner`` is no detector of one network.
     """
 
+    suits = "ensembles of classifiers"
     needs = Needs.MEMBERS
 
     def __init__(self, inner: Detector) -> None:

@@ -35,6 +35,8 @@ class MutualInformation(Detector):
         Depeweg et al., ICML 2018, arXiv:1710.07283.
     """
 
+    year = 2018
+    suits = "ensembles of classifiers"
     needs = Needs.LOGITS | Needs.MEMBERS
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:

@@ -26,6 +26,8 @@ class TotalEntropy(Detector):
         Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017, arXiv:1612.01474.
     """
 
+    year = 2017
+    suits = "ensembles of classifiers"
     needs = Needs.LOGITS | Needs.MEMBERS
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:

@@ -47,6 +47,7 @@ class ClassGaussian(Detector):
         Mukhoti et al., CVPR 2023, arXiv:2102.11582, section 3.
     """
 
+    year = 2023
     needs = Needs.FEATURES
     stages = (Stage(labels=True),)
     way_out = "tied=True holds one covariance, and Mahalanobis is close to that"

@@ -56,6 +56,7 @@ class KNN(Detector):
         Sun et al., ICML 2022, arXiv:2204.06507.
     """
 
+    year = 2022
     needs = Needs.FEATURES
     stages = (Stage(),)
     bank_: Tensor

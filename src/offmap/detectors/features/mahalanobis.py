@@ -45,6 +45,7 @@ class Mahalanobis(Detector):
         Lee et al., NeurIPS 2018, arXiv:1807.03888, equation 2, without its input perturbation.
     """
 
+    year = 2018
     needs = Needs.FEATURES
     stages = (Stage(labels=True),)
     centre_: Tensor

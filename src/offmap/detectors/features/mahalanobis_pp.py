@@ -22,6 +22,8 @@ class MahalanobisPP(Mahalanobis):
         Mueller and Hein, ICML 2025, arXiv:2505.18032.
     """
 
+    year = 2025
+
     def __init__(self, *, ridge: float = 1e-6) -> None:
         super().__init__(ridge=ridge, normalize=True)
 
@@ -38,6 +40,8 @@ class RelativeMahalanobisPP(RelativeMahalanobis):
     References:
         Mueller and Hein, ICML 2025, arXiv:2505.18032.
     """
+
+    year = 2025
 
     def __init__(self, *, ridge: float = 1e-6) -> None:
         super().__init__(ridge=ridge, normalize=True)

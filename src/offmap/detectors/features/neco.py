@@ -11,7 +11,7 @@ from torch import Tensor
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
-from offmap.detectors._principal import check_outside
+from offmap.detectors._principal import check_outside, leading
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
 from offmap.stats import Moments
@@ -56,6 +56,7 @@ class NECO(Detector):
         Ammar et al., ICLR 2024, arXiv:2310.06823.
     """
 
+    year = 2024
     needs = Needs.LOGITS | Needs.FEATURES
     stages = (Stage(),)
     mean_: Tensor
@@ -132,16 +133,14 @@ class NECO(Detector):
         """How many directions, given the variances along all in descending order."""
         features = len(values)
         dim = min(100, max(features // 2, 1)) if self.dim is None else self.dim
-        if dim < 1:
-            held = values.cumsum(0) / values.sum()
-            dim = int((held < dim).sum()) + 1
+        dim = leading(values, dim)
         if dim >= features:
             raise ArgumentError(
                 f"{self!r}: all directions of {features} features are kept, so the share of the "
                 "norm is always 1: "
                 + (f"choose dim below {features}" if features > 1 else "use another")
             )
-        return int(dim)
+        return dim
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         raw = acts.features.double()

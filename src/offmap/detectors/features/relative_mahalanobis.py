@@ -35,6 +35,7 @@ class RelativeMahalanobis(Mahalanobis):
         Ren et al., 2021, arXiv:2106.09022.
     """
 
+    year = 2021
     background_: Tensor
 
     def solve(self, stage: int, stats: ClassMoments) -> None:

@@ -46,6 +46,7 @@ class Residual(Detector):
         Wang et al., CVPR 2022, arXiv:2203.10807.
     """
 
+    year = 2022
     needs = Needs.FEATURES | Needs.HEAD
     stages: tuple[Stage, ...] = (Stage(),)
     origin_: Tensor

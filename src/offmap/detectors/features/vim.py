@@ -43,6 +43,7 @@ class ViM(Residual):
         Wang et al., CVPR 2022, arXiv:2203.10807.
     """
 
+    year = 2022
     needs = Needs.LOGITS | Needs.FEATURES | Needs.HEAD
     stages = (Stage(reads=Needs.FEATURES), Stage())
     alpha_: Tensor

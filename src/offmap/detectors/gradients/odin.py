@@ -46,6 +46,8 @@ class ODIN(Perturbed):
         so its step, too, is one in pixels.
     """
 
+    year = 2018
+
     def __init__(self, *, temperature: float = 1000.0, magnitude: float = 0.0014) -> None:
         if not temperature > 0:
             raise ArgumentError(f"temperature must be positive; seen {temperature}")

@@ -41,6 +41,8 @@ class Gram(Detector):
         Sastry and Oore, ICML 2020, arXiv:1912.12510.
     """
 
+    year = 2020
+    suits = "convolutional networks"
     needs = Needs.LOGITS
     stages = (Stage("train"), Stage("calibration"))
     low_: Tensor

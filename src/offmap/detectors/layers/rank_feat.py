@@ -31,6 +31,8 @@ class RankFeat(Detector):
         Song, Sebe and Wang, NeurIPS 2022, arXiv:2209.08590: the last two stages, fused.
     """
 
+    year = 2022
+    suits = "convolutional networks"
     needs = Needs.LOGITS | Needs.INPUTS
 
     def __init__(self, *, layers: list[str] | None = None, temperature: float = 1.0) -> None:

@@ -26,6 +26,8 @@ class AnchorDistance(Detector):
         Miller et al., WACV 2021, arXiv:2004.02434.
     """
 
+    year = 2021
+    suits = "networks trained with class anchors"
     needs = Needs.LOGITS | Needs.DISTANCES
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:

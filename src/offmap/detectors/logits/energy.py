@@ -24,6 +24,8 @@ class Energy(Detector):
         Liu et al., NeurIPS 2020, arXiv:2010.03759.
     """
 
+    year = 2020
+
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:

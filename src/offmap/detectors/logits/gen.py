@@ -28,6 +28,8 @@ class GEN(Detector):
         Liu, Lochman and Zach, CVPR 2023.
     """
 
+    year = 2023
+
     def __init__(self, gamma: float = 0.1, *, top: int = 100) -> None:
         super().__init__()
         if not 0 < gamma < 1:

@@ -30,6 +30,7 @@ class KLMatching(Detector):
         Hendrycks et al., ICML 2022, arXiv:1911.11132, section 4.
     """
 
+    year = 2022
     stages = (Stage("calibration"),)
     log_means_: Tensor
 

@@ -24,6 +24,8 @@ class KLUniform(Detector):
         Hendrycks et al., ICLR 2019, arXiv:1812.04606.
     """
 
+    year = 2019
+
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         check_classes(acts.logits)
         logits = acts.logits.double()

@@ -27,6 +27,8 @@ class LogitGap(Detector):
         NeurIPS 2025, arXiv:2510.20134.
     """
 
+    year = 2025
+
     def __init__(self, top: int | None = None) -> None:
         super().__init__()
         self.top = None if top is None else whole("top", top, low=2)

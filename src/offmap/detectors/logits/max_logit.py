@@ -20,5 +20,7 @@ class MaxLogit(Detector):
         Hendrycks et al., ICML 2022, arXiv:1911.11132.
     """
 
+    year = 2022
+
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return -acts.logits.amax(1)

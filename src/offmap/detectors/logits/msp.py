@@ -23,5 +23,7 @@ class MSP(Detector):
         Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136.
     """
 
+    year = 2017
+
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return log_rest(acts.logits.double()).exp()

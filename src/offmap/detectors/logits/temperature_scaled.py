@@ -42,6 +42,7 @@ class TemperatureScaled(Detector):
         Guo et al., ICML 2017, arXiv:1706.04599.
     """
 
+    year = 2017
     stages = (Stage("calibration", labels=True), Stage("calibration", labels=True))
     temperature_: Tensor
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
-from offmap.activations import Head
-from offmap.detectors._checks import check_positive
-from offmap.detectors._composite import Shaper
-from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
-from offmap.detectors.logits.energy import Energy
-from offmap.errors import ArgumentError
+from offmap.detectors.shapers._largest import Largest, sharpness
 
 
 @register("scale")
-class SCALE(Shaper):
+class SCALE(Largest):
     r"""Multiplies the features by a factor that says how few of them hold their sum.
 
     .. math:: h' = h \exp(s_1 / s_2), \qquad z' = W h' + b
@@ -39,31 +31,6 @@ class SCALE(Shaper):
     """
 
     year = 2024
-    suits = "convolutional networks whose features come from a ReLU"
-    for_relu = True
 
-    def __init__(self, inner: Detector, *, quantile: float = 0.85) -> None:
-        super().__init__(inner)
-        if not 0 <= quantile < 1:
-            raise ArgumentError(f"quantile must lie in [0, 1); seen {quantile}")
-        self.quantile = quantile
-
-    @classmethod
-    def default(cls) -> Self:
-        """SCALE around the energy, as in the paper."""
-        return cls(Energy())
-
-    def shape(
-        self, features: Float[Tensor, "n d"], head: Head
-    ) -> tuple[Float[Tensor, "n d"], Head]:
-        check_positive(features, self)
-        width = features.shape[1]
-        top = max(width - round(self.quantile * width), 1)
-        x = features.double()
-        large = x.topk(top, dim=1, sorted=False).values.sum(1)
-        # Of a sample of zeros the ratio is 0 / 0, and any factor leaves it zero.
-        ratio = x.sum(1) / large.clamp(min=torch.finfo(x.dtype).tiny)
-        return (x * ratio.exp()[:, None]).float(), head
-
-    def summary(self) -> str:
-        return f"scales by the share above the {self.quantile:g} quantile; {self.inner.summary()}"
+    def shaped(self, x: Float64[Tensor, "n d"], count: int) -> Float64[Tensor, "n d"]:
+        return x * sharpness(x, count)

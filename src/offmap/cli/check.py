@@ -1,0 +1,116 @@
+"""``offmap check``, ``offmap control``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from offmap.cli import _options as options
+from offmap.cli._messages import say
+
+if TYPE_CHECKING:
+    from offmap.guard import Guard
+
+_LIMIT = typer.Option(None, help="A seeded N of each of the data.")
+
+
+def check(
+    guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
+    data: list[str] = typer.Option(
+        [], help="Fresh ID data, in no other role: names or paths, which are joined."
+    ),
+    ood: bool = typer.Option(False, help="The data is OOD: the share caught is measured."),
+    sensitivity: bool = typer.Option(
+        False, help="What the threshold would be, were the highest calibration scores outliers."
+    ),
+    limit: int | None = _LIMIT,
+    alarm_rate: float | None = options.GUARD_ALARM_RATE,
+    transform: str | None = options.TRANSFORM,
+    model: str | None = options.GUARD_NETWORK,
+    weights: Path | None = options.GUARD_WEIGHTS,
+    detectors: list[str] = options.GUARD_DETECTORS,
+    normalization: str | None = options.GUARD_NORMALIZATION,
+    size: int | None = options.GUARD_SIZE,
+    channels: int | None = options.GUARD_CHANNELS,
+    device: str | None = options.DEVICE,
+) -> None:
+    """Measure a guard's alarms on fresh data, against what it promises.
+
+    Ends with status 1 if a certificate is broken.
+
+    Examples:
+        offmap check guard/ --data photos/fresh
+
+        offmap check guard/ --data noise:gaussian --ood --sensitivity
+    """
+    from offmap.cli._guards import open_guard
+    from offmap.errors import ArgumentError
+    from offmap.guard.sensitivity import table
+
+    if not data and not sensitivity:
+        raise ArgumentError("give --data to check on, or --sensitivity")
+    found = open_guard(
+        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
+        channels=channels, alarm_rate=alarm_rate,
+    )  # fmt: skip
+    if sensitivity:
+        typer.echo(table(found.calibration.sensitivity()))
+    if data:
+        result = found.check(_load(found, data, limit, transform), ood=ood)
+        typer.echo(str(result))
+        if result.result == "broken":
+            raise typer.Exit(1)
+
+
+def control(
+    guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
+    data: list[str] = typer.Option(
+        ..., help="Held-out ID data with labels: names or paths, which are joined."
+    ),
+    error_rate: float = typer.Option(0.02, help="Share of errors that is not exceeded."),
+    confidence: float = typer.Option(0.95, help="That it is not, for these very images."),
+    of: str = typer.Option(
+        "all", help="Errors as a share of all images, or of those that are accepted."
+    ),
+    limit: int | None = _LIMIT,
+    transform: str | None = options.TRANSFORM,
+    model: str | None = options.GUARD_NETWORK,
+    weights: Path | None = options.GUARD_WEIGHTS,
+    detectors: list[str] = options.GUARD_DETECTORS,
+    normalization: str | None = options.GUARD_NORMALIZATION,
+    size: int | None = options.GUARD_SIZE,
+    channels: int | None = options.GUARD_CHANNELS,
+    device: str | None = options.DEVICE,
+) -> None:
+    """Let a guard accept only what its network is seldom wrong on, at a certified rate.
+
+    Example:
+        offmap control guard/ --data photos/labelled --error-rate 0.02
+    """
+    from offmap.cli._guards import open_guard
+
+    found = open_guard(
+        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
+        channels=channels,
+    )  # fmt: skip
+    images = _load(found, data, limit, transform)
+    found.control(images, error_rate, confidence, of=of)
+    found.save(guard, weights=True)
+    say(f"{found.explain()}\nWritten to {guard}/")
+
+
+def _load(guard: Guard, data: list[str], limit: int | None, transform: str | None) -> Any:
+    """Images as those that the guard was fitted on."""
+    from offmap.cli._guards import load_joined, shape_of
+
+    channels, *side = shape_of(guard)
+    return load_joined(
+        data,
+        size=None if transform else (side[0], side[1]),
+        channels=None if transform else channels,
+        limit=limit,
+        resize=guard.input_resize,
+        transform=transform,
+    )

@@ -1,0 +1,78 @@
+"""``offmap compare``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import typer
+
+from offmap.cli import _options as options
+
+if TYPE_CHECKING:
+    from offmap.evaluation import Results
+
+
+class Form(StrEnum):
+    """How a table is written."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+def compare(
+    results: list[str] = typer.Argument(
+        ..., help="Folders that `offmap bench` wrote; NAME=FOLDER to call one by a name."
+    ),
+    mean: bool = typer.Option(
+        False, help="Means and deviations over the networks, and ranks of the detectors."
+    ),
+    metric: list[str] = options.METRIC,
+    form: Form = typer.Option(Form.TEXT, "--format", help="Of the tables."),
+) -> None:
+    """Hold several networks against the first of them, or take them as one by their mean.
+
+    Examples:
+        offmap compare old=out/old new=out/new
+
+        offmap compare out/seed0 out/seed1 out/seed2 --mean --metric fpr_id_kept --format latex
+    """
+    from offmap.cli._messages import say
+    from offmap.evaluation import aggregate
+    from offmap.evaluation import compare as held_against
+
+    loaded = _loaded(results)
+    if mean:
+        tables = aggregate(loaded)
+        texts = [_written(tables, name, form) for name in metric]
+    elif form is Form.TEXT and metric == ["auroc"]:
+        texts = [held_against(loaded).table()]
+    else:
+        texts = [
+            f"{label}:\n\n{_written(each, name, form)}"
+            for label, each in loaded.items()
+            for name in metric
+        ]
+    say("\n\n".join(texts))
+
+
+def _loaded(folders: list[str]) -> dict[str, Results]:
+    from offmap._utils.table import short
+    from offmap.cli._arguments import named
+    from offmap.evaluation import Results
+
+    by_name = named(folders)
+    names = short([name.rstrip("/") for name in by_name])
+    return {
+        name: Results.load(folder) for name, folder in zip(names, by_name.values(), strict=True)
+    }
+
+
+def _written(tables: object, metric: str, form: Form) -> str:
+    from offmap.evaluation.tables import Tabular
+
+    assert isinstance(tables, Tabular)
+    if form is Form.MARKDOWN:
+        return tables.to_markdown(metric)
+    return tables.to_latex(metric) if form is Form.LATEX else tables.table(metric)

@@ -1,0 +1,35 @@
+"""The planes on which a linear head gives two classes one logit."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from offmap.errors import DegenerateError
+
+# Of the sum of two squares: below it the square of a difference is rounding.
+_EQUAL = 1e-10
+
+
+def inverse_gaps(weight: Float[Tensor, "c d"], who: str) -> Float64[Tensor, "c c"]:
+    """One over the distance of each row to each other, and 0 for rows that are equal.
+
+    Times the difference of two logits it is the distance to the boundary of their classes; equal
+    rows have none.
+
+    Raises:
+        DegenerateError: all rows are equal, or there is one.
+    """
+    w = weight.double()
+    w = w - w.mean(0)  # what all rows share would round the differences
+    squares = w.square().sum(1)
+    sums = squares[:, None] + squares
+    gaps = sums - 2 * w @ w.T
+    equal = (gaps <= _EQUAL * sums) | torch.eye(len(w), dtype=torch.bool, device=w.device)
+    if bool(equal.all()):
+        raise DegenerateError(
+            f"{who}: no two of the head's {len(w)} rows differ, so that no boundary lies between "
+            "classes: leave this detector out"
+        )
+    return gaps.masked_fill(equal, 1.0).rsqrt().masked_fill(equal, 0.0)

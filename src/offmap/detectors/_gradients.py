@@ -1,0 +1,35 @@
+"""Gradients of scores with respect to the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from offmap.activations import Sample
+from offmap.errors import NeedsError
+
+
+@torch.enable_grad()
+def gradient(
+    sample: Sample, score: Callable[[Sample], Float[Tensor, " n"]], what: str
+) -> Float[Tensor, "n ..."]:
+    """The gradient of each sample's score with respect to its inputs.
+
+    Args:
+        sample: the inputs, and the way to run them.
+        score: of a batch.
+        what: who moves inputs along the gradient of what, for the message.
+
+    Raises:
+        NeedsError: the score does not depend on the inputs in a way that has one.
+    """
+    x = sample.inputs.detach().clone().requires_grad_()
+    scores = score(replace(sample, acts=sample.run(x), inputs=x))
+    if not scores.requires_grad:
+        raise NeedsError(f"{what}, which has none")
+    found: Tensor = torch.autograd.grad(scores.sum(), x)[0]
+    return found

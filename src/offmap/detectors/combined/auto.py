@@ -1,0 +1,96 @@
+"""The detector to take where nothing speaks for another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from offmap.activations import Activations, Sample
+from offmap.detectors._common_scale import mean_and_deviation, softplus, standardised
+from offmap.detectors._detector import Detector
+from offmap.detectors._needs import Needs, Stage
+from offmap.detectors._registry import register
+from offmap.detectors._tolerant import Tolerant
+from offmap.detectors.features.cadref import CADRef
+from offmap.detectors.features.mahalanobis_pp import MahalanobisPP
+from offmap.detectors.features.vim import ViM
+from offmap.detectors.logits.energy import Energy
+from offmap.detectors.shapers.ras import RAS
+from offmap.stats import Moments
+
+
+@register("auto")
+class Auto(Tolerant):
+    r"""The mean of several scores of different kinds, each on the scale of the calibration data.
+
+    .. math:: s = \frac1k \sum_j \log\Big(1 + \exp \frac{s_j - \mu_j}{\sigma_j}\Big)
+
+    with the mean and deviation of each score on *calibration* data. A score that says nothing of a
+    sample adds little, and one that is far out counts in full, so what any of them sees is seen.
+    By default of :class:`Energy`, :class:`CADRef`, :class:`ViM`, :class:`MahalanobisPP` and
+    ``RAS(Energy())``: one of the logits, three that read the features each in another way, and one
+    that puts them right. All of them are sums: none keeps samples.
+
+    What the network or the data do not have is done without: a member that needs a head, labels or
+    logits where there are none, or that cannot be solved, is left out, which the summary says.
+    docs/auto.md tells how the members were chosen, and where single detectors are better.
+
+    Args:
+        members: other detectors than these; they are copied.
+
+    Attributes:
+        scale_: mean and deviation of each member's score that is used, ``(k, 2)``.
+
+    Raises:
+        NeedsError: in fitting, if none of the members can be used.
+    """
+
+    needs = Needs(0)
+    stages = (Stage("calibration"),)
+    parts_first = True
+    scale_: Tensor
+
+    def __init__(self, members: Sequence[Detector] | None = None) -> None:
+        super().__init__(_members() if members is None else list(members))
+
+    @property
+    def members(self) -> list[Detector]:
+        """The members, as they were given."""
+        return self.whole
+
+    def __repr__(self) -> str:
+        by_default = list(map(repr, self.whole)) == list(map(repr, _members()))
+        return "Auto()" if by_default else super().__repr__()
+
+    def _scores(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
+        return torch.stack([scores.double() for scores in self.part_scores(acts)], dim=1)
+
+    def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Moments:
+        return Moments.of(self._scores(acts))
+
+    def solve(self, stage: int, stats: Moments) -> None:
+        for i, constant in zip(self.used, stats.constant.tolist(), strict=True):
+            if constant:
+                self.leave_out(i, "it gives all calibration samples one score")
+        self.set_buffers(scale_=mean_and_deviation(stats)[~stats.constant])
+
+    def shares(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
+        """What each member that is used adds to the score; their sum is the score."""
+        terms = softplus(standardised(self._scores(acts), self.scale_))
+        return terms / terms.shape[1]
+
+    def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
+        return self.shares(acts).sum(1)
+
+    def summary(self) -> str:
+        names = ", ".join(repr(self.whole[i]) for i in self.used)
+        left_out = "".join(f"; without {name}: {why}" for name, why in self.left_out.items())
+        return f"mean softplus of {names}{left_out}"
+
+
+def _members() -> list[Detector]:
+    return [Energy(), CADRef(), ViM(), MahalanobisPP(), RAS(Energy())]

@@ -1,0 +1,76 @@
+"""Samples that come in groups, such as the frames of a video: one of each counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from offmap.activations import Activations, Sample
+from offmap.errors import ArgumentError, DataError
+
+GroupsOf = Callable[[str], Any] | Sequence[Any]
+
+
+class Groups:
+    """The group of each sample, by its key or its place.
+
+    What is promised rests on independent samples. Those of one group are not, so one of each
+    group, told by a hash of its key, stands for it: the rate is that of a sample of a new group.
+
+    Args:
+        groups: a function from a sample's key, such as its path, to its group; or the group of each
+            sample, in their order.
+    """
+
+    def __init__(self, groups: GroupsOf) -> None:
+        self._of = groups
+        self._by_key: dict[str, str] = {}
+
+    def through(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches themselves, whose keys are learned as they go by."""
+        start = 0
+        for batch, labels in batches:
+            keys = keys_of(batch)
+            self._by_key.update(zip(keys, self._named(keys, start), strict=True))
+            start += len(keys)
+            yield batch, labels
+        if not callable(self._of) and start != len(self._of):
+            raise ArgumentError(
+                f"groups must name one for each sample: there are {start:,} samples and "
+                f"{len(self._of):,} groups"
+            )
+
+    def _named(self, keys: Sequence[str], start: int) -> list[str]:
+        if callable(self._of):
+            return [str(self._of(key)) for key in keys]
+        names = self._of[start : start + len(keys)]
+        return [str(name) for name in names] + [""] * (len(keys) - len(names))
+
+    def of(self, keys: Sequence[str]) -> list[str]:
+        """The groups of samples that went by."""
+        return [self._by_key[key] for key in keys]
+
+    def one_each(self, keys: Sequence[str]) -> Int64[Tensor, " g"]:
+        """One sample of each group: that with the smallest hash, whatever the order."""
+        chosen: dict[str, tuple[bytes, int]] = {}
+        for i, (key, group) in enumerate(zip(keys, self.of(keys), strict=True)):
+            mark = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), i
+            chosen[group] = min(mark, chosen.get(group, mark))
+        return torch.tensor(sorted(i for _, i in chosen.values()), dtype=torch.int64)
+
+
+def keys_of(batch: Activations | Sample) -> Sequence[str]:
+    """The keys of a batch.
+
+    Raises:
+        DataError: it has none.
+    """
+    keys = (batch.acts if isinstance(batch, Sample) else batch).keys
+    if keys is None:
+        raise DataError("samples without keys cannot be told apart: give acts keys")
+    return keys

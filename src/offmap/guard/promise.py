@@ -1,0 +1,146 @@
+"""What a calibration promises, in one plain sentence with the figures for its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scipy import stats
+
+from offmap.guard.limits import delta_of, samples_needed
+
+if TYPE_CHECKING:
+    from offmap.guard.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The true alarm rate to be expected of a group, over calibration sets like this one.
+
+    Args:
+        samples: ``n`` of the group.
+        rank: ``k``: its k-th highest score is the threshold, where there is one.
+        mean: of the true alarm rate; at most that where scores tie.
+        low: 2.5 % of such sets have a lower one; 0 where scores tie, or there are several tests.
+        high: 2.5 % have a higher one.
+    """
+
+    samples: int
+    rank: int
+    mean: float
+    low: float
+    high: float
+
+
+def expected_of(calibration: Calibration, group: int = 0) -> Expected:
+    """The true alarm rate to be expected: Beta(k, n + 1 - k), of several tests their sum."""
+    n, k = int(calibration.counts_[group]), int(calibration.ranks[group])
+    tests = calibration.tests
+    mean = min(1.0, tests * k / (n + 1))
+    high = min(1.0, tests * float(stats.beta.isf(0.025 / tests, k, n + 1 - k)))
+    exact = tests == 1 and distinct(calibration, group)
+    return Expected(n, k, mean, float(stats.beta.ppf(0.025, k, n + 1 - k)) if exact else 0.0, high)
+
+
+def distinct(calibration: Calibration, group: int = 0) -> bool:
+    """Whether no two calibration scores of a group are equal; with ties the rate lies below."""
+    for row in calibration.scores_:
+        scores = row[calibration.labels_ == group] if calibration.rule == "per_class" else row
+        if bool((scores[1:] == scores[:-1]).any()):  # they ascend
+            return False
+    return True
+
+
+def promise(calibration: Calibration) -> str:
+    """What is promised, and what the true alarm rate may be."""
+    certain = _on_average if calibration.confidence is None else _certified
+    return f"{certain(calibration)} {_expectation(calibration)}"
+
+
+def _on_average(calibration: Calibration) -> str:
+    return (
+        f"On average over calibration sets, at most {calibration.alarm_rate:.2%} of ID samples"
+        f"{_where(calibration)} are called OOD."
+    )
+
+
+def _certified(calibration: Calibration) -> str:
+    sure, rate = percent(calibration.confidence), f"{calibration.alarm_rate:.2%}"
+    words = (
+        f"With confidence {sure}, at most {rate} of ID samples{_where(calibration)} are called "
+        "OOD, given this very calibration set"
+    )
+    others = [f"{r:.2%}" for r in calibration.alarm_rates if r != calibration.alarm_rate]
+    if not calibration.named:
+        return (
+            f"{words}: by the simultaneous band for all rates at once, as this one was not named "
+            "before calibrating."
+        )
+    if others:
+        return f"{words}; so is it for {' and '.join(others)}, named beforehand, at once."
+    return f"{words}, for this rate, which was fixed beforehand."
+
+
+def _where(calibration: Calibration) -> str:
+    if calibration.rule != "per_class":
+        return ""
+    joined = "" if calibration.groups_ is None else " (those with few samples joined)"
+    return f" within each predicted class{joined}"
+
+
+def percent(share: float | None) -> str:
+    """A share with no more digits than it needs.
+
+    >>> percent(0.95), percent(0.995)
+    ('95%', '99.5%')
+    """
+    return f"{100 * (share or 0):.6g}%"
+
+
+def _expectation(calibration: Calibration) -> str:
+    group = int(calibration.counts_.argmin())
+    of = expected_of(calibration, group)
+    of_class = calibration.rule == "per_class"
+    where = f"{'In the smallest, of' if of_class else 'With'} {of.samples:,} samples, the"
+    if of.low > 0:
+        return (
+            f"{where} true rate is {of.mean:.2%} in the mean, and between {of.low:.2%} and "
+            f"{of.high:.2%} for 95% of such sets."
+        )
+    return (
+        f"{where} true rate is at most {of.mean:.2%} in the mean, and at most {of.high:.2%} for "
+        "97.5% of such sets."
+    )
+
+
+def too_few(calibration: Calibration, rate: float, groups: Sequence[int]) -> str:
+    """That these groups have too few samples for a rate, and how many are needed."""
+    few = min(groups, key=lambda g: int(calibration.counts_[g]))
+    n, tests = int(calibration.counts_[few]), calibration.tests
+    classes = calibration.rule == "per_class"
+    if rate not in calibration.alarm_rates:
+        return (
+            f"an alarm rate of {rate} was not named before calibrating, and for such rates {n} "
+            f"samples show no less than {float(calibration.limits_[few, 0]):.4f} with confidence "
+            f"{calibration.confidence}: name it in calibrate, alarm_rate=[...], or give more"
+        )
+    delta, sure = None, ""
+    if calibration.confidence is not None:
+        delta = delta_of(calibration.confidence, calibration.alarm_rates)
+        delta, sure = delta / len(calibration.counts_), f" with confidence {calibration.confidence}"
+        sure += f" in {len(calibration.counts_)} classes at once" if classes else ""
+    among = f" shared by {tests} detectors" if tests > 1 else ""
+    words = (
+        f"an alarm rate of {rate}{among}{sure} needs at least "
+        f"{samples_needed(rate, delta, tests=tests)} calibration samples; there are {n}"
+    )
+    if not classes:
+        return words
+    if calibration.groups_ is not None:
+        return f"even joined, the classes with too few samples have too few: {words}"
+    counts = ", ".join(f"{g} ({int(calibration.counts_[g])})" for g in groups)
+    return (
+        f"class {few}: {words}. Too few have the classes {counts}: give more, or join them by "
+        "pool=True"
+    )

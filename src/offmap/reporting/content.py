@@ -1,0 +1,333 @@
+"""The sections of an evaluation's report, and the data of its drawings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from offmap.errors import UnknownNameError
+from offmap.evaluation import Results
+from offmap.evaluation.metric import METRICS, metric_of
+from offmap.evaluation.significance import Against, Significance
+from offmap.evaluation.tables import columns_of
+from offmap.metrics import share_interval
+from offmap.reporting import figures
+from offmap.reporting.gallery import galleries
+from offmap.reporting.rates import rates_of, record, right_of, steps
+from offmap.reporting.sections import Block, Figure, Section, Table, Text
+
+_MENU = (
+    *("auroc", "fpr_id_kept", "fpr_ood_caught", "aupr_in", "aupr_out", "detection_accuracy"),
+    *("ood_caught", "id_alarm", "oscr", "aurc", "augrc"),
+)
+
+
+class Content:
+    """What a report of an evaluation says.
+
+    Args:
+        results: of the evaluation.
+        inputs: data sets by name, for pictures; may be empty.
+        command: that made the report.
+    """
+
+    def __init__(self, results: Results, inputs: Mapping[str, Any], command: str) -> None:
+        self.results, self.inputs, self.command = results, inputs, command
+        self.sets = [name for names in results.groups.values() for name in names]
+        self.columns = columns_of(results.groups)
+        tests = Significance(results)
+        self.against = [tests.against_best(sets) for _, _, sets in self.columns]
+        self.best = self.against[-1].best
+        self.rates = rates_of(results)
+        self.steps = {d: steps(results, d, self.rates) for d in results.detectors}
+        self.calibration = figures.calibration(results)
+
+    @property
+    def title(self) -> str:
+        """Of the whole report."""
+        network = self.results.settings.get("model") or self.results.settings.get("network")
+        return f"OOD detection: {network or 'a network'} on {self.id_name}"
+
+    @property
+    def id_name(self) -> str:
+        """What the ID set is called."""
+        of = next(s for s in self.results.sets if s.role == "id")
+        return str(self.results.settings.get("id") or of.source or "its ID set")
+
+    def sections(self) -> list[Section]:
+        """All of them, the verdict first."""
+        return [
+            self.verdict(),
+            self.slider(),
+            self.table(),
+            self.distributions(),
+            self.selective(),
+            self.reliability(),
+            self.samples(),
+            self.notes(),
+            self.settings(),
+        ]
+
+    def verdict(self) -> Section:
+        """The network, the recommended detector, its promise, and what it catches."""
+        texts = [Text(self._accuracy()), Text(self._recommendation()), Text(self._promise())]
+        return Section("verdict", "Verdict", [*texts, self._caught()])
+
+    def _accuracy(self) -> str:
+        if self.results.accuracy is None:
+            return f"How often the network is right on {self.id_name} is not known: no labels."
+        right, n = self.results.accuracy
+        return (
+            f"The network is right on {right / n:.2%} of {self.id_name} ({right:,} of {n:,}; 95 % "
+            f"interval {_interval(right, n)})."
+        )
+
+    def _recommendation(self) -> str:
+        against, of = self.against[-1], self.results.detectors
+        if len(of) == 1:
+            return f"The one detector is {self.best}."
+        mean = self.results.mean(self.best)
+        low, high = against.intervals[self.best]
+        others = [d for d in of if d != self.best and against.as_good(d)]
+        told = f"not told apart from it: {', '.join(others)}" if others else "it beats all others"
+        return (
+            f"Recommended: {self.best}, with the highest mean AUROC over the OOD sets, {mean:.2%} "
+            f"(95 % interval {low:.2%} to {high:.2%}); {told} (paired DeLong test, corrected for "
+            f"{against.pairs} pairs by Holm). It was picked on these OOD sets; on others, another "
+            "may be best."
+        )
+
+    def _promise(self) -> str:
+        rates, curve = self.rates, self.steps[self.best]
+        rate, n_id = rates.rates[rates.start], self._n_id
+        alarms = n_id - curve.accepted[rates.start]
+        seen = (
+            f"{alarms / n_id:.2%} of the {n_id:,} evaluated ID samples (95 % interval "
+            f"{_interval(alarms, n_id)})"
+        )
+        if not rates.calibrated:
+            return (
+                f"At the threshold where it calls {seen} OOD. There was no calibration data: the "
+                "threshold is taken from these very samples, and nothing is promised on others."
+            )
+        return (
+            f"Its promise: of new ID samples it calls at most {100 * rate:.3g} % OOD, on average "
+            f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
+            f"called {seen} OOD."
+        )
+
+    def _caught(self) -> Table:
+        at, curve = self.rates.start, self.steps[self.best]
+        groups = {name: group for group, names in self.results.groups.items() for name in names}
+        rows = []
+        for name, counts in zip(self.sets, curve.caught, strict=True):
+            n = self._n(name)
+            rows.append(
+                [name, groups[name], f"{n:,}", f"{counts[at] / n:.1%}", _interval(counts[at], n)]
+            )
+        return Table(
+            f"What {self.best} catches of each OOD set at that threshold",
+            ["OOD set", "group", "samples", "caught", "95 % interval"],
+            rows,
+            name="caught",
+        )
+
+    def slider(self) -> Section:
+        """The alarm rate, to be moved."""
+        rates = self.rates
+        source = "calibration" if rates.calibrated else "evaluated ID"
+        words = (
+            f"Thresholds come from the {rates.n:,} {source} scores; the counts at each of "
+            f"{len(rates.rates)} rates are exact, none is binned. "
+        )
+        if rates.calibrated:
+            words += (
+                "A rate that was fixed beforehand holds on average. One that is chosen by moving "
+                "the slider needs a promise for all positions at once, which stands beside it."
+            )
+        else:
+            words += "They are the evaluated samples themselves, so nothing is promised on others."
+        figure = Figure("alarm", "What each detector keeps and catches at a chosen alarm rate.")
+        return Section("alarm-rate", "The alarm rate", [Text(words), figure])
+
+    def table(self) -> Section:
+        """All detectors on all sets."""
+        metric = metric_of("auroc")
+        grid, places = self.results.grid("auroc"), self.results.grid("auroc").places()
+        marks = {0: "", 1: " ★", 2: " ☆"}
+        texts = grid.texts()
+        rows = [
+            [d, *(self._cell(d, i, text, marks[places[d][i]]) for i, text in enumerate(row))]
+            for d, row in texts.items()
+        ]
+        titles = [["", *(self._words(d, i) for i in range(len(row)))] for d, row in texts.items()]
+        words = (
+            "★ best and ☆ second of a column, as shown. ≈: the best is not shown to be better "
+            f"(paired DeLong test at 5 %, corrected by Holm over all {self.against[0].pairs} pairs "
+            "of detectors, as the best was picked on the same samples). Tests and intervals are of "
+            "the AUROC; those of means count that all sets share their ID samples."
+        )
+        table = Table(
+            metric.heading,
+            ["detector", *grid.columns],
+            rows,
+            above=grid.above,
+            titles=titles,
+            name="detectors",
+        )
+        return Section("detectors", "All detectors", [Text(words), table])
+
+    def _cell(self, detector: str, i: int, text: str, mark: str) -> str:
+        against = self.against[i]
+        alike = against.as_good(detector) and detector != against.best
+        return f"{text}{mark}{' ≈' if alike else ''}"
+
+    def _words(self, detector: str, i: int) -> str:
+        low, high = self.against[i].intervals[detector]
+        return f"{100 * low:.2f} to {100 * high:.2f}"
+
+    def distributions(self) -> Section:
+        """Scores and ROC curves of each set."""
+        words = (
+            "Shares of samples by score, ID against each OOD set, of the detector chosen above, "
+            "with its threshold at the alarm rate above; the far tails are in the outer bars."
+        )
+        return Section(
+            "scores",
+            "Scores and ROC curves",
+            [
+                Text(words),
+                Figure("histograms", "Score distributions of ID and of each OOD set."),
+                Text("ROC curves; the detectors are chosen in the legend."),
+                Figure("roc", "ROC curves of each OOD set."),
+            ],
+        )
+
+    def selective(self) -> Section:
+        """Wrong predictions among the accepted."""
+        blocks: list[Block] = [Text("There are no labels for the ID samples, so neither is known.")]
+        if right_of(self.results) is not None:
+            blocks = [
+                Text(
+                    "Risk against coverage: the share of wrong predictions among the accepted ID "
+                    "samples. OSCR: the share of ID accepted and rightly classified, against the "
+                    "share of OOD accepted."
+                ),
+                Figure("risk", "Risk against coverage of the ID samples."),
+                Figure("oscr", "OSCR curves of each OOD set."),
+            ]
+        return Section("selective", "Accepted and right", blocks)
+
+    def reliability(self) -> Section:
+        """Whether the network is as often right as it says."""
+        if self.calibration is None:
+            words = (
+                "The probabilities of the network were not kept: they are known where msp (of an "
+                "ensemble maxprobability) is among the detectors and the ID samples have labels."
+            )
+            return Section("calibration", "Is it as sure as it is right?", [Text(words)])
+        words = (
+            f"Expected calibration error {self.calibration['ece']:.2%} over "
+            f"{self.calibration['n']:,} ID samples, 15 bins of equal width."
+        )
+        figure = Figure("reliability", "Accuracy against confidence, in bins.")
+        return Section("calibration", "Is it as sure as it is right?", [Text(words), figure])
+
+    def samples(self) -> Section:
+        """Galleries."""
+        threshold = self.steps[self.best].thresholds[self.rates.start]
+        found = galleries(self.results, self.best, threshold, self.inputs)
+        return Section("samples", "Samples worth looking at", list(found))
+
+    def notes(self) -> Section:
+        """Left out, skipped, warned of."""
+        settings = self.results.settings
+        lines = list(self.results.notes())
+        lines += [f"samples in two sets: {k}: {v:,}" for k, v in _items(settings.get("overlaps"))]
+        if why := settings.get("why_no_head"):
+            lines.append(f"no head: {why}")
+        lines = lines or ["Nothing was left out, skipped or warned of."]
+        return Section("notes", "Left out, skipped, warned of", [Text(line) for line in lines])
+
+    def settings(self) -> Section:
+        """How the numbers came about."""
+        sets = [
+            [s.name, s.role, f"{s.n:,}", s.source, s.transform, (s.fingerprint or "")[:16]]
+            for s in self.results.sets
+        ]
+        head = ["set", "part", "samples", "source", "made by", "fingerprint"]
+        rows = [["command", self.command]] if self.command else []
+        rows += [
+            [name, value if isinstance(value, str) else json.dumps(value, default=str)]
+            for name, value in self.results.settings.items()
+            if value is not None
+        ]
+        learned = [[name, words] for name, words in self.results.summaries.items()]
+        tables = [
+            Table("Data", head, sets),
+            Table("How it was run", ["setting", "value"], rows),
+            Table("What the detectors learned", ["detector", "learned"], learned),
+        ]
+        return Section("settings", "Settings", [table for table in tables if table.rows])
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script draws and moves; detectors and sets by position."""
+        results, sets = self.results, self.sets
+        groups = {name: group for group, names in results.groups.items() for name in names}
+        return {
+            "detectors": results.detectors,
+            "best": results.detectors.index(self.best),
+            "sets": [{"name": s, "group": groups[s], "n": self._n(s)} for s in sets],
+            "id": {"name": self.id_name, "n": self._n_id},
+            "columns": [{"above": above, "name": name} for above, name, _ in self.columns],
+            "rates": record(self.rates, self.steps),
+            "metrics": [self._metric(name) for name in _MENU if self._known(name)],
+            "intervals": [
+                [[round(x, 5) for x in a.intervals[d]] for a in self.against]
+                for d in results.detectors
+            ],
+            "as_good": [[_as_good(a, d) for a in self.against] for d in results.detectors],
+            "histograms": [figures.histograms(results, d, sets) for d in results.detectors],
+            "roc": [figures.roc(results, d, sets) for d in results.detectors],
+            "risk": [figures.risk(results, d) for d in results.detectors],
+            "oscr": [figures.oscr(results, d, sets) for d in results.detectors],
+            "reliability": self.calibration,
+        }
+
+    def _metric(self, name: str) -> dict[str, Any]:
+        metric, cells = METRICS[name], self.results.grid(name).cells
+        return {
+            "name": name,
+            "heading": f"{metric.words}; {metric.heading}",
+            "low": metric.better == "low",
+            "scale": metric.scale,
+            "cells": [[round(x, 6) for x in cells[d]] for d in self.results.detectors],
+        }
+
+    def _known(self, name: str) -> bool:
+        try:
+            self.results.grid(name)
+        except UnknownNameError:
+            return False
+        return True
+
+    @property
+    def _n_id(self) -> int:
+        return len(self.results.scores[self.best]["id"])
+
+    def _n(self, name: str) -> int:
+        return len(self.results.scores[self.best][name])
+
+
+def _as_good(against: Against, detector: str) -> bool:
+    return detector != against.best and against.as_good(detector)
+
+
+def _interval(count: int, n: int) -> str:
+    low, high = share_interval(count, n)
+    return f"{low:.2%} to {high:.2%}"
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, Mapping) else []

@@ -1,0 +1,92 @@
+"""Points of the drawings, few enough for a page: the curves are thinned, and the scores binned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offmap.evaluation import Results
+from offmap.metrics import oscr_curve, reliability, risk_coverage, roc_curve
+from offmap.reporting.rates import right_of
+
+_BINS = 40
+_POINTS = 60
+# Scores that are one minus the confidence, by what a detector says that it is.
+_ONE_MINUS_CONFIDENCE = ("msp", "maxprobability")
+
+
+def histograms(results: Results, detector: str, sets: list[str]) -> dict[str, Any]:
+    """Counts of the ID set, then of each OOD set, in common bins; tails are in the last bars."""
+    scores = results.scores[detector]
+    every = np.concatenate([scores["id"], *(scores[name] for name in sets)]).astype(np.float64)
+    low, high = np.quantile(every, [0.002, 0.998]).tolist()
+    if low == high:  # bars need a width
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _BINS + 1)
+    counts = [
+        np.histogram(np.clip(np.asarray(scores[name], np.float64), low, high), edges)[0].tolist()
+        for name in ("id", *sets)
+    ]
+    return {"low": _short(low), "high": _short(high), "counts": counts}
+
+
+def roc(results: Results, detector: str, sets: list[str]) -> list[list[list[float]]]:
+    """For each OOD set, the shares of ID and of OOD called OOD."""
+    scores = results.scores[detector]
+    curves = [roc_curve(scores["id"], scores[name]).thinned(points=_POINTS) for name in sets]
+    return [[_rounded(curve.fpr), _rounded(curve.tpr)] for curve in curves]
+
+
+def risk(results: Results, detector: str) -> list[list[float]] | None:
+    """Coverage, and the risk at it, of the ID samples; ``None`` without labels."""
+    right = right_of(results)
+    if right is None:
+        return None
+    curve = risk_coverage(results.scores[detector]["id"], right).thinned(points=_POINTS)
+    return [_rounded(curve.coverage), _rounded(curve.risk)]
+
+
+def oscr(results: Results, detector: str, sets: list[str]) -> list[list[list[float]]] | None:
+    """For each OOD set, the share accepted, and the share of ID accepted and right."""
+    right = right_of(results)
+    if right is None:
+        return None
+    scores = results.scores[detector]
+    curves = [
+        oscr_curve(scores["id"], right, scores[name]).thinned(points=_POINTS) for name in sets
+    ]
+    return [[_rounded(curve.fpr), _rounded(curve.ccr)] for curve in curves]
+
+
+def calibration(results: Results) -> dict[str, Any] | None:
+    """The reliability diagram, where a score tells the confidence of each prediction."""
+    right = right_of(results)
+    name = next((n for n in results.detectors if _tells_confidence(results, n)), None)
+    if right is None or name is None:
+        return None
+    found = reliability(1 - np.asarray(results.scores[name]["id"], np.float64), right)
+    filled = found.count > 0
+    return {
+        "ece": found.ece,
+        "n": len(right),
+        "count": found.count[filled].tolist(),
+        "confidence": _rounded(found.confidence[filled]),
+        "accuracy": _rounded(found.accuracy[filled]),
+    }
+
+
+def _tells_confidence(results: Results, name: str) -> bool:
+    """Whether a score is that detector's and no user's of that name: users' have no summary."""
+    scores = results.scores[name]["id"]
+    known = name.lower().removesuffix("()") in _ONE_MINUS_CONFIDENCE and name in results.summaries
+    return known and bool(len(scores)) and scores.min() >= 0 and scores.max() <= 1
+
+
+def _rounded(values: NDArray[Any]) -> list[float]:
+    return [round(float(x), 4) for x in values]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,132 @@
+"""Samples worth looking at, under the recommended detector, with small pictures where there are."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from offmap.evaluation import Results
+from offmap.guard.decide import p_values
+from offmap.reporting.sections import Gallery, Sample
+
+_SIDE = 64  # of a picture at most
+_EACH = 4  # of each OOD set
+_ALL = 8  # of all sets together
+
+
+def galleries(
+    results: Results, detector: str, threshold: float | None, inputs: Mapping[str, Any]
+) -> list[Gallery]:
+    """The most wrong of each OOD set, the strangest ID samples, and those near the threshold.
+
+    Args:
+        results: of the evaluation.
+        detector: whose scores are meant.
+        threshold: of it, if there is one.
+        inputs: data sets by name, the ID set as "id", for pictures and names of classes.
+    """
+    scores = results.scores[detector]
+    sets = [name for names in results.groups.values() for name in names]
+    wrong = [(name, i) for name in sets for i in _lowest(scores[name], _EACH)]
+    strange = [("id", i) for i in _lowest(-np.asarray(scores["id"]), _ALL)]
+    parts = [
+        (f"OOD samples with the lowest {detector} scores, the most wrong first", wrong),
+        (f"ID samples with the highest {detector} scores", strange),
+    ]
+    if threshold is not None:
+        parts.append(
+            (f"Samples nearest to the threshold of {detector}", _near(scores, sets, threshold))
+        )
+    return [
+        Gallery(heading, [_sample(results, detector, name, i, inputs) for name, i in chosen])
+        for heading, chosen in parts
+    ]
+
+
+def _lowest(scores: Any, count: int) -> list[int]:
+    return [int(i) for i in np.argsort(scores, kind="stable")[:count]]
+
+
+def _near(
+    scores: Mapping[str, Any], sets: Sequence[str], threshold: float
+) -> list[tuple[str, int]]:
+    """Of all sets together, those whose scores differ least from the threshold."""
+    found = [
+        (abs(float(scores[name][i]) - threshold), name, i)
+        for name in ("id", *sets)
+        for i in _lowest(np.abs(np.asarray(scores[name], np.float64) - threshold), _ALL)
+    ]
+    return [(name, i) for _, name, i in sorted(found, key=lambda each: each[0])[:_ALL]]
+
+
+def _sample(
+    results: Results, detector: str, name: str, i: int, inputs: Mapping[str, Any]
+) -> Sample:
+    scores = results.scores[detector]
+    keys, predictions = results.keys.get(name) or (), results.predictions.get(name)
+    p_value = None
+    if "calibration" in scores:
+        # Copies: those of a file may not be written to, and torch warns of them.
+        pair = np.array(scores[name][i : i + 1]), np.array(scores["calibration"])
+        p_value = float(p_values(*pair)[0])
+    key = str(keys[i]) if i < len(keys) else str(i)
+    return Sample(
+        set="ID" if name == "id" else name,
+        name=f"row {key}" if key.isdigit() else key,
+        prediction="" if predictions is None else _class(inputs.get("id"), int(predictions[i])),
+        p_value=p_value,
+        score=float(f"{float(scores[name][i]):.6g}"),
+        image=_picture(inputs.get(name), i),
+    )
+
+
+def _class(id_set: Any, label: int) -> str:
+    names = getattr(id_set, "classes", ())
+    return str(names[label]) if label < len(names) else f"class {label}"
+
+
+def _picture(data: Any, i: int) -> str:
+    """A ``data:`` URI of an image of a set, or nothing."""
+    images = getattr(data, "images", None)
+    image = images[i] if isinstance(images, Tensor) else _read(data, i)
+    if image is None or image.ndim != 3 or image.shape[0] not in (1, 3):
+        return ""
+    return _uri(_as_image(image))
+
+
+def _read(data: Any, i: int) -> Tensor | None:
+    """An image of a set that is read where it lies."""
+    if not hasattr(data, "fingerprint") or not hasattr(data, "batches"):
+        return None
+    batch = next(iter(data.batches(1, start=i)), None)
+    return batch[0][0] if batch is not None and isinstance(batch[0], Tensor) else None
+
+
+def _as_image(image: Tensor) -> Image.Image:
+    """Pixels of 0 to 255; floats, which may be normalised, are stretched to that."""
+    x = image.detach().cpu().float()
+    low, high = (0.0, 255.0) if not image.is_floating_point() else (float(x.min()), float(x.max()))
+    pixels = ((x - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
+    small = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
+    small.thumbnail((_SIDE, _SIDE))
+    return small
+
+
+def _uri(image: Image.Image) -> str:
+    form = "PNG" if max(image.size) <= _SIDE // 2 else "JPEG"  # the smaller file of the two
+    buffer = BytesIO()
+    image.save(buffer, form, quality=85)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def without_pictures(gallery: Gallery) -> Gallery:
+    """The same in words alone."""
+    return replace(gallery, samples=[replace(each, image="") for each in gallery.samples])

@@ -1,0 +1,89 @@
+"""A report as one HTML file that loads nothing: its style, script, data and pictures are inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+# What would end the script element, or be read as HTML, inside of JSON.
+_ESCAPES = str.maketrans(
+    {
+        "<": "\\u003c",
+        ">": "\\u003e",
+        "&": "\\u0026",
+        "\u2028": "\\u2028",
+        "\u2029": "\\u2029",
+    }
+)
+
+
+def page(title: str, sections: Sequence[Any], data: Any) -> str:
+    """The file's text.
+
+    Args:
+        title: of the report.
+        sections: of it, as :class:`Section`.
+        data: plain values for the script.
+    """
+    style, script = _own("report.css"), _own("report.js")
+    return (
+        _environment()
+        .from_string(_own("report.html"))
+        .render(
+            title=title,
+            sections=sections,
+            data=Markup(in_script(data)),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+            runs=_runs,
+            version=version("offmap"),
+        )
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """A content-security policy: nothing is loaded, and nothing runs but this script."""
+    return (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def in_script(data: Any) -> str:
+    r"""JSON that can stand in a script element, whatever its texts hold; NaN is refused.
+
+    >>> print(in_script("</script>"))
+    "\u003c/script\u003e"
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.translate(_ESCAPES)
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _own(name: str) -> str:
+    return (files("offmap.reporting") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+
+
+def _runs(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Each name once for a run of it, and how long the run is."""
+    return [(name, len(list(run))) for name, run in groupby(names)]

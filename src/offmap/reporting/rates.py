@@ -1,0 +1,122 @@
+"""What each alarm rate would do: counts at a grid of rates, exact, from the kept scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import log, sqrt
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+
+from offmap.errors import ArgumentError
+from offmap.evaluation import Results
+from offmap.guard.decide import alarm_rank
+
+CONFIDENCE = 0.95
+_USUAL = 0.05
+_ROUND = (0.01, 0.02, 0.05, 0.1, 0.2)
+_LOWEST, _HIGHEST, _POSITIONS = 0.001, 0.5, 90
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Positions of the slider.
+
+    Args:
+        rates: alarm rates, rising.
+        start: position of the evaluation's own rate, or of 5 %.
+        n: how many scores the thresholds come from.
+        calibrated: whether these are calibration data; else they are the evaluated ID samples.
+        slack: added to the share of calibration scores above a threshold, it bounds the alarm rate
+            of all positions at once with 95 % confidence (Massart, Annals of Probability 18, 1990).
+    """
+
+    rates: list[float]
+    start: int
+    n: int
+    calibrated: bool
+    slack: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Counts of one detector at each position.
+
+    Args:
+        thresholds: a sample is called OOD above it.
+        alarms: calibration scores above it; of the ID samples where there is no such data.
+        accepted: evaluated ID samples at or below it.
+        right: rightly classified ones among these, where there are labels.
+        caught: OOD samples above it, a list a set.
+    """
+
+    thresholds: list[float]
+    alarms: list[int]
+    accepted: list[int]
+    right: list[int] | None
+    caught: list[list[int]]
+
+
+def rates_of(results: Results) -> Rates:
+    """The rates that the calibration data allow, the evaluation's own among them."""
+    scores = results.scores[results.detectors[0]]
+    calibrated = "calibration" in scores
+    n = len(scores["calibration" if calibrated else "id"])
+    own = results.settings.get("alarm_rate") or _USUAL
+    grid = {float(f"{x:.2g}") for x in np.geomspace(_LOWEST, _HIGHEST, _POSITIONS)}
+    rates = sorted(rate for rate in {*grid, *_ROUND, own} if _possible(n, rate))
+    rates = rates or [1 / (n + 1)]
+    start = min(range(len(rates)), key=lambda i: abs(rates[i] - own))
+    return Rates(rates, start, n, calibrated, sqrt(log(1 / (1 - CONFIDENCE)) / (2 * n)))
+
+
+def _possible(n: int, rate: float) -> bool:
+    try:
+        return 0 < alarm_rank(n, rate) <= n
+    except ArgumentError:
+        return False
+
+
+def steps(results: Results, detector: str, rates: Rates) -> Steps:
+    """The counts of one detector."""
+    scores = {name: _ascending(x) for name, x in results.scores[detector].items()}
+    calibration = scores["calibration" if rates.calibrated else "id"]
+    ranks = [alarm_rank(rates.n, rate) for rate in rates.rates]
+    thresholds = calibration[[rates.n - rank for rank in ranks]]
+    right = right_of(results)
+    good = None if right is None else _ascending(results.scores[detector]["id"][right])
+    sets = [name for names in results.groups.values() for name in names]
+    return Steps(
+        thresholds.tolist(),
+        (rates.n - _up_to(calibration, thresholds)).tolist(),
+        _up_to(scores["id"], thresholds).tolist(),
+        None if good is None else _up_to(good, thresholds).tolist(),
+        [(len(scores[s]) - _up_to(scores[s], thresholds)).tolist() for s in sets],
+    )
+
+
+def right_of(results: Results) -> Bool[np.ndarray, " n"] | None:
+    """Which evaluated ID samples are rightly classified, where that is known."""
+    labels, predictions = results.labels.get("id"), results.predictions.get("id")
+    return None if labels is None or predictions is None else predictions == labels
+
+
+def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
+    """Plain values for the page; thresholds as they are shown."""
+    curves = [
+        asdict(each) | {"thresholds": [float(f"{x:.6g}") for x in each.thresholds]}
+        for each in by_detector.values()
+    ]
+    return asdict(rates) | {"confidence": CONFIDENCE, "curves": curves}
+
+
+def _ascending(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:
+    # In float64: beside float32 scores a threshold would be rounded to float32.
+    return np.sort(np.asarray(scores, np.float64))
+
+
+def _up_to(ascending: Float[np.ndarray, " n"], thresholds: Float[np.ndarray, " k"]) -> Any:
+    return np.searchsorted(ascending, thresholds, "right")

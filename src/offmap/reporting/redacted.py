@@ -1,0 +1,88 @@
+"""A report without the names of files and folders, to be sent to others."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from offmap.evaluation import Results
+
+_SIGN = r"[^\\/\s'\"<>|:,;()\[\]=]"
+_PATH = re.compile(rf"(?:[A-Za-z]:|file:/)?{_SIGN}*(?:[\\/]{_SIGN}+)+[\\/]?")
+# Of such a beginning all is a path, with the spaces in it.
+_WHOLE = re.compile(r"(?:[\\/]|\.{1,2}[\\/]|~|[A-Za-z]:[\\/]|file:)")
+_HIDDEN = "[path]"
+
+
+def without_paths(results: Results) -> Results:
+    """The same evaluation, whose sets are numbered where their names are paths, without keys.
+
+    A word with a slash in it counts as a path: better one word too many hidden than one folder too
+    few. What stands without one, such as a file in the working folder, cannot be told.
+    """
+    names = _names(results)
+    rows = [replace(row, set=names[row.set]) for row in results.rows]
+    sets = [
+        replace(
+            info,
+            name=names.get(info.name, info.name),
+            source=hidden(info.source),
+            transform=hidden(info.transform),
+            skipped=[[f"file {i}", hidden(why)] for i, (_, why) in enumerate(info.skipped, 1)],
+            left_out=[[f"file {i}", hidden(why)] for i, (_, why) in enumerate(info.left_out, 1)],
+        )
+        for info in results.sets
+    ]
+    scores = {d: {names.get(s, s): x for s, x in of.items()} for d, of in results.scores.items()}
+    return replace(
+        results,
+        rows=rows,
+        sets=sets,
+        scores=scores,
+        settings=hidden(results.settings),
+        summaries=hidden(results.summaries),
+        left_out=hidden(results.left_out),
+        predictions={names.get(s, s): x for s, x in results.predictions.items()},
+        keys={},
+    )
+
+
+def renamed(results: Results, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Data sets under the names that :func:`without_paths` gives them."""
+    names = _names(results)
+    return {names.get(name, name): data for name, data in inputs.items()}
+
+
+def hidden(value: Any) -> Any:
+    """Plain values with ``[path]`` for each path in their texts.
+
+    >>> hidden({"command": "offmap bench --id '/data/my photos' --size 64", "why": "no ./a/b"})
+    {'command': "offmap bench --id '[path]' --size 64", 'why': 'no [path]'}
+    """
+    if isinstance(value, str):
+        return _HIDDEN if _WHOLE.match(value) else _PATH.sub(_HIDDEN, value)
+    if isinstance(value, Mapping):
+        return {
+            hidden(name): hidden_command(each) if name == "command" else hidden(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, Sequence):
+        return [hidden(each) for each in value]
+    return value
+
+
+def hidden_command(command: str) -> str:
+    """A command line, word by word: a path in quotes may hold spaces."""
+    try:
+        return shlex.join(hidden(word) for word in shlex.split(command))
+    except ValueError:  # no command line
+        return str(hidden(command))
+
+
+def _names(results: Results) -> dict[str, str]:
+    """New names of the OOD sets: "set 2" for the second, where the name is a path."""
+    sets = [name for names in results.groups.values() for name in names]
+    return {name: f"set {i}" if hidden(name) != name else name for i, name in enumerate(sets, 1)}

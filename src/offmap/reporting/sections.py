@@ -1,0 +1,139 @@
+"""What a report is made of; a terminal and a page show the same sections."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; the first cell of a row is its name.
+
+    Args:
+        caption: what it shows.
+        columns: headings.
+        rows: of texts.
+        above: a group over each heading but the first.
+        titles: more of a cell, such as its interval; rows as those of ``rows``.
+        name: by which the page's script finds it.
+    """
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    above: Sequence[str] = ()
+    titles: Sequence[Sequence[str]] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, or something to move, that the page's script makes from the report's data.
+
+    Args:
+        name: which.
+        text: what it shows, for those who do not see it.
+    """
+
+    kind: ClassVar[str] = "figure"
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a gallery.
+
+    Args:
+        set: it is of.
+        name: its file or row.
+        prediction: of the network.
+        p_value: of its score, if there is calibration data.
+        score: of the recommended detector.
+        image: a ``data:`` URI, or empty.
+    """
+
+    set: str
+    name: str
+    prediction: str
+    p_value: float | None
+    score: float
+    image: str = ""
+
+    @property
+    def caption(self) -> str:
+        """All of it in words."""
+        p = "" if self.p_value is None else f", p = {self.p_value:.3g}"
+        of = f" as {self.prediction}" if self.prediction else ""
+        return f"{self.set}, {self.name}{of}{p}"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Samples worth looking at."""
+
+    kind: ClassVar[str] = "gallery"
+    caption: str
+    samples: Sequence[Sample]
+
+
+Block = Text | Table | Figure | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    name: str
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """Plain values."""
+        blocks = [{"kind": block.kind, **asdict(block)} for block in self.blocks]
+        return {"name": self.name, "title": self.title, "blocks": blocks}
+
+
+def in_words(section: Section, *, width: int = 100) -> str:
+    """A section for a terminal; drawings are left to the page."""
+    parts = [f"{section.title}\n{'=' * len(section.title)}"]
+    for block in section.blocks:
+        if isinstance(block, Text):
+            parts.append(textwrap.fill(block.text, width))
+        elif isinstance(block, Table):
+            parts.append(_table(block, width))
+        elif isinstance(block, Gallery):
+            lines = [f"  {sample.caption}" for sample in block.samples]
+            parts.append("\n".join([textwrap.fill(block.caption, width), *lines]))
+    return "\n\n".join(parts)
+
+
+def _table(table: Table, width: int) -> str:
+    rows = [list(table.columns), *map(list, table.rows)]
+    sizes = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    # What does not fit goes below its row's name, so that no line wraps.
+    if sum(sizes) + 2 * len(sizes) > width:
+        return _listed(table, width)
+    lines = ["  ".join(f"{x:<{size}}" for x, size in zip(row, sizes, strict=True)) for row in rows]
+    return "\n".join([table.caption, *(line.rstrip() for line in lines)])
+
+
+def _listed(table: Table, width: int) -> str:
+    lines = [table.caption]
+    for name, *cells in table.rows:
+        pairs = zip(table.columns[1:], cells, strict=True)
+        words = "; ".join(f"{head} {cell}" for head, cell in pairs if cell)
+        lines.append(textwrap.fill(f"{name}: {words}", width, subsequent_indent="  "))
+    return "\n".join(lines)

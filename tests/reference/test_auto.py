@@ -1,0 +1,121 @@
+"""Auto: the mean of its members on their own scales, and what it does without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import offmap
+from offmap.activations import Activations
+from offmap.detectors import Needs, detector, load, nodes, save
+from offmap.detectors.combined.auto import Auto
+from offmap.errors import NeedsError
+from tests.conftest import World, fitted, make_world
+
+NAMES = {"auto"}
+
+
+@pytest.fixture(scope="module")
+def made(world: World) -> Auto:
+    result = fitted("auto", world)
+    assert isinstance(result, Auto)
+    return result
+
+
+def by_hand(made: Auto, world: World, used: list[int]) -> np.ndarray:
+    """Every score alone, standardised by that of the same calibration data, in float64."""
+    terms = []
+    for part in (made.members[i] for i in used):
+        alone = detector(part.record()).fit(
+            world.batches(), calibration=world.batches(), head=world.head
+        )
+        known = alone(world.acts).double().numpy()
+        t = (alone(world.ood).double().numpy() - known.mean()) / known.std()
+        terms.append(np.logaddexp(0, t))
+    return np.mean(terms, axis=0)
+
+
+def test_the_score_is_the_mean_softplus_of_the_standardised_members(
+    made: Auto, world: World
+) -> None:
+    assert made.used == [0, 1, 2, 3, 4]
+    expected = by_hand(made, world, made.used)
+    assert np.allclose(made(world.ood).numpy(), expected, rtol=1e-9)
+
+
+def test_the_shares_add_up_to_the_score(made: Auto, world: World) -> None:
+    shares = made.shares(world.ood)
+    assert shares.shape == (len(world.ood), 5)
+    assert torch.equal(shares.sum(1), made(world.ood))
+
+
+def test_without_a_head_the_members_that_need_one_are_left_out(world: World) -> None:
+    made = offmap.detectors.Auto().fit(world.batches(), calibration=world.batches())
+    without = [repr(m) for m in made.members if any(Needs.HEAD in type(n).needs for n in nodes(m))]
+    assert list(made.left_out) == without
+    assert without
+    assert all("last linear layer" in why for why in made.left_out.values())
+    assert np.allclose(made(world.ood).numpy(), by_hand(made, world, made.used), rtol=1e-9)
+    assert f"without {without[0]}: " in made.summary()
+
+
+def test_features_alone_are_enough(world: World) -> None:
+    batches = [(Activations(features=acts.features), y) for acts, y in world.batches()]
+    made = offmap.detectors.Auto().fit(batches, calibration=batches)
+    assert [repr(made.members[i]) for i in made.used] == ["MahalanobisPP(ridge=1e-06)"]
+    assert made.score(Activations(features=world.ood.features)).isfinite().all()
+
+
+def test_logits_alone_are_enough(world: World) -> None:
+    batches = [(Activations(acts.logits), y) for acts, y in world.batches()]
+    made = offmap.detectors.Auto().fit(batches, calibration=batches)
+    assert [repr(made.members[i]) for i in made.used] == ["Energy(temperature=1.0)"]
+    acts = Activations(world.ood.logits)
+    order = made.score(acts).argsort()
+    assert torch.equal(order, offmap.Energy().score(acts).argsort())
+
+
+def test_without_labels_the_members_that_read_them_are_left_out(world: World) -> None:
+    batches = [(acts, None) for acts, _ in world.batches()]
+    made = offmap.detectors.Auto().fit(batches, calibration=batches, head=world.head)
+    assert "MahalanobisPP(ridge=1e-06)" in made.left_out
+    assert made.score(world.ood).isfinite().all()
+
+
+def test_few_samples_leave_out_what_cannot_be_solved(world: World) -> None:
+    few = make_world(12, features=64)
+    made = offmap.detectors.Auto().fit(few.batches(), calibration=few.batches(), head=few.head)
+    assert "12 training samples, 64 features" in made.left_out["ViM(dim=None)"]
+    assert made.score(few.ood).isfinite().all()
+
+
+def test_a_fit_begins_with_all_members_again(world: World) -> None:
+    made = offmap.detectors.Auto().fit(world.batches(), calibration=world.batches())
+    assert made.left_out
+    made.fit(world.batches(), calibration=world.batches(), head=world.head)
+    assert not made.left_out
+    assert torch.equal(made(world.ood), fitted("auto", world)(world.ood))
+
+
+def test_what_was_left_out_is_kept_in_a_file(world: World, tmp_path: Path) -> None:
+    made = offmap.detectors.Auto().fit(world.batches(), calibration=world.batches())
+    save(made, tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, Auto)
+    assert (repr(loaded), loaded.left_out) == (repr(made), made.left_out)
+    assert torch.equal(loaded(world.ood), made(world.ood))
+
+
+def test_with_no_member_left_the_reasons_are_told(world: World) -> None:
+    batches = [(Activations(features=acts.features), None) for acts, _ in world.batches()]
+    with pytest.raises(NeedsError, match=r"none of its parts can be used here: Energy"):
+        offmap.detectors.Auto([offmap.Energy(), offmap.MSP()]).fit(batches, calibration=batches)
+
+
+def test_one_member_that_cannot_be_used_does_not_stop_others_of_a_run(world: World) -> None:
+    """What is left out of Auto is refused where it stands alone."""
+    with pytest.raises(NeedsError):
+        offmap.detectors.ViM().fit(world.batches())

@@ -1,0 +1,214 @@
+"""The numbers that the page moves are those that Python computes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from importlib.resources import files
+from math import log, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import offmap
+from offmap.evaluation import Results
+from offmap.evaluation.significance import Significance
+from offmap.guard.decide import alarm_threshold
+from offmap.metrics import accepted_and_right, reliability, risk_coverage, roc_curve, share_interval
+from tests.reporting.conftest import HOSTILE, RATE, SETS, evaluated
+
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="its script runs where node is installed")
+
+
+@pytest.fixture(scope="module")
+def data(results: Results) -> dict[str, Any]:
+    """The data as they stand in the page."""
+    html = offmap.report(results).html()
+    text = html.partition('id="data">')[2].partition("</script>")[0]
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def right_of(results: Results) -> Any:
+    return results.predictions["id"] == results.labels["id"]
+
+
+def test_the_embedded_counts_are_those_of_the_metrics(
+    results: Results, data: dict[str, Any]
+) -> None:
+    rates = data["rates"]["rates"]
+    assert rates[data["rates"]["start"]] == RATE
+    assert len(rates) > 50
+    assert min(rates) >= 1 / 151
+    for d, name in enumerate(data["detectors"]):
+        scores, curve = results.scores[name], data["rates"]["curves"][d]
+        for p in [0, 3, data["rates"]["start"], len(rates) // 2, len(rates) - 1]:
+            threshold = alarm_threshold(scores["calibration"], rates[p])
+            assert curve["thresholds"][p] == pytest.approx(threshold, rel=1e-5)
+            assert curve["alarms"][p] == (scores["calibration"].astype(float) > threshold).sum()
+            for s, of in enumerate(SETS):
+                found = accepted_and_right(
+                    scores["id"], right_of(results), scores[of], threshold=threshold
+                )
+                accepted_ood = 120 - curve["caught"][s][p]
+                assert curve["right"][p] == found.right
+                assert curve["accepted"][p] + accepted_ood == found.accepted
+
+
+def test_at_its_own_rate_they_are_those_of_the_rows(results: Results, data: dict[str, Any]) -> None:
+    start = data["rates"]["start"]
+    for row in results.rows:
+        curve = data["rates"]["curves"][data["detectors"].index(row.detector)]
+        assert 1 - curve["accepted"][start] / 300 == pytest.approx(row.id_alarm)
+        caught = curve["caught"][list(SETS).index(row.set)][start]
+        assert caught / 120 == pytest.approx(row.ood_caught)
+
+
+def test_the_bound_for_all_positions_at_once_holds() -> None:
+    """Of 400 calibration sets, in at most 5 % any position's true alarm rate is above its bound."""
+    rng = np.random.default_rng(0)
+    n, failures = 200, 0
+    slack = sqrt(log(20) / (2 * n))
+    for _ in range(400):
+        calibration = np.sort(rng.uniform(size=n))  # so the true alarm rate above t is 1 - t
+        shares = (n - np.arange(1, n + 1)) / n
+        failures += bool((1 - calibration > shares + slack).any())
+    assert failures / 400 <= 0.05 + 3 * sqrt(0.05 * 0.95 / 400)
+    page = offmap.report(evaluated()).data["rates"]
+    assert page["slack"] == pytest.approx(sqrt(log(20) / (2 * 150)))
+
+
+def test_without_calibration_data_thresholds_come_from_the_id_samples() -> None:
+    results = evaluated(labels=False, calibration=False)
+    rates = offmap.report(results).data["rates"]
+    assert not rates["calibrated"]
+    assert rates["n"] == 300
+    curve, p = rates["curves"][0], rates["start"]
+    threshold = alarm_threshold(results.scores[HOSTILE]["id"], rates["rates"][p])
+    assert curve["accepted"][p] == (results.scores[HOSTILE]["id"] <= threshold).sum()
+    assert curve["right"] is None
+
+
+def test_the_drawings_are_of_the_metrics(results: Results, data: dict[str, Any]) -> None:
+    weak = data["detectors"].index("weak")
+    scores = results.scores["weak"]
+    for s, name in enumerate(SETS):
+        curve = roc_curve(scores["id"], scores[name])
+        fpr, tpr = data["roc"][weak][s]
+        assert np.interp(fpr, curve.fpr, curve.tpr) == pytest.approx(tpr, abs=0.05)
+        assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    risk = risk_coverage(scores["id"], right_of(results))
+    assert data["risk"][weak][1][-1] == pytest.approx(risk.risk[-1], abs=1e-4)
+    counts = data["histograms"][weak]["counts"]
+    assert [sum(each) for each in counts] == [300, 120, 120, 120]
+
+
+def test_calibration_is_that_of_the_confidence(results: Results, data: dict[str, Any]) -> None:
+    found = reliability(1 - results.scores["msp"]["id"], right_of(results))
+    assert data["reliability"]["ece"] == pytest.approx(found.ece)
+    assert sum(data["reliability"]["count"]) == 300
+
+
+def test_a_users_score_called_msp_is_no_confidence(results: Results) -> None:
+    assert offmap.report(replace(results, summaries={})).data["reliability"] is None
+
+
+def test_marks_of_the_table_are_the_corrected_tests(results: Results, data: dict[str, Any]) -> None:
+    tests = Significance(results)
+    for i, sets in enumerate([[name] for name in SETS]):
+        against = tests.against_best(sets)
+        for d, name in enumerate(data["detectors"]):
+            alike = name != against.best and against.p_values[name] >= 0.05
+            assert data["as_good"][d][i] == alike
+            assert data["intervals"][d][i] == pytest.approx(against.intervals[name], abs=1e-5)
+
+
+def run_script(data: dict[str, Any], steps: list[Any], folder: Path) -> dict[str, Any]:
+    """What the page shows at first and after each step, and all that its functions say."""
+    (folder / "data.json").write_text(json.dumps(data))
+    script = str(files("offmap.reporting") / "report.js")
+    here = Path(__file__).with_name("fake_page.js")
+    done = subprocess.run(
+        [str(NODE), str(here), script, str(folder / "data.json")],
+        input=json.dumps(steps),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@needs_node
+def test_the_script_computes_what_python_does(
+    results: Results, data: dict[str, Any], tmp_path: Path
+) -> None:
+    found = run_script(data, [], tmp_path)
+    rates = data["rates"]["rates"]
+    for d, name in enumerate(data["detectors"]):
+        scores = results.scores[name]
+        for p in range(0, len(rates), 7):
+            threshold = alarm_threshold(scores["calibration"], rates[p])
+            now = found["every"][d][p]
+            alarms = (scores["calibration"].astype(float) > threshold).mean()
+            assert now["bound"] == pytest.approx(min(1, alarms + sqrt(log(20) / 300)))
+            for one, of in zip(now["sets"], SETS, strict=True):
+                expected = accepted_and_right(
+                    scores["id"], right_of(results), scores[of], threshold=threshold
+                )
+                assert one["f1"] == pytest.approx(expected.f1)
+                assert one["precision"] == pytest.approx(expected.precision)
+                assert one["interval"] == pytest.approx(share_interval(one["caught"], 120))
+    assert found["wilson"] == [pytest.approx(share_interval(*x)) for x in ((0, 9), (9, 9), (3, 70))]
+    assert found["order"] == [[1, 0, 2], [0, 2, 1]]
+    assert found["places"] == [1, 1, 2]
+
+
+@needs_node
+def test_the_page_follows_the_slider_the_menus_and_the_headings(
+    results: Results, data: dict[str, Any], tmp_path: Path
+) -> None:
+    weak, last = data["detectors"].index("weak"), len(data["rates"]["rates"]) - 1
+    fpr = [m["low"] for m in data["metrics"]].index(True)
+    steps = [["rate", last], ["detector", weak], ["sort", 3], ["sort", 3], ["metric", fpr]]
+    pages = run_script(data, [*steps, ["curve", weak]], tmp_path)["pages"]
+    at_first, moved, other, sorted_, turned, low, fewer = pages
+    start = data["rates"]["start"]
+    best = data["rates"]["curves"][data["best"]]
+    assert "At a rate of 5.00 %" in at_first["words"]
+    assert at_first["sets"][0][0] == HOSTILE
+    for page, p in ((at_first, start), (moved, last)):
+        for s, row in enumerate(page["sets"]):
+            assert row[2] == f"{100 * best['caught'][s][p] / 120:.1f} %"
+        assert page["ids"][0][1] == str(best["right"][p])
+        assert page["ids"][2][1] == str(300 - best["accepted"][p])
+    assert "95 % confidence, for all positions at once" in moved["words"]
+    assert other["words"].startswith("At a rate of 50.00 %, weak keeps")
+    names = [row[0] for row in sorted_["table"]]
+    values = {d: results.get(d, "plain") for d in results.detectors}
+    assert names == sorted(values, key=lambda d: -values[d])
+    assert [row[0] for row in turned["table"]] == names[::-1]
+    assert (sorted_["sorted"][3], turned["sorted"][3]) == ("descending", "ascending")
+    assert "FPR@95TPR" in low["caption"]
+    assert sorted_["drawings"] == {
+        **{"menu": 0, "alarm": 0, "histograms": 3, "roc": 3, "risk": 1, "oscr": 3},
+        "reliability": 1,
+    }
+    assert "weak: AUROC" in at_first["labels"][0]
+    assert "weak: AUROC" not in fewer["labels"][0]
+
+
+@needs_node
+def test_the_page_runs_without_labels_and_calibration_data(tmp_path: Path) -> None:
+    report = offmap.report(evaluated(labels=False, calibration=False))
+    (page,) = run_script(report.data, [], tmp_path)["pages"]
+    assert "for all positions" not in page["words"]
+    assert [row[0] for row in page["ids"]] == ["accepted", "called OOD"]
+    assert page["drawings"]["risk"] == page["drawings"]["reliability"] == 0

@@ -1,0 +1,394 @@
+"""Fresh data tells whether a rate is kept; a threshold whose error rate is certified."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+import offmap
+from offmap import demo
+from offmap.data import ImageSet
+from offmap.detectors import to_learn_on
+from offmap.errors import ArgumentError, DataError, LabelError, OverlapWarning, StoreError
+from offmap.guard import Calibration, Verdict
+from offmap.guard.check import Check, check_of, clopper_pearson
+from offmap.guard.control import Control, control_of
+from offmap.guard.sensitivity import table
+
+
+def calibrated(
+    scores: Tensor,
+    alarm_rate: float = 0.05,
+    confidence: float | None = 0.95,
+    *,
+    rule: str = "plain",
+    predictions: Tensor | None = None,
+) -> Calibration:
+    calibration = Calibration(rule, alarm_rate, confidence=confidence)
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    labels = torch.zeros(len(scores)).long() if predictions is None else predictions
+    calibration.learn(scores, labels, int(labels.max()) + 1)
+    return calibration
+
+
+def verdict(alarms: int, samples: int, label: int = 0) -> Verdict:
+    is_ood = torch.arange(samples) < alarms
+    zeros = torch.zeros(samples)
+    return Verdict(torch.full((samples,), label), zeros, zeros.double(), is_ood)
+
+
+@given(samples=st.integers(1, 60), data=st.data(), percent=st.sampled_from([50, 90, 95]))
+def test_the_interval_is_that_of_exact_binomial_tails(
+    samples: int, data: st.DataObject, percent: int
+) -> None:
+    count = data.draw(st.integers(0, samples))
+    low, high = clopper_pearson(count, samples, percent / 100)
+    half = (1 - percent / 100) / 2
+    if count > 0:
+        assert stats.binom.sf(count - 1, samples, low) == pytest.approx(half, rel=1e-6)
+    else:
+        assert low == 0
+    if count < samples:
+        assert stats.binom.cdf(count, samples, high) == pytest.approx(half, rel=1e-6)
+    else:
+        assert high == 1
+
+
+@pytest.mark.parametrize(
+    ("alarms", "samples", "result"),
+    [(8, 100, "not shown"), (12, 100, "broken"), (0, 60, "not shown"), (0, 80, "kept")],
+)
+def test_a_certificate_is_broken_kept_or_not_shown(alarms: int, samples: int, result: str) -> None:
+    calibration = calibrated(torch.arange(1000.0))
+    check = check_of(calibration, Verdict.joined([verdict(alarms, samples)]), ood=False)
+    assert (check.alarms, check.samples, check.result) == (alarms, samples, result)
+    assert (check.low > 0.05, check.high <= 0.05) == (result == "broken", result == "kept")
+    assert "certificate of at most 5.00% is" in str(check)
+    assert check.p_value is None
+
+
+def test_a_rate_on_average_has_its_beta_binomial_probability() -> None:
+    """Counted by hand for n = 19, k = 1: a share U of Beta(1, 19), three alarms of three."""
+    calibration = calibrated(torch.arange(19.0), 0.05, None)
+    check = check_of(calibration, Verdict.joined([verdict(2, 2), verdict(1, 1)]), ood=False)
+    assert check.result is None
+    # E U^3 = 1 * 2 * 3 / (20 * 21 * 22)
+    assert check.p_value == pytest.approx(float(Fraction(6, 20 * 21 * 22)))
+    assert check_of(calibration, Verdict.joined([verdict(0, 3)]), ood=False).p_value == 1
+    assert "with probability 0.000649" in str(check)
+
+
+def test_of_ood_samples_the_share_caught_is_told() -> None:
+    check = check_of(calibrated(torch.arange(100.0)), Verdict.joined([verdict(9, 10)]), ood=True)
+    assert (check.alarm_rate, check.result, check.p_value) == (None, None, None)
+    assert str(check).startswith("9 of 10 OOD samples caught: 90.00%, 95% interval 55.50% to 99.75")
+
+
+def test_one_class_breaks_a_certificate_of_all() -> None:
+    predictions = torch.arange(2).repeat_interleave(200)
+    calibration = calibrated(torch.arange(400.0), rule="per_class", predictions=predictions)
+    good, bad = verdict(0, 900, 0), verdict(20, 100, 1)
+    assert check_of(calibration, Verdict.joined([good, bad]), ood=False).result == "broken"
+    assert (
+        check_of(calibration, Verdict.joined([good, verdict(1, 300, 1)]), ood=False).result
+        == "kept"
+    )
+    assert (
+        check_of(calibration, Verdict.joined([good, verdict(1, 30, 1)]), ood=False).result
+        == "not shown"
+    )
+    on_average = calibrated(torch.arange(400.0), 0.05, None, rule="per_class",
+                            predictions=predictions)  # fmt: skip
+    p = check_of(on_average, Verdict.joined([good, bad]), ood=False).p_value
+    assert p == pytest.approx(2 * stats.betabinom.sf(19, 100, 10, 191))
+
+
+def test_few_true_certificates_are_called_broken() -> None:
+    """With the true rate at the limit itself, the lower end is above it in half of delta."""
+    calibration = calibrated(torch.arange(1000.0), 0.05)
+    samples, draws = 400, 400
+    counts = np.random.default_rng(0).binomial(samples, 0.05, draws)
+    result = {
+        c: check_of(calibration, Verdict.joined([verdict(c, samples)]), ood=False).result
+        for c in set(counts.tolist())
+    }
+    broken = [result[c] for c in counts.tolist()]
+    assert broken.count("broken") / draws < 0.025 + 4 * math.sqrt(0.025 / draws)
+    assert broken.count("kept") / draws < 0.025 + 4 * math.sqrt(0.025 / draws)
+
+
+def test_the_sensitivity_is_that_of_the_calibration_without_the_highest() -> None:
+    scores = torch.arange(1000.0)
+    rows = calibrated(scores).sensitivity([0, 0.01, 0.05])
+    assert [row.outliers for row in rows] == [0, 10, 50]
+    assert rows[0].threshold == calibrated(scores).threshold
+    assert rows[1].threshold == calibrated(scores[:990]).threshold
+    assert rows[1].mean == 29 / 991  # 10 of the 39 above the threshold are gone
+    assert rows[2].mean == 1 / 951  # none of the 39 is left
+    assert "10 (1.0%)" in table(rows)
+    assert calibrated(torch.arange(59.0)).sensitivity([0.05])[0].threshold is None
+    with pytest.raises(ArgumentError, match=r"must lie in \[0, 1\); seen 1"):
+        calibrated(scores).sensitivity([1])
+    with pytest.raises(ArgumentError, match="that of one threshold"):
+        calibrated(torch.randn(1000, 2), rule="bonferroni").sensitivity()
+
+
+def samples(n: int, generator: torch.Generator, base: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+    """Uniform scores; wrong with probability ``2 base s``, of which ``base t^2`` up to ``t``."""
+    scores = torch.rand(n, generator=generator)
+    wrong = torch.rand(n, generator=generator) < 2 * base * scores
+    return scores, wrong.long(), torch.zeros(n).long()
+
+
+def controlled(of: str, n: int = 1000, seed: int = 0, rate: float = 0.02) -> Control:
+    generator = torch.Generator().manual_seed(seed)
+    calibration = calibrated(torch.rand(500, generator=generator), 0.05, None)
+    return control_of(calibration, [samples(n, generator)], rate, 0.9, of)
+
+
+@pytest.mark.parametrize("of", ["all", "accepted"])
+def test_the_error_rate_is_kept_as_often_as_is_certified(of: str) -> None:
+    """The true risk up to ``t`` is ``t^2 / 10``, and among those accepted ``t / 10``."""
+    splits, broken, coverage = 200, 0, []
+    for seed in range(splits):
+        try:
+            found = controlled(of, seed=seed, rate=0.05)
+        except ArgumentError:  # an unlucky draw shows nothing: nothing is accepted
+            coverage.append(0.0)
+            continue
+        t = found.threshold
+        broken += (0.1 * t**2 if of == "all" else 0.1 * t) > 0.05
+        coverage.append(found.coverage)
+    assert broken / splits <= 0.1 + 4 * math.sqrt(0.09 / splits)
+    assert np.mean(coverage) > (0.55 if of == "all" else 0.2)
+
+
+def test_the_threshold_of_all_accepts_as_many_errors_as_the_binomial_allows() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores, prediction, label = samples(1000, generator)
+    calibration = calibrated(torch.rand(500, generator=generator) + 9, 0.05, None)
+    found = control_of(calibration, [(scores, prediction, label)], 0.02, 0.95, "all")
+    allowed = max(w for w in range(100) if stats.binom.cdf(w, 1000, 0.02) <= 0.05)
+    assert found.wrong == allowed == 12
+    assert found.accepted == int((scores <= found.threshold).sum())
+    above = scores[scores > found.threshold].min()
+    assert prediction[scores == above] == 1  # the next would be one error too many
+
+
+def test_errors_at_one_score_are_accepted_together_or_not_at_all() -> None:
+    scores = torch.tensor([0.0] * 500 + [1.0] * 500)
+    wrong = torch.tensor([0] * 500 + [1] * 13 + [0] * 487)
+    calibration = calibrated(torch.arange(100.0), 0.05, None)
+    found = control_of(calibration, [(scores, wrong, torch.zeros(1000).long())], 0.02, 0.95, "all")
+    assert (found.threshold, found.accepted, found.wrong) == (0.0, 500, 0)
+
+
+def test_no_threshold_lies_above_the_guards_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    calibration = calibrated(torch.rand(500, generator=generator) / 2, 0.05, None)
+    for of in ("all", "accepted"):
+        right = samples(1000, generator, base=0.0)
+        found = control_of(calibration, [right], 0.02, 0.95, of)
+        assert 0.4 < found.threshold <= calibration.threshold
+
+
+def test_what_the_data_cannot_show_is_refused() -> None:
+    calibration = calibrated(torch.rand(500), 0.05, None)
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ArgumentError, match=r"needs at least 149 labelled samples.*there are 148"):
+        control_of(calibration, [samples(148, generator)], 0.02, 0.95, "all")
+    scores, _, label = samples(1000, generator)
+    wrong = (torch.rand(1000, generator=generator) < 0.5).long()
+    for of in ("all", "accepted"):
+        with pytest.raises(ArgumentError, match=r"do not show an error rate of 0\.02"):
+            control_of(calibration, [(scores.floor(), wrong, label)], 0.02, 0.95, of)
+    with pytest.raises(ArgumentError, match="of must be one of all, accepted; seen 'some'"):
+        control_of(calibration, [samples(1000, generator)], 0.02, 0.95, "some")
+    with pytest.raises(LabelError, match="give labelled samples"):
+        control_of(calibration, [(scores, wrong, None)], 0.02, 0.95, "all")
+
+
+def test_a_score_that_is_not_finite_is_never_accepted() -> None:
+    control = Control(1.0, 0.02, 0.95, "all", 10, 10, 0, 0)
+    scores = torch.tensor([0.5, 1.0, 1.5, torch.inf, torch.nan])
+    assert control.accepts(scores).tolist() == [True, True, False, False, False]
+
+
+def test_several_detectors_have_a_grid_of_their_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    calibration = calibrated(
+        torch.rand(1000, 2, generator=generator), 0.05, None, rule="bonferroni"
+    )
+    raw, wrong, label = samples(1000, generator, base=0.02)
+    both = torch.stack([raw, raw], 1)
+    score = calibration(both, label)[0]
+    found = control_of(calibration, [(score, wrong, label)], 0.05, 0.95, "accepted")
+    assert 0.4 < found.coverage <= 1
+
+
+@pytest.fixture(scope="module")
+def sets() -> demo.Digits:
+    return demo.digits_data()
+
+
+@pytest.fixture(scope="module")
+def guard(sets: demo.Digits) -> offmap.Guard:
+    made = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    return made.fit(sets.train).calibrate(sets.calibration, 0.05, confidence=0.95)
+
+
+def test_a_guard_is_checked_on_fresh_data(guard: offmap.Guard, sets: demo.Digits) -> None:
+    check = guard.check(sets.test)
+    assert isinstance(check, Check)
+    assert check.alarms == int(guard(sets.test.images).is_ood.sum())
+    assert check.result in ("kept", "not shown")
+    faces = sets.ood["far"]["faces"]
+    assert guard.check(faces).result == "broken"
+    assert guard.check(faces, ood=True).alarms == int(guard(faces.images).is_ood.sum())
+
+
+def test_what_the_guard_was_made_of_is_no_fresh_data(
+    guard: offmap.Guard, sets: demo.Digits, tmp_path: Path
+) -> None:
+    guard.save(tmp_path)
+    loaded = offmap.load(tmp_path, demo.shipped())
+    for each in (guard, loaded):
+        with pytest.raises(DataError, match="fitted on the same samples"):
+            each.check(sets.train)
+        with pytest.raises(DataError, match="calibrated on the same samples"):
+            each.check(sets.calibration)
+    some = ImageSet("some", sets.calibration.images[:50], None)
+    with pytest.raises(
+        DataError, match="50 of the 50 samples of the data to check on stand in the"
+    ):
+        guard.check(some)
+    with pytest.warns(OverlapWarning, match="stand in the calibration data too"):
+        guard.check([sets.calibration.images[:50]])
+
+
+def test_a_guard_accepts_what_is_seldom_wrong(
+    guard: offmap.Guard, sets: demo.Digits, tmp_path: Path
+) -> None:
+    images = torch.cat([sets.test.images, sets.ood["far"]["faces"].images])
+    before = guard(images)
+    assert before.accepted is None
+    assert "accepted" not in before.to_dict()
+    guard.control(sets.test, 0.05)
+    control = guard.control_
+    assert control is not None
+    verdict = guard(images)
+    assert torch.equal(verdict.accepted, verdict.scores <= control.threshold)
+    assert not (verdict.accepted & verdict.is_ood).any()
+    assert int(verdict.accepted[: len(sets.test)].sum()) == control.accepted
+    assert verdict[0].accepted == bool(verdict.accepted[0])
+    assert torch.equal(Verdict.joined([verdict[:5], verdict[5:]]).accepted, verdict.accepted)
+    assert f"Of {len(sets.test)} labelled samples {control.coverage:.1%}" in guard.explain()
+    assert "is not promised: ID data cannot show it" in guard.explain()
+    guard.save(tmp_path)
+    loaded = offmap.load(tmp_path, demo.shipped())
+    assert loaded.control_ == control
+    assert loaded(images).to_dict() == verdict.to_dict()
+    assert guard.at(0.1)(images).to_dict()["accepted"] == verdict.to_dict()["accepted"]
+    guard.calibrate(sets.calibration, 0.05, confidence=0.95)
+    assert guard.control_ is None
+
+
+def test_calibration_data_gives_no_grid_for_itself(guard: offmap.Guard, sets: demo.Digits) -> None:
+    with pytest.raises(DataError, match="calibrated on the same samples"):
+        guard.control(sets.calibration, 0.05, of="accepted")
+    guard.control(sets.calibration, 0.05)
+    with pytest.raises(LabelError):
+        guard.control(ImageSet("bare", sets.test.images, None))
+    guard.control_ = None
+
+
+def test_a_damaged_control_is_refused(
+    guard: offmap.Guard, sets: demo.Digits, tmp_path: Path
+) -> None:
+    guard.control(sets.test, 0.05).save(tmp_path)
+    guard.control_ = None
+    text = (tmp_path / "guard.json").read_text()
+    (tmp_path / "guard.json").write_text(text.replace('"error_rate": 0.05', '"error_rate": "x"'))
+    with pytest.raises(StoreError, match="error_rate"):
+        offmap.load(tmp_path, demo.shipped())
+
+
+def test_a_cascade_controls_the_errors_of_its_classifier(sets: demo.Digits) -> None:
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration, 0.05).control(sets.test, 0.05)
+    other = offmap.Guard(demo.shipped(), "msp", normalization=demo.NORMALIZATION)
+    cascade = offmap.Cascade(filter=guard, classifier=other)
+    assert cascade(sets.test.images).accepted is None
+    cascade.control(sets.test, 0.05)
+    assert cascade.control_ == guard.control_  # of one network and twice the same weights
+    assert torch.equal(cascade(sets.test.images).accepted, guard(sets.test.images).accepted)
+
+
+def test_of_each_group_one_sample_counts(sets: demo.Digits) -> None:
+    """Forty groups of whatever size give forty scores, whatever the order and the batches."""
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    data = sets.calibration
+    keys = data.keys(0, len(data))
+    by_key = {key: i % 40 for i, key in enumerate(keys)}
+    scores = guard.calibrate(data, 0.1).calibration.scores_
+    guard.calibrate(data, 0.1, groups=by_key.__getitem__)
+    of_groups = guard.calibration.scores_
+    assert of_groups.shape == (1, 40)
+    assert torch.isin(of_groups, scores).all()
+    assert "Read 216 samples to calibrate, one of each of 40 groups" in guard.explain()
+    for size in (7, 216):
+        guard.calibrate(data, 0.1, groups=[i % 40 for i in range(216)], batch_size=size)
+        torch.testing.assert_close(guard.calibration.scores_, of_groups)
+    assert guard.check(sets.test, groups=[0] * 100 + [1] * 261).samples == 2
+    with pytest.raises(ArgumentError, match="216 samples and 215 groups"):
+        guard.calibrate(data, 0.1, groups=list(range(215)))
+    with pytest.raises(ArgumentError, match="needs at least 99 calibration samples; there are 40"):
+        guard.calibrate(data, 0.01, groups=by_key.__getitem__)
+
+
+@pytest.mark.parametrize("spec", ["Combine([msp, mds])", "Combine([odin, msp])"])
+def test_no_group_is_both_learned_on_and_held_against(spec: str, sets: demo.Digits) -> None:
+    guard = offmap.Guard(demo.shipped(), spec, normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    groups = [f"g{i % 100}" for i in range(len(sets.calibration))]
+    guard.calibrate(sets.calibration, 0.1, groups=groups)
+    learned = {g for g, of in zip(groups, to_learn_on(groups).tolist(), strict=True) if of}
+    assert guard.calibration.scores_.shape == (1, 100 - len(learned))
+
+
+def test_samples_keep_their_keys_in_a_second_pass(sets: demo.Digits) -> None:
+    """Detectors that read inputs learn and are calibrated in passes of their own."""
+    guard = offmap.Guard(demo.shipped(), "Combine([odin, msp])", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    for data, keys in (
+        (sets.calibration, sets.calibration.keys(0, 216)),
+        (list(sets.calibration.batches(64)), tuple(map(str, range(216)))),
+    ):
+        guard.calibrate(data, 0.1)
+        rest = 216 - int(to_learn_on(keys).sum())
+        assert guard.calibration.scores_.shape == (1, rest)
+        assert guard.read["calibrate"]["samples"] == 216
+
+
+def test_frames_of_one_group_break_a_certificate_that_groups_keep() -> None:
+    """Twenty equal frames a video: 5 % of 1,000 frames are not known as well as of 1,000 videos."""
+    generator = torch.Generator().manual_seed(0)
+    broken = {"frames": 0, "groups": 0}
+    for _ in range(200):
+        videos = torch.rand(100, generator=generator)
+        frames = calibrated(videos.repeat_interleave(20), 0.05, 0.9)
+        groups = calibrated(videos, 0.05, 0.9)
+        broken["frames"] += 1 - frames.threshold > 0.05
+        broken["groups"] += 1 - groups.threshold > 0.05
+    assert broken["groups"] / 200 <= 0.1 + 4 * math.sqrt(0.09 / 200)
+    assert broken["frames"] / 200 > 0.25
