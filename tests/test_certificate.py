@@ -245,7 +245,7 @@ def test_a_rate_chosen_afterwards_has_the_band() -> None:
         fixed.at(0.001)
 
 
-@pytest.mark.parametrize("n", [200, 1000])
+@pytest.mark.parametrize("n", [200, 1000, 5000])
 def test_as_many_certificates_are_broken_as_the_exact_probability_says(n: int) -> None:
     """200 splits; above 5 % on m fresh samples are beta-binomially many, within 4 errors."""
     m, splits, rate = 5000, 200, 0.05

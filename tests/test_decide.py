@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from offmap.errors import ArgumentError, NonFiniteError
 from offmap.guard import Calibration
-from offmap.guard.decide import alarm_rank, alarm_threshold, false_discoveries, p_values
+from offmap.guard.decide import (
+    adjusted_p_values,
+    alarm_rank,
+    alarm_threshold,
+    false_discoveries,
+    p_values,
+)
 
 
 @given(n=st.integers(1, 400), percent=st.integers(1, 99))
@@ -111,3 +117,49 @@ def test_a_p_value_at_the_rate_is_a_discovery() -> None:
 def test_p_values_of_arrays() -> None:
     scores, calibration = np.array([0.5, 99.0]), np.arange(9.0)
     assert p_values(scores, calibration).tolist() == [0.9, 0.1]
+
+
+@pytest.mark.parametrize("method", ["simes", "dkw", "monte_carlo", "local"])
+def test_adjusted_p_values_hold_given_the_calibration_set(method: str) -> None:
+    """Of uniform scores the chance of ``p <= b_r`` is known: the r-th highest, counted from 1."""
+    n, delta, splits = 200, 0.2, 300
+    ranks = torch.arange(1, n + 2).double()
+    adjusted = adjusted_p_values(ranks / (n + 1), n, confidence=1 - delta, method=method)
+    assert (adjusted.diff() >= 0).all()
+    assert (adjusted >= ranks / (n + 1)).all()
+    assert adjusted[-1] == 1
+    generator = torch.Generator().manual_seed(0)
+    true = 1 - torch.rand(splits, n, generator=generator, dtype=torch.float64).sort(1).values
+    broken = float((true.flip(1) > adjusted[:-1]).any(1).double().mean())
+    error = 4 * math.sqrt(delta * (1 - delta) / splits)
+    assert broken <= delta + error
+    assert method == "dkw" or broken >= delta - error
+
+
+def test_false_discoveries_of_adjusted_p_values_hold_given_the_calibration_set() -> None:
+    """Of 50 calibration sets, few have a false-discovery rate of their own above the asked one."""
+    generator = torch.Generator().manual_seed(0)
+    n, rate, above = 300, 0.2, {"average": 0, "given": 0}
+    for _ in range(50):
+        calibration = torch.randn(n, generator=generator)
+        shares: dict[str, list[float]] = {"average": [], "given": []}
+        for _ in range(20):
+            batch = torch.randn(60, generator=generator)
+            batch[40:] += 4
+            p = p_values(batch, calibration)
+            for name, each in (("average", p), ("given", adjusted_p_values(p, n))):
+                called = false_discoveries(each, rate)
+                shares[name].append(float(called[:40].sum()) / max(int(called.sum()), 1))
+        for name, each in shares.items():
+            above[name] += sum(each) / 20 > rate
+    assert above["given"] <= 0.05 * 50 + 4 * math.sqrt(0.0475 * 50)
+    assert above["average"] > above["given"]
+
+
+def test_p_values_of_another_calibration_set_are_refused() -> None:
+    p = torch.tensor([3 / 11, 1.0], dtype=torch.float64)
+    with pytest.raises(ArgumentError, match="whole multiples of 1/101"):
+        adjusted_p_values(p, 100)
+    with pytest.raises(ArgumentError, match="method must be one of"):
+        adjusted_p_values(p, 10, method="guess")
+    assert adjusted_p_values(p, 10).tolist()[1] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 import offmap
 from offmap import demo
+from offmap.data import ImageSet
+from offmap.guard.limits import samples_needed
+from offmap.guard.simultaneous import beta_limits, simultaneous_limits
 from offmap.guard.watching import Watch
 from offmap.networks import DigitsCNN
 
@@ -136,11 +141,47 @@ def test_the_how_to_page_on_export_runs(tmp_path: Path, monkeypatch: pytest.Monk
         **{"train": sets.train, "held": sets.calibration, "test": sets.test},
         **{"noise": sets.ood["far"]["noise"], "normalization": demo.NORMALIZATION},
     }
-    assert run(ROOT / "docs" / "how-to" / "export.md", names) == 4
+    assert run(ROOT / "docs" / "how-to" / "export.md", names) == 5
     verdict = names["guard"](sets.test.images[:5])
     assert names["label"].tolist() == verdict.labels.tolist()
     assert names["is_ood"].tolist() == verdict.is_ood.tolist()
+    looser = names["guard"].at(0.2)(sets.test.images[:5]).is_ood
+    assert names["looser"][0].tolist() == looser.tolist()
     assert names["pipe"].predict([[0] * 8, [9] * 8]).tolist() == [1, -1]
+
+
+def test_the_how_to_page_on_certificates_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = demo.digits_data()
+    half = len(sets.test) // 2
+    fresh, labelled = (
+        ImageSet(name, sets.test.images[rows], sets.test.labels[rows])
+        for name, rows in (("fresh", slice(half)), ("labelled", slice(half, None)))
+    )
+    names: dict[str, Any] = {
+        **{"network": demo.shipped(), "normalization": demo.NORMALIZATION},
+        **{"train": sets.train, "held": sets.calibration, "strange": sets.ood["far"]["faces"]},
+        **{"fresh": fresh, "labelled": labelled},
+    }
+    assert run(ROOT / "docs" / "how-to" / "certificate.md", names) == 6
+    text = capsys.readouterr().out
+    assert "With confidence 95%, at most 10.00% of ID samples are called OOD" in text
+    assert "by the simultaneous band for all rates at once" in text
+    assert "OOD samples caught: 9" in text
+    assert int(names["called"].sum()) == 0
+
+
+def test_the_figures_of_the_page_on_certificates_are_those_of_the_code() -> None:
+    """Samples needed and ranks of 1,000, as its table says."""
+    delta = Fraction(1, 20)
+    needed = [samples_needed(rate, of) for rate, of in ((0.05, None), (0.05, delta), (0.01, delta))]
+    assert [*needed, samples_needed(0.05, delta / 10)] == [19, 59, 299, 104]
+    assert simultaneous_limits(100, 0.05)[0] > 0.05 >= simultaneous_limits(101, 0.05)[0]
+    assert int((simultaneous_limits(1000, 0.05) <= 0.05).sum()) == 32
+    page = (ROOT / "docs" / "how-to" / "certificate.md").read_text()
+    assert "| 5 % certified, chosen after looking | 101 | 32 |" in page
+    assert beta_limits(1000, 0.05)[38] <= 0.05 < beta_limits(1000, 0.05)[39]
+    of_1000, of_5000 = stats.betabinom.sf(250, 5000, [39, 225], [962, 4776])
+    assert (round(of_1000, 2), round(of_5000, 2)) == (0.06, 0.11)
 
 
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:

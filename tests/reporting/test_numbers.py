@@ -125,6 +125,8 @@ def test_marks_of_the_table_are_the_corrected_tests(results: Results, data: dict
         for d, name in enumerate(data["detectors"]):
             alike = name != against.best and against.p_values[name] >= 0.05
             assert data["as_good"][d][i] == alike
+            p = None if name == against.best else f"{against.p_values[name]:.2g}"
+            assert data["p_values"][d][i] == p
             assert data["intervals"][d][i] == pytest.approx(against.intervals[name], abs=1e-5)
 
 
@@ -183,6 +185,10 @@ def test_the_page_follows_the_slider_the_menus_and_the_headings(
     start = data["rates"]["start"]
     best = data["rates"]["curves"][data["best"]]
     assert "At a rate of 5.00 %" in at_first["words"]
+    ends = data["intervals"][weak][0]
+    cell = f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}; p = {data['p_values'][weak][0]}"
+
+    assert next(row for row in sorted_["table"] if row[0] == "weak")[1].endswith(cell)
     assert at_first["sets"][0][0] == HOSTILE
     for page, p in ((at_first, start), (moved, last)):
         for s, row in enumerate(page["sets"]):

@@ -211,3 +211,29 @@ def test_a_command_makes_it_from_a_folder(
     assert "Verdict\n=======" in said
     assert "page.json" in said
     assert "secret" not in out.read_text(encoding="utf-8")
+
+
+def luminance(colour: str) -> float:
+    digits = colour.lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("where", ["light", "dark", "print"])
+def test_colours_stand_out(page: Page, where: str) -> None:
+    """As WCAG 2 asks: 4.5 for texts, 3 for lines."""
+    blocks = re.findall(r":root \{(.*?)\}", page.texts["style"][0], re.DOTALL)
+    assert len(blocks) == 3
+    colours = dict(re.findall(r"--(\w+): (#\w+);", blocks[["light", "dark", "print"].index(where)]))
+    for text in ("ink", "soft", "link"):
+        for ground in ("paper", "shade"):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for line in ("line", "id", "ood", *(f"c{i}" for i in range(8))):
+        assert contrast(colours[line], colours["paper"]) >= 3, line

@@ -23,11 +23,11 @@ def score(
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
+    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     log: Path | None = typer.Option(
         None, help="JSONL that the verdicts are added to, for `offmap watch`."
     ),
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     batch_size: int = options.BATCH_SIZE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,

@@ -216,10 +216,7 @@ def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
     groups = {g: [n for n in names if n in shared] for g, names in first.groups.items()}
     groups = {group: names for group, names in groups.items() if names}
     if not detectors or not groups:
-        raise ArgumentError(
-            "these results share no "
-            + ("detector: evaluate the same ones" if groups else "OOD set: evaluate the same ones")
-        )
+        raise ArgumentError("these results share no " + ("detector" if groups else "OOD set"))
     told = [*_told("detector", named, detectors), *_told("OOD set", named, sorted(shared))]
     return Aggregate(named, groups, detectors, [*told, *_other_samples(named, sorted(shared))])
 

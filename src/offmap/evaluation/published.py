@@ -114,7 +114,7 @@ def beside(results: Results, source: str = "openood", *, benchmark: str | None =
     """
     own = next(s.source for s in results.sets if s.role == "id")
     chosen = benchmark_of(source, benchmark or own)
-    groups = [group for group in ("near", "far") if group in results.groups]
+    groups: list[str] = [group for group in results.groups if group in ("near", "far")]
     if not groups:
         raise ArgumentError(
             "published figures are means over near and far sets: name the groups of yours so"

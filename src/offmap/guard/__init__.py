@@ -3,7 +3,14 @@
 from offmap.guard.calibration import Calibration
 from offmap.guard.cascade import Cascade
 from offmap.guard.certified import Certified
-from offmap.guard.decide import alarm_threshold
+from offmap.guard.check import Check
+from offmap.guard.control import Control
+from offmap.guard.decide import (
+    adjusted_p_values,
+    alarm_threshold,
+    false_discoveries,
+    p_values,
+)
 from offmap.guard.guard import Guard
 from offmap.guard.loading import load
 from offmap.guard.log import Log
@@ -16,13 +23,18 @@ __all__ = [
     "Calibration",
     "Cascade",
     "Certified",
+    "Check",
+    "Control",
     "Guard",
     "Log",
     "Merged",
     "Monitor",
     "Verdict",
+    "adjusted_p_values",
     "alarm_threshold",
     "explained",
+    "false_discoveries",
     "load",
     "merged",
+    "p_values",
 ]

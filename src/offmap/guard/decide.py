@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
+from offmap.guard.simultaneous import simultaneous_limits
 from offmap.metrics import detection_accuracy
 
 
@@ -131,6 +132,47 @@ def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m
     if len(passed):
         called[order[: int(passed[-1]) + 1]] = True
     return called
+
+
+def adjusted_p_values(
+    p: Float64[Tensor, " m"], samples: int, *, confidence: float = 0.95, method: str = "simes"
+) -> Float64[Tensor, " m"]:
+    r"""P-values that hold given this very calibration set, for all levels at once.
+
+    .. math:: p = r / (n + 1) \;\mapsto\; b_r, \quad
+        P(\exists a: P(b_r \le a \mid \text{calibration}) > a) \le \delta
+
+    The p-values of :func:`p_values` hold on average over calibration sets, and all lean on one.
+    With confidence ``1 - delta`` the adjusted ones of a batch are as independent p-values, so
+    :func:`false_discoveries` of them keeps its rate given this calibration set.
+
+    Args:
+        p: of :func:`p_values`, or of a verdict, against one set of scores.
+        samples: ``n``, of the calibration set.
+        confidence: ``1 - delta``.
+        method: "simes", "dkw" or "monte_carlo" of Bates et al., or "local", which is the band of
+            :meth:`offmap.Guard.at`; see :func:`offmap.guard.simultaneous.simultaneous_limits`.
+
+    Raises:
+        ArgumentError: there is no such method, the confidence is not in (0, 1), or these are not
+            p-values of so many calibration samples.
+
+    References:
+        Bates et al., Annals of Statistics 51, 2023, arXiv:2104.08279, section 3.
+
+    >>> p = torch.tensor([1.0, 20.0, 1001.0], dtype=torch.float64) / 1001
+    >>> [round(x, 4) for x in adjusted_p_values(p, 1000).tolist()]
+    [0.006, 0.0322, 1.0]
+    """
+    delta = float(1 - exact_rate(confidence, "confidence"))
+    ranks = (p.double() * (samples + 1)).round()
+    if not torch.allclose(ranks / (samples + 1), p.double(), rtol=1e-9, atol=0) or not len(p):
+        raise ArgumentError(
+            f"these are no p-values of {samples} calibration samples, which are whole multiples of "
+            f"1/{samples + 1}: give the number of those that they come from"
+        )
+    limits = torch.from_numpy(simultaneous_limits(samples, delta, method)).to(p.device)
+    return torch.cat([limits, limits.new_ones(1)])[ranks.long() - 1]
 
 
 def exact_rate(rate: float, name: str) -> Fraction:

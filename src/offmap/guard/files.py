@@ -40,10 +40,12 @@ from offmap.guard.log import Log
 from offmap.guard.reasons import explained
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
-_ACCEPTED = ("accepted", pa.bool_())
-_REASON = ("reason", pa.string())
+ACCEPTED, REASON = "accepted", "reason"
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_TYPES = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.string())
+_TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
+    **{"label": pa.int64(), "score": pa.float64(), "p_value": pa.float64()},
+    **{"is_ood": pa.bool_(), ACCEPTED: pa.bool_()},
+}
 _CHUNK = 4096
 
 
@@ -182,7 +184,7 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
             )
-        _finish(partial, out, _columns(guard, explain=explain))
+        _finish(partial, out, _output_columns(guard, explain=explain))
     return summary
 
 
@@ -201,7 +203,7 @@ def _reads_rows(guard: Guard) -> bool:
 
 
 def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
-    columns = _columns(guard, explain=explain)
+    columns = _output_columns(guard, explain=explain)
     rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
@@ -209,19 +211,19 @@ def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) ->
     if good:
         samples = [batch[i][1] for i in good]
         together = torch.stack(samples) if images else padded(samples, guard.input_names)
-        found = _judged(guard, together, explain=explain)
+        found = _columns(guard, together, explain=explain)
         for column, values in found.items():
             for i, value in zip(good, values, strict=True):
                 rows[i][column] = value
     return rows
 
 
-def _judged(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+def _columns(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
     if not explain:
         columns: dict[str, list[Any]] = guard(inputs).to_dict()
         return columns
     verdict, reasons = explained(guard, inputs)
-    return verdict.to_dict() | {_REASON[0]: list(reasons)}
+    return verdict.to_dict() | {REASON: list(reasons)}
 
 
 def _identity(guard: Guard) -> str:
@@ -264,14 +266,13 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
         ) from error
 
 
-def _columns(guard: Guard, *, explain: bool) -> dict[str, Any]:
-    """The columns and their types; one more of a guard that controls its errors, or explains."""
-    types = dict(zip(COLUMNS, _TYPES, strict=True))
-    more = (_ACCEPTED,) * (guard.control_ is not None) + (_REASON,) * explain
-    return types | dict(more)
+def _output_columns(guard: Guard, *, explain: bool) -> tuple[str, ...]:
+    """The columns: more of a guard that controls its errors, and where reasons are asked for."""
+    accepted = () if guard.control_ is None else (ACCEPTED,)
+    return (*COLUMNS, *accepted, *([REASON] if explain else []))
 
 
-def _finish(partial: Partial, out: Path, columns: dict[str, Any]) -> None:
+def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
     """Give the rows their final form and name."""
     write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
     with atomic(out) as temporary:
@@ -284,20 +285,20 @@ def _readable(row: Row) -> Row:
     return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
 
 
-def _to_jsonl(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
+def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _to_csv(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
+def _to_csv(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _to_parquet(rows: Iterator[Row], path: Path, columns: dict[str, Any]) -> None:
-    schema = pa.schema(list(columns.items()))
+def _to_parquet(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
+    schema = pa.schema([(name, _TYPES[name]) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, _CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema))

@@ -184,8 +184,11 @@ class Content:
         return f"{text}{mark}{' ≈' if alike else ''}"
 
     def _words(self, detector: str, i: int) -> str:
-        low, high = self.against[i].intervals[detector]
-        return f"{100 * low:.2f} to {100 * high:.2f}"
+        against = self.against[i]
+        low, high = against.intervals[detector]
+        p_value = _p_value(against, detector)
+        p = "" if p_value is None else f"; p = {p_value}"
+        return f"{100 * low:.2f} to {100 * high:.2f}{p}"
 
     def distributions(self) -> Section:
         """Scores and ROC curves of each set."""
@@ -287,6 +290,7 @@ class Content:
                 [[round(x, 5) for x in a.intervals[d]] for a in self.against]
                 for d in results.detectors
             ],
+            "p_values": [[_p_value(a, d) for a in self.against] for d in results.detectors],
             "as_good": [[_as_good(a, d) for a in self.against] for d in results.detectors],
             "histograms": [figures.histograms(results, d, sets) for d in results.detectors],
             "roc": [figures.roc(results, d, sets) for d in results.detectors],
@@ -322,6 +326,11 @@ class Content:
 
 def _as_good(against: Against, detector: str) -> bool:
     return detector != against.best and against.as_good(detector)
+
+
+def _p_value(against: Against, detector: str) -> str | None:
+    """As it is shown; none of the best against itself."""
+    return None if detector == against.best else f"{against.p_values[detector]:.2g}"
 
 
 def _interval(count: int, n: int) -> str:

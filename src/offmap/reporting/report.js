@@ -294,7 +294,8 @@ function drawTable(data, state) {
       const cell = make("td", {}, (x * metric.scale).toFixed(2) + mark);
       if (first) {
         const [low, high] = data.intervals[d][i].map((y) => (100 * y).toFixed(2));
-        cell.append(make("small", { class: "interval" }, `${low} to ${high}`));
+        const p = data.p_values[d][i] === null ? "" : `; p = ${data.p_values[d][i]}`;
+        cell.append(make("small", { class: "interval" }, `${low} to ${high}${p}`));
       }
       return cell;
     });
@@ -326,7 +327,7 @@ function startTable(data, state) {
   box.addEventListener("change", () => table.classList.toggle("intervals", box.checked));
   replaceIn("menu", make("div", { class: "controls" },
     selection("Metric", data.metrics.map((m) => m.heading), 0, (i) => { state.metric = i; again(); }),
-    make("label", {}, box, " show the 95 % intervals")));
+    make("label", {}, box, " show 95 % intervals and p-values")));
 }
 
 function start() {
