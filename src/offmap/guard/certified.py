@@ -133,7 +133,7 @@ class Certified(msgspec.Struct, frozen=True):
         if label is None or not 0 <= label < classes:
             raise ArgumentError(
                 f"this guard is calibrated within {classes} classes, and a sample came "
-                f"with the label {label}: give the guard's own verdicts, or its labels= beside "
+                f"with the label {label}: give the guard's own verdicts, or its labels beside "
                 "the alarms"
             )
         return self.groups[label] if self.groups else label
