@@ -20,9 +20,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import offmap
 from offmap.cli import main
 from offmap.data import ImageSet
+from offmap.data import noise as data_noise
 from offmap.errors import ChanceWarning, DataError, NotFittedError, OverlapWarning
 from offmap.forward import forward
 from offmap.guard.files import score_files
+from offmap.stats import Bank
 
 N = 240
 
@@ -377,3 +379,17 @@ def test_rows_of_features_are_scored_by_the_command(
     assert not ended.value.code, capsys.readouterr()
     scores = [json.loads(line)["score"] for line in Path("out.jsonl").read_text().splitlines()]
     assert torch.allclose(torch.tensor(scores), guard(x).scores)
+
+
+def test_what_is_drawn_by_a_seed_does_not_depend_on_the_default_device() -> None:
+    """A generator of the processor draws for no other device: so it is with CUDA by default."""
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+
+    def drawn() -> list[Tensor]:
+        bank, noise = Bank.of(rows, size=10), data_noise("gaussian", 5, (1, 4, 4))
+        return [bank.rows, noise.images, noise.subset(torch.tensor([0], device="cpu")).images]
+
+    before = drawn()
+    with torch.device("meta"):
+        after = drawn()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

@@ -42,6 +42,8 @@ def export(
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")
     shape = shape_of(found)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (64, *shape), generator=generator).byte()
+    images = torch.randint(
+        0, 256, (64, *shape), generator=generator, device=generator.device
+    ).byte()
     export(found, out, example=images.to(found.probe.device))
     typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")

@@ -95,21 +95,22 @@ def _shuffled(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSe
 
 
 def _rademacher(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return torch.randint(2, size, generator=generator).float() * 2 - 1
+    return torch.randint(2, size, generator=generator, device=generator.device).float() * 2 - 1
 
 
 def _gaussian(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return torch.randn(size, generator=generator)
+    return torch.randn(size, generator=generator, device=generator.device)
 
 
 def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return (torch.rand(size, generator=generator) * 2 - 1) * sqrt(3)  # of unit variance
+    uniform = torch.rand(size, generator=generator, device=generator.device)
+    return (2 * uniform - 1) * sqrt(3)  # of unit variance
 
 
 def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
     from scipy.ndimage import gaussian_filter  # here: it takes a sixth of a second
 
-    dots = (torch.rand(size, generator=generator) < 0.7).float().numpy()
+    dots = (torch.rand(size, generator=generator, device=generator.device) < 0.7).float().numpy()
     # The authors blurred over the channels too, which makes the blobs nearly grey.
     soft = gaussian_filter(dots, sigma=(0, 1.5, 1.5, 1.5), mode="nearest")
     soft[soft < 0.75] = 0

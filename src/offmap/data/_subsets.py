@@ -166,7 +166,7 @@ class Subsets(ABC):
 
 
 def _permutation(total: int, seed: int) -> Int64[Tensor, " n"]:
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
 def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:

@@ -69,7 +69,10 @@ class FixedDropout(nn.Module):
         mixed = seed
         for part in (member, layer):
             mixed = (mixed * 1_000_003 + part + 1) % (1 << 63)
-        mask = torch.rand(shape, generator=torch.Generator().manual_seed(mixed)) >= self.p
+        mask = (
+            torch.rand(shape, generator=torch.Generator().manual_seed(mixed), device="cpu")
+            >= self.p
+        )
         return mask.float() / (1 - self.p)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

@@ -81,7 +81,9 @@ def _hash(rows: Float32[Tensor, "n d"], seed: int) -> Int64[Tensor, " n"]:
     """
     generator = torch.Generator().manual_seed(seed)
     low, high = -(1 << 63), (1 << 63) - 1
-    form = torch.randint(low, high, (rows.shape[1] + 1,), generator=generator).to(rows.device)
+    form = torch.randint(
+        low, high, (rows.shape[1] + 1,), generator=generator, device=generator.device
+    ).to(rows.device)
     x = (rows.view(torch.int32).long() * form[1:]).sum(1) + form[0]  # wraps modulo 2**64
     x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15

@@ -218,7 +218,9 @@ def _splits(setup: Setup, out: Path, sets: Data, count: int) -> Splits:
     """The harder protocol: six of ten classes are known; networks of their own for each split."""
     known, results = [], []
     for seed in range(count):
-        order = torch.randperm(10, generator=torch.Generator().manual_seed(seed)).tolist()
+        order = torch.randperm(
+            10, generator=torch.Generator().manual_seed(seed), device="cpu"
+        ).tolist()
         classes, others = sorted(order[:KNOWN_CLASSES]), sorted(order[KNOWN_CLASSES:])
         part = Data(
             sets.train.only(classes),

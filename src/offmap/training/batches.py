@@ -88,7 +88,7 @@ class Batches:
         size = self.recipe.batch_size
         if self._orders.get(member, (-1,))[0] != epoch:
             drawn = generator(torch.device("cpu"), self.recipe.seed, "order", epoch, *member)
-            order = torch.randperm(len(self.images), generator=drawn)
+            order = torch.randperm(len(self.images), generator=drawn, device=drawn.device)
             self._orders[member] = (epoch, order.to(self.device))
         block = self._orders[member][1][step * size : (step + 1) * size]
         return block[self.rank :: self.devices]

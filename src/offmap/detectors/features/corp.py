@@ -101,6 +101,8 @@ class CoRP(CoP):
 @lru_cache(maxsize=4)
 def _drawn(features: int, width: int, gamma: float, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    normal = torch.randn(width, features, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(width, generator=generator, dtype=torch.float64)
+    normal = torch.randn(
+        width, features, generator=generator, device=generator.device, dtype=torch.float64
+    )
+    uniform = torch.rand(width, generator=generator, device=generator.device, dtype=torch.float64)
     return math.sqrt(2 * gamma) * normal, 2 * math.pi * uniform

@@ -118,7 +118,7 @@ def jigsaws(inputs: Float[Tensor, "n ..."], tiles: int, seed: int) -> Float[Tens
 
 def _orders(tiles: int, seed: int) -> Int64[Tensor, "64 t"]:
     """Orders of the tiles, none of them that which they have."""
-    draws = torch.rand(_ORDERS, tiles, generator=torch.Generator().manual_seed(seed))
+    draws = torch.rand(_ORDERS, tiles, generator=torch.Generator().manual_seed(seed), device="cpu")
     order = draws.argsort(1)
     same = (order == torch.arange(tiles)).all(1, keepdim=True)
     return torch.where(same, order.roll(1, 1), order)

@@ -78,7 +78,7 @@ def _palette(
     tints: Float32[Tensor, "f 1 h w"], generator: torch.Generator
 ) -> Float32[Tensor, "f 3 h w"]:
     """A cosine for each of red, green and blue, with 0.8 to 2.4 turns."""
-    turns, phase = torch.rand(2, len(tints), 3, 1, 1, generator=generator)
+    turns, phase = torch.rand(2, len(tints), 3, 1, 1, generator=generator, device=generator.device)
     return 0.5 + 0.5 * torch.cos(2 * pi * ((0.8 + 1.6 * turns) * tints + phase))
 
 
