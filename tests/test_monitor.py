@@ -440,6 +440,35 @@ def test_what_a_calibration_certifies() -> None:
     assert not Certified.of_calibration(calibrated(scores), "w").distinct
 
 
+def test_a_certificate_is_watched_at_its_own_rank() -> None:
+    """METHODS.md: with confidence rank 39 of 1,000 instead of 50, certified for at most 5 %."""
+    scores = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
+    calibration = Calibration("plain", 0.05, confidence=0.95)
+    calibration.learn(scores, torch.zeros(1000, dtype=torch.long), 1)
+    known = Certified.of_calibration(calibration, "w")
+    assert known.ranks == (39,)
+    assert known.upper(0.05)[0] <= 0.05
+    other = Certified.of_calibration(calibration.at(0.02), "w")
+    assert other.guard == known.guard
+    assert other.ranks < known.ranks
+    monitor = Monitor(known).go_on_with(other)
+    assert monitor.false_alarm_bound == pytest.approx(0.15)
+
+
+def test_pooled_classes_are_watched_as_one() -> None:
+    labels = torch.tensor([0] * 200 + [1] * 200 + [2] * 60 + [3] * 60)
+    scores = torch.randn(520, 1, generator=torch.Generator().manual_seed(0))
+    calibration = Calibration("per_class", 0.05, confidence=0.95, pool=True)
+    calibration.learn(scores, labels, 4)
+    known = Certified.of_calibration(calibration, "w")
+    assert known.groups == (0, 1, 2, 2)
+    assert known.samples == (200, 200, 120)
+    *_, is_ood = calibration(torch.full((2, 1), 99.0), torch.tensor([0, 3]))
+    monitor = Monitor(known)
+    monitor.update(is_ood, [0, 3])
+    assert monitor.tally.by_class == {0: (1, 1), 3: (1, 1)}
+
+
 def test_a_guard_is_watched(tmp_path: Path) -> None:
     sets = demo.digits_data()
     guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)

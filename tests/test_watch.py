@@ -272,7 +272,7 @@ def test_the_command_tells_its_finding_by_its_status(
     assert (status, errors) == (1, "")
     alarm, rate, *_ = said.splitlines()
     assert "ALARM at sample" in alarm
-    assert rate.startswith(f"Guard {Certified.of(guard).guard}: at most ")
+    assert rate.startswith(f"The guard {Certified.of(guard).guard} calls at most ")
     assert "(threshold at rank 10 of 216 scores)" in rate
     Image.open(tmp_path / "watch.png").verify()
     assert call("watch log.jsonl --state s.json")[0] == 1  # ever

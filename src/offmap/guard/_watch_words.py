@@ -40,12 +40,12 @@ def _certified(monitor: Monitor) -> str:
     confidence = f"with {1 - monitor.delta:.0%} confidence in its calibration set"
     if len(rates) > 1:
         return (
-            f"Guard {known.guard}: at most {rates.min():.2%} to {rates.max():.2%} of ID samples "
-            f"are called OOD, by class, in all {len(rates)} classes {confidence}."
+            f"The guard {known.guard} calls at most {rates.min():.2%} to {rates.max():.2%} of ID "
+            f"samples OOD, by class, in all {len(rates)} classes {confidence}."
         )
     of = f" of each of {known.tests} detectors" if known.tests > 1 else ""
     return (
-        f"Guard {known.guard}: at most {rates[0]:.2%} of ID samples are called OOD, {confidence} "
+        f"The guard {known.guard} calls at most {rates[0]:.2%} of ID samples OOD, {confidence} "
         f"(threshold at rank {known.ranks[0]:,} of {known.samples[0]:,} scores{of})."
     )
 

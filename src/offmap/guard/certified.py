@@ -68,18 +68,14 @@ class Certified(msgspec.Struct, frozen=True):
     @classmethod
     def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
         """That of a calibration, and of the network whose weights have this hash."""
-        counts = calibration.counts_.cpu()
-        limits = calibration.limits_.cpu()
-        scores = calibration.scores_
-        several = {"bonferroni": len(scores)}
-        groups = getattr(calibration, "groups_", None)
+        scores, groups = calibration.scores_, calibration.groups_
         return cls(
             guard=_identity(calibration, weights),
             rule=calibration.rule,
             alarm_rate=calibration.alarm_rate,
-            samples=tuple(counts.tolist()),
-            ranks=tuple((limits <= calibration.alarm_rate).sum(1).tolist()),
-            tests=several.get(calibration.rule, 1),
+            samples=tuple(calibration.counts_.tolist()),
+            ranks=tuple(calibration.ranks.tolist()),
+            tests=calibration.tests,
             distinct=bool(scores.isfinite().all())
             and all(len(row.unique()) == len(row) for row in scores),
             groups=None if groups is None else tuple(groups.tolist()),
@@ -137,7 +133,7 @@ class Certified(msgspec.Struct, frozen=True):
         if label is None or not 0 <= label < classes:
             raise ArgumentError(
                 f"this guard is calibrated within {classes} classes, and a sample came "
-                f"with the label {label}: give the guard's own verdicts, or its labels= beside "
+                f"with the label {label}: give the guard's own verdicts, or its labels beside "
                 "the alarms"
             )
         return self.groups[label] if self.groups else label

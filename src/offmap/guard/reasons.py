@@ -38,8 +38,7 @@ def explain_sample(guard: Guard, inputs: Any) -> str:
     verdict, reasons = explained(guard, inputs)
     if len(reasons) != 1:
         raise ArgumentError(
-            f"explain_sample takes one sample, and there are {len(reasons)}: give images[i], or "
-            "use offmap.guard.explained for a batch"
+            f"explain_sample takes one sample, and there are {len(reasons)}: give one of them"
         )
     (answer,) = verdict
     return f"{'unknown' if answer.is_ood else 'known'}: {reasons[0]}"
