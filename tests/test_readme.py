@@ -89,9 +89,11 @@ def test_the_how_to_page_on_networks_of_others_runs(monkeypatch: pytest.MonkeyPa
     config = {"mean": (0.5,), "std": (0.5,), "input_size": (1, 8, 8)}
     module.timm_model.pretrained_cfg = config
     monkeypatch.setitem(sys.modules, "my_project", module)
-    names: dict[str, Any] = {}
-    assert run(ROOT / "docs" / "how-to" / "networks.md", names) == 2
+    held = torch.randn(60, 1, 8, 8)
+    names: dict[str, Any] = {"others": torch.randn(4, 5), "holdout_loader": [held]}
+    assert run(ROOT / "docs" / "how-to" / "networks.md", names) == 3
     assert names["own"].size == (8, 8)
+    assert len(names["guard"](held).is_ood) == 60
     assert names["network"](torch.randn(2, 1, 8, 8)).shape == (2, 3)
 
 
