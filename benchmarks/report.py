@@ -146,7 +146,7 @@ def row(name: str, ood: str, group: str, scores: dict[str, np.ndarray], right: n
 def pictures(n: int) -> ImageSet:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return ImageSet("generated", pixels)
+    return ImageSet("generated", pixels, sample_keys=tuple(f"{i}.png" for i in range(n)))
 
 
 if __name__ == "__main__":

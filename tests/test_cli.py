@@ -203,7 +203,21 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "bench", "fit", "calibrate", "score", "watch", "export", "train", "publish", "list"],
+    [
+        *(
+            "demo",
+            "bench",
+            "fit",
+            "calibrate",
+            "score",
+            "watch",
+            "export",
+            "train",
+            "publish",
+            "list",
+        ),
+        *("compare", "report"),
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = run(command, "--help")

@@ -128,6 +128,7 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
         "offmap.forward",
         "offmap.metrics",
         "offmap.networks",
+        "offmap.reporting",
         "offmap.sklearn",
     ],
 )

@@ -87,7 +87,9 @@ def images(n: int, classes: tuple[str, ...] = ()) -> ImageSet:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (n, 3, 40, 40), generator=generator, dtype=torch.uint8)
     labels = torch.zeros(n, dtype=torch.int64) if classes else None
-    return ImageSet("set", pixels, labels, classes)
+    return ImageSet(
+        "set", pixels, labels, classes, sample_keys=tuple(f"{KEY}{i}" for i in range(n))
+    )
 
 
 @pytest.fixture(scope="session")

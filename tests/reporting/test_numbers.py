@@ -15,10 +15,17 @@ import numpy as np
 import pytest
 
 import offmap
-from offmap.evaluation import Results
+from offmap.evaluation import Results, Row, SetInfo
 from offmap.evaluation.significance import Significance
 from offmap.guard.decide import alarm_threshold
-from offmap.metrics import accepted_and_right, reliability, risk_coverage, roc_curve, share_interval
+from offmap.metrics import (
+    accepted_and_right,
+    detection,
+    reliability,
+    risk_coverage,
+    roc_curve,
+    share_interval,
+)
 from tests.reporting.conftest import HOSTILE, RATE, SETS, evaluated
 
 NODE = shutil.which("node")
@@ -218,3 +225,23 @@ def test_the_page_runs_without_labels_and_calibration_data(tmp_path: Path) -> No
     assert "for all positions" not in page["words"]
     assert [row[0] for row in page["ids"]] == ["accepted", "called OOD"]
     assert page["drawings"]["risk"] == page["drawings"]["reliability"] == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "n_ood"),
+    [(np.zeros, 40), (np.arange, 1), (lambda n: 1e300 * np.arange(n), 40)],
+    ids=["all equal", "one OOD sample", "huge"],
+)
+@needs_node
+def test_scores_of_any_kind_make_a_report(scores: Any, n_ood: int, tmp_path: Path) -> None:
+    """One detector on one set, whose scores are as odd as metrics allow."""
+    of = {"id": scores(60) * 1.0, "only": scores(n_ood) * 1.0, "calibration": scores(30) * 1.0}
+    figures = detection(of["id"], of["only"]).__dict__
+    rows = [Row(detector="odd", set="only", group="ood", **figures)]
+    sets = [SetInfo(name="id", role="id", n=60), SetInfo(name="only", role="ood", n=n_ood)]
+    report = offmap.report(Results(rows=rows, scores={"odd": of}, sets=sets))
+    assert "The one detector is odd." in report.text("verdict")
+    (page,) = run_script(report.data, [], tmp_path)["pages"]
+    assert page["sets"][0][0] == "only"
+    assert "NaN" not in json.dumps(page)
+    json.dumps(report.record(), allow_nan=False)

@@ -98,7 +98,7 @@ def report(
     if redact_paths:
         data, results = renamed(results, data), without_paths(results)
         command = hidden_command(command)
-    content = Content(results, data, command)
+    content = Content(results, data, command, named=not redact_paths)
     sections = content.sections()
     if not thumbnails:
         sections = [_without_pictures(section) for section in sections]

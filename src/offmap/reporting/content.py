@@ -30,10 +30,13 @@ class Content:
         results: of the evaluation.
         inputs: data sets by name, for pictures; may be empty.
         command: that made the report.
+        named: whether samples are called by their keys, which may be paths.
     """
 
-    def __init__(self, results: Results, inputs: Mapping[str, Any], command: str) -> None:
-        self.results, self.inputs, self.command = results, inputs, command
+    def __init__(
+        self, results: Results, inputs: Mapping[str, Any], command: str, *, named: bool = True
+    ) -> None:
+        self.results, self.inputs, self.command, self.named = results, inputs, command, named
         self.sets = [name for names in results.groups.values() for name in names]
         self.columns = columns_of(results.groups)
         tests = Significance(results)
@@ -240,7 +243,7 @@ class Content:
     def samples(self) -> Section:
         """Galleries."""
         threshold = self.steps[self.best].thresholds[self.rates.start]
-        found = galleries(self.results, self.best, threshold, self.inputs)
+        found = galleries(self.results, self.best, threshold, self.inputs, named=self.named)
         return Section("samples", "Samples worth looking at", list(found))
 
     def notes(self) -> Section:

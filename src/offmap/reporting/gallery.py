@@ -23,7 +23,12 @@ _ALL = 8  # of all sets together
 
 
 def galleries(
-    results: Results, detector: str, threshold: float | None, inputs: Mapping[str, Any]
+    results: Results,
+    detector: str,
+    threshold: float | None,
+    inputs: Mapping[str, Any],
+    *,
+    named: bool = True,
 ) -> list[Gallery]:
     """The most wrong of each OOD set, the strangest ID samples, and those near the threshold.
 
@@ -32,6 +37,7 @@ def galleries(
         detector: whose scores are meant.
         threshold: of it, if there is one.
         inputs: data sets by name, the ID set as "id", for pictures and names of classes.
+        named: whether samples are called by their keys.
     """
     scores = results.scores[detector]
     sets = [name for names in results.groups.values() for name in names]
@@ -46,7 +52,7 @@ def galleries(
             (f"Samples nearest to the threshold of {detector}", _near(scores, sets, threshold))
         )
     return [
-        Gallery(heading, [_sample(results, detector, name, i, inputs) for name, i in chosen])
+        Gallery(heading, [_sample(results, detector, name, i, inputs, named) for name, i in chosen])
         for heading, chosen in parts
     ]
 
@@ -68,7 +74,7 @@ def _near(
 
 
 def _sample(
-    results: Results, detector: str, name: str, i: int, inputs: Mapping[str, Any]
+    results: Results, detector: str, name: str, i: int, inputs: Mapping[str, Any], named: bool
 ) -> Sample:
     scores = results.scores[detector]
     keys, predictions = results.keys.get(name) or (), results.predictions.get(name)
@@ -77,14 +83,14 @@ def _sample(
         # Copies: those of a file may not be written to, and torch warns of them.
         pair = np.array(scores[name][i : i + 1]), np.array(scores["calibration"])
         p_value = float(p_values(*pair)[0])
-    key = str(keys[i]) if i < len(keys) else str(i)
+    key = str(keys[i]) if i < len(keys) else None
     return Sample(
         set="ID" if name == "id" else name,
-        name=f"row {key}" if key.isdigit() else key,
+        name=f"sample {i}" if key is None or key.isdigit() or not named else key,
         prediction="" if predictions is None else _class(inputs.get("id"), int(predictions[i])),
         p_value=p_value,
         score=float(f"{float(scores[name][i]):.6g}"),
-        image=_picture(inputs.get(name), i),
+        image=_picture(inputs.get(name), key),
     )
 
 
@@ -93,21 +99,23 @@ def _class(id_set: Any, label: int) -> str:
     return str(names[label]) if label < len(names) else f"class {label}"
 
 
-def _picture(data: Any, i: int) -> str:
-    """A ``data:`` URI of an image of a set, or nothing."""
-    images = getattr(data, "images", None)
-    image = images[i] if isinstance(images, Tensor) else _read(data, i)
+def _picture(data: Any, key: str | None) -> str:
+    """A ``data:`` URI of the image with that key, or nothing."""
+    image = _image(data, key)
     if image is None or image.ndim != 3 or image.shape[0] not in (1, 3):
         return ""
     return _uri(_as_image(image))
 
 
-def _read(data: Any, i: int) -> Tensor | None:
-    """An image of a set that is read where it lies."""
-    if not hasattr(data, "fingerprint") or not hasattr(data, "batches"):
+def _image(data: Any, key: str | None) -> Tensor | None:
+    """By its key and not its row: images that could not be read have a row, and no score."""
+    if key is None or not hasattr(data, "keyed_batches"):
         return None
-    batch = next(iter(data.batches(1, start=i)), None)
-    return batch[0][0] if batch is not None and isinstance(batch[0], Tensor) else None
+    every = data.keys(0, len(data))
+    if key not in every:  # other data than were evaluated
+        return None
+    images, _, keys = next(iter(data.keyed_batches(1, start=every.index(key))))
+    return images[0] if isinstance(images, Tensor) and keys[0] == key else None
 
 
 def _as_image(image: Tensor) -> Image.Image:

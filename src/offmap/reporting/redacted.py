@@ -18,7 +18,7 @@ _HIDDEN = "[path]"
 
 
 def without_paths(results: Results) -> Results:
-    """The same evaluation, whose sets are numbered where their names are paths, without keys.
+    """The same evaluation, whose sets are numbered where their names are paths.
 
     A word with a slash in it counts as a path: better one word too many hidden than one folder too
     few. What stands without one, such as a file in the working folder, cannot be told.
@@ -46,7 +46,7 @@ def without_paths(results: Results) -> Results:
         summaries=hidden(results.summaries),
         left_out=hidden(results.left_out),
         predictions={names.get(s, s): x for s, x in results.predictions.items()},
-        keys={},
+        keys={names.get(s, s): x for s, x in results.keys.items()},
     )
 
 
