@@ -208,8 +208,12 @@ def test_a_file_says_what_it_is_and_nothing_of_the_machine(
         ({"alarm_rate": 0.1}, (0.05, 0.1, 0.3)),
         ({"alarm_rate": [0.1, 0.05], "confidence": 0.95}, (0.05, 0.1, 0.15, 0.2)),
         ({"alarm_rate": 0.3, "confidence": 0.9, "per_class": True}, (0.3, 0.4)),
+        (
+            {"alarm_rate": 0.18, "confidence": 0.95, "per_class": True, "pool": True},
+            (0.18, 0.3),
+        ),
     ],
-    ids=["on average", "certified", "within each class"],
+    ids=["on average", "certified", "within each class", "some classes joined"],
 )
 def test_the_rate_of_an_onnx_graph_can_be_changed(
     options: dict[str, Any], rates: tuple[float, ...], sets: demo.Digits, tmp_path: Path

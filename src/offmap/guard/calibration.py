@@ -194,17 +194,19 @@ class Calibration(KeepsTypes):
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, " b"], Float64[Tensor, " b"], Bool[Tensor, " b"]]:
         """One score, its p-value, and whether the sample is called OOD."""
-        score, p, limit = self.with_limits(scores, labels, self.limits_)
-        return score, p, limit <= self.alarm_rate
+        score, rank, group = self._ranked(scores, labels)
+        return score, self._p(rank, group), self.limits_[group, rank - 1] <= self.alarm_rate
 
     def with_limits(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], *tables: Tensor
     ) -> tuple[Tensor, ...]:
         """One score, its p-value, and the limit of its rank in each table."""
         score, rank, group = self._ranked(scores, labels)
-        # The p-value is a ratio of whole numbers, and exactly alarm_rate where it should be.
-        p = (self.tests * rank).double() / (self.counts_[group] + 1)
-        return score, p.clamp(max=1), *(table[group, rank - 1] for table in tables)
+        return score, self._p(rank, group), *(table[group, rank - 1] for table in tables)
+
+    def _p(self, rank: Int64[Tensor, " b"], group: Int64[Tensor, " b"]) -> Float64[Tensor, " b"]:
+        # A ratio of whole numbers, and exactly alarm_rate where it should be.
+        return ((self.tests * rank).double() / (self.counts_[group] + 1)).clamp(max=1)
 
     def _ranked(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
