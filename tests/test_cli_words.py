@@ -262,6 +262,7 @@ ELSEWHERE = (
     "give a loader or a set",  # commands read sets
     "tied=True",  # an argument in an expression, as dim= is
     "see offmap.networks.zero_shot",  # which no command makes
+    "give offmap.networks.zero_shot(",
     "Guard(train, train; train)",  # how one is shown in Python
     "or choose dim= below",
     "OOD sets are given by name",

@@ -78,7 +78,7 @@ class FeatureNorm(Detector):
         if not (stats.mean > 0).any():
             raise DegenerateError(
                 f"{self!r}: the maps of all {len(stats.mean)} layers are 0 or below on the "
-                "training data: choose layers= behind a ReLU"
+                "training data: choose layers behind a ReLU"
             )
         self.set_buffers(ratios_=stats.mean, chosen_=stats.mean.argmax()[None])
 
