@@ -81,7 +81,7 @@ class SIRC(Composite):
         if bool(stats.constant):
             raise DegenerateError(
                 f"{self!r}: {self.second} is {float(stats.mean):.4g} for all "
-                f"{int(stats.count)} training samples: give more of them, or choose another second score"
+                f"{int(stats.count)} training samples: give more, or choose another second score"
             )
         deviation = stats.covariance[0, 0].sqrt()
         self.set_buffers(a_=stats.mean[0] - _SPAN * deviation, b_=1 / deviation)
