@@ -195,39 +195,42 @@ class Calibration(KeepsTypes):
     ) -> tuple[Float[Tensor, " b"], Float64[Tensor, " b"], Bool[Tensor, " b"]]:
         """One score, its p-value, and whether the sample is called OOD."""
         score, rank, group = self._ranked(scores, labels)
-        return score, self._p(rank, group), self.limits_[group, rank - 1] <= self.alarm_rate
+        return score, self._p(rank, group), _at(self.limits_, group, rank) <= self.alarm_rate
 
     def with_limits(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], *tables: Tensor
     ) -> tuple[Tensor, ...]:
         """One score, its p-value, and the limit of its rank in each table."""
         score, rank, group = self._ranked(scores, labels)
-        return score, self._p(rank, group), *(table[group, rank - 1] for table in tables)
+        return score, self._p(rank, group), *(_at(table, group, rank) for table in tables)
 
-    def _p(self, rank: Int64[Tensor, " b"], group: Int64[Tensor, " b"]) -> Float64[Tensor, " b"]:
+    def _p(
+        self, rank: Int64[Tensor, " b"], group: Int64[Tensor, " b"] | None
+    ) -> Float64[Tensor, " b"]:
+        tested = rank if self.tests == 1 else self.tests * rank
+        counts = self.counts_ if group is None else self.counts_[group]
         # A ratio of whole numbers, and exactly alarm_rate where it should be.
-        return ((self.tests * rank).double() / (self.counts_[group] + 1)).clamp(max=1)
+        return (tested.double() / (counts + 1)).clamp(max=1)
 
     def _ranked(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
-    ) -> tuple[Float[Tensor, " b"], Int64[Tensor, " b"], Int64[Tensor, " b"]]:
-        """One score, its rank, and the group of samples among which it is ranked."""
+    ) -> tuple[Float[Tensor, " b"], Int64[Tensor, " b"], Int64[Tensor, " b"] | None]:
+        """One score, its rank, and the group of samples among which it is ranked, of several."""
         first = scores[:, 0]
         if self.rule == "per_class":
             if self.groups_ is not None:
                 labels = self.groups_[labels]
             same = self.labels_ == labels[:, None]
             return first, 1 + (same & (self.scores_[0] >= first[:, None])).sum(1), labels
-        group = torch.zeros_like(labels)
         if self.rule == "plain":
-            return first, p_ranks(first, self.scores_[0]), group
+            return first, p_ranks(first, self.scores_[0]), None
         columns = zip(scores.T, self.scores_, strict=True)
         rank = torch.stack([p_ranks(own, known) for own, known in columns], dim=1).amin(1)
         # What is shown is minus the logarithm of the p-value: scores of several kinds have no sum.
         return (
             -((len(self.scores_) * rank).double() / (self.counts_ + 1)).log().float(),
             rank,
-            group,
+            None,
         )
 
     def __repr__(self) -> str:
@@ -296,6 +299,14 @@ class Calibration(KeepsTypes):
         for name, tensor in state.items():
             calibration.register_buffer(name, tensor)
         return calibration
+
+
+def _at(
+    table: Float64[Tensor, "g r"], group: Int64[Tensor, " b"] | None, rank: Int64[Tensor, " b"]
+) -> Float64[Tensor, " b"]:
+    """The limits of ranks, by the cheapest call where there is one group: at batch 1 it counts."""
+    row = rank - 1
+    return table[0].index_select(0, row) if group is None else table[group, row]
 
 
 def _rates(alarm_rate: Any) -> tuple[float, ...]:
