@@ -186,6 +186,19 @@ def test_the_figures_of_the_page_on_certificates_are_those_of_the_code() -> None
     assert (round(of_1000, 2), round(of_5000, 2)) == (0.06, 0.11)
 
 
+def test_the_page_on_auto_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = demo.digits_data()
+    names: dict[str, Any] = {
+        "network": demo.shipped(),
+        "train_loader": [(demo.NORMALIZATION(x), y) for x, y in sets.train.batches(64)],
+        "holdout_loader": [(demo.NORMALIZATION(x), y) for x, y in sets.calibration.batches(64)],
+    }
+    assert run(ROOT / "docs" / "auto.md", names) == 1
+    said = capsys.readouterr().out
+    assert "Detector Auto(): mean softplus of Energy" in said
+    assert "MahalanobisPP" in said
+
+
 def test_the_how_to_page_on_guards_runs(photos: Path) -> None:
     names: dict[str, Any] = {}
     assert run(ROOT / "docs" / "how-to" / "guard.md", names) == 8
