@@ -265,3 +265,18 @@ def test_errors_are_controlled_by_the_command(call: Call, folder: Path) -> None:
     status, _, said = call(f"control {guard} --data ./labelled --error-rate 0.001")
     assert status == 1
     assert "an error rate of 0.001 with confidence 0.95 needs at least 2995 labelled" in said
+
+
+def test_a_guard_is_shown_without_its_network(call: Call, folder: Path) -> None:
+    status, said, _ = call("show guard")
+    assert status == 0
+    words = " ".join(said.split())
+    guard = offmap.load(folder / "guard", demo.shipped())
+    assert words.startswith(" ".join(guard.explain().split()).partition(" It has no")[0])
+    assert "It has no threshold yet: run `offmap calibrate`." in words
+    assert "Inputs: 1, 8, 8; 0 named classes." in words
+    assert f"Its weights (sha256 {guard.weights[:16]}) are not kept" in words
+    (folder / "guard" / "guard.json").write_text("{}")
+    status, _, said = call("show guard")
+    assert status == 1
+    assert "guard.json" in said

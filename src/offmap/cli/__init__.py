@@ -23,6 +23,7 @@ from offmap.cli import (
     publish,
     report,
     score,
+    show,
     study,
     train,
 )
@@ -46,6 +47,7 @@ app.command("check")(check.check)
 app.command("control")(check.control)
 app.command("score")(score.score)
 app.command("watch")(watching.watch)
+app.command("show")(show.show)
 app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)

@@ -43,14 +43,11 @@ from offmap.guard.control import Control, control_of
 from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.reasons import explain_sample
 from offmap.guard.verdict import Verdict
+from offmap.guard.words import explanation
 
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
-
-_NO_PROMISE = (
-    "How many OOD samples are caught depends on what they are: evaluate says it for given ones."
-)
 
 
 class Guard(nn.Module):
@@ -597,12 +594,13 @@ class Guard(nn.Module):
 
     def explain(self) -> str:
         """What this guard is, what it learned, and what its decisions promise, in words."""
-        lines = [f"Network {type(self.probe.network).__name__}.", *map(_read, self.read.items())]
-        lines += [f"Detector {each!r}: {_learned(each)}." for each in self.each()]
-        if not self.calibrated:
-            return "\n".join([*lines, "It has no threshold yet: call calibrate."])
-        accepts = [] if self.control_ is None else [str(self.control_)]
-        return "\n".join([*lines, self.calibration.explain(), *accepts, _NO_PROMISE])
+        return explanation(
+            type(self.probe.network).__name__,
+            self.read,
+            self.each(),
+            self._calibration,
+            self.control_,
+        )
 
     def save(self, folder: str | Path, *, weights: bool = False) -> None:
         """Write the guard into a folder, ``guard.json`` and tensors; nothing is pickled.
@@ -624,15 +622,6 @@ class Guard(nn.Module):
 def _in_common(fingerprint: str | None, known: str | None) -> bool:
     """Whether two sets share a part: of a joined set, fingerprints are those of its parts."""
     return bool(set((fingerprint or "").split()) & set((known or "").split()))
-
-
-def _read(item: tuple[str, dict[str, Any]]) -> str:
-    """A line on the data of one step."""
-    step, of = item
-    right = of["accuracy"]
-    words = "" if right is None else f"; the network is right on {right:.2%} of them"
-    groups = f", one of each of {of['groups']:,} groups" if "groups" in of else ""
-    return f"Read {of['samples']:,} samples to {step}{groups}{words}."
 
 
 def _acts(batch: Activations | Sample) -> Activations:
@@ -657,10 +646,3 @@ def _reasons(acts: Activations, scores: Float[Tensor, "n k"]) -> tuple[str | Non
     either = bad | ~scores.isfinite().all(1)
     pairs = zip(either.tolist(), bad.tolist(), strict=True)
     return tuple(words[of_network] if wrong else None for wrong, of_network in pairs)
-
-
-def _learned(each: Detector) -> str:
-    if each.fitted:
-        return each.summary()
-    waits = each.waiting_for == "calibration" and "passes_" in each._buffers
-    return "it still has to learn on calibration data" if waits else "not fitted"

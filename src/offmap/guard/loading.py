@@ -9,7 +9,6 @@ import msgspec
 from torch import Tensor, nn
 
 from offmap._utils import records
-from offmap.detectors import restored
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard._inputs import Watched
@@ -17,6 +16,7 @@ from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
 from offmap.guard.guard import Guard
+from offmap.guard.words import detectors_of
 
 
 def load(
@@ -43,10 +43,7 @@ def load(
     record, files = records.read(folder, "guard", made_by="offmap fit")
     where = f"{folder}/guard.json"
     try:
-        detectors = [
-            restored(each, _part(files["state"], i), where, waiting=True)
-            for i, each in enumerate(record["detectors"])
-        ]
+        detectors = list(detectors_of(record, files["state"], where))
         arguments = _arguments(record, files.get("head"), normalization)
         guard = Guard(network, detectors, **arguments)
         guard.probe.resolve(record["layers"])
@@ -94,8 +91,3 @@ def _arguments(
             "normalisation out, or fit the guard anew"
         )
     return arguments | {"normalization": normalization}
-
-
-def _part(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
-    prefix = f"{i}."
-    return {k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)}
