@@ -71,8 +71,10 @@ class Tolerant(Composite):
         Raises:
             NeedsError: it was the last.
         """
-        name = repr(self.whole[i])
-        self.parts[i] = Absent.because(str(error).removeprefix(name).lstrip(": "))
+        reason = str(error)
+        for who in (repr(self.whole[i]), repr(self)):  # of which it says something
+            reason = reason.removeprefix(who).lstrip(": ")
+        self.parts[i] = Absent.because(reason)
         self._renew_needs()
         if not self.used:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())

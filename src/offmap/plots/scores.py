@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -10,6 +12,10 @@ from offmap.errors import ArgumentError
 from offmap.evaluation import Results
 from offmap.metrics import roc_curve
 from offmap.plots._panels import ID, OOD, panels
+
+# So many lines of one panel can be told apart, and their names leave room for the curves.
+_NAMED = 12
+_GREY: dict[str, Any] = {"color": "0.8", "lw": 0.5}
 
 
 def histograms(results: Results, detector: str) -> Figure:
@@ -39,16 +45,20 @@ def histograms(results: Results, detector: str) -> Figure:
 
 
 def roc_curves(results: Results) -> Figure:
-    """ROC curves of every detector, one panel an OOD set, best AUROC first in each legend."""
+    """ROC curves of every detector, one panel an OOD set: the best are named, the others grey."""
     sets = [name for names in results.groups.values() for name in names]
     figure, axes = panels(len(sets), side=3.6)
-    colours = {d: colormaps["tab20"](i % 20) for i, d in enumerate(results.detectors)}
     for axis, name in zip(axes, sets, strict=True):
-        for d in sorted(results.detectors, key=lambda d: -results.get(d, name)):
+        order = sorted(results.detectors, key=lambda d: -results.get(d, name))
+        for place, d in enumerate(order):
             scores = results.scores[d]
             curve = roc_curve(scores["id"], scores[name]).thinned(points=300)
-            label = f"{d} {results.get(d, name):.1%}"
-            axis.plot(curve.fpr, curve.tpr, lw=1, color=colours[d], label=label)
+            named = place < _NAMED
+            label = f"{d} {results.get(d, name):.1%}" if named else None
+            look = {"color": colormaps["tab20"](place), "lw": 1} if named else _GREY
+            axis.plot(curve.fpr, curve.tpr, label=label, zorder=2 - place / len(order), **look)
+        if len(order) > _NAMED:
+            axis.plot([], [], label=f"{len(order) - _NAMED} others", **_GREY)
         axis.plot([0, 1], [0, 1], color="grey", lw=0.5)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("share of ID called OOD", fontsize=8)

@@ -83,7 +83,7 @@ class NegLabel(Detector):
         known = (x @ self.names_.T / self.temperature).logsumexp(1, keepdim=True)
         groups = min(self.groups, len(self.negatives_))
         size = len(self.negatives_) // groups
-        others = (x @ self.negatives_.T / self.temperature).reshape(len(x), size, groups)
+        others = (x @ self.negatives_.T / self.temperature).reshape(x.shape[0], size, groups)
         shares: Tensor = (others.logsumexp(1) - known).sigmoid().mean(1)
         return shares
 
