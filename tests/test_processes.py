@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 import offmap
 from offmap._utils.progress import progress
-from offmap.forward import weights_digest
+from offmap.forward import COMPUTING, weights_digest
 
 
 def test_threads_may_save_to_one_folder_at_once(tmp_path: Path) -> None:
@@ -61,3 +63,28 @@ class Stateful(nn.Linear):
 def test_extra_state_is_part_of_what_a_network_is() -> None:
     assert weights_digest(Stateful("a")) == weights_digest(Stateful("a"))
     assert weights_digest(Stateful("a")) != weights_digest(Stateful("b"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_waits_for_the_thread_that_computes() -> None:
+    """Torch's own locks are copied, too: a child must not be made while another thread has one."""
+    inside, left = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        with COMPUTING, COMPUTING:
+            inside.set()
+            time.sleep(0.2)
+            left.set()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    inside.wait()
+    with COMPUTING:  # its own does not hold it
+        child = os.fork()
+        if child == 0:
+            with COMPUTING:
+                os._exit(0 if left.is_set() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+    with COMPUTING:  # nothing is held afterwards
+        pass

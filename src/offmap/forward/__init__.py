@@ -5,6 +5,7 @@ from offmap.forward._digest import weights_digest
 from offmap.forward._outputs import features_of, logits_of
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.cascade import CascadeProbe, FilterAndClassifier
+from offmap.forward.computing import COMPUTING
 from offmap.forward.ensemble import EnsembleProbe
 from offmap.forward.loop import Batched, cache_key, forward
 from offmap.forward.normalization import Normalization
@@ -14,6 +15,7 @@ from offmap.forward.probes import probe_of
 from offmap.forward.seen import Seen, check_apart
 
 __all__ = [
+    "COMPUTING",
     "AnyProbe",
     "Batched",
     "CascadeProbe",

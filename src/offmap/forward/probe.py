@@ -33,6 +33,7 @@ from offmap.forward._outputs import (
 from offmap.forward._preparing import Preparing
 from offmap.forward._scale import OUTPUTS, as_logits, check_scale
 from offmap.forward.any_probe import AnyProbe
+from offmap.forward.computing import COMPUTING
 from offmap.forward.normalization import Normalization
 
 Keep = Callable[[Tensor], None]
@@ -383,7 +384,7 @@ class Probe(AnyProbe):
         kept: dict[str, Tensor] = {}
         self._captured.kept, self._captured.gradients = kept, gradients
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        with ExitStack() if self._plain else self._around(x), self._autocast():
+        with COMPUTING, ExitStack() if self._plain else self._around(x), self._autocast():
             output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         # What others run of these modules is not of this batch.
         self._captured.kept, self._captured.gradients = {}, False

@@ -26,6 +26,7 @@ from offmap.detectors import (
 )
 from offmap.errors import ArgumentError, DataError, NotFittedError
 from offmap.forward import (
+    COMPUTING,
     Batched,
     Seen,
     check_apart,
@@ -558,7 +559,7 @@ class Guard(nn.Module):
         if is_many(inputs):
             return verdict_on_all(self, inputs)
         batch = as_batch(inputs, self.input_shape)
-        with self.probe as probe:
+        with COMPUTING, self.probe as probe:
             return self.judge(probe.sample(batch) if self.reads_inputs else probe(batch))
 
     def judge(self, acts: Activations | Sample) -> Verdict:

@@ -1,0 +1,80 @@
+"""No fork while a thread computes: a child has copies of torch's own locks, too.
+
+Those that another thread of the parent holds are never given back in the child, whose first matrix
+product then waits for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import TracebackType
+
+_PATIENCE = 2.0  # seconds that a fork waits at most for passes that run
+_condition = threading.Condition()
+_running: dict[int, int] = {}  # blocks that each thread is in
+_forking = False
+
+
+class Computing:
+    """A context in which the process does not fork, unless that takes too long.
+
+    Entered while another thread forks, it waits for that. Blocks of one thread may nest.
+    """
+
+    def __enter__(self) -> None:
+        own = threading.get_ident()
+        with _condition:
+            if _forking and own not in _running:
+                _condition.wait_for(lambda: not _forking, _PATIENCE)
+            _running[own] = _running.get(own, 0) + 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        own = threading.get_ident()
+        with _condition:
+            _running[own] -= 1
+            if not _running[own]:
+                del _running[own]
+            if _forking:
+                _condition.notify_all()
+
+
+COMPUTING = Computing()
+
+
+def _before_fork() -> None:
+    global _forking
+    _condition.acquire()
+    _forking = True
+    end, own = time.monotonic() + _PATIENCE, threading.get_ident()
+    while _running.keys() - {own} and (left := end - time.monotonic()) > 0:
+        _condition.wait(left)
+
+
+def _after_in_parent() -> None:
+    global _forking
+    _forking = False
+    _condition.notify_all()
+    _condition.release()
+
+
+def _after_in_child() -> None:
+    global _condition, _forking
+    _condition, _forking = threading.Condition(), False
+    own = threading.get_ident()
+    for thread in _running.keys() - {own}:  # of the parent
+        del _running[thread]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_in_parent,
+        after_in_child=_after_in_child,
+    )
