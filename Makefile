@@ -28,7 +28,7 @@ bench: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q pip==26.3
-	$(BIN)/python -m pip install -q -c constraints.txt --group dev -e .
+	$(BIN)/python -m pip install -q -c constraints.txt --group dev --group docs -e .
 	touch $@
 
 clean:
