@@ -23,7 +23,7 @@ LAYERS = [
     ["activations", "stats", "metrics"],
     ["detectors", "forward", "networks", "data"],
     ["guard"],
-    ["evaluation", "sklearn"],
+    ["evaluation", "sklearn", "adapters"],
     ["plots", "reporting"],
     ["training"],
     ["demo", "studies"],
@@ -130,6 +130,7 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
         "offmap.networks",
         "offmap.reporting",
         "offmap.sklearn",
+        "offmap.adapters.maite",
     ],
 )
 def test_every_public_thing_has_a_docstring(package: str) -> None:
