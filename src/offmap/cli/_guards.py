@@ -30,14 +30,13 @@ def open_guard(
     The record names what built the network. Only networks of this library, or of its zoo, are built
     on its word: a record must not choose what code is run.
     """
-    from offmap._utils import records
     from offmap.detectors import detector
-    from offmap.guard import load
+    from offmap.guard import load, schema
     from offmap.training import normalization as read
 
     for spec in detectors:  # a record names no file: the user does
         detector(spec)
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    record, files = schema.read(folder)
     network = _network(record, model, weights, kept="network" in files).to(device_of(device))
     how = None if normalization is None else read(normalization)
     guard = load(folder, network, normalization=how)

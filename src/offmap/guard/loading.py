@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
-from offmap._utils import records
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
+from offmap.guard import schema
 from offmap.guard._inputs import Watched
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
@@ -40,7 +40,7 @@ def load(
         StoreError: a file is missing, damaged or of another version; the weights differ; or a
             normalisation is given, and the guard has another.
     """
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    record, files = schema.read(folder)
     where = f"{folder}/guard.json"
     try:
         detectors = list(detectors_of(record, files["state"], where))
