@@ -57,7 +57,7 @@ def bench(
     """
     from offmap.cli._arguments import named
     from offmap.cli._bench import Plan, run
-    from offmap.cli._guards import device_of
+    from offmap.guard.opening import device_or_usual
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=named(near), far=named(far),
@@ -66,6 +66,6 @@ def bench(
     )  # fmt: skip
     run(
         plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
-        batch_size=batch_size, precision=precision, device=device_of(device), head=head,
+        batch_size=batch_size, precision=precision, device=device_or_usual(device), head=head,
         outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published, report=report,
     )  # fmt: skip

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LIMIT = typer.Option(None, help="A seeded N of each of the data.")
 
 
+@options.opens_guard()
 def check(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     data: list[str] = typer.Option(
@@ -26,15 +27,8 @@ def check(
         False, help="What the threshold would be, were the highest calibration scores outliers."
     ),
     limit: int | None = _LIMIT,
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Measure a guard's alarms on fresh data, against what it promises.
 
@@ -51,10 +45,7 @@ def check(
 
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     if sensitivity:
         typer.echo(table(found.calibration.sensitivity()))
     if data:
@@ -64,6 +55,7 @@ def check(
             raise typer.Exit(1)
 
 
+@options.opens_guard(without=["alarm_rate"])
 def control(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     data: list[str] = typer.Option(
@@ -76,13 +68,7 @@ def control(
     ),
     limit: int | None = _LIMIT,
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Let a guard accept only what its network is seldom wrong on, at a certified rate.
 
@@ -91,10 +77,7 @@ def control(
     """
     from offmap.cli._guards import open_guard
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     images = _load(found, data, limit, transform)
     found.control(images, error_rate, confidence, of=of)
     found.save(guard, weights=True)

@@ -39,13 +39,14 @@ def fit(
         --data cifar10:train --detectors vim --out guard/
     """
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import device_of, load_joined, preprocessing, trained_network
+    from offmap.cli._guards import load_joined, preprocessing, trained_network
     from offmap.data import check_resize
     from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
+    from offmap.guard.opening import device_or_usual
 
-    network = trained_network(model, weights).to(device_of(device))
+    network = trained_network(model, weights).to(device_or_usual(device))
     own = preprocessing(model, network)
     how = normalization_or_usual(normalization, data[0], model, own.normalization)
     images = load_joined(
@@ -65,6 +66,7 @@ def fit(
     say(f"{guard.explain()}\nWritten to {out}/")
 
 
+@options.opens_guard(without=["alarm_rate"])
 def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
     data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
@@ -78,13 +80,7 @@ def calibrate(
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
@@ -93,11 +89,8 @@ def calibrate(
     """
     from offmap.cli._guards import load_joined, open_guard, shape_of
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
-    )  # fmt: skip
-    known, *side = (channels,) if found.input_shape is None else shape_of(found)
+    found = open_guard(guard, opening)
+    known, *side = (opening.channels,) if found.input_shape is None else shape_of(found)
     images = load_joined(
         data,
         size=None if transform or not side else (side[0], side[1]),

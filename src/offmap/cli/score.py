@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from offmap.data.types import Resize
 
 
+@options.opens_guard()
 def score(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     images: list[str] = typer.Argument(
@@ -23,20 +24,13 @@ def score(
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     log: Path | None = typer.Option(
         None, help="JSONL that the verdicts are added to, for `offmap watch`."
     ),
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
     batch_size: int = options.BATCH_SIZE,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
     transform: str | None = options.TRANSFORM,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 
@@ -48,10 +42,7 @@ def score(
     from offmap.cli._guards import open_guard, shape_of
     from offmap.guard.files import score_files
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
     summary = score_files(
