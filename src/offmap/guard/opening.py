@@ -69,15 +69,15 @@ class Opening:
         ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
         if self.model is None and not ours:
             made = "from Python" if record.get("model") is None else f"with model={known}"
-            raise ArgumentError(f"give model=, what built the network: this guard was made {made}")
+            raise ArgumentError(f"give model=: this guard was made {made}")
         network = networks.build(self.model or known, weights=self.weights)
         # What loads its weights itself needs no file of them.
         if self.weights is None and not kept:
             seen = weights_digest(probe_of(network).network)
             if seen != record.get("network_sha256"):
                 raise ArgumentError(
-                    "give weights=, a checkpoint: this guard was saved without its network's "
-                    f"weights, and those of {self.model or known} are others"
+                    "give weights=: this guard was saved without its network's weights, and "
+                    f"those of {self.model or known} are others"
                 )
         return network
 
@@ -134,8 +134,8 @@ def check_knows_normalization(guard: Guard) -> None:
     """Refuse files of images for a guard that does not know how they are normalised."""
     if not getattr(guard.probe.normalization, "known", True):
         raise ArgumentError(
-            "give normalization=, what they are normalised by: this guard was fitted on images "
-            "that were normalised already, by what it does not know, and images in files are not"
+            "give normalization=: this guard was fitted on images that were normalised already, by "
+            "what it does not know, and images in files are not"
         )
 
 
