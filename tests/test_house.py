@@ -23,6 +23,7 @@ LAYERS = [
     ["activations", "stats", "metrics"],
     ["detectors", "forward", "networks", "data"],
     ["guard"],
+    ["scale"],
     ["evaluation", "sklearn"],
     ["plots", "reporting"],
     ["training"],
@@ -129,6 +130,7 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
         "offmap.metrics",
         "offmap.networks",
         "offmap.reporting",
+        "offmap.scale",
         "offmap.sklearn",
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -37,6 +37,8 @@ def score(
     size: int | None = options.GUARD_SIZE,
     channels: int | None = options.GUARD_CHANNELS,
     device: str | None = options.DEVICE,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 
@@ -44,20 +46,36 @@ def score(
         offmap score guard/ photos/ --out verdicts.parquet --sheet sheet.png
 
         find . -name '*.jpg' | offmap score guard/ - --out verdicts.csv --fail-above 0.2
+
+        offmap score guard/ photos/ --out verdicts.parquet --engine ray --workers 8
     """
-    from offmap.cli._guards import open_guard, shape_of
+    from offmap.cli._guards import open_guard, shape_of, workers_of
     from offmap.guard.files import score_files
 
+    several = workers_of(engine, workers)
     found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
+        guard, model, weights, detectors, device=device if several is None else "cpu",
+        normalization=normalization, size=size, channels=channels, alarm_rate=alarm_rate,
     )  # fmt: skip
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
-    summary = score_files(
-        found, images, out, shape=shape, transform=transform, batch_size=batch_size, log=log,
-        explain=explain,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "transform": transform,
+        "batch_size": batch_size,
+        "log": log,
+        "explain": explain,
+    }
+    if several is None:
+        summary = score_files(found, images, out, shape=shape, **how)
+    else:
+        from offmap import scale
+        from offmap.training import normalization as read
+
+        summary = scale.score(
+            images, guard, out, workers=several, device=device, model=model, weights=weights,
+            detectors=detectors, size=size, channels=channels, alarm_rate=alarm_rate,
+            normalization=None if normalization is None else read(normalization), **how,
+        )  # fmt: skip
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None and shape is None:
         typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)

@@ -49,6 +49,7 @@ from offmap.guard.words import explanation
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
+    from offmap.guard.spreading import Spreading
 
 
 class Guard(nn.Module):
@@ -120,13 +121,21 @@ class Guard(nn.Module):
         self.control_: Control | None = None
         self._watched: Watched | None = None
 
-    def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
+    def fit(
+        self,
+        data: Any,
+        *,
+        batch_size: int = 256,
+        spread: Spreading | None = None,
+        show_progress: bool | None = None,
+    ) -> Self:
         """Fit the detectors on the network's training data, un-augmented, read once.
 
         Args:
             data: a set of ``offmap.data`` or its name or path; any iterable of batches, of
                 ``(inputs, labels)`` or mappings; a data set of torch; or arrays ``(X, y)``.
             batch_size: samples a batch, for what does not come in batches.
+            spread: lets other processes collect the statistics: see :func:`offmap.scale.fit`.
             show_progress: ``None`` shows a bar on a terminal.
 
         Warns:
@@ -140,12 +149,16 @@ class Guard(nn.Module):
         data, seen = data_of(data), Seen()
         self._own_parts()
         with self.probe as probe:
-            passing = self.passing(data, "fit", batch_size, show_progress, seen)
+            passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, _classes(_acts(first[0])))
             fitting = Fitting(list(self.each()), lambda: probe.head)
             fitting.begin()
-            fitting.learn("train", chain([first], passing))
+            if spread is None:
+                fitting.learn("train", chain([first], passing))
+            else:
+                passing.close()  # and its bar: the first batch is read again elsewhere
+                fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
             fitting.bind(first[0])
             for each in self.each():
                 if each.fitted:
@@ -181,7 +194,7 @@ class Guard(nn.Module):
             self.probe,
             data,
             batch_size=batch_size,
-            inputs=self._learns_from_inputs,
+            inputs=self.learns_from_inputs,
             seen=seen,
             strict=strict,
             description=description,
@@ -194,7 +207,7 @@ class Guard(nn.Module):
         return any(Needs.INPUTS in each.needs for each in self.each())
 
     @property
-    def _learns_from_inputs(self) -> bool:
+    def learns_from_inputs(self) -> bool:
         """Whether a detector does so in fitting."""
         return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
@@ -220,6 +233,7 @@ class Guard(nn.Module):
         groups: GroupsOf | None = None,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
+        spread: Spreading | None = None,
         show_progress: bool | None = None,
     ) -> Self:
         """Set the threshold on held-out ID data, read once.
@@ -245,6 +259,7 @@ class Guard(nn.Module):
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
+            spread: lets other processes run the network: see :func:`offmap.scale.calibrate`.
             show_progress: ``None`` shows a bar on a terminal.
 
         Warns:
@@ -272,6 +287,8 @@ class Guard(nn.Module):
             raise ArgumentError("per_class holds the rate of each prediction, and there are none")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
+        if groups is not None and spread is not None:
+            raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
@@ -286,11 +303,14 @@ class Guard(nn.Module):
                 passing = self.passing(data, "calibrate", batch_size, show_progress, each_pass[-1])
                 return passing if grouping is None else grouping.through(passing)
 
-            if any(passes(each, "calibration") for each in self.each()):
-                rest = self._learn(batches, data, learn_share, stack, grouping)
+            if spread is not None:
+                each_pass.append(Seen(hashing=False))
+                scored = spread.scored(self, data, learn_share, batch_size, each_pass[-1])
+            elif any(passes(each, "calibration") for each in self.each()):
+                scored = self._scored(self._learn(batches, data, learn_share, stack, grouping))
             else:
-                rest = batches()
-            scores, predictions, classes, keys = self._scored(rest)
+                scored = self._scored(batches())
+            scores, predictions, classes, keys = scored
         seen = max(each_pass, key=lambda of: of.samples)  # the first may end at its first batch
         if grouping is not None:
             one = grouping.one_each(keys).to(scores.device)
@@ -432,22 +452,25 @@ class Guard(nn.Module):
         parts = CalibrationData(
             data,
             batches,
-            samples=self._learns_from_inputs,
+            samples=self.learns_from_inputs,
             learn_share=share,
             stack=stack,
             groups=groups,
         )
+        self.fitting().learn("calibration", parts.to_learn_on)
+        return parts.rest()
+
+    def fitting(self) -> Fitting:
+        """The detectors as they go on to learn from calibration data."""
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
-        fitting.learn("calibration", parts.to_learn_on)
-        return parts.rest()
+        return fitting
 
     def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
         """Scores and predictions of all batches, the number of classes, and the keys."""
         scores, predictions, classes = [], [], 0
         keys: list[str] = []
-        fitting = Fitting(list(self.each()), lambda: self.probe.head)
-        fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
+        fitting = self.fitting()
         for batch, _ in batches:
             acts = _acts(batch)
             fitting.bind(acts)
