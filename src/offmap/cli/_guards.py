@@ -22,25 +22,6 @@ def open_guard(folder: Path, opening: Opening) -> Guard:
     return guard
 
 
-def shape_of(guard: Guard) -> tuple[int, int, int]:
-    """Channels, height and width of a guard's images.
-
-    Raises:
-        ArgumentError: it does not know them.
-    """
-    from offmap.errors import ArgumentError
-
-    if guard.input_shape is None:
-        raise ArgumentError("this guard does not know the size of its images: give --size")
-    if len(guard.input_shape) != 3:
-        raise ArgumentError(
-            f"this guard was fitted on inputs of shape {guard.input_shape}, and commands are for "
-            "images: use it from Python"
-        )
-    channels, height, width = guard.input_shape
-    return channels, height, width
-
-
 def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any) -> Any:
     """The data of these names as one set, the others like the first."""
     from offmap import data
@@ -70,3 +51,18 @@ def preprocessing(model: str, network: nn.Module) -> Preprocessing:
     from offmap.forward import Preprocessing, preprocessing_of
 
     return preprocessing_of(network) if networks.is_of_library(model) else Preprocessing()
+
+
+def workers_of(engine: str | None, workers: int | None) -> int | None:
+    """How many processes are to work; ``None`` for this one alone.
+
+    Raises:
+        ArgumentError: an engine that is not known, or workers without one.
+    """
+    from offmap.errors import ArgumentError
+
+    if engine is None and workers is not None:
+        raise ArgumentError("--workers are those of an engine: give --engine ray beside it")
+    if engine not in (None, "ray"):
+        raise ArgumentError(f"--engine {engine}: there is ray; leave it out for one process")
+    return None if engine is None else workers or 2

@@ -52,6 +52,10 @@ REPORT = typer.Option(False, "--report", help="Write report.html beside the rest
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)
+ENGINE = typer.Option(
+    None, help="ray: several processes, or the cluster of RAY_ADDRESS; by default this process."
+)
+WORKERS = typer.Option(None, min=1, help="Processes of the engine, one core each; by default 2.")
 
 
 def detectors(default: list[str], more: str = "") -> Any:

@@ -86,7 +86,8 @@ def control(
 
 def _load(guard: Guard, data: list[str], limit: int | None, transform: str | None) -> Any:
     """Images as those that the guard was fitted on."""
-    from offmap.cli._guards import load_joined, shape_of
+    from offmap.cli._guards import load_joined
+    from offmap.guard.opening import shape_of
 
     channels, *side = shape_of(guard)
     return load_joined(

@@ -27,9 +27,10 @@ def export(
     """
     import torch
 
-    from offmap.cli._guards import open_guard, shape_of
+    from offmap.cli._guards import open_guard
     from offmap.errors import ArgumentError
     from offmap.guard.export import export
+    from offmap.guard.opening import shape_of
 
     found = open_guard(guard, replace(opening, device=device))
     if out.suffix == ".onnx" and found.probe.device.type != "cpu":

@@ -30,6 +30,8 @@ def fit(
     outputs: str = options.OUTPUTS,
     batch_size: int = options.BATCH_SIZE,
     device: str | None = options.DEVICE,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
     out: Path = typer.Option(..., help="Folder for the guard."),
 ) -> None:
     """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
@@ -39,14 +41,22 @@ def fit(
         --data cifar10:train --detectors vim --out guard/
     """
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import load_joined, preprocessing, trained_network
+    from offmap.cli._guards import (
+        load_joined,
+        preprocessing,
+        trained_network,
+        workers_of,
+    )
     from offmap.data import check_resize
     from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
     from offmap.guard.opening import device_or_usual
 
-    network = trained_network(model, weights).to(device_or_usual(device))
+    several_processes = workers_of(engine, workers)
+    # With an engine, its workers have the device.
+    network = trained_network(model, weights)
+    network.to(device_or_usual(device if several_processes is None else "cpu"))
     own = preprocessing(model, network)
     how = normalization_or_usual(normalization, data[0], model, own.normalization)
     images = load_joined(
@@ -60,7 +70,12 @@ def fit(
     if combine != "bonferroni" and len(detectors) > 1:
         several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
     guard = Guard(network, several, normalization=how, head=head, outputs=outputs)
-    guard.fit(images, batch_size=batch_size)
+    if several_processes is None:
+        guard.fit(images, batch_size=batch_size)
+    else:
+        from offmap import scale
+
+        scale.fit(guard, images, workers=several_processes, batch_size=batch_size, device=device)
     guard.model = model
     guard.save(out, weights=True)
     say(f"{guard.explain()}\nWritten to {out}/")
@@ -80,6 +95,8 @@ def calibrate(
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
     opening: Any = None,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
@@ -87,9 +104,11 @@ def calibrate(
     Example:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05 --confidence 0.95
     """
-    from offmap.cli._guards import load_joined, open_guard, shape_of
+    from offmap.cli._guards import load_joined, open_guard, workers_of
+    from offmap.guard.opening import shape_of
 
-    found = open_guard(guard, opening)
+    several = workers_of(engine, workers)
+    found = open_guard(guard, opening if several is None else opening.on_cpu)
     known, *side = (opening.channels,) if found.input_shape is None else shape_of(found)
     images = load_joined(
         data,
@@ -100,6 +119,12 @@ def calibrate(
         transform=transform,
     )
     found.input_shape = images.shape
-    found.calibrate(images, alarm_rate, confidence=confidence, per_class=per_class, pool=pool)
+    rule: dict[str, Any] = {"confidence": confidence, "per_class": per_class, "pool": pool}
+    if several is None:
+        found.calibrate(images, alarm_rate, **rule)
+    else:
+        from offmap import scale
+
+        scale.calibrate(found, images, alarm_rate, workers=several, device=opening.device, **rule)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")

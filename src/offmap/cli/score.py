@@ -30,6 +30,8 @@ def score(
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
     batch_size: int = options.BATCH_SIZE,
     transform: str | None = options.TRANSFORM,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
     opening: Any = None,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
@@ -38,17 +40,29 @@ def score(
         offmap score guard/ photos/ --out verdicts.parquet --sheet sheet.png
 
         find . -name '*.jpg' | offmap score guard/ - --out verdicts.csv --fail-above 0.2
-    """
-    from offmap.cli._guards import open_guard, shape_of
-    from offmap.guard.files import score_files
 
-    found = open_guard(guard, opening)
+        offmap score guard/ photos/ --out verdicts.parquet --engine ray --workers 8
+    """
+    from offmap.cli._guards import open_guard, workers_of
+    from offmap.guard.files import score_files
+    from offmap.guard.opening import shape_of
+
+    several = workers_of(engine, workers)
+    found = open_guard(guard, opening if several is None else opening.on_cpu)
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
-    summary = score_files(
-        found, images, out, shape=shape, transform=transform, batch_size=batch_size, log=log,
-        explain=explain,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "transform": transform,
+        "batch_size": batch_size,
+        "log": log,
+        "explain": explain,
+    }
+    if several is None:
+        summary = score_files(found, images, out, shape=shape, **how)
+    else:
+        from offmap import scale
+
+        summary = scale.score(images, guard, out, workers=several, **vars(opening), **how)
     typer.echo(f"{summary}\nWritten to {out}")
     if sheet is not None and shape is None:
         typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from offmap._utils import records
 from offmap.detectors import detector
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization, as_device, probe_of, weights_digest
-from offmap.guard._inputs import image_shape
 from offmap.guard.guard import Guard
 from offmap.guard.loading import read_guard
 
@@ -63,6 +62,11 @@ class Opening:
         self._complete(guard)
         return guard if self.alarm_rate is None else guard.at(self.alarm_rate)
 
+    @property
+    def on_cpu(self) -> Opening:
+        """The same, for a guard whose network others run."""
+        return replace(self, device="cpu")
+
     def _network(self, record: dict[str, Any], *, kept: bool) -> nn.Module:
         """The network of a guard, whose weights must come from somewhere."""
         known = str(record.get("model"))
@@ -87,7 +91,7 @@ class Opening:
         if (size, channels) == (None, None):
             return
         if guard.input_shape is not None:
-            known, height, width = image_shape(guard)
+            known, height, width = shape_of(guard)
             fits = all(size in (None, side) for side in (height, width))
             if not fits or channels not in (None, known):
                 raise ArgumentError(
@@ -137,6 +141,23 @@ def check_knows_normalization(guard: Guard) -> None:
             "give normalization=: this guard was fitted on images that were normalised already, by "
             "what it does not know, and images in files are not"
         )
+
+
+def shape_of(guard: Guard) -> tuple[int, int, int]:
+    """Channels, height and width of a guard's images, for commands and services.
+
+    Raises:
+        ArgumentError: it does not know them.
+    """
+    if guard.input_shape is None:
+        raise ArgumentError("this guard does not know the size of its images: give size=")
+    if len(guard.input_shape) != 3:
+        raise ArgumentError(
+            f"this guard was fitted on inputs of shape {guard.input_shape}, and this is for "
+            "images: call the guard itself"
+        )
+    channels, height, width = guard.input_shape
+    return channels, height, width
 
 
 def device_or_usual(name: str | None) -> str:

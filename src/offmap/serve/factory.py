@@ -98,6 +98,6 @@ def _own_network(folder: Path) -> nn.Module:
     name = str(record.get("model"))
     if "network" not in files or not networks.is_own(name):
         raise ArgumentError(
-            f"{folder}: give its network beside it, as that, or its weights, are not of this library"
+            f"{folder}: give its network beside it, as that or its weights are not of this library"
         )
     return networks.build(name)
