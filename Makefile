@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test shapes check bench clean
+.PHONY: demo test shapes check docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -24,6 +24,10 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+# Warnings are errors: a link that leads nowhere, a formula that cannot be shown, a docstring that is broken.
+docs: .venv/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
