@@ -24,7 +24,7 @@ LAYERS = [
     ["detectors", "forward", "networks", "data"],
     ["guard"],
     ["scale"],
-    ["evaluation", "sklearn"],
+    ["evaluation", "sklearn", "adapters"],
     ["plots", "reporting", "serve"],
     ["training"],
     ["demo", "studies"],
@@ -133,6 +133,7 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
         "offmap.scale",
         "offmap.serve",
         "offmap.sklearn",
+        "offmap.adapters.maite",
     ],
 )
 def test_every_public_thing_has_a_docstring(package: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
-from offmap._utils import records
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
+from offmap.guard import schema
 from offmap.guard._inputs import Watched
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
@@ -24,7 +24,7 @@ def read_guard(
     folder: str | Path, network: nn.Module, *, strict: bool, normalization: Normalization | None
 ) -> Guard:
     """The guard in a folder, around a network that is at hand: see :func:`offmap.load`."""
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    record, files = schema.read(folder)
     where = f"{folder}/guard.json"
     try:
         detectors = list(detectors_of(record, files["state"], where))

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from offmap import networks
-from offmap._utils import records
 from offmap.detectors import detector
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization, as_device, probe_of, weights_digest
+from offmap.guard import schema
 from offmap.guard.guard import Guard
 from offmap.guard.loading import read_guard
 
@@ -56,7 +56,7 @@ class Opening:
         """
         for spec in self.detectors:
             detector(spec)
-        record, files = records.read(folder, "guard", made_by="offmap fit")
+        record, files = schema.read(folder)
         network = self._network(record, kept="network" in files).to(device_or_usual(self.device))
         guard = read_guard(folder, network, strict=strict, normalization=self.normalization)
         self._complete(guard)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from offmap._utils import records
 from offmap.detectors import Detector, restored
 from offmap.errors import StoreError
+from offmap.guard import schema
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
 
@@ -51,7 +51,7 @@ def described(folder: str | Path) -> str:
         StoreError: a file is missing, damaged or of another version, or names an own detector that
             is not registered here.
     """
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    record, files = schema.read(folder)
     where = f"{folder}/guard.json"
     try:
         detectors = list(detectors_of(record, files["state"], where))

@@ -94,7 +94,7 @@ def _own_network(folder: Path) -> nn.Module:
     """A network of this library, as the record says; its weights come from the folder."""
     from offmap import networks
 
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    record, files = schema.read(folder)
     name = str(record.get("model"))
     if "network" not in files or not networks.is_own(name):
         raise ArgumentError(
