@@ -76,6 +76,7 @@ def calibrate(
     ),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
+    groups: str | None = options.GROUPS,
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
     model: str | None = options.GUARD_NETWORK,
@@ -88,10 +89,13 @@ def calibrate(
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
-    Example:
+    Examples:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05 --confidence 0.95
+
+        offmap calibrate guard/ --data ./scans --groups "patient-([0-9]+)"
     """
     from offmap.cli._guards import load_joined, open_guard, shape_of
+    from offmap.guard.groups import by_path
 
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
@@ -107,6 +111,9 @@ def calibrate(
         transform=transform,
     )
     found.input_shape = images.shape
-    found.calibrate(images, alarm_rate, confidence=confidence, per_class=per_class, pool=pool)
+    found.calibrate(
+        images, alarm_rate, confidence=confidence, per_class=per_class, pool=pool,
+        groups=None if groups is None else by_path(groups),
+    )  # fmt: skip
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")

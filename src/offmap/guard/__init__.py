@@ -16,6 +16,7 @@ from offmap.guard.loading import load
 from offmap.guard.log import Log
 from offmap.guard.merging import Merged, merged
 from offmap.guard.monitor import Monitor
+from offmap.guard.occlusion import occlusion
 from offmap.guard.reasons import explained
 from offmap.guard.verdict import Verdict
 
@@ -36,5 +37,6 @@ __all__ = [
     "false_discoveries",
     "load",
     "merged",
+    "occlusion",
     "p_values",
 ]

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from offmap.errors import ArgumentError, StoreError
-from offmap.guard._read_log import rows_of
 from offmap.guard.certified import Certified
 from offmap.guard.monitor import Monitor
+from offmap.guard.reading import rows_of
 
 _OFTEN = 10_000  # rows between two writings of the state
 
