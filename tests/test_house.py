@@ -24,7 +24,7 @@ LAYERS = [
     ["detectors", "forward", "networks", "data"],
     ["guard"],
     ["evaluation", "sklearn"],
-    ["plots", "reporting"],
+    ["plots", "reporting", "serve"],
     ["training"],
     ["demo", "studies"],
     ["cli"],
@@ -129,6 +129,7 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
         "offmap.metrics",
         "offmap.networks",
         "offmap.reporting",
+        "offmap.serve",
         "offmap.sklearn",
     ],
 )

@@ -14,6 +14,7 @@ from offmap.data._names import is_local
 from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
 from offmap.data._own_transform import OwnTransform
+from offmap.data._read_bytes import read_image
 from offmap.data._read_images import check_inputs, read_images
 from offmap.data._read_rows import padded, read_rows
 from offmap.data._streamed_set import StreamedSet
@@ -45,6 +46,7 @@ __all__ = [
     "overlap",
     "padded",
     "patch_shuffle",
+    "read_image",
     "read_images",
     "read_rows",
     "skipped_in_words",

@@ -59,7 +59,7 @@ class Skipped:
 
 def count_channels_of(item: Item) -> int | Skipped:
     """Channels of an image, 1 or 3, from its header alone."""
-    return _attempt(item, count_channels)
+    return attempt(item, count_channels)
 
 
 def preprocessing_for(
@@ -82,7 +82,7 @@ def preprocessing_for(
     items = iter(items)
     broken: list[Skipped] = []
     for item in items:
-        if isinstance(shape := _attempt(item, _shape), Skipped):
+        if isinstance(shape := attempt(item, _shape), Skipped):
             broken.append(shape)
             continue
         if channels is None:
@@ -147,7 +147,7 @@ def _decode_chunk(chunk: Iterable[Item], preprocessing: Prepares) -> list[Pixels
 
 
 def _decode(item: Item, preprocessing: Prepares) -> Pixels | Skipped:
-    return _attempt(item, preprocessing.pixels)
+    return attempt(item, preprocessing.pixels)
 
 
 def _shape(image: Image.Image) -> tuple[int, int, int]:
@@ -158,7 +158,7 @@ def _shape(image: Image.Image) -> tuple[int, int, int]:
     return channels, image.height, image.width
 
 
-def _attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
+def attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
     """What is made of an opened image, or why it cannot be read."""
     where, raw = item
     try:
