@@ -20,8 +20,16 @@ _DETECTORS = ("--detectors", "--detector")
 _DETECTORS_HELP = "Names or expressions, between commas or spaces"
 _CHANNELS = "1 for grey, 3 for colour"
 
+_WEIGHTS_HELP = "Checkpoint: safetensors, or tensors only"
+
 NETWORK = typer.Option(..., "--model", "--network", help=_NETWORK_HELP)
-WEIGHTS = typer.Option(None, help="Checkpoint: safetensors, or tensors only.")
+NETWORKS = typer.Option(
+    ..., "--model", "--network", help=f"{_NETWORK_HELP} Several are taken together; NAME=MODEL."
+)
+WEIGHTS = typer.Option(None, help=f"{_WEIGHTS_HELP}.")
+WEIGHTS_OF_EACH = typer.Option(
+    [], help=f"{_WEIGHTS_HELP}; one for each network, or several of one."
+)
 HEAD = typer.Option(None, help="Name of the last linear layer, if not found.")
 OUTPUTS = typer.Option(
     "logits", help="What the network returns: logits, probabilities, log_probabilities."
@@ -49,11 +57,17 @@ METRIC = typer.Option(
     help="Tables to print: auroc, aupr_in, aupr_out, fpr_id_kept, fpr_ood_caught, ood_caught, ...",
 )
 REPORT = typer.Option(False, "--report", help="Write report.html beside the rest.")
+REPORT_PAGE = typer.Option(None, "--report", help="Write a report, too: the path of one HTML file.")
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)
 ENGINE = typer.Option(
     None, help="ray: several processes, or the cluster of RAY_ADDRESS; by default this process."
+)
+GROUPS = typer.Option(
+    None,
+    help="Images that belong together, such as frames of a video: parent-folder, or a regular "
+    "expression whose first group in their paths tells them. One of each counts.",
 )
 WORKERS = typer.Option(None, min=1, help="Processes of the engine, one core each; by default 2.")
 

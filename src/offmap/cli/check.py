@@ -9,6 +9,7 @@ import typer
 
 from offmap.cli import _options as options
 from offmap.cli._messages import say
+from offmap.cli._output import write_report
 
 if TYPE_CHECKING:
     from offmap.guard import Guard
@@ -26,6 +27,8 @@ def check(
     sensitivity: bool = typer.Option(
         False, help="What the threshold would be, were the highest calibration scores outliers."
     ),
+    groups: str | None = options.GROUPS,
+    report: Path | None = options.REPORT_PAGE,
     limit: int | None = _LIMIT,
     transform: str | None = options.TRANSFORM,
     opening: Any = None,
@@ -37,22 +40,31 @@ def check(
     Examples:
         offmap check guard/ --data photos/fresh
 
-        offmap check guard/ --data noise:gaussian --ood --sensitivity
+        offmap check guard/ --data noise:gaussian --ood --sensitivity --report check.html
     """
     from offmap.cli._guards import open_guard
     from offmap.errors import ArgumentError
+    from offmap.guard.groups import by_path
     from offmap.guard.sensitivity import table
+    from offmap.reporting import checked
 
+    if report is not None:
+        checked(report)
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
     found = open_guard(guard, opening)
     if sensitivity:
         typer.echo(table(found.calibration.sensitivity()))
+    checks = {}
     if data:
-        result = found.check(_load(found, data, limit, transform), ood=ood)
+        grouping = None if groups is None else by_path(groups)
+        result = found.check(_load(found, data, limit, transform), ood=ood, groups=grouping)
+        checks[", ".join(data)] = result
         typer.echo(str(result))
-        if result.result == "broken":
-            raise typer.Exit(1)
+    if report is not None:
+        write_report(found, report, checks=checks)
+    if any(each.result == "broken" for each in checks.values()):
+        raise typer.Exit(1)
 
 
 @options.opens_guard(without=["alarm_rate"])

@@ -93,6 +93,7 @@ def calibrate(
     ),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
+    groups: str | None = options.GROUPS,
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
     engine: str | None = options.ENGINE,
@@ -101,10 +102,13 @@ def calibrate(
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
-    Example:
+    Examples:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05 --confidence 0.95
+
+        offmap calibrate guard/ --data ./scans --groups "patient-([0-9]+)"
     """
     from offmap.cli._guards import load_joined, open_guard, workers_of
+    from offmap.guard.groups import by_path
     from offmap.guard.opening import shape_of
 
     several = workers_of(engine, workers)
@@ -120,6 +124,8 @@ def calibrate(
     )
     found.input_shape = images.shape
     rule: dict[str, Any] = {"confidence": confidence, "per_class": per_class, "pool": pool}
+    if groups is not None:
+        rule["groups"] = by_path(groups)
     if several is None:
         found.calibrate(images, alarm_rate, **rule)
     else:

@@ -15,6 +15,7 @@ from offmap.guard.guard import Guard
 from offmap.guard.log import Log
 from offmap.guard.merging import Merged, merged
 from offmap.guard.monitor import Monitor
+from offmap.guard.occlusion import occlusion
 from offmap.guard.opening import Opening, load
 from offmap.guard.reasons import explained
 from offmap.guard.verdict import Verdict
@@ -37,5 +38,6 @@ __all__ = [
     "false_discoveries",
     "load",
     "merged",
+    "occlusion",
     "p_values",
 ]
