@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test shapes check bench bench-quick floors wheel clean
+.PHONY: demo test shapes check docs bench bench-quick floors wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -36,6 +36,10 @@ floors:
 # The wheel in an empty environment, outside of the repository.
 wheel:
 	$(PYTHON) scripts/wheel.py
+
+# Warnings are errors: a link that leads nowhere, a formula that cannot be shown, a docstring that is broken.
+docs: .venv/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

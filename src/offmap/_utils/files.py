@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and files that one process writes at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from offmap.errors import StoreError
 
 
 @contextmanager
@@ -51,3 +53,34 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def claimed(path: Path) -> TextIO:
+    """The file, open to add to, and no other process's until it is closed.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    while True:
+        file = path.open("a", encoding="utf-8")
+        _lock(file, path)
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # another process finished, and removed it, just before this one had it
+        file.close()
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows does not have it, and lets no open file be deleted
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StoreError(
+            f"another process is writing {path}: wait for it, or write another file"
+        ) from None

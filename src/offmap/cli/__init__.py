@@ -23,6 +23,7 @@ from offmap.cli import (
     publish,
     report,
     score,
+    serve,
     show,
     study,
     train,
@@ -49,6 +50,7 @@ app.command("score")(score.score)
 app.command("watch")(watching.watch)
 app.command("show")(show.show)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from offmap._utils.files import claimed
 from offmap.errors import StoreError
 
 Row = dict[str, Any]
@@ -69,34 +70,3 @@ class Partial:
     def remove(self) -> None:
         """The rows have become what they were to become."""
         self.path.unlink()
-
-
-def claimed(path: Path) -> TextIO:
-    """The file, open to add to, and no other process's until it is closed.
-
-    Raises:
-        StoreError: another process has it.
-    """
-    while True:
-        file = path.open("a", encoding="utf-8")
-        _lock(file, path)
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass  # another process finished, and removed it, just before this one had it
-        file.close()
-
-
-def _lock(file: TextIO, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows does not have it, and lets no open file be deleted
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise StoreError(
-            f"another process is writing {path}: wait for it, or write another file"
-        ) from None

@@ -263,7 +263,7 @@ class Calibration(KeepsTypes):
             shares: of the calibration samples, a row for each.
 
         Raises:
-            ArgumentError: a share outside [0, 1), or there is no single threshold.
+            ArgumentError: a share outside [0, 1).
         """
         return sensitivity_of(self, shares)
 

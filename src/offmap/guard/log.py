@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from offmap.guard._partial import claimed
+from offmap._utils.files import claimed
 from offmap.guard.certified import Certified
 from offmap.guard.verdict import Verdict
 

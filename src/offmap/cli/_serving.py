@@ -1,0 +1,64 @@
+"""What ``offmap serve`` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from offmap.cli._guards import open_guard
+
+if TYPE_CHECKING:
+    from offmap.guard import Guard, Opening
+    from offmap.serve import Settings
+
+_EVERYWHERE = ("", "0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a guard is opened, now, in other workers, and when it is reloaded."""
+
+    folder: Path
+    opening: Opening
+    transform: str | None
+
+    def __call__(self) -> Guard:
+        """The guard."""
+        return open_guard(self.folder, self.opening)
+
+
+def make(served: Served, settings: Settings) -> Any:
+    """The application of one worker."""
+    from offmap.data import OwnTransform
+    from offmap.serve.application import application
+    from offmap.serve.service import Service
+
+    own = None if served.transform is None else OwnTransform.of(served.transform)
+    return application(Service(served, settings, own), reload_on_hangup=True)
+
+
+def serve_guard(served: Served, settings: Settings, host: str, port: int) -> None:
+    """Serve until a signal ends it."""
+    from offmap.serve.running import run
+
+    if host not in _EVERYWHERE:
+        name = f"[{host}]" if ":" in host else host
+        settings = replace(settings, allow_hosts=(*settings.allow_hosts, name))
+    if settings.token is None and not _is_loopback(host):
+        typer.echo(
+            f"offmap: warning: whoever reaches {host} can use this service: give --token-file",
+            err=True,
+        )
+    run(partial(make, served), settings, host, port, lambda at: _tell(served, at))
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _tell(served: Served, address: str) -> None:
+    typer.echo(f"Serving {served.folder} at {address}")

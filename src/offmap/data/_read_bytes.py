@@ -1,0 +1,56 @@
+"""One encoded image from memory, such as a service is sent."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from offmap.data._decode import Pixels, Skipped, attempt
+from offmap.data._own_transform import OwnTransform
+from offmap.data._preprocessing import Preprocessing
+from offmap.data.types import Resize
+
+
+def read_image(
+    content: bytes,
+    shape: tuple[int, int, int],
+    *,
+    name: str = "",
+    resize: Resize = "crop",
+    own: OwnTransform | None = None,
+    max_pixels: int | None = None,
+) -> Tensor | Skipped:
+    """An encoded image as a tensor ``(c, h, w)``, or why it cannot be read.
+
+    Args:
+        content: of a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
+        shape: channels, height and width to bring it to.
+        name: of it, for the message.
+        resize: "crop" or "squash", as for :func:`load`.
+        own: a function that makes the image, in the place of these.
+        max_pixels: it is refused with more, by its header alone; or where bringing it to the shape
+            would make more.
+    """
+    channels, height, width = shape
+    preparing = own or Preprocessing(channels, (height, width), resize)
+
+    def look(image: Image.Image) -> Pixels:
+        if max_pixels is not None:
+            _check_size(image, height, width, max_pixels)
+        return preparing.pixels(image)
+
+    pixels = attempt((name, content), look)
+    if isinstance(pixels, Skipped):
+        return pixels
+    if pixels.shape != shape:
+        return Skipped(name, f"it was made {pixels.shape}, and not {shape}")
+    return torch.tensor(pixels)
+
+
+def _check_size(image: Image.Image, height: int, width: int, most: int) -> None:
+    """Refuse an image of too many pixels, or a line of pixels that would be blown up to them."""
+    pixels = image.width * image.height
+    scale = max(height / image.height, width / image.width)
+    if max(pixels, int(pixels * scale * scale)) > most:
+        raise ValueError(f"{image.width}x{image.height} pixels are too many: at most {most:,}")

@@ -1,0 +1,126 @@
+"""The paths of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from offmap.serve.gate import Gate
+from offmap.serve.page import POLICY, page
+from offmap.serve.protocol import VERSION, infer, model_metadata, server_metadata
+from offmap.serve.refusals import Refusal
+from offmap.serve.scoring import score
+from offmap.serve.service import Service
+
+Answer = Callable[[Request, Service], Awaitable[Response]]
+
+
+def application(service: Service, *, reload_on_hangup: bool = False) -> Starlette:
+    """The application around a service, which starts and stops with it."""
+    model = "/v2/models/{name}"
+    each: list[tuple[str, str, Answer]] = [
+        ("GET", "/", _page),
+        ("POST", "/score", score),
+        ("GET", "/metrics", _metrics),
+        ("GET", "/v2", _server),
+        ("GET", "/v2/health/live", _live),
+        ("GET", "/v2/health/ready", _ready),
+    ]
+    for start in (model, model + "/versions/{version}"):
+        each.append(("GET", start, _of_model(_model)))
+        each.append(("GET", start + "/ready", _of_model(_ready)))
+        each.append(("POST", start + "/infer", _of_model(infer)))
+    made = Starlette(
+        routes=[
+            Route(path, _bound(answer, service), methods=[method]) for method, path, answer in each
+        ],
+        middleware=[Middleware(Gate, settings=service.settings, counted=service.count)],
+        exception_handlers={HTTPException: _as_json},
+        lifespan=_lifespan(service, reload_on_hangup=reload_on_hangup),
+    )
+    made.router.redirect_slashes = False  # an address is never made of what a client sent
+    made.state.service = service
+    return made
+
+
+def _bound(answer: Answer, service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await answer(request, service)
+
+    return endpoint
+
+
+def _of_model(answer: Answer) -> Answer:
+    """The same, for the model that the path names, if there is such a one."""
+
+    async def checked(request: Request, service: Service) -> Response:
+        path = request.path_params
+        if path["name"] != service.settings.name or path.get("version", VERSION) != VERSION:
+            raise Refusal(404, "there is no such model, or no such version of it")
+        return await answer(request, service)
+
+    return checked
+
+
+def _lifespan(
+    service: Service, *, reload_on_hangup: bool
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        service.start()
+        reloading: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = asyncio.ensure_future(service.reload())
+            reloading.add(task)  # the loop alone would forget it
+            task.add_done_callback(reloading.discard)
+
+        if reload_on_hangup:
+            with suppress(NotImplementedError, AttributeError):  # Windows has no such signal
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        yield
+        await service.stop()
+
+    return lifespan
+
+
+async def _as_json(_: Request, error: Exception) -> Response:
+    """What starlette refuses, such as a wrong path or method."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _page(_: Request, service: Service) -> Response:
+    return Response(page(service.served), media_type="text/html", headers=POLICY)
+
+
+async def _metrics(_: Request, service: Service) -> Response:
+    text = await asyncio.to_thread(service.metrics.text)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _server(_: Request, service: Service) -> Response:
+    return JSONResponse(server_metadata())
+
+
+async def _live(_: Request, service: Service) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _ready(_: Request, service: Service) -> Response:
+    return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+
+
+async def _model(_: Request, service: Service) -> Response:
+    return JSONResponse(model_metadata(service.served, service.settings.name))

@@ -1,0 +1,154 @@
+"""Rows of many requests as batches, for one thread that runs the network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from offmap._utils.inputs import Inputs, count_of
+
+
+class FullError(Exception):
+    """There is no place for so many rows now."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Rows of one request that are judged together.
+
+    Args:
+        inputs: of ``n`` rows.
+        kind: what rows of one batch must share, such as the guard, its rate and the shape.
+        name: of the request, for the log.
+        deadline: by :func:`time.monotonic`; nobody waits for the answer afterwards.
+    """
+
+    inputs: Inputs
+    kind: Hashable
+    name: str
+    deadline: float
+    rows: int = 0
+    taken_in: float = field(default_factory=time.monotonic)
+    answer: Future[Any] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.rows = count_of(self.inputs)
+
+    @property
+    def dead(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.answer.cancelled() or time.monotonic() > self.deadline
+
+
+class Batcher:
+    """A bounded queue of jobs, and the thread that gathers and judges them.
+
+    Jobs of one kind are judged together, in the order in which they came; one that is dropped by
+    its client, or too late, is never judged. A job is never split: whoever has more rows than a
+    batch submits several.
+
+    Args:
+        judge: is given jobs of one kind, and sets the answer of each.
+        max_batch: rows of a batch.
+        max_wait: seconds that the first row of a batch waits for others.
+        queue: rows that may wait.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[Sequence[Job]], None],
+        *,
+        max_batch: int,
+        max_wait: float,
+        queue: int,
+    ) -> None:
+        self.max_batch, self.max_wait, self.queue = max_batch, max_wait, queue
+        self.rows = 0  # that wait
+        self._judge = judge
+        self._jobs: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="offmap-batches", daemon=True)
+
+    def start(self) -> None:
+        """Begin to judge."""
+        self._thread.start()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take in all of these jobs, or none.
+
+        Raises:
+            FullError: there is no place for all of them, or the batcher is stopping.
+        """
+        rows = sum(job.rows for job in jobs)
+        with self._changed:
+            if self._stopping or self.rows + rows > self.queue:
+                self._sweep()
+            if self._stopping or self.rows + rows > self.queue:
+                raise FullError
+            self._jobs.extend(jobs)
+            self.rows += rows
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Judge what was taken in, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while jobs := self._gathered():
+            if wanted := [job for job in jobs if job.answer.set_running_or_notify_cancel()]:
+                self._judge(wanted)
+
+    def _gathered(self) -> list[Job]:
+        """Jobs of one kind, once the first has waited long enough; none at the end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._jobs or self._stopping)
+                if not self._jobs:
+                    return []
+                end = self._jobs[0].taken_in + self.max_wait
+                while self.rows < self.max_batch and not self._stopping:
+                    if (left := end - time.monotonic()) <= 0:
+                        break
+                    self._changed.wait(left)
+                if jobs := self._take():
+                    return jobs
+
+    def _take(self) -> list[Job]:
+        """Take the first job and what may go with it out of the queue; drop the dead."""
+        self._sweep()
+        taken: list[Job] = []
+        left: deque[Job] = deque()
+        rows = 0
+        while self._jobs:
+            job = self._jobs.popleft()
+            alike = not taken or job.kind == taken[0].kind
+            if not alike or (taken and rows + job.rows > self.max_batch):
+                left.append(job)
+                continue
+            taken.append(job)
+            rows += job.rows
+            if rows >= self.max_batch:
+                break
+        left.extend(self._jobs)
+        self._jobs = left
+        self.rows -= rows
+        return taken
+
+    def _sweep(self) -> None:
+        """Drop the jobs that nobody waits for."""
+        alive: deque[Job] = deque()
+        for job in self._jobs:
+            if job.dead:
+                job.answer.cancel()
+            else:
+                alive.append(job)
+        self._jobs, self.rows = alive, sum(job.rows for job in alive)

@@ -1,0 +1,124 @@
+"""What every request passes first: its id, the names of the host, the origin, the token."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from offmap.serve.refusals import Refusal
+from offmap.serve.settings import Settings
+
+_LOGGER = logging.getLogger("offmap.serve")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+# Whoever has no token may see the page that asks for one, and whether the service lives.
+_OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Gate:
+    """Lets requests through that may come in, and answers for those that fail.
+
+    Args:
+        app: behind it.
+        settings: of the service.
+        counted: is told the status and the seconds of each answer.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: Settings, counted: Callable[[str, int, float], None]
+    ) -> None:
+        self._app, self._counted = app, counted
+        self._hosts = settings.hosts
+        token = settings.token
+        self._token = None if token is None else f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, start = Headers(scope=scope), time.perf_counter()
+        asked = headers.get("x-request-id", "")
+        request_id = asked if _ID.fullmatch(asked) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = MutableHeaders(scope=message)
+                own["X-Request-Id"] = request_id
+                for name, value in _ALWAYS.items():
+                    own.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope["path"], headers)
+            await self._app(scope, receive, stamped)
+        except Refusal as refusal:
+            await _refuse(stamped, refusal)
+        except ClientDisconnect:
+            pass
+        except asyncio.CancelledError:
+            if not scope["state"].get("gone"):  # else nobody is there to be answered
+                raise
+        except Exception as error:  # whatever it is, nobody outside is told
+            _LOGGER.error("request %s failed", request_id, exc_info=error)
+            if status == 0:
+                await _refuse(stamped, Refusal(500, "internal error"))
+        finally:
+            if status:
+                self._counted(scope["path"], status, time.perf_counter() - start)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if match is None or not (self._hosts & {match["name"].lower(), "*"}):
+            raise Refusal(400, "the service is not called by this name (see --allow-host)")
+        origin = headers.get("origin")
+        if origin is not None and _netloc(origin) != hosts[0].lower():
+            raise Refusal(403, "pages of other origins may not use the service")
+        if self._token is not None and path not in _OPEN:
+            given = headers.get("authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(given, self._token):
+                raise Refusal(401, "give the token: Authorization: Bearer ...", {
+                    "WWW-Authenticate": "Bearer"
+                })  # fmt: skip
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+async def _refuse(send: Any, refusal: Refusal) -> None:
+    body = json.dumps({"error": refusal.reason}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    raw = [(k.lower().encode(), v.encode()) for k, v in (headers | refusal.headers).items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

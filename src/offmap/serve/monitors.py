@@ -1,0 +1,177 @@
+"""A monitor that is kept in a file, and those of several workers taken together."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from offmap._utils.files import claimed
+from offmap.errors import ArgumentError, StoreError
+from offmap.guard import Certified, Guard, Log, Monitor, Verdict, merged
+from offmap.serve.settings import Settings
+
+_EVERY = 1.0  # seconds between two writings of a state
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a monitor shows.
+
+    Args:
+        samples: seen.
+        alarms: samples called unknown.
+        log_wealth: now.
+        limit: of it, where an alarm is raised.
+        alarmed: whether one was.
+        alarm_rate: of the guard.
+    """
+
+    samples: int
+    alarms: int
+    log_wealth: float
+    limit: float
+    alarmed: bool
+    alarm_rate: float
+
+    @property
+    def ratio(self) -> float:
+        """Share of samples called unknown."""
+        return self.alarms / self.samples if self.samples else 0.0
+
+
+class Slot:
+    """A number that no other worker of the same folders has.
+
+    Raises:
+        StoreError: as many processes as there are workers have one already.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.number = 0
+        self._file: TextIO | None = None
+        folder = settings.monitor_state or settings.log
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(settings.workers):
+            try:
+                self._file = claimed(folder / f".worker-{number}")
+            except StoreError:
+                continue
+            self.number = number
+            return
+        raise StoreError(
+            f"{settings.workers} processes use {folder} already: stop them, or give another folder"
+        )
+
+    def free(self) -> None:
+        """Let another worker have it."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Book:
+    """The log and the monitor of one guard, by one worker.
+
+    Args:
+        guard: calibrated.
+        certified: what it certifies.
+        settings: where they are kept.
+        slot: of the worker.
+
+    Raises:
+        StoreError: another process writes the log, or the state cannot be read.
+    """
+
+    def __init__(self, guard: Guard, certified: Certified, settings: Settings, slot: int) -> None:
+        self.certified = certified
+        name = f"{certified.guard}-{slot}"
+        self._log_path = None if settings.log is None else settings.log / f"{name}.jsonl"
+        state = settings.monitor_state
+        self._state = None if state is None else state / f"{name}.json"
+        there = self._state is not None and self._state.is_file()
+        self.monitor = Monitor.load(self._state, certified) if there else Monitor(certified)  # type: ignore[arg-type]
+        self._log = self._opened(guard)
+        self._saved, self._dirty = 0.0, True
+        self.save()
+
+    def _opened(self, guard: Guard) -> Log | None:
+        if self._log_path is None:
+            return None
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        return Log(self._log_path, guard)
+
+    def go_on_with(self, guard: Guard, certified: Certified) -> None:
+        """The same guard at another threshold."""
+        if certified == self.certified:
+            return
+        self.monitor.go_on_with(certified)
+        self.certified = certified
+        if self._log is not None:
+            self._log.close()
+            self._log = self._opened(guard)
+
+    def add(self, verdict: Verdict, names: list[str]) -> None:
+        """Keep what was decided."""
+        self._dirty = True
+        self.monitor.update(verdict)
+        if self._log is not None:
+            self._log.add(verdict, names)
+
+    @property
+    def shown(self) -> Shown:
+        """What the monitor shows now."""
+        return _shown(self.monitor)
+
+    def save(self) -> None:
+        """Write the state, if there is something new, and it is kept."""
+        self._saved = time.monotonic()
+        if self._dirty and self._state is not None:
+            self.monitor.save(self._state)
+            self._dirty = False
+
+    def save_now_and_then(self) -> None:
+        """Write the state if that was a second ago."""
+        if time.monotonic() - self._saved >= _EVERY:
+            self.save()
+
+    def close(self) -> None:
+        """Write the state, and let others have the log."""
+        self.save()
+        if self._log is not None:
+            self._log.close()
+
+
+def _shown(monitor: Monitor) -> Shown:
+    tally, limit = monitor.tally, -math.log(monitor.alpha)
+    return Shown(
+        tally.samples, tally.alarms, monitor.log_wealth, limit, monitor.alarmed,
+        monitor.certified.alarm_rate,
+    )  # fmt: skip
+
+
+def shown_together(folder: Path, certified: Certified) -> Shown | None:
+    """What the monitors of all workers of a guard show, as they stand in their files.
+
+    The mean of their wealths, which is what :func:`offmap.guard.merged` promises of; where they
+    cannot be merged, as one was reset, the poorest of them stands for it.
+    """
+    name = re.compile(rf"{re.escape(certified.guard)}-\d+\.json")
+    paths = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
+    monitors = {path.stem: Monitor.load(path) for path in paths}
+    if not monitors:
+        return None
+    each = [_shown(monitor) for monitor in monitors.values()]
+    samples, alarms = sum(one.samples for one in each), sum(one.alarms for one in each)
+    try:
+        of_all = merged(monitors)
+    except ArgumentError:
+        poorest = min(each, key=lambda one: one.log_wealth)
+        log_wealth, alarmed = poorest.log_wealth, all(one.alarmed for one in each)
+    else:
+        log_wealth, alarmed = of_all.log_wealth, of_all.alarmed
+    return Shown(samples, alarms, log_wealth, each[0].limit, alarmed, certified.alarm_rate)

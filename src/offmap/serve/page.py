@@ -1,0 +1,44 @@
+"""A page for people: drop an image, see the verdict. It loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from offmap.serve.served import Served
+
+
+@cache
+def _own(name: str) -> str:
+    return files("offmap.serve").joinpath(name).read_text(encoding="utf-8")
+
+
+def _source(name: str) -> str:
+    """A file's hash, as a policy names what may be run or shown."""
+    digest = hashlib.sha256(_own(name).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+POLICY = {
+    "Content-Security-Policy": "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_source('page.js')}",
+            f"style-src {_source('page.css')}",
+            "img-src blob:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    ),
+    "X-Frame-Options": "DENY",
+}
+
+
+def page(served: Served) -> str:
+    """The page, for what the guard reads; what it promises comes with each verdict."""
+    text = _own("page.html").replace("{{kind}}", served.reads.kind)
+    return text.replace("{{style}}", _own("page.css")).replace("{{script}}", _own("page.js"))

@@ -1,0 +1,144 @@
+"""The Open Inference Protocol, version 2, over HTTP: JSON, and tensors in binary form.
+
+What of it is there stands in ``docs/how-to/serve.md``; no gRPC, no shared memory, no sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from torch import Tensor
+
+from offmap._utils.inputs import Inputs
+from offmap.serve.judging import Asked
+from offmap.serve.refusals import Refusal
+from offmap.serve.served import Columns, Served
+from offmap.serve.service import Service
+from offmap.serve.tensors import InputTensor, check_datatypes, from_binary, from_json, output
+
+LENGTH = "Inference-Header-Content-Length"
+VERSION = "1"
+# As an exported graph has them.
+OUTPUTS = {"label": "INT64", "score": "FP32", "p_value": "FP64", "is_ood": "BOOL"}
+
+
+class WantedOutput(msgspec.Struct):
+    """An output that a request asks for."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class Infer(msgspec.Struct):
+    """A request."""
+
+    inputs: Annotated[list[InputTensor], msgspec.Meta(min_length=1, max_length=16)]
+    id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    parameters: dict[str, Any] = {}
+    outputs: Annotated[list[WantedOutput], msgspec.Meta(max_length=16)] = []
+
+
+def server_metadata() -> dict[str, Any]:
+    """What ``GET /v2`` says."""
+    return {"name": "offmap", "version": version("offmap"), "extensions": ["binary_tensor_data"]}
+
+
+def model_metadata(served: Served, name: str) -> dict[str, Any]:
+    """What ``GET /v2/models/NAME`` says."""
+    reads = served.reads
+    shape = [-1, *(reads.shape or (-1,))]
+    return {
+        "name": name,
+        "versions": [VERSION],
+        "platform": "offmap",
+        "inputs": [
+            {"name": each, "datatype": reads.datatypes[0], "shape": shape} for each in reads.names
+        ],
+        "outputs": [{"name": n, "datatype": t, "shape": [-1]} for n, t in OUTPUTS.items()],
+        "parameters": {"promise": served.promise(None), "guard": served.certified.guard},
+    }
+
+
+async def infer(request: Request, service: Service) -> Response:
+    """``POST /v2/models/NAME/infer``.
+
+    Raises:
+        Refusal: what the client is told instead.
+    """
+    async with service.current() as served:
+        async with service.bodies.read(request) as body:
+            asked, inputs = await service.in_thread(lambda: _parsed(body, request.headers, served))
+            rate = service.rate_of(served, asked.parameters.get("alarm_rate"))
+            ours = Asked(served, request.state.request_id, rate)
+            (columns,) = await service.judge.verdicts(ours, [inputs])
+        return _response(service.settings.name, asked, columns)
+
+
+def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, Inputs]:
+    """A request, and its inputs as the guard takes them."""
+    length = headers.get(LENGTH)
+    size = len(body) if length is None else _size(length, len(body))
+    try:
+        asked = msgspec.json.decode(memoryview(body)[:size], type=Infer)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        why = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
+        raise Refusal(400, f"the request is not as the protocol has it{why[:200]}") from None
+    check_datatypes(asked.inputs, served.reads.datatypes)
+    _check_outputs(asked.outputs)
+    tensors = _tensors(asked.inputs, memoryview(body)[size:])
+    return asked, served.reads.checked(tensors)
+
+
+def _size(length: str, most: int) -> int:
+    """Bytes of the JSON before binary tensors."""
+    if not (length.isascii() and length.isdigit()) or len(length) > 12 or int(length) > most:
+        raise Refusal(400, f"{LENGTH} must be the bytes of the JSON, at most those of the body")
+    return int(length)
+
+
+def _check_outputs(outputs: Sequence[WantedOutput]) -> None:
+    names = [each.name for each in outputs]
+    if not set(names) <= set(OUTPUTS) or len(set(names)) < len(names):
+        raise Refusal(400, f"outputs are {', '.join(OUTPUTS)}, each once")
+
+
+def _tensors(inputs: Sequence[InputTensor], rest: memoryview) -> dict[str, Tensor]:
+    """The values of all inputs; those in binary form follow each other behind the JSON."""
+    tensors: dict[str, Tensor] = {}
+    for each in inputs:
+        if (size := each.binary_size) is None:
+            tensors[each.name] = from_json(each)
+            continue
+        if size > len(rest):
+            raise Refusal(400, f"{each.name}: the body ends before its {size:,} bytes")
+        tensors[each.name] = from_binary(each, rest[:size])
+        rest = rest[size:]
+    if len(rest):
+        raise Refusal(400, f"{len(rest):,} bytes behind the JSON belong to no input")
+    return tensors
+
+
+def _response(name: str, asked: Infer, columns: Columns) -> Response:
+    all_binary = asked.parameters.get("binary_data_output") is True
+    wanted = asked.outputs or [WantedOutput(each) for each in OUTPUTS]
+    columns = columns | {"label": [-1 if x is None else x for x in columns["label"]]}
+    entries, parts = [], []
+    for each in wanted:
+        binary = each.parameters.get("binary_data", all_binary) is True
+        entry, content = output(each.name, OUTPUTS[each.name], columns[each.name], binary=binary)
+        entries.append(entry)
+        parts.append(content)
+    content = {"model_name": name, "model_version": VERSION, "outputs": entries}
+    if asked.id is not None:
+        content["id"] = asked.id
+    head = msgspec.json.encode(content)
+    if not any(parts):
+        return Response(head, media_type="application/json")
+    headers = {LENGTH: str(len(head))}
+    return Response(head + b"".join(parts), media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,152 @@
+"""What a guard reads: images, features or tokens, as the tensors that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offmap._utils.inputs import Inputs
+from offmap.errors import ArgumentError
+from offmap.guard import Guard
+from offmap.serve.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The inputs of a guard by name, each with the datatypes that it may have.
+
+    Args:
+        kind: "images", "features" or "tokens".
+        datatypes: the first is the usual one.
+        shape: of one row; none of tokens, whose rows are of any length.
+        names: of the inputs.
+        vocabulary: tokens lie below it, where that is known.
+    """
+
+    kind: str
+    datatypes: tuple[str, ...]
+    shape: tuple[int, ...] | None
+    names: tuple[str, ...]
+    vocabulary: int | None = None
+
+    @classmethod
+    def of(cls, guard: Guard) -> Self:
+        """Those of a guard.
+
+        Raises:
+            ArgumentError: it does not know the shape of its inputs.
+        """
+        if guard.input_names:
+            size = getattr(getattr(guard.probe.network, "config", None), "vocab_size", None)
+            return cls("tokens", ("INT64", "INT32"), None, guard.input_names, size)
+        if guard.input_shape is None or len(guard.input_shape) not in (1, 3):
+            raise ArgumentError(
+                "this guard does not know the shape of its inputs, or it is neither that of images "
+                f"nor of features: seen {guard.input_shape}; give --size, or fit it anew"
+            )
+        if len(guard.input_shape) == 1:
+            return cls("features", ("FP32", "FP64", "FP16"), guard.input_shape, ("features",))
+        known = getattr(guard.probe.normalization, "known", True)
+        # The first floats would say for all clients in what form floats come.
+        floats = ("FP32",) if guard.probe.floats is not None else ()
+        return cls("images", ("UINT8",) * known + floats, guard.input_shape, ("images",))
+
+    def checked(self, inputs: Mapping[str, Tensor]) -> Inputs:
+        """One tensor, or several by name, as the guard takes them.
+
+        Args:
+            inputs: by name, of the datatypes above.
+
+        Raises:
+            Refusal: other names or shapes, no rows, or values that are not finite or no tokens.
+        """
+        wanted = self._with_mask(inputs)
+        if set(wanted) != set(self.names):
+            raise Refusal(
+                400, f"inputs are {', '.join(self.names)}; seen {', '.join(inputs) or 'none'}"
+            )
+        rows = {x.shape[0] if x.ndim else 0 for x in wanted.values()}
+        if len(rows) != 1 or 0 in rows:
+            raise Refusal(400, "inputs need one row or more, and as many in each")
+        if self.kind == "tokens":
+            return {name: self._tokens(name, wanted[name]) for name in self.names}
+        (x,) = wanted.values()
+        if tuple(x.shape[1:]) != self.shape:
+            raise Refusal(400, f"{self._shape_in_words}; seen {_listed(x.shape)}")
+        if x.is_floating_point() and not bool(x.isfinite().all()):
+            raise Refusal(400, "inputs must be finite: seen NaN or infinity")
+        x = x.float() if x.is_floating_point() else x
+        if x.is_floating_point() and not bool(x.isfinite().all()):
+            raise Refusal(400, "inputs must be numbers of 32 bits: seen larger ones")
+        return x
+
+    def _with_mask(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs, with an attention mask of ones where it was left out."""
+        others = dict(inputs)
+        if "attention_mask" in self.names and "attention_mask" not in others and others:
+            others["attention_mask"] = torch.ones_like(next(iter(others.values())))
+        return others
+
+    def _tokens(self, name: str, x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] == 0 or x.is_floating_point():
+            raise Refusal(400, f"{name} must be integers of shape (n, length)")
+        x = x.long()
+        most = self.vocabulary if name == "input_ids" else None
+        if bool((x < 0).any()) or (most is not None and bool((x >= most).any())):
+            raise Refusal(400, f"{name} has values that are no tokens of this network")
+        return x
+
+    @property
+    def _shape_in_words(self) -> str:
+        return f"{self.names[0]} must have the shape (n, {_listed(self.shape or ())[1:]}"
+
+    def rows(self, rows: Sequence[Any]) -> Iterator[tuple[list[int], Inputs]]:
+        """Rows of JSON, those of one length together, with their places.
+
+        Raises:
+            Refusal: there are none, or what they hold is no numbers of the shape.
+        """
+        if self.kind == "images":
+            raise Refusal(415, "this guard reads images: send files, or image/* as the body")
+        if not rows:
+            raise Refusal(400, "there are no rows")
+        columns = [self._columns(row) for row in rows]
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for i, row in enumerate(columns):
+            groups.setdefault(tuple(sorted((k, v.shape) for k, v in row.items())), []).append(i)
+        for places in groups.values():
+            names = columns[places[0]]
+            yield (
+                places,
+                self.checked(
+                    {name: torch.stack([columns[i][name] for i in places]) for name in names}
+                ),
+            )
+
+    def _columns(self, row: Any) -> dict[str, Tensor]:
+        named = row if isinstance(row, dict) else {self.names[0]: row}
+        known = {name: x for name, x in named.items() if name in self.names}
+        if len(known) < len(named):
+            raise Refusal(400, f"a row has a column that is none of {', '.join(self.names)}")
+        kind = "iu" if self.kind == "tokens" else "iuf"
+        return {name: _numbers(name, x, kind) for name, x in known.items()}
+
+
+def _numbers(name: str, values: Any, kinds: str) -> Tensor:
+    """A list of numbers as a tensor."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):  # lists of several lengths; numbers beyond any type
+        raise Refusal(400, f"{name} must be a list of numbers") from None
+    if array.dtype.kind not in kinds or array.ndim != 1:
+        raise Refusal(400, f"{name} must be a list of numbers")
+    return torch.from_numpy(array.astype(np.int64 if "f" not in kinds else np.float64))
+
+
+def _listed(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"

@@ -1,0 +1,109 @@
+"""``POST /score``: for people, and for whatever sends files or rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import torch
+from starlette.requests import Request
+from starlette.responses import Response
+
+from offmap._utils.inputs import Inputs
+from offmap.data import Skipped
+from offmap.serve.judging import Asked
+from offmap.serve.refusals import Refusal
+from offmap.serve.served import Columns
+from offmap.serve.service import Service
+from offmap.serve.uploads import check_some, decoder, files_of, media_of
+
+_COLUMNS = ("answer", "label", "score", "p_value", "is_ood", "accepted", "reason", "error")
+Row = dict[str, Any]
+
+
+class Rows(msgspec.Struct, forbid_unknown_fields=True):
+    """Rows of features, or of tokens by name."""
+
+    rows: list[Any]
+
+
+async def score(request: Request, service: Service) -> Response:
+    """Verdicts on the images or rows of a request.
+
+    Raises:
+        Refusal: what the client is told instead.
+    """
+    if unknown := set(request.query_params) - {"alarm_rate"}:
+        raise Refusal(400, f"there is no parameter {sorted(unknown)[0][:40]!r}")
+    request_id = request.state.request_id
+    async with service.current() as served:
+        rate = service.rate_of(served, request.query_params.get("alarm_rate"))
+        asked = Asked(served, request_id, rate, service.settings.explain)
+        async with service.bodies.read(request) as body:
+            content_type = request.headers.get("content-type", "")
+            if media_of(content_type) == "application/json":
+                answers = await _of_rows(service, asked, body)
+            else:
+                answers = await _of_files(service, asked, body, content_type)
+    content = {
+        "request_id": request_id,
+        "guard": served.certified.guard,
+        "alarm_rate": served.certified.alarm_rate if rate is None else rate,
+        "promise": served.promise(rate),
+        "answers": answers,
+    }
+    return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+async def _of_rows(service: Service, asked: Asked, body: bytearray) -> list[Row]:
+    reads = asked.served.reads
+    groups = await service.in_thread(lambda: list(reads.rows(_decoded(body))))
+    columns = await service.judge.verdicts(asked, [inputs for _, inputs in groups])
+    answers: dict[int, Row] = {}
+    for (places, _), part in zip(groups, columns, strict=True):
+        answers |= zip(places, _rows(part), strict=True)
+    return [answers[i] for i in range(len(answers))]
+
+
+def _decoded(body: bytearray) -> list[Any]:
+    try:
+        return msgspec.json.decode(body, type=Rows).rows
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise Refusal(400, 'the body must be JSON, {"rows": [...]} and nothing else') from None
+
+
+async def _of_files(
+    service: Service, asked: Asked, body: bytearray, content_type: str
+) -> list[Row]:
+    served = asked.served
+    if served.reads.kind != "images":
+        raise Refusal(415, f"this guard reads {served.reads.kind}: send JSON")
+    files = await service.in_thread(lambda: files_of(body, content_type, service.settings.queue))
+    decode = [service.in_thread(decoder(file, served, service.settings)) for file in files]
+    images = await asyncio.gather(*decode)
+    check_some(images)
+    good = [image for image in images if not isinstance(image, Skipped)]
+    found = iter(_rows(await _judged(service, asked, [torch.stack(good)])))
+    return [
+        {"input": name, **(_unreadable(image) if isinstance(image, Skipped) else next(found))}
+        for (name, _), image in zip(files, images, strict=True)
+    ]
+
+
+async def _judged(service: Service, asked: Asked, inputs: Sequence[Inputs]) -> Columns:
+    (columns,) = await service.judge.verdicts(asked, inputs)
+    return columns
+
+
+def _rows(columns: Columns) -> list[Row]:
+    names = [name for name in _COLUMNS if name in columns]
+    values = zip(*(columns[name] for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]
+
+
+def _unreadable(image: Skipped) -> Row:
+    empty: Row = dict.fromkeys(_COLUMNS)
+    del empty["accepted"]
+    return empty | {"error": f"it cannot be read: {image.reason}"}

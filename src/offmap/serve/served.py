@@ -1,0 +1,63 @@
+"""A guard as it is served: what it reads, what it promises, and its verdicts on rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from offmap._utils.inputs import Inputs
+from offmap.data import OwnTransform
+from offmap.guard import Certified, Guard, Verdict, explained
+from offmap.serve.reading import Reads
+
+Columns = dict[str, list[Any]]
+_RATES = 32  # guards at other rates that are kept; they share their tensors
+
+
+class Served:
+    """A guard, and what is known of it before any request.
+
+    Args:
+        guard: calibrated.
+        own: the function that makes its images, where it was fitted through one.
+
+    Raises:
+        NotFittedError: it has no threshold.
+        ArgumentError: it does not know the shape of its inputs, or another function made them.
+    """
+
+    def __init__(self, guard: Guard, own: OwnTransform | None = None) -> None:
+        self.guard, self.own = guard, own
+        self.certified = Certified.of(guard)
+        guard.check_transform(own)
+        self.reads = Reads.of(guard)
+        self.at = lru_cache(_RATES)(guard.at)
+        self.requests = 0  # in work
+
+    def promise(self, rate: float | None) -> str:
+        """What holds for its verdicts, at its own rate or another."""
+        guard = self.guard if rate is None else self.at(rate)
+        return guard.calibration.promise
+
+    def judge(
+        self, inputs: Inputs, rate: float | None, *, explain: bool
+    ) -> tuple[Verdict, Columns]:
+        """The verdict at the guard's own rate, and columns at the rate that was asked for."""
+        reasons: list[str] | None = None
+        if explain:
+            verdict, words = explained(self.guard, inputs)
+            reasons = list(words)
+        else:
+            verdict = self.guard(inputs)
+        asked = verdict if rate is None else self.at(rate)(inputs)
+        columns = asked.to_dict()
+        columns["reason"] = reasons or _reasons(columns)
+        return verdict, columns
+
+
+def _reasons(columns: Columns) -> list[str]:
+    """Why, in words that need nothing but the verdict."""
+    return [
+        error if error is not None else f"about {p:.2%} of known samples score as high"
+        for p, error in zip(columns["p_value"], columns["error"], strict=True)
+    ]

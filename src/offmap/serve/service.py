@@ -1,0 +1,137 @@
+"""The guard that is served now, and what stands behind all paths."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from offmap.data import OwnTransform
+from offmap.errors import ArgumentError
+from offmap.guard import Guard
+from offmap.serve.bodies import Bodies
+from offmap.serve.judging import Judge
+from offmap.serve.metrics import Metrics
+from offmap.serve.recording import Recorder
+from offmap.serve.refusals import Refusal
+from offmap.serve.served import Served
+from offmap.serve.settings import Settings
+
+_LOGGER = logging.getLogger("offmap.serve")
+T = TypeVar("T")
+
+
+class Service:
+    """What stands behind the paths.
+
+    Args:
+        open_guard: opens the guard, and is called again to reload it.
+        settings: of the service.
+        own: the function that makes the guard's images, where it was fitted through one.
+
+    Raises:
+        NotFittedError: the guard has no threshold.
+        ArgumentError: it cannot be served.
+        StoreError: its log or its state cannot be kept.
+    """
+
+    def __init__(
+        self,
+        open_guard: Callable[[], Guard],
+        settings: Settings,
+        own: OwnTransform | None = None,
+    ) -> None:
+        self.settings, self._open, self._own = settings, open_guard, own
+        self.served = Served(open_guard(), own)
+        self.recorder = Recorder(settings)
+        self.recorder.open(self.served)
+        self.judge = Judge(settings, self.recorder)
+        self.bodies = Bodies(settings)
+        self.metrics = Metrics(
+            lambda: self.recorder.shown(self.served), lambda: self.judge.batcher.rows
+        )
+        self.recorder.metrics = self.metrics
+        self.ready = False
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="offmap-decode")
+        self._reloading = asyncio.Lock()
+
+    def start(self) -> None:
+        """Begin to judge."""
+        self.recorder.start()
+        self.judge.batcher.start()
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Judge and keep what was taken in, and end."""
+        self.ready = False
+        await asyncio.to_thread(self.judge.batcher.stop)
+        await asyncio.to_thread(self.recorder.stop)
+        self._pool.shutdown(cancel_futures=True)
+
+    async def reload(self) -> bool:
+        """Open the guard again, and serve it from now on; requests in work keep the one they have.
+
+        A guard that cannot be opened is told, and the one before stays.
+        """
+        async with self._reloading:
+            try:
+                fresh = await asyncio.to_thread(lambda: Served(self._open(), self._own))
+                await asyncio.to_thread(self.recorder.open, fresh)
+            except Exception as error:  # of any opener: what is served goes on
+                _LOGGER.error("the guard was not reloaded, and the one before stays: %s", error)
+                return False
+            before, self.served = self.served, fresh
+            _LOGGER.warning("reloaded: serving the guard %s", fresh.certified.guard)
+            await self._idle(before)
+            if before.certified.guard != fresh.certified.guard:
+                await asyncio.to_thread(self.recorder.close, before)
+            return True
+
+    async def _idle(self, served: Served) -> None:
+        """Wait until no request has this guard; all of them have a deadline."""
+        end = time.monotonic() + 2 * self.settings.timeout
+        while served.requests and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def current(self) -> AsyncIterator[Served]:
+        """The guard that is served now, which stays until the block ends."""
+        served = self.served
+        served.requests += 1
+        try:
+            yield served
+        finally:
+            served.requests -= 1
+
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count an answer; seconds are those of verdicts alone."""
+        self.metrics.requests.labels(str(status)).inc()
+        if status == 200 and (path == "/score" or path.endswith("/infer")):
+            self.metrics.seconds.observe(seconds)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Decode or parse what takes long, beside other requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def rate_of(self, served: Served, rate: Any) -> float | None:
+        """The alarm rate that a request asks for, if it does.
+
+        Raises:
+            Refusal: it may not choose one, or there is no such rate.
+        """
+        if rate is None:
+            return None
+        if not self.settings.allow_alarm_rate:
+            raise Refusal(403, "this service does not let requests choose their alarm rate")
+        try:
+            number = float(rate)
+            served.at(number)
+        except (TypeError, ValueError, OverflowError) as error:
+            why = str(error) if isinstance(error, ArgumentError) else "it must be a number"
+            raise Refusal(400, f"alarm_rate: {why}") from None
+        return number

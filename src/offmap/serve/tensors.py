@@ -1,0 +1,119 @@
+"""Tensors of the Open Inference Protocol, in JSON and in binary form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offmap.serve.refusals import Refusal
+
+DATATYPES: dict[str, str] = {  # little-endian, as the protocol has them
+    "BOOL": "?",
+    "UINT8": "|u1",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+Extent = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+
+
+class InputTensor(msgspec.Struct):
+    """An input of a request.
+
+    Args:
+        name: of it.
+        shape: the rows first.
+        datatype: as the protocol calls it.
+        parameters: ``binary_data_size`` where the values stand behind the JSON.
+        data: the values, flat or nested, where they do not.
+    """
+
+    name: str
+    shape: Annotated[list[Extent], msgspec.Meta(min_length=1, max_length=8)]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: Any = None
+
+    @property
+    def count(self) -> int:
+        """How many values the shape has."""
+        return math.prod(self.shape)
+
+    @property
+    def binary_size(self) -> int | None:
+        """Bytes behind the JSON, if the values stand there.
+
+        Raises:
+            Refusal: it is no size, or not that of the shape.
+        """
+        size = self.parameters.get("binary_data_size")
+        if size is None:
+            return None
+        wanted = self.count * np.dtype(DATATYPES[self.datatype]).itemsize
+        if isinstance(size, bool) or not isinstance(size, int) or size != wanted:
+            raise Refusal(400, f"{self.name}: binary_data_size must be that of its shape, {wanted}")
+        return size
+
+
+def check_datatypes(inputs: Sequence[InputTensor], known: Sequence[str]) -> None:
+    """Refuse what the guard does not read, before any value is looked at.
+
+    Raises:
+        Refusal: a datatype is none of these, or an input stands there twice.
+    """
+    if len({tensor.name for tensor in inputs}) < len(inputs):
+        raise Refusal(400, "an input stands there twice")
+    for tensor in inputs:
+        if tensor.datatype not in known:
+            raise Refusal(400, f"the datatype must be {' or '.join(known)}")
+
+
+def from_json(tensor: InputTensor) -> Tensor:
+    """The values that stand in the JSON.
+
+    Raises:
+        Refusal: they are not of the datatype, or not as many as the shape says.
+    """
+    kind = np.dtype(DATATYPES[tensor.datatype])
+    try:
+        values = np.asarray(tensor.data)
+    except (ValueError, OverflowError, RecursionError):  # lists of several lengths, or too deep
+        raise Refusal(400, f"{tensor.name}: data must be numbers, in lists alike") from None
+    if values.dtype.kind not in "iuf" or values.size != tensor.count:
+        raise Refusal(400, f"{tensor.name}: data must be {tensor.count:,} numbers, as its shape is")
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = values.astype(kind)
+    if kind.kind != "f" and (values.dtype.kind == "f" or not np.array_equal(exact, values)):
+        raise Refusal(400, f"{tensor.name}: data must be whole numbers of {tensor.datatype}")
+    return torch.from_numpy(exact.reshape(tensor.shape))
+
+
+def from_binary(tensor: InputTensor, rest: memoryview) -> Tensor:
+    """The values that stand behind the JSON, in as many bytes as their shape needs."""
+    if not tensor.count:  # numpy reads no empty buffer
+        return torch.empty(tensor.shape)
+    values = np.frombuffer(rest, DATATYPES[tensor.datatype], tensor.count)
+    return torch.from_numpy(np.require(values, requirements=["A", "W"]).reshape(tensor.shape))
+
+
+def output(name: str, datatype: str, values: Sequence[Any], *, binary: bool) -> Any:
+    """An output, and its bytes where they are asked for."""
+    entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)]}
+    if not binary:
+        return entry | {"data": values}, b""
+    content = as_array(datatype, values).tobytes()
+    return entry | {"parameters": {"binary_data_size": len(content)}}, content
+
+
+def as_array(datatype: str, values: Sequence[Any]) -> NDArray[Any]:
+    """Values as an array; a score that is not finite, which JSON lacks, is infinity."""
+    return np.array([math.inf if x is None else x for x in values], DATATYPES[datatype])

@@ -1,0 +1,195 @@
+"""``POST /score``: every answer is what the bare guard says of that very sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+from torch import nn
+
+import offmap
+from offmap.data import ImageSet
+from offmap.errors import ArgumentError, MissingExtraError, NotFittedError
+from offmap.serve import Settings, app, factory
+from tests.serve.conftest import Open, png
+
+
+def test_a_body_is_an_image(client: TestClient, guard: offmap.Guard, faces: ImageSet) -> None:
+    image = faces.images[0]
+    response = client.post("/score", content=png(image), headers={"Content-Type": "image/png"})
+    said = response.json()
+    assert response.status_code == 200
+    verdict = guard(image[None])
+    (row,) = said["answers"]
+    assert row == {
+        "input": "",
+        "answer": "unknown",
+        "label": int(verdict.labels),
+        "score": pytest.approx(float(verdict.scores), rel=1e-5),
+        "p_value": float(verdict.p_values),
+        "is_ood": True,
+        "reason": f"about {float(verdict.p_values):.2%} of known samples score as high",
+        "error": None,
+    }
+    assert said["promise"] == guard.calibration.promise
+    assert said["alarm_rate"] == 0.05
+    assert said["guard"] == offmap.guard.Certified.of(guard).guard
+    assert said["request_id"] == response.headers["x-request-id"]
+
+
+def test_files_of_a_form_are_answered_in_order_and_a_bad_one_costs_no_other(
+    client: TestClient, guard: offmap.Guard, digits: ImageSet
+) -> None:
+    files = [("f", (f"{i}.png", png(digits.images[i]))) for i in range(3)]
+    files.insert(1, ("f", ("torn.png", png(digits.images[0])[:40])))
+    answers = client.post("/score", files=files).json()["answers"]
+    verdict = guard(digits.images[:3]).to_dict()
+    assert [row["input"] for row in answers] == ["0.png", "torn.png", "1.png", "2.png"]
+    good = [answers[i] for i in (0, 2, 3)]
+    for name in ("answer", "label", "p_value", "is_ood"):
+        assert [row[name] for row in good] == verdict[name]
+    assert answers[1]["answer"] is None
+    assert answers[1]["error"].startswith("it cannot be read: ")
+
+
+def test_a_request_id_is_taken_over_where_it_is_a_plain_word(client: TestClient) -> None:
+    assert client.get("/v2", headers={"X-Request-Id": "a-1.b"}).headers["x-request-id"] == "a-1.b"
+    given = client.get("/v2", headers={"X-Request-Id": "a b"}).headers["x-request-id"]
+    assert len(given) == 32
+
+
+def test_the_alarm_rate_is_the_guards_unless_the_service_allows_another(
+    opened: Open, guard: offmap.Guard, digits: ImageSet
+) -> None:
+    body = {"content": png(digits.images[0]), "headers": {"Content-Type": "image/png"}}
+    refused = opened(guard).post("/score?alarm_rate=0.5", **body)
+    assert refused.status_code == 403
+    assert "alarm rate" in refused.json()["error"]
+    allowed = opened(guard, allow_alarm_rate=True)
+    said = allowed.post("/score?alarm_rate=0.5", **body).json()
+    other = guard.at(0.5)(digits.images[:1])
+    assert said["answers"][0]["is_ood"] == bool(other.is_ood)
+    assert said["alarm_rate"] == 0.5
+    assert "50.00%" in said["promise"]
+    assert allowed.post("/score?alarm_rate=2", **body).status_code == 400
+    # The monitor is told what the guard's own rate says.
+    p = float(guard(digits.images[:1]).p_values)
+    decision = "unknown" if p <= 0.05 else "known"
+    assert eventually(allowed, f'offmap_samples_total{{decision="{decision}"}} 1.0')
+
+
+def eventually(client: TestClient, line: str, tries: int = 200) -> bool:
+    """Whether a line comes into the metrics; verdicts are recorded behind the answer."""
+    return any(line in client.get("/metrics").text for _ in range(tries))
+
+
+def test_reasons_are_in_words_where_the_service_gives_them(
+    opened: Open, guard: offmap.Guard, digits: ImageSet
+) -> None:
+    client = opened(guard, explain=True)
+    files = [("f", ("a.png", png(digits.images[0])))]
+    reason = client.post("/score", files=files).json()["answers"][0]["reason"]
+    assert reason == offmap.guard.explained(guard, digits.images[:1])[1][0]
+    assert "nearest class" in reason
+
+
+@pytest.fixture(scope="module")
+def features() -> offmap.Guard:
+    torch.manual_seed(0)
+    made = offmap.Guard(nn.Linear(3, 2), "energy")
+    made.fit([(torch.randn(64, 3), torch.arange(64) % 2)])
+    return made.calibrate([(torch.randn(64, 3), torch.arange(64) % 2)])
+
+
+def test_a_guard_over_features_reads_rows(opened: Open, features: offmap.Guard) -> None:
+    client = opened(features)
+    rows = [[0.5, 1, -2], {"features": [9.0, 0, 1e-3]}]
+    answers = client.post("/score", json={"rows": rows}).json()["answers"]
+    verdict = features(torch.tensor([[0.5, 1, -2], [9, 0, 1e-3]]))
+    assert [row["p_value"] for row in answers] == verdict.p_values.tolist()
+    assert [row["score"] for row in answers] == pytest.approx(verdict.scores.tolist(), rel=1e-5)
+    assert client.post("/score", files=[("f", ("a.png", b"x"))]).status_code == 415
+
+
+class Text(nn.Module):
+    """A classifier of token sequences that reads its mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        mask = attention_mask[:, :, None].float()
+        return self.head((self.embedding(input_ids) * mask).sum(1) / mask.sum(1))
+
+
+def test_a_guard_over_text_reads_tokens_and_fills_up_none(opened: Open) -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 20, (80, 5))
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    network = Text()
+    guard = offmap.Guard(network, "energy").fit([(batch, tokens[:, 0] % 2)])
+    guard.calibrate([(batch, tokens[:, 0] % 2)])
+    client = opened(guard)
+    rows = [{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5]}, {"input_ids": [7, 8, 9]}]
+    answers = client.post("/score", json={"rows": rows}).json()["answers"]
+    for row, said in zip(rows, answers, strict=True):
+        x = torch.tensor([row["input_ids"]])
+        verdict = guard({"input_ids": x, "attention_mask": torch.ones_like(x)})
+        assert said["p_value"] == float(verdict.p_values)
+        assert said["score"] == pytest.approx(float(verdict.scores), rel=1e-5)
+    # A token that the network does not have is refused, and costs nobody else anything.
+    assert client.post("/score", json={"rows": [{"input_ids": [99]}]}).status_code == 400
+    assert client.post("/score", json={"rows": rows}).json()["answers"] == answers
+
+
+def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None:
+    torch.manual_seed(0)
+    fitted = offmap.Guard(nn.Linear(3, 2), "energy")
+    fitted.fit([(torch.randn(64, 3), torch.arange(64) % 2)])
+    with pytest.raises(NotFittedError, match="no threshold"):
+        app(fitted)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"max_batch": 8, "queue": 4}, "queue must hold a batch"),
+        ({"max_bytes": 0}, "max_bytes must be a whole number of at least 1"),
+        ({"timeout": 0}, "timeout must lie in"),
+        ({"max_wait_ms": -1}, "max_wait_ms must lie in 0"),
+        ({"name": "a/b"}, "name must be letters"),
+        ({"token": "short"}, "a token must have at least 16"),
+    ],
+)
+def test_a_limit_out_of_range_is_refused(limit: dict[str, object], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        Settings(**limit)  # type: ignore[arg-type]
+
+
+def test_a_token_does_not_show_in_the_settings() -> None:
+    assert "secret" not in repr(Settings(token="secret-secret-secret"))
+
+
+def test_a_missing_library_names_the_extra(
+    guard: offmap.Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory, "_LIBRARIES", ("there_is_none",))
+    with pytest.raises(MissingExtraError, match=r"offmap\[serve\]"):
+        app(guard)
+
+
+def test_a_folder_is_served_with_its_network(
+    opened: Open, guard: offmap.Guard, digits: ImageSet, tmp_path: Path
+) -> None:
+    guard.save(tmp_path / "guard")
+    with pytest.raises(ArgumentError, match="give its network beside it"):
+        app(tmp_path / "guard")
+    client = opened(tmp_path / "guard", guard.network)
+    files = [("f", ("a.png", png(digits.images[0])))]
+    said = client.post("/score", files=files).json()
+    assert said["answers"][0]["p_value"] == float(guard(digits.images[:1]).p_values)
+    assert str(tmp_path) not in json.dumps(said)
