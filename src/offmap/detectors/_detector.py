@@ -126,7 +126,7 @@ class Detector(KeepsTypes):
 
     @property
     def needs_to_learn(self) -> Needs:
-        """What it needs in fitting: inputs too, where a stage of it, or of a part, reads them."""
+        """What it needs in fitting, inputs too where a stage of it, or of a part, reads them."""
         own = any(stage.inputs for stage in self.stages)
         inside = any(Needs.INPUTS in part.needs_to_learn for part in self.all_parts())
         return self.needs | Needs.INPUTS if own or inside else self.needs

@@ -75,7 +75,7 @@ class Fitting:
 
     Args:
         detectors: no two of them one.
-        head: as for :func:`fit`.
+        head: as for :func:`offmap.fit`.
         failures: likewise.
 
     Attributes:
