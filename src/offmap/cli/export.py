@@ -11,7 +11,10 @@ from offmap.cli import _options as options
 
 def export(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
-    out: Path = typer.Argument(..., help="guard.onnx, or guard.pt2 for torch.export."),
+    out: Path | None = typer.Argument(None, help="guard.onnx, or guard.pt2 for torch.export."),
+    triton: Path | None = typer.Option(
+        None, help="Folder of a model for the Triton server: 1/model.onnx and config.pbtxt."
+    ),
     alarm_rate: float | None = options.GUARD_ALARM_RATE,
     model: str | None = options.GUARD_NETWORK,
     weights: Path | None = options.GUARD_WEIGHTS,
@@ -25,25 +28,34 @@ def export(
 
     An ONNX graph has an input alarm_rate, whose default is the guard's.
 
-    Example:
+    Examples:
         offmap export guard/ guard.onnx
+
+        offmap export guard/ --triton models/guard
     """
     import torch
 
     from offmap.cli._guards import open_guard, shape_of
     from offmap.errors import ArgumentError
     from offmap.guard.export import export
+    from offmap.guard.triton import export_triton
 
+    if (out is None) == (triton is None):
+        raise ArgumentError("give a file, such as guard.onnx, or --triton and a folder")
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
         channels=channels, alarm_rate=alarm_rate,
     )  # fmt: skip
-    if out.suffix == ".onnx" and found.probe.device.type != "cpu":
+    if (out is None or out.suffix == ".onnx") and found.probe.device.type != "cpu":
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")
     shape = shape_of(found)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
         0, 256, (64, *shape), generator=generator, device=generator.device
     ).byte()
-    export(found, out, example=images.to(found.probe.device))
-    typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")
+    example = images.to(found.probe.device)
+    if triton is not None:
+        export_triton(found, triton, example=example)
+    elif out is not None:
+        export(found, out, example=example)
+    typer.echo(f"Written to {triton or out}; its answers on 64 random images are the guard's.")

@@ -51,7 +51,8 @@ def app(
     from offmap.serve.application import application
     from offmap.serve.service import Service
 
-    chosen = settings if settings is not None else Settings(**limits)
+    paths = {name: Path(limits[name]) for name in ("log", "monitor_state") if limits.get(name)}
+    chosen = settings if settings is not None else Settings(**limits | paths)
     if settings is not None and limits:
         raise ArgumentError(f"give settings, or {', '.join(limits)} by name, not both")
     service = Service(opener(guard, network), chosen)
@@ -98,6 +99,6 @@ def _own_network(folder: Path) -> nn.Module:
     name = str(record.get("model"))
     if "network" not in files or not networks.is_own(name):
         raise ArgumentError(
-            f"{folder}: give its network beside it, as that, or its weights, are not of this library"
+            f"{folder}: give its network beside it, as that or its weights are not of this library"
         )
     return networks.build(name)
