@@ -91,13 +91,20 @@ def test_triton_is_told_what_stands_in_the_graph(guard: offmap.Guard, tmp_path: 
     assert text.count("{") == text.count("}")
 
 
-def test_the_command_wants_a_file_or_a_folder(
-    guard: offmap.Guard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_writes_a_model_of_triton(
+    guard: offmap.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for words in (f"export {tmp_path}", f"export {tmp_path} a.onnx --triton {tmp_path}"):
-        with pytest.raises(SystemExit) as ended:
-            main(shlex.split(words))
-        assert ended.value.code == 1
-        assert "or --triton and a folder" in capsys.readouterr().err
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    guard.save("guard")
+    Path("mine.py").write_text("from offmap.demo import shipped\n")
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split("export guard models/digits --triton --model mine.py:shipped"))
+    assert not ended.value.code
+    names = sorted(str(p) for p in Path("models").rglob("*") if p.is_file())
+    assert names == ["models/digits/1/model.onnx", "models/digits/config.pbtxt"]
+
+
+def test_a_batch_of_triton_has_a_row(guard: offmap.Guard, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="max_batch must be"):
         export_triton(guard, tmp_path, example=torch.zeros(1, 1, 8, 8), max_batch=0)

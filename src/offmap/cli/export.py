@@ -11,9 +11,11 @@ from offmap.cli import _options as options
 
 def export(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
-    out: Path | None = typer.Argument(None, help="guard.onnx, or guard.pt2 for torch.export."),
-    triton: Path | None = typer.Option(
-        None, help="Folder of a model for the Triton server: 1/model.onnx and config.pbtxt."
+    out: Path = typer.Argument(
+        ..., help="guard.onnx, guard.pt2 for torch.export; or, for --triton, a model's folder."
+    ),
+    triton: bool = typer.Option(
+        False, help="Write 1/model.onnx and config.pbtxt for the Triton server."
     ),
     alarm_rate: float | None = options.GUARD_ALARM_RATE,
     model: str | None = options.GUARD_NETWORK,
@@ -31,7 +33,7 @@ def export(
     Examples:
         offmap export guard/ guard.onnx
 
-        offmap export guard/ --triton models/guard
+        offmap export guard/ models/guard --triton
     """
     import torch
 
@@ -40,13 +42,11 @@ def export(
     from offmap.guard.export import export
     from offmap.guard.triton import export_triton
 
-    if (out is None) == (triton is None):
-        raise ArgumentError("give a file, such as guard.onnx, or --triton and a folder")
     found = open_guard(
         guard, model, weights, detectors, device=device, normalization=normalization, size=size,
         channels=channels, alarm_rate=alarm_rate,
     )  # fmt: skip
-    if (out is None or out.suffix == ".onnx") and found.probe.device.type != "cpu":
+    if (triton or out.suffix == ".onnx") and found.probe.device.type != "cpu":
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")
     shape = shape_of(found)
     generator = torch.Generator().manual_seed(0)
@@ -54,8 +54,5 @@ def export(
         0, 256, (64, *shape), generator=generator, device=generator.device
     ).byte()
     example = images.to(found.probe.device)
-    if triton is not None:
-        export_triton(found, triton, example=example)
-    elif out is not None:
-        export(found, out, example=example)
-    typer.echo(f"Written to {triton or out}; its answers on 64 random images are the guard's.")
+    (export_triton if triton else export)(found, out, example=example)
+    typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")
