@@ -139,7 +139,7 @@ def test_options_are_spelt_alike_in_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fit", "calibrate", "score", "export", "bench", "collapse", "train", *STUDIES]
+    "name", ["fit", "calibrate", "score", "serve", "export", "bench", "collapse", "train", *STUDIES]
 )
 def test_a_device_can_be_named(name: str) -> None:
     command = {**COMMANDS, **STUDIES, "collapse": COMMANDS["collapse"]}[name]
