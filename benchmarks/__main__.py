@@ -21,6 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "metrics": (),
     "monitor": (),
     "scoring": (),
+    "scale": ("ray",),
     "report": (),
     "pixmix": (),
     "ensemble": (),

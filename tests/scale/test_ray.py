@@ -23,6 +23,7 @@ from offmap.cli import main
 from offmap.guard.files import score_files
 from tests.scale.alike import alike
 from tests.scale.killing import Killing
+from tests.test_readme import ROOT, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -138,12 +139,28 @@ def test_calibration_is_that_of_one_process(sets: demo.Digits) -> None:
     assert many.read == one.read
 
 
-def test_ray_data_maps_the_scorer(guard: offmap.Guard, folder: Path, photos: Path) -> None:
+def test_the_how_to_page_runs(
+    guard: offmap.Guard, folder: Path, photos: Path, sets: demo.Digits, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(folder.parent)
     paths = sorted(map(str, photos.glob("*.png")))
-    table = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=1)
-    scorer = scale.Scorer(folder, threads=1)
-    found = table.map_batches(scorer, batch_size=10).to_pandas().sort_values("path")
-    assert found["path"].tolist() == paths
-    assert found["reason"].astype(bool).sum() == 1
-    images = np.stack([np.array(Image.open(path))[None] for path in paths[:10]])
-    assert found["score"].tolist()[:10] == guard(images).scores.tolist()
+    names: dict[str, Any] = {"paths": paths, "train": sets.train}
+    names |= {"network": demo.shipped(), "normalization": demo.NORMALIZATION}
+    assert run(ROOT / "docs" / "how-to" / "scale.md", names) == 3
+    verdicts, frame = names["verdicts"], names["frame"].sort_values("path")
+    assert frame["path"].tolist() == names["mapped"]["path"][:] == paths
+    for name in ("label", "score", "p", "is_ood", "reason"):
+        for other in (frame[name].to_numpy(), np.array(names["mapped"][name][:])):
+            assert np.array_equal(other, verdicts[name], equal_nan=name in ("score", "p")), name
+    assert [bool(reason) for reason in verdicts["reason"]] == ["15b" in path for path in paths]
+    assert names["unknown"] == verdicts["is_ood"].sum()
+    good = [i for i, path in enumerate(paths) if "15b" not in path]
+    images = np.stack([np.array(Image.open(paths[i]))[None] for i in good])
+    assert verdicts["score"][good].tolist() == guard(images).scores.tolist()
+    one = offmap.Guard(demo.shipped(), "vim", normalization=demo.NORMALIZATION).fit(sets.train)
+    x = sets.test.images
+    assert (
+        names["fitted"]
+        .calibrate(sets.calibration)(x)
+        .scores.allclose(one.calibrate(sets.calibration)(x).scores, rtol=1e-5)
+    )

@@ -163,13 +163,15 @@ class _Workers:
         pool = Pool(
             self.ray,
             Learner,
-            [[self._put(sent), self._put(shards.without_images())], settings],
+            [settings],
             workers=self.workers,
             threads=self.threads,
             gpus=gpus,
         )
         self._stack.enter_context(pool)
-        return _Sharded(pool, shards, first, seen, getattr(data, "name", "the data"), self.show)
+        references = [self._put(sent), self._put(shards.without_images())]
+        name = str(getattr(data, "name", "the data"))
+        return _Sharded(pool, references, shards, first, seen, name, self.show)
 
     def _put(self, value: Any) -> Any:
         """A reference to what every worker gets.
@@ -203,6 +205,7 @@ class _Sharded(Spread):
     def __init__(
         self,
         pool: Pool,
+        references: list[Any],
         shards: Shards,
         first: Activations | Sample,
         seen: Seen,
@@ -210,6 +213,7 @@ class _Sharded(Spread):
         show: bool | None,
     ) -> None:
         self.pool, self.shards, self.first = pool, shards, first
+        self.references = references  # to what all workers get
         self.seen, self.name, self.show = seen, name, show
         self.homes: dict[int, int] = {}
         self._looked = False  # whether a whole pass went by
@@ -237,7 +241,7 @@ class _Sharded(Spread):
     def _parts(self, method: str, argument: Any, words: str) -> Iterator[Part]:
         skipped: list[Skipped] = []
         samples = sum(len(rows) for _, rows in self.shards.cuts)
-        tasks = ((argument, shard) for shard in self.shards.to_send())
+        tasks = ((self.references, argument, shard) for shard in self.shards.to_send())
         with progress(words, samples, show=self.show) as advance:
             for number, part in enumerate(self.pool.ordered(method, tasks, self.homes)):
                 if not self._looked:
