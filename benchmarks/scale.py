@@ -269,7 +269,7 @@ def measure_kills(options: Any) -> None:
         score_files(guard, [str(images)], out, batch_size=64)
         expected = out.read_text()
         detectors = ["mahalanobis", "ViM(dim=64)", "knn", "ReAct(ViM(dim=64))"]
-        features = Generated(options.limit or 100_000)
+        features = Generated(25 * (options.limit or 4000))
         one = linear_guard(detectors).fit(features)
         good = killed = 0
         for _ in range(options.trials):

@@ -65,7 +65,9 @@ class Handle:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.actor, name)
-        return SimpleNamespace(remote=lambda *arguments: Task(lambda: method(*arguments)))
+        made = SimpleNamespace(remote=lambda *arguments: Task(lambda: method(*arguments)))
+        made.options = lambda **options: made
+        return made
 
 
 class Squares:

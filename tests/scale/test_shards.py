@@ -109,5 +109,5 @@ def test_there_are_no_more_than_so_many_shards_and_they_end_with_batches() -> No
 
 
 def test_a_loader_is_refused_in_words() -> None:
-    with pytest.raises(ArgumentError, match="list can be walked by one process alone: give a set"):
+    with pytest.raises(ArgumentError, match="list can be walked by one process alone: give a name"):
         Shards([torch.zeros(2, 1, 8, 8)], 2)

@@ -72,7 +72,7 @@ class Pool:
 
     def _close(self) -> None:
         """Let the workers tidy up, those that can soon, and end them."""
-        ending = [actor.close.remote() for actor in self.actors]
+        ending = [actor.close.options(max_task_retries=0).remote() for actor in self.actors]
         self.ray.wait(ending, num_returns=len(ending), timeout=_PATIENCE)
         for actor in self.actors:
             self.ray.kill(actor)
