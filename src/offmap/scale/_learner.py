@@ -3,71 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from offmap.activations import Sample
 from offmap.activations import Shards as Spool
-from offmap.data import Skipped, limit_decoding
-from offmap.detectors import Collected, Task, collected_apart, through_spool, to_learn_on
+from offmap.data import limit_decoding
+from offmap.detectors import Task, collected_apart, through_spool, to_learn_on
 from offmap.errors import DataError
-from offmap.forward import Seen
 from offmap.guard import Guard
 from offmap.scale._moving import moved
+from offmap.scale._part import Part, Settings
 from offmap.scale._session import library, versions
 from offmap.scale._shards import Shard, Shards, all_corrupt, corrupt_in
 
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of a run, the same for all workers.
-
-    Args:
-        run: its name.
-        threads: of torch and of decoding.
-        device: where to run.
-        share: of calibration data to learn on; ``None`` where all of it is learned from.
-    """
-
-    run: str
-    threads: int
-    device: str | None
-    share: float | None
-
-    @property
-    def folder(self) -> Path:
-        """For what later passes read, on each machine."""
-        return Path(tempfile.gettempdir()) / f"offmap-{self.run}"
-
-
-@dataclass
-class Part:
-    """What a shard gave.
-
-    Args:
-        collected: statistics, where some were asked for.
-        seen: what went by.
-        skipped: images that cannot be read.
-        scores: ``(n, k)``, where they were asked for, with ``predictions`` and ``keys``.
-    """
-
-    collected: Collected = field(default_factory=Collected)
-    seen: Seen = field(default_factory=lambda: Seen(hashing=False))
-    skipped: tuple[Skipped, ...] = ()
-    scores: Tensor | None = None
-    predictions: Tensor | None = None
-    keys: list[str] = field(default_factory=list)
-    classes: int = 0
 
 
 class Learner:
