@@ -20,7 +20,9 @@ from PIL import Image
 import offmap
 from offmap import data, demo, scale
 from offmap.cli import main
+from offmap.errors import LeftOutWarning
 from offmap.guard.files import score_files
+from offmap.networks import build
 from tests.scale.alike import alike
 from tests.scale.killing import Killing
 from tests.test_readme import ROOT, run
@@ -107,9 +109,12 @@ def test_fits_are_those_of_one_process_though_workers_are_killed(
 ) -> None:
     names = ["ReAct(ViM(dim=4))", "knn(k=5)", "Combine([energy, knn])", "temperaturescaled"]
     whole = Killing(sets.train, tmp_path)
-    one, many = (
-        offmap.Guard(demo.shipped(), names, normalization=demo.NORMALIZATION) for _ in range(2)
+    (tmp_path / "net.py").write_text(
+        "from offmap.networks import DigitsCNN\n\n\nclass Mine(DigitsCNN):\n    pass\n"
     )
+    network = build(f"{tmp_path}/net.py:Mine")  # of a file, which no worker can import
+    network.load_state_dict(demo.shipped().state_dict())
+    one, many = (offmap.Guard(network, names, normalization=demo.NORMALIZATION) for _ in range(2))
     one.fit(whole, batch_size=8)
     for name in ("2", "5"):  # shards of 128
         (tmp_path / f"{name}.armed").touch()
@@ -124,13 +129,21 @@ def test_fits_are_those_of_one_process_though_workers_are_killed(
     assert torch.equal(many.detectors[1].bank_, one.detectors[1].bank_)  # type: ignore[arg-type]
 
 
-def test_calibration_is_that_of_one_process(sets: demo.Digits) -> None:
+def test_calibration_is_that_of_one_process(sets: demo.Digits, tmp_path: Path) -> None:
     """Detectors learn on their share, and the rest gives the threshold: the same samples."""
+    labels = sets.calibration.labels
+    assert labels is not None
+    for i, (image, label) in enumerate(zip(sets.calibration.images, labels.tolist(), strict=True)):
+        (tmp_path / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(tmp_path / str(label) / f"{i:03}.png")
+    (tmp_path / "3" / "broken.png").write_bytes(b"no picture")
     names = ["mahalanobis", "temperaturescaled"]
     one = offmap.Guard(demo.shipped(), names, normalization=demo.NORMALIZATION).fit(sets.train)
     many = deepcopy(one)
-    one.calibrate(sets.calibration, [0.1, 0.05], batch_size=4)
-    scale.calibrate(many, sets.calibration, [0.1, 0.05], batch_size=4)
+    for guard, calibrate in ((one, offmap.Guard.calibrate), (many, scale.calibrate)):
+        held = data.load(tmp_path, keep_in_memory_bytes=0)
+        with pytest.warns(LeftOutWarning, match="skipped in .*: 1 unreadable, first .*broken.png"):
+            calibrate(guard, held, [0.1, 0.05], batch_size=4)
     ours, theirs = many.calibration, one.calibration
     assert ours.record() == theirs.record()
     assert torch.equal(ours.scores_[0], theirs.scores_[0])

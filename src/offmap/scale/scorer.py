@@ -19,7 +19,8 @@ from offmap.scale._items import column_of, images_of, rows_of
 from offmap.scale._verdicts import columns_of
 
 _opening = threading.Lock()
-_opened: dict[str, Guard] = {}  # of this process, and of those that it forks
+# Of this process, and of those that it forks: by folder, hash and the rest.
+_opened: dict[tuple[str, str, str], Guard] = {}
 
 
 class Scorer:
@@ -109,7 +110,7 @@ class Scorer:
             StoreError: it is not there, or is another than when this scorer was made.
             NotFittedError: it has no threshold.
         """
-        key = repr((self.folder, self.record_sha256, self.options, self.threads))
+        key = self.folder, self.record_sha256, repr((self.options, self.threads))
         with _opening:
             if key not in _opened:
                 if self.threads is not None:
@@ -122,6 +123,8 @@ class Scorer:
                     )
                 guard = open_guard(self.folder, **self.options)
                 _ = guard.calibration  # refuses one without a threshold before anything is read
+                for old in [k for k in _opened if k[0] == self.folder and k[1] != key[1]]:
+                    del _opened[old]  # it was replaced
                 _opened[key] = guard
             return _opened[key]
 
