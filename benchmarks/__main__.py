@@ -28,6 +28,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "metrics": (),
     "monitor": (),
     "scoring": (),
+    "scale": ("ray",),
     "report": (),
     "serve": ("prometheus_client",),
     "pixmix": (),

@@ -270,6 +270,8 @@ ELSEWHERE = (
     "put a guard around the whole",  # no command makes a cascade
     "the network has no linear layer to take its classes from",
     "or use offmap.Guard or offmap.evaluate",  # of offmap.sklearn
+    "give column=, the one that holds the inputs",  # of a scorer, which no command makes
+    "prefix='guard_', or keep= without them",
     "A data loader is such an iterable",  # a docstring of a type
 )
 

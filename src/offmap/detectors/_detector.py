@@ -14,7 +14,8 @@ from offmap._utils.precision import KeepsTypes, without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.detectors import _registry
 from offmap.detectors._checks import check_columns, check_needs
-from offmap.detectors._engine import Data, fit
+from offmap.detectors._engine import fit
+from offmap.detectors._here import Data
 from offmap.detectors._needs import SOURCES, Needs, Source, Stage
 from offmap.detectors._plan import passes
 from offmap.errors import ArgumentError, NotFittedError
