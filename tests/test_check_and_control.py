@@ -400,7 +400,7 @@ def test_samples_keep_their_keys_in_a_second_pass(sets: demo.Digits) -> None:
         guard.calibrate(data, 0.1)
         rest = 216 - int(to_learn_on(keys).sum())
         assert guard.calibration.scores_.shape == (1, rest)
-        assert guard.read["calibrate"]["samples"] == 216
+        assert guard.history.read["calibrate"]["samples"] == 216
 
 
 def test_frames_of_one_group_break_a_certificate_that_groups_keep() -> None:

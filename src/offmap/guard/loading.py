@@ -16,6 +16,7 @@ from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
 from offmap.guard.guard import Guard
+from offmap.guard.history import History
 from offmap.guard.words import detectors_of
 
 
@@ -62,11 +63,12 @@ def load(
         if record.get("control") is not None:
             guard.control_ = msgspec.convert(record["control"], Control)
         guard.detectors.to(guard.probe.device)
-        guard.fitted_on, guard.model = record["fitted_on"], record["model"]
+        guard.model = record["model"]
         if record["input_shape"] is not None:
             guard.input_shape = tuple(map(int, record["input_shape"]))
         guard.input_names = tuple(map(str, record["input_names"]))
-        guard.read = {step: dict(of) for step, of in record["read"].items()}
+        read = {step: dict(of) for step, of in record["read"].items()}
+        guard.history = History(read, record["fitted_on"])
         guard._watched = Watched(guard.probe.network)
         guard.input_resize = record["input_resize"]
         if record["input_transform"] is not None:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from offmap.activations import Activations
 from offmap.errors import MissingExtraError
 from offmap.guard.decide import false_discoveries
 
@@ -177,3 +178,16 @@ class Verdict:
     def __str__(self) -> str:
         unknown = int(self.is_ood.sum())
         return f"{len(self):,} samples: {unknown:,} unknown, {len(self) - unknown:,} known"
+
+
+def why_not_finite(
+    acts: Activations, scores: Float[Tensor, "n k"]
+) -> tuple[str | None, ...] | None:
+    """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
+    if acts.is_finite and bool(scores.isfinite().all()):
+        return None
+    bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
+    words = {True: "the network's output is not finite", False: "the score is not finite"}
+    either = bad | ~scores.isfinite().all(1)
+    pairs = zip(either.tolist(), bad.tolist(), strict=True)
+    return tuple(words[of_network] if wrong else None for wrong, of_network in pairs)
