@@ -61,7 +61,7 @@ def bench(
     """
     from offmap.cli._arguments import named
     from offmap.cli._bench import Plan, networks_of, run_all
-    from offmap.cli._guards import device_of
+    from offmap.guard.opening import device_or_usual
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=named(near), far=named(far),
@@ -70,6 +70,6 @@ def bench(
     )  # fmt: skip
     run_all(
         plan, networks_of(model, weights), detectors=detectors, out=out, cache=cache,
-        batch_size=batch_size, precision=precision, device=device_of(device), head=head,
+        batch_size=batch_size, precision=precision, device=device_or_usual(device), head=head,
         outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published, report=report,
     )  # fmt: skip

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LIMIT = typer.Option(None, help="A seeded N of each of the data.")
 
 
+@options.opens_guard()
 def check(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     data: list[str] = typer.Option(
@@ -29,15 +30,8 @@ def check(
     groups: str | None = options.GROUPS,
     report: Path | None = options.REPORT_PAGE,
     limit: int | None = _LIMIT,
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Measure a guard's alarms on fresh data, against what it promises.
 
@@ -58,10 +52,7 @@ def check(
         checked(report)
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     if sensitivity:
         typer.echo(table(found.calibration.sensitivity()))
     checks = {}
@@ -76,6 +67,7 @@ def check(
         raise typer.Exit(1)
 
 
+@options.opens_guard(without=["alarm_rate"])
 def control(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     data: list[str] = typer.Option(
@@ -88,13 +80,7 @@ def control(
     ),
     limit: int | None = _LIMIT,
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Let a guard accept only what its network is seldom wrong on, at a certified rate.
 
@@ -103,10 +89,7 @@ def control(
     """
     from offmap.cli._guards import open_guard
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     images = _load(found, data, limit, transform)
     found.control(images, error_rate, confidence, of=of)
     found.save(guard, weights=True)
@@ -115,7 +98,8 @@ def control(
 
 def _load(guard: Guard, data: list[str], limit: int | None, transform: str | None) -> Any:
     """Images as those that the guard was fitted on."""
-    from offmap.cli._guards import load_joined, shape_of
+    from offmap.cli._guards import load_joined
+    from offmap.guard.opening import shape_of
 
     channels, *side = shape_of(guard)
     return load_joined(

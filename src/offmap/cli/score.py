@@ -19,6 +19,7 @@ Row = dict[str, object]
 _EXPLAINED = 24  # at most, as each takes some fifty passes
 
 
+@options.opens_guard()
 def score(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     images: list[str] = typer.Argument(
@@ -32,21 +33,16 @@ def score(
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     log: Path | None = typer.Option(
         None, help="JSONL that the verdicts are added to, for `offmap watch`."
     ),
     report: Path | None = options.REPORT_PAGE,
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
     batch_size: int = options.BATCH_SIZE,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
     transform: str | None = options.TRANSFORM,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
+    opening: Any = None,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 
@@ -54,23 +50,32 @@ def score(
         offmap score guard/ photos/ --out verdicts.parquet --sheet sheet.png
 
         find . -name '*.jpg' | offmap score guard/ - --out verdicts.csv --fail-above 0.2
+
+        offmap score guard/ photos/ --out verdicts.parquet --engine ray --workers 8
     """
-    from offmap.cli._guards import open_guard, shape_of
+    from offmap.cli._guards import open_guard, workers_of
     from offmap.guard.files import score_files
+    from offmap.guard.opening import shape_of
     from offmap.reporting import checked
 
     if report is not None:
         checked(report)
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+    several = workers_of(engine, workers)
+    found = open_guard(guard, opening if several is None else opening.on_cpu)
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
-    summary = score_files(
-        found, images, out, shape=shape, transform=transform, batch_size=batch_size, log=log,
-        explain=explain,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "transform": transform,
+        "batch_size": batch_size,
+        "log": log,
+        "explain": explain,
+    }
+    if several is None:
+        summary = score_files(found, images, out, shape=shape, **how)
+    else:
+        from offmap import scale
+
+        summary = scale.score(images, guard, out, workers=several, **vars(opening), **how)
     typer.echo(f"{summary}\nWritten to {out}")
     if report is not None:
         write_report(out, report, guard=found)

@@ -176,9 +176,9 @@ def _run(
     """Run a study and print its summary; progress goes to stderr."""
     from functools import partial
 
-    from offmap.cli._guards import device_of
     from offmap.cli._messages import say
     from offmap.cli._output import echo_epoch, echo_files, write_report
+    from offmap.guard.opening import device_or_usual
     from offmap.training import settings as pairs
 
     outcome = study(
@@ -186,7 +186,7 @@ def _run(
         weights={name: str(spec) for name, spec in pairs(weights, "--weights").items()},
         changes=pairs(changes),
         after_epoch=[partial(echo_epoch, to_stderr=True)],
-        device=device_of(device),
+        device=device_or_usual(device),
         **settings,
     )
     say(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from offmap.activations import Activations, Sample
-from offmap.detectors import Detector, Fitting, passes
+from offmap.detectors import Detector, passes
 from offmap.errors import DataError
 from offmap.forward import Seen
 from offmap.guard.calibration_data import CalibrationData
@@ -74,7 +74,7 @@ def scored(
                 stack=stack,
                 groups=groups,
             )
-            _fitting(guard).learn("calibration", parts.to_learn_on)
+            guard.fitting().learn("calibration", parts.to_learn_on)
             rest = parts.rest()
         else:
             rest = batches()
@@ -101,17 +101,11 @@ def classes_of(acts: Activations) -> int:
     return acts.logits.shape[1] if acts.has_logits else 0
 
 
-def _fitting(guard: Guard) -> Fitting:
-    fitting = Fitting(list(guard.each()), lambda: guard.probe.head)
-    fitting.unbound = {i for i, each in enumerate(guard.each()) if _unbound(each)}
-    return fitting
-
-
 def _score(guard: Guard, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
     """Scores and predictions of all batches, the number of classes, and the keys."""
     scores, predictions, classes = [], [], 0
     keys: list[str] = []
-    fitting = _fitting(guard)
+    fitting = guard.fitting()
     for batch, _ in batches:
         acts = acts_of(batch)
         fitting.bind(acts)
@@ -124,6 +118,6 @@ def _score(guard: Guard, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, l
     return torch.cat(scores), torch.cat(predictions), classes, keys
 
 
-def _unbound(each: Detector) -> bool:
+def is_unbound(each: Detector) -> bool:
     """Whether it learns from no training data, and has not met the network yet."""
     return each.learns and "passes_" not in each._buffers and not passes(each, "train")

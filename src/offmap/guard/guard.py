@@ -42,7 +42,7 @@ from offmap.guard._inputs import (
     verdict_on_all,
 )
 from offmap.guard._record import record_of, tensors_of
-from offmap.guard.calibrating import acts_of, classes_of, scored, through
+from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, scored, through
 from offmap.guard.calibration import Calibration
 from offmap.guard.check import Check, check_of
 from offmap.guard.control import Control, control_of
@@ -55,6 +55,7 @@ from offmap.guard.words import explanation
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
+    from offmap.guard.spreading import Spreading
 
 
 class Guard(nn.Module):
@@ -123,13 +124,21 @@ class Guard(nn.Module):
         self.control_: Control | None = None
         self._watched: Watched | None = None
 
-    def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
+    def fit(
+        self,
+        data: Any,
+        *,
+        batch_size: int = 256,
+        spread: Spreading | None = None,
+        show_progress: bool | None = None,
+    ) -> Self:
         """Fit the detectors on the network's training data, un-augmented, read once.
 
         Args:
             data: a set of ``offmap.data`` or its name or path; any iterable of batches, of
                 ``(inputs, labels)`` or mappings; a data set of torch; or arrays ``(X, y)``.
             batch_size: samples a batch, for what does not come in batches.
+            spread: lets other processes collect the statistics: see :func:`offmap.scale.fit`.
             show_progress: ``None`` shows a bar on a terminal.
 
         Warns:
@@ -143,12 +152,16 @@ class Guard(nn.Module):
         data, seen = data_of(data), Seen()
         self._own_parts()
         with self.probe as probe:
-            passing = self.passing(data, "fit", batch_size, show_progress, seen)
+            passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, classes_of(acts_of(first[0])))
             fitting = Fitting(list(self.each()), lambda: probe.head)
             fitting.begin()
-            fitting.learn("train", chain([first], passing))
+            if spread is None:
+                fitting.learn("train", chain([first], passing))
+            else:
+                passing.close()  # and its bar: the first batch is read again elsewhere
+                fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
             fitting.bind(first[0])
             for each in self.each():
                 if each.fitted:
@@ -220,6 +233,7 @@ class Guard(nn.Module):
         groups: GroupsOf | None = None,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
+        spread: Spreading | None = None,
         show_progress: bool | None = None,
     ) -> Self:
         """Set the threshold on held-out ID data, read once.
@@ -245,6 +259,7 @@ class Guard(nn.Module):
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
+            spread: lets other processes run the network: see :func:`offmap.scale.calibrate`.
             show_progress: ``None`` shows a bar on a terminal.
 
         Warns:
@@ -266,6 +281,8 @@ class Guard(nn.Module):
             raise ArgumentError("per_class holds the rate of each prediction, and there are none")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
+        if groups is not None and spread is not None:
+            raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
@@ -277,7 +294,12 @@ class Guard(nn.Module):
             return self.passing(data, "calibrate", batch_size, show_progress, seen)
 
         with self.probe:
-            found = scored(self, data, passing, learn_share, grouping)
+            if spread is None:
+                found = scored(self, data, passing, learn_share, grouping)
+            else:
+                seen = Seen(hashing=False)
+                parts = spread.scored(self, data, learn_share, batch_size, seen)
+                found = Scored(*parts[:3], seen)
         self.history.check_apart("calibration data", data, found.seen)
         calibration.learn(found.scores, found.predictions, found.classes)
         self._calibration, self.control_ = calibration, None
@@ -376,6 +398,12 @@ class Guard(nn.Module):
         self.control_ = found
         return self
 
+    def fitting(self) -> Fitting:
+        """The detectors as they go on to learn from calibration data."""
+        fitting = Fitting(list(self.each()), lambda: self.probe.head)
+        fitting.unbound = {i for i, each in enumerate(self.each()) if is_unbound(each)}
+        return fitting
+
     @property
     def calibrated(self) -> bool:
         """Whether it has a threshold."""
@@ -409,6 +437,12 @@ class Guard(nn.Module):
         other = copy(self)
         other._modules = self._modules | {"_calibration": calibration}
         other.history = self.history.copied()
+        return other
+
+    def to_send(self) -> Self:
+        """The same, to be copied to other processes: without what is known in this one alone."""
+        other = copy(self)
+        other.history, other._watched = History(), None
         return other
 
     def _own_parts(self) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
-from offmap._utils import records
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
+from offmap.guard import schema
 from offmap.guard._inputs import Watched
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
@@ -20,28 +20,11 @@ from offmap.guard.history import History
 from offmap.guard.words import detectors_of
 
 
-def load(
-    folder: str | Path,
-    network: nn.Module,
-    *,
-    strict: bool = True,
-    normalization: Normalization | None = None,
+def read_guard(
+    folder: str | Path, network: nn.Module, *, strict: bool, normalization: Normalization | None
 ) -> Guard:
-    """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
-
-    Args:
-        folder: what was saved.
-        network: the same network, or a cascade of the same parts; if the weights were saved too,
-            they are loaded into it.
-        strict: refuse a network with other weights than those that the guard was fitted on.
-        normalization: applied to uint8 images, of a guard that was fitted on floats that were
-            normalised already, and does not know by what.
-
-    Raises:
-        StoreError: a file is missing, damaged or of another version; the weights differ; or a
-            normalisation is given, and the guard has another.
-    """
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    """The guard in a folder, around a network that is at hand: see :func:`offmap.load`."""
+    record, files = schema.read(folder)
     where = f"{folder}/guard.json"
     try:
         detectors = list(detectors_of(record, files["state"], where))

@@ -1,109 +1,77 @@
-"""Rows of a log of verdicts, behind those that were read before."""
+"""From files to rows of verdicts: the same whether one process reads them or many."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
-import pyarrow.parquet as pq
+import torch
 
-from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.data import OwnTransform, Skipped, Span, decoded, padded
+from offmap.data.types import Resize
+from offmap.guard._partial import Row
+from offmap.guard.guard import Guard
+from offmap.guard.reasons import explained
 
-Row = dict[str, Any]
-SUFFIXES = (".jsonl", ".csv", ".parquet")
-_ROWS = 4096
+COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
+ACCEPTED, REASON = "accepted", "reason"
 
 
-def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-    """Rows of a log, each with the hash of the log and how far it has been read with this row.
-
-    A row that is not whole is ``None``. The last line of a file that is still written is left for
-    another time.
+@dataclass(frozen=True)
+class Reading:
+    """How images become rows, in plain values, which can be sent to another process.
 
     Args:
-        path: ``.jsonl`` of a :class:`offmap.guard.Log` or of ``offmap score``, or its ``.csv`` or
-            ``.parquet``.
-        read: how far logs have been read, by hash.
-
-    Raises:
-        DataNotFoundError: it is not there.
-        ArgumentError: it has another suffix.
-        StoreError: it is shorter than what was read of it, or cannot be read.
+        shape: channels, height and width that they are brought to.
+        resize: "crop" or "squash".
+        transform: ``file.py:NAME``, of a function that makes them in the place of these.
+        batch_size: images at a time.
+        explain: add a column ``reason``.
     """
-    if path.suffix not in SUFFIXES:
-        raise ArgumentError(f"{path}: a log of verdicts is one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DataNotFoundError(f"{path} is not there: give what `offmap score --log` wrote")
-    if path.suffix == ".jsonl":
-        yield from _lines(path, read)
-        return
-    try:
-        yield from _table(path, read)
-    except (OSError, ValueError, KeyError) as error:  # of Arrow, too
-        raise StoreError(f"{path} cannot be read: {error}") from error
+
+    shape: tuple[int, int, int]
+    resize: Resize = "crop"
+    transform: str | None = None
+    batch_size: int = 256
+    explain: bool = False
+
+    def rows(self, guard: Guard, spans: Iterable[Span]) -> Iterator[list[Row]]:
+        """The rows of each batch of these images."""
+        own = None if self.transform is None else OwnTransform.of(self.transform)
+        items = chain.from_iterable(span.items() for span in spans)
+        images = decoded(items, self.shape, resize=self.resize, own=own)
+        while batch := list(islice(images, self.batch_size)):
+            yield rows_of(guard, batch, images=True, explain=self.explain)
 
 
-def _lines(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-    with path.open("rb") as file:
-        first = file.readline()
-        if not first.endswith(b"\n"):
-            return
-        log = _hash(first)
-        place = read.get(log, 0)
-        if place > file.seek(0, 2):
-            raise StoreError(
-                f"{path} is shorter than the {place:,} bytes that were read of it: a log is only "
-                "added to; give the one that was read, or begin with another --state"
-            )
-        file.seek(place)
-        for line in iter(file.readline, b""):
-            if not line.endswith(b"\n"):
-                return
-            yield _parsed(line), log, file.tell()
+def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
+    """A row for each sample of a batch; what cannot be read costs no other its verdict."""
+    columns = columns_of(guard, explain=explain)
+    rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
+    good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
+    for row, (_, image) in zip(rows, batch, strict=True):
+        row["error"] = image.reason if isinstance(image, Skipped) else None
+    if good:
+        samples = [batch[i][1] for i in good]
+        together = torch.stack(samples) if images else padded(samples, guard.input_names)
+        found = _verdicts(guard, together, explain=explain)
+        for column, values in found.items():
+            for i, value in zip(good, values, strict=True):
+                rows[i][column] = value
+    return rows
 
 
-def _parsed(line: bytes) -> Row | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and ("certified" in row or "is_ood" in row) else None
+def columns_of(guard: Guard, *, explain: bool) -> tuple[str, ...]:
+    """The columns: more of a guard that controls its errors, and where reasons are asked for."""
+    accepted = () if guard.control_ is None else (ACCEPTED,)
+    return (*COLUMNS, *accepted, *([REASON] if explain else []))
 
 
-def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-    rows = _csv(path) if path.suffix == ".csv" else _parquet(path)
-    first = next(rows, None)
-    if first is None:
-        return
-    log = _hash(repr(first).encode())
-    place = read.get(log, 0)
-    if place == 0:
-        yield first, log, 1
-    for i, row in enumerate(islice(rows, max(place - 1, 0), None), max(place, 1) + 1):
-        yield row, log, i
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_ROWS):
-            yield from batch.to_pylist()
-
-
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            plain: Row = {name: value or None for name, value in row.items()}
-            if plain["is_ood"] is not None:
-                plain["is_ood"] = plain["is_ood"] == "True"
-            for name, number in (("label", int), ("p_value", float)):
-                plain[name] = None if plain[name] is None else number(plain[name])
-            yield plain
-
-
-def _hash(first: bytes) -> str:
-    return hashlib.sha256(first).hexdigest()[:16]
+def _verdicts(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+    if not explain:
+        columns: dict[str, list[Any]] = guard(inputs).to_dict()
+        return columns
+    verdict, reasons = explained(guard, inputs)
+    return verdict.to_dict() | {REASON: list(reasons)}

@@ -11,8 +11,8 @@ import msgspec
 
 from offmap.errors import ArgumentError, StoreError
 from offmap.guard.certified import Certified
+from offmap.guard.log_rows import rows_of
 from offmap.guard.monitor import Monitor
-from offmap.guard.reading import rows_of
 
 _OFTEN = 10_000  # rows between two writings of the state
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 from torch import Tensor
 
-from offmap._utils import records
 from offmap.detectors import Detector, restored
 from offmap.errors import StoreError
+from offmap.guard import schema
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
 
@@ -87,7 +87,7 @@ class Facts:
             model=guard.model,
             weights=guard.weights,
             kept=None,
-            read=guard.read,
+            read=guard.history.read,
             detectors=list(guard.each()),
             calibration=guard.calibration if guard.calibrated else None,
             control=guard.control_,
@@ -104,7 +104,7 @@ class Facts:
             StoreError: a file is missing, damaged or of another version, or names an own detector
                 that is not registered here.
         """
-        record, files = records.read(folder, "guard", made_by="offmap fit")
+        record, files = schema.read(folder)
         where = f"{folder}/guard.json"
         try:
             known, control = record["calibration"], record.get("control")

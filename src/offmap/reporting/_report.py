@@ -12,7 +12,7 @@ from offmap._utils.files import atomic, write_json
 from offmap.errors import ArgumentError, StoreError
 from offmap.evaluation import Aggregate, Results
 from offmap.guard import Certified, Check, Guard, Monitor
-from offmap.guard.reading import SUFFIXES
+from offmap.guard.log_rows import SUFFIXES
 from offmap.guard.words import Facts
 from offmap.reporting import guards, networks, runs, verdicts, watches
 from offmap.reporting.content import Content

@@ -13,7 +13,7 @@ import msgspec
 
 from offmap.errors import DataError, StoreError
 from offmap.guard import Certified, Monitor
-from offmap.guard.reading import rows_of
+from offmap.guard.log_rows import rows_of
 from offmap.guard.tally import Tally
 from offmap.metrics import share_interval
 from offmap.reporting import watches

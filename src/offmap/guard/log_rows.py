@@ -1,0 +1,109 @@
+"""Rows of a log of verdicts, behind those that were read before."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+
+Row = dict[str, Any]
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+_ROWS = 4096
+
+
+def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+    """Rows of a log, each with the hash of the log and how far it has been read with this row.
+
+    A row that is not whole is ``None``. The last line of a file that is still written is left for
+    another time.
+
+    Args:
+        path: ``.jsonl`` of a :class:`offmap.guard.Log` or of ``offmap score``, or its ``.csv`` or
+            ``.parquet``.
+        read: how far logs have been read, by hash.
+
+    Raises:
+        DataNotFoundError: it is not there.
+        ArgumentError: it has another suffix.
+        StoreError: it is shorter than what was read of it, or cannot be read.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ArgumentError(f"{path}: a log of verdicts is one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataNotFoundError(f"{path} is not there: give what `offmap score --log` wrote")
+    if path.suffix == ".jsonl":
+        yield from _lines(path, read)
+        return
+    try:
+        yield from _table(path, read)
+    except (OSError, ValueError, KeyError) as error:  # of Arrow, too
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def _lines(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+    with path.open("rb") as file:
+        first = file.readline()
+        if not first.endswith(b"\n"):
+            return
+        log = _hash(first)
+        place = read.get(log, 0)
+        if place > file.seek(0, 2):
+            raise StoreError(
+                f"{path} is shorter than the {place:,} bytes that were read of it: a log is only "
+                "added to; give the one that was read, or begin with another --state"
+            )
+        file.seek(place)
+        for line in iter(file.readline, b""):
+            if not line.endswith(b"\n"):
+                return
+            yield _parsed(line), log, file.tell()
+
+
+def _parsed(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and ("certified" in row or "is_ood" in row) else None
+
+
+def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+    rows = _csv(path) if path.suffix == ".csv" else _parquet(path)
+    first = next(rows, None)
+    if first is None:
+        return
+    log = _hash(repr(first).encode())
+    place = read.get(log, 0)
+    if place == 0:
+        yield first, log, 1
+    for i, row in enumerate(islice(rows, max(place - 1, 0), None), max(place, 1) + 1):
+        yield row, log, i
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_ROWS):
+            yield from batch.to_pylist()
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            plain: Row = {name: value or None for name, value in row.items()}
+            if plain["is_ood"] is not None:
+                plain["is_ood"] = plain["is_ood"] == "True"
+            for name, number in (("label", int), ("p_value", float)):
+                plain[name] = None if plain[name] is None else number(plain[name])
+            yield plain
+
+
+def _hash(first: bytes) -> str:
+    return hashlib.sha256(first).hexdigest()[:16]
