@@ -295,7 +295,7 @@ def test_images_that_belong_together_are_told_by_their_paths(call: Call, folder:
     by_name = f"{calibrate} --alarm-rate 0.2 --groups 'patient-([0-9]{{2}})'"
     assert "one of each of 11 groups" in call(by_name)[1]
     status, _, said = call(f"{calibrate} --groups scan-")
-    assert (status, said.startswith("offmap: --groups: nothing in")) == (1, True)
+    assert (status, said.startswith("offmap: groups: nothing in")) == (1, True)
     assert "is none: missing )" in call(f'{calibrate} --groups "("')[2]
 
 
