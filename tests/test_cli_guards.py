@@ -336,3 +336,27 @@ def test_checks_verdicts_and_watches_have_reports(call: Call, folder: Path) -> N
     assert call("score guard ./faces --out v.csv --report page.pdf")[2].startswith(
         "offmap: a report is one HTML file"
     )
+
+
+def test_several_checkpoints_are_evaluated_each_and_taken_together(
+    call: Call, folder: Path
+) -> None:
+    weights = "--weights w.safetensors other.safetensors"
+    data = f"--id ./held --far ./faces --normalization {NORMALIZATION} --no-cache"
+    bench = f"bench --model mine.py:untrained {weights} {data} --detectors msp energy --out both"
+    status, text, said = call(f"{bench} --report")
+    assert status == 0
+    assert "no training data" in said
+    results = {
+        name: offmap.evaluation.Results.load(folder / "both" / name) for name in ("w", "other")
+    }
+    together = offmap.aggregate(results)
+    assert together.table() in text
+    assert all(results[name].table() in text for name in results)
+    page = (folder / "both" / "report.html").read_text()
+    assert "over 1 OOD sets and 2 networks" in page
+    assert (folder / "both" / "w" / "report.html").is_file()
+    status, _, said = call(
+        bench.replace("--weights w", "--network other=mine.py:network --weights w a")
+    )
+    assert said == "offmap: there are 2 networks and 3 --weights: give one for each, or none\n"
