@@ -94,6 +94,9 @@ def calibrate(
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
     groups: str | None = options.GROUPS,
+    extend: bool = typer.Option(
+        False, help="Add the images to those of before, at the same rates: a random sample of ID."
+    ),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
     engine: str | None = options.ENGINE,
@@ -106,6 +109,8 @@ def calibrate(
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05 --confidence 0.95
 
         offmap calibrate guard/ --data ./scans --groups "patient-([0-9]+)"
+
+        offmap calibrate guard/ --data ./more --extend
     """
     from offmap.cli._guards import load_joined, open_guard, workers_of
     from offmap.guard.groups import by_path
@@ -124,10 +129,14 @@ def calibrate(
     )
     found.input_shape = images.shape
     rule: dict[str, Any] = {"confidence": confidence, "per_class": per_class, "pool": pool}
+    rates: float | list[float] = alarm_rate
+    if extend:
+        rule["extend"] = True
+        rates = alarm_rate[0] if len(alarm_rate) == 1 else alarm_rate
     if groups is not None:
         rule["groups"] = by_path(groups)
     if several is None:
-        found.calibrate(images, alarm_rate, **rule)
+        found.calibrate(images, rates, **rule)
     else:
         from offmap import scale
 

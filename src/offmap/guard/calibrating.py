@@ -45,6 +45,8 @@ def scored(
     passing: Callable[[Seen], Iterator[Any]],
     learn_share: float,
     groups: Groups | None,
+    *,
+    learn: bool = True,
 ) -> Scored:
     """Let the detectors learn on their share of the data, and score what is left of it.
 
@@ -54,6 +56,7 @@ def scored(
         passing: opens a pass of the network over it, that counts what goes by.
         learn_share: share to learn on, where a detector does.
         groups: of the samples; one of each counts.
+        learn: whether detectors learn on it; else they stay as they are.
 
     Raises:
         DataError: there are no samples; or they are needed twice, and can be read once only.
@@ -65,7 +68,7 @@ def scored(
         return through(groups, passing(each_pass[-1]))
 
     with ExitStack() as stack:
-        if any(passes(each, "calibration") for each in guard.each()):
+        if learn and any(passes(each, "calibration") for each in guard.each()):
             parts = CalibrationData(
                 data,
                 batches,

@@ -46,6 +46,7 @@ from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, sc
 from offmap.guard.calibration import Calibration
 from offmap.guard.check import Check, check_of
 from offmap.guard.control import Control, control_of
+from offmap.guard.extending import check_extends, extended
 from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.history import History
 from offmap.guard.reasons import explain_sample
@@ -231,6 +232,7 @@ class Guard(nn.Module):
         per_class: bool = False,
         pool: bool = False,
         groups: GroupsOf | None = None,
+        extend: bool = False,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
         spread: Spreading | None = None,
@@ -256,6 +258,10 @@ class Guard(nn.Module):
                 patient: a function from a sample's key, such as its path, to its group, or the
                 group of each sample, in order. One of each counts, and the rate is that of a
                 sample of a new group.
+            extend: add the samples to those that the threshold comes from, at the rates and by the
+                rule of before; what detectors learned stays. A new promise, with a chance of its
+                own to fail, and valid only for a random sample of ID that the guard did not choose,
+                of a size fixed beforehand.
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
@@ -268,7 +274,7 @@ class Guard(nn.Module):
 
         Raises:
             DataError: the very set that the guard was fitted on, or more than 1 % of it; batches of
-                a loader are only warned of.
+                a loader are only warned of; or, to extend, scores that are distributed otherwise.
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed, and names classes
                 that lack them.
@@ -284,6 +290,12 @@ class Guard(nn.Module):
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
+        if extend:
+            rates = alarm_rate if alarm_rate != 0.05 else None
+            check_extends(
+                self.calibration, alarm_rate=rates, confidence=confidence, per_class=per_class,
+                pool=pool, spread=spread,
+            )  # fmt: skip
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
         calibration = Calibration(rule, alarm_rate, confidence=confidence, pool=pool)
@@ -295,16 +307,20 @@ class Guard(nn.Module):
 
         with self.probe:
             if spread is None:
-                found = scored(self, data, passing, learn_share, grouping)
+                found = scored(self, data, passing, learn_share, grouping, learn=not extend)
             else:
                 seen = Seen(hashing=False)
                 parts = spread.scored(self, data, learn_share, batch_size, seen)
                 found = Scored(*parts[:3], seen)
-        self.history.check_apart("calibration data", data, found.seen)
-        calibration.learn(found.scores, found.predictions, found.classes)
+        if extend:
+            self.history.check_fresh("data to extend by", data, found.seen)
+            calibration = extended(self.calibration, found)
+        else:
+            self.history.check_apart("calibration data", data, found.seen)
+            calibration.learn(found.scores, found.predictions, found.classes)
         self._calibration, self.control_ = calibration, None
         counted = None if grouping is None else len(found.scores)
-        self.history.calibrated(data, found.seen, counted)
+        self.history.calibrated(data, found.seen, counted, extends=extend)
         return self
 
     def check(

@@ -33,9 +33,17 @@ class History:
         self._fitted, self._calibrated = seen, None
         seen.warn_near_chance("the data to fit on")
 
-    def calibrated(self, data: Any, seen: Seen, groups: int | None) -> None:
-        """Go on with the data of "calibrate", of which so many groups counted."""
+    def calibrated(
+        self, data: Any, seen: Seen, groups: int | None, *, extends: bool = False
+    ) -> None:
+        """Go on with the data of "calibrate", of which so many groups counted.
+
+        Of data that extend others, the record is of the last part, and the fingerprints of all.
+        """
         fingerprint = _fingerprint(data)
+        if extends:
+            known = self.read.get("calibrate", {}).get("fingerprint")
+            fingerprint = " ".join(filter(None, (known, fingerprint))) or None
         self._calibrated = seen
         self.read["calibrate"] = seen.record()
         if fingerprint is not None:

@@ -47,6 +47,8 @@ class CalibrationRecord(Part, frozen=True):
         samples: that counted.
         promise: in words.
         alarm_rate: in use, of a certificate.
+        parts: samples of each part, where the set was extended.
+        earlier: what was promised before the last extension.
     """
 
     rule: Literal["plain", "per_class", "bonferroni"]
@@ -55,6 +57,8 @@ class CalibrationRecord(Part, frozen=True):
     samples: Annotated[int, Meta(ge=0)]
     promise: str
     alarm_rate: Rate | None = None
+    parts: list[Annotated[int, Meta(ge=1)]] = []
+    earlier: str = ""
 
 
 class NormalizationRecord(Part, frozen=True):

@@ -100,21 +100,32 @@ function drawAlarm(data, state, parts) {
   parts.place.replaceChildren(sets, ids);
 }
 
-function drawHistograms(data, state) {
-  const now = at(data, state.detector, state.position);
-  replaceIn("histograms", make("div", { class: "plots" }, ...data.sets.map((set, s) => {
+/** The histograms of a detector, whose thresholds are moved afterwards. */
+function startHistograms(data, state) {
+  state.drawn = state.detector;
+  state.limits = data.sets.map((set, s) => {
     const of = data.histograms[state.detector][s], top = tallest(of.counts);
-    const where = Math.min(1, Math.max(0, (now.threshold - of.low) / (of.high - of.low)));
     const ticks = { x: ticksOf(of.low, of.high), y: [[0, "0"], [1, percent(top)]] };
-    const label = `Scores of ID and of ${set.name}; at the threshold ${percent(now.kept)} of ID is `
-      + `kept, ${percent(now.sets[s].share)} of ${set.name} caught.`;
-    const drawing = frame(label, `${cut(data.detectors[state.detector], 24)} score`, "share", ticks);
+    const drawing = frame("", `${cut(data.detectors[state.detector], 24)} score`, "share", ticks);
     of.counts.forEach((counts, i) => drawing.append(make("path",
       { class: i ? "of-ood" : "of-id", d: path(...outline(counts, top), BOX) })));
-    const x = BOX.left + where * BOX.width;
-    drawing.append(make("line", { class: "limit", x1: x, x2: x, y1: BOX.top, y2: BOX.top + BOX.height }));
-    return plot(set.name, drawing);
-  })));
+    const line = make("line", { class: "limit", y1: BOX.top, y2: BOX.top + BOX.height });
+    drawing.append(line);
+    return { of, drawing, line };
+  });
+  replaceIn("histograms", make("div", { class: "plots" },
+    ...data.sets.map((set, s) => plot(set.name, state.limits[s].drawing))));
+}
+
+function drawHistograms(data, state) {
+  if (state.drawn !== state.detector) startHistograms(data, state);
+  const now = at(data, state.detector, state.position);
+  state.limits.forEach(({ of, drawing, line }, s) => {
+    const where = Math.min(1, Math.max(0, (now.threshold - of.low) / (of.high - of.low)));
+    for (const end of ["x1", "x2"]) line.setAttribute(end, BOX.left + where * BOX.width);
+    drawing.setAttribute("aria-label", `Scores of ID and of ${data.sets[s].name}; at the threshold `
+      + `${percent(now.kept)} of ID is kept, ${percent(now.sets[s].share)} of ${data.sets[s].name} caught.`);
+  });
 }
 
 function legend(data, state, change) {
