@@ -56,7 +56,6 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": "plot_",
-    "ignore_pattern": "plot_fractals",  # draws what PixMix mixes in, and teaches nothing
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

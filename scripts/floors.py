@@ -70,6 +70,10 @@ def environment(folder: Path, wanted: dict[str, str]) -> Path:
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     subprocess.run([*pip, *(f"{n}=={v}" for n, v in wanted.items())], check=True)
     subprocess.run([*pip, "--no-deps", "-e", str(ROOT)], check=True)
+    # The command line rests on versions that no dependency states, such as that of click.
+    subprocess.run(
+        [str(python), "-m", "offmap", "list", "knn"], check=True, stdout=subprocess.DEVNULL
+    )
     return python
 
 

@@ -28,6 +28,7 @@ from offmap.stats import (
     Moments,
     Quantile,
 )
+from offmap.stats.moments import constant_features
 
 CLASSES = 5
 # Of two order statistics and three columns: those of floats around 1, around -1 and others.
@@ -236,3 +237,12 @@ def test_a_bank_is_a_fair_sample() -> None:
 def test_a_bank_takes_both_zeros_for_one_value() -> None:
     a, b = torch.tensor([[0.0, 1.0]]), torch.tensor([[-0.0, 1.0]])
     assert torch.equal(Bank.of(a, size=1).parts[0][0], Bank.of(b, size=1).parts[0][0])
+
+
+def test_a_feature_is_constant_up_to_the_rounding_of_its_sums() -> None:
+    """The bound grows with the number of values and with their size, and not with one over it."""
+    eps, count = torch.finfo(torch.float64).eps, torch.tensor(100.0, dtype=torch.float64)
+    size = torch.tensor([1e3, 1e-3, 1.0], dtype=torch.float64)
+    bound = count * (count * size * eps) ** 2
+    assert constant_features(bound * (1 - 1e-9), count, size).all()
+    assert not constant_features(bound * (1 + 1e-9), count, size).any()
