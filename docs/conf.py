@@ -34,6 +34,7 @@ html_theme = "furo"
 html_title = f"offmap {version}"
 html_static_path = ["_static"]
 html_css_files = ["offmap.css"]
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
