@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test shapes check bench clean
+.PHONY: demo test shapes check docs bench bench-quick floors wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -23,7 +23,23 @@ check: .venv/ready
 	$(BIN)/python -m pytest tests/test_house.py
 
 bench: .venv/ready
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --json benchmarks/measured.json
+	$(BIN)/python -m benchmarks.table
+
+bench-quick: .venv/ready
+	$(BIN)/python -m benchmarks --quick --against benchmarks/measured.json
+
+# The lowest versions that pyproject.toml states, in an environment of their own.
+floors:
+	$(PYTHON) scripts/floors.py
+
+# The wheel in an empty environment, outside of the repository.
+wheel:
+	$(PYTHON) scripts/wheel.py
+
+# Warnings are errors: a link that leads nowhere, a formula that cannot be shown, a docstring that is broken.
+docs: .venv/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

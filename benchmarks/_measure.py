@@ -1,8 +1,10 @@
-"""Interleaved pairs of timings, and the lines that every benchmark prints."""
+"""Interleaved pairs of timings, the lines that every benchmark prints, and the same as data."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
 import statistics
 import sys
@@ -14,6 +16,7 @@ from operator import sub, truediv
 from typing import Any
 
 PACKAGES = ("offmap", "torch", "numpy")
+ROWS = "OFFMAP_BENCH_ROWS"  # names the file that rows are added to, for whoever runs several
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,16 @@ class Pairs:
     def print(self, bar: str) -> None:
         """Both times, and their ratio pair by pair."""
         self._print_times()
-        print(f"ratio, {self._names('/')}: {spread(self._each(truediv))}; bar {bar}")
+        ratios = self._each(truediv)
+        print(f"ratio, {self._names('/')}: {spread(ratios)}; bar {bar}")
+        keep(self._names("/"), ratios, bar)
 
     def print_difference(self, bar: str) -> None:
         """Both times, and what ``a`` takes more than ``b``, pair by pair."""
         self._print_times()
-        print(f"difference, {self._names('-')}: {spread(self._each(sub), ' s')}; bar {bar}")
+        seconds = self._each(sub)
+        print(f"difference, {self._names('-')}: {spread(seconds, ' s')}; bar {bar}")
+        keep(self._names("-"), seconds, bar, unit="s")
 
     def _print_times(self) -> None:
         for name, seconds in (self.a, self.b):
@@ -77,6 +84,20 @@ def spread(values: Sequence[float], unit: str = "") -> str:
     low, high = min(values), max(values)
     median = statistics.median(values)
     return f"median {median:.3f}{unit} ({low:.3f} to {high:.3f}, {len(values)} pairs)"
+
+
+def keep(what: str, values: Sequence[float], bar: str = "none", *, unit: str = "") -> None:
+    """Add median and spread to the rows of ``python -m benchmarks --json``, if that runs this."""
+    if path := os.environ.get(ROWS):
+        spread = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+        row = {"what": what, **spread, "runs": len(values), "unit": unit, "bar": bar}
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and what the timings rest on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def arguments(doc: str | None, *, pairs: int = 7) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks._measure import arguments, print_settings, spread
+from benchmarks._measure import arguments, keep, print_settings, spread
 
 # Torch is imported by the measured processes alone: Linux hands the peak of the process that starts
 # another on to it.
@@ -52,6 +52,7 @@ def compare(name: str, small: int, large: int, pairs: int) -> None:
         beyond.append((high - low) / (low - before))
     print(f"{name}, growth of the peak: {spread(growth)}; bar below 0.1")
     print(f"{name}, growth beyond the imports: {spread(beyond)}")
+    keep(f"{name}, growth of the peak", growth, "below 0.1")
 
 
 def in_process(name: str, n: int) -> tuple[int, int]:

@@ -227,7 +227,7 @@ def test_tokens_alone_stay_integers() -> None:
     guard = offmap.Guard(Text(), "mahalanobis")
     guard.fit([(tokens(0)["input_ids"], tokens(0)["labels"])])
     assert guard.input_shape == (7,)
-    assert guard.read["fit"]["dtype"] == "int64"
+    assert guard.history.read["fit"]["dtype"] == "int64"
 
 
 class Reusing(nn.Module):

@@ -49,7 +49,7 @@ def test_a_guard_at_another_rate_learns_for_itself(guard: offmap.Guard, sets: de
     other = made.at(0.1)
     other.fit(sets.calibration).calibrate(sets.test, 0.1)
     assert made(sets.test.images).to_dict() == before.to_dict()
-    assert made.read["calibrate"]["samples"] == len(sets.calibration)
+    assert made.history.read["calibrate"]["samples"] == len(sets.calibration)
 
 
 def test_a_certificate_is_kept_in_the_folder(

@@ -136,11 +136,33 @@ def test_the_sensitivity_is_that_of_the_calibration_without_the_highest() -> Non
     assert rows[1].mean == 29 / 991  # 10 of the 39 above the threshold are gone
     assert rows[2].mean == 1 / 951  # none of the 39 is left
     assert "10 (1.0%)" in table(rows)
-    assert calibrated(torch.arange(59.0)).sensitivity([0.05])[0].threshold is None
+    assert not calibrated(torch.arange(59.0)).sensitivity([0.05])[0].enough
+    assert "too few" in table(calibrated(torch.arange(59.0)).sensitivity([0.05]))
     with pytest.raises(ArgumentError, match=r"must lie in \[0, 1\); seen 1"):
         calibrated(scores).sensitivity([1])
-    with pytest.raises(ArgumentError, match="that of one threshold"):
-        calibrated(torch.randn(1000, 2), rule="bonferroni").sensitivity()
+
+
+def test_the_sensitivity_of_classes_and_of_detectors() -> None:
+    """Outliers are the highest of each class, or of each detector; no threshold is common."""
+    labels = torch.arange(1200) % 3 % 2  # 800 of the first class, and 400
+    of_classes = calibrated(torch.arange(1200.0), 0.1, rule="per_class", predictions=labels)
+    n, k = of_classes.counts_.tolist(), of_classes.ranks.tolist()
+    row = of_classes.sensitivity([0.02])[0]
+    assert (row.outliers, row.threshold, row.enough) == (16 + 8, None, True)
+    rates = [(k[0] - 16) / (n[0] - 15), (k[1] - 8) / (n[1] - 7)]
+    assert row.mean == pytest.approx((800 * rates[0] + 400 * rates[1]) / 1200)
+    high = [
+        stats.beta.isf(0.0125, k[0] - 16, 800 - k[0] + 1),
+        stats.beta.isf(0.0125, k[1] - 8, 400 - k[1] + 1),
+    ]
+    assert row.high == pytest.approx(max(high))
+    assert "of ranks" in table([row])
+    assert not of_classes.sensitivity([0.95])[0].enough  # twenty are left of the second class
+    several = calibrated(torch.arange(1000.0)[:, None].repeat(1, 2), 0.1, None, rule="bonferroni")
+    rank = int(several.ranks[0])
+    row = several.sensitivity([0.01])[0]
+    assert row.mean == pytest.approx(2 * (rank - 10) / 991)
+    assert row.high == pytest.approx(2 * stats.beta.isf(0.0125, rank - 10, 990 - rank + 11))
 
 
 def samples(n: int, generator: torch.Generator, base: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
@@ -378,7 +400,7 @@ def test_samples_keep_their_keys_in_a_second_pass(sets: demo.Digits) -> None:
         guard.calibrate(data, 0.1)
         rest = 216 - int(to_learn_on(keys).sum())
         assert guard.calibration.scores_.shape == (1, rest)
-        assert guard.read["calibrate"]["samples"] == 216
+        assert guard.history.read["calibrate"]["samples"] == 216
 
 
 def test_frames_of_one_group_break_a_certificate_that_groups_keep() -> None:

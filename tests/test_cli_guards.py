@@ -280,3 +280,83 @@ def test_a_guard_is_shown_without_its_network(call: Call, folder: Path) -> None:
     status, _, said = call("show guard")
     assert status == 1
     assert "guard.json" in said
+
+
+def test_images_that_belong_together_are_told_by_their_paths(call: Call, folder: Path) -> None:
+    """One of each folder counts, or of each name that an expression finds."""
+    for i, path in enumerate(sorted((folder / "held").iterdir())):
+        patient = folder / "scans" / f"patient-{i // 2:03}"
+        patient.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, patient / path.name)
+    calibrate = f"calibrate guard {NETWORK} --normalization {NORMALIZATION} --data ./scans"
+    status, text, said = call(f"{calibrate} --groups parent-folder")
+    assert (status, said) == (0, "")
+    assert "one of each of 108 groups" in text
+    by_name = f"{calibrate} --alarm-rate 0.2 --groups 'patient-([0-9]{{2}})'"
+    assert "one of each of 11 groups" in call(by_name)[1]
+    status, _, said = call(f"{calibrate} --groups scan-")
+    assert (status, said.startswith("offmap: groups: nothing in")) == (1, True)
+    assert "is none: missing )" in call(f'{calibrate} --groups "("')[2]
+
+
+def test_a_calibration_set_is_extended_from_the_command_line(call: Call, folder: Path) -> None:
+    images = sorted((folder / "held").iterdir())
+    for name, some in (("first", images[::2]), ("second", images[1::2])):
+        (folder / name).mkdir()
+        for path in some:
+            shutil.copy(path, folder / name / path.name)
+    options = f"{NETWORK} --normalization {NORMALIZATION}"
+    assert call(f"calibrate guard {options} --data ./first --alarm-rate 0.1")[0] == 0
+    status, text, said = call(f"calibrate guard {options} --data ./second --extend")
+    assert (status, said) == (0, "")
+    assert "The samples came in parts, 108 + 108" in text
+    assert "at most 10.00% of ID samples are called OOD" in text
+    status, _, said = call(f"calibrate guard {options} --data ./faces --extend")
+    assert (status, "two-sample test of Kolmogorov and Smirnov" in said) == (1, True)
+
+
+def test_checks_verdicts_and_watches_have_reports(call: Call, folder: Path) -> None:
+    options = f"{NETWORK} --normalization {NORMALIZATION}"
+    assert call(f"calibrate guard {options} --data ./held")[0] == 0
+    status, text, said = call(f"check guard {NETWORK} --data ./faces --ood --report check.html")
+    assert (status, said) == (0, "")
+    assert "Written to check.html and check.json" in text
+    assert "100 OOD samples caught" in (folder / "check.html").read_text()
+    score = f"score guard ./faces {NETWORK} --out v.csv --log log.jsonl --report v.html"
+    status, text, said = call(f"{score} --explain --sheet sheet.png")
+    assert (status, said) == (0, "")
+    page = (folder / "v.html").read_text()
+    assert "was asked for an alarm rate of 5.00%" in page
+    assert page.count("data:image/png") == 24
+    assert "nearest class" in page
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.size[0] > 1000
+    assert call("watch log.jsonl --report watch.html")[0] == 1
+    assert "ALARM at sample" in (folder / "watch.html").read_text()
+    assert call("score guard ./faces --out v.csv --report page.pdf")[2].startswith(
+        "offmap: a report is one HTML file"
+    )
+
+
+def test_several_checkpoints_are_evaluated_each_and_taken_together(
+    call: Call, folder: Path
+) -> None:
+    weights = "--weights w.safetensors other.safetensors"
+    data = f"--id ./held --far ./faces --normalization {NORMALIZATION} --no-cache"
+    bench = f"bench --model mine.py:untrained {weights} {data} --detectors msp energy --out both"
+    status, text, said = call(f"{bench} --report")
+    assert status == 0
+    assert "no training data" in said
+    results = {
+        name: offmap.evaluation.Results.load(folder / "both" / name) for name in ("w", "other")
+    }
+    together = offmap.aggregate(results)
+    assert together.table() in text
+    assert all(results[name].table() in text for name in results)
+    page = (folder / "both" / "report.html").read_text()
+    assert "over 1 OOD sets and 2 networks" in page
+    assert (folder / "both" / "w" / "report.html").is_file()
+    status, _, said = call(
+        bench.replace("--weights w", "--network other=mine.py:network --weights w a")
+    )
+    assert said == "offmap: there are 2 networks and 3 --weights: give one for each, or none\n"

@@ -19,10 +19,10 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
-from offmap.cli._guards import device_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.detectors._registry import FAMILIES
 from offmap.errors import ArgumentError, NotFittedError
+from offmap.guard.opening import device_or_usual
 from offmap.training import recipe, trainer
 from offmap.training.task import Task
 
@@ -150,17 +150,17 @@ def test_cuda_is_taken_where_it_is_and_nothing_else_unasked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device_of(None) == "cuda"
+    assert device_or_usual(None) == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert device_of(None) == "cpu"
+    assert device_or_usual(None) == "cpu"
 
 
 @pytest.mark.parametrize("name", ["cuda", "nonsense", "mps"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     if name == "nonsense" or not getattr(torch, name).is_available():
         with pytest.raises(ArgumentError, match=name):
-            device_of(name)
+            device_or_usual(name)
 
 
 def test_the_version_is_told_by_the_module_too(call: Call) -> None:
@@ -270,6 +270,8 @@ ELSEWHERE = (
     "put a guard around the whole",  # no command makes a cascade
     "the network has no linear layer to take its classes from",
     "or use offmap.Guard or offmap.evaluate",  # of offmap.sklearn
+    "give column=, the one that holds the inputs",  # of a scorer, which no command makes
+    "prefix='guard_', or keep= without them",
     "A data loader is such an iterable",  # a docstring of a type
 )
 
@@ -342,7 +344,7 @@ def test_errors_and_warnings_are_told_in_the_words_of_the_command(
         warnings.warn("give normalization=", UserWarning, stacklevel=1)
         raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
 
-    monkeypatch.setattr("offmap.cli._guards.device_of", refuse)
+    monkeypatch.setattr("offmap.guard.opening.device_or_usual", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         status, _, said = call("bench --model resnet20 --id a --far b")

@@ -23,7 +23,8 @@ LAYERS = [
     ["activations", "stats", "metrics"],
     ["detectors", "forward", "networks", "data"],
     ["guard"],
-    ["evaluation", "sklearn"],
+    ["scale"],
+    ["evaluation", "sklearn", "adapters"],
     ["plots", "reporting", "serve"],
     ["training"],
     ["demo", "studies"],
@@ -129,8 +130,10 @@ def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
         "offmap.metrics",
         "offmap.networks",
         "offmap.reporting",
+        "offmap.scale",
         "offmap.serve",
         "offmap.sklearn",
+        "offmap.adapters.maite",
     ],
 )
 def test_every_public_thing_has_a_docstring(package: str) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import offmap
 from offmap.cli import main
-from offmap.cli._guards import open_guard
 from offmap.errors import ArgumentError, MissingExtraError, ShapeError, UnknownNameError
 from offmap.forward import Normalization, Preprocessing, Probe, preprocessing_of
+from offmap.guard import Opening
 from offmap.networks import build, zero_shot
 
 
@@ -378,6 +378,6 @@ def test_the_command_line_takes_preprocessing_and_classes(
     assert record["classes"] == ["cat", "dog", "owl"]
     assert record["model"] == "timm:tiny.a1"
     # What is downloaded is the user's choice, and not that of a record.
-    with pytest.raises(ArgumentError, match=r"give --model.*timm:tiny\.a1"):
-        open_guard(Path("guard"), None, None)
-    assert open_guard(Path("guard"), "timm:tiny.a1", None).classes == ("cat", "dog", "owl")
+    with pytest.raises(ArgumentError, match=r"give model=.*timm:tiny\.a1"):
+        Opening().open("guard")
+    assert Opening("timm:tiny.a1").open("guard").classes == ("cat", "dog", "owl")

@@ -14,7 +14,7 @@ from PIL import Image
 import offmap
 from offmap import demo
 from offmap.errors import ArgumentError, StoreError
-from offmap.guard import explained
+from offmap.guard import explained, occlusion
 from offmap.guard.files import COLUMNS, score_files
 
 NAMES = tuple(f"digit {i}" for i in range(8))
@@ -92,14 +92,14 @@ def test_the_nearest_training_samples_are_named(sets: demo.Digits) -> None:
     assert "nearest training sample" in bare.explain_sample(images[0])
 
 
-@pytest.mark.parametrize("how", ["softplus", "fisher"])
+@pytest.mark.parametrize("how", ["softplus", "mean", "fisher"])
 def test_the_part_that_made_a_score_stands_first(sets: demo.Digits, how: str) -> None:
     guard = make(sets, f"Combine([energy, mahalanobis], how='{how}')")
     images = sets.ood["far"]["faces"].images[:5]
     acts = acts_of(guard, images)
     (combine,) = guard.each()
     parts = torch.stack([s.double() for s in combine.part_scores(acts)], 1)  # type: ignore[operator]
-    if how == "softplus":
+    if how in ("softplus", "mean"):
         far = (parts - combine.scale_[:, 0]) / combine.scale_[:, 1]
     else:
         below = [(s < x[:, None]).sum(1) for s, x in zip(combine.scale_, parts.T, strict=True)]
@@ -108,6 +108,69 @@ def test_the_part_that_made_a_score_stands_first(sets: demo.Digits, how: str) ->
         pairs = sorted(zip(row, ("Energy", "Mahalanobis"), strict=True), key=lambda x: -x[0])
         assert ", ".join(f"{name} {x:+.1f}" for x, name in pairs) in reason
         assert ("nearest class" in reason) == (pairs[0][1] == "Mahalanobis")
+
+
+def test_of_auto_the_member_that_made_a_score_stands_first(sets: demo.Digits) -> None:
+    guard = make(sets, "auto")
+    images = sets.ood["far"]["faces"].images[:3]
+    (auto,) = guard.each()
+    parts = auto.part_scores(acts_of(guard, images))  # type: ignore[operator]
+    far = (torch.stack([s.double() for s in parts], 1) - auto.scale_[:, 0]) / auto.scale_[:, 1]
+    names = ("Energy", "CADRef", "ViM", "MahalanobisPP", "RAS")
+    for reason, row in zip(explained(guard, images)[1], far.tolist(), strict=True):
+        pairs = sorted(zip(row, names, strict=True), key=lambda x: -x[0])
+        assert ", ".join(f"{name} {x:+.1f}" for x, name in pairs) in reason
+
+
+def test_a_verdict_tells_why_each_sample_is_judged_so(sets: demo.Digits) -> None:
+    guard = make(sets, "mahalanobis")
+    images = sets.test.images[:4]
+    verdict, reasons = explained(guard, images)
+    assert [verdict.explain(i) for i in range(4)] == [
+        f"{'unknown' if ood else 'known'}: {reason}"
+        for ood, reason in zip(verdict.is_ood, reasons, strict=True)
+    ]
+    assert verdict.explain(-1) == verdict[3:].explain(0) == guard.explain_sample(images[3])
+    joined = offmap.Verdict.joined([verdict[:2], verdict[2:]])
+    assert joined.explain(3) == verdict.explain(3)
+    plain = guard(images)
+    said, score, p = NAMES[int(plain.labels[0])], float(plain.scores[0]), float(plain.p_values[0])
+    assert plain.explain(0).endswith(f": said {said}; score {score:.4g}, p-value {p:.3g}")
+    assert offmap.Verdict.joined([verdict, plain]).words is None
+    with pytest.raises(IndexError):
+        plain.explain(4)
+    assert guard(torch.full((1, 1, 8, 8), torch.nan)).explain(0) == (
+        "unknown: the network's output is not finite"
+    )
+
+
+def test_occlusion_is_the_fall_of_the_score(sets: demo.Digits) -> None:
+    """With one square there is one number; of several, a pixel has the mean of those over it."""
+    guard = make(sets, "mahalanobis")
+    image = sets.ood["far"]["faces"].images[0]
+    own = guard(image).scores.double()
+
+    def fall(y: int, x: int, side: int) -> float:
+        covered = image.clone()
+        covered[:, y : y + side, x : x + side] = image.double().mean().round().to(torch.uint8)
+        return float(own - guard(covered).scores.double())
+
+    whole = occlusion(guard, image, side=8)
+    assert whole.shape == (8, 8)
+    assert whole.flatten().tolist() == pytest.approx([fall(0, 0, 8)] * 64, rel=1e-4)
+    four = occlusion(guard, image, side=4, step=4)
+    assert float(four[0, 0]) == pytest.approx(fall(0, 0, 4), rel=1e-4)
+    assert float(four[7, 0]) == pytest.approx(fall(4, 0, 4), rel=1e-4)
+    crossing = occlusion(guard, image[None], side=6, step=2, batch_size=3)
+    every = [fall(y, x, 6) for y in (0, 2) for x in (0, 2)]
+    assert float(crossing[4, 4]) == pytest.approx(sum(every) / 4, rel=1e-4)
+    assert float(crossing[0, 7]) == pytest.approx(every[1], rel=1e-4)
+    with pytest.raises(ArgumentError, match="takes one image"):
+        occlusion(guard, sets.test.images[:2])
+    with pytest.raises(
+        ArgumentError, match="step must be a whole number of at least 1 and at most 2"
+    ):
+        occlusion(guard, image, step=3)
 
 
 def test_inside_of_a_shaper_the_shaped_features_are_read(sets: demo.Digits) -> None:

@@ -20,9 +20,9 @@ from torch import nn
 from offmap._utils import records
 from offmap.cli import main
 from offmap.cli._bench import normalization_or_usual
-from offmap.cli._guards import open_guard
 from offmap.errors import ArgumentError, MissingExtraError, StoreError, UnknownNameError
 from offmap.forward import Normalization
+from offmap.guard import Opening
 from offmap.networks import _places, build, digits_cnn, resnet20, wrn40_2, zoo
 from offmap.training import normalization
 
@@ -407,17 +407,17 @@ def test_a_guard_of_a_zoo_network_is_rebuilt_on_its_record(tiny: nn.Module) -> N
     record = json.loads(Path("guard/guard.json").read_text())
     assert record["model"] == "zoo:tiny"
     assert record["normalization"] == {"mean": [0.305], "std": [0.376]}
-    assert_equal(tiny, open_guard(Path("guard"), None, None).network)
+    assert_equal(tiny, Opening().open("guard").network)
     # Where the zoo is not at hand, the network itself does: its weights lie in the guard.
     shutil.rmtree("zoo")
     with pytest.raises(UnknownNameError, match="zoo/ of a clone"):
-        open_guard(Path("guard"), None, None)
-    assert_equal(tiny, open_guard(Path("guard"), SPEC, None).network)
+        Opening().open("guard")
+    assert_equal(tiny, Opening(SPEC).open("guard").network)
 
 
 def test_a_guard_of_a_network_with_arguments_is_rebuilt_on_its_record(tiny: nn.Module) -> None:
     fit(SPEC, "--weights", "zoo/tiny.safetensors", "--normalize", "none")
-    assert_equal(tiny, open_guard(Path("guard"), None, None).network)
+    assert_equal(tiny, Opening().open("guard").network)
 
 
 def test_a_guards_record_chooses_no_code(tiny: nn.Module) -> None:
@@ -427,11 +427,11 @@ def test_a_guards_record_chooses_no_code(tiny: nn.Module) -> None:
     foreign = ["mine.py:net", "mine.py:net(x=1)", "os:system", "build", "resnet20(x=f())", None]
     for model in foreign:
         Path("guard/guard.json").write_text(json.dumps({**record, "model": model}))
-        with pytest.raises(ArgumentError, match="give --model"):
-            open_guard(Path("guard"), None, None)
+        with pytest.raises(ArgumentError, match="give model="):
+            Opening().open("guard")
     Path("guard/guard.json").write_text(json.dumps({**record, "model": "zoo:../tiny"}))
     with pytest.raises(ArgumentError, match="no name of a trained network"):
-        open_guard(Path("guard"), None, None)
+        Opening().open("guard")
     assert not Path("ran").exists()
 
 

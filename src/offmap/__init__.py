@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         metrics,
         networks,
         plots,
+        scale,
         serve,
         stats,
         training,
@@ -43,7 +44,7 @@ _HOMES = {
 }
 _MODULES = (
     *("activations", "data", "detectors", "errors", "evaluation", "forward", "guard", "metrics"),
-    *("networks", "plots", "serve", "stats", "training"),
+    *("networks", "plots", "scale", "serve", "stats", "training"),
 )
 _NAMES = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import offmap
 from offmap.data import ImageSet
 from offmap.evaluation import Results, Row, SetInfo
+from offmap.guard import Log
 from offmap.guard.decide import alarm_threshold
 from offmap.metrics import augrc, aurc, detection, oscr
 
@@ -100,3 +106,67 @@ def results() -> Results:
 @pytest.fixture(scope="session")
 def inputs() -> dict[str, ImageSet]:
     return {"id": images(300, CLASSES), **{name: images(120) for name in SETS}}
+
+
+@pytest.fixture(scope="session")
+def guard() -> offmap.Guard:
+    """A certified guard around a tiny network, with names of classes that try to break out."""
+    generator = torch.Generator().manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, len(CLASSES)))
+    torch.nn.init.normal_(network[1].weight, generator=generator)
+    x, held = (torch.randn(n, 3, 2, 2, generator=generator) for n in (200, 400))
+    made = offmap.Guard(
+        network, "mahalanobis", classes=CLASSES, normalization=offmap.Normalization((0.5,), (0.3,))
+    )
+    made.fit([(x, network(x).argmax(1))])
+    return made.calibrate([held], alarm_rate=[0.05, 0.1], confidence=0.95)
+
+
+@pytest.fixture(scope="session")
+def verdict(guard: offmap.Guard) -> offmap.Verdict:
+    """On samples of which every fifth is far off, and the last has no finite score."""
+    x = torch.randn(120, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    x[::5] *= 6
+    x[-1] = torch.nan
+    return guard(x)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Paths of samples, of which the first sixty are there."""
+    folder = tmp_path_factory.mktemp("secret hideaway")
+    for i in range(60):
+        Image.new("RGB", (20, 10), (4 * i, 0, 0)).save(folder / f"<i>{i}.png")
+    return [str(folder / f"<i>{i}.png") for i in range(120)]
+
+
+@pytest.fixture(scope="session")
+def log(
+    guard: offmap.Guard,
+    verdict: offmap.Verdict,
+    pictures: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A log of those verdicts."""
+    path = tmp_path_factory.mktemp("log") / "log.jsonl"
+    with Log(path, guard) as opened:
+        opened.add(verdict, pictures)
+    return path
+
+
+def several() -> dict[str, Results]:
+    """Evaluations of three networks."""
+    return {f"seed {i}": evaluated(seed=i) for i in range(3)}
+
+
+def write_run(folder: Path) -> None:
+    """The folder of a training run, as far as its report reads it."""
+    record = {
+        "recipe": {"network": "wrn40_2(classes=10)", "epochs": 3, "seed": 0},
+        "data": {"train": {"name": "cifar10:train", "images": 50000, "fingerprint": "0123"}},
+        "command": "offmap train --out '/data/secret hideaway/run'",
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    head = "train_loss,train_accuracy,validation_loss,validation_accuracy,seconds"
+    rows = ["2.0,0.3,1.9,0.35,10", "1.5,0.5,1.4,0.55,11", "1.2,0.6,1.1,0.625,12"]
+    (folder / "metrics.csv").write_text("\n".join([head, *rows]))

@@ -133,7 +133,7 @@ def test_it_says_the_verdict_first(results: Results) -> None:
     right, n = results.accuracy or (0, 1)
     assert f"right on {right / n:.2%}" in text
     assert f"Recommended: {HOSTILE}, with the highest mean AUROC" in text
-    assert "of new ID samples it calls at most 5 % OOD, on average over calibration sets" in text
+    assert "of new ID samples it calls at most 5% OOD, on average over calibration sets" in text
     row = next(r for r in results.rows if (r.detector, r.set) == (HOSTILE, "plain"))
     assert f"{row.ood_caught:.1%}" in text
     assert f"called {row.id_alarm:.2%} of the 300 evaluated ID samples" in text

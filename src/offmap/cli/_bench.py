@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import typer
 
 from offmap import data, networks, plots
+from offmap.cli._arguments import named
 from offmap.cli._guards import preprocessing, trained_network
 from offmap.cli._messages import say
 from offmap.cli._output import command
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
-from offmap.evaluation import evaluate
+from offmap.evaluation import Results, aggregate, evaluate
 from offmap.evaluation.metric import metric_of
 from offmap.evaluation.published import benchmark_of, beside
 from offmap.forward import Normalization
@@ -46,6 +47,57 @@ class Plan:
     seed: int
 
 
+def networks_of(
+    models: Sequence[str], weights: Sequence[Path]
+) -> dict[str, tuple[str, Path | None]]:
+    """Networks and their weights by name: one for each, or several checkpoints of one.
+
+    Raises:
+        ArgumentError: neither as many weights as networks nor one network, or two of one name.
+    """
+    if len(models) == 1 and len(weights) > 1:
+        files = named([f"{path.stem}={path}" for path in weights])
+        return {name: (models[0], Path(file)) for name, file in files.items()}
+    by_name = named(models)
+    if len(weights) not in (0, len(by_name)):
+        raise ArgumentError(
+            f"there are {len(by_name)} networks and {len(weights)} --weights: give one for each, "
+            "or none"
+        )
+    names = [_plain(name) for name in by_name]
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"two networks would have one folder of {names}: name them, NAME=MODEL")
+    files_of: Sequence[Path | None] = weights or [None] * len(names)
+    return dict(zip(names, zip(by_name.values(), files_of, strict=True), strict=True))
+
+
+def run_all(
+    plan: Plan,
+    chosen: Mapping[str, tuple[str, Path | None]],
+    *,
+    out: Path,
+    metrics: Sequence[str],
+    report: bool,
+    **options: Any,
+) -> None:
+    """Evaluate one network into ``out``, or each of several into a folder there, and all as one."""
+    if len(chosen) == 1:
+        ((model, weights),) = chosen.values()
+        run(plan, model=model, weights=weights, out=out, metrics=metrics, report=report, **options)
+        return
+    results = {}
+    for name, (model, weights) in chosen.items():
+        say(f"== {name} ==")
+        own: dict[str, Any] = {"model": model, "weights": weights, "out": out / name}
+        results[name] = run(plan, metrics=metrics, report=report, **own, **options)
+    together = aggregate(results)
+    for metric in metrics:
+        say(f"\n{together.table(metric)}")
+    if report:
+        write_report(together, out / "report.html", command=command())
+        say(f"\nAll together: {out / 'report.html'}")
+
+
 def run(
     plan: Plan,
     *,
@@ -59,7 +111,7 @@ def run(
     published: str | None = None,
     report: bool = False,
     **options: Any,
-) -> None:
+) -> Results:
     """Evaluate, print a table of each metric, and write everything into ``out``."""
     for name in metrics:
         metric_of(name)  # a misspelt one must not show at the end
@@ -117,6 +169,7 @@ def run(
         write_report(results, out / "report.html", inputs=inputs_of(test, ood), command=command())
     written = "results.json, results.csv, scores.parquet, figures" + ", report.html" * report
     typer.echo(f"\nWritten to {out}/: {written}")
+    return results
 
 
 def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:

@@ -10,138 +10,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from offmap.forward import Preprocessing
-    from offmap.guard import Guard
+    from offmap.guard import Guard, Opening
 
 
-def open_guard(
-    folder: Path,
-    model: str | None,
-    weights: Path | None,
-    detectors: Sequence[str] = (),
-    *,
-    device: str | None = None,
-    normalization: str | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    alarm_rate: float | None = None,
-) -> Guard:
-    """The guard in a folder, with its network, and with what its record does not know.
+def open_guard(folder: Path, opening: Opening) -> Guard:
+    """The guard in a folder, for images in files."""
+    from offmap.guard.opening import check_knows_normalization
 
-    The record names what built the network. Only networks of this library, or of its zoo, are built
-    on its word: a record must not choose what code is run.
-    """
-    from offmap._utils import records
-    from offmap.detectors import detector
-    from offmap.guard import load
-    from offmap.training import normalization as read
-
-    for spec in detectors:  # a record names no file: the user does
-        detector(spec)
-    record, files = records.read(folder, "guard", made_by="offmap fit")
-    network = _network(record, model, weights, kept="network" in files).to(device_of(device))
-    how = None if normalization is None else read(normalization)
-    guard = load(folder, network, normalization=how)
-    _check_normalization(guard)
-    _complete(guard, size, channels)
-    return guard if alarm_rate is None else guard.at(alarm_rate)
-
-
-def _network(record: dict[str, Any], model: str | None, weights: Path | None, *, kept: bool) -> Any:
-    """The network of a guard, whose weights must come from somewhere."""
-    from offmap import networks
-    from offmap.errors import ArgumentError
-    from offmap.forward import probe_of, weights_digest
-
-    known = str(record.get("model"))
-    ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
-    if model is None and not ours:
-        made = "from Python" if record.get("model") is None else f"with --model {known}"
-        raise ArgumentError(f"give --model: this guard was made {made}")
-    network = networks.build(model or known, weights=weights)
-    # What loads its weights itself needs no file of them.
-    if weights is None and not kept:
-        seen = weights_digest(probe_of(network).network)
-        if seen != record.get("network_sha256"):
-            raise ArgumentError(
-                "give --weights: this guard was saved without its network's weights, and those of "
-                f"{model or known} are others"
-            )
-    return network
-
-
-def _check_normalization(guard: Guard) -> None:
-    """Refuse files of images for a guard that does not know how they are normalised."""
-    from offmap.errors import ArgumentError
-
-    if not getattr(guard.probe.normalization, "known", True):
-        raise ArgumentError(
-            "give --normalization: this guard was fitted on images that were normalised already, "
-            "by what it does not know, and images in files are not"
-        )
-
-
-def _complete(guard: Guard, size: int | None, channels: int | None) -> None:
-    """Give a guard the shape of its images, where it does not know it."""
-    from offmap.errors import ArgumentError
-
-    if (size, channels) == (None, None):
-        return
-    if guard.input_shape is not None:
-        known, height, width = shape_of(guard)
-        if size not in (None, height) or size not in (None, width) or channels not in (None, known):
-            raise ArgumentError(
-                f"this guard was fitted on images of {known} channels, {height} by {width}: leave "
-                "--size and --channels out"
-            )
-    elif size is not None:
-        several = len(getattr(guard.probe.normalization, "mean", ()))
-        channels = channels or (several if several > 1 else None)
-        if channels is None:
-            raise ArgumentError("give --channels beside --size: 1 for grey, 3 for colour")
-        guard.input_shape = (channels, size, size)
-
-
-def shape_of(guard: Guard) -> tuple[int, int, int]:
-    """Channels, height and width of a guard's images.
-
-    Raises:
-        ArgumentError: it does not know them.
-    """
-    from offmap.errors import ArgumentError
-
-    if guard.input_shape is None:
-        raise ArgumentError("this guard does not know the size of its images: give --size")
-    if len(guard.input_shape) != 3:
-        raise ArgumentError(
-            f"this guard was fitted on inputs of shape {guard.input_shape}, and commands are for "
-            "images: use it from Python"
-        )
-    channels, height, width = guard.input_shape
-    return channels, height, width
-
-
-def device_of(name: str | None) -> str:
-    """The device that was named, or else CUDA where it is there; no other is taken unasked.
-
-    Raises:
-        ArgumentError: there is no such device here.
-    """
-    import torch
-
-    from offmap.errors import ArgumentError
-    from offmap.forward import as_device
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    device = as_device(name)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(
-            f"--device {name}: this machine has no such device: {reason}"
-        ) from error
-    return name
+    guard = opening.open(folder)
+    check_knows_normalization(guard)
+    return guard
 
 
 def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any) -> Any:
@@ -173,3 +51,18 @@ def preprocessing(model: str, network: nn.Module) -> Preprocessing:
     from offmap.forward import Preprocessing, preprocessing_of
 
     return preprocessing_of(network) if networks.is_of_library(model) else Preprocessing()
+
+
+def workers_of(engine: str | None, workers: int | None) -> int | None:
+    """How many processes are to work; ``None`` for this one alone.
+
+    Raises:
+        ArgumentError: an engine that is not known, or workers without one.
+    """
+    from offmap.errors import ArgumentError
+
+    if engine is None and workers is not None:
+        raise ArgumentError("--workers are those of an engine: give --engine ray beside it")
+    if engine not in (None, "ray"):
+        raise ArgumentError(f"--engine {engine}: there is ray; leave it out for one process")
+    return None if engine is None else workers or 2

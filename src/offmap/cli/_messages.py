@@ -19,6 +19,8 @@ _PHRASES = {
     r"give head=offmap\.Head\(weight, bias\)": "name it by --head",
     r"by head=": "by --head",
     r"outputs='(\w+)'": r"--outputs \1",
+    r"was made with model=": "was made with --model ",
+    r"device=(\S+): this machine": r"--device \1: this machine",
     r"use precision='fp32'": "use --precision fp32",
     r"were given: ood=\{.*?\}, \.\.\.\}": "were given: give --near or --far",
     r"give them as a mapping by name": "name each once",

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 
 from offmap.cli._arguments import parted
 
+if TYPE_CHECKING:
+    from offmap.guard import Opening
+
+Command = Callable[..., None]
 _NETWORK_HELP = "As in `offmap list`; zoo:, timm: or hf:NAME; file.py:factory, module:factory."
 _DETECTORS = ("--detectors", "--detector")
 _DETECTORS_HELP = "Names or expressions, between commas or spaces"
 _CHANNELS = "1 for grey, 3 for colour"
 
+_WEIGHTS_HELP = "Checkpoint: safetensors, or tensors only"
+
 NETWORK = typer.Option(..., "--model", "--network", help=_NETWORK_HELP)
-WEIGHTS = typer.Option(None, help="Checkpoint: safetensors, or tensors only.")
+NETWORKS = typer.Option(
+    ..., "--model", "--network", help=f"{_NETWORK_HELP} Several are taken together; NAME=MODEL."
+)
+WEIGHTS = typer.Option(None, help=f"{_WEIGHTS_HELP}.")
+WEIGHTS_OF_EACH = typer.Option(
+    [], help=f"{_WEIGHTS_HELP}; one for each network, or several of one."
+)
 HEAD = typer.Option(None, help="Name of the last linear layer, if not found.")
 OUTPUTS = typer.Option(
     "logits", help="What the network returns: logits, probabilities, log_probabilities."
@@ -42,34 +57,101 @@ METRIC = typer.Option(
     help="Tables to print: auroc, aupr_in, aupr_out, fpr_id_kept, fpr_ood_caught, ood_caught, ...",
 )
 REPORT = typer.Option(False, "--report", help="Write report.html beside the rest.")
+REPORT_PAGE = typer.Option(None, "--report", help="Write a report, too: the path of one HTML file.")
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)
-
-# Of commands that open a guard.
-GUARD_NETWORK = typer.Option(
-    None, "--model", "--network", help="As for fit, if the network is not of this library."
+ENGINE = typer.Option(
+    None, help="ray: several processes, or the cluster of RAY_ADDRESS; by default this process."
 )
-GUARD_WEIGHTS = typer.Option(None, help="Checkpoint, if the guard was saved without it.")
-GUARD_DETECTORS = typer.Option(
-    [],
-    *_DETECTORS,
-    callback=parted,
-    help="The guard's own detectors: file.py:Name, package.module:Name.",
-)
-GUARD_ALARM_RATE = typer.Option(
-    None, "--alarm-rate", help="Another than it was calibrated for; without data."
-)
-GUARD_SIZE = typer.Option(None, min=1, help="Side of the images, if the guard does not know it.")
-GUARD_CHANNELS = typer.Option(None, help=f"{_CHANNELS}, if the guard does not know it.")
-GUARD_NORMALIZATION = typer.Option(
+GROUPS = typer.Option(
     None,
-    *("--normalization", "--normalize"),
-    help="As for fit, if the guard was fitted on images that were normalised already.",
+    help="Images that belong together, such as frames of a video: parent-folder, or a regular "
+    "expression whose first group in their paths tells them. One of each counts.",
 )
+WORKERS = typer.Option(None, min=1, help="Processes of the engine, one core each; by default 2.")
 
 
 def detectors(default: list[str], more: str = "") -> Any:
     """The option of commands that fit or evaluate detectors."""
     help = f"{_DETECTORS_HELP}{more}."
     return typer.Option(default, *_DETECTORS, callback=parted, help=help)
+
+
+GUARD_DETECTORS = typer.Option(
+    [],
+    *_DETECTORS,
+    callback=parted,
+    help="The guard's own detectors: file.py:Name, package.module:Name.",
+)
+# Of commands that open a guard, the fields of offmap.guard.Opening.
+_OPENING: dict[str, tuple[Any, Any]] = {
+    "alarm_rate": (
+        float | None,
+        typer.Option(None, help="Another than it was calibrated for; without data."),
+    ),
+    "model": (
+        str | None,
+        typer.Option(
+            None, "--model", "--network", help="As for fit, if the network is not of this library."
+        ),
+    ),
+    "weights": (
+        Path | None,
+        typer.Option(None, help="Checkpoint, if the guard was saved without it."),
+    ),
+    "detectors": (list[str], GUARD_DETECTORS),
+    "normalization": (
+        str | None,
+        typer.Option(
+            None,
+            *("--normalization", "--normalize"),
+            help="As for fit, if the guard was fitted on images that were normalised already.",
+        ),
+    ),
+    "size": (
+        int | None,
+        typer.Option(None, min=1, help="Side of the images, if the guard does not know it."),
+    ),
+    "channels": (
+        int | None,
+        typer.Option(None, help=f"{_CHANNELS}, if the guard does not know it."),
+    ),
+    "device": (str | None, DEVICE),
+}
+
+
+def opens_guard(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """Give a command the options by which a guard is opened, in place of its ``opening``.
+
+    Args:
+        without: those that it does not take, or has itself.
+    """
+    added = {name: of for name, of in _OPENING.items() if name not in without}
+
+    def decorate(command: Command) -> Command:
+        def run(**given: Any) -> None:
+            values = {name: given.pop(name) for name in added}
+            command(opening=_opening(**values), **given)
+
+        own = signature(command)
+        kept = [p for name, p in own.parameters.items() if name != "opening"]
+        more = [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+            for name, (kind, default) in added.items()
+        ]
+        of_added = {name: kind for name, (kind, _) in added.items()}
+        run.__annotations__ = get_type_hints(command) | of_added
+        run.__signature__ = own.replace(parameters=kept + more)  # type: ignore[attr-defined]
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        return run
+
+    return decorate
+
+
+def _opening(normalization: str | None, **values: Any) -> Opening:
+    from offmap.guard import Opening
+    from offmap.training import normalization as read
+
+    how = None if normalization is None else read(normalization)
+    return Opening(normalization=how, **values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -33,3 +33,11 @@ def echo_files(folder: Path) -> None:
 def command() -> str:
     """The command line, as it can be typed again."""
     return shlex.join(["offmap", *sys.argv[1:]])
+
+
+def write_report(subject: Any, page: Path, **more: Any) -> None:
+    """Write a report of what a command found, and say so."""
+    from offmap.reporting import report
+
+    report(subject, page, command=command(), **more)
+    typer.echo(f"Written to {page} and {page.with_suffix('.json').name}")

@@ -10,8 +10,8 @@ from offmap.cli import _options as options
 
 
 def bench(
-    model: str = options.NETWORK,
-    weights: Path | None = options.WEIGHTS,
+    model: list[str] = options.NETWORKS,
+    weights: list[Path] = options.WEIGHTS_OF_EACH,
     id: str = typer.Option(..., help="ID data: a name such as cifar10, or a path."),
     train: str | None = typer.Option(None, help="Training data; by default ID:train."),
     calibration: str | None = typer.Option(
@@ -45,7 +45,9 @@ def bench(
 ) -> None:
     """Evaluate detectors on real data; the network sees each sample once.
 
-    Without --calibration, a seeded tenth of the ID test split is set aside for it.
+    Without --calibration, a seeded tenth of the ID test split is set aside for it. Several
+    networks, or several checkpoints of one, have a folder of results each, and are taken together:
+    means, deviations, ranks.
 
     Examples:
         offmap bench --model resnet20 --weights resnet20.th --normalization imagenet --id cifar10
@@ -54,18 +56,20 @@ def bench(
         offmap bench --model mine.py:network --weights w.safetensors --id photos/test
         --train photos/train --near cameras=./other/cameras/test --far noise:gaussian
         --detectors "knn,ReAct(Energy())"
+
+        offmap bench --model resnet20 --weights seed0.th seed1.th --id cifar10 --far textures
     """
     from offmap.cli._arguments import named
-    from offmap.cli._bench import Plan, run
-    from offmap.cli._guards import device_of
+    from offmap.cli._bench import Plan, networks_of, run_all
+    from offmap.guard.opening import device_or_usual
 
     plan = Plan(
         id=id, train=train, calibration=calibration, near=named(near), far=named(far),
         normalization=normalization, size=size, resize=resize, transform=transform,
         channels=channels, limit=limit, seed=seed,
     )  # fmt: skip
-    run(
-        plan, model=model, weights=weights, detectors=detectors, out=out, cache=cache,
-        batch_size=batch_size, precision=precision, device=device_of(device), head=head,
+    run_all(
+        plan, networks_of(model, weights), detectors=detectors, out=out, cache=cache,
+        batch_size=batch_size, precision=precision, device=device_or_usual(device), head=head,
         outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published, report=report,
     )  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 
 from offmap.cli import _options as options
 from offmap.cli._messages import say
+from offmap.cli._output import write_report
 
 if TYPE_CHECKING:
     from offmap.guard import Guard
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _LIMIT = typer.Option(None, help="A seeded N of each of the data.")
 
 
+@options.opens_guard()
 def check(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     data: list[str] = typer.Option(
@@ -25,16 +27,11 @@ def check(
     sensitivity: bool = typer.Option(
         False, help="What the threshold would be, were the highest calibration scores outliers."
     ),
+    groups: str | None = options.GROUPS,
+    report: Path | None = options.REPORT_PAGE,
     limit: int | None = _LIMIT,
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Measure a guard's alarms on fresh data, against what it promises.
 
@@ -43,27 +40,34 @@ def check(
     Examples:
         offmap check guard/ --data photos/fresh
 
-        offmap check guard/ --data noise:gaussian --ood --sensitivity
+        offmap check guard/ --data noise:gaussian --ood --sensitivity --report check.html
     """
     from offmap.cli._guards import open_guard
     from offmap.errors import ArgumentError
+    from offmap.guard.groups import by_path
     from offmap.guard.sensitivity import table
+    from offmap.reporting import checked
 
+    if report is not None:
+        checked(report)
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     if sensitivity:
         typer.echo(table(found.calibration.sensitivity()))
+    checks = {}
     if data:
-        result = found.check(_load(found, data, limit, transform), ood=ood)
+        grouping = None if groups is None else by_path(groups)
+        result = found.check(_load(found, data, limit, transform), ood=ood, groups=grouping)
+        checks[", ".join(data)] = result
         typer.echo(str(result))
-        if result.result == "broken":
-            raise typer.Exit(1)
+    if report is not None:
+        write_report(found, report, checks=checks)
+    if any(each.result == "broken" for each in checks.values()):
+        raise typer.Exit(1)
 
 
+@options.opens_guard(without=["alarm_rate"])
 def control(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     data: list[str] = typer.Option(
@@ -76,13 +80,7 @@ def control(
     ),
     limit: int | None = _LIMIT,
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Let a guard accept only what its network is seldom wrong on, at a certified rate.
 
@@ -91,10 +89,7 @@ def control(
     """
     from offmap.cli._guards import open_guard
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
-    )  # fmt: skip
+    found = open_guard(guard, opening)
     images = _load(found, data, limit, transform)
     found.control(images, error_rate, confidence, of=of)
     found.save(guard, weights=True)
@@ -103,7 +98,8 @@ def control(
 
 def _load(guard: Guard, data: list[str], limit: int | None, transform: str | None) -> Any:
     """Images as those that the guard was fitted on."""
-    from offmap.cli._guards import load_joined, shape_of
+    from offmap.cli._guards import load_joined
+    from offmap.guard.opening import shape_of
 
     channels, *side = shape_of(guard)
     return load_joined(

@@ -35,7 +35,7 @@ def collapse(
     """
     from offmap import data
     from offmap.cli._arguments import named
-    from offmap.cli._guards import device_of
+    from offmap.guard.opening import device_or_usual
     from offmap.training import recipe_of
     from offmap.training.recording import data_of_run, record_run
 
@@ -52,7 +52,7 @@ def collapse(
         detectors=detectors,
         out=out,
         precision=precision,
-        device=device_of(device),
+        device=device_or_usual(device),
     )
     say(f"{records.table()}\n")
     echo_files(out)

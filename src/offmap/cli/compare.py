@@ -42,22 +42,23 @@ def compare(
     from offmap.evaluation import aggregate
     from offmap.evaluation import compare as held_against
 
-    loaded = _loaded(results)
+    networks = loaded(results)
     if mean:
-        tables = aggregate(loaded)
+        tables = aggregate(networks)
         texts = [_written(tables, name, form) for name in metric]
     elif form is Form.TEXT and metric == ["auroc"]:
-        texts = [held_against(loaded).table()]
+        texts = [held_against(networks).table()]
     else:
         texts = [
             f"{label}:\n\n{_written(each, name, form)}"
-            for label, each in loaded.items()
+            for label, each in networks.items()
             for name in metric
         ]
     say("\n\n".join(texts))
 
 
-def _loaded(folders: list[str]) -> dict[str, Results]:
+def loaded(folders: list[str]) -> dict[str, Results]:
+    """Results by the name of their folder, or as they are called."""
     from offmap._utils.table import short
     from offmap.cli._arguments import named
     from offmap.evaluation import Results

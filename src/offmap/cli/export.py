@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from offmap.cli import _options as options
 
 
+@options.opens_guard(without=["device"])
 def export(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     out: Path = typer.Argument(
@@ -17,14 +20,8 @@ def export(
     triton: bool = typer.Option(
         False, help="Write 1/model.onnx and config.pbtxt for the Triton server."
     ),
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
     device: str = typer.Option("cpu", help="Where a .pt2 graph is to run: cpu, cuda, ..."),
+    opening: Any = None,
 ) -> None:
     """Write a guard as one graph: uint8 images to label, score, p-value and decision.
 
@@ -37,15 +34,13 @@ def export(
     """
     import torch
 
-    from offmap.cli._guards import open_guard, shape_of
+    from offmap.cli._guards import open_guard
     from offmap.errors import ArgumentError
     from offmap.guard.export import export
+    from offmap.guard.opening import shape_of
     from offmap.guard.triton import export_triton
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+    found = open_guard(guard, replace(opening, device=device))
     if (triton or out.suffix == ".onnx") and found.probe.device.type != "cpu":
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")
     shape = shape_of(found)

@@ -30,6 +30,8 @@ def fit(
     outputs: str = options.OUTPUTS,
     batch_size: int = options.BATCH_SIZE,
     device: str | None = options.DEVICE,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
     out: Path = typer.Option(..., help="Folder for the guard."),
 ) -> None:
     """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
@@ -39,13 +41,22 @@ def fit(
         --data cifar10:train --detectors vim --out guard/
     """
     from offmap.cli._bench import channels_of, normalization_or_usual
-    from offmap.cli._guards import device_of, load_joined, preprocessing, trained_network
+    from offmap.cli._guards import (
+        load_joined,
+        preprocessing,
+        trained_network,
+        workers_of,
+    )
     from offmap.data import check_resize
     from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
     from offmap.guard import Guard
+    from offmap.guard.opening import device_or_usual
 
-    network = trained_network(model, weights).to(device_of(device))
+    several_processes = workers_of(engine, workers)
+    # With an engine, its workers have the device.
+    network = trained_network(model, weights)
+    network.to(device_or_usual(device if several_processes is None else "cpu"))
     own = preprocessing(model, network)
     how = normalization_or_usual(normalization, data[0], model, own.normalization)
     images = load_joined(
@@ -59,12 +70,18 @@ def fit(
     if combine != "bonferroni" and len(detectors) > 1:
         several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
     guard = Guard(network, several, normalization=how, head=head, outputs=outputs)
-    guard.fit(images, batch_size=batch_size)
+    if several_processes is None:
+        guard.fit(images, batch_size=batch_size)
+    else:
+        from offmap import scale
+
+        scale.fit(guard, images, workers=several_processes, batch_size=batch_size, device=device)
     guard.model = model
     guard.save(out, weights=True)
     say(f"{guard.explain()}\nWritten to {out}/")
 
 
+@options.opens_guard(without=["alarm_rate"])
 def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
     data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
@@ -76,28 +93,32 @@ def calibrate(
     ),
     per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
+    groups: str | None = options.GROUPS,
+    extend: bool = typer.Option(
+        False, help="Add the images to those of before, at the same rates: a random sample of ID."
+    ),
     limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
+    opening: Any = None,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
 
-    Example:
+    Examples:
         offmap calibrate guard/ --data cifar10:test --limit 1000 --alarm-rate 0.05 --confidence 0.95
-    """
-    from offmap.cli._guards import load_joined, open_guard, shape_of
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels,
-    )  # fmt: skip
-    known, *side = (channels,) if found.input_shape is None else shape_of(found)
+        offmap calibrate guard/ --data ./scans --groups "patient-([0-9]+)"
+
+        offmap calibrate guard/ --data ./more --extend
+    """
+    from offmap.cli._guards import load_joined, open_guard, workers_of
+    from offmap.guard.groups import by_path
+    from offmap.guard.opening import shape_of
+
+    several = workers_of(engine, workers)
+    found = open_guard(guard, opening if several is None else opening.on_cpu)
+    known, *side = (opening.channels,) if found.input_shape is None else shape_of(found)
     images = load_joined(
         data,
         size=None if transform or not side else (side[0], side[1]),
@@ -107,6 +128,18 @@ def calibrate(
         transform=transform,
     )
     found.input_shape = images.shape
-    found.calibrate(images, alarm_rate, confidence=confidence, per_class=per_class, pool=pool)
+    rule: dict[str, Any] = {"confidence": confidence, "per_class": per_class, "pool": pool}
+    rates: float | list[float] = alarm_rate
+    if extend:
+        rule["extend"] = True
+        rates = alarm_rate[0] if len(alarm_rate) == 1 else alarm_rate
+    if groups is not None:
+        rule["groups"] = by_path(groups)
+    if several is None:
+        found.calibrate(images, rates, **rule)
+    else:
+        from offmap import scale
+
+        scale.calibrate(found, images, alarm_rate, workers=several, device=opening.device, **rule)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")

@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from offmap.evaluation import Aggregate
+
 
 def report(
-    results: Path = typer.Argument(..., help="Folder that `offmap bench` or `offmap demo` wrote."),
+    subjects: list[str] = typer.Argument(
+        ...,
+        metavar="WHAT",
+        help="Folder of results, a guard, a study or a run; verdicts or a log of them; the state "
+        "of a watch. Several folders of results, or NAME=FOLDER, are taken together.",
+    ),
     out: Path = typer.Option(Path("report.html"), help="The page; the same in .json beside it."),
+    guard: Path | None = typer.Option(
+        None, help="Folder of the guard, where verdicts do not say what it certifies."
+    ),
     thumbnails: bool = typer.Option(True, help="Small pictures of samples, where there are any."),
     redact_paths: bool = typer.Option(
         False, "--redact-paths", help="Hide paths and keys of samples, to send it to others."
     ),
 ) -> None:
-    """One HTML file of an evaluation: the verdict, a slider for the alarm rate, tables, curves.
+    """One HTML file, what was found first: of results, of a guard, of verdicts, of a watch, ...
 
-    It opens from disk and loads nothing from anywhere. Pictures need the data sets: those are in
-    the reports that `offmap bench --report` and `offmap demo` write.
+    It opens from disk and loads nothing from anywhere. Pictures of an evaluation need its data
+    sets: those are in the reports that `offmap bench --report` and `offmap demo` write.
 
     Examples:
         offmap report out/bench --out report.html
 
-        offmap report out/bench --out to-send.html --redact-paths
+        offmap report seed0=out/seed0 seed1=out/seed1 --out seeds.html
+
+        offmap report guard/ --out guard.html
+
+        offmap report log.jsonl --out today.html --redact-paths
     """
     from offmap.cli._messages import say
     from offmap.cli._output import command
     from offmap.reporting import report as made
 
-    found = made(results, out, thumbnails=thumbnails, redact_paths=redact_paths, command=command())
+    subject = _together(subjects) if len(subjects) > 1 else subjects[0]
+    found = made(
+        subject, out, guard=guard, thumbnails=thumbnails, redact_paths=redact_paths,
+        command=command(),
+    )  # fmt: skip
     say(f"{found.text('verdict')}\n\nWritten to {out} and {out.with_suffix('.json').name}")
+
+
+def _together(folders: list[str]) -> Aggregate:
+    from offmap.cli.compare import loaded
+    from offmap.evaluation import aggregate
+
+    return aggregate(loaded(folders))

@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from offmap.cli import _options as options
+from offmap.cli._output import write_report
 
 if TYPE_CHECKING:
-    from offmap.data.types import Resize
+    from torch import Tensor
+
+    from offmap.guard import Guard
+
+Row = dict[str, object]
+_EXPLAINED = 24  # at most, as each takes some fifty passes
 
 
+@options.opens_guard()
 def score(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     images: list[str] = typer.Argument(
         ..., help="Files, folders, patterns, Parquet; - for stdin; .jsonl of text or features."
     ),
     out: Path = typer.Option(..., help="verdicts.parquet, .csv or .jsonl"),
-    sheet: Path | None = typer.Option(None, help="PNG of the most and least known images."),
+    sheet: Path | None = typer.Option(
+        None,
+        help="PNG of the most and least known images; with --explain, of what raises the score.",
+    ),
     fail_above: float | None = typer.Option(
         None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
     ),
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
     log: Path | None = typer.Option(
         None, help="JSONL that the verdicts are added to, for `offmap watch`."
     ),
+    report: Path | None = options.REPORT_PAGE,
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
     batch_size: int = options.BATCH_SIZE,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
     transform: str | None = options.TRANSFORM,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    engine: str | None = options.ENGINE,
+    workers: int | None = options.WORKERS,
+    opening: Any = None,
 ) -> None:
     """Write a verdict on each image; goes on where an interrupted run stopped.
 
@@ -44,25 +50,39 @@ def score(
         offmap score guard/ photos/ --out verdicts.parquet --sheet sheet.png
 
         find . -name '*.jpg' | offmap score guard/ - --out verdicts.csv --fail-above 0.2
-    """
-    from offmap.cli._guards import open_guard, shape_of
-    from offmap.guard.files import score_files
 
-    found = open_guard(
-        guard, model, weights, detectors, device=device, normalization=normalization, size=size,
-        channels=channels, alarm_rate=alarm_rate,
-    )  # fmt: skip
+        offmap score guard/ photos/ --out verdicts.parquet --engine ray --workers 8
+    """
+    from offmap.cli._guards import open_guard, workers_of
+    from offmap.guard.files import score_files
+    from offmap.guard.opening import shape_of
+    from offmap.reporting import checked
+
+    if report is not None:
+        checked(report)
+    several = workers_of(engine, workers)
+    found = open_guard(guard, opening if several is None else opening.on_cpu)
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
-    summary = score_files(
-        found, images, out, shape=shape, transform=transform, batch_size=batch_size, log=log,
-        explain=explain,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "transform": transform,
+        "batch_size": batch_size,
+        "log": log,
+        "explain": explain,
+    }
+    if several is None:
+        summary = score_files(found, images, out, shape=shape, **how)
+    else:
+        from offmap import scale
+
+        summary = scale.score(images, guard, out, workers=several, **vars(opening), **how)
     typer.echo(f"{summary}\nWritten to {out}")
+    if report is not None:
+        write_report(out, report, guard=found)
     if sheet is not None and shape is None:
         typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)
     elif sheet is not None and shape is not None:
-        _draw(summary.extremes, shape, found.input_resize, sheet)
+        _draw(summary.extremes, shape, found, sheet, explain=explain, transform=transform)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
@@ -72,20 +92,48 @@ def score(
 
 
 def _draw(
-    extremes: dict[str, list[dict[str, object]]],
+    extremes: dict[str, list[Row]],
     shape: tuple[int, int, int],
-    resize: Resize,
+    guard: Guard,
     sheet: Path,
+    *,
+    explain: bool,
+    transform: str | None,
 ) -> None:
     """The extremes once more from their files; rows of Parquet files have none to show."""
-    from offmap import data, plots
+    from offmap import plots
 
     channels, height, width = shape
     shape = (channels if channels == 1 else 3, height, width)  # whatever a transform makes
     rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
-    paths = [str(row["path"]) for row in rows]
-    read = data.read_images(paths, shape, resize=resize)
-    images = [image for _, image in read if not isinstance(image, data.Skipped)]
-    titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row in rows]
-    heading = "least known first, then most known"
-    plots.save(plots.image_grid(images, titles, heading=heading), sheet)
+    pairs = _readable(rows, shape, guard)
+    if explain and transform is None:  # else what is shown is not what the guard sees
+        figure = _with_reasons(pairs, guard)
+    else:
+        titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row, _ in pairs]
+        heading = "least known first, then most known"
+        figure = plots.image_grid([image for _, image in pairs], titles, heading=heading)
+    plots.save(figure, sheet)
+
+
+def _readable(
+    rows: list[Row], shape: tuple[int, int, int], guard: Guard
+) -> list[tuple[Row, Tensor]]:
+    from offmap import data
+
+    read = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
+    pairs = zip(rows, (image for _, image in read), strict=True)
+    return [(row, image) for row, image in pairs if not isinstance(image, data.Skipped)]
+
+
+def _with_reasons(pairs: list[tuple[Row, Tensor]], guard: Guard) -> Any:
+    from offmap import plots
+    from offmap.guard import occlusion
+
+    pairs = pairs[:_EXPLAINED]
+    titles = [
+        f"{Path(str(row['path'])).name}: {row['answer']}\n{row['reason']}" for row, _ in pairs
+    ]
+    maps = [occlusion(guard, image) for _, image in pairs]
+    heading = "least known first; red raises the score, blue lowers it"
+    return plots.reasons([image for _, image in pairs], maps, titles, heading=heading)

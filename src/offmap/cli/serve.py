@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -11,6 +12,7 @@ from offmap.cli import _options as options
 TOKEN = "OFFMAP_SERVE_TOKEN"  # of the environment
 
 
+@options.opens_guard()
 def serve(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
     host: str = typer.Option("127.0.0.1", help="Address to listen at."),
@@ -43,15 +45,8 @@ def serve(
     monitor_state: Path | None = typer.Option(
         None, help="Folder where the monitor goes on after a restart."
     ),
-    alarm_rate: float | None = options.GUARD_ALARM_RATE,
-    model: str | None = options.GUARD_NETWORK,
-    weights: Path | None = options.GUARD_WEIGHTS,
-    detectors: list[str] = options.GUARD_DETECTORS,
     transform: str | None = options.TRANSFORM,
-    normalization: str | None = options.GUARD_NORMALIZATION,
-    size: int | None = options.GUARD_SIZE,
-    channels: int | None = options.GUARD_CHANNELS,
-    device: str | None = options.DEVICE,
+    opening: Any = None,
 ) -> None:
     """Answer over HTTP: a page for people, /score for files and rows, the Open Inference Protocol.
 
@@ -62,7 +57,7 @@ def serve(
 
         curl -F image=@photo.jpg localhost:8000/score
     """
-    from offmap.cli._serving import Opening, serve_guard
+    from offmap.cli._serving import Served, serve_guard
     from offmap.serve import Settings
     from offmap.serve.factory import check_extra
 
@@ -73,11 +68,7 @@ def serve(
         allow_hosts=tuple(allow_host), token=_token(token_file),
         allow_alarm_rate=allow_alarm_rate, explain=explain, log=log, monitor_state=monitor_state,
     )  # fmt: skip
-    opening = Opening(
-        guard, model, weights, tuple(detectors), device, normalization, size, channels, alarm_rate,
-        transform,
-    )  # fmt: skip
-    serve_guard(opening, settings, host, port)
+    serve_guard(Served(guard, opening, transform), settings, host, port)
 
 
 def _token(file: Path | None) -> str | None:

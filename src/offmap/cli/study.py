@@ -37,6 +37,7 @@ def pixmix(
     set: list[str] = _SET,
     seed: int = _SEED,
     device: str | None = options.DEVICE,
+    report: bool = options.REPORT,
 ) -> None:
     """Does training with PixMix help detection? Two networks on CIFAR-10, side by side.
 
@@ -47,7 +48,17 @@ def pixmix(
     """
     from offmap.studies import pixmix as study
 
-    _run(study.run, out, weights, set, budget=budget, only=only, seed=seed, device=device)
+    _run(
+        study.run,
+        out,
+        weights,
+        set,
+        budget=budget,
+        only=only,
+        seed=seed,
+        device=device,
+        report=report,
+    )
 
 
 @app.command("anchors")
@@ -65,6 +76,7 @@ def anchors(
     set: list[str] = _SET,
     seed: int = _SEED,
     device: str | None = options.DEVICE,
+    report: bool = options.REPORT,
 ) -> None:
     """Which digits are none? Class anchors on MNIST, and a threshold from known images alone.
 
@@ -75,7 +87,17 @@ def anchors(
     """
     from offmap.studies import anchors as study
 
-    _run(study.run, out, weights, set, budget=budget, splits=splits, seed=seed, device=device)
+    _run(
+        study.run,
+        out,
+        weights,
+        set,
+        budget=budget,
+        splits=splits,
+        seed=seed,
+        device=device,
+        report=report,
+    )
 
 
 @app.command("disagreement")
@@ -92,6 +114,7 @@ def disagreement(
     set: list[str] = _SET,
     seed: int = _SEED,
     device: str | None = options.DEVICE,
+    report: bool = options.REPORT,
 ) -> None:
     """Do members that learned to disagree know better what they do not know? On CIFAR-10.
 
@@ -102,7 +125,7 @@ def disagreement(
     """
     from offmap.studies import disagreement as study
 
-    _run(study.run, out, weights, set, budget=budget, seed=seed, device=device)
+    _run(study.run, out, weights, set, budget=budget, seed=seed, device=device, report=report)
 
 
 @app.command("collapse")
@@ -124,6 +147,7 @@ def collapse(
     set: list[str] = _SET,
     seed: int = _SEED,
     device: str | None = options.DEVICE,
+    report: bool = options.REPORT,
 ) -> None:
     """Neural collapse, NECO, and what collapse says about OOD: ResNet-18 on CIFAR.
 
@@ -136,7 +160,7 @@ def collapse(
 
     _run(
         study.run, out, weights, set, id=id, budget=budget, every=every, precision=precision,
-        seed=seed, device=device,
+        seed=seed, device=device, report=report,
     )  # fmt: skip
 
 
@@ -146,14 +170,15 @@ def _run(
     weights: list[str],
     changes: list[str],
     device: str | None,
+    report: bool,
     **settings: Any,
 ) -> None:
     """Run a study and print its summary; progress goes to stderr."""
     from functools import partial
 
-    from offmap.cli._guards import device_of
     from offmap.cli._messages import say
-    from offmap.cli._output import echo_epoch, echo_files
+    from offmap.cli._output import echo_epoch, echo_files, write_report
+    from offmap.guard.opening import device_or_usual
     from offmap.training import settings as pairs
 
     outcome = study(
@@ -161,8 +186,10 @@ def _run(
         weights={name: str(spec) for name, spec in pairs(weights, "--weights").items()},
         changes=pairs(changes),
         after_epoch=[partial(echo_epoch, to_stderr=True)],
-        device=device_of(device),
+        device=device_or_usual(device),
         **settings,
     )
     say(f"{outcome.summary()}\n\nAll tables: {out / 'report.txt'}")
+    if report:
+        write_report(out, out / "report.html")
     echo_files(out)

@@ -55,8 +55,8 @@ def train(
     import json
     import os
 
-    from offmap.cli._guards import device_of
     from offmap.errors import ArgumentError
+    from offmap.guard.opening import device_or_usual
     from offmap.training import train as run
 
     record = out / "run.json" if resume and out is not None else None
@@ -82,7 +82,7 @@ def train(
             out,
             sets=sets,
             resume=resume,
-            device=device_of(device),
+            device=device_or_usual(device),
             devices=devices,
             keep_every=watched["keep_every"],
             after_epoch=callbacks,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from offmap.cli import _options as options
 from offmap.cli._messages import say
+from offmap.cli._output import write_report
 
 if TYPE_CHECKING:
     from offmap.guard import Monitor
@@ -35,6 +37,7 @@ def watch(
     reset: bool = typer.Option(False, help="Begin anew behind an alarm; spends alpha again."),
     every: float = typer.Option(1.0, min=0.01, help="Seconds between two looks of --follow."),
     out: Path | None = typer.Option(None, help="PNG: wealth, p-values, alarm rates by class."),
+    report: Path | None = options.REPORT_PAGE,
 ) -> None:
     """Say whether more samples are called OOD than the guard's calibration set allows.
 
@@ -52,7 +55,10 @@ def watch(
     from offmap.errors import ArgumentError
     from offmap.guard import Certified
     from offmap.guard.watching import Watch, watched
+    from offmap.reporting import checked
 
+    if report is not None:
+        checked(report)
     if {path.suffix for path in logs} == {".json"}:
         _merge(logs)
         return
@@ -74,6 +80,8 @@ def watch(
         return
     if out is not None:
         _draw(watching.monitor, out)
+    if report is not None:
+        write_report(watching.monitor, report)
     if watching.monitor.alarmed:
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offmap.data._decode import Skipped
+from offmap.data._decode import Skipped, limit_decoding
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._features import load_features
 from offmap.data._image_set import ImageSet
@@ -15,8 +15,9 @@ from offmap.data._noise import NOISE_KINDS, noise, patch_shuffle
 from offmap.data._overlap import overlap
 from offmap.data._own_transform import OwnTransform
 from offmap.data._read_bytes import read_image
-from offmap.data._read_images import check_inputs, read_images
+from offmap.data._read_images import check_inputs, decoded, read_images
 from offmap.data._read_rows import padded, read_rows
+from offmap.data._spans import Span, behind, blocks_of, spans_of
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
 
@@ -31,13 +32,18 @@ __all__ = [
     "NamedSet",
     "OwnTransform",
     "Skipped",
+    "Span",
     "StreamedSet",
+    "behind",
+    "blocks_of",
     "channel_statistics",
     "check_inputs",
     "check_resize",
+    "decoded",
     "embedded",
     "is_local",
     "join",
+    "limit_decoding",
     "load",
     "load_features",
     "load_like",
@@ -50,4 +56,5 @@ __all__ = [
     "read_images",
     "read_rows",
     "skipped_in_words",
+    "spans_of",
 ]

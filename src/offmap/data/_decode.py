@@ -22,7 +22,8 @@ from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError
 
 # Shapes are not named in these types: in one list they may differ from image to image.
-Raw: TypeAlias = bytes | Path | NDArray[np.uint8]  # encoded, or (h, w) or (h, w, 3)
+# Encoded; (h, w) or (h, w, 3); or opened already.
+Raw: TypeAlias = bytes | Path | NDArray[np.uint8] | Image.Image
 Pixels: TypeAlias = NDArray[Any]  # (c, h, w), uint8; of a transform perhaps float32
 Item: TypeAlias = tuple[str, Raw | None]
 T = TypeVar("T")
@@ -31,6 +32,7 @@ T = TypeVar("T")
 # It also opens a WebP five times as fast when the others need not be asked.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _CHUNK = 16  # images a task: fewer cost more in hand-over than in decoding, more cost memory
+_threads: int | None = None  # of this process; by default one for each core
 
 
 class Prepares(Protocol):
@@ -123,11 +125,17 @@ def unreadable(name: str, skipped: tuple[Skipped, ...]) -> DataError:
     )
 
 
+def limit_decoding(threads: int) -> None:
+    """Let this process decode with no more than so many threads."""
+    global _threads
+    _threads = threads
+
+
 def decode_all(
     items: Iterable[Item], preprocessing: Prepares
 ) -> Generator[Pixels | Skipped, None, None]:
     """Each item decoded, in order, a few chunks ahead of the reader."""
-    workers = os.cpu_count() or 1
+    workers = _threads or os.cpu_count() or 1
     source = iter(items)
     pool = ThreadPoolExecutor(workers)  # PIL gives up the interpreter lock while it decodes
     pending: deque[Future[list[Pixels | Skipped]]] = deque()
@@ -174,4 +182,6 @@ def _open(raw: Raw | None) -> Image.Image:
         raise ValueError("no image is stored here")
     if isinstance(raw, np.ndarray):
         return Image.fromarray(raw)
+    if isinstance(raw, Image.Image):
+        return raw.copy()  # it is closed here, and is its owner's
     return Image.open(BytesIO(raw) if isinstance(raw, bytes) else raw, formats=_FORMATS)

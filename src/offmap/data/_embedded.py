@@ -1,4 +1,4 @@
-"""Small sets inside the wheels of scikit-learn and scikit-image: no network, ever."""
+"""Small sets inside the wheels of scikit-learn and, for pictures, of scikit-image: no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from offmap.data._preprocessing import as_size, count_channels
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.sources.arrays import Arrays
 from offmap.data.types import Resize
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.errors import ArgumentError, MissingExtraError, UnknownNameError
 
 _PICTURES = {
     "brick": ("brick.png",),
@@ -75,6 +75,7 @@ def embedded(
     Raises:
         UnknownNameError: no such set.
         ArgumentError: patches of that size are larger than the pictures.
+        MissingExtraError: for all but the digits, scikit-image is not installed.
     """
     if name not in EMBEDDED:
         hint = did_you_mean(name, EMBEDDED)
@@ -144,5 +145,9 @@ def _picture(name: str) -> UInt8[np.ndarray, "h w *c"]:
 
 
 def _packaged(package: str, *path: str) -> bytes:
+    try:
+        folder = files(package)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scikit-image", "pictures") from error
     # As a file, not through skimage.data, which downloads what it does not find.
-    return files(package).joinpath(*path).read_bytes()
+    return folder.joinpath(*path).read_bytes()

@@ -1,7 +1,8 @@
 """The whole job on embedded data: digits 0 to 7 are known, and everything else is not.
 
-Runs in seconds and without a network connection, on data inside the wheels of scikit-learn and
-scikit-image. The weights of its classifier ship in the package; :func:`train` made them.
+Runs in seconds and without a network connection: the digits lie in scikit-learn's wheel, and the
+other pictures, of 8x8 pixels, in this package, as do the weights of its classifier, which
+:func:`train` made.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from torch import nn
 
 from offmap import data, plots, reporting
@@ -60,11 +62,25 @@ def digits_data() -> Digits:
     digits = data.embedded("digits")
     train, rest = digits.only(KNOWN).split(0.6, seed=SEED)
     calibration, test = rest.split(0.375, seed=SEED)
-    _, height, width = digits.shape
-    far = {name: data.embedded(name, size=(height, width), limit=300) for name in FAR}
+    far = {name: pictures(name) for name in FAR}
     far["noise"] = data.noise("gaussian", 300, digits.shape, seed=SEED)
     near = {"eights": digits.only([8]), "nines": digits.only([9])}
     return Digits(train, calibration, test, {"near": near, "far": far})
+
+
+def pictures(name: str) -> ImageSet:
+    """One of the sets in ``FAR``, 8x8 and grey: ``data.embedded(name, size=8, limit=300)``.
+
+    They are kept here so that the demo needs no more than the library does;
+    ``scripts/demo_pictures.py`` made them.
+    """
+    place = files("offmap.demo") / "pictures.safetensors"
+    with as_file(place) as path, safe_open(path, "pt") as file:
+        images, rows = file.get_tensor(name), file.get_tensor(f"{name}.rows")
+        said = file.metadata()
+    keys = tuple(map(str, rows.tolist()))
+    transform = said[f"{name}.transform"]
+    return ImageSet(said[name], images, transform=transform, sample_keys=keys)
 
 
 def train(sets: Digits, out: str | Path, *, changes: Mapping[str, Any] | None = None) -> nn.Module:

@@ -8,25 +8,31 @@ from typing import Any
 from offmap.detectors import _spec
 from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
-from offmap.detectors._engine import Fitting, fit
+from offmap.detectors._engine import Fitting, collected_apart, fit
+from offmap.detectors._here import through_spool
 from offmap.detectors._needs import SOURCES, Needs, Stage
 from offmap.detectors._plan import cost, nodes, passes, sources, taps_of, why_not_exported
 from offmap.detectors._registry import entries, entry_of, register
 from offmap.detectors._share import LEARN_SHARE, to_learn_on
+from offmap.detectors._spread import Collected, Spread, Task
 from offmap.detectors._store import load, restored, save
 from offmap.errors import ArgumentError
 
 __all__ = [
     "LEARN_SHARE",
     "SOURCES",
+    "Collected",
     "Composite",
     "Detector",
     "Fitting",
     "Needs",
     "Shaper",
+    "Spread",
     "Stage",
+    "Task",
     "catalogue",
     "classes",
+    "collected_apart",
     "cost",
     "detector",
     "entries",
@@ -41,6 +47,7 @@ __all__ = [
     "save",
     "sources",
     "taps_of",
+    "through_spool",
     "to_learn_on",
     "unasked",
     "why_not_exported",

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Batch, Head, Sample, Shards
+from offmap.activations import Activations, Batch, Head, Sample
 from offmap.detectors._binding import AnyHead, bind_parts, prepare, present, sparing_part
 from offmap.detectors._checks import check_labels
+from offmap.detectors._here import Data, Here, on_device
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
 from offmap.detectors._plan import Path, Step, at, passes, plan, reads, taps_of
+from offmap.detectors._spread import Collected, Spread, Sums, Task, left_out_of
 from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError, ShapeError
 from offmap.stats import Statistic
 
 if TYPE_CHECKING:
     from offmap.detectors._composite import Composite
     from offmap.detectors._detector import Detector
+    from offmap.detectors._tolerant import Tolerant
 
-# Pairs of activations, or samples, and labels; or a function that opens them as often as asked.
-Data = Iterable[tuple[Any, Any]] | Callable[[], Iterable[tuple[Any, Any]]]
 Seconds = list[float]
 
 
@@ -73,7 +73,7 @@ class Fitting:
 
     Args:
         detectors: no two of them one.
-        head: as for :func:`fit`.
+        head: as for :func:`offmap.fit`.
         failures: likewise.
 
     Attributes:
@@ -123,7 +123,7 @@ class Fitting:
         return self.head
 
     @torch.no_grad()
-    def learn(self, source: Source, data: Data | None) -> None:
+    def learn(self, source: Source, data: Data | Spread | None) -> None:
         """All passes over one source of data.
 
         Raises:
@@ -143,24 +143,20 @@ class Fitting:
         # Those that learn from calibration data alone have met nothing before.
         fresh = (i for i, r in self.roots.items() if r.learns and "passes_" not in r._buffers)
         self.unbound.update(fresh)
-        first, batches = _peek(data)
-        self.bind(first)
-        plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
-        counts = {i: 1 + max((s.number for s in of), default=-1) for i, of in plans.items()}
-        if not any(counts.values()):
-            return
-        device = _acts(first).device
-        keep = self._spooled(source)
-        again = max(counts.values()) > 1 and not _readable(batches)
-        if again and isinstance(first, Sample):
-            self._check_samples(source)
-        with Shards.temporary() if again else nullcontext() as spool:
-            for number in range(max(counts.values())):
-                opened = batches() if callable(batches) else batches
-                if spool is not None:
-                    opened = _through(spool, opened, keep, first_pass=number == 0)
-                steps = {i: [s for s in p if s.number == number] for i, p in plans.items()}
-                self._pass(source, number, _on(device, opened), steps)
+        with ExitStack() as stack:
+            spread = data if isinstance(data, Spread) else Here(data, stack)
+            self.bind(spread.first)
+            plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
+            count = max((1 + s.number for of in plans.values() for s in of), default=0)
+            keep = self._spooled(source) if count > 1 else None
+            if isinstance(spread, Here) and count > 1 and spread.needs_inputs_again:
+                self._check_samples(source)
+            for number in range(count):
+                steps = {i: [s for s in of if s.number == number] for i, of in plans.items()}
+                steps = {i: own for i, own in steps.items() if own and i in self.roots}
+                if steps:
+                    roots = {i: self.roots[i] for i in steps}
+                    self._pass(Task(source, number, roots, steps, keep), spread)
 
     def _spooled(self, source: Source) -> tuple[Needs, bool]:
         """What passes behind the first read: which activations, and whether other layers."""
@@ -187,40 +183,44 @@ class Fitting:
                         f"{_WORDS[source]}, which can be read once only: give a loader or a set"
                     )
 
-    def _pass(
-        self,
-        source: Source,
-        number: int,
-        batches: Iterator[Batch],
-        steps: Mapping[int, Sequence[Step]],
-    ) -> None:
-        steps = {i: own for i, own in steps.items() if own and i in self.roots}
-        if not steps:
-            return
-        sums: dict[tuple[int, Step], Statistic] = {}
-        samples = 0
-        for acts, labels in batches:
-            if number == 0:  # what was spooled has been looked at
-                _acts(acts).check_finite(start=samples)
-            samples += len(acts)
-            for i, own in steps.items():
-                start = time.perf_counter()
-                if i in self.roots:
-                    with self._sparing(i, only=(NeedsError,)):
-                        _collect(self.roots[i], own, acts, labels, i, sums)
-                self.seconds[i] += time.perf_counter() - start
-        if not samples:
+    def _pass(self, task: Task, spread: Spread) -> None:
+        """Collect over all parts of the data, in their order, and solve once."""
+        total = Collected()
+        for part in spread.collect(task, self):
+            for (i, path), reason in part.left_out.items():
+                if i in self.roots and present(self.roots[i], path):
+                    with self._sparing(i):
+                        parent = cast("Tolerant", at(self.roots[i], path[:-1]))
+                        parent.leave_out(path[-1], reason)
+            total.add(part)
+        if not total.samples:
             raise DataError("there are no samples to fit on: every batch is empty")
-        for i, own in steps.items():
+        for i, own in task.steps.items():
             start = time.perf_counter()
             if i in self.roots:
                 with self._sparing(i):
                     for step in own:
                         with sparing_part(self.roots[i], step.path):
                             if present(self.roots[i], step.path):
-                                _solve(self.roots[i], step, sums.pop((i, step)), self._head())
-                    _count_pass(self.roots[i], source, number + 1)
+                                _solve(self.roots[i], step, total.sums.pop((i, step)), self._head())
+                    _count_pass(self.roots[i], task.source, task.number + 1)
             self.seconds[i] += time.perf_counter() - start
+
+    @torch.no_grad()
+    def collected(self, task: Task, batches: Iterable[Batch]) -> Collected:
+        """What these batches give of a pass; its detectors are those being fitted."""
+        found = Collected()
+        for acts, labels in batches:
+            if task.number == 0:  # what was spooled has been looked at
+                _acts(acts).check_finite(start=found.samples)
+            found.samples += len(acts)
+            for i, own in task.steps.items():
+                start = time.perf_counter()
+                if i in self.roots:
+                    with self._sparing(i, only=(NeedsError,)):
+                        _collect(self.roots[i], own, acts, labels, i, found.sums)
+                self.seconds[i] += time.perf_counter() - start
+        return found
 
     @contextmanager
     def _sparing(
@@ -240,13 +240,30 @@ class Fitting:
 _WORDS: dict[Source, str] = {"train": "training data", "calibration": "calibration data"}
 
 
+def collected_apart(task: Task, batches: Iterable[Batch]) -> Collected:
+    """What part of the data gives of a pass, in a process of its own.
+
+    Detectors of the task are changed: parts that cannot be used are left out.
+    """
+    before = {i: left_out_of(root) for i, root in task.roots.items()}
+    fitting = Fitting(list(task.roots.values()))
+    fitting.roots = dict(task.roots)
+    fitting.seconds = [0.0] * (1 + max(task.roots))
+    device = next((x.device for root in task.roots.values() for x in root.buffers()), None)
+    found = fitting.collected(task, batches if device is None else on_device(device, batches))
+    for i, root in task.roots.items():
+        new = {path: why for path, why in left_out_of(root).items() if path not in before[i]}
+        found.left_out |= {(i, path): why for path, why in new.items()}
+    return found
+
+
 def _collect(
     root: Detector,
     steps: Sequence[Step],
     acts: Activations | Sample,
     labels: Tensor | None,
     i: int,
-    sums: dict[tuple[int, Step], Statistic],
+    sums: Sums,
 ) -> None:
     """Add what a batch says to the sums of a tree; what several nodes see is made once."""
     members = int(root.get_buffer("columns_")[2])
@@ -310,64 +327,3 @@ def _count_pass(root: Detector, source: Source, done: int) -> None:
 
 def _acts(x: Activations | Sample) -> Activations:
     return x.acts if isinstance(x, Sample) else x
-
-
-def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches on one device: those read back from shards come from the processor's memory."""
-    for acts, labels in batches:
-        if len(acts):
-            moved = acts if isinstance(acts, Sample) else acts.to(device)
-            yield moved, None if labels is None else labels.to(device)
-
-
-def _through(
-    spool: Shards, batches: Iterable[Batch], keep: tuple[Needs, bool], *, first_pass: bool
-) -> Iterator[Batch]:
-    """The batches themselves in the first pass, while what later ones read is spooled."""
-    if not first_pass:
-        yield from spool
-        return
-    needs, layers = keep
-    with spool.writing() as write:
-        for acts, labels in batches:
-            if len(acts):
-                write(part_of(_acts(acts), needs, layers=layers), labels)
-            yield acts, labels
-
-
-def part_of(acts: Activations, needs: Needs, *, layers: bool) -> Activations:
-    """The activations with no more than what is read of them."""
-    if acts.members:
-        members = tuple(part_of(member, needs, layers=layers) for member in acts.members)
-        return Activations(members=members, keys=acts.keys)
-    return Activations(
-        acts.logits if Needs.LOGITS in needs and acts.has_logits else None,
-        acts.features if Needs.FEATURES in needs and acts.has_features else None,
-        acts.layers if layers else None,
-        keys=acts.keys,
-    )
-
-
-def _peek(data: Data) -> tuple[Activations | Sample, Data]:
-    """The first batch that holds samples, and data that still begins where it began."""
-    if _readable(data):
-        opened = iter(data() if callable(data) else data)
-        first = next((acts for acts, _ in opened if len(acts)), None)
-    else:
-        iterator, empty = iter(data), []  # type: ignore[arg-type]
-        batch = None
-        for batch in iterator:
-            if len(batch[0]):
-                break
-            empty.append(batch)
-            batch = None
-        first = None if batch is None else batch[0]
-        data = chain([] if batch is None else [batch], iterator)
-    if first is None:
-        raise DataError("there is nothing to fit on: the data is empty, or every batch is empty")
-    return first, data
-
-
-def _readable(data: Data) -> bool:
-    """Whether it can be read more than once."""
-    return callable(data) or isinstance(data, Sequence)

@@ -18,13 +18,13 @@ from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
-from offmap.forward._calls import LINEAR, Call, Vectors, capturing, given_to, recording
+from offmap.forward._calls import LINEAR, Call, Vectors, capturing, recording
 from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import Found, check_others, found, found_for, tolerance
-from offmap.forward._layers import editing, hooked, watching
+from offmap.forward._keeping import Keeping, hook_before
+from offmap.forward._layers import editing, hooked
 from offmap.forward._outputs import (
-    first_tensor,
     is_compiled,
     logits_of,
     unwrapped,
@@ -32,11 +32,11 @@ from offmap.forward._outputs import (
 )
 from offmap.forward._preparing import Preparing
 from offmap.forward._scale import OUTPUTS, as_logits, check_scale
+from offmap.forward._taps import Taps, module_of
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.computing import COMPUTING
 from offmap.forward.normalization import Normalization
 
-Keep = Callable[[Tensor], None]
 _NO_LOGITS = "the network returns features, and no logits"
 
 
@@ -45,7 +45,7 @@ class Probe(AnyProbe):
 
     The head is the last linear map, a layer or a call of torch's ``linear``, for which ``W h + b``
     equals the logits on the first batch, up to one factor; or the mean of the last two. The
-    features are its input. Otherwise :attr:`head` is ``None``, :attr:`why_no_head` says why, and
+    features are its input. Otherwise ``head`` is ``None``, ``why_no_head`` says why, and
     the features are the input of the layer that was named, of the map that comes nearest, or
     missing. Use it as a context manager: evaluation mode is set at the start, and mode, device and
     hooks are as before at the end; a call outside of it opens it for that call. Threads may share a
@@ -105,8 +105,7 @@ class Probe(AnyProbe):
         self.head_name = None if isinstance(head, Head) else head
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
-        self.taps = tuple(dict.fromkeys(taps))
-        self._layers: dict[str, tuple[str, ...]] = {}
+        self._taps = Taps(self.network, taps)
         self.precision = precision
         self.outputs = outputs
         self.preparing = Preparing(normalization, channels_last)
@@ -116,14 +115,13 @@ class Probe(AnyProbe):
         self._dtype = dtype_of(self._modules)
         self._found: Found | None = None
         self._compiled = any(is_compiled(module) for module in self._modules)
-        named = [tap.layer for tap in self.taps if not tap.layer.startswith(":")]
-        for name in [*named, *(head.split("+") if isinstance(head, str) else [])]:
+        for name in head.split("+") if isinstance(head, str) else []:
             if not name.startswith(LINEAR):
-                _module(self.network, name)
+                module_of(self.network, name)
 
     def _renew(self) -> None:
         super()._renew()
-        self._captured = _Captured()
+        self._keeping = Keeping()
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
@@ -158,21 +156,21 @@ class Probe(AnyProbe):
 
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
-        self._hooked: set[str] = set()  # taps that have their hooks
         self._copy: nn.Module | None = None
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
-        self._hook_taps()
+        self._taps.hook(self._keeping, stack)
         if self._found is not None:
             self._hook_features(self._found)
 
     def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, or of other inputs."""
         with self.opened():
-            if self._rules - set(self._layers):
+            if not self._taps.resolved:
                 with self._finding:
-                    if self._rules - set(self._layers):
-                        return self._find_layers(inputs)
+                    if not self._taps.resolved:
+                        run = partial(self._ran, inputs)
+                        return self._taps.resolve(run, self._keeping, self._stack)
             return self._ran(inputs)
 
     def _ran(self, inputs: Inputs | Prepared) -> Activations:
@@ -193,51 +191,18 @@ class Probe(AnyProbe):
         return Activations(logits, features, kept, absent=self.why_no_head)
 
     @property
-    def _rules(self) -> set[str]:
-        return {tap.layer for tap in self.taps if tap.layer.startswith(":")}
-
-    def _find_layers(self, images: Inputs | Prepared) -> Activations:
-        """Resolve the rules of the taps on the first images, and hook what they stand for.
-
-        A rule stands for no layer where none gives feature maps.
-        """
-        taps = [tap for tap in self.taps if tap.layer in self._rules]
-        with watching(self.network, taps) as (found, norm):
-            acts = self._ran(images)
-        stages = list(found.values())
-        layers = {
-            ":stages": stages,
-            ":last_map": stages[-1:],
-            ":last_norm": list(norm.values()),
-        }
-        values = {
-            tap.key(i): of[tap] for tap in taps for i, (_, of) in enumerate(layers[tap.layer])
-        }
-        self._layers = {r: tuple(name for name, _ in layers[r]) for r in self._rules}
-        self._hook_taps()
-        return acts.replace(layers={**acts.layers, **values})
-
-    def _hook_taps(self) -> None:
-        for tap in self.taps:
-            if tap.key() in self._hooked:
-                continue
-            named = (
-                (tap.layer,) if not tap.layer.startswith(":") else self._layers.get(tap.layer, ())
-            )
-            for i, name in enumerate(named):
-                self._hooked.add(tap.key())
-                keep = self._keeper(tap.key(i), tap)
-                module = _module(self.network, name)
-                self._stack.callback(module.register_forward_hook(_behind(keep)).remove)
+    def taps(self) -> tuple[Tap, ...]:
+        """Other layers that are kept."""
+        return tuple(self._taps)
 
     @property
     def layers(self) -> dict[str, Any]:
         """The layers that each rule stands for."""
-        return dict(self._layers)
+        return dict(self._taps.layers)
 
     def resolve(self, layers: Mapping[str, Sequence[str]]) -> None:
         """Take the layers that rules stand for from an earlier run of the same network."""
-        self._layers = {rule: tuple(names) for rule, names in layers.items()}
+        self._taps.layers = {rule: tuple(names) for rule, names in layers.items()}
 
     def sample(self, inputs: Inputs | Prepared) -> Sample:
         """The activations of a batch, with the way to run other inputs with gradients."""
@@ -269,7 +234,7 @@ class Probe(AnyProbe):
     ) -> Activations:
         """The activations of other inputs, with gradients where they are asked for."""
         x = self.normalization.of_unit(inputs) if unit else inputs
-        edits = {self._named(layer): change for layer, change in (edit or {}).items()}
+        edits = {self._taps.named(layer): change for layer, change in (edit or {}).items()}
         with editing(self.network, edits):
             x = self.preparing.laid_out(x.to(self._dtype))
             return self._kept(*self._pass(x, gradients=True), len(inputs))
@@ -286,12 +251,12 @@ class Probe(AnyProbe):
         x = self.normalization.of_unit(inputs) if unit else inputs
         # Not the network itself: other threads may run it while its parameters are exchanged.
         with self._differentiating:
-            self._captured.kept, self._captured.gradients = {}, True
+            self._keeping.begin(gradients=True)
             twin = self._twin()
             try:
                 output = functional_call(twin, dict(parameters), (x.to(self._dtype),))
             finally:
-                self._captured.kept, self._captured.gradients = {}, False
+                self._keeping.end()
         return self._logits(output, len(inputs))
 
     def _twin(self) -> nn.Module:
@@ -300,17 +265,6 @@ class Probe(AnyProbe):
             tensors = [*self.network.parameters(), *self.network.buffers()]
             self._copy = deepcopy(self.network, {id(x): x for x in tensors})
         return self._copy
-
-    def _named(self, layer: str) -> str:
-        """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
-        rule, _, place = layer.partition("[")
-        if not rule.startswith(":"):
-            return layer
-        names = self._layers[rule]
-        number = int(place.rstrip("]") or -1)
-        if not -len(names) <= number < len(names):
-            raise NeedsError(f"{layer}: the network has {len(names)} of these layers: {names}")
-        return names[number]
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""
@@ -381,13 +335,11 @@ class Probe(AnyProbe):
             return self._pass(self.prepared(inputs))
 
     def _pass(self, x: Inputs, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
-        kept: dict[str, Tensor] = {}
-        self._captured.kept, self._captured.gradients = kept, gradients
+        kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         with COMPUTING, ExitStack() if self._plain else self._around(x), self._autocast():
             output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
-        # What others run of these modules is not of this batch.
-        self._captured.kept, self._captured.gradients = {}, False
+        self._keeping.end()
         return output, kept
 
     @property
@@ -401,7 +353,7 @@ class Probe(AnyProbe):
         if self._compiled:
             stack.enter_context(EAGER)
         for i, call in self._unhooked:
-            keep = self._keeper(_key(i), call.reduce)
+            keep = self._keeping.keeper(_key(i), call.reduce)
             stack.enter_context(capturing(call, count_of(x), keep))
         return stack
 
@@ -470,31 +422,9 @@ class Probe(AnyProbe):
     def _hook_features(self, of: Found) -> None:
         for i, call in enumerate(of.calls):
             if call.number is None:
-                keep = _before(self._keeper(_key(i), call.reduce))
+                keep = self._keeping.keeper(_key(i), call.reduce)
                 layer = self.network.get_submodule(call.name)
-                handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
-                self._stack.callback(handle.remove)
-
-    def _keeper(self, name: str, reduction: Callable[[Tensor], Tensor]) -> Keep:
-        def keep(value: Tensor) -> None:
-            if self._captured.gradients:
-                self._captured.kept[name] = reduction(value).float()
-                return
-            value = value.detach()
-            reduced = reduction(value).float()
-            # What comes behind may work in place, and what is kept must not change with it.
-            self._captured.kept[name] = reduced.clone() if _share(reduced, value) else reduced
-
-        return keep
-
-
-def _before(keep: Keep) -> Callable[..., None]:
-    # Threads that open and close meanwhile may have taken the sign that arguments by name follow.
-    return lambda module, args, kwargs=None: keep(given_to(args, kwargs))
-
-
-def _behind(keep: Keep) -> Callable[..., None]:
-    return lambda module, args, output: keep(first_tensor(output))
+                self._stack.callback(hook_before(layer, keep).remove)
 
 
 def _key(i: int) -> str:
@@ -505,29 +435,3 @@ def _key(i: int) -> str:
 def _own(x: Tensor) -> Tensor:
     """A float32 copy: a network may hand on its input, or fill the same output again."""
     return x.float() if torch.compiler.is_exporting() else x.to(torch.float32, copy=True)
-
-
-def _share(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors lie in the same memory; what is traced lies in none."""
-    if torch.compiler.is_exporting():
-        return False
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-class _Captured(threading.local):
-    """What the hooks keep: two threads must not see each other's features."""
-
-    def __init__(self) -> None:
-        # Not only in a run: another probe may run a module that this one has hooked too.
-        self.kept: dict[str, Tensor] = {}
-        self.gradients = False
-
-
-def _module(network: nn.Module, name: str) -> nn.Module:
-    modules = dict(network.named_modules())
-    if name not in modules or not name:
-        raise ArgumentError(
-            f"the network has no layer {name!r}; it has {', '.join(list(modules)[1:40])}"
-        )
-    module: nn.Module = modules[name]
-    return module

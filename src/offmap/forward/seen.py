@@ -86,6 +86,23 @@ class Seen:
             self.counts[int(value)] = self.counts.get(int(value), 0) + count
         self.classes = max(self.classes, acts.logits.shape[1])
 
+    def restart(self) -> None:
+        """Forget what went by, and keep no hashes from here on."""
+        vars(self).update(vars(Seen(hashing=False)))
+
+    def extend(self, other: Seen) -> None:
+        """Count what went by elsewhere, behind these; its hashes are not taken over."""
+        if not self.samples:
+            self.shape, self.dtype, self.names = other.shape, other.dtype, other.names
+        self.samples += other.samples
+        self.labelled = self.labelled and other.labelled
+        self.right += other.right
+        pairs = zip(self.members or [0] * len(other.members), other.members, strict=True)
+        self.members = [a + b for a, b in pairs]
+        for value, count in other.counts.items():
+            self.counts[value] = self.counts.get(value, 0) + count
+        self.classes = max(self.classes, other.classes)
+
     def through(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches themselves, counted as they go by."""
         for batch, labels in batches:

@@ -12,10 +12,11 @@ from offmap.guard.decide import (
     p_values,
 )
 from offmap.guard.guard import Guard
-from offmap.guard.loading import load
 from offmap.guard.log import Log
 from offmap.guard.merging import Merged, merged
 from offmap.guard.monitor import Monitor
+from offmap.guard.occlusion import occlusion
+from offmap.guard.opening import Opening, load
 from offmap.guard.reasons import explained
 from offmap.guard.verdict import Verdict
 
@@ -29,6 +30,7 @@ __all__ = [
     "Log",
     "Merged",
     "Monitor",
+    "Opening",
     "Verdict",
     "adjusted_p_values",
     "alarm_threshold",
@@ -36,5 +38,6 @@ __all__ = [
     "false_discoveries",
     "load",
     "merged",
+    "occlusion",
     "p_values",
 ]

@@ -18,6 +18,7 @@ from offmap.forward import Batched
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
+    from offmap.data import OwnTransform
     from offmap.guard.guard import Guard
 
 _BATCH = 256
@@ -99,6 +100,24 @@ def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
             InputsWarning,
         )
     return x
+
+
+def check_same_transform(own: OwnTransform | None, meant: tuple[str, str] | None) -> None:
+    """Refuse images that another function made than those that a guard was fitted on."""
+    seen = None if own is None else own.id
+    if seen == meant:
+        return
+    if meant is None:
+        raise ArgumentError(f"this guard was fitted without the transform {own}: leave it out")
+    if seen is None:
+        raise ArgumentError(
+            f"this guard was fitted on images made by the transform {meant[0]}: give it, as "
+            f"--transform file.py:{meant[0]}, or transform= of data.load"
+        )
+    raise ArgumentError(
+        f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "
+        f"{meant[1][:16]}); {own} is another, or has been changed: fit the guard anew"
+    )
 
 
 class Watched:

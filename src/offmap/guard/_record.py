@@ -43,13 +43,13 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "floats": probe.floats,
         "network": type(probe.network).__name__,
         "network_sha256": guard.weights,
-        "fitted_on": guard.fitted_on,
+        "fitted_on": guard.history.fitted_on,
         "input_shape": guard.input_shape,
         "input_names": list(guard.input_names),
         "input_resize": guard.input_resize,
         "input_transform": guard.input_transform,
         "model": guard.model,
-        "read": guard.read,
+        "read": guard.history.read,
         **({} if guard.control_ is None else {"control": guard.control_.record()}),
     }
 

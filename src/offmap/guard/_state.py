@@ -10,9 +10,9 @@ import numpy as np
 
 from offmap._utils import records
 from offmap.errors import ArgumentError, StoreError
-from offmap.guard._tally import Path as WealthPath
-from offmap.guard._tally import Tally
 from offmap.guard.certified import Certified
+from offmap.guard.tally import Path as WealthPath
+from offmap.guard.tally import Tally
 
 if TYPE_CHECKING:
     from offmap.guard.monitor import Monitor

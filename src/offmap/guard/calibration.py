@@ -57,6 +57,8 @@ class Calibration(KeepsTypes):
         counts_: calibration samples of each group, ``(g,)``: one group, or the classes.
         limits_: the limit of each rank in each group, ``(g, n + 1)``, float64.
         groups_: the group of each class, ``(c,)``, where some were joined.
+        parts: samples of each part, where the set was extended.
+        earlier: what was promised before the last extension.
 
     References:
         Bates et al., Annals of Statistics 51, 2023, arXiv:2104.08279; Vovk, ACML 2012,
@@ -87,6 +89,8 @@ class Calibration(KeepsTypes):
             exact_rate(confidence, "confidence")
         self.confidence = None if confidence is None else float(confidence)
         self.pool = pool
+        self.parts: tuple[int, ...] = ()
+        self.earlier = ""
         for name in _STATE:
             self.register_buffer(name, torch.empty(0))
         self.register_buffer("groups_", None)
@@ -118,7 +122,7 @@ class Calibration(KeepsTypes):
 
     @property
     def tests(self) -> int:
-        """How many ranks share the rate: the detectors, of which the lowest rank counts."""
+        """How many ranks share the rate, those of the detectors, of which the lowest counts."""
         return len(self.scores_) if self.rule == "bonferroni" else 1
 
     @property
@@ -128,7 +132,7 @@ class Calibration(KeepsTypes):
 
     @property
     def ranks(self) -> Int64[Tensor, " g"]:
-        """How many ranks of each group raise an alarm: ``k``, the threshold's, from the highest."""
+        """How many ranks of each group raise an alarm, ``k`` of the threshold from the highest."""
         return (self.limits_ <= self.alarm_rate).sum(1)
 
     @property
@@ -151,6 +155,7 @@ class Calibration(KeepsTypes):
         rates = self.alarm_rates if self.confidence is not None else alarm_rate
         other = type(self)(self.rule, rates, confidence=self.confidence, pool=self.pool)
         other.alarm_rate = float(alarm_rate)
+        other.parts, other.earlier = self.parts, self.earlier
         for name, tensor in self._buffers.items():
             other.register_buffer(name, tensor)  # shared
         if other.confidence is not None and other.named != self.named:
@@ -253,7 +258,18 @@ class Calibration(KeepsTypes):
         count = self.scores_.shape[1]
         return (
             f"Calibrated on {count:,} samples for an alarm rate of {self.alarm_rate:.2%}: a sample "
-            f"is called OOD if {rule}.\n{self.promise}"
+            f"is called OOD if {rule}.\n{self.promise}{self._extensions()}"
+        )
+
+    def _extensions(self) -> str:
+        """That it was extended, what that is worth, and what was promised before."""
+        if not self.parts:
+            return ""
+        parts = " + ".join(f"{n:,}" for n in self.parts)
+        return (
+            f"\nThe samples came in parts, {parts}: each extension is a new promise, with a chance "
+            "of its own to fail, for random samples of ID that the guard did not choose, of sizes "
+            f"fixed beforehand. Before the last: {self.earlier}"
         )
 
     def sensitivity(self, shares: Sequence[float] = SHARES) -> list[Contaminated]:
@@ -263,7 +279,7 @@ class Calibration(KeepsTypes):
             shares: of the calibration samples, a row for each.
 
         Raises:
-            ArgumentError: a share outside [0, 1), or there is no single threshold.
+            ArgumentError: a share outside [0, 1).
         """
         return sensitivity_of(self, shares)
 
@@ -276,6 +292,7 @@ class Calibration(KeepsTypes):
             "confidence": self.confidence,
             "samples": int(self.counts_.sum()),
             "promise": self.promise,
+            **({"parts": list(self.parts), "earlier": self.earlier} if self.parts else {}),
             **chosen,
         }
 
@@ -296,6 +313,8 @@ class Calibration(KeepsTypes):
         confidence = record.get("confidence")
         calibration = cls(record["rule"], record["alarm_rates"], confidence=confidence)
         calibration.alarm_rate = float(record.get("alarm_rate", calibration.alarm_rate))
+        calibration.parts = tuple(int(n) for n in record.get("parts", ()))
+        calibration.earlier = str(record.get("earlier", ""))
         for name, tensor in state.items():
             calibration.register_buffer(name, tensor)
         return calibration

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import betaincinv
 
-from offmap._utils import records
 from offmap.errors import ArgumentError, NotFittedError
+from offmap.guard import schema
 from offmap.guard.calibration import Calibration
 from offmap.guard.cascade import Cascade
 from offmap.guard.guard import Guard
@@ -89,7 +89,7 @@ class Certified(msgspec.Struct, frozen=True):
             StoreError: there is no guard, or it is damaged.
             NotFittedError: it is not calibrated.
         """
-        record, files = records.read(folder, "guard", made_by="offmap fit")
+        record, files = schema.read(folder)
         if record["calibration"] is None:
             raise NotFittedError(f"{folder}: this guard has no threshold yet: call calibrate")
         calibration = Calibration.restored(record["calibration"], files["calibration"])

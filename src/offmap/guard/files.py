@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from offmap._utils.arguments import whole
 from offmap._utils.files import atomic
@@ -23,13 +22,13 @@ from offmap._utils.progress import progress
 from offmap.data import (
     OwnTransform,
     Skipped,
+    Span,
+    behind,
     check_inputs,
-    padded,
-    read_images,
     read_rows,
     skipped_in_words,
+    spans_of,
 )
-from offmap.data.types import Resize
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard._inputs import image_shape
@@ -37,16 +36,17 @@ from offmap.guard._partial import Partial, Row
 from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
 from offmap.guard.log import Log
-from offmap.guard.reasons import explained
+from offmap.guard.reading import ACCEPTED, COLUMNS, REASON, Reading, columns_of, rows_of
 
-COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
-ACCEPTED, REASON = "accepted", "reason"
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
     **{"label": pa.int64(), "score": pa.float64(), "p_value": pa.float64()},
     **{"is_ood": pa.bool_(), ACCEPTED: pa.bool_()},
 }
 _CHUNK = 4096
+
+# Reads images and scores them, elsewhere, and gives the rows of verdicts in their order.
+Spread = Callable[[Reading, Iterator[Span]], Iterable[list[Row]]]
 
 
 @dataclass
@@ -118,6 +118,7 @@ def score_files(
     keep: int = 24,
     log: str | Path | None = None,
     explain: bool = False,
+    spread: Spread | None = None,
     show_progress: bool | None = None,
 ) -> Summary:
     """Write one row a file, in order: its answer, score and p-value, or why it cannot be read.
@@ -139,6 +140,8 @@ def score_files(
         log: a :class:`offmap.guard.Log` that the verdicts are added to, each once: what a crash
             left out of it is not added later.
         explain: add a column ``reason``, of :func:`offmap.guard.explained`.
+        spread: reads and scores the images in the place of this process: see
+            :func:`offmap.scale.score`.
         show_progress: ``None`` shows a bar on a terminal.
 
     Raises:
@@ -156,6 +159,10 @@ def score_files(
     summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     of_images = shape is not None or not _reads_rows(guard)
     shape = shape or (image_shape(guard) if of_images else None)
+    if spread is not None and shape is None:
+        raise ArgumentError(
+            "rows of text or features are scored by one process: leave --engine and --workers out"
+        )
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
@@ -168,12 +175,12 @@ def score_files(
             advance(summary.images)
             if shape is None:
                 samples = _rows_going_on(partial, inputs, guard.input_names)
+                batches: Iterable[list[Row]] = _batches(samples, guard, batch_size, explain=explain)
             else:
-                samples = _going_on(
-                    partial, inputs, shape, guard.input_resize, own, summary.left_out
-                )
-            while batch := list(islice(samples, batch_size)):
-                rows = _verdicts(guard, batch, images=of_images, explain=explain)
+                reading = Reading(shape, guard.input_resize, transform, batch_size, explain)
+                spans = _going_on(partial, inputs, summary.left_out)
+                batches = (spread or _here(guard))(reading, spans)
+            for rows in batches:
                 partial.append(rows)
                 add_to_log(rows)
                 for row in rows:
@@ -184,7 +191,7 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
             )
-        _finish(partial, out, _output_columns(guard, explain=explain))
+        _finish(partial, out, columns_of(guard, explain=explain))
     return summary
 
 
@@ -202,35 +209,24 @@ def _reads_rows(guard: Guard) -> bool:
     return bool(guard.input_names) or len(guard.input_shape or (0, 0, 0)) == 1
 
 
-def _verdicts(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
-    columns = _output_columns(guard, explain=explain)
-    rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
-    good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
-    for row, (_, image) in zip(rows, batch, strict=True):
-        row["error"] = image.reason if isinstance(image, Skipped) else None
-    if good:
-        samples = [batch[i][1] for i in good]
-        together = torch.stack(samples) if images else padded(samples, guard.input_names)
-        found = _columns(guard, together, explain=explain)
-        for column, values in found.items():
-            for i, value in zip(good, values, strict=True):
-                rows[i][column] = value
-    return rows
-
-
-def _columns(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
-    if not explain:
-        columns: dict[str, list[Any]] = guard(inputs).to_dict()
-        return columns
-    verdict, reasons = explained(guard, inputs)
-    return verdict.to_dict() | {REASON: list(reasons)}
-
-
 def _identity(guard: Guard) -> str:
     """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
     record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
     content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
     return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _here(guard: Guard) -> Spread:
+    """Read and score in this process."""
+    return lambda reading, spans: reading.rows(guard, spans)
+
+
+def _batches(
+    samples: Iterator[Any], guard: Guard, batch_size: int, *, explain: bool
+) -> Iterator[list[Row]]:
+    """Verdicts on rows of text or features."""
+    while batch := list(islice(samples, batch_size)):
+        yield rows_of(guard, batch, images=False, explain=explain)
 
 
 def _rows_going_on(partial: Partial, inputs: Sequence[str], names: Sequence[str]) -> Iterator[Any]:
@@ -239,20 +235,10 @@ def _rows_going_on(partial: Partial, inputs: Sequence[str], names: Sequence[str]
         yield from read_rows(inputs, names, passed=(row["path"] for row in partial.rows()))
 
 
-def _going_on(
-    partial: Partial,
-    inputs: Sequence[str],
-    shape: tuple[int, int, int],
-    resize: Resize,
-    own: OwnTransform | None,
-    left_out: list[Skipped],
-) -> Iterator[Any]:
+def _going_on(partial: Partial, inputs: Sequence[str], left_out: list[Skipped]) -> Iterator[Span]:
     """The images behind those that have their rows."""
     with _of_that_run(partial):
-        passed = (row["path"] for row in partial.rows())
-        yield from read_images(
-            inputs, shape, passed=passed, resize=resize, own=own, left_out=left_out
-        )
+        yield from behind(spans_of(inputs, left_out), (row["path"] for row in partial.rows()))
 
 
 @contextmanager
@@ -264,12 +250,6 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
             "the file"
         ) from error
-
-
-def _output_columns(guard: Guard, *, explain: bool) -> tuple[str, ...]:
-    """The columns: more of a guard that controls its errors, and where reasons are asked for."""
-    accepted = () if guard.control_ is None else (ACCEPTED,)
-    return (*COLUMNS, *accepted, *([REASON] if explain else []))
 
 
 def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:

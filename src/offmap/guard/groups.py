@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from offmap.activations import Activations, Sample
 from offmap.errors import ArgumentError, DataError
 
 GroupsOf = Callable[[str], Any] | Sequence[Any]
+PARENT = "parent-folder"
 
 
 class Groups:
@@ -74,3 +77,34 @@ def keys_of(batch: Activations | Sample) -> Sequence[str]:
     if keys is None:
         raise DataError("samples without keys cannot be told apart: give acts keys")
     return keys
+
+
+def by_path(rule: str) -> Callable[[str], str]:
+    r"""A function from a sample's key, which is a path, to its group.
+
+    Args:
+        rule: "parent-folder", or a regular expression that is searched for in the path: the group
+            is its first group in brackets, or all that it matches.
+
+    Raises:
+        ArgumentError: it is no regular expression; or, of the function, a path without a match.
+
+    >>> by_path(r"patient-(\d+)")("scans/patient-17/a.png")
+    '17'
+    """
+    if rule == PARENT:
+        return lambda key: str(PurePath(key).parent)
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise ArgumentError(
+            f"groups must be {PARENT} or a regular expression; {rule!r} is none: {error}"
+        ) from error
+
+    def group(key: str) -> str:
+        match = pattern.search(key)
+        if match is None:
+            raise ArgumentError(f"groups: nothing in {key!r} matches {rule!r}: give a wider one")
+        return match[1] if pattern.groups and match[1] is not None else match[0]
+
+    return group

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from copy import copy, deepcopy
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from offmap._utils import records
@@ -24,31 +23,40 @@ from offmap.detectors import (
     passes,
     taps_of,
 )
-from offmap.errors import ArgumentError, DataError, NotFittedError
+from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import (
     COMPUTING,
     Batched,
     Seen,
-    check_apart,
     class_names,
     forward,
     probe_of,
     weights_digest,
 )
-from offmap.guard._inputs import Watched, as_batch, data_of, is_many, verdict_on_all
+from offmap.guard._inputs import (
+    Watched,
+    as_batch,
+    check_same_transform,
+    data_of,
+    is_many,
+    verdict_on_all,
+)
 from offmap.guard._record import record_of, tensors_of
+from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, scored, through
 from offmap.guard.calibration import Calibration
-from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.check import Check, check_of
 from offmap.guard.control import Control, control_of
+from offmap.guard.extending import check_extends, extended
 from offmap.guard.groups import Groups, GroupsOf
+from offmap.guard.history import History
 from offmap.guard.reasons import explain_sample
-from offmap.guard.verdict import Verdict
+from offmap.guard.verdict import Verdict, why_not_finite
 from offmap.guard.words import explanation
 
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
+    from offmap.guard.spreading import Spreading
 
 
 class Guard(nn.Module):
@@ -76,7 +84,7 @@ class Guard(nn.Module):
         input_shape: of one sample that it was fitted on, such as channels, height and width; where
             the inputs are one tensor.
         input_names: of the inputs, where they are tensors by name, such as ``input_ids``.
-        read: of the data of "fit" and "calibrate": samples, and the network's accuracy on them.
+        history: the data that it has learned from; ``history.read`` counts its samples.
         input_resize: how they were brought to it, "crop" or "squash"; other images are, likewise.
         input_transform: the user's function that made them instead, its name and the hash of its
             file.
@@ -107,26 +115,31 @@ class Guard(nn.Module):
         self.probe = probe_of(network, **self._options)
         self._given_classes = self.classes
         self.weights: str | None = None
-        self.fitted_on: str | None = None
         self.input_shape: tuple[int, ...] | None = None
         self.input_names: tuple[str, ...] = ()
         self.input_resize: Resize = "crop"
         self.input_transform: tuple[str, str] | None = None
         self.model: str | None = None
-        self.read: dict[str, Any] = {}
-        self._seen: Seen | None = None
-        self._seen_calibrating: Seen | None = None
+        self.history = History()
         self._shared = False
         self.control_: Control | None = None
         self._watched: Watched | None = None
 
-    def fit(self, data: Any, *, batch_size: int = 256, show_progress: bool | None = None) -> Self:
+    def fit(
+        self,
+        data: Any,
+        *,
+        batch_size: int = 256,
+        spread: Spreading | None = None,
+        show_progress: bool | None = None,
+    ) -> Self:
         """Fit the detectors on the network's training data, un-augmented, read once.
 
         Args:
             data: a set of ``offmap.data`` or its name or path; any iterable of batches, of
                 ``(inputs, labels)`` or mappings; a data set of torch; or arrays ``(X, y)``.
             batch_size: samples a batch, for what does not come in batches.
+            spread: lets other processes collect the statistics: see :func:`offmap.scale.fit`.
             show_progress: ``None`` shows a bar on a terminal.
 
         Warns:
@@ -140,28 +153,29 @@ class Guard(nn.Module):
         data, seen = data_of(data), Seen()
         self._own_parts()
         with self.probe as probe:
-            passing = self.passing(data, "fit", batch_size, show_progress, seen)
+            passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
-            names = self._names(data, _classes(_acts(first[0])))
+            names = self._names(data, classes_of(acts_of(first[0])))
             fitting = Fitting(list(self.each()), lambda: probe.head)
             fitting.begin()
-            fitting.learn("train", chain([first], passing))
+            if spread is None:
+                fitting.learn("train", chain([first], passing))
+            else:
+                passing.close()  # and its bar: the first batch is read again elsewhere
+                fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
             fitting.bind(first[0])
             for each in self.each():
                 if each.fitted:
                     each.check(each.view_of(first[0]))
         self.weights = weights_digest(self.probe.network)
         self._watched = Watched(self.probe.network)
-        self.fitted_on = getattr(data, "fingerprint", None)
         self.input_shape, self.input_names = seen.shape, seen.names
         # Of a set alone: tensors have a method of that name.
         self.input_resize = getattr(data, "resize", "crop") if isinstance(data, Batched) else "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
-        self._calibration, self._seen = None, seen
-        self._seen_calibrating = self.control_ = None
+        self._calibration = self.control_ = None
         self.classes = names
-        self.read = {"fit": seen.record()}
-        seen.warn_near_chance("the data to fit on")
+        self.history.fitted(data, seen)
         if any(Needs.FEATURES in each.needs for each in self.each()):
             probe.warn_unverified()
         return self
@@ -181,7 +195,7 @@ class Guard(nn.Module):
             self.probe,
             data,
             batch_size=batch_size,
-            inputs=self._learns_from_inputs,
+            inputs=self.learns_from_inputs,
             seen=seen,
             strict=strict,
             description=description,
@@ -194,7 +208,7 @@ class Guard(nn.Module):
         return any(Needs.INPUTS in each.needs for each in self.each())
 
     @property
-    def _learns_from_inputs(self) -> bool:
+    def learns_from_inputs(self) -> bool:
         """Whether a detector does so in fitting."""
         return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
@@ -218,8 +232,10 @@ class Guard(nn.Module):
         per_class: bool = False,
         pool: bool = False,
         groups: GroupsOf | None = None,
+        extend: bool = False,
         learn_share: float = LEARN_SHARE,
         batch_size: int = 256,
+        spread: Spreading | None = None,
         show_progress: bool | None = None,
     ) -> Self:
         """Set the threshold on held-out ID data, read once.
@@ -242,9 +258,14 @@ class Guard(nn.Module):
                 patient: a function from a sample's key, such as its path, to its group, or the
                 group of each sample, in order. One of each counts, and the rate is that of a
                 sample of a new group.
+            extend: add the samples to those that the threshold comes from, at the rates and by the
+                rule of before; what detectors learned stays. A new promise, with a chance of its
+                own to fail, and valid only for a random sample of ID that the guard did not choose,
+                of a size fixed beforehand.
             learn_share: share of the data to learn on, for detectors that learn on calibration
                 data; the rest gives the threshold.
             batch_size: samples a batch, for sets.
+            spread: lets other processes run the network: see :func:`offmap.scale.calibrate`.
             show_progress: ``None`` shows a bar on a terminal.
 
         Warns:
@@ -253,7 +274,7 @@ class Guard(nn.Module):
 
         Raises:
             DataError: the very set that the guard was fitted on, or more than 1 % of it; batches of
-                a loader are only warned of.
+                a loader are only warned of; or, to extend, scores that are distributed otherwise.
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed, and names classes
                 that lack them.
@@ -261,74 +282,46 @@ class Guard(nn.Module):
         data = data_of(data)
         if hasattr(data, "own"):
             self.check_transform(data.own)
-        fingerprint = getattr(data, "fingerprint", None)
-        # Of a joined set, these are those of its parts.
-        if _in_common(fingerprint, self.fitted_on):
-            raise DataError(
-                "this guard was fitted on the same images: calibrate on ID data that neither the "
-                "network nor the guard has seen, or the alarm rate does not hold"
-            )
+        self.history.refuse_fitted_on(data)
         if per_class and self.probe.outputs == "features":
             raise ArgumentError("per_class holds the rate of each prediction, and there are none")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
+        if groups is not None and spread is not None:
+            raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
+        if extend:
+            rates = alarm_rate if alarm_rate != 0.05 else None
+            check_extends(
+                self.calibration, alarm_rate=rates, confidence=confidence, per_class=per_class,
+                pool=pool, spread=spread,
+            )  # fmt: skip
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
         calibration = Calibration(rule, alarm_rate, confidence=confidence, pool=pool)
         self._own_parts()
         grouping = None if groups is None else Groups(groups)
-        each_pass: list[Seen] = []
-        with self.probe, ExitStack() as stack:
 
-            def batches() -> Iterator[Any]:
-                each_pass.append(Seen())  # of its own, as keys may be places counted from its start
-                passing = self.passing(data, "calibrate", batch_size, show_progress, each_pass[-1])
-                return passing if grouping is None else grouping.through(passing)
+        def passing(seen: Seen) -> Iterator[Any]:
+            return self.passing(data, "calibrate", batch_size, show_progress, seen)
 
-            if any(passes(each, "calibration") for each in self.each()):
-                rest = self._learn(batches, data, learn_share, stack, grouping)
+        with self.probe:
+            if spread is None:
+                found = scored(self, data, passing, learn_share, grouping, learn=not extend)
             else:
-                rest = batches()
-            scores, predictions, classes, keys = self._scored(rest)
-        seen = max(each_pass, key=lambda of: of.samples)  # the first may end at its first batch
-        if grouping is not None:
-            one = grouping.one_each(keys).to(scores.device)
-            scores, predictions = scores[one], predictions[one]
-        self._check_apart("calibration data", seen, data)
-        calibration.learn(scores, predictions, classes)
+                seen = Seen(hashing=False)
+                parts = spread.scored(self, data, learn_share, batch_size, seen)
+                found = Scored(*parts[:3], seen)
+        if extend:
+            self.history.check_fresh("data to extend by", data, found.seen)
+            calibration = extended(self.calibration, found)
+        else:
+            self.history.check_apart("calibration data", data, found.seen)
+            calibration.learn(found.scores, found.predictions, found.classes)
         self._calibration, self.control_ = calibration, None
-        self._seen_calibrating = seen
-        self.read["calibrate"] = seen.record()
-        if fingerprint is not None:
-            self.read["calibrate"]["fingerprint"] = fingerprint
-        if grouping is not None:
-            self.read["calibrate"]["groups"] = len(scores)
-        seen.warn_near_chance("the calibration data")
+        counted = None if grouping is None else len(found.scores)
+        self.history.calibrated(data, found.seen, counted, extends=extend)
         return self
-
-    def _check_apart(self, name: str, seen: Seen, data: Any) -> None:
-        """Tell of samples that the guard was fitted on, too."""
-        if self._seen is not None:
-            sets = hasattr(data, "fingerprint")
-            check_apart(name, seen, "data to fit on", self._seen, sets=sets)
-
-    def _check_fresh(self, name: str, seen: Seen, data: Any) -> None:
-        """The same of samples that the threshold comes from."""
-        self._check_apart(name, seen, data)
-        if self._seen_calibrating is not None:
-            sets = hasattr(data, "fingerprint")
-            check_apart(name, seen, "calibration data", self._seen_calibrating, sets=sets)
-
-    def _refuse_known(self, data: Any) -> None:
-        """Refuse the sets that the guard has learned from, where its record knows them."""
-        calibrated_on = self.read.get("calibrate", {}).get("fingerprint")
-        for step, known in (("fitted", self.fitted_on), ("calibrated", calibrated_on)):
-            if _in_common(getattr(data, "fingerprint", None), known):
-                raise DataError(
-                    f"this guard was {step} on the same samples: give fresh ones, or what is "
-                    "measured says nothing of new data"
-                )
 
     def check(
         self,
@@ -360,16 +353,16 @@ class Guard(nn.Module):
         """
         calibration, data = self.calibration, data_of(data)
         self._check_weights()
-        self._refuse_known(data)
+        self.history.refuse_known(data)
         seen = Seen(labelled=False)
         with self.probe:
             batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)
             grouping = None if groups is None else Groups(groups)
-            batches = batches if grouping is None else grouping.through(batches)
-            verdict = Verdict.joined([self.judge(acts) for acts, _ in batches])
+            passing = through(grouping, batches)
+            verdict = Verdict.joined([self.judge(acts) for acts, _ in passing])
         if grouping is not None:
             verdict = verdict[grouping.one_each(verdict.keys or ()).to(verdict.labels.device)]
-        self._check_fresh("data to check on", seen, data)
+        self.history.check_fresh("data to check on", data, seen)
         return check_of(calibration, verdict, ood=ood)
 
     def control(
@@ -408,7 +401,7 @@ class Guard(nn.Module):
         apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
         self._check_weights()
         if apart:
-            self._refuse_known(data)
+            self.history.refuse_known(data)
         with self.probe:
             batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
             samples = (
@@ -416,48 +409,16 @@ class Guard(nn.Module):
                 for verdict, labels in ((self.judge(acts), labels) for acts, labels in batches)
             )
             found = control_of(calibration, samples, error_rate, confidence, of)
-        (self._check_fresh if apart else self._check_apart)("labelled data", seen, data)
+        compare = self.history.check_fresh if apart else self.history.check_apart
+        compare("labelled data", data, seen)
         self.control_ = found
         return self
 
-    def _learn(
-        self,
-        batches: Callable[[], Iterator[Any]],
-        data: Any,
-        share: float,
-        stack: ExitStack,
-        groups: Groups | None,
-    ) -> Iterator[Any]:
-        """Let the detectors learn on their share of calibration data; what is left of it."""
-        parts = CalibrationData(
-            data,
-            batches,
-            samples=self._learns_from_inputs,
-            learn_share=share,
-            stack=stack,
-            groups=groups,
-        )
+    def fitting(self) -> Fitting:
+        """The detectors as they go on to learn from calibration data."""
         fitting = Fitting(list(self.each()), lambda: self.probe.head)
-        fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
-        fitting.learn("calibration", parts.to_learn_on)
-        return parts.rest()
-
-    def _scored(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
-        """Scores and predictions of all batches, the number of classes, and the keys."""
-        scores, predictions, classes = [], [], 0
-        keys: list[str] = []
-        fitting = Fitting(list(self.each()), lambda: self.probe.head)
-        fitting.unbound = {i for i, each in enumerate(self.each()) if _unbound(each)}
-        for batch, _ in batches:
-            acts = _acts(batch)
-            fitting.bind(acts)
-            scores.append(self.score_activations(batch))
-            predictions.append(acts.labels)
-            classes = _classes(acts)
-            keys += acts.keys or ()
-        if not scores:
-            raise DataError("there are no samples to calibrate on: give more calibration data")
-        return torch.cat(scores), torch.cat(predictions), classes, keys
+        fitting.unbound = {i for i, each in enumerate(self.each()) if is_unbound(each)}
+        return fitting
 
     @property
     def calibrated(self) -> bool:
@@ -491,7 +452,13 @@ class Guard(nn.Module):
         self._shared = True
         other = copy(self)
         other._modules = self._modules | {"_calibration": calibration}
-        other.read = dict(self.read)
+        other.history = self.history.copied()
+        return other
+
+    def to_send(self) -> Self:
+        """The same, to be copied to other processes: without what is known in this one alone."""
+        other = copy(self)
+        other.history, other._watched = History(), None
         return other
 
     def _own_parts(self) -> None:
@@ -505,20 +472,7 @@ class Guard(nn.Module):
         Raises:
             ArgumentError: it is another, has been changed, or is missing; or there was none.
         """
-        seen, meant = None if own is None else own.id, self.input_transform
-        if seen == meant:
-            return
-        if meant is None:
-            raise ArgumentError(f"this guard was fitted without the transform {own}: leave it out")
-        if seen is None:
-            raise ArgumentError(
-                f"this guard was fitted on images made by the transform {meant[0]}: give it, as "
-                f"--transform file.py:{meant[0]}, or transform= of data.load"
-            )
-        raise ArgumentError(
-            f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "
-            f"{meant[1][:16]}); {own} is another, or has been changed: fit the guard anew"
-        )
+        check_same_transform(own, self.input_transform)
 
     def _check_weights(self) -> None:
         """Refuse a network that is not the one that the detectors were fitted on."""
@@ -571,10 +525,10 @@ class Guard(nn.Module):
             NotFittedError: the guard was not fitted, or not calibrated.
         """
         calibration = self.calibration
-        of = _acts(acts)
+        of = acts_of(acts)
         labels = of.labels
         scores = self.score_activations(acts)
-        reasons = _reasons(of, scores)
+        reasons = why_not_finite(of, scores)
         if reasons is not None:
             wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
             scores = scores.masked_fill(wrong[:, None], torch.inf)
@@ -597,7 +551,7 @@ class Guard(nn.Module):
         """What this guard is, what it learned, and what its decisions promise, in words."""
         return explanation(
             type(self.probe.network).__name__,
-            self.read,
+            self.history.read,
             self.each(),
             self._calibration,
             self.control_,
@@ -618,32 +572,3 @@ class Guard(nn.Module):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         self._check_weights()
         records.write(folder, "guard", record_of(self), tensors_of(self, weights=weights))
-
-
-def _in_common(fingerprint: str | None, known: str | None) -> bool:
-    """Whether two sets share a part: of a joined set, fingerprints are those of its parts."""
-    return bool(set((fingerprint or "").split()) & set((known or "").split()))
-
-
-def _acts(batch: Activations | Sample) -> Activations:
-    return batch.acts if isinstance(batch, Sample) else batch
-
-
-def _classes(acts: Activations) -> int:
-    return acts.logits.shape[1] if acts.has_logits else 0
-
-
-def _unbound(each: Detector) -> bool:
-    """Whether it learns from no training data, and has not met the network yet."""
-    return each.learns and "passes_" not in each._buffers and not passes(each, "train")
-
-
-def _reasons(acts: Activations, scores: Float[Tensor, "n k"]) -> tuple[str | None, ...] | None:
-    """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
-    if acts.is_finite and bool(scores.isfinite().all()):
-        return None
-    bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
-    words = {True: "the network's output is not finite", False: "the score is not finite"}
-    either = bad | ~scores.isfinite().all(1)
-    pairs = zip(either.tolist(), bad.tolist(), strict=True)
-    return tuple(words[of_network] if wrong else None for wrong, of_network in pairs)

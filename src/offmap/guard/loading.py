@@ -8,39 +8,23 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
-from offmap._utils import records
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
+from offmap.guard import schema
 from offmap.guard._inputs import Watched
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
 from offmap.guard.guard import Guard
+from offmap.guard.history import History
 from offmap.guard.words import detectors_of
 
 
-def load(
-    folder: str | Path,
-    network: nn.Module,
-    *,
-    strict: bool = True,
-    normalization: Normalization | None = None,
+def read_guard(
+    folder: str | Path, network: nn.Module, *, strict: bool, normalization: Normalization | None
 ) -> Guard:
-    """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
-
-    Args:
-        folder: what was saved.
-        network: the same network, or a cascade of the same parts; if the weights were saved too,
-            they are loaded into it.
-        strict: refuse a network with other weights than those that the guard was fitted on.
-        normalization: applied to uint8 images, of a guard that was fitted on floats that were
-            normalised already, and does not know by what.
-
-    Raises:
-        StoreError: a file is missing, damaged or of another version; the weights differ; or a
-            normalisation is given, and the guard has another.
-    """
-    record, files = records.read(folder, "guard", made_by="offmap fit")
+    """The guard in a folder, around a network that is at hand: see :func:`offmap.load`."""
+    record, files = schema.read(folder)
     where = f"{folder}/guard.json"
     try:
         detectors = list(detectors_of(record, files["state"], where))
@@ -62,11 +46,12 @@ def load(
         if record.get("control") is not None:
             guard.control_ = msgspec.convert(record["control"], Control)
         guard.detectors.to(guard.probe.device)
-        guard.fitted_on, guard.model = record["fitted_on"], record["model"]
+        guard.model = record["model"]
         if record["input_shape"] is not None:
             guard.input_shape = tuple(map(int, record["input_shape"]))
         guard.input_names = tuple(map(str, record["input_names"]))
-        guard.read = {step: dict(of) for step, of in record["read"].items()}
+        read = {step: dict(of) for step, of in record["read"].items()}
+        guard.history = History(read, record["fitted_on"])
         guard._watched = Watched(guard.probe.network)
         guard.input_resize = record["input_resize"]
         if record["input_transform"] is not None:

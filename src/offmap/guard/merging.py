@@ -12,8 +12,8 @@ import numpy as np
 
 from offmap.errors import ArgumentError
 from offmap.guard._odds import SHARES
-from offmap.guard._tally import Tally
 from offmap.guard.monitor import Monitor
+from offmap.guard.tally import Tally
 
 
 class Shard(msgspec.Struct, frozen=True):

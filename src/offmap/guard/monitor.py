@@ -19,10 +19,10 @@ from offmap.guard import _watch_words as words
 from offmap.guard._betting import Bets, Runs
 from offmap.guard._odds import SHARES, odds
 from offmap.guard._state import Alarm
-from offmap.guard._tally import Path as WealthPath
-from offmap.guard._tally import Tally
 from offmap.guard.certified import Certified
 from offmap.guard.decide import exact_rate
+from offmap.guard.tally import Path as WealthPath
+from offmap.guard.tally import Tally
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Monitor:
 
     @property
     def rates(self) -> Float64[np.ndarray, " g"]:
-        """The certified rate of each group: of the one, or of the classes."""
+        """The certified rate of each group, that of the one or those of the classes."""
         return self.certified.upper(self.delta)
 
     @property

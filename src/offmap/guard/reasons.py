@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from offmap.activations import Activations, Sample
 from offmap.detectors import Composite, Detector
+from offmap.detectors.combined.auto import Auto
 from offmap.detectors.combined.combine import Combine
 from offmap.detectors.features.knn import KNN
 from offmap.detectors.features.mahalanobis import Mahalanobis
@@ -40,8 +42,7 @@ def explain_sample(guard: Guard, inputs: Any) -> str:
         raise ArgumentError(
             f"explain_sample takes one sample, and there are {len(reasons)}: give one of them"
         )
-    (answer,) = verdict
-    return f"{'unknown' if answer.is_ood else 'known'}: {reasons[0]}"
+    return verdict.explain(0)
 
 
 def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
@@ -62,7 +63,8 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
         wrong = verdict.reasons or (None,) * len(verdict)
         good = torch.tensor([reason is None for reason in wrong], device=verdict.labels.device)
         words = iter(_of_finite(guard, acts[good], verdict[good]) if bool(good.any()) else [])
-    return verdict, tuple(next(words) if reason is None else reason for reason in wrong)
+    reasons = tuple(next(words) if reason is None else reason for reason in wrong)
+    return replace(verdict, words=reasons), reasons
 
 
 def _of_finite(guard: Guard, acts: Any, verdict: Verdict) -> Words:
@@ -108,7 +110,7 @@ def _standing(
 def _parts(detector: Detector, acts: Any, guard: Guard) -> Words:
     """What made the scores of one detector, as far as it can be told."""
     own = detector.view_of(acts)
-    if isinstance(detector, Combine):
+    if isinstance(detector, Combine | Auto):
         return _combined(detector, own, guard)
     if isinstance(detector, Composite):
         inside = detector.all_parts()
@@ -128,13 +130,14 @@ def _none(acts: Any) -> Words:
     return [""] * len(acts)
 
 
-def _combined(detector: Combine, acts: Any, guard: Guard) -> Words:
+def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
     """Where each part stands on calibration data, the farthest first, and what made that one."""
     scores = torch.stack([each.double() for each in detector.part_scores(acts)], dim=1)
-    parts = detector.all_parts()
-    inside = [_parts(part, detector.view(i, acts), guard) for i, part in enumerate(parts)]
+    used = detector.used if isinstance(detector, Auto) else range(len(detector.all_parts()))
+    parts = [detector.part(i) for i in used]
+    inside = [_parts(detector.part(i), detector.view(i, acts), guard) for i in used]
     far = _standardised(detector, scores)
-    unit = "deviations from their mean" if detector.how == "softplus" else "of 100 below"
+    unit = "of 100 below" if _by_rank(detector) else "deviations from their mean"
     words = []
     for n, row in enumerate(far.tolist()):
         order = sorted(range(len(row)), key=lambda i, row=row: -row[i])  # type: ignore[misc]
@@ -144,10 +147,17 @@ def _combined(detector: Combine, acts: Any, guard: Guard) -> Words:
     return words
 
 
-def _standardised(detector: Combine, scores: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+def _by_rank(detector: Combine | Auto) -> bool:
+    """Whether calibration scores are kept, and not their mean and deviation."""
+    return isinstance(detector, Combine) and detector.how not in ("softplus", "mean")
+
+
+def _standardised(
+    detector: Combine | Auto, scores: Float64[Tensor, "n k"]
+) -> Float64[Tensor, "n k"]:
     """Deviations above the mean, or the percentage of calibration scores below."""
     scale = detector.scale_
-    if detector.how == "softplus":
+    if not _by_rank(detector):
         return (scores - scale[:, 0]) / scale[:, 1]
     return 100 * torch.searchsorted(scale, scores.T.contiguous()).T.double() / scale.shape[1]
 

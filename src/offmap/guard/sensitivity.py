@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from scipy import stats
+from torch import Tensor
 
 from offmap.errors import ArgumentError
+from offmap.guard.limits import any_rate_limits, certified_limits, delta_of, marginal_limits
 
 if TYPE_CHECKING:
     from offmap.guard.calibration import Calibration
@@ -25,9 +28,12 @@ class Contaminated:
     Args:
         share: of the calibration samples, those that would be none.
         outliers: how many these are.
-        threshold: that the others would give; ``None`` where they are too few.
-        mean: the true alarm rate of the present threshold in the mean, on real ID.
-        high: 97.5 % of such sets have a lower one.
+        threshold: that the others would give; ``None`` where they are too few, or where each class
+            or detector has its own.
+        mean: the true alarm rate of the present threshold in the mean, on real ID; of several
+            detectors at most that.
+        high: 97.5 % of such sets have a lower one, in every class.
+        enough: whether the others allow the rate.
     """
 
     share: float
@@ -35,6 +41,7 @@ class Contaminated:
     threshold: float | None
     mean: float
     high: float
+    enough: bool
 
 
 def sensitivity_of(
@@ -43,27 +50,45 @@ def sensitivity_of(
     """A row for each share of outliers among the calibration samples, the highest scores.
 
     With outliers in it the threshold lies too high: fewer alarms than were asked for, on ID and on
-    OOD. The worst case for the threshold is that they are the highest.
+    OOD. The worst case for the threshold is that they are the highest: of each class where the rate
+    holds within classes, and of each detector where there are several.
 
     Raises:
-        ArgumentError: a share outside [0, 1), or the rule has no single threshold.
+        ArgumentError: a share outside [0, 1).
     """
-    if calibration.rule != "plain":
-        raise ArgumentError(
-            f"the sensitivity is that of one threshold, and the rule is {calibration.rule!r}: "
-            "calibrate one detector, not per_class"
-        )
     if wrong := [share for share in shares if not 0 <= share < 1]:
         raise ArgumentError(f"shares of outliers must lie in [0, 1); seen {wrong[0]}")
     return [_row(calibration, share) for share in shares]
 
 
 def _row(calibration: Calibration, share: float) -> Contaminated:
-    n, k = int(calibration.counts_[0]), int(calibration.ranks[0])
-    outliers = math.floor(share * n)
-    left, rank = n - outliers, max(k - outliers, 1)
-    high = float(stats.beta.isf(0.025, rank, left + 1 - rank))
-    return Contaminated(share, outliers, _threshold(calibration, left), rank / (left + 1), high)
+    n, k = (x.cpu().numpy() for x in (calibration.counts_, calibration.ranks))
+    n, k, tests = n[k > 0], k[k > 0], calibration.tests
+    outliers = np.floor(share * n).astype(np.int64)
+    left, rank = n - outliers, np.maximum(k - outliers, 1)
+    mean = np.minimum(tests * rank / (left + 1), 1)
+    part = 0.025 / (tests * len(n))  # all groups and tests at once
+    high = np.minimum(tests * stats.beta.isf(part, rank, left + 1 - rank), 1)
+    return Contaminated(
+        share,
+        int(outliers.sum()),
+        _threshold(calibration, int(left[0])) if calibration.rule == "plain" else None,
+        float(np.average(mean, weights=n)),
+        float(high.max()),
+        _enough(calibration, torch.from_numpy(left)),
+    )
+
+
+def _enough(calibration: Calibration, left: Int64[Tensor, " g"]) -> bool:
+    """Whether so many samples of each group allow the rate in use."""
+    rate, sure, tests = calibration.alarm_rate, calibration.confidence, calibration.tests
+    if sure is None:
+        limits = marginal_limits(left, tests=tests)
+    elif calibration.named:
+        limits = certified_limits(left, delta_of(sure, calibration.alarm_rates), tests=tests)
+    else:
+        limits = any_rate_limits(left, delta_of(sure, [rate]), tests=tests)
+    return bool((limits[:, 0] <= rate).all())
 
 
 def _threshold(calibration: Calibration, left: int) -> float | None:
@@ -78,6 +103,13 @@ def _threshold(calibration: Calibration, left: int) -> float | None:
         return None
 
 
+def threshold_of(row: Contaminated) -> str:
+    """The threshold that the others would give, in words."""
+    if not row.enough:
+        return "too few"
+    return "of ranks" if row.threshold is None else f"{row.threshold:.6g}"
+
+
 def table(rows: Sequence[Contaminated]) -> str:
     """The rows as text, with what they mean."""
     lines = [
@@ -86,7 +118,7 @@ def table(rows: Sequence[Contaminated]) -> str:
         f"{'outliers':>16} {'threshold':>12} {'mean rate':>10} {'at most':>9}",
     ]
     for row in rows:
-        threshold = "too few" if row.threshold is None else f"{row.threshold:.6g}"
+        threshold = threshold_of(row)
         count = f"{row.outliers:,} ({row.share:.1%})"
         lines.append(f"{count:>16} {threshold:>12} {row.mean:>10.2%} {row.high:>9.2%}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from offmap.activations import Activations
 from offmap.errors import MissingExtraError
 from offmap.guard.decide import false_discoveries
 
@@ -56,6 +57,7 @@ class Verdict:
         keys: what tells each sample from others, such as its path, where known.
         reasons: why a sample has no finite score, and is called OOD for that; ``None`` for others.
         accepted: whether each is accepted under :meth:`Guard.control`, where that was asked for.
+        words: why each is judged so, of :func:`offmap.guard.explained`.
     """
 
     labels: Int64[Tensor, " n"]
@@ -66,6 +68,7 @@ class Verdict:
     keys: tuple[str, ...] | None = None
     reasons: tuple[str | None, ...] | None = None
     accepted: Bool[Tensor, " n"] | None = None
+    words: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,14 +78,15 @@ class Verdict:
         if isinstance(rows, int | np.integer):
             return self._answer(range(len(self))[rows])  # an IndexError ends an iteration
         indices = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows]
-        keys, reasons = (
+        keys, reasons, words = (
             None if of is None else tuple(of[i] for i in indices.tolist())
-            for of in (self.keys, self.reasons)
+            for of in (self.keys, self.reasons, self.words)
         )
         labels, scores = self.labels[rows], self.scores[rows]
         p_values, is_ood = self.p_values[rows], self.is_ood[rows]
         accepted = None if self.accepted is None else self.accepted[rows]
-        return Verdict(labels, scores, p_values, is_ood, self.classes, keys, reasons, accepted)
+        of_each = (labels, scores, p_values, is_ood, self.classes, keys, reasons, accepted, words)
+        return Verdict(*of_each)
 
     def _answer(self, i: int) -> Answer:
         row = self[i : i + 1].to_dict()
@@ -105,13 +109,29 @@ class Verdict:
         keys = [part.keys for part in parts]
         reasons = [part.reasons or (None,) * len(part) for part in parts]
         accepted = [part.accepted for part in parts if part.accepted is not None]
+        words = [part.words for part in parts]
         return cls(
             **tensors,
             classes=parts[0].classes,
             keys=None if None in keys else tuple(k for each in keys for k in each or ()),
             reasons=tuple(chain(*reasons)) if any(part.reasons for part in parts) else None,
             accepted=torch.cat(accepted) if len(accepted) == len(parts) else None,
+            words=None if None in words else tuple(w for each in words for w in each or ()),
         )
+
+    def explain(self, i: int) -> str:
+        """Why one sample was called known or unknown.
+
+        Of a verdict of :func:`offmap.guard.explained` in full; else its class, score and p-value.
+        """
+        answer = self._answer(range(len(self))[i])
+        why = answer.error or (
+            f"{self._said(answer.label)}score {answer.score:.4g}, p-value {answer.p_value:.3g}"
+        )
+        return f"{'unknown' if answer.is_ood else 'known'}: {self.words[i] if self.words else why}"
+
+    def _said(self, label: int | None) -> str:
+        return "" if label is None else f"said {self._name(label)}; "
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""
@@ -158,3 +178,16 @@ class Verdict:
     def __str__(self) -> str:
         unknown = int(self.is_ood.sum())
         return f"{len(self):,} samples: {unknown:,} unknown, {len(self) - unknown:,} known"
+
+
+def why_not_finite(
+    acts: Activations, scores: Float[Tensor, "n k"]
+) -> tuple[str | None, ...] | None:
+    """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
+    if acts.is_finite and bool(scores.isfinite().all()):
+        return None
+    bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
+    words = {True: "the network's output is not finite", False: "the score is not finite"}
+    either = bad | ~scores.isfinite().all(1)
+    pairs = zip(either.tolist(), bad.tolist(), strict=True)
+    return tuple(words[of_network] if wrong else None for wrong, of_network in pairs)

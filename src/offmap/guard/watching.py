@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from offmap.errors import ArgumentError, StoreError
-from offmap.guard._read_log import rows_of
 from offmap.guard.certified import Certified
+from offmap.guard.log_rows import rows_of
 from offmap.guard.monitor import Monitor
 
 _OFTEN = 10_000  # rows between two writings of the state

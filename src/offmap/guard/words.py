@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from torch import Tensor
 
-from offmap._utils import records
 from offmap.detectors import Detector, restored
 from offmap.errors import StoreError
+from offmap.guard import schema
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
+
+if TYPE_CHECKING:
+    from offmap.guard.guard import Guard
 
 _NO_PROMISE = (
     "How many OOD samples are caught depends on what they are: evaluate says it for given ones."
@@ -44,30 +49,113 @@ def explanation(
     return "\n".join([*lines, calibration.explain(), *accepts, _NO_PROMISE])
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a guard without its network.
+
+    Args:
+        network: the name of its class.
+        model: what built it, as on the command line, where known.
+        weights: digest of the network's.
+        kept: whether these lie in the guard's folder; none where there is no folder.
+        read: the data of each step.
+        detectors: fitted, or still to be.
+        calibration: of the threshold, where there is one.
+        control: of errors, likewise.
+        inputs: what they are, in words.
+        classes: names of the labels.
+        library: the version that made it.
+    """
+
+    network: str
+    model: str | None
+    weights: str | None
+    kept: bool | None
+    read: Mapping[str, Mapping[str, Any]]
+    detectors: Sequence[Detector]
+    calibration: Calibration | None
+    control: Control | None
+    inputs: str
+    classes: Sequence[str]
+    library: str
+
+    @classmethod
+    def of(cls, guard: Guard) -> Self:
+        """Those of a guard at hand."""
+        return cls(
+            network=type(guard.probe.network).__name__,
+            model=guard.model,
+            weights=guard.weights,
+            kept=None,
+            read=guard.history.read,
+            detectors=list(guard.each()),
+            calibration=guard.calibration if guard.calibrated else None,
+            control=guard.control_,
+            inputs=_inputs(guard.input_shape, guard.input_names),
+            classes=guard.classes,
+            library=version("offmap"),
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Those of the guard in a folder, in which nothing is changed.
+
+        Raises:
+            StoreError: a file is missing, damaged or of another version, or names an own detector
+                that is not registered here.
+        """
+        record, files = schema.read(folder)
+        where = f"{folder}/guard.json"
+        try:
+            known, control = record["calibration"], record.get("control")
+            return cls(
+                network=str(record["network"]),
+                model=record["model"],
+                weights=record["network_sha256"],
+                kept="network" in files,
+                read=record["read"],
+                detectors=list(detectors_of(record, files["state"], where)),
+                calibration=None
+                if known is None
+                else Calibration.restored(known, files["calibration"]),
+                control=None if control is None else msgspec.convert(control, Control),
+                inputs=_inputs(record["input_shape"], record["input_names"]),
+                classes=[str(name) for name in record["classes"]],
+                library=str(record["library"]),
+            )
+        except (LookupError, TypeError, ValueError, RuntimeError, msgspec.MsgspecError) as error:
+            raise StoreError(f"{where} does not describe a guard: {error}") from error
+
+    def explain(self) -> str:
+        """What the guard is, learned and promises."""
+        return explanation(self.network, self.read, self.detectors, self.calibration, self.control)
+
+    def made_of(self) -> list[str]:
+        """Lines on inputs, classes, network and versions."""
+        names = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
+        named = f"{len(self.classes)} named classes{f': {names}' if names else ''}"
+        built = [f"The network was built by {self.model}."] if self.model else []
+        where = {None: "", True: " are kept in the folder", False: " are not kept"}[self.kept]
+        digest = f"Its weights (sha256 {str(self.weights)[:16]}){where}"
+        return [
+            f"Inputs: {self.inputs}; {named}.",
+            *built,
+            f"{digest}; offmap {self.library}.",
+        ]
+
+
 def described(folder: str | Path) -> str:
     """What the guard in a folder is, without its network; nothing is changed.
 
     Raises:
-        StoreError: a file is missing, damaged or of another version, or names an own detector that
-            is not registered here.
+        StoreError: as for :meth:`Facts.load`.
     """
-    record, files = records.read(folder, "guard", made_by="offmap fit")
-    where = f"{folder}/guard.json"
-    try:
-        detectors = list(detectors_of(record, files["state"], where))
-        known = record["calibration"]
-        calibration = None if known is None else Calibration.restored(known, files["calibration"])
-        control = record.get("control")
-        text = explanation(
-            str(record["network"]),
-            record["read"],
-            detectors,
-            calibration,
-            None if control is None else msgspec.convert(control, Control),
-        )
-        return "\n".join([text, *_made_of(record, files)])
-    except (LookupError, TypeError, ValueError, RuntimeError, msgspec.MsgspecError) as error:
-        raise StoreError(f"{where} does not describe a guard: {error}") from error
+    facts = Facts.load(folder)
+    return "\n".join([facts.explain(), *facts.made_of()])
+
+
+def _inputs(shape: Sequence[int] | None, names: Sequence[str]) -> str:
+    return ", ".join(map(str, shape)) if shape else ", ".join(names) or "unknown"
 
 
 def detectors_of(
@@ -77,19 +165,6 @@ def detectors_of(
     for i, each in enumerate(record["detectors"]):
         own = {k.removeprefix(f"{i}."): x for k, x in state.items() if k.startswith(f"{i}.")}
         yield restored(each, own, where, waiting=True)
-
-
-def _made_of(record: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
-    """Lines on inputs, classes, network and versions."""
-    shape = record["input_shape"]
-    inputs = ", ".join(map(str, shape)) if shape else ", ".join(record["input_names"]) or "unknown"
-    classes = record["classes"]
-    names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-    weights = "kept in the folder" if "network" in files else "not kept"
-    lines = [f"Inputs: {inputs}; {len(classes)} named classes{f': {names}' if names else ''}."]
-    lines += [f"The network was built by {record['model']}."] if record["model"] else []
-    digest = str(record["network_sha256"])[:16]
-    return [*lines, f"Its weights (sha256 {digest}) are {weights}; offmap {record['library']}."]
 
 
 def _read(step: str, of: Mapping[str, Any]) -> str:

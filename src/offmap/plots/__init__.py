@@ -4,6 +4,8 @@ from offmap.plots._panels import save
 from offmap.plots.collapse import against, cosine_matrices, epoch_curves, plane
 from offmap.plots.images import image_grid
 from offmap.plots.open_set import confusion, oscr_curves, projection
+from offmap.plots.ranks import ranks
+from offmap.plots.reasons import reasons
 from offmap.plots.scores import histograms, roc_curves
 from offmap.plots.training import training_curves
 from offmap.plots.watch import watch
@@ -18,6 +20,8 @@ __all__ = [
     "oscr_curves",
     "plane",
     "projection",
+    "ranks",
+    "reasons",
     "roc_curves",
     "save",
     "training_curves",

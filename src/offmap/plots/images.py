@@ -15,14 +15,14 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], *, heading: str 
     """Images ``(c, h, w)``, uint8 or float, each under its title."""
     figure, axes = panels(len(images), side=1.5, columns=8)
     for axis, image, title in zip(axes, images, titles, strict=True):
-        axis.imshow(_as_pixels(image), cmap="gray", interpolation="nearest")
+        axis.imshow(as_pixels(image), cmap="gray", interpolation="nearest")
         axis.set_title(title, fontsize=7)
         axis.axis("off")
     figure.suptitle(heading, fontsize=10)
     return figure
 
 
-def _as_pixels(image: Tensor) -> Any:
+def as_pixels(image: Tensor) -> Any:
     """``(h, w, c)`` in [0, 1]; floats are stretched to that range."""
     x = image.detach().cpu().float()
     low, high = (0.0, 255.0) if not image.is_floating_point() else (float(x.min()), float(x.max()))

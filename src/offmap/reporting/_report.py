@@ -1,21 +1,31 @@
-"""A report of an evaluation."""
+"""Reports: of an evaluation, of several, of a guard, of verdicts, of a watch, of a training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from offmap._utils.files import atomic, write_json
-from offmap.errors import ArgumentError
-from offmap.evaluation import Results
+from offmap.errors import ArgumentError, StoreError
+from offmap.evaluation import Aggregate, Results
+from offmap.guard import Certified, Check, Guard, Monitor
+from offmap.guard.log_rows import SUFFIXES
+from offmap.guard.words import Facts
+from offmap.reporting import guards, networks, runs, verdicts, watches
 from offmap.reporting.content import Content
 from offmap.reporting.gallery import without_pictures
 from offmap.reporting.page import page
-from offmap.reporting.redacted import hidden, hidden_command, renamed, without_paths
-from offmap.reporting.sections import Gallery, Section, in_words
+from offmap.reporting.redacted import (
+    hidden,
+    hidden_command,
+    hidden_section,
+    renamed,
+    without_paths,
+)
+from offmap.reporting.sections import Figure, Gallery, Section, in_words
 
 _FORMAT, _VERSION = "offmap report", 1
 
@@ -41,7 +51,11 @@ class Report:
 
     def html(self) -> str:
         """The page: one file that loads nothing."""
-        return page(self.title, self.sections, self.data)
+        return page(self.title, self.sections, {**self.data, "drawings": self._drawings()})
+
+    def _drawings(self) -> dict[str, Any]:
+        figures = [b for s in self.sections for b in s.blocks if isinstance(b, Figure)]
+        return {each.name: each.drawing for each in figures if each.drawing is not None}
 
     def record(self) -> dict[str, Any]:
         """Plain values."""
@@ -66,48 +80,140 @@ class Report:
         write_json(path.with_suffix(".json"), self.record())
 
 
+Subject = Results | Aggregate | Guard | Monitor | str | Path
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked of a report, beside what it is of."""
+
+    inputs: Mapping[str, Any]
+    checks: Mapping[str, Check]
+    guard: Guard | Certified | str | Path | None
+    thumbnails: bool
+    redact_paths: bool
+    command: str
+
+
 def report(
-    results: Results | str | Path,
+    subject: Subject,
     path: str | Path | None = None,
     *,
     inputs: Mapping[str, Any] | None = None,
+    checks: Mapping[str, Check] | None = None,
+    guard: Guard | Certified | str | Path | None = None,
     thumbnails: bool = True,
     redact_paths: bool = False,
     command: str = "",
 ) -> Report:
-    """A report of an evaluation, as one HTML file that opens from disk and loads nothing.
+    """A report as one HTML file that opens from disk and loads nothing.
 
     Args:
-        results: of :func:`offmap.evaluate`, or a folder that they were saved into.
+        subject: results of :func:`offmap.evaluate`, or of several networks, see
+            :func:`offmap.aggregate`; a guard; a monitor; or a path: the folder of results, of a
+            guard, of a study or of a training run, a file of verdicts or a log of them, the state
+            of a monitor.
         path: of the page, such as ``report.html``; ``report.json`` is written beside it. Without
             one, nothing is written.
-        inputs: data sets by name, the ID set as "id": pictures of samples and names of classes.
+        inputs: of results: data sets by name, the ID set as "id": pictures of samples and names of
+            classes.
+        checks: of a guard: what :meth:`offmap.Guard.check` found, by the name of the data.
+        guard: of verdicts that do not say what their guard certifies: it, or its folder.
         thumbnails: whether there are pictures of samples.
         redact_paths: hide paths and keys of samples, so that the report can be sent to others.
         command: that made the report, to be shown in it.
 
     Raises:
-        StoreError: the folder holds no results.
-        ArgumentError: the path does not end in .html, the file of its name in .json is no report,
-            or the rows are of only some of the samples.
+        StoreError: the path holds nothing that a report can be made of.
+        ArgumentError: the path of the page does not end in .html, the file of its name in .json is
+            no report, or the rows are of only some of the samples.
     """
     if path is not None:
         checked(path)
-    results = results if isinstance(results, Results) else Results.load(results)
-    data = dict(inputs or {})
     if redact_paths:
-        data, results = renamed(results, data), without_paths(results)
         command = hidden_command(command)
-    content = Content(results, data, command, named=not redact_paths)
-    sections = content.sections()
-    if not thumbnails:
-        sections = [_without_pictures(section) for section in sections]
-    made = Report(
-        hidden(content.title) if redact_paths else content.title, sections, content.data()
+    asked = _Asked(inputs or {}, checks or {}, guard, thumbnails, redact_paths, command)
+    made = (
+        _of_path(Path(subject), asked) if isinstance(subject, str | Path) else _of(subject, asked)
     )
+    if not thumbnails:
+        made = replace(made, sections=[_without_pictures(section) for section in made.sections])
     if path is not None:
         made.save(path)
     return made
+
+
+def _of(subject: Results | Aggregate | Guard | Monitor, asked: _Asked) -> Report:
+    if isinstance(subject, Results):
+        return _of_results(subject, asked)
+    if isinstance(subject, Aggregate):
+        return _hidden(_of_networks(subject, asked), asked)
+    if isinstance(subject, Monitor):
+        sections = watches.sections_of(subject, asked.command)
+        return _hidden(Report(watches.title_of(subject), sections, {}), asked)
+    if isinstance(subject, Guard):
+        return _of_guard(Facts.of(subject), asked)
+    raise ArgumentError(
+        f"there is no report of a {type(subject).__name__}: give results, a guard (its filter, of "
+        "a cascade), a monitor, or a folder or file of one"
+    )
+
+
+def _of_path(path: Path, asked: _Asked) -> Report:
+    """Of what lies there, by the names of its files."""
+    if path.suffix == ".json" and path.is_file():
+        return _of(Monitor.load(path), asked)
+    if path.suffix in SUFFIXES:
+        return _of_verdicts(path, asked)
+    if (path / "guard.json").is_file():
+        return _of_guard(Facts.load(path), asked)
+    if (path / "results.json").is_file():
+        return _of_results(Results.load(path), asked)
+    if (path / runs.RECORD).is_file():
+        run = runs.Run(path)
+        return _hidden(Report(run.title, run.sections(asked.command), {}), asked)
+    if (study := networks.of_study(path)) is not None:
+        return _hidden(_of_networks(study, asked, networks.text_of(path)), asked)
+    raise StoreError(
+        f"{path} holds no results, guard, study, run or verdicts that a report could be made of"
+    )
+
+
+def _of_results(results: Results, asked: _Asked) -> Report:
+    data = dict(asked.inputs)
+    if asked.redact_paths:
+        data, results = renamed(results, data), without_paths(results)
+    content = Content(results, data, asked.command, named=not asked.redact_paths)
+    title = hidden(content.title) if asked.redact_paths else content.title
+    return Report(title, content.sections(), content.data())
+
+
+def _of_guard(facts: Facts, asked: _Asked) -> Report:
+    sections = guards.sections_of(facts, asked.checks, asked.command)
+    return _hidden(Report(guards.title_of(facts), sections, {}), asked)
+
+
+def _of_networks(subject: Aggregate, asked: _Asked, tables: str = "") -> Report:
+    sections = networks.sections_of(subject, asked.command, tables)
+    return Report(networks.title_of(subject), sections, {})
+
+
+def _of_verdicts(path: Path, asked: _Asked) -> Report:
+    certified = asked.guard
+    if isinstance(certified, str | Path):
+        certified = Certified.read(certified)
+    elif isinstance(certified, Guard):
+        certified = Certified.of(certified)
+    found = verdicts.seen(path, certified)
+    sections = verdicts.sections_of(found, path, asked.command, named=not asked.redact_paths)
+    return _hidden(Report(verdicts.title_of(path), sections, {}), asked)
+
+
+def _hidden(made: Report, asked: _Asked) -> Report:
+    """The same without paths, where that was asked for."""
+    if not asked.redact_paths:
+        return made
+    return Report(hidden(made.title), [hidden_section(each) for each in made.sections], made.data)
 
 
 def inputs_of(id_test: Any, ood: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Content:
             return f"How often the network is right on {self.id_name} is not known: no labels."
         right, n = self.results.accuracy
         return (
-            f"The network is right on {right / n:.2%} of {self.id_name} ({right:,} of {n:,}; 95 % "
+            f"The network is right on {right / n:.2%} of {self.id_name} ({right:,} of {n:,}; 95% "
             f"interval {_interval(right, n)})."
         )
 
@@ -96,7 +96,7 @@ class Content:
         told = f"not told apart from it: {', '.join(others)}" if others else "it beats all others"
         return (
             f"Recommended: {self.best}, with the highest mean AUROC over the OOD sets, {mean:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%}); {told} (paired DeLong test, corrected for "
+            f"(95% interval {low:.2%} to {high:.2%}); {told} (paired DeLong test, corrected for "
             f"{against.pairs} pairs by Holm). It was picked on these OOD sets; on others, another "
             "may be best."
         )
@@ -106,7 +106,7 @@ class Content:
         rate, n_id = rates.rates[rates.start], self._n_id
         alarms = n_id - curve.accepted[rates.start]
         seen = (
-            f"{alarms / n_id:.2%} of the {n_id:,} evaluated ID samples (95 % interval "
+            f"{alarms / n_id:.2%} of the {n_id:,} evaluated ID samples (95% interval "
             f"{_interval(alarms, n_id)})"
         )
         if not rates.calibrated:
@@ -115,7 +115,7 @@ class Content:
                 "threshold is taken from these very samples, and nothing is promised on others."
             )
         return (
-            f"Its promise: of new ID samples it calls at most {100 * rate:.3g} % OOD, on average "
+            f"Its promise: of new ID samples it calls at most {100 * rate:.3g}% OOD, on average "
             f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
             f"called {seen} OOD."
         )
@@ -131,7 +131,7 @@ class Content:
             )
         return Table(
             f"What {self.best} catches of each OOD set at that threshold",
-            ["OOD set", "group", "samples", "caught", "95 % interval"],
+            ["OOD set", "group", "samples", "caught", "95% interval"],
             rows,
             name="caught",
         )
@@ -147,7 +147,8 @@ class Content:
         if rates.calibrated:
             words += (
                 "A rate that was fixed beforehand holds on average. One that is chosen by moving "
-                "the slider needs a promise for all positions at once, which stands beside it."
+                "the slider needs a promise for all its positions at once, which is wider and "
+                "stands below it: a simultaneous band, for one detector."
             )
         else:
             words += "They are the evaluated samples themselves, so nothing is promised on others."
@@ -159,7 +160,9 @@ class Content:
         metric = metric_of("auroc")
         grid, places = self.results.grid("auroc"), self.results.grid("auroc").places()
         marks = {0: "", 1: " ★", 2: " ☆"}
-        texts = grid.texts()
+        all_of_it = grid.texts()
+        order = sorted(grid.cells, key=lambda d: -grid.cells[d][-1])  # by the mean of all sets
+        texts = {d: all_of_it[d] for d in order}
         rows = [
             [d, *(self._cell(d, i, text, marks[places[d][i]]) for i, text in enumerate(row))]
             for d, row in texts.items()
@@ -167,7 +170,7 @@ class Content:
         titles = [["", *(self._words(d, i) for i in range(len(row)))] for d, row in texts.items()]
         words = (
             "★ best and ☆ second of a column, as shown. ≈: the best is not shown to be better "
-            f"(paired DeLong test at 5 %, corrected by Holm over all {self.against[0].pairs} pairs "
+            f"(paired DeLong test at 5%, corrected by Holm over all {self.against[0].pairs} pairs "
             "of detectors, as the best was picked on the same samples). Tests and intervals are of "
             "the AUROC; those of means count that all sets share their ID samples."
         )
@@ -196,8 +199,9 @@ class Content:
     def distributions(self) -> Section:
         """Scores and ROC curves of each set."""
         words = (
-            "Shares of samples by score, ID against each OOD set, of the detector chosen above, "
-            "with its threshold at the alarm rate above; the far tails are in the outer bars."
+            "Shares of samples by score: ID (full line) and each OOD set (dashed), of the detector "
+            "and with the threshold (upright line) that are chosen above. What lies farther out is "
+            "in the outer bars."
         )
         return Section(
             "scores",
@@ -218,7 +222,7 @@ class Content:
                 Text(
                     "Risk against coverage: the share of wrong predictions among the accepted ID "
                     "samples. OSCR: the share of ID accepted and rightly classified, against the "
-                    "share of OOD accepted."
+                    "share of OOD accepted. The detectors are those chosen in the legend above."
                 ),
                 Figure("risk", "Risk against coverage of the ID samples."),
                 Figure("oscr", "OSCR curves of each OOD set."),
@@ -238,13 +242,26 @@ class Content:
             f"{self.calibration['n']:,} ID samples, 15 bins of equal width."
         )
         figure = Figure("reliability", "Accuracy against confidence, in bins.")
-        return Section("calibration", "Is it as sure as it is right?", [Text(words), figure])
+        found = self.calibration
+        rows = [
+            [f"{confidence:.1%}", f"{accuracy:.1%}", f"{count:,}"]
+            for confidence, accuracy, count in zip(
+                found["confidence"], found["accuracy"], found["count"], strict=True
+            )
+        ]
+        table = Table("Bins", ["mean confidence", "accuracy", "samples"], rows)
+        return Section("calibration", "Is it as sure as it is right?", [Text(words), figure, table])
 
     def samples(self) -> Section:
         """Galleries."""
         threshold = self.steps[self.best].thresholds[self.rates.start]
         found = galleries(self.results, self.best, threshold, self.inputs, named=self.named)
-        return Section("samples", "Samples worth looking at", list(found))
+        words = (
+            "Each with its set, what the network takes it for, and p, the share of ID samples that "
+            "score as high, by the calibration data."
+        )
+        texts = [Text(words)] if self.rates.calibrated else []
+        return Section("samples", "Samples worth looking at", [*texts, *found])
 
     def notes(self) -> Section:
         """Left out, skipped, warned of."""
@@ -269,7 +286,7 @@ class Content:
             for name, value in self.results.settings.items()
             if value is not None
         ]
-        learned = [[name, words] for name, words in self.results.summaries.items()]
+        learned = _grouped(self.results.summaries)
         tables = [
             Table("Data", head, sets),
             Table("How it was run", ["setting", "value"], rows),
@@ -334,6 +351,14 @@ def _as_good(against: Against, detector: str) -> bool:
 def _p_value(against: Against, detector: str) -> str | None:
     """As it is shown; none of the best against itself."""
     return None if detector == against.best else f"{against.p_values[detector]:.2g}"
+
+
+def _grouped(summaries: Mapping[str, str]) -> list[list[str]]:
+    """What detectors learned; those of one summary share a row."""
+    names: dict[str, list[str]] = {}
+    for name, words in summaries.items():
+        names.setdefault(words, []).append(name)
+    return [[", ".join(those), words] for words, those in names.items()]
 
 
 def _interval(count: int, n: int) -> str:

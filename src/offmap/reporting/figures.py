@@ -12,23 +12,33 @@ from offmap.metrics import oscr_curve, reliability, risk_coverage, roc_curve
 from offmap.reporting.rates import right_of
 
 _BINS = 40
+_WIDE = 6  # times the width of ID
 _POINTS = 60
 # Scores that are one minus the confidence, by what a detector says that it is.
 _ONE_MINUS_CONFIDENCE = ("msp", "maxprobability")
 
 
-def histograms(results: Results, detector: str, sets: list[str]) -> dict[str, Any]:
-    """Counts of the ID set, then of each OOD set, in common bins; tails are in the last bars."""
+def histograms(results: Results, detector: str, sets: list[str]) -> list[dict[str, Any]]:
+    """Counts of the ID set and of each OOD set, in common bins; tails are in the outer bars.
+
+    The bins are where ID and most of the OOD set lie, and at most six times as wide as ID: far OOD
+    scores would leave one bar for all of ID.
+    """
     scores = results.scores[detector]
-    every = np.concatenate([scores["id"], *(scores[name] for name in sets)]).astype(np.float64)
-    low, high = np.quantile(every, [0.002, 0.998]).tolist()
+    known = np.asarray(scores["id"], np.float64)
+    return [_binned(known, np.asarray(scores[name], np.float64)) for name in sets]
+
+
+def _binned(known: NDArray[Any], other: NDArray[Any]) -> dict[str, Any]:
+    first, last = np.quantile(known, [0.002, 0.998]).tolist()
+    low, high = np.quantile(other, [0.02, 0.98]).tolist()
+    low, high = min(low, first), max(high, last)
+    if (width := last - first) > 0:
+        low, high = max(low, last - _WIDE * width), min(high, first + _WIDE * width)
     if low == high:  # bars need a width
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
-    counts = [
-        np.histogram(np.clip(np.asarray(scores[name], np.float64), low, high), edges)[0].tolist()
-        for name in ("id", *sets)
-    ]
+    counts = [np.histogram(np.clip(x, low, high), edges)[0].tolist() for x in (known, other)]
     return {"low": _short(low), "high": _short(high), "counts": counts}
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from offmap.evaluation import Results
 from offmap.guard.decide import p_values
 from offmap.reporting.sections import Gallery, Sample
 
+# Decoders that are run on foreign files; of the others some start programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SIDE = 64  # of a picture at most
 _EACH = 4  # of each OOD set
 _ALL = 8  # of all sets together
@@ -133,6 +135,18 @@ def _uri(image: Image.Image) -> str:
     buffer = BytesIO()
     image.save(buffer, form, quality=85)
     return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def picture_of_file(path: str) -> str:
+    """A ``data:`` URI of an image file, upright and whole; nothing where there is none."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
+            small = ImageOps.exif_transpose(image).convert("RGB")
+            small.thumbnail((_SIDE, _SIDE))
+            return _uri(small)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
 
 
 def without_pictures(gallery: Gallery) -> Gallery:

@@ -35,7 +35,7 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
         sections: of it, as :class:`Section`.
         data: plain values for the script.
     """
-    style, script = _own("report.css"), _own("report.js")
+    style, code = _own("report.css"), script()
     return (
         _environment()
         .from_string(_own("report.html"))
@@ -44,12 +44,17 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
             sections=sections,
             data=Markup(in_script(data)),
             style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
+            script=Markup(code),
+            policy=policy(style, code),
             runs=_runs,
             version=version("offmap"),
         )
     )
+
+
+def script() -> str:
+    """The page's script: what all reports draw with, and what moves in that of an evaluation."""
+    return "\n".join(_own(f"{name}.js") for name in ("drawings", "evaluation", "report"))
 
 
 def policy(style: str, script: str) -> str:

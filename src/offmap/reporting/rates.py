@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import log, sqrt
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results
 from offmap.guard.decide import alarm_rank
+from offmap.guard.simultaneous import simultaneous_limits
 
 CONFIDENCE = 0.95
 _USUAL = 0.05
@@ -30,15 +30,16 @@ class Rates:
         start: position of the evaluation's own rate, or of 5 %.
         n: how many scores the thresholds come from.
         calibrated: whether these are calibration data; else they are the evaluated ID samples.
-        slack: added to the share of calibration scores above a threshold, it bounds the alarm rate
-            of all positions at once with 95 % confidence (Massart, Annals of Probability 18, 1990).
+        bounds: of the true alarm rate at each position, all at once with 95 % confidence: the
+            simultaneous band of :func:`offmap.guard.simultaneous.simultaneous_limits`. For one
+            detector; empty without calibration data.
     """
 
     rates: list[float]
     start: int
     n: int
     calibrated: bool
-    slack: float
+    bounds: list[float]
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,12 @@ class Steps:
 
     Args:
         thresholds: a sample is called OOD above it.
-        alarms: calibration scores above it; of the ID samples where there is no such data.
         accepted: evaluated ID samples at or below it.
         right: rightly classified ones among these, where there are labels.
         caught: OOD samples above it, a list a set.
     """
 
     thresholds: list[float]
-    alarms: list[int]
     accepted: list[int]
     right: list[int] | None
     caught: list[list[int]]
@@ -70,7 +69,12 @@ def rates_of(results: Results) -> Rates:
     rates = sorted(rate for rate in {*grid, *_ROUND, own} if _possible(n, rate))
     rates = rates or [1 / (n + 1)]
     start = min(range(len(rates)), key=lambda i: abs(rates[i] - own))
-    return Rates(rates, start, n, calibrated, sqrt(log(1 / (1 - CONFIDENCE)) / (2 * n)))
+    return Rates(rates, start, n, calibrated, _bounds(n, rates) if calibrated else [])
+
+
+def _bounds(n: int, rates: list[float]) -> list[float]:
+    limits = simultaneous_limits(n, 1 - CONFIDENCE)
+    return [float(limits[alarm_rank(n, rate) - 1]) for rate in rates]
 
 
 def _possible(n: int, rate: float) -> bool:
@@ -91,7 +95,6 @@ def steps(results: Results, detector: str, rates: Rates) -> Steps:
     sets = [name for names in results.groups.values() for name in names]
     return Steps(
         thresholds.tolist(),
-        (rates.n - _up_to(calibration, thresholds)).tolist(),
         _up_to(scores["id"], thresholds).tolist(),
         None if good is None else _up_to(good, thresholds).tolist(),
         [(len(scores[s]) - _up_to(scores[s], thresholds)).tolist() for s in sets],

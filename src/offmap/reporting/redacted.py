@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from offmap.evaluation import Results
+from offmap.reporting.sections import Block, Gallery, Section
 
 _SIGN = r"[^\\/\s'\"<>|:,;()\[\]=]"
 _PATH = re.compile(rf"(?:[A-Za-z]:|file:/)?{_SIGN}*(?:[\\/]{_SIGN}+)+[\\/]?")
@@ -80,6 +81,21 @@ def hidden_command(command: str) -> str:
         return shlex.join(hidden(word) for word in shlex.split(command))
     except ValueError:  # no command line
         return str(hidden(command))
+
+
+def hidden_section(section: Section) -> Section:
+    """A section whose texts name no path; samples are called by their numbers before."""
+    return Section(section.name, hidden(section.title), [_hidden_block(b) for b in section.blocks])
+
+
+def _hidden_block(block: Block) -> Block:
+    if isinstance(block, Gallery):
+        samples = [
+            replace(each, prediction=hidden(each.prediction), reason=hidden(each.reason))
+            for each in block.samples
+        ]
+        return replace(block, caption=hidden(block.caption), samples=samples)
+    return replace(block, **{f.name: hidden(getattr(block, f.name)) for f in fields(block)})
 
 
 def _names(results: Results) -> dict[str, str]:

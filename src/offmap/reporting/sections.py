@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -45,11 +45,14 @@ class Figure:
     Args:
         name: which.
         text: what it shows, for those who do not see it.
+        drawing: what it is made of, see :mod:`offmap.reporting.drawings`; of an evaluation it lies
+            in the report's data.
     """
 
     kind: ClassVar[str] = "figure"
     name: str
     text: str
+    drawing: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,23 +64,31 @@ class Sample:
         name: its file or row.
         prediction: of the network.
         p_value: of its score, if there is calibration data.
-        score: of the recommended detector.
+        score: of the recommended detector, or of the guard; none where it is not finite.
         image: a ``data:`` URI, or empty.
+        reason: why it is judged so, or empty.
     """
 
     set: str
     name: str
     prediction: str
     p_value: float | None
-    score: float
+    score: float | None
     image: str = ""
+    reason: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What is known of it beside its set."""
+        said = self.prediction and not self.reason.startswith("said ")  # which says it
+        of = [f"taken for {self.prediction}"] if said else []
+        p = [] if self.p_value is None else [f"p = {self.p_value:.3g}"]
+        return [self.name, *of, *p, *([self.reason] if self.reason else [])]
 
     @property
     def caption(self) -> str:
         """All of it in words."""
-        p = "" if self.p_value is None else f", p = {self.p_value:.3g}"
-        of = f" as {self.prediction}" if self.prediction else ""
-        return f"{self.set}, {self.name}{of}{p}"
+        return f"{self.set}, {'; '.join(self.lines)}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,16 @@ class Gallery:
     samples: Sequence[Sample]
 
 
-Block = Text | Table | Figure | Gallery
+@dataclass(frozen=True)
+class Listing:
+    """Lines as they are, such as a table that was made for a terminal."""
+
+    kind: ClassVar[str] = "listing"
+    caption: str
+    text: str
+
+
+Block = Text | Table | Figure | Gallery | Listing
 
 
 @dataclass(frozen=True)
@@ -117,6 +137,8 @@ def in_words(section: Section, *, width: int = 100) -> str:
         elif isinstance(block, Gallery):
             lines = [f"  {sample.caption}" for sample in block.samples]
             parts.append("\n".join([textwrap.fill(block.caption, width), *lines]))
+        elif isinstance(block, Listing):
+            parts.append(f"{block.caption}\n\n{block.text}")
     return "\n\n".join(parts)
 
 

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offmap._utils import records
 from offmap.errors import ArgumentError, MissingExtraError
 from offmap.serve.settings import Settings
 
@@ -88,17 +87,4 @@ def opener(
 def _of_folder(folder: Path, network: nn.Module | None) -> Guard:
     from offmap.guard import load
 
-    return load(folder, _own_network(folder) if network is None else deepcopy(network))
-
-
-def _own_network(folder: Path) -> nn.Module:
-    """A network of this library, as the record says; its weights come from the folder."""
-    from offmap import networks
-
-    record, files = records.read(folder, "guard", made_by="offmap fit")
-    name = str(record.get("model"))
-    if "network" not in files or not networks.is_own(name):
-        raise ArgumentError(
-            f"{folder}: give its network beside it, as that or its weights are not of this library"
-        )
-    return networks.build(name)
+    return load(folder, None if network is None else deepcopy(network))

@@ -1,10 +1,9 @@
 """Sixty-four fractals, and what PixMix makes of digits with them.
 
-``python examples/plot_fractals.py [FOLDER]`` writes ``fractals.png`` and ``pixmix.png`` there; the
-picture in the documentation is ``python examples/plot_fractals.py docs/images``.
+``python scripts/fractals.py [FOLDER]`` writes ``fractals.png`` and ``pixmix.png`` there; the
+picture in the documentation is ``python scripts/fractals.py docs/images``.
 """
 
-# %%
 from __future__ import annotations
 
 import sys
@@ -31,11 +30,10 @@ def save(images: Tensor, path: Path) -> None:
         picture.quantize(256).save(temporary, optimize=True)  # a third of the size
 
 
-# %%
 # The mixing set. A seed gives the same pictures everywhere they are needed.
 save(fractals(64, 64).images, folder / "fractals.png")
 
-# %%
+
 # Digits, each with random decisions of its own; the pictures become grey like them.
 digits = embedded("digits", size=32).take(64, 0)
 pixmix = PixMix(fractals(64, 36))

@@ -1,0 +1,83 @@
+"""Writes the public names and their signatures: ``python scripts/api.py``.
+
+``tests/golden/api.txt`` is what is compared in review: a line that goes or changes there breaks
+somebody's program, and CONTRIBUTING says how that is done.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+PATH = Path(__file__).parent.parent / "tests" / "golden" / "api.txt"
+PACKAGES = (
+    *("offmap", "offmap.activations", "offmap.adapters.maite", "offmap.data", "offmap.detectors"),
+    *("offmap.errors", "offmap.evaluation", "offmap.forward", "offmap.guard", "offmap.metrics"),
+    *("offmap.networks", "offmap.plots", "offmap.reporting", "offmap.sklearn", "offmap.stats"),
+    "offmap.training",
+)
+
+
+def api() -> str:
+    """All public names, a line each."""
+    return "".join(f"{line}\n" for package in PACKAGES for line in _of_package(package))
+
+
+def _of_package(name: str) -> Iterator[str]:
+    package = import_module(name)
+    yield name
+    for each in sorted(_names(package)):
+        yield from _lines(each, getattr(package, each))
+    if name == "offmap":
+        for detector, method in sorted(package.catalogue().items()):
+            if method.__module__.startswith("offmap."):
+                yield f"  {method.__name__}{_signature(method)} is {detector!r}"
+
+
+def _names(package: Any) -> list[str]:
+    listed = getattr(package, "__all__", None)
+    own = [n for n, x in vars(package).items() if inspect.isclass(x) and n[0] != "_"]
+    return list(own if listed is None else listed)
+
+
+def _lines(name: str, thing: Any) -> Iterator[str]:
+    """A name, and below a class its methods."""
+    if inspect.ismodule(thing) or not callable(thing):
+        yield f"  {name}"
+        return
+    if not inspect.isclass(thing):
+        yield f"  {name}{_signature(thing)}"
+        return
+    yield f"  class {name}{'' if issubclass(thing, enum.Enum) else _signature(thing)}"
+    for method in sorted(vars(thing)):
+        if not method.startswith("_"):
+            yield from _member(method, inspect.getattr_static(thing, method))
+
+
+def _member(name: str, member: Any) -> Iterator[str]:
+    inner = getattr(member, "__func__", member)
+    if inspect.isfunction(inner):
+        yield f"    .{name}{_signature(inner)}"
+    elif isinstance(member, property):
+        yield f"    .{name}"
+
+
+def _signature(thing: Any) -> str:
+    """Parameters and their defaults; without types, which the checker sees."""
+    try:
+        signature = inspect.signature(thing)
+    except (TypeError, ValueError):
+        return "(...)"
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    text = str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+if __name__ == "__main__":
+    PATH.write_text(api(), encoding="utf-8")
+    print(f"{PATH.name} is written")

@@ -1,0 +1,1 @@
+"""Guards and data in the forms of other tools; structural, so that nothing more is installed."""

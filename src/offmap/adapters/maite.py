@@ -1,0 +1,130 @@
+"""Guards and data sets as MAITE has them, for DataEval and the tools of JATIC.
+
+MAITE's protocols are structural: what stands here has their attributes and methods, and imports
+nothing of it.
+
+::
+
+    from offmap.adapters import maite
+
+    guard.fit(maite.batches(train)).calibrate(maite.batches(held))    # data sets of MAITE
+    model = maite.Model(guard)                                         # a maite Model
+    dataset = maite.Dataset(offmap.data.load("photos/test"))           # a maite Dataset
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from offmap.activations import Sample
+from offmap.data import ImageSet
+from offmap.errors import LabelError, NotFittedError
+from offmap.guard import Guard
+
+__all__ = ["Dataset", "Model", "batches"]
+
+Target = Float32[np.ndarray, " c"]
+
+
+class Model:
+    """A calibrated guard as a model of image classification with one class more, "unknown".
+
+    A known sample has the network's probabilities and 0 for "unknown", an unknown one 1 for
+    "unknown" and 0 elsewhere: the largest is the guard's answer. Where the network gives features
+    alone there are two classes, "known" and "unknown".
+
+    Args:
+        guard: calibrated.
+        name: what tells it from others.
+
+    Attributes:
+        metadata: its ``id``, and ``index2label``, the name of each class.
+
+    Raises:
+        NotFittedError: the guard is not calibrated.
+    """
+
+    def __init__(self, guard: Guard, *, name: str = "offmap guard") -> None:
+        if not guard.calibrated:
+            raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
+        self.guard = guard
+        names = [*guard.classes, "unknown"] if guard.classes else []
+        self.metadata: dict[str, Any] = {"id": name, "index2label": dict(enumerate(names))}
+
+    def __call__(self, batch: Sequence[Any]) -> list[Target]:
+        """A vector ``(classes + 1,)`` for each image ``(c, h, w)``, in order."""
+        if not len(batch):
+            return []
+        inputs = torch.stack([torch.as_tensor(np.asarray(image)) for image in batch])
+        with self.guard.probe as probe, torch.no_grad():
+            batch_acts = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
+            verdict = self.guard.judge(batch_acts)
+            acts = batch_acts.acts if isinstance(batch_acts, Sample) else batch_acts
+            known = acts.logits.softmax(1) if acts.has_logits else torch.ones(len(verdict), 1)
+        unknown = verdict.is_ood.cpu().float()[:, None]
+        targets = torch.cat([known.cpu().float() * (1 - unknown), unknown], dim=1)
+        return list(targets.nan_to_num(0).numpy())
+
+
+class Dataset:
+    """A set of images as one of MAITE: image, target of one 1 among zeros, and its key as ``id``.
+
+    Without labels, or where one is missing, all of the target are zeros.
+
+    Args:
+        images: in memory; ``hold()`` of a streamed set gives one.
+
+    Attributes:
+        metadata: its ``id``, and ``index2label``, the name of each class.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+        self.metadata: dict[str, Any] = {
+            "id": images.name,
+            "index2label": dict(enumerate(images.classes)),
+        }
+        known = 0 if images.labels is None else int(images.labels.max()) + 1
+        self._width = max(len(images.classes), known, 1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Target, dict[str, Any]]:
+        index = range(len(self))[index]
+        target = np.zeros(self._width, np.float32)
+        if self.images.labels is not None and (label := int(self.images.labels[index])) >= 0:
+            target[label] = 1
+        (key,) = self.images.keys(index, index + 1)
+        return self.images.images[index].numpy(), target, {"id": key}
+
+
+def batches(dataset: Any, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images and labels of a MAITE data set of image classification, batch by batch.
+
+    Args:
+        dataset: with ``len``, and items of image, target and metadata.
+        batch_size: images at a time.
+
+    Raises:
+        LabelError: a target is not a vector in which one class stands out.
+    """
+    for start in range(0, len(dataset), batch_size):
+        items = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        images = torch.stack([torch.as_tensor(np.asarray(item[0])) for item in items])
+        yield images, torch.tensor([_label(item[1]) for item in items])
+
+
+def _label(target: Any) -> int:
+    vector = np.asarray(target)
+    if vector.ndim != 1 or not vector.size or (vector == vector.max()).sum() != 1:
+        raise LabelError(
+            f"a target must be a vector in which one class stands out; seen {vector.tolist()}"
+        )
+    return int(vector.argmax())

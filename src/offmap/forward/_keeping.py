@@ -1,0 +1,72 @@
+"""What hooks keep of one pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from offmap.forward._calls import given_to
+from offmap.forward._outputs import first_tensor
+
+Keep = Callable[[Tensor], None]
+
+
+class Keeping(threading.local):
+    """A place that hooks fill while one pass runs; each thread has its own."""
+
+    def __init__(self) -> None:
+        # Not only in a pass: another probe may run a module that this one has hooked too.
+        self.end()
+
+    def begin(self, *, gradients: bool = False) -> dict[str, Tensor]:
+        """A new pass, and where all of it will stand."""
+        self._kept: dict[str, Tensor] = {}
+        self._gradients = gradients
+        return self._kept
+
+    def end(self) -> None:
+        """What others run of these modules is not of this pass."""
+        self.begin()
+
+    def keeper(self, name: str, reduction: Callable[[Tensor], Tensor]) -> Keep:
+        """A function that keeps what it is given, reduced, under that name."""
+
+        def keep(value: Tensor) -> None:
+            if self._gradients:
+                self._kept[name] = reduction(value).float()
+                return
+            value = value.detach()
+            reduced = reduction(value).float()
+            # What comes behind may work in place, and what is kept must not change with it.
+            self._kept[name] = reduced.clone() if _share(reduced, value) else reduced
+
+        return keep
+
+
+def hook_before(module: nn.Module, keep: Keep) -> RemovableHandle:
+    """Keep what a module is given."""
+    # Threads that open and close meanwhile may have taken the sign that arguments by name follow.
+    return module.register_forward_pre_hook(
+        lambda module, args, kwargs=None: keep(given_to(args, kwargs)), with_kwargs=True
+    )
+
+
+def hook_behind(module: nn.Module, keep: Keep) -> RemovableHandle:
+    """Keep what a module gives."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        keep(first_tensor(output))
+
+    return module.register_forward_hook(hook)
+
+
+def _share(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors lie in the same memory; what is traced lies in none."""
+    if torch.compiler.is_exporting():
+        return False
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

@@ -1,0 +1,112 @@
+"""The layers that are kept besides the features, and the hooks that keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from torch import nn
+
+from offmap.activations import Activations, Tap
+from offmap.errors import ArgumentError, NeedsError
+from offmap.forward._keeping import Keeping, hook_behind
+from offmap.forward._layers import watching
+
+
+class Taps:
+    """Layers by name, or by a rule such as ``:stages``, which the first batch resolves.
+
+    Args:
+        network: whose layers they are.
+        taps: each with its reduction.
+
+    Attributes:
+        layers: the names of the layers that each rule stands for.
+    """
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
+        self._network = network
+        self._taps = tuple(dict.fromkeys(taps))
+        self.layers: dict[str, tuple[str, ...]] = {}
+        for tap in self._taps:
+            if not _is_rule(tap.layer):
+                module_of(network, tap.layer)
+
+    def __iter__(self) -> Iterator[Tap]:
+        return iter(self._taps)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it is known what each rule stands for."""
+        return all(rule in self.layers for rule in self._rules)
+
+    @property
+    def _rules(self) -> set[str]:
+        return {tap.layer for tap in self._taps if _is_rule(tap.layer)}
+
+    def resolve(
+        self, run: Callable[[], Activations], keeping: Keeping, stack: ExitStack
+    ) -> Activations:
+        """Find what the rules stand for while the network runs, and hook it.
+
+        A rule stands for no layer where none gives feature maps.
+        """
+        taps = [tap for tap in self._taps if _is_rule(tap.layer)]
+        with watching(self._network, taps) as (found, norm):
+            acts = run()
+        stages = list(found.values())
+        layers = {":stages": stages, ":last_map": stages[-1:], ":last_norm": list(norm.values())}
+        values = {
+            tap.key(i): of[tap] for tap in taps for i, (_, of) in enumerate(layers[tap.layer])
+        }
+        names = {rule: tuple(name for name, _ in layers[rule]) for rule in self._rules}
+        self._hook(taps, names, keeping, stack)
+        self.layers = names  # last: other threads run without a lock from here on
+        return acts.replace(layers={**acts.layers, **values})
+
+    def hook(self, keeping: Keeping, stack: ExitStack) -> None:
+        """Keep the layers, as far as they are known, until the stack is closed."""
+        self._hook(self._taps, self.layers, keeping, stack)
+
+    def _hook(
+        self,
+        taps: Sequence[Tap],
+        layers: Mapping[str, Sequence[str]],
+        keeping: Keeping,
+        stack: ExitStack,
+    ) -> None:
+        for tap in taps:
+            names = layers.get(tap.layer, ()) if _is_rule(tap.layer) else [tap.layer]
+            for i, name in enumerate(names):
+                keep = keeping.keeper(tap.key(i), tap)
+                stack.callback(hook_behind(module_of(self._network, name), keep).remove)
+
+    def named(self, layer: str) -> str:
+        """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
+        rule, _, place = layer.partition("[")
+        if not _is_rule(rule):
+            return layer
+        names = self.layers[rule]
+        number = int(place.rstrip("]") or -1)
+        if not -len(names) <= number < len(names):
+            raise NeedsError(f"{layer}: the network has {len(names)} of these layers: {names}")
+        return names[number]
+
+
+def module_of(network: nn.Module, name: str) -> nn.Module:
+    """A layer by its name.
+
+    Raises:
+        ArgumentError: there is none; says which there are.
+    """
+    modules = dict(network.named_modules())
+    if name not in modules or not name:
+        raise ArgumentError(
+            f"the network has no layer {name!r}; it has {', '.join(list(modules)[1:40])}"
+        )
+    module: nn.Module = modules[name]
+    return module
+
+
+def _is_rule(layer: str) -> bool:
+    return layer.startswith(":")

@@ -1,0 +1,99 @@
+"""What a guard has learned from, and whether other data is apart from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from offmap.errors import DataError
+from offmap.forward import Seen, check_apart
+
+
+@dataclass
+class History:
+    """The data that a guard was fitted and calibrated on.
+
+    Sets of ``offmap.data`` have a fingerprint, which is kept with a guard. Of anything else the
+    samples themselves are known, by their hashes, as long as the process lives.
+
+    Attributes:
+        read: of the data of "fit" and "calibrate": samples, and the network's accuracy on them.
+        fitted_on: fingerprint of the data of "fit", if it had one.
+    """
+
+    read: dict[str, Any] = field(default_factory=dict)
+    fitted_on: str | None = None
+    _fitted: Seen | None = None
+    _calibrated: Seen | None = None
+
+    def fitted(self, data: Any, seen: Seen) -> None:
+        """Begin anew with the data of "fit"."""
+        self.read = {"fit": seen.record()}
+        self.fitted_on = _fingerprint(data)
+        self._fitted, self._calibrated = seen, None
+        seen.warn_near_chance("the data to fit on")
+
+    def calibrated(
+        self, data: Any, seen: Seen, groups: int | None, *, extends: bool = False
+    ) -> None:
+        """Go on with the data of "calibrate", of which so many groups counted.
+
+        Of data that extend others, the record is of the last part, and the fingerprints of all.
+        """
+        fingerprint = _fingerprint(data)
+        if extends:
+            known = self.read.get("calibrate", {}).get("fingerprint")
+            fingerprint = " ".join(filter(None, (known, fingerprint))) or None
+        self._calibrated = seen
+        self.read["calibrate"] = seen.record()
+        if fingerprint is not None:
+            self.read["calibrate"]["fingerprint"] = fingerprint
+        if groups is not None:
+            self.read["calibrate"]["groups"] = groups
+        seen.warn_near_chance("the calibration data")
+
+    def copied(self) -> Self:
+        """The same, for a guard that goes its own way."""
+        return replace(self, read=dict(self.read))
+
+    def refuse_fitted_on(self, data: Any) -> None:
+        """Refuse to calibrate on the set that the guard was fitted on."""
+        # Of a joined set, these are those of its parts.
+        if _in_common(_fingerprint(data), self.fitted_on):
+            raise DataError(
+                "this guard was fitted on the same images: calibrate on ID data that neither the "
+                "network nor the guard has seen, or the alarm rate does not hold"
+            )
+
+    def refuse_known(self, data: Any) -> None:
+        """Refuse to measure on a set that the guard has learned from."""
+        calibrated_on = self.read.get("calibrate", {}).get("fingerprint")
+        for step, known in (("fitted", self.fitted_on), ("calibrated", calibrated_on)):
+            if _in_common(_fingerprint(data), known):
+                raise DataError(
+                    f"this guard was {step} on the same samples: give fresh ones, or what is "
+                    "measured says nothing of new data"
+                )
+
+    def check_apart(self, name: str, data: Any, seen: Seen) -> None:
+        """Tell of samples that the guard was fitted on, too."""
+        _compare(name, data, seen, "data to fit on", self._fitted)
+
+    def check_fresh(self, name: str, data: Any, seen: Seen) -> None:
+        """The same, and of samples that the threshold comes from."""
+        self.check_apart(name, data, seen)
+        _compare(name, data, seen, "calibration data", self._calibrated)
+
+
+def _compare(name: str, data: Any, seen: Seen, other: str, known: Seen | None) -> None:
+    if known is not None:
+        check_apart(name, seen, other, known, sets=hasattr(data, "fingerprint"))
+
+
+def _fingerprint(data: Any) -> str | None:
+    return getattr(data, "fingerprint", None)
+
+
+def _in_common(fingerprint: str | None, known: str | None) -> bool:
+    """Whether two sets share a part: of a joined set, fingerprints are those of its parts."""
+    return bool(set((fingerprint or "").split()) & set((known or "").split()))

@@ -1,0 +1,177 @@
+"""A guard from its folder, with its network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from offmap import networks
+from offmap.detectors import detector
+from offmap.errors import ArgumentError
+from offmap.forward import Normalization, as_device, probe_of, weights_digest
+from offmap.guard import schema
+from offmap.guard.guard import Guard
+from offmap.guard.loading import read_guard
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the record of a guard does not know, by which commands and services open one.
+
+    A record names what built its network. Only networks of this library, or of its zoo, are built
+    on that word: a record must not choose what code is run, or what is downloaded.
+
+    Args:
+        model: what builds the network, as in :func:`offmap.networks.build`.
+        weights: its checkpoint, if the guard was saved without.
+        detectors: the user's own, such as ``file.py:Name``, which the record names but does not
+            hold.
+        normalization: of a guard that was fitted on images that were normalised already.
+        size: side of the images, if the guard does not know it.
+        channels: likewise.
+        alarm_rate: another than it was calibrated for.
+        device: where to run; by default CUDA where it is there, and no other is taken unasked.
+    """
+
+    model: str | None = None
+    weights: str | Path | None = None
+    detectors: Sequence[str] = ()
+    normalization: Normalization | None = None
+    size: int | None = None
+    channels: int | None = None
+    alarm_rate: float | None = None
+    device: str | None = None
+
+    def open(self, folder: str | Path, *, strict: bool = True) -> Guard:
+        """The guard in a folder.
+
+        Raises:
+            ArgumentError: what the record does not know, and is not given; says how to give it.
+            StoreError: as :func:`offmap.load`.
+        """
+        for spec in self.detectors:
+            detector(spec)
+        record, files = schema.read(folder)
+        network = self._network(record, kept="network" in files).to(device_or_usual(self.device))
+        guard = read_guard(folder, network, strict=strict, normalization=self.normalization)
+        self._complete(guard)
+        return guard if self.alarm_rate is None else guard.at(self.alarm_rate)
+
+    @property
+    def on_cpu(self) -> Opening:
+        """The same, for a guard whose network others run."""
+        return replace(self, device="cpu")
+
+    def _network(self, record: dict[str, Any], *, kept: bool) -> nn.Module:
+        """The network of a guard, whose weights must come from somewhere."""
+        known = str(record.get("model"))
+        ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
+        if self.model is None and not ours:
+            made = "from Python" if record.get("model") is None else f"with model={known}"
+            raise ArgumentError(f"give model=: this guard was made {made}")
+        network = networks.build(self.model or known, weights=self.weights)
+        # What loads its weights itself needs no file of them.
+        if self.weights is None and not kept:
+            seen = weights_digest(probe_of(network).network)
+            if seen != record.get("network_sha256"):
+                raise ArgumentError(
+                    "give weights=: this guard was saved without its network's weights, and "
+                    f"those of {self.model or known} are others"
+                )
+        return network
+
+    def _complete(self, guard: Guard) -> None:
+        """Give a guard the shape of its images, where it does not know it."""
+        size, channels = self.size, self.channels
+        if (size, channels) == (None, None):
+            return
+        if guard.input_shape is not None:
+            known, height, width = shape_of(guard)
+            fits = all(size in (None, side) for side in (height, width))
+            if not fits or channels not in (None, known):
+                raise ArgumentError(
+                    f"this guard was fitted on images of {known} channels, {height} by {width}: "
+                    "leave size= and channels= out"
+                )
+        elif size is not None:
+            several = len(getattr(guard.probe.normalization, "mean", ()))
+            channels = channels or (several if several > 1 else None)
+            if channels is None:
+                raise ArgumentError("give channels= beside size=: 1 for grey, 3 for colour")
+            guard.input_shape = (channels, size, size)
+
+
+def load(
+    folder: str | Path,
+    network: nn.Module | None = None,
+    *,
+    strict: bool = True,
+    normalization: Normalization | None = None,
+) -> Guard:
+    """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
+
+    Args:
+        folder: what was saved.
+        network: the same network, or a cascade of the same parts; if the weights were saved too,
+            they are loaded into it. A network of this library, or of its zoo, is built anew where
+            none is given.
+        strict: refuse a network with other weights than those that the guard was fitted on.
+        normalization: applied to uint8 images, of a guard that was fitted on floats that were
+            normalised already, and does not know by what.
+
+    Raises:
+        StoreError: a file is missing, damaged or of another version; the weights differ; or a
+            normalisation is given, and the guard has another.
+        ArgumentError: no network is given, and the record may not choose one.
+    """
+    if network is None:
+        return Opening(normalization=normalization).open(folder, strict=strict)
+    return read_guard(folder, network, strict=strict, normalization=normalization)
+
+
+def check_knows_normalization(guard: Guard) -> None:
+    """Refuse files of images for a guard that does not know how they are normalised."""
+    if not getattr(guard.probe.normalization, "known", True):
+        raise ArgumentError(
+            "give normalization=: this guard was fitted on images that were normalised already, by "
+            "what it does not know, and images in files are not"
+        )
+
+
+def shape_of(guard: Guard) -> tuple[int, int, int]:
+    """Channels, height and width of a guard's images, for commands and services.
+
+    Raises:
+        ArgumentError: it does not know them.
+    """
+    if guard.input_shape is None:
+        raise ArgumentError("this guard does not know the size of its images: give size=")
+    if len(guard.input_shape) != 3:
+        raise ArgumentError(
+            f"this guard was fitted on inputs of shape {guard.input_shape}, and this is for "
+            "images: call the guard itself"
+        )
+    channels, height, width = guard.input_shape
+    return channels, height, width
+
+
+def device_or_usual(name: str | None) -> str:
+    """The device that was named, or else CUDA where it is there.
+
+    Raises:
+        ArgumentError: there is no such device here.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    device = as_device(name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(f"device={name}: this machine has no such device: {reason}") from error
+    return name

@@ -1,0 +1,77 @@
+"""From files to rows of verdicts: the same whether one process reads them or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import torch
+
+from offmap.data import OwnTransform, Skipped, Span, decoded, padded
+from offmap.data.types import Resize
+from offmap.guard._partial import Row
+from offmap.guard.guard import Guard
+from offmap.guard.reasons import explained
+
+COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
+ACCEPTED, REASON = "accepted", "reason"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images become rows, in plain values, which can be sent to another process.
+
+    Args:
+        shape: channels, height and width that they are brought to.
+        resize: "crop" or "squash".
+        transform: ``file.py:NAME``, of a function that makes them in the place of these.
+        batch_size: images at a time.
+        explain: add a column ``reason``.
+    """
+
+    shape: tuple[int, int, int]
+    resize: Resize = "crop"
+    transform: str | None = None
+    batch_size: int = 256
+    explain: bool = False
+
+    def rows(self, guard: Guard, spans: Iterable[Span]) -> Iterator[list[Row]]:
+        """The rows of each batch of these images."""
+        own = None if self.transform is None else OwnTransform.of(self.transform)
+        items = chain.from_iterable(span.items() for span in spans)
+        images = decoded(items, self.shape, resize=self.resize, own=own)
+        while batch := list(islice(images, self.batch_size)):
+            yield rows_of(guard, batch, images=True, explain=self.explain)
+
+
+def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
+    """A row for each sample of a batch; what cannot be read costs no other its verdict."""
+    columns = columns_of(guard, explain=explain)
+    rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
+    good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
+    for row, (_, image) in zip(rows, batch, strict=True):
+        row["error"] = image.reason if isinstance(image, Skipped) else None
+    if good:
+        samples = [batch[i][1] for i in good]
+        together = torch.stack(samples) if images else padded(samples, guard.input_names)
+        found = _verdicts(guard, together, explain=explain)
+        for column, values in found.items():
+            for i, value in zip(good, values, strict=True):
+                rows[i][column] = value
+    return rows
+
+
+def columns_of(guard: Guard, *, explain: bool) -> tuple[str, ...]:
+    """The columns: more of a guard that controls its errors, and where reasons are asked for."""
+    accepted = () if guard.control_ is None else (ACCEPTED,)
+    return (*COLUMNS, *accepted, *([REASON] if explain else []))
+
+
+def _verdicts(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+    if not explain:
+        columns: dict[str, list[Any]] = guard(inputs).to_dict()
+        return columns
+    verdict, reasons = explained(guard, inputs)
+    return verdict.to_dict() | {REASON: list(reasons)}

@@ -1,0 +1,50 @@
+"""Images beside what in them raises the score."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from offmap.plots._panels import panels
+from offmap.plots.images import as_pixels
+
+_LETTERS, _LINES = 34, 5
+
+
+def reasons(
+    images: Sequence[Tensor],
+    maps: Sequence[Float[Tensor, "h w"]],
+    titles: Sequence[str],
+    *,
+    heading: str = "",
+) -> Figure:
+    """Each image under its title, and beside it in red what raises its score, in blue what lowers.
+
+    Args:
+        images: ``(c, h, w)``, uint8 or float.
+        maps: of :func:`offmap.guard.occlusion`; each has a scale of its own.
+        titles: such as file, class and reason; long lines are broken, and cut at five.
+        heading: above all.
+    """
+    figure, axes = panels(2 * len(images), side=1.9, columns=6)
+    for i, (image, of, title) in enumerate(zip(images, maps, titles, strict=True)):
+        most = float(of.abs().max()) or 1.0
+        picture, shown = axes[2 * i], axes[2 * i + 1]
+        picture.imshow(as_pixels(image), cmap="gray", interpolation="nearest")
+        shown.imshow(of.numpy(), cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+        picture.set_title(_broken(title), fontsize=6, loc="left")
+        shown.set_title(f"up to {most:.3g}", fontsize=6)
+        for axis in (picture, shown):
+            axis.axis("off")
+    figure.suptitle(heading, fontsize=10)
+    return figure
+
+
+def _broken(title: str) -> str:
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, _LETTERS)]
+    more = " …" if len(lines) > _LINES else ""
+    return "\n".join(lines[:_LINES]) + more

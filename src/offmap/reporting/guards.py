@@ -1,0 +1,177 @@
+"""The sections of a guard's report: what it is, what it promises, and what that rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from offmap.errors import ArgumentError
+from offmap.guard import Calibration, Check
+from offmap.guard.promise import expected_of
+from offmap.guard.sensitivity import Contaminated, threshold_of
+from offmap.guard.words import Facts
+from offmap.reporting.drawings import histogram
+from offmap.reporting.sections import Block, Figure, Section, Table, Text
+
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_NO_RECALL = (
+    "How many OOD samples it catches depends on what they are, and no ID data can show it: "
+    "measure it on OOD data."
+)
+
+
+def title_of(facts: Facts) -> str:
+    """Of the whole report."""
+    return f"A guard around {facts.model or facts.network}"
+
+
+def sections_of(facts: Facts, checks: Mapping[str, Check], command: str) -> list[Section]:
+    """All of them, the promise first.
+
+    Args:
+        facts: of the guard.
+        checks: of it on fresh data, by the name of the data.
+        command: that made the report.
+    """
+    calibration = facts.calibration
+    parts = [_promise(facts)]
+    if checks:
+        parts.append(_checked(checks))
+    if calibration is not None:
+        parts += [_scores(calibration), _rates(calibration), _sensitivity(calibration)]
+    return [*parts, _learned(facts), _settings(facts, command)]
+
+
+def _promise(facts: Facts) -> Section:
+    names = ", ".join(map(repr, facts.detectors))
+    texts = [Text(f"A network {facts.network}, guarded by {names}.")]
+    if facts.calibration is None:
+        texts.append(Text("It has no threshold yet, and promises nothing: calibrate it."))
+        return Section("verdict", "Promise", [*texts])
+    texts += [Text(line) for line in facts.calibration.explain().splitlines()]
+    texts += [] if facts.control is None else [Text(str(facts.control))]
+    return Section("verdict", "Promise", [*texts, Text(_NO_RECALL)])
+
+
+def _checked(checks: Mapping[str, Check]) -> Section:
+    rows = [
+        [
+            name,
+            "OOD" if check.alarm_rate is None else "ID",
+            f"{check.samples:,}",
+            f"{check.alarms:,}",
+            f"{check.share:.2%}",
+            f"{check.low:.2%} to {check.high:.2%}",
+        ]
+        for name, check in checks.items()
+    ]
+    head = ["data", "which is", "samples", "called OOD", "share", "exact interval"]
+    texts: list[Block] = [Text(f"{name}: {check}") for name, check in checks.items()]
+    return Section("check", "Checked on fresh data", [*texts, Table("Alarms", head, rows)])
+
+
+def _scores(calibration: Calibration) -> Section:
+    """The calibration scores, of each detector."""
+    several = len(calibration.scores_) > 1
+    threshold = calibration.threshold
+    words = f"What new samples are held against: {calibration.scores_.shape[1]:,} scores"
+    words += " of each detector." if several else "."
+    if threshold is not None:
+        words += f" The dashed line is the threshold, {threshold:.6g}."
+    figures = []
+    for i, row in enumerate(calibration.scores_):
+        finite = row[row.isfinite()].double().cpu().numpy()
+        title = f"Detector {i + 1}" if several else "Calibration scores"
+        text = f"{title}: a histogram of {len(finite):,} scores."
+        drawing = histogram(title, text, finite, x="score", limit=threshold)
+        figures.append(Figure(f"calibration-{i}", text, drawing))
+    return Section("calibration", "Calibration scores", [Text(words), *figures])
+
+
+def _rates(calibration: Calibration) -> Section:
+    """What other alarm rates would promise."""
+    rates = sorted({*RATES, *calibration.alarm_rates, calibration.alarm_rate})
+    rows = [_rate(calibration, rate) for rate in rates]
+    head = ["alarm rate", "threshold", "rank", "true rate in the mean", "for 95% of such sets"]
+    words = "Any of these rates can be had without data, and without fitting anew (guard.at). "
+    if calibration.confidence is None:
+        words += "Each, fixed beforehand, holds on average over calibration sets."
+    else:
+        words += (
+            f"Each holds for this very calibration set with {100 * calibration.confidence:.6g}% "
+            "confidence: the rates that were named beforehand by limits of their own, all others "
+            "by a band that holds for every rate at once, and is stricter."
+        )
+    table = Table("Limits by alarm rate", [*head, "holds"], rows, name="limits")
+    return Section("rates", "Other alarm rates", [Text(words), table])
+
+
+def _rate(calibration: Calibration, rate: float) -> list[str]:
+    name = f"{100 * rate:.4g}%" + (" (in use)" if rate == calibration.alarm_rate else "")
+    try:
+        at = calibration.at(rate)
+    except ArgumentError:
+        return [name, "", "", "", "", "not for so few samples"]
+    of = expected_of(at, int(at.counts_.argmin()))
+    threshold = "of ranks" if at.threshold is None else f"{at.threshold:.6g}"
+    interval = f"{of.low:.2%} to {of.high:.2%}" if of.low > 0 else f"at most {of.high:.2%} (97.5%)"
+    mean = f"{of.mean:.2%}" if of.low > 0 else f"at most {of.mean:.2%}"
+    rank = f"{of.rank:,} of {of.samples:,}"
+    return [name, threshold, rank, mean, interval, _how(at)]
+
+
+def _how(calibration: Calibration) -> str:
+    if calibration.confidence is None:
+        return "on average"
+    return "certified, named" if calibration.named else "certified, by the band"
+
+
+def _sensitivity(calibration: Calibration) -> Section:
+    """What the threshold rests on."""
+    rows = calibration.sensitivity()
+    words = (
+        "OOD samples among the calibration data make the threshold too high. If the highest scores "
+        "were outliers: the threshold without them, and the true alarm rate of the present one."
+    )
+    head = [
+        "outliers",
+        "threshold without them",
+        "true rate in the mean",
+        "97.5% of sets: at most",
+    ]
+    table = Table("Outliers in the calibration data", head, [_outliers(row) for row in rows])
+    return Section("sensitivity", "If calibration data were not clean", [Text(words), table])
+
+
+def _outliers(row: Contaminated) -> list[str]:
+    return [
+        f"{row.outliers:,} ({row.share:.1%})",
+        threshold_of(row),
+        f"{row.mean:.2%}",
+        f"{row.high:.2%}",
+    ]
+
+
+def _learned(facts: Facts) -> Section:
+    rows = [
+        [repr(each), each.summary() if each.fitted else "not fitted"] for each in facts.detectors
+    ]
+    read = [
+        [
+            step,
+            f"{of['samples']:,}",
+            "" if of["accuracy"] is None else f"{of['accuracy']:.2%}",
+            "" if "groups" not in of else f"{of['groups']:,}",
+        ]
+        for step, of in facts.read.items()
+    ]
+    tables = [
+        Table("What the detectors learned", ["detector", "learned"], rows),
+        Table("What was read", ["to", "samples", "network is right", "groups"], read),
+    ]
+    return Section("learned", "What it learned", [table for table in tables if table.rows])
+
+
+def _settings(facts: Facts, command: str) -> Section:
+    texts: list[Block] = [Text(line) for line in facts.made_of()]
+    texts += [Text(f"Command: {command}")] if command else []
+    return Section("settings", "Settings", texts)

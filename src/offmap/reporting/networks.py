@@ -1,0 +1,189 @@
+"""The sections on several networks or seeds: means, ranks, and what is not told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from offmap.errors import StoreError
+from offmap.evaluation import Aggregate, Results, aggregate
+from offmap.evaluation.significance import LEVEL
+from offmap.reporting.drawings import ranks
+from offmap.reporting.sections import Block, Figure, Listing, Section, Table, Text
+
+_MARKS = {0: "", 1: " ★", 2: " ☆"}
+
+
+def of_study(folder: Path) -> Aggregate | None:
+    """The networks of a study, each of which has a folder of results; none where there are none."""
+    found = {p.parent.name: Results.load(p.parent) for p in sorted(folder.glob("*/results.json"))}
+    return aggregate(found) if found else None
+
+
+def title_of(networks: Aggregate) -> str:
+    """Of the whole report."""
+    return f"OOD detection: {len(networks.results)} networks, {', '.join(networks.results)}"
+
+
+def sections_of(networks: Aggregate, command: str, tables: str = "") -> list[Section]:
+    """All of them, the best detector first.
+
+    Args:
+        networks: whose evaluations are taken together.
+        command: that made the report.
+        tables: more of them, as they stand in a study's text.
+    """
+    several = len(networks.detectors) > 1
+    return [
+        _verdict(networks),
+        _table(networks),
+        *([_ranks(networks), _differences(networks)] if several else []),
+        _by_network(networks),
+        *([Section("tables", "All tables", [Listing("As text", tables)])] if tables else []),
+        _notes(networks),
+        _settings(networks, command),
+    ]
+
+
+def _sets(networks: Aggregate) -> list[str]:
+    return [name for names in networks.groups.values() for name in names]
+
+
+def _best(networks: Aggregate) -> str:
+    return max(networks.detectors, key=lambda d: _overall(networks, d))
+
+
+def _overall(networks: Aggregate, detector: str) -> float:
+    """Its mean AUROC over all OOD sets and networks."""
+    return float(networks.values(detector, _sets(networks)).mean())
+
+
+def _verdict(networks: Aggregate) -> Section:
+    many, best = len(networks.results), _best(networks)
+    values = networks.values(best, _sets(networks))
+    spread = f" ± {np.std(values, ddof=1):.2%}" if many > 1 else ""
+    words = (
+        f"The highest mean AUROC over {len(_sets(networks))} OOD sets and {many} networks is that "
+        f"of {best}, {values.mean():.2%}{spread} (standard deviation over the networks). "
+    )
+    if len(networks.detectors) > 1 and many > 1:
+        found = networks.differences()
+        alike = [d.detector for d in found if d.p_value is None or d.p_value >= LEVEL]
+        words += (
+            f"Not told apart from it: {', '.join(alike)}. " if alike else "It beats all others. "
+        )
+        words += "(Student's paired test over the networks, corrected by Holm over all pairs.) "
+    words += "It was picked on these networks and OOD sets; on others, another may be best."
+    return Section("verdict", "Verdict", [Text(words)])
+
+
+def _table(networks: Aggregate) -> Section:
+    grid, places = networks.grid(), networks.grid().places()
+    rows = [
+        [d, *(f"{text}{_MARKS[p]}" for text, p in zip(row, places[d], strict=True))]
+        for d, row in grid.texts().items()
+    ]
+    words = (
+        "Mean ± standard deviation over the networks. ★ best and ☆ second of a column, as shown."
+    )
+    table = Table(
+        grid.metric.heading, ["detector", *grid.columns], rows, above=grid.above, name="means"
+    )
+    return Section("detectors", "All detectors", [Text(words), table])
+
+
+def _ranks(networks: Aggregate) -> Section:
+    found = networks.ranks()
+    friedman = "" if found.p_value is None else f" (Friedman's test: p = {found.p_value:.2g})"
+    words = (
+        f"Mean ranks over {found.sets} OOD sets, of the means over the networks; 1 is the best"
+        f"{friedman}. Each bar is as long as the critical difference of Nemenyi's test at 5%, "
+        f"{found.critical_difference:.2f}: detectors whose bars meet are not told apart; the band "
+        "is that of the best. Sets that share their ID samples and networks are not independent, "
+        "so it is a rule of thumb (Demšar, JMLR 7, 2006)."
+    )
+    order = sorted(found.mean, key=lambda d: found.mean[d])
+    text = "; ".join(f"{d}: {found.mean[d]:.2f}" for d in order)
+    drawing = ranks("Mean ranks", f"Mean ranks. {text}", found.mean, found.critical_difference)
+    rows = [[d, f"{found.mean[d]:.2f}"] for d in order]
+    blocks: list[Block] = [Text(words), Figure("ranks", text, drawing)]
+    return Section("ranks", "Ranks", [*blocks, Table("Mean ranks", ["detector", "rank"], rows)])
+
+
+def _differences(networks: Aggregate) -> Section:
+    found = networks.differences()
+    rows = [
+        [
+            d.detector,
+            f"{100 * d.difference:+.2f} ± {100 * d.deviation:.2f}",
+            "" if d.p_value is None else f"{d.p_value:.2g}",
+        ]
+        for d in sorted(found, key=lambda each: -each.difference)
+    ]
+    caption = f"AUROC in points minus that of {found[0].against}, paired over the networks"
+    words = (
+        "The networks are what is drawn, and not the samples: with two or three of them, little "
+        "can be shown. p of Student's paired test, corrected by Holm over all pairs of detectors."
+    )
+    table = Table(caption, ["detector", "difference", "p"], rows)
+    return Section("differences", "Differences", [Text(words), table])
+
+
+def _by_network(networks: Aggregate) -> Section:
+    """What each of them is and does."""
+    rows = []
+    for name, results in networks.results.items():
+        best = max(networks.detectors, key=lambda d: float(_mean(networks, results, d)))
+        right = results.accuracy
+        share = "not known" if right is None else f"{right[0] / right[1]:.2%}"
+        rows.append([name, share, best, f"{100 * _mean(networks, results, best):.2f}"])
+    head = ["network", "accuracy", "its best detector", "mean AUROC in %"]
+    each = [
+        [d, *(f"{100 * _mean(networks, r, d):.2f}" for r in networks.results.values())]
+        for d in sorted(networks.detectors, key=lambda d: -_overall(networks, d))
+    ]
+    both = [
+        Table("Each network", head, rows),
+        Table("Mean AUROC in % over the OOD sets", ["detector", *networks.results], each),
+    ]
+    return Section("networks", "Network by network", [*both])
+
+
+def _mean(networks: Aggregate, results: Results, detector: str) -> float:
+    return float(np.mean([results.get(detector, name) for name in _sets(networks)]))
+
+
+def _notes(networks: Aggregate) -> Section:
+    lines = list(networks.left_out)
+    lines += [f"{name}: {line}" for name, of in networks.results.items() for line in of.notes()]
+    lines = lines or ["Nothing was left out, skipped or warned of."]
+    return Section("notes", "Left out, skipped, warned of", [Text(line) for line in lines])
+
+
+def _settings(networks: Aggregate, command: str) -> Section:
+    commands = {n: str(r.settings.get("command") or "") for n, r in networks.results.items()}
+    rows = [["this report", command]] if command else []
+    rows += [[name, line] for name, line in commands.items() if line]
+    blocks: list[Block] = [Table("Commands", ["of", "command"], rows)] if rows else []
+    data = [[s.name, s.role, f"{s.n:,}", s.source] for s in _first(networks.results).sets]
+    blocks.append(Table("Data of the first network", ["set", "part", "samples", "source"], data))
+    return Section("settings", "Settings", blocks)
+
+
+def _first(results: Mapping[str, Results]) -> Results:
+    return next(iter(results.values()))
+
+
+def text_of(folder: Path) -> str:
+    """The tables that a study wrote as text.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    path = folder / "report.txt"
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,116 @@
+"""The sections on the training of a network, from the folder of its run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from offmap.errors import StoreError
+from offmap.reporting.drawings import lines
+from offmap.reporting.sections import Block, Figure, Section, Table, Text
+
+RECORD, HISTORY = "run.json", "metrics.csv"
+
+
+class Run:
+    """The record and the epochs in the folder of a run.
+
+    Args:
+        folder: that ``offmap train`` wrote.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.resolve().name
+        try:
+            self.record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            self.recipe: dict[str, Any] = dict(self.record["recipe"])
+            self.epochs = _history(folder / HISTORY)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StoreError(f"{folder} holds no run that can be read: {error}") from error
+
+    @property
+    def title(self) -> str:
+        """Of the whole report."""
+        return f"Training of {self.recipe.get('network', 'a network')}: {self.name}"
+
+    def sections(self, command: str) -> list[Section]:
+        """All of them, what became of it first."""
+        parts = [self._verdict(), self._curves(), self._settings(command)]
+        return [part for part in parts if part.blocks]
+
+    def _verdict(self) -> Section:
+        of = self.recipe.get("epochs", "?")
+        if not self.epochs:
+            return Section("verdict", "Verdict", [Text(f"None of {of} epochs is finished.")])
+        last, done = self.epochs[-1], len(self.epochs)
+        seconds = sum(row.get("seconds", 0.0) for row in self.epochs)
+        ended = "All" if done == of else f"{done} of"
+        words = f"{ended} {of} epochs are done, in {seconds:,.0f} s."
+        if "validation_accuracy" in last:
+            words += (
+                f" The network is right on {last['validation_accuracy']:.2%} of the validation data"
+            )
+            words += f", and on {last['train_accuracy']:.2%} of" if "train_accuracy" in last else ""
+            words += " what it was trained on, as augmented." if "train_accuracy" in last else "."
+        return Section("verdict", "Verdict", [Text(words)])
+
+    def _curves(self) -> Section:
+        blocks: list[Block] = []
+        for name in ("loss", "accuracy"):
+            of = {
+                part: (
+                    [row["epoch"] for row in self.epochs],
+                    [row[f"{part}_{name}"] for row in self.epochs],
+                )
+                for part in ("train", "validation")
+                if self.epochs and all(f"{part}_{name}" in row for row in self.epochs)
+            }
+            if of:
+                ends = "; ".join(f"{part} {ys[-1]:.4g}" for part, (_, ys) in of.items())
+                text = f"{name.capitalize()} by epoch; at the end: {ends}."
+                drawing = lines(name.capitalize(), text, of, x="epoch", y=name)
+                blocks.append(Figure(name, text, drawing))
+        return Section("curves", "Curves", blocks)
+
+    def _settings(self, command: str) -> Section:
+        recipe = [[name, _plain(value)] for name, value in self.recipe.items() if value is not None]
+        more = {k: v for k, v in self.record.items() if k not in ("recipe", "files", "data")}
+        rows = [[name, _plain(value)] for name, value in more.items() if value not in (None, "")]
+        rows += [["this report", command]] if command else []
+        parts = [
+            [
+                name,
+                _plain(of.get("name")),
+                f"{of.get('images', 0):,}",
+                str(of.get("fingerprint", ""))[:16],
+            ]
+            for name, of in dict(self.record.get("data", {})).items()
+            if isinstance(of, dict)
+        ]
+        tables = [
+            Table("Recipe", ["setting", "value"], recipe),
+            Table("Data", ["part", "set", "images", "fingerprint"], parts),
+            Table("How it was run", ["what", "value"], rows),
+        ]
+        return Section("settings", "Settings", [table for table in tables if table.rows])
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    """A row an epoch; none before the first is finished."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [
+            {name: float(value) for name, value in row.items() if value not in (None, "")}
+            for row in csv.DictReader(file)
+        ]
+    return [{"epoch": float(i), **row} for i, row in enumerate(rows, 1)]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,233 @@
+"""The sections on a file of verdicts: how many are OOD, which, and whether that is too many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from heapq import heappush, heappushpop
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from offmap.errors import DataError, StoreError
+from offmap.guard import Certified, Monitor
+from offmap.guard.log_rows import rows_of
+from offmap.guard.tally import Tally
+from offmap.metrics import share_interval
+from offmap.reporting import watches
+from offmap.reporting.gallery import picture_of_file
+from offmap.reporting.sections import Block, Gallery, Sample, Section, Table, Text
+
+Row = dict[str, Any]
+_SHOWN = 24
+
+
+@dataclass
+class Seen:
+    """What a file of verdicts holds, taken row by row in bounded memory.
+
+    Args:
+        certified: what the guard certifies, where the rows do not say it.
+
+    Attributes:
+        tally: counts, in all and by predicted class.
+        unread: rows without a verdict.
+        torn: lines that are not whole.
+        errors: reasons of samples without a score, with how often.
+        names: of the classes.
+        first: time of the first row, where times are kept.
+        last: of the last one.
+        monitor: that saw the rows in their order, if it is known what the guard certifies.
+    """
+
+    certified: Certified | None = None
+    tally: Tally = field(default_factory=Tally)
+    unread: int = 0
+    torn: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    names: dict[int, str] = field(default_factory=dict)
+    first: str = ""
+    last: str = ""
+    monitor: Monitor | None = None
+    _strangest: list[tuple[float, float, int, Row]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.certified is not None:
+            self.monitor = Monitor(self.certified)
+
+    def take(self, row: Row | None) -> None:
+        """Count one row."""
+        if row is None:
+            self.torn += 1
+        elif "certified" in row:
+            self._told_of(row["certified"])
+        else:
+            if row.get("error"):
+                self.errors[str(row["error"])] += 1
+            if row["is_ood"] is None:
+                self.unread += 1
+            else:
+                self._count(row)
+
+    def _told_of(self, record: Any) -> None:
+        try:
+            certified = msgspec.convert(record, Certified)
+        except msgspec.ValidationError as error:
+            raise StoreError(f"it is not told what the guard certifies: {error}") from error
+        if self.monitor is None:
+            self.monitor = Monitor(certified)
+        else:
+            self.monitor.go_on_with(certified)
+
+    def _count(self, row: Row) -> None:
+        label, p, is_ood = row["label"], row["p_value"], bool(row["is_ood"])
+        self.tally.add(1, int(is_ood), label, p)
+        if label is not None and not is_ood and row.get("answer"):
+            self.names[label] = str(row["answer"])
+        if time := row.get("time"):
+            self.first, self.last = self.first or str(time), str(time)
+        if self.monitor is not None:
+            self.monitor.see(is_ood, label, p, time=time)
+        score = inf if row["score"] in (None, "") else float(row["score"])
+        entry = (-float(p), score, -self.tally.samples, row)  # the number tells equal ones apart
+        if len(self._strangest) < _SHOWN:
+            heappush(self._strangest, entry)
+        else:
+            heappushpop(self._strangest, entry)
+
+    @property
+    def strangest(self) -> list[tuple[int, Row]]:
+        """Numbers and rows with the lowest p-values, the lowest first."""
+        return [(-number, row) for *_, number, row in sorted(self._strangest, reverse=True)]
+
+
+def seen(path: Path, certified: Certified | None) -> Seen:
+    """What a file of ``offmap score`` or a log holds.
+
+    Raises:
+        DataNotFoundError, ArgumentError, StoreError: as for a log that is watched.
+        DataError: there is no verdict in it.
+    """
+    found = Seen(certified)
+    for row, _, _ in rows_of(path, {}):
+        found.take(row)
+    if not found.tally.samples:
+        raise DataError(f"{path}: there are no verdicts")
+    return found
+
+
+def title_of(path: Path) -> str:
+    """Of the whole report."""
+    return f"Verdicts: {path.name}"
+
+
+def sections_of(found: Seen, path: Path, command: str, *, named: bool) -> list[Section]:
+    """All of them, how many are OOD first.
+
+    Args:
+        found: in the file.
+        path: of it.
+        command: that made the report.
+        named: whether samples are called by their names, which may be paths.
+    """
+    monitor = found.monitor
+    rates = None
+    if monitor is not None and monitor.certified.rule == "per_class":
+        rates = {k: float(monitor.rates[monitor.certified.group(k)]) for k in found.tally.by_class}
+    parts = [
+        _verdict(found),
+        watches.p_values(found.tally.p_values),
+        _samples(found, named=named),
+        watches.classes(found.tally.by_class, found.names, rates),
+        *([] if monitor is None else [_watched(found, monitor)]),
+        _notes(found),
+        _settings(found, path, command),
+    ]
+    return [part for part in parts if part.blocks]
+
+
+def _verdict(found: Seen) -> Section:
+    n, alarms = found.tally.samples, found.tally.alarms
+    low, high = share_interval(alarms, n)
+    words = (
+        f"{alarms:,} of {n:,} samples are called OOD: {alarms / n:.2%} (95% interval {low:.2%} to "
+        f"{high:.2%})."
+    )
+    if found.unread:
+        words += f" {found.unread:,} more could not be read, and have no verdict."
+    texts = [Text(words)]
+    if found.monitor is None:
+        texts.append(
+            Text(
+                "What the guard promises is not told here: give the guard, too, or a log, which "
+                "says it."
+            )
+        )
+        return Section("verdict", "Verdict", [*texts])
+    certified, rates = found.monitor.certified, found.monitor.rates
+    most = (
+        f"{rates[0]:.2%}" if len(rates) == 1 else f"{rates.min():.2%} to {rates.max():.2%} by class"
+    )
+    texts.append(
+        Text(
+            f"The guard {certified.guard} was asked for an alarm rate of "
+            f"{certified.alarm_rate:.2%}. Of ID samples it calls at most {most} OOD, with "
+            f"{1 - found.monitor.delta:.0%} confidence in its calibration set "
+            f"({sum(certified.samples):,} samples)."
+        )
+    )
+    return Section("verdict", "Verdict", [*texts])
+
+
+def _watched(found: Seen, monitor: Monitor) -> Section:
+    """The monitor's finding, and what its promise rests on."""
+    section = watches.wealth(monitor)
+    words = (
+        "The rows are taken in their order, as a stream. The promise is for samples that come "
+        "independently of one another: of rows that are sorted, by class or by source, it does "
+        "not hold."
+    )
+    texts = [Text(line) for line in monitor.explain().splitlines()]
+    return Section("watch", section.title, [*texts, Text(words), *section.blocks])
+
+
+def _samples(found: Seen, *, named: bool) -> Section:
+    """Those with the lowest p-values."""
+    samples = [_sample(row, number, found.names, named=named) for number, row in found.strangest]
+    caption = f"The {len(samples)} samples with the lowest p-values, the strangest first"
+    return Section("samples", "Most suspicious", [Gallery(caption, samples)])
+
+
+def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sample:
+    key = row.get("path") or row.get("input")
+    label = row["label"]
+    prediction = "" if label is None else names.get(label, f"class {label}")
+    return Sample(
+        set="unknown" if row["is_ood"] else "known",
+        name=str(key) if key and named else f"sample {number}",
+        prediction=prediction,
+        p_value=float(row["p_value"]),
+        score=None if row["score"] in (None, "") else float(f"{float(row['score']):.6g}"),
+        image=picture_of_file(str(key)) if key else "",
+        reason=str(row.get("reason") or row.get("error") or ""),
+    )
+
+
+def _notes(found: Seen) -> Section:
+    texts: list[Block] = []
+    if found.torn:
+        texts.append(Text(f"{found.torn:,} lines are not whole, and are left out."))
+    if found.errors:
+        rows = [[why, f"{count:,}"] for why, count in found.errors.most_common(20)]
+        texts.append(Table("Samples without a score, by reason", ["reason", "samples"], rows))
+    return Section("notes", "Left out, unreadable", texts)
+
+
+def _settings(found: Seen, path: Path, command: str) -> Section:
+    rows = [["verdicts", str(path)]]
+    rows += [["from", found.first], ["to", found.last]] if found.first else []
+    rows += [["guard", found.monitor.certified.guard]] if found.monitor is not None else []
+    rows += [["command", command]] if command else []
+    return Section("settings", "Settings", [Table("How it came about", ["what", "value"], rows)])

@@ -1,0 +1,102 @@
+"""The sections on a monitor: whether more is called OOD than the calibration set allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from offmap.guard import Monitor
+from offmap.reporting.drawings import bars, lines
+from offmap.reporting.sections import Figure, Section, Table, Text
+
+_CLASSES = 30  # with the highest rates are shown
+
+
+def title_of(monitor: Monitor) -> str:
+    """Of the whole report."""
+    return f"A watch over the guard {monitor.certified.guard}"
+
+
+def sections_of(monitor: Monitor, command: str) -> list[Section]:
+    """All of them, what was found first."""
+    verdict = Section("verdict", "Verdict", [Text(line) for line in monitor.explain().splitlines()])
+    parts = [verdict, wealth(monitor), p_values(monitor.tally.p_values), by_class(monitor, {})]
+    parts += [Section("settings", "Settings", [Text(f"Command: {command}")])] if command else []
+    return [part for part in parts if part.blocks]
+
+
+def wealth(monitor: Monitor) -> Section:
+    """The path of the bets."""
+    points = [*monitor.path.points, (monitor.samples, monitor.log_wealth)]
+    limit = -math.log(monitor.alpha)
+    words = (
+        "A bet that the guard calls no more samples OOD than its calibration set certifies gains "
+        f"where it does. An alarm is raised where the logarithm of its wealth reaches {limit:.2f} "
+        "(dashed)."
+    )
+    if monitor.alarm is not None:
+        words += f" The change is estimated to lie near sample {monitor.alarm.change:,}."
+    text = f"Log wealth over {monitor.samples:,} samples: now {monitor.log_wealth:.3g}."
+    of = {"log wealth": ([float(n) for n, _ in points], [y for _, y in points])}
+    drawing = lines("Log wealth", text, of, x="samples", y="log wealth", limit=limit)
+    return Section("watch", "Over time", [Text(words), Figure("wealth", text, drawing)])
+
+
+def p_values(counts: list[int]) -> Section:
+    """Their histogram, which of ID samples is level."""
+    if not sum(counts):
+        return Section("p-values", "P-values")
+    share = counts[0] / sum(counts)
+    words = (
+        "How rare a score as high is among the calibration samples. Of ID samples the bars are "
+        "level (dashed); OOD samples that the detector sees pile up on the left."
+    )
+    text = f"P-values of {sum(counts):,} samples in {len(counts)} bins; {share:.1%} in the first."
+    drawing = bars("P-values", text, counts, (0, 1), x="p-value", expected=1 / len(counts))
+    return Section("p-values", "P-values", [Text(words), Figure("p-values", text, drawing)])
+
+
+def by_class(monitor: Monitor, names: Mapping[int, str]) -> Section:
+    """Alarm rates by predicted class, the highest first.
+
+    Args:
+        monitor: that saw predictions.
+        names: of the classes, where known.
+    """
+    counts = monitor.tally.by_class
+    rates = None
+    if monitor.certified.rule == "per_class":
+        rates = {label: float(monitor.rates[monitor.certified.group(label)]) for label in counts}
+    return classes(counts, names, rates)
+
+
+def classes(
+    counts: Mapping[int, tuple[int, int]],
+    names: Mapping[int, str],
+    rates: Mapping[int, float] | None = None,
+) -> Section:
+    """Samples and alarms by predicted class, the highest share of alarms first.
+
+    Args:
+        counts: samples and alarms of each.
+        names: of the classes, where known.
+        rates: that are certified of each, if these differ.
+    """
+    if not counts:
+        return Section("classes", "By predicted class")
+    order = sorted(counts, key=lambda label: -counts[label][1] / counts[label][0])[:_CLASSES]
+    rows = [
+        [
+            names.get(label, str(label)),
+            f"{counts[label][0]:,}",
+            f"{counts[label][1]:,}",
+            f"{counts[label][1] / counts[label][0]:.1%}",
+            *([] if rates is None else [f"{rates[label]:.1%}"]),
+        ]
+        for label in order
+    ]
+    head = ["class", "samples", "called OOD", "share"]
+    head += [] if rates is None else ["certified of ID: at most"]
+    more = "" if len(order) == len(counts) else f"; the first {len(order)} of {len(counts)}"
+    table = Table(f"By predicted class, the highest share first{more}", head, rows)
+    return Section("classes", "By predicted class", [table])

@@ -1,0 +1,136 @@
+"""From the columns of a batch to samples, each by itself: what is broken spoils no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from offmap._utils.inputs import IMAGE
+from offmap.data import OwnTransform, Skipped, decoded
+from offmap.data.types import Resize
+from offmap.errors import ArgumentError
+
+_ENCODED = ("bytes", "path", "paths", "file")
+_FEATURES = ("features", "embeddings", "embedding", "X", "x")
+
+
+def column_of(
+    columns: Mapping[str, Any], named: str | None, known: Sequence[str] = (*IMAGE, *_ENCODED)
+) -> str:
+    """The column of inputs: the one that was named, or the first that is known.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    column = named or next((name for name in known if name in columns), None)
+    if column is None or column not in columns:
+        raise ArgumentError(
+            f"the batch has columns {', '.join(columns)}, and none of "
+            f"{named or ', '.join(known)}: give column=, the one that holds the inputs"
+        )
+    return column
+
+
+def images_of(
+    values: Iterable[Any],
+    shape: tuple[int, int, int],
+    *,
+    resize: Resize,
+    own: OwnTransform | None,
+) -> list[Tensor | Skipped]:
+    """An image for each value, or why there is none: all of one type."""
+    samples: list[Any] = []
+    encoded: list[tuple[str, Any]] = []
+    for i, value in enumerate(values):
+        sample = _sample(f"row {i}", value, shape)
+        if not isinstance(sample, Tensor | Skipped):
+            encoded.append((str(i), sample))
+        samples.append(sample)
+    images = decoded(encoded, shape, resize=resize, own=own)
+    for name, image in images:
+        samples[int(name)] = image
+    return _of_one_type(samples)
+
+
+def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:
+    """A tensor where a value is one already, or what is to be decoded, or why it is neither."""
+    if isinstance(value, Mapping):  # the image feature of the library datasets
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, str | Path):
+        return Path(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, Image.Image):
+        return value
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        return Skipped(name, f"{type(value).__name__}: {error}")
+    return _of_array(name, array, shape)
+
+
+def _of_array(name: str, array: np.ndarray, shape: tuple[int, int, int]) -> Any:
+    if array.shape == shape and array.dtype.kind in "f":
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
+        pixels = np.ascontiguousarray(array, np.uint8)
+        if pixels.shape == shape:
+            return torch.from_numpy(pixels)
+        if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):
+            pixels = pixels.transpose(1, 2, 0)
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[:, :, 0]
+        if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3):
+            return np.ascontiguousarray(pixels)
+    return Skipped(name, f"{array.dtype} of shape {array.shape}, and the guard takes {shape}")
+
+
+def _of_one_type(samples: list[Any]) -> list[Tensor | Skipped]:
+    """Pixels and normalised floats cannot stand in one batch: those like the first remain."""
+    first = next((x.dtype for x in samples if isinstance(x, Tensor)), None)
+    return [
+        x
+        if isinstance(x, Skipped) or x.dtype == first
+        else Skipped(f"row {i}", f"{x.dtype} in a batch of {first}")
+        for i, x in enumerate(samples)
+    ]
+
+
+def rows_of(
+    columns: Mapping[str, Any],
+    names: Sequence[str],
+    named: str | None,
+    shape: tuple[int, ...] | None,
+) -> list[dict[str, Tensor] | Skipped]:
+    """Features, or tensors by name, for each row."""
+    chosen = list(names) or [column_of(columns, named, _FEATURES)]
+    for name in chosen:
+        column_of(columns, name)
+    rows = zip(*(columns[name] for name in chosen), strict=True)
+    samples = [_row(f"row {i}", chosen, row) for i, row in enumerate(rows)]
+    if names:
+        return samples
+    return [
+        x
+        if isinstance(x, Skipped) or next(iter(x.values())).shape == shape
+        else Skipped(f"row {i}", f"features of {tuple(next(iter(x.values())).shape)}, not {shape}")
+        for i, x in enumerate(samples)
+    ]
+
+
+def _row(name: str, columns: Sequence[str], row: Sequence[Any]) -> dict[str, Tensor] | Skipped:
+    try:
+        arrays = [np.asarray(value) for value in row]
+        if any(array.dtype.kind not in "iufb" for array in arrays):
+            raise ValueError(", ".join(str(array.dtype) for array in arrays))
+        return {n: torch.from_numpy(x.copy()) for n, x in zip(columns, arrays, strict=True)}
+    except (ValueError, TypeError) as error:
+        return Skipped(name, f"columns that are no numbers: {error}")

@@ -1,0 +1,138 @@
+"""A worker that runs a guard's network over shards, and collects or scores."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from offmap.activations import Sample
+from offmap.activations import Shards as Spool
+from offmap.data import limit_decoding
+from offmap.detectors import Task, collected_apart, through_spool, to_learn_on
+from offmap.errors import DataError
+from offmap.guard import Guard
+from offmap.scale._moving import moved
+from offmap.scale._part import Part, Settings
+from offmap.scale._session import library, versions
+from offmap.scale._shards import Shard, Shards, all_corrupt, corrupt_in
+
+_CPU = torch.device("cpu")
+
+
+class Learner:
+    """Collects statistics of shards, and scores them.
+
+    Args:
+        settings: of this run.
+    """
+
+    guard: Guard
+    shards: Shards
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.threads)
+        limit_decoding(settings.threads)
+        self.settings = settings
+        self.loaded = False
+
+    def _load(self, sent: list[Any]) -> None:
+        """Get what all tasks share: with a task, as Ray keeps no arguments of an actor's start."""
+        if self.loaded:
+            return
+        self.guard, self.shards = library().get(sent)
+        if self.settings.device is not None:
+            self.guard.to(self.settings.device)
+        self.loaded = True
+
+    def versions(self) -> dict[str, str]:
+        """What results depend on, here."""
+        return versions()
+
+    def close(self) -> None:
+        """Remove what was kept for later passes."""
+        shutil.rmtree(self.settings.folder, ignore_errors=True)
+
+    def collect(self, sent: list[Any], task: Task, shard: Shard) -> Part:
+        """The statistics of a shard in one pass.
+
+        Args:
+            sent: references to the guard, whose network has run once, so that its head is known,
+                and to the data, without images in memory.
+            task: what is to be collected.
+            shard: of what.
+        """
+        self._load(sent)
+        part = Part()
+        for root in task.roots.values():
+            root.to(self.device)
+        with self._reading(shard, part) as batches:
+            part.collected = collected_apart(task, self._spooled(task, shard, batches))
+        if self.device != _CPU:
+            part.collected.sums = moved(part.collected.sums, _CPU)
+        return part
+
+    def score(self, sent: list[Any], detectors: nn.ModuleList, shard: Shard) -> Part:
+        """The scores of what is not learned from; arguments as for :meth:`collect`."""
+        self._load(sent)
+        part = Part()
+        self.guard.detectors = detectors.to(self.device)
+        scores, predictions = [], []
+        with self._reading(shard, part) as batches:
+            for batch, _ in self._chosen(batches, learn=False):
+                acts = batch.acts if isinstance(batch, Sample) else batch
+                scores.append(self.guard.score_activations(batch).to(_CPU))
+                predictions.append(acts.labels.to(_CPU))
+                part.keys += acts.keys or ()
+                part.classes = acts.logits.shape[1] if acts.has_logits else 0
+        if scores:
+            part.scores, part.predictions = torch.cat(scores), torch.cat(predictions)
+        return part
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next((x.device for x in self.guard.network.parameters()), _CPU)
+
+    @contextmanager
+    def _reading(self, shard: Shard, part: Part) -> Iterator[Iterator[Any]]:
+        """The network over a shard, whose corrupt images are noted and told by whoever asked."""
+        data = self.shards.open(shard)
+        size = self.shards.batch_size
+        with self.guard.probe, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                yield self.guard.passing(data, "shard", size, False, part.seen)
+            except DataError:
+                if not all_corrupt(data):
+                    raise
+        part.skipped = corrupt_in(data)
+
+    def _chosen(self, batches: Iterator[Any], *, learn: bool) -> Iterator[Any]:
+        """The samples to learn on, or the others; all of them where none are set apart."""
+        for batch, labels in batches:
+            if self.settings.share is None:
+                yield batch, labels
+                continue
+            acts = batch.acts if isinstance(batch, Sample) else batch
+            rows = to_learn_on(acts.keys or (), self.settings.share) == learn
+            if rows.any():
+                yield batch[rows], None if labels is None else labels[rows]
+
+    def _spooled(self, task: Task, shard: Shard, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches to learn on, which are kept in the first pass for those that follow.
+
+        A worker that comes new to a shard, as another has died, runs the network again.
+        """
+        chosen = self._chosen(batches, learn=True)
+        if task.keep is None or self.guard.learns_from_inputs:
+            return chosen
+        spool = Spool(self.settings.folder / f"{task.source}-{shard.number}")
+        if spool.complete and task.number:
+            return iter(spool)
+        return through_spool(spool, chosen, task.keep, first_pass=True)

@@ -1,0 +1,102 @@
+"""Ray, joined where the user has it running, and else started for as long as it is needed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from offmap._utils.warning import warn_user
+from offmap.errors import ArgumentError, MissingExtraError, OffmapWarning
+
+_SPARE = 1  # a slot beside the workers, for the tasks that Ray itself starts
+
+
+def library() -> Any:
+    """Ray, which reports nothing of its use.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray") from error
+
+
+@contextmanager
+def session(slots: int, gpus: int = 0) -> Iterator[Any]:
+    """Ray with so many free processors: the one that runs here, that of ``$RAY_ADDRESS``, or ours.
+
+    What was running before goes on running; ours ends with the block.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ArgumentError: the cluster cannot be joined, runs another version, or is too small.
+    """
+    ray = library()
+    joined = ray.is_initialized()
+    if not joined:
+        _start(ray, slots)
+    try:
+        _check_room(ray, slots, gpus)
+        yield ray
+    finally:
+        if not joined:
+            ray.shutdown()  # of a cluster that was joined, this leaves it
+
+
+def _start(ray: Any, slots: int) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(address="local", num_cpus=slots + _SPARE, include_dashboard=False, **quiet)
+    except (RuntimeError, ConnectionError, ValueError) as error:
+        lines = " ".join(str(error).split())
+        where = f"the cluster at {address}" if address else "a session of Ray"
+        remedy = (
+            "install the same versions here and there"
+            if "mismatch" in lines.lower()
+            else "look at RAY_ADDRESS, or leave it unset for a session of this machine's own"
+        )
+        raise ArgumentError(f"{where} cannot be used: {lines}; {remedy}") from error
+
+
+def _check_room(ray: Any, slots: int, gpus: int) -> None:
+    """Refuse what would wait for ever: actors that no machine has room for."""
+    room = ray.cluster_resources()
+    for name, wanted in (("CPU", slots), ("GPU", gpus)):
+        if (there := room.get(name, 0)) < wanted:
+            raise ArgumentError(
+                f"{wanted} {name} slots are needed, and the Ray session has {there:g}: give fewer "
+                f"workers, or start it with more, as ray.init(num_{name.lower()}s={wanted})"
+            )
+
+
+def versions() -> dict[str, str]:
+    """What results depend on, in this process."""
+    known = {name: version(name) for name in ("offmap", "torch", "numpy")}
+    return {"python": platform.python_version(), **known}
+
+
+def check_versions(theirs: dict[str, str]) -> None:
+    """Tell of workers that run something else than this process.
+
+    Raises:
+        ArgumentError: another version of this library, whose statistics may be others.
+    """
+    ours = versions()
+    different = {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+    words = ", ".join(f"{name} {a} here and {b} there" for name, (a, b) in different.items())
+    if "offmap" in different:
+        raise ArgumentError(f"the workers run other versions ({words}): install the same on both")
+    if different:
+        warn_user(f"the workers run other versions ({words}): numbers may differ", OffmapWarning)
