@@ -2,14 +2,18 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test shapes check docs bench bench-quick floors wheel clean
+.PHONY: demo test slow shapes check docs bench bench-quick floors wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
 	$(BIN)/offmap demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
+
+# Trainings, the whole catalogue on awkward data, clusters, servers that are killed, browsers.
+slow: .venv/ready
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m slow
 
 # The same formulas, and every shape that a signature names: checking takes six times as long.
 shapes: .venv/ready

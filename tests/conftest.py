@@ -24,6 +24,25 @@ settings.load_profile("offmap")
 torch.set_num_threads(1)
 
 
+# What `make slow` runs, and `make test` does not: folders and files below tests/.
+SLOW = (
+    *("contract/test_degenerate.py", "studies/", "training/test_run.py", "scale/test_ray.py"),
+    *("scale/test_commands.py", "serve/test_running.py", "serve/test_browser.py"),
+    *("reporting/test_browser.py",),
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    assert all((here / name).exists() for name in SLOW)
+    for item in items:
+        if item.path.is_relative_to(here):
+            name = item.path.relative_to(here).as_posix()
+            if name.startswith(SLOW):
+                item.add_marker("slow")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Most networks here are not trained, and much of their data stands in two roles."""
     for name in ("ChanceWarning", "FeaturesWarning", "OverlapWarning"):
