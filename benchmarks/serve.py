@@ -76,10 +76,15 @@ def against_the_bare_guard(
     )
 
 
-def memory(served: Served, load: Load, requests: int) -> None:
+def memory(served: Served, guard: offmap.Guard, images: Tensor, requests: int) -> None:
+    """Resident memory; a network keeps kernels for each size of a batch, so all are met before."""
+    load = Load(guard, images, 1)
+
     def enough(many: int) -> Any:
         return lambda tally: tally.good >= many
 
+    for rows in range(1, 65):
+        asyncio.run(ask(served.port, Load(guard, images, rows), 1, enough(1)))
     asyncio.run(ask(served.port, load, CLIENTS, enough(requests // 10)))
     before = served.resident()
     tally = asyncio.run(ask(served.port, load, CLIENTS, enough(requests)))
@@ -144,7 +149,7 @@ def main() -> None:
         each = max(1.0, options.seconds / 20)
         against_the_bare_guard(served, guard, images, options.pairs, each)
         if options.requests:
-            memory(served, single, options.requests)
+            memory(served, guard, images, options.requests)
         served.end(signal.SIGTERM)
         ends(folder, single)
     print(f"load average: {[round(x, 1) for x in os.getloadavg()]}")

@@ -24,6 +24,7 @@ from offmap.serve.tensors import InputTensor, check_datatypes, from_binary, from
 
 LENGTH = "Inference-Header-Content-Length"
 VERSION = "1"
+_SMALL = 16 << 10  # bytes of a body that is parsed sooner than a thread takes it
 # As an exported graph has them.
 OUTPUTS = {"label": "INT64", "score": "FP32", "p_value": "FP64", "is_ood": "BOOL"}
 
@@ -73,7 +74,12 @@ async def infer(request: Request, service: Service) -> Response:
     """
     async with service.current() as served:
         async with service.bodies.read(request) as body:
-            asked, inputs = await service.in_thread(lambda: _parsed(body, request.headers, served))
+            if len(body) < _SMALL:
+                asked, inputs = _parsed(body, request.headers, served)
+            else:
+                asked, inputs = await service.in_thread(
+                    lambda: _parsed(body, request.headers, served)
+                )
             rate = service.rate_of(served, asked.parameters.get("alarm_rate"))
             ours = Asked(served, request.state.request_id, rate)
             (columns,) = await service.judge.verdicts(ours, [inputs])
