@@ -272,20 +272,20 @@ def measure_kills(options: Any) -> None:
         features = Generated(25 * (options.limit or 4000))
         one = linear_guard(detectors).fit(features)
         good = killed = 0
-        for _ in range(options.trials):
+        for trial in range(options.trials):
             with Killer(generator, 4) as killer:
                 scale.score(images, folder / "guard", out, workers=2, batch_size=64)
             good += same_rows(out.read_text(), expected)
             killed += killer.killed
-        print(f"score: {good} of {options.trials} equal, {killed} workers killed")
+            print(f"score: {good} of {trial + 1} equal, {killed} workers killed", flush=True)
         good = killed = 0
-        for _ in range(options.trials):
+        for trial in range(options.trials):
             many = linear_guard(detectors)
             with Killer(generator, 8) as killer:
                 scale.fit(many, features, workers=2)
             good += same_fit(many, one)
             killed += killer.killed
-        print(f"fit: {good} of {options.trials} equal, {killed} workers killed")
+            print(f"fit: {good} of {trial + 1} equal, {killed} workers killed", flush=True)
 
 
 def same_rows(text: str, expected: str) -> bool:

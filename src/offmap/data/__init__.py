@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offmap.data._decode import Skipped, limit_decoding
 from offmap.data._embedded import EMBEDDED, embedded
-from offmap.data._features import load_features
+from offmap.data._features import FEATURES, load_features
 from offmap.data._image_set import ImageSet
 from offmap.data._joined_set import JoinedSet, join
 from offmap.data._left_out import skipped_in_words
@@ -23,6 +23,7 @@ from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
 
 __all__ = [
     "EMBEDDED",
+    "FEATURES",
     "NOISE_KINDS",
     "BatchedSet",
     "Batches",

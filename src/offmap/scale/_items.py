@@ -12,12 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from offmap._utils.inputs import IMAGE
-from offmap.data import OwnTransform, Skipped, decoded
+from offmap.data import FEATURES, OwnTransform, Skipped, decoded
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError
 
 _ENCODED = ("bytes", "path", "paths", "file")
-_FEATURES = ("features", "embeddings", "embedding", "X", "x")
 
 
 def column_of(
@@ -111,7 +110,7 @@ def rows_of(
     shape: tuple[int, ...] | None,
 ) -> list[dict[str, Tensor] | Skipped]:
     """Features, or tensors by name, for each row."""
-    chosen = list(names) or [column_of(columns, named, _FEATURES)]
+    chosen = list(names) or [column_of(columns, named, FEATURES)]
     for name in chosen:
         column_of(columns, name)
     rows = zip(*(columns[name] for name in chosen), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,8 +27,10 @@ class Reader:
 
     def __init__(self, scorer: Scorer, folder: str) -> None:
         self.scorer = scorer
-        with suppress(OSError):  # of relative paths; another machine may lack it
+        with suppress(OSError):  # of relative paths, and modules; another machine may lack it
             os.chdir(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
 
     def versions(self) -> dict[str, str]:
         """What results depend on, here."""
