@@ -10,7 +10,7 @@ from typing import Any
 
 from offmap._utils.files import atomic, write_json
 from offmap.errors import ArgumentError, StoreError
-from offmap.evaluation import Aggregate, Results
+from offmap.evaluation import Aggregate, Results, read_scores
 from offmap.guard import Certified, Check, Guard, Monitor
 from offmap.guard.log_rows import SUFFIXES
 from offmap.guard.words import Facts
@@ -112,7 +112,7 @@ def report(
         subject: results of :func:`offmap.evaluate`, or of several networks, see
             :func:`offmap.aggregate`; a guard; a monitor; or a path: the folder of results, of a
             guard, of a study or of a training run, a file of verdicts or a log of them, the state
-            of a monitor.
+            of a monitor, scores of another tool, see :func:`offmap.evaluation.read_scores`.
         path: of the page, such as ``report.html``; ``report.json`` is written beside it. Without
             one, nothing is written.
         inputs: of results: data sets by name, the ID set as "id": pictures of samples and names of
@@ -169,6 +169,8 @@ def _of_path(path: Path, asked: _Asked) -> Report:
         return _of_guard(Facts.load(path), asked)
     if (path / "results.json").is_file():
         return _of_results(Results.load(path), asked)
+    if path.suffix == ".npz" or any(path.glob("*.npz")):
+        return _of_results(read_scores(path), asked)
     if (path / runs.RECORD).is_file():
         run = runs.Run(path)
         return _hidden(Report(run.title, run.sections(asked.command), {}), asked)
