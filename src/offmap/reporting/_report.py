@@ -14,7 +14,7 @@ from offmap.evaluation import Aggregate, Results, read_scores
 from offmap.guard import Certified, Check, Guard, Monitor
 from offmap.guard.log_rows import SUFFIXES
 from offmap.guard.words import Facts
-from offmap.reporting import guards, networks, runs, verdicts, watches
+from offmap.reporting import guards, networks, runs, studies, verdicts, watches
 from offmap.reporting.content import Content
 from offmap.reporting.gallery import without_pictures
 from offmap.reporting.page import page
@@ -174,8 +174,9 @@ def _of_path(path: Path, asked: _Asked) -> Report:
     if (path / runs.RECORD).is_file():
         run = runs.Run(path)
         return _hidden(Report(run.title, run.sections(asked.command), {}), asked)
-    if (study := networks.of_study(path)) is not None:
-        return _hidden(_of_networks(study, asked, networks.text_of(path)), asked)
+    if study := studies.results_of(path):
+        sections = studies.sections_of(study, path, asked.command)
+        return _hidden(Report(studies.title_of(path, study), sections, {}), asked)
     raise StoreError(
         f"{path} holds no results, guard, study, run or verdicts that a report could be made of"
     )
@@ -195,8 +196,8 @@ def _of_guard(facts: Facts, asked: _Asked) -> Report:
     return _hidden(Report(guards.title_of(facts), sections, {}), asked)
 
 
-def _of_networks(subject: Aggregate, asked: _Asked, tables: str = "") -> Report:
-    sections = networks.sections_of(subject, asked.command, tables)
+def _of_networks(subject: Aggregate, asked: _Asked) -> Report:
+    sections = networks.sections_of(subject, asked.command)
     return Report(networks.title_of(subject), sections, {})
 
 
