@@ -38,6 +38,9 @@ html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
 
+nitpicky = True  # what a docstring speaks of is documented, but for other libraries
+nitpick_ignore_regex = [("py:.*", r"(torch|numpy|jaxtyping|collections|typing|pathlib)\..*")]
+
 myst_enable_extensions = ["colon_fence"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
@@ -45,7 +48,6 @@ myst_heading_anchors = 4
 # What is learned is told in the words of "Attributes", not as further objects.
 napoleon_custom_sections = [("Attributes", "params_style")]
 autodoc_class_signature = "mixed"
-autodoc_inherit_docstrings = False  # an override without words has nothing to add
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"

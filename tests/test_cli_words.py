@@ -139,7 +139,7 @@ def test_options_are_spelt_alike_in_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fit", "calibrate", "score", "export", "bench", "collapse", "train", *STUDIES]
+    "name", ["fit", "calibrate", "score", "serve", "export", "bench", "collapse", "train", *STUDIES]
 )
 def test_a_device_can_be_named(name: str) -> None:
     command = {**COMMANDS, **STUDIES, "collapse": COMMANDS["collapse"]}[name]
@@ -270,6 +270,8 @@ ELSEWHERE = (
     "put a guard around the whole",  # no command makes a cascade
     "the network has no linear layer to take its classes from",
     "or use offmap.Guard or offmap.evaluate",  # of offmap.sklearn
+    "give column=, the one that holds the inputs",  # of a scorer, which no command makes
+    "prefix='guard_', or keep= without them",
     "A data loader is such an iterable",  # a docstring of a type
 )
 

@@ -38,7 +38,7 @@ def name_of(page: Path) -> str:
 
 
 def test_every_page_whose_code_can_run_is_run_by_a_test() -> None:
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     ran = {Path(*re.findall(r'"([^"]+)"', call)).as_posix() for call in
            re.findall(r'run\(ROOT((?: / "[^"]+")+)', tests)}  # fmt: skip
     ran |= {f"docs/tutorials/{name}.md" for name in TUTORIALS}
@@ -282,7 +282,7 @@ def test_links_to_pages_outside_of_the_site_are_turned_round(extensions: Any) ->
     turned = extensions("root_pages").turned
     assert turned("[a](docs/auto.md#rule)", ROOT) == "[a](/auto.md#rule)"
     assert turned("[a](../docs/auto.md)", ROOT / "benchmarks") == "[a](/auto.md)"
-    assert turned("[a](../benchmarks/README.md)", DOCS) == "[a](/project/measured.md)"
+    assert turned("[a](../benchmarks/README.md)", DOCS) == "[a](/project/benchmarks.md)"
     assert (
         turned("[a](how-to/x.md), ![p](images/p.png)", DOCS)
         == "[a](how-to/x.md), ![p](images/p.png)"

@@ -429,6 +429,7 @@ def test_guards_of_networks_in_other_types(
     dtype: torch.dtype, sets: demo.Digits, tmp_path: Path
 ) -> None:
     """As torch programs in all; ONNX Runtime lacks what some types need, and says so."""
+    pytest.importorskip("onnx")
     guard = offmap.Guard(demo.shipped().to(dtype), "knn", normalization=demo.NORMALIZATION)
     guard.fit(sets.train).calibrate(sets.calibration)
     export(guard, tmp_path / "guard.pt2", example=sets.test.images[:9])  # which compares answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from scipy import stats
 
 import offmap
 from offmap import demo
+from offmap.cli import app
+from offmap.cli._arguments import several
 from offmap.data import ImageSet
 from offmap.guard.limits import samples_needed
 from offmap.guard.simultaneous import beta_limits, simultaneous_limits
@@ -224,3 +228,54 @@ def test_the_how_to_page_on_watching_runs(
     list(watched.go_on())
     assert watched.monitor is not None
     assert watched.monitor.samples == 100
+
+
+def test_the_how_to_page_on_serving_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("prometheus_client")
+    testing = pytest.importorskip("starlette.testclient")
+    monkeypatch.chdir(tmp_path)
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    Image.fromarray(sets.test.images[0, 0].numpy()).save("photo.png")
+    litserve = ModuleType("litserve")
+    litserve.LitAPI = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "litserve", litserve)
+    page = ROOT / "docs" / "how-to" / "serve.md"
+    with testing.TestClient(offmap.serve.app(guard), base_url="http://localhost") as client:
+        names: dict[str, Any] = {
+            **{"guard": guard, "client": client, "images": sets.test.images[:5]},
+            "image": (tmp_path / "photo.png").read_bytes(),
+        }
+        assert run(page, names) == 4
+    names["service"].state.service.recorder.stop()
+    verdict = guard(sets.test.images[:5])
+    assert guard.calibration.promise in capsys.readouterr().out
+    assert names["row"]["p_value"] == float(verdict.p_values[0])
+    assert names["label"] == verdict.labels.tolist()
+    assert names["is_ood"] == verdict.is_ood.tolist()
+    hooks = names["GuardAPI"]()
+    hooks.setup("cpu")
+    asked = [hooks.decode_request({"image": x.tolist()}) for x in sets.test.images[:2]]
+    answers = [hooks.encode_response(a) for a in hooks.predict(torch.stack(asked))]
+    assert [a["p_value"] for a in answers] == verdict.p_values[:2].tolist()
+
+
+def test_the_commands_of_the_page_on_serving_are_there() -> None:
+    text = (ROOT / "docs" / "how-to" / "serve.md").read_text()
+    blocks = re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL)
+    lines = [x.split() for kind, block in blocks if not kind for x in block.splitlines()]
+    commands = [line[1:] for line in lines if line[0] == "offmap"]
+    parser: Any = typer.main.get_command(app)
+    assert {words[0] for words in commands} == {"serve", "watch", "export"}
+    for words in commands:
+        of = parser.commands[words[0]]
+        of.make_context(words[0], several(words, parser)[1:])  # else it says what is wrong
+    options = {name for p in parser.commands["serve"].params for name in p.opts}
+    named = set(re.findall(r"`(--[a-z-]+)", text)) - {"--triton"}
+    assert len(named) > 15
+    assert named <= options
+    metrics = set(re.findall(r"`(offmap_\w+)", text))
+    assert len(metrics) == 11

@@ -20,7 +20,10 @@ from offmap import detectors
 # Modules that commands run and nobody calls.
 _OF_COMMANDS = ("cli", "demo", "studies")
 # Where a name of one module is found that another one gives too.
-_BELOW = ("networks.zoo", "evaluation.published")
+_BELOW = (
+    *("networks.zoo", "networks.card", "evaluation.metric", "evaluation.published"),
+    *("training.pixmix", "training.fractals"),
+)
 # Constants, whose words would be those of their type.
 _PLAIN = (str, int, float, tuple, dict)
 _CALLED = (FunctionType, property, classmethod, staticmethod, functools.cached_property)
@@ -42,13 +45,17 @@ def _find(app: Any, env: Any, node: Any, words: Any) -> Any:
     """What a docstring calls by a name that is documented under another module."""
     if node.get("refdomain") != "py":
         return None
-    name = node["reftarget"].rpartition(".")[2]
+    target = node["reftarget"]
+    for name in (target, target.rpartition(".")[2]):
+        if len(places := _places(env, f".{name}")) == 1:
+            return make_refnode(app.builder, node["refdoc"], *places.pop(), words)
+    return None
+
+
+def _places(env: Any, end: str) -> set[tuple[str, str]]:
+    """Page and anchor of all whose full name ends so."""
     known = env.domains.python_domain.objects.items()
-    places = {(each.docname, each.node_id) for full, each in known if full.endswith(f".{name}")}
-    if len(places) != 1:
-        return None
-    ((page, anchor),) = places
-    return make_refnode(app.builder, node["refdoc"], page, anchor, words)
+    return {(each.docname, each.node_id) for full, each in known if full.endswith(end)}
 
 
 def modules() -> Iterator[ModuleType]:
@@ -68,8 +75,12 @@ def public(module: ModuleType) -> dict[str, Any]:
 
 
 def _defined(module: ModuleType) -> list[str]:
-    classes = inspect.getmembers(module, inspect.isclass)
-    return [name for name, each in classes if each.__module__ == module.__name__]
+    mine = (
+        (name, each)
+        for name, each in vars(module).items()
+        if not name.startswith("_") and getattr(each, "__module__", None) == module.__name__
+    )
+    return [name for name, each in mine if inspect.isclass(each) or inspect.isroutine(each)]
 
 
 @functools.cache

@@ -12,9 +12,8 @@ import pages
 ROOT = Path(__file__).parent.parent.parent
 # Files of the repository by the page of the site that holds them.
 PAGES = {
-    "CHANGELOG.md": "project/changelog.md",
-    "CONTRIBUTING.md": "project/contributing.md",
-    "benchmarks/README.md": "project/measured.md",
+    "benchmarks/README.md": "project/benchmarks.md",
+    **{p.name: f"project/{p.stem.lower()}.md" for p in ROOT.glob("*.md") if p.stem != "README"},
 }
 _PLACES = {"README.md": "index.md", **PAGES}
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")

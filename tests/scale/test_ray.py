@@ -8,19 +8,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
 
 import offmap
 from offmap import data, demo, scale
 from offmap.cli import main
-from offmap.detectors import ordinary
+from offmap.errors import LeftOutWarning
 from offmap.guard.files import score_files
+from offmap.networks import build
+from tests.scale.alike import alike
 from tests.scale.killing import Killing
+from tests.test_readme import ROOT, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -99,33 +104,76 @@ def test_an_unfinished_run_goes_on_behind_its_last_block(
     assert rows(out)[6:] == rows(whole)[6:]
 
 
-def close(a: Tensor, b: Tensor) -> bool:
-    """Equal to 1e-10 of their size, or to the rounding of what is kept in float32."""
-    if not a.is_floating_point():
-        return torch.equal(a, b)
-    rtol = 1e-10 if a.dtype == torch.float64 else 1e-6
-    size = float(b.abs().max()) if b.numel() else 0.0
-    return a.shape == b.shape and bool(((a - b).abs() <= rtol * size).all())
-
-
 def test_fits_are_those_of_one_process_though_workers_are_killed(
     sets: demo.Digits, tmp_path: Path
 ) -> None:
-    names = [*ordinary(), "ReAct(ViM(dim=4))", "Combine([energy, knn(k=5)])"]
+    names = ["ReAct(ViM(dim=4))", "knn(k=5)", "Combine([energy, knn])", "temperaturescaled"]
     whole = Killing(sets.train, tmp_path)
-    one, many = (
-        offmap.Guard(demo.shipped(), names, normalization=demo.NORMALIZATION) for _ in range(2)
+    (tmp_path / "net.py").write_text(
+        "from offmap.networks import DigitsCNN\n\n\nclass Mine(DigitsCNN):\n    pass\n"
     )
+    network = build(f"{tmp_path}/net.py:Mine")  # of a file, which no worker can import
+    network.load_state_dict(demo.shipped().state_dict())
+    one, many = (offmap.Guard(network, names, normalization=demo.NORMALIZATION) for _ in range(2))
     one.fit(whole, batch_size=8)
     for name in ("2", "5"):  # shards of 128
         (tmp_path / f"{name}.armed").touch()
     scale.fit(many, whole, workers=2, batch_size=8)
     assert not list(tmp_path.glob("*.armed"))
     assert many.read == one.read
-    assert (many.input_shape, many.weights, many.classes) == (
-        *(one.input_shape, one.weights, one.classes),
-    )
+    assert (many.input_shape, many.weights) == (one.input_shape, one.weights)
     for a, b in zip(many.each(), one.each(), strict=True):
-        assert a.state_dict().keys() == b.state_dict().keys()
-        for name, x in a.state_dict().items():
-            assert close(x, b.state_dict()[name]), (repr(a), name)
+        ours, theirs = a.state_dict(), b.state_dict()
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not alike(ours[name], theirs[name])] == []
+    assert torch.equal(many.detectors[1].bank_, one.detectors[1].bank_)  # type: ignore[arg-type]
+
+
+def test_calibration_is_that_of_one_process(sets: demo.Digits, tmp_path: Path) -> None:
+    """Detectors learn on their share, and the rest gives the threshold: the same samples."""
+    labels = sets.calibration.labels
+    assert labels is not None
+    for i, (image, label) in enumerate(zip(sets.calibration.images, labels.tolist(), strict=True)):
+        (tmp_path / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(tmp_path / str(label) / f"{i:03}.png")
+    (tmp_path / "3" / "broken.png").write_bytes(b"no picture")
+    names = ["mahalanobis", "temperaturescaled"]
+    one = offmap.Guard(demo.shipped(), names, normalization=demo.NORMALIZATION).fit(sets.train)
+    many = deepcopy(one)
+    for guard, calibrate in ((one, offmap.Guard.calibrate), (many, scale.calibrate)):
+        held = data.load(tmp_path, keep_in_memory_bytes=0)
+        with pytest.warns(LeftOutWarning, match="skipped in .*: 1 unreadable, first .*broken.png"):
+            calibrate(guard, held, [0.1, 0.05], batch_size=4)
+    ours, theirs = many.calibration, one.calibration
+    assert ours.record() == theirs.record()
+    assert torch.equal(ours.scores_[0], theirs.scores_[0])
+    assert torch.allclose(ours.scores_[1], theirs.scores_[1], rtol=1e-6)
+    assert torch.equal(ours.limits_, theirs.limits_)
+    assert many.read == one.read
+
+
+def test_the_how_to_page_runs(
+    guard: offmap.Guard, folder: Path, photos: Path, sets: demo.Digits, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    paths = sorted(map(str, photos.glob("*.png")))
+    names: dict[str, Any] = {"paths": paths, "train": sets.train}
+    names |= {"network": demo.shipped(), "normalization": demo.NORMALIZATION}
+    assert run(ROOT / "docs" / "how-to" / "scale.md", names) == 3
+    verdicts, frame = names["verdicts"], names["frame"].sort_values("path")
+    assert frame["path"].tolist() == names["mapped"]["path"][:] == paths
+    for name in ("label", "score", "p", "is_ood", "reason"):
+        for other in (frame[name].to_numpy(), np.array(names["mapped"][name][:])):
+            assert np.array_equal(other, verdicts[name], equal_nan=name in ("score", "p")), name
+    assert [bool(reason) for reason in verdicts["reason"]] == ["15b" in path for path in paths]
+    assert names["unknown"] == verdicts["is_ood"].sum()
+    good = [i for i, path in enumerate(paths) if "15b" not in path]
+    images = np.stack([np.array(Image.open(paths[i]))[None] for i in good])
+    assert verdicts["score"][good].tolist() == guard(images).scores.tolist()
+    one = offmap.Guard(demo.shipped(), "vim", normalization=demo.NORMALIZATION).fit(sets.train)
+    x = sets.test.images
+    assert (
+        names["fitted"]
+        .calibrate(sets.calibration)(x)
+        .scores.allclose(one.calibrate(sets.calibration)(x).scores, rtol=1e-5)
+    )

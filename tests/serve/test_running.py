@@ -110,11 +110,13 @@ def kept(folder: Path, guard: offmap.Guard) -> Monitor:
     return Monitor.load(folder / f"{Certified.of(guard).guard}-0.json")
 
 
-def test_sigterm_finishes_what_was_taken_in(
+def test_slow_clients_are_left_and_sigterm_finishes_what_was_taken_in(
     start: Callable[..., Running], guard: offmap.Guard, digits: ImageSet, tmp_path: Path
 ) -> None:
     # A row waits 2 seconds for others: the signal comes while it does.
-    running = start("--max-wait-ms", "2000", "--monitor-state", str(tmp_path))
+    options = ("--max-wait-ms", "2000", "--timeout", "4", "--monitor-state", str(tmp_path))
+    running = start(*options)
+    slow_clients_are_left(running)
     said: list[dict[str, Any]] = []
     asking = threading.Thread(target=lambda: said.append(running.score(digits.images[5])))
     asking.start()
@@ -145,10 +147,7 @@ def test_sigkill_and_a_restart_keep_the_monitor(
     assert kept(tmp_path / "m", guard).tally == plain.tally
 
 
-def test_a_slow_head_and_a_slow_body_end(
-    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, digits: ImageSet
-) -> None:
-    running = start("--timeout", "0.3")
+def slow_clients_are_left(running: Running) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), PATIENCE) as slow:
         slow.sendall(
@@ -165,7 +164,6 @@ def test_a_slow_head_and_a_slow_body_end(
         assert wrong.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
     with socket.create_connection((host, int(port)), PATIENCE) as gone:
         gone.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
-    assert running.score(digits.images[0])["label"] is not None
 
 
 def test_several_workers_count_together_and_reload_without_a_gap(
@@ -190,15 +188,14 @@ def test_several_workers_count_together_and_reload_without_a_gap(
 
 
 def test_a_guard_that_cannot_be_opened_is_told_in_one_line(folder: Path) -> None:
-    for workers in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-m", "offmap", "serve", "guard", "--port", "0", "--workers", workers],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert "give --model" in done.stderr
-        assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "offmap", "serve", "guard", "--port", "0", "--workers", "2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "give --model" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -193,3 +195,53 @@ def test_a_folder_is_served_with_its_network(
     said = client.post("/score", files=files).json()
     assert said["answers"][0]["p_value"] == float(guard(digits.images[:1]).p_values)
     assert str(tmp_path) not in json.dumps(said)
+
+
+def together(client: TestClient, requests: list[dict[str, Any]]) -> list[Any]:
+    """The answers to requests that are sent at once."""
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return list(pool.map(lambda request: client.post("/score", **request), requests))
+
+
+def test_answers_do_not_depend_on_their_company_and_are_never_mixed(
+    opened: Open, guard: offmap.Guard, digits: ImageSet, faces: ImageSet
+) -> None:
+    # Eight requests fill one batch; no other row would end their waiting.
+    client = opened(guard, max_batch=8, max_wait_ms=60_000)
+    images = torch.cat([digits.images[:4], faces.images[:4]])
+    headers = {"Content-Type": "image/png"}
+    said = together(client, [{"content": png(image), "headers": headers} for image in images])
+    for image, response in zip(images, said, strict=True):
+        (row,) = response.json()["answers"]
+        alone = guard(image[None])
+        assert row["label"] == int(alone.labels)
+        assert row["score"] == pytest.approx(float(alone.scores), rel=1e-5)
+        assert row["p_value"] == float(alone.p_values)
+        assert response.json()["request_id"] == response.headers["x-request-id"]
+    assert len({response.headers["x-request-id"] for response in said}) == 8
+
+
+class Touchy(nn.Module):
+    """Fails on a batch that holds a 9."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x == 9).any()):
+            raise ValueError("a nine")
+        return self.head(x)
+
+
+def test_a_row_that_breaks_the_network_costs_none_of_its_batch(opened: Open) -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(64, 3), torch.arange(64) % 2
+    guard = offmap.Guard(Touchy(), "energy").fit([(x, labels)]).calibrate([(x, labels)])
+    client = opened(guard, max_batch=3, max_wait_ms=60_000)
+    rows = [[0.5, 1, 2], [9, 1, 2], [1, 1, 1.5]]
+    first, bad, last = together(client, [{"json": {"rows": [row]}} for row in rows])
+    assert (bad.status_code, bad.json()) == (400, {"error": "the network refuses these inputs"})
+    for row, response in ((rows[0], first), (rows[2], last)):
+        p = float(guard(torch.tensor([row]).float()).p_values)
+        assert response.json()["answers"][0]["p_value"] == p

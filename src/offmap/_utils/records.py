@@ -25,6 +25,8 @@ from offmap._utils.files import atomic, write_json
 from offmap.errors import StoreError
 
 _VERSION = 2
+# In some versions of msgspec its errors are no ValueError.
+_UNREADABLE = (OSError, ValueError, RecursionError, msgspec.MsgspecError)
 _BY_CONTENT = re.compile(r"[a-z]+-[0-9a-f]{16}\.safetensors")
 
 Tensors = Mapping[str, Tensor]
@@ -112,7 +114,7 @@ def _names(path: Path) -> set[str]:
     try:
         entries = msgspec.json.decode(path.read_bytes())["files"].values()
         names = {str(entry["name"]) for entry in entries}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (*_UNREADABLE, LookupError, TypeError, AttributeError):
         return set()
     return {name for name in names if _BY_CONTENT.fullmatch(name)}
 
@@ -184,7 +186,7 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
     """What a file holds, if it is a record of this kind and version."""
     try:
         content = msgspec.json.decode(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     # Before version 2, some kinds of records did not say what they are.
     if not isinstance(content, dict) or content.get("format", f"offmap {kind}") != f"offmap {kind}":

@@ -67,7 +67,7 @@ class Tap:
             )
 
     def key(self, i: int = 0) -> str:
-        """Under what name its i-th layer stands in :attr:`Activations.layers`."""
+        """Under what name its i-th layer stands in ``layers`` of :class:`Activations`."""
         return f"{self.layer}|{self.reduction}|{i}"
 
     def __call__(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:

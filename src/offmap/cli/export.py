@@ -14,7 +14,12 @@ from offmap.cli import _options as options
 @options.opens_guard(without=["device"])
 def export(
     guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
-    out: Path = typer.Argument(..., help="guard.onnx, or guard.pt2 for torch.export."),
+    out: Path = typer.Argument(
+        ..., help="guard.onnx, guard.pt2 for torch.export; or, for --triton, a model's folder."
+    ),
+    triton: bool = typer.Option(
+        False, help="Write 1/model.onnx and config.pbtxt for the Triton server."
+    ),
     device: str = typer.Option("cpu", help="Where a .pt2 graph is to run: cpu, cuda, ..."),
     opening: Any = None,
 ) -> None:
@@ -22,8 +27,10 @@ def export(
 
     An ONNX graph has an input alarm_rate, whose default is the guard's.
 
-    Example:
+    Examples:
         offmap export guard/ guard.onnx
+
+        offmap export guard/ models/guard --triton
     """
     import torch
 
@@ -31,14 +38,16 @@ def export(
     from offmap.errors import ArgumentError
     from offmap.guard.export import export
     from offmap.guard.opening import shape_of
+    from offmap.guard.triton import export_triton
 
     found = open_guard(guard, replace(opening, device=device))
-    if out.suffix == ".onnx" and found.probe.device.type != "cpu":
+    if (triton or out.suffix == ".onnx") and found.probe.device.type != "cpu":
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")
     shape = shape_of(found)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
         0, 256, (64, *shape), generator=generator, device=generator.device
     ).byte()
-    export(found, out, example=images.to(found.probe.device))
+    example = images.to(found.probe.device)
+    (export_triton if triton else export)(found, out, example=example)
     typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")

@@ -69,7 +69,7 @@ class OwnTransform:
 
     @property
     def id(self) -> tuple[str, str]:
-        """What a guard remembers: the name of the function, without its place, and the hash."""
+        """What a guard remembers, the name of the function without its place, and the hash."""
         return self.name.rpartition(":")[2], self.sha256
 
     def __str__(self) -> str:

@@ -104,7 +104,7 @@ class StreamedSet(Subsets):
 
     @property
     def fingerprint(self) -> None:
-        """None: the content is not known before it is read."""
+        """``None``, as the content is not known before it is read."""
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 from offmap.detectors import _spec
 from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
-from offmap.detectors._engine import Fitting, collected_apart, fit, through_spool
+from offmap.detectors._engine import Fitting, collected_apart, fit
+from offmap.detectors._here import through_spool
 from offmap.detectors._needs import SOURCES, Needs, Stage
 from offmap.detectors._plan import cost, nodes, passes, sources, taps_of, why_not_exported
 from offmap.detectors._registry import entries, entry_of, register

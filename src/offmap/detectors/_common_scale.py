@@ -52,11 +52,8 @@ class OnCommonScale(Composite):
         super().__init__(parts, template=template)
         self.how = how
 
-    def _scores(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
-        return torch.stack([scores.double() for scores in self.part_scores(acts)], dim=1)
-
     def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Statistic:
-        scores = self._scores(acts)
+        scores = self.score_columns(acts)
         return Moments.of(scores) if self.how in _OF_MOMENTS else Bank.of(scores, size=_BANK)
 
     def solve(self, stage: int, stats: Moments | Bank) -> None:
@@ -77,7 +74,7 @@ class OnCommonScale(Composite):
                 )
 
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
-        scores = self._scores(acts)
+        scores = self.score_columns(acts)
         if self.how in _OF_MOMENTS:
             t = standardised(scores, self.scale_)
             return (t if self.how == "mean" else softplus(t)).mean(1)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from offmap.activations import Activations, Head, Heads, Sample
@@ -106,6 +107,10 @@ class Composite(Detector):
         own = acts.acts if isinstance(acts, Sample) else acts
         count = len(self.parts) or self.copies(own)
         return [self.part(i)(self.view(i, acts)) for i in range(count)]
+
+    def score_columns(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
+        """The same as columns, in float64."""
+        return torch.stack([scores.double() for scores in self.part_scores(acts)], dim=1)
 
     def expand(self, count: int) -> None:
         """Make so many copies of the template, if there is one that learns."""

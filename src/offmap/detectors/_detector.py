@@ -14,7 +14,8 @@ from offmap._utils.precision import KeepsTypes, without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.detectors import _registry
 from offmap.detectors._checks import check_columns, check_needs
-from offmap.detectors._engine import Data, fit
+from offmap.detectors._engine import fit
+from offmap.detectors._here import Data
 from offmap.detectors._needs import SOURCES, Needs, Source, Stage
 from offmap.detectors._plan import passes
 from offmap.errors import ArgumentError, NotFittedError
@@ -126,7 +127,7 @@ class Detector(KeepsTypes):
 
     @property
     def needs_to_learn(self) -> Needs:
-        """What it needs in fitting: inputs too, where a stage of it, or of a part, reads them."""
+        """What it needs in fitting, inputs too where a stage of it, or of a part, reads them."""
         own = any(stage.inputs for stage in self.stages)
         inside = any(Needs.INPUTS in part.needs_to_learn for part in self.all_parts())
         return self.needs | Needs.INPUTS if own or inside else self.needs

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Batch, Head, Sample, Shards
+from offmap.activations import Activations, Batch, Head, Sample
 from offmap.detectors._binding import AnyHead, bind_parts, prepare, present, sparing_part
 from offmap.detectors._checks import check_labels
+from offmap.detectors._here import Data, Here, on_device
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
 from offmap.detectors._plan import Path, Step, at, passes, plan, reads, taps_of
 from offmap.detectors._spread import Collected, Spread, Sums, Task, left_out_of
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from offmap.detectors._detector import Detector
     from offmap.detectors._tolerant import Tolerant
 
-# Pairs of activations, or samples, and labels; or a function that opens them as often as asked.
-Data = Iterable[tuple[Any, Any]] | Callable[[], Iterable[tuple[Any, Any]]]
 Seconds = list[float]
 
 
@@ -75,7 +73,7 @@ class Fitting:
 
     Args:
         detectors: no two of them one.
-        head: as for :func:`fit`.
+        head: as for :func:`offmap.fit`.
         failures: likewise.
 
     Attributes:
@@ -146,12 +144,12 @@ class Fitting:
         fresh = (i for i, r in self.roots.items() if r.learns and "passes_" not in r._buffers)
         self.unbound.update(fresh)
         with ExitStack() as stack:
-            spread = data if isinstance(data, Spread) else _Here(data, stack)
+            spread = data if isinstance(data, Spread) else Here(data, stack)
             self.bind(spread.first)
             plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
             count = max((1 + s.number for of in plans.values() for s in of), default=0)
             keep = self._spooled(source) if count > 1 else None
-            if isinstance(spread, _Here) and count > 1 and spread.needs_inputs_again:
+            if isinstance(spread, Here) and count > 1 and spread.needs_inputs_again:
                 self._check_samples(source)
             for number in range(count):
                 steps = {i: [s for s in of if s.number == number] for i, of in plans.items()}
@@ -259,29 +257,6 @@ def collected_apart(task: Task, batches: Iterable[Batch]) -> Collected:
     return found
 
 
-class _Here(Spread):
-    """Data in this process: one part, spooled where it can be read once only."""
-
-    def __init__(self, data: Data, stack: ExitStack) -> None:
-        self.first, self._data = _peek(data)
-        self._device = _acts(self.first).device
-        self._stack = stack
-        self._spool: Shards | None = None
-
-    @property
-    def needs_inputs_again(self) -> bool:
-        """Whether inputs are wanted that cannot be read again."""
-        return isinstance(self.first, Sample) and not _readable(self._data)
-
-    def collect(self, task: Task, fitting: Fitting) -> Iterator[Collected]:
-        opened: Any = self._data() if callable(self._data) else self._data
-        if task.keep is not None and not _readable(self._data):
-            if self._spool is None:
-                self._spool = self._stack.enter_context(Shards.temporary())
-            opened = through_spool(self._spool, opened, task.keep, first_pass=task.number == 0)
-        yield fitting.collected(task, on_device(self._device, opened))
-
-
 def _collect(
     root: Detector,
     steps: Sequence[Step],
@@ -352,64 +327,3 @@ def _count_pass(root: Detector, source: Source, done: int) -> None:
 
 def _acts(x: Activations | Sample) -> Activations:
     return x.acts if isinstance(x, Sample) else x
-
-
-def on_device(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches on one device: those read back from shards come from the processor's memory."""
-    for acts, labels in batches:
-        if len(acts):
-            moved = acts if isinstance(acts, Sample) else acts.to(device)
-            yield moved, None if labels is None else labels.to(device)
-
-
-def through_spool(
-    spool: Shards, batches: Iterable[Batch], keep: tuple[Needs, bool], *, first_pass: bool
-) -> Iterator[Batch]:
-    """The batches themselves in the first pass, while what later ones read is spooled."""
-    if not first_pass:
-        yield from spool
-        return
-    needs, layers = keep
-    with spool.writing() as write:
-        for acts, labels in batches:
-            if len(acts):
-                write(part_of(_acts(acts), needs, layers=layers), labels)
-            yield acts, labels
-
-
-def part_of(acts: Activations, needs: Needs, *, layers: bool) -> Activations:
-    """The activations with no more than what is read of them."""
-    if acts.members:
-        members = tuple(part_of(member, needs, layers=layers) for member in acts.members)
-        return Activations(members=members, keys=acts.keys)
-    return Activations(
-        acts.logits if Needs.LOGITS in needs and acts.has_logits else None,
-        acts.features if Needs.FEATURES in needs and acts.has_features else None,
-        acts.layers if layers else None,
-        keys=acts.keys,
-    )
-
-
-def _peek(data: Data) -> tuple[Activations | Sample, Data]:
-    """The first batch that holds samples, and data that still begins where it began."""
-    if _readable(data):
-        opened = iter(data() if callable(data) else data)
-        first = next((acts for acts, _ in opened if len(acts)), None)
-    else:
-        iterator, empty = iter(data), []  # type: ignore[arg-type]
-        batch = None
-        for batch in iterator:
-            if len(batch[0]):
-                break
-            empty.append(batch)
-            batch = None
-        first = None if batch is None else batch[0]
-        data = chain([] if batch is None else [batch], iterator)
-    if first is None:
-        raise DataError("there is nothing to fit on: the data is empty, or every batch is empty")
-    return first, data
-
-
-def _readable(data: Data) -> bool:
-    """Whether it can be read more than once."""
-    return callable(data) or isinstance(data, Sequence)

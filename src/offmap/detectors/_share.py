@@ -21,7 +21,7 @@ def to_learn_on(
     their batches.
 
     Args:
-        keys: of the samples: :attr:`offmap.Activations.keys`.
+        keys: of the samples: ``keys`` of :class:`offmap.Activations`.
         share: in (0, 1).
         seed: chooses others.
 

@@ -45,7 +45,7 @@ class Probe(AnyProbe):
 
     The head is the last linear map, a layer or a call of torch's ``linear``, for which ``W h + b``
     equals the logits on the first batch, up to one factor; or the mean of the last two. The
-    features are its input. Otherwise :attr:`head` is ``None``, :attr:`why_no_head` says why, and
+    features are its input. Otherwise ``head`` is ``None``, ``why_no_head`` says why, and
     the features are the input of the layer that was named, of the map that comes nearest, or
     missing. Use it as a context manager: evaluation mode is set at the start, and mode, device and
     hooks are as before at the end; a call outside of it opens it for that call. Threads may share a

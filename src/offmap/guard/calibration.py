@@ -122,7 +122,7 @@ class Calibration(KeepsTypes):
 
     @property
     def tests(self) -> int:
-        """How many ranks share the rate: the detectors, of which the lowest rank counts."""
+        """How many ranks share the rate, those of the detectors, of which the lowest counts."""
         return len(self.scores_) if self.rule == "bonferroni" else 1
 
     @property
@@ -132,7 +132,7 @@ class Calibration(KeepsTypes):
 
     @property
     def ranks(self) -> Int64[Tensor, " g"]:
-        """How many ranks of each group raise an alarm: ``k``, the threshold's, from the highest."""
+        """How many ranks of each group raise an alarm, ``k`` of the threshold from the highest."""
         return (self.limits_ <= self.alarm_rate).sum(1)
 
     @property

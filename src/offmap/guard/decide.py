@@ -151,7 +151,7 @@ def adjusted_p_values(
         samples: ``n``, of the calibration set.
         confidence: ``1 - delta``.
         method: "simes", "dkw" or "monte_carlo" of Bates et al., or "local", which is the band of
-            :meth:`offmap.Guard.at`; see :func:`offmap.guard.simultaneous.simultaneous_limits`.
+            :meth:`offmap.Guard.at`; see ``offmap.guard.simultaneous``.
 
     Raises:
         ArgumentError: there is no such method, the confidence is not in (0, 1), or these are not

@@ -161,8 +161,7 @@ def score_files(
     shape = shape or (image_shape(guard) if of_images else None)
     if spread is not None and shape is None:
         raise ArgumentError(
-            "rows of text or features are scored by one process: leave --engine and --workers out, "
-            "or call offmap.scale.Scorer in an engine of your own"
+            "rows of text or features are scored by one process: leave --engine and --workers out"
         )
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)

@@ -48,7 +48,7 @@ def any_rate_limits(
 ) -> Float64[Tensor, "g r"]:
     """The same for all rates at once, whenever they are chosen: a simultaneous band.
 
-    See :func:`offmap.guard.simultaneous.simultaneous_limits`.
+    See ``offmap.guard.simultaneous``.
     """
     return _table(counts, delta, tests, simultaneous_limits)
 

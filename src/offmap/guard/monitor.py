@@ -100,7 +100,7 @@ class Monitor:
 
     @property
     def rates(self) -> Float64[np.ndarray, " g"]:
-        """The certified rate of each group: of the one, or of the classes."""
+        """The certified rate of each group, that of the one or those of the classes."""
         return self.certified.upper(self.delta)
 
     @property

@@ -24,7 +24,7 @@ class AnchorHead(nn.Module):
 
     Attributes:
         anchors: ``(c, c)``, one a row.
-        head_layer: tells a probe that the features are the input of :attr:`linear`.
+        head_layer: tells a probe that the features are the input of ``linear``.
 
     Raises:
         ArgumentError: ``magnitude`` is not positive, or ``classes`` cannot be known.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ class Pool:
     Args:
         ray: the library, in a session.
         kind: a class with methods ``versions`` and ``close``, made in each worker.
-        arguments: of it: values, or lists of references to what was put once.
+        arguments: of it: few, as Ray keeps them for the case that it starts one again.
         workers: how many.
         threads: processors that each may use.
         gpus: likewise.
@@ -36,18 +36,17 @@ class Pool:
         self,
         ray: Any,
         kind: type,
-        arguments: Iterable[Any],
+        arguments: Sequence[Any],
         *,
         workers: int,
         threads: int,
         gpus: int,
     ) -> None:
         self.ray = ray
-        self._arguments = list(arguments)  # what they refer to stays, for workers that start again
         actor = ray.remote(
             num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=_TRIES
         )(kind)
-        self.actors = [actor.remote(*self._arguments) for _ in range(workers)]
+        self.actors = [actor.remote(*arguments) for _ in range(workers)]
 
     def __enter__(self) -> Self:
         try:
@@ -73,7 +72,7 @@ class Pool:
 
     def _close(self) -> None:
         """Let the workers tidy up, those that can soon, and end them."""
-        ending = [actor.close.remote() for actor in self.actors]
+        ending = [actor.close.options(max_task_retries=0).remote() for actor in self.actors]
         self.ray.wait(ending, num_returns=len(ending), timeout=_PATIENCE)
         for actor in self.actors:
             self.ray.kill(actor)

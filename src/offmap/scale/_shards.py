@@ -47,8 +47,8 @@ class Shards:
     def __init__(self, data: Any, batch_size: int) -> None:
         if not isinstance(data, Batched):
             raise ArgumentError(
-                f"{type(data).__name__} can be walked by one process alone: give a set of "
-                "offmap.data, a name or path, or an object with len and batches(batch_size, start)"
+                f"{type(data).__name__} can be walked by one process alone: give a name or "
+                "path, a set, or an object with len and batches(batch_size, start)"
             )
         self.joined = isinstance(data, JoinedSet)
         self.labelled = not isinstance(data, JoinedSet) or data.labels is not None

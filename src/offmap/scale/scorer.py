@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from offmap.data import OwnTransform, Skipped, limit_decoding, padded
+from offmap.data import OwnTransform, limit_decoding
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization
-from offmap.guard import Guard, Verdict
+from offmap.guard import Guard
 from offmap.guard.opening import Opening, check_knows_normalization, shape_of
 from offmap.scale._items import column_of, images_of, rows_of
+from offmap.scale._verdicts import columns_of
 
 _opening = threading.Lock()
-_opened: dict[str, Guard] = {}  # of this process, and of those that it forks
+# Of this process, and of those that it forks: by folder, hash and the rest.
+_opened: dict[tuple[str, str, str], Guard] = {}
 
 
 class Scorer:
@@ -110,7 +110,7 @@ class Scorer:
             StoreError: it is not there, or is another than when this scorer was made.
             NotFittedError: it has no threshold.
         """
-        key = repr((self.folder, self.record_sha256, self.options, self.threads))
+        key = self.folder, self.record_sha256, repr((self.options, self.threads))
         with _opening:
             if key not in _opened:
                 if self.threads is not None:
@@ -124,6 +124,8 @@ class Scorer:
                 guard = Opening(**self.options).open(self.folder)
                 check_knows_normalization(guard)
                 _ = guard.calibration  # refuses one without a threshold before anything is read
+                for old in [k for k in _opened if k[0] == self.folder and k[1] != key[1]]:
+                    del _opened[old]  # it was replaced
                 _opened[key] = guard
             return _opened[key]
 
@@ -142,7 +144,7 @@ class Scorer:
         guard = self.guard
         columns = {str(name): values for name, values in batch.items()}
         samples = self._samples(guard, columns)
-        found = _columns(guard, samples)
+        found = columns_of(guard, samples)
         handed = {n: x for n, x in columns.items() if self.keep is None or n in self.keep}
         named = {f"{self.prefix}{name}": values for name, values in found.items()}
         if both := sorted(set(handed) & set(named)):
@@ -163,44 +165,6 @@ class Scorer:
 
     def __repr__(self) -> str:
         return f"Scorer({self.folder!r})"
-
-
-def _columns(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
-    good = [i for i, sample in enumerate(samples) if not isinstance(sample, Skipped)]
-    n = len(samples)
-    columns: dict[str, NDArray[Any]] = {
-        "label": np.full(n, -1, np.int64),
-        "score": np.full(n, np.nan),
-        "p": np.full(n, np.nan),
-        "is_ood": np.ones(n, bool),
-        "reason": np.array([getattr(sample, "reason", "") for sample in samples], object),
-    }
-    if guard.control_ is not None:
-        columns["accepted"] = np.zeros(n, bool)
-    if good:
-        verdict = guard(_together(guard, [samples[i] for i in good]))
-        for name, values in _values(verdict).items():
-            columns[name][good] = values
-    return columns
-
-
-def _together(guard: Guard, samples: list[Any]) -> Any:
-    return (
-        torch.stack(samples) if torch.is_tensor(samples[0]) else padded(samples, guard.input_names)
-    )
-
-
-def _values(verdict: Verdict) -> dict[str, Any]:
-    reasons = [reason or "" for reason in verdict.reasons or [None] * len(verdict)]
-    accepted = {} if verdict.accepted is None else {"accepted": verdict.accepted.cpu().numpy()}
-    return {
-        "label": verdict.labels.cpu().numpy(),
-        "score": verdict.scores.double().cpu().numpy(),
-        "p": verdict.p_values.cpu().numpy(),
-        "is_ood": verdict.is_ood.cpu().numpy(),
-        "reason": np.array(reasons, object),
-        **accepted,
-    }
 
 
 def _anywhere(spec: str) -> str:

@@ -50,7 +50,8 @@ def app(
     from offmap.serve.application import application
     from offmap.serve.service import Service
 
-    chosen = settings if settings is not None else Settings(**limits)
+    paths = {name: Path(limits[name]) for name in ("log", "monitor_state") if limits.get(name)}
+    chosen = settings if settings is not None else Settings(**limits | paths)
     if settings is not None and limits:
         raise ArgumentError(f"give settings, or {', '.join(limits)} by name, not both")
     service = Service(opener(guard, network), chosen)

@@ -48,6 +48,7 @@ for (const kind of ["dragleave", "drop"])
   place.addEventListener(kind, (event) => { event.preventDefault(); place.classList.remove("over"); });
 place.addEventListener("drop", (event) => ask([...event.dataTransfer.files]));
 at("file").addEventListener("change", (event) => ask([...event.target.files]));
+at("bearer").addEventListener("submit", (event) => event.preventDefault());
 if (document.body.dataset.kind !== "images") {
   place.hidden = true;
   at("state").textContent =

@@ -114,8 +114,8 @@ class Recorder:
 
     def _keep(self, entry: _Entry) -> None:
         assert self.metrics is not None
-        self.metrics.count(entry.verdict)
         try:
+            self.metrics.count(entry.verdict)
             with self._lock:
                 book = self._book(entry.served)
                 book.go_on_with(entry.served.guard, entry.served.certified)

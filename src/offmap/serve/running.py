@@ -17,7 +17,7 @@ from typing import Any
 
 from uvicorn import Config, Server
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors.multiprocess import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from offmap.errors import OffmapError
 from offmap.serve.connection import settings_of
@@ -80,6 +80,18 @@ def config_of(app: Any, settings: Settings) -> Config:
 
 class _Workers(Multiprocess):
     """The supervisor of uvicorn; a hangup reloads the guard in each worker, and ends none."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have ended; one that still loads its network is not asked."""
+        for i, process in enumerate(self.processes):
+            if process.process.is_alive():
+                continue
+            process.join()
+            if process.exitcode == STARTUP_FAILURE:
+                self.should_exit.set()
+                return
+            self.processes[i] = Process(self.config, self.sockets)
+            self.processes[i].start()
 
     def handle_hup(self) -> None:
         for process in self.processes:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from offmap._utils.inputs import Inputs
 from offmap.data import Skipped
 from offmap.serve.judging import Asked
-from offmap.serve.refusals import Refusal
+from offmap.serve.refusals import Refusal, busy
 from offmap.serve.served import Columns
 from offmap.serve.service import Service
 from offmap.serve.uploads import check_some, decoder, files_of, media_of
@@ -82,7 +82,11 @@ async def _of_files(
         raise Refusal(415, f"this guard reads {served.reads.kind}: send JSON")
     files = await service.in_thread(lambda: files_of(body, content_type, service.settings.queue))
     decode = [service.in_thread(decoder(file, served, service.settings)) for file in files]
-    images = await asyncio.gather(*decode)
+    try:
+        async with asyncio.timeout(service.settings.timeout):
+            images = await asyncio.gather(*decode)  # those that wait are dropped with it
+    except TimeoutError:
+        raise busy("the images took too long to decode: send fewer, or smaller ones") from None
     check_some(images)
     good = [image for image in images if not isinstance(image, Skipped)]
     found = iter(_rows(await _judged(service, asked, [torch.stack(good)])))

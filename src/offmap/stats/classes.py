@@ -78,7 +78,7 @@ class ClassMoments(Statistic):
 
     @property
     def covariance(self) -> Float[Tensor, "d d"]:
-        """Pooled covariance within classes: scatter divided by the number of samples."""
+        """Pooled covariance within classes, the scatter divided by the number of samples."""
         return self.scatter / self.count.sum()
 
     @property

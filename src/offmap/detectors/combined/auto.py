@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
@@ -66,11 +65,8 @@ class Auto(Tolerant):
         by_default = list(map(repr, self.whole)) == list(map(repr, _members()))
         return "Auto()" if by_default else super().__repr__()
 
-    def _scores(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
-        return torch.stack([scores.double() for scores in self.part_scores(acts)], dim=1)
-
     def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Moments:
-        return Moments.of(self._scores(acts))
+        return Moments.of(self.score_columns(acts))
 
     def solve(self, stage: int, stats: Moments) -> None:
         for i, constant in zip(self.used, stats.constant.tolist(), strict=True):
@@ -80,7 +76,7 @@ class Auto(Tolerant):
 
     def shares(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
         """What each member that is used adds to the score; their sum is the score."""
-        terms = softplus(standardised(self._scores(acts), self.scale_))
+        terms = softplus(standardised(self.score_columns(acts), self.scale_))
         return terms / terms.shape[1]
 
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:

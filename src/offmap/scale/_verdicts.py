@@ -1,0 +1,51 @@
+"""Verdicts as columns, with a row for what could not be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from offmap.data import Skipped, padded
+from offmap.guard import Guard, Verdict
+
+
+def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
+    """Label, score, p, is_ood and reason of each sample, or why there is no such sample."""
+    good = [i for i, sample in enumerate(samples) if not isinstance(sample, Skipped)]
+    n = len(samples)
+    columns: dict[str, NDArray[Any]] = {
+        "label": np.full(n, -1, np.int64),
+        "score": np.full(n, np.nan),
+        "p": np.full(n, np.nan),
+        "is_ood": np.ones(n, bool),
+        "reason": np.array([getattr(sample, "reason", "") for sample in samples], object),
+    }
+    if guard.control_ is not None:
+        columns["accepted"] = np.zeros(n, bool)
+    if good:
+        verdict = guard(_together(guard, [samples[i] for i in good]))
+        for name, values in _values(verdict).items():
+            columns[name][good] = values
+    return columns
+
+
+def _together(guard: Guard, samples: list[Any]) -> Any:
+    return (
+        torch.stack(samples) if torch.is_tensor(samples[0]) else padded(samples, guard.input_names)
+    )
+
+
+def _values(verdict: Verdict) -> dict[str, Any]:
+    reasons = [reason or "" for reason in verdict.reasons or [None] * len(verdict)]
+    accepted = {} if verdict.accepted is None else {"accepted": verdict.accepted.cpu().numpy()}
+    return {
+        "label": verdict.labels.cpu().numpy(),
+        "score": verdict.scores.double().cpu().numpy(),
+        "p": verdict.p_values.cpu().numpy(),
+        "is_ood": verdict.is_ood.cpu().numpy(),
+        "reason": np.array(reasons, object),
+        **accepted,
+    }
