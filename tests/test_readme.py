@@ -118,8 +118,9 @@ def test_the_how_to_page_on_reports_runs(
         **{"train": sets.train, "held": sets.calibration, "test": sets.test},
         **{name: sets.ood["far"][name] for name in ("textures", "noise")},
     }
-    assert run(ROOT / "docs" / "how-to" / "report.md", names) == 3
+    assert run(ROOT / "docs" / "how-to" / "report.md", names) == 5
     assert (tmp_path / "report.json").is_file()
+    assert "Checked on fresh data" in (tmp_path / "guard.html").read_text()
     assert "<img" in (tmp_path / "report.html").read_text()
     assert len(names["frame"]) == 6
     printed = capsys.readouterr().out

@@ -33,7 +33,7 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 WIDTHS = (375, 768, 1280)
-KINDS = ("evaluation", "guard", "verdicts", "networks", "run")
+KINDS = ("evaluation", "guard", "verdicts", "networks", "study", "run")
 
 
 @dataclass
@@ -75,8 +75,13 @@ def pages(
     """A page of each kind of report."""
     folder = tmp_path_factory.mktemp("pages")
     write_run(folder)
+    study = tmp_path_factory.mktemp("study")
+    for name, results in several().items():
+        results.save(study / name)
+    (study / "report.txt").write_text("a line of a table as it stands in a terminal " * 3)
     check = guard.check([torch.randn(40, 3, 2, 2, generator=torch.Generator().manual_seed(3))])
     subjects = {"guard": guard, "verdicts": log, "networks": aggregate(several()), "run": folder}
+    subjects["study"] = study
     for name, subject in subjects.items():
         checks = {HOSTILE: check} if name == "guard" else None
         offmap.report(subject, folder / f"of-{name}.html", checks=checks)  # type: ignore[arg-type]

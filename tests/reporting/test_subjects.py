@@ -223,14 +223,23 @@ def test_networks_are_taken_together() -> None:
     assert first[1:] == values
 
 
-def test_a_study_is_its_networks_and_its_text(tmp_path: Path) -> None:
-    for name, results in several().items():
+def test_a_study_is_its_networks_side_by_side_and_its_text(tmp_path: Path) -> None:
+    """They need not share a detector."""
+    networks = {name: results for name, results in several().items() if name != "seed 2"}
+    networks["seed 1"] = networks["seed 1"].only(["msp"])
+    networks["seed 0"] = networks["seed 0"].only(["weak", HOSTILE])
+    for name, results in networks.items():
         results.save(tmp_path / name)
     (tmp_path / "report.txt").write_text("a table\n  as text\n")
     report = offmap.report(tmp_path)
     assert "a table\n  as text" in report.text("tables")
     assert "<pre" in report.html()
-    assert words(report, "ranks") == words(offmap.report(aggregate(several())), "ranks")
+    rows = table(report, "detectors")
+    means = {f"{n} {d}": r.mean(d) for n, r in networks.items() for d in r.detectors}
+    assert [row[0] for row in rows] == sorted(means, key=lambda name: -means[name])
+    assert rows[0][-1] == f"{100 * means[rows[0][0]]:.2f} ★"
+    best = max(networks["seed 0"].detectors, key=networks["seed 0"].mean)
+    assert table(report, "verdict")[0][2:] == [best, f"{100 * means[f'seed 0 {best}']:.2f}"]
 
 
 def test_several_folders_are_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -61,13 +62,18 @@ def loaded(folders: list[str]) -> dict[str, Results]:
     """Results by the name of their folder, or as they are called."""
     from offmap._utils.table import short
     from offmap.cli._arguments import named
-    from offmap.evaluation import Results
 
     by_name = named(folders)
     names = short([name.rstrip("/") for name in by_name])
-    return {
-        name: Results.load(folder) for name, folder in zip(names, by_name.values(), strict=True)
-    }
+    return {name: _results(Path(of)) for name, of in zip(names, by_name.values(), strict=True)}
+
+
+def _results(path: Path) -> Results:
+    """Those of this library, or of scores of another tool."""
+    from offmap.evaluation import Results, read_scores
+
+    others = path.is_file() or any(path.glob("*.npz"))
+    return read_scores(path) if others else Results.load(path)
 
 
 def _written(tables: object, metric: str, form: Form) -> str:

@@ -4,6 +4,7 @@ from offmap.evaluation.aggregation import Aggregate, aggregate
 from offmap.evaluation.comparison import Comparison, compare
 from offmap.evaluation.results import Results, Row, SetInfo
 from offmap.evaluation.run import evaluate
+from offmap.evaluation.scores import of_scores, read_scores
 
 __all__ = [
     "Aggregate",
@@ -14,4 +15,6 @@ __all__ = [
     "aggregate",
     "compare",
     "evaluate",
+    "of_scores",
+    "read_scores",
 ]

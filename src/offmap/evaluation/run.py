@@ -301,7 +301,7 @@ class _Run:
         groups = {info.name: info.group for info in self.infos if info.role == "ood"}
         right = self._right()
         return [
-            _row(name, ood, group, self.scores[name], alarm_rate, right)
+            row_of(name, ood, group, self.scores[name], alarm_rate, right)
             for name in self.chosen
             for ood, group in groups.items()
         ]
@@ -348,7 +348,7 @@ def _finite(scores: Any, name: str, set_name: str) -> Any:
     return scores
 
 
-def _row(
+def row_of(
     name: str,
     ood: str,
     group: str,
@@ -356,6 +356,7 @@ def _row(
     alarm_rate: float | None,
     right: Any,
 ) -> Row:
+    """The figures of one detector on one OOD set, from its scores by set."""
     decided: dict[str, Any] = {}
     if alarm_rate is not None:
         threshold = alarm_threshold(torch.from_numpy(scores["calibration"]), alarm_rate)

@@ -10,11 +10,11 @@ from typing import Any
 
 from offmap._utils.files import atomic, write_json
 from offmap.errors import ArgumentError, StoreError
-from offmap.evaluation import Aggregate, Results
+from offmap.evaluation import Aggregate, Results, read_scores
 from offmap.guard import Certified, Check, Guard, Monitor
 from offmap.guard.log_rows import SUFFIXES
 from offmap.guard.words import Facts
-from offmap.reporting import guards, networks, runs, verdicts, watches
+from offmap.reporting import guards, networks, runs, studies, verdicts, watches
 from offmap.reporting.content import Content
 from offmap.reporting.gallery import without_pictures
 from offmap.reporting.page import page
@@ -112,7 +112,7 @@ def report(
         subject: results of :func:`offmap.evaluate`, or of several networks, see
             :func:`offmap.aggregate`; a guard; a monitor; or a path: the folder of results, of a
             guard, of a study or of a training run, a file of verdicts or a log of them, the state
-            of a monitor.
+            of a monitor, scores of another tool, see :func:`offmap.evaluation.read_scores`.
         path: of the page, such as ``report.html``; ``report.json`` is written beside it. Without
             one, nothing is written.
         inputs: of results: data sets by name, the ID set as "id": pictures of samples and names of
@@ -169,11 +169,14 @@ def _of_path(path: Path, asked: _Asked) -> Report:
         return _of_guard(Facts.load(path), asked)
     if (path / "results.json").is_file():
         return _of_results(Results.load(path), asked)
+    if path.suffix == ".npz" or any(path.glob("*.npz")):
+        return _of_results(read_scores(path), asked)
     if (path / runs.RECORD).is_file():
         run = runs.Run(path)
         return _hidden(Report(run.title, run.sections(asked.command), {}), asked)
-    if (study := networks.of_study(path)) is not None:
-        return _hidden(_of_networks(study, asked, networks.text_of(path)), asked)
+    if study := studies.results_of(path):
+        sections = studies.sections_of(study, path, asked.command)
+        return _hidden(Report(studies.title_of(path, study), sections, {}), asked)
     raise StoreError(
         f"{path} holds no results, guard, study, run or verdicts that a report could be made of"
     )
@@ -193,8 +196,8 @@ def _of_guard(facts: Facts, asked: _Asked) -> Report:
     return _hidden(Report(guards.title_of(facts), sections, {}), asked)
 
 
-def _of_networks(subject: Aggregate, asked: _Asked, tables: str = "") -> Report:
-    sections = networks.sections_of(subject, asked.command, tables)
+def _of_networks(subject: Aggregate, asked: _Asked) -> Report:
+    sections = networks.sections_of(subject, asked.command)
     return Report(networks.title_of(subject), sections, {})
 
 

@@ -77,8 +77,8 @@ function inWords(data, state) {
     + `${percent(now.kept)} of ID (95% interval ${range(now.interval)}); its threshold is `
     + `${now.threshold}.`;
   if (!data.rates.calibrated) return kept;
-  return `${kept} However the slider is moved: with ${percent(data.rates.confidence, 0)} confidence, `
-    + `for all positions of this detector at once, at most ${percent(now.bound)} of new ID is called OOD.`;
+  return `${kept} With ${percent(data.rates.confidence, 0)} confidence, for all positions of this `
+    + `detector at once, at most ${percent(now.bound)} of new ID is called OOD at this one.`;
 }
 
 function drawAlarm(data, state, parts) {

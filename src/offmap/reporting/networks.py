@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 
-from offmap.errors import StoreError
-from offmap.evaluation import Aggregate, Results, aggregate
+from offmap.evaluation import Aggregate, Results
 from offmap.evaluation.significance import LEVEL
 from offmap.reporting.drawings import ranks
-from offmap.reporting.sections import Block, Figure, Listing, Section, Table, Text
+from offmap.reporting.sections import Block, Figure, Section, Table, Text
+from offmap.reporting.studies import notes, settings
 
 _MARKS = {0: "", 1: " ★", 2: " ☆"}
-
-
-def of_study(folder: Path) -> Aggregate | None:
-    """The networks of a study, each of which has a folder of results; none where there are none."""
-    found = {p.parent.name: Results.load(p.parent) for p in sorted(folder.glob("*/results.json"))}
-    return aggregate(found) if found else None
 
 
 def title_of(networks: Aggregate) -> str:
@@ -27,13 +18,12 @@ def title_of(networks: Aggregate) -> str:
     return f"OOD detection: {len(networks.results)} networks, {', '.join(networks.results)}"
 
 
-def sections_of(networks: Aggregate, command: str, tables: str = "") -> list[Section]:
+def sections_of(networks: Aggregate, command: str) -> list[Section]:
     """All of them, the best detector first.
 
     Args:
         networks: whose evaluations are taken together.
         command: that made the report.
-        tables: more of them, as they stand in a study's text.
     """
     several = len(networks.detectors) > 1
     return [
@@ -41,9 +31,8 @@ def sections_of(networks: Aggregate, command: str, tables: str = "") -> list[Sec
         _table(networks),
         *([_ranks(networks), _differences(networks)] if several else []),
         _by_network(networks),
-        *([Section("tables", "All tables", [Listing("As text", tables)])] if tables else []),
-        _notes(networks),
-        _settings(networks, command),
+        notes(networks.results, tuple(networks.left_out)),
+        settings(networks.results, command),
     ]
 
 
@@ -153,37 +142,3 @@ def _by_network(networks: Aggregate) -> Section:
 
 def _mean(networks: Aggregate, results: Results, detector: str) -> float:
     return float(np.mean([results.get(detector, name) for name in _sets(networks)]))
-
-
-def _notes(networks: Aggregate) -> Section:
-    lines = list(networks.left_out)
-    lines += [f"{name}: {line}" for name, of in networks.results.items() for line in of.notes()]
-    lines = lines or ["Nothing was left out, skipped or warned of."]
-    return Section("notes", "Left out, skipped, warned of", [Text(line) for line in lines])
-
-
-def _settings(networks: Aggregate, command: str) -> Section:
-    commands = {n: str(r.settings.get("command") or "") for n, r in networks.results.items()}
-    rows = [["this report", command]] if command else []
-    rows += [[name, line] for name, line in commands.items() if line]
-    blocks: list[Block] = [Table("Commands", ["of", "command"], rows)] if rows else []
-    data = [[s.name, s.role, f"{s.n:,}", s.source] for s in _first(networks.results).sets]
-    blocks.append(Table("Data of the first network", ["set", "part", "samples", "source"], data))
-    return Section("settings", "Settings", blocks)
-
-
-def _first(results: Mapping[str, Results]) -> Results:
-    return next(iter(results.values()))
-
-
-def text_of(folder: Path) -> str:
-    """The tables that a study wrote as text.
-
-    Raises:
-        StoreError: they cannot be read.
-    """
-    path = folder / "report.txt"
-    try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,196 @@
+"""Evaluations from scores alone, such as those that other tools wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offmap.errors import ArgumentError, DataError, DataNotFoundError
+from offmap.evaluation.results import Results, SetInfo
+from offmap.evaluation.run import row_of
+
+Array = NDArray[Any]
+_ROLES = {"id": "id", "calibration": "calibration"}
+_OPENOOD = {"pred", "conf", "label"}
+
+
+@dataclass
+class _Read:
+    """Scores by set, higher is more OOD, and what else a file says of the samples."""
+
+    scores: dict[str, Array]
+    predictions: dict[str, Array] = field(default_factory=dict)
+    labels: dict[str, Array] = field(default_factory=dict)
+
+
+def of_scores(
+    scores: Mapping[str, Mapping[str, Any]],
+    *,
+    near: Iterable[str] = (),
+    far: Iterable[str] = (),
+    predictions: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    alarm_rate: float = 0.05,
+    settings: Mapping[str, Any] | None = None,
+) -> Results:
+    """Results, with tables, report and comparison, from scores that are there already.
+
+    Args:
+        scores: by detector and set, higher is more OOD: "id", the OOD sets by name, and
+            "calibration", if there are held-out ID scores for the thresholds.
+        near: which OOD sets are near-OOD.
+        far: which are far-OOD; the others stand in a group "ood".
+        predictions: class indices by set, if known.
+        labels: the true ones, of ID.
+        alarm_rate: of the thresholds.
+        settings: anything to be kept with them.
+
+    Raises:
+        DataError: sets are missing, or differ from detector to detector.
+        ShapeError, NonFiniteError: as the metrics.
+    """
+    known = {
+        name: {s: _checked(x, f"{name} on {s}") for s, x in of.items()}
+        for name, of in scores.items()
+    }
+    sizes = _sizes(known)
+    groups = _groups([name for name in sizes if name not in _ROLES], near, far)
+    predicted = {s: np.asarray(x, np.int32) for s, x in (predictions or {}).items()}
+    true = {s: np.asarray(x, np.int32) for s, x in (labels or {}).items() if s in _ROLES}
+    right = predicted["id"] == true["id"] if "id" in predicted and "id" in true else None
+    rate = alarm_rate if "calibration" in sizes else None
+    rows = [
+        row_of(name, s, group, of, rate, right)
+        for name, of in known.items()
+        for s, group in groups.items()
+    ]
+    infos = [
+        SetInfo(
+            name=s,
+            role=_ROLES.get(s, "ood"),
+            group=groups.get(s, ""),
+            n=n,
+            right=int(right.sum()) if s == "id" and right is not None else None,
+        )
+        for s, n in sizes.items()
+    ]
+    own = {"alarm_rate": rate, **(settings or {})}
+    return Results(rows, known, infos, own, predictions=predicted, labels=true)
+
+
+def read_scores(
+    paths: str | Path | Mapping[str, str | Path],
+    *,
+    id: str | None = None,
+    near: Sequence[str] = (),
+    far: Sequence[str] = (),
+    alarm_rate: float = 0.05,
+) -> Results:
+    """Results from files of scores.
+
+    * A folder of ``.npz`` files, one a set, as OpenOOD writes them: ``pred``, ``conf`` (higher is
+      more ID, so the score is its negative) and ``label`` (below 0 for OOD).
+    * An ``.npz`` file with an array of scores a set, or ``.csv`` or ``.parquet`` with a column a
+      set, whose empty cells are none; higher is more OOD.
+
+    Args:
+        paths: one, or some by the name of their detector.
+        id: which set is the ID one; by default "id", or of OpenOOD's files that with labels.
+        near: which OOD sets are near-OOD.
+        far: which are far-OOD.
+        alarm_rate: of the thresholds, where there is a set "calibration".
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: it cannot be read, or does not say which set is ID.
+    """
+    by_name = paths if isinstance(paths, Mapping) else {Path(paths).stem: paths}
+    read = {name: _renamed(_read(Path(path)), id, Path(path)) for name, path in by_name.items()}
+    first = next(iter(read.values()))
+    return of_scores(
+        {name: of.scores for name, of in read.items()},
+        near=near,
+        far=far,
+        predictions=first.predictions,
+        labels=first.labels,
+        alarm_rate=alarm_rate,
+        settings={"id": id} if id else None,
+    )
+
+
+def _checked(values: Any, what: str) -> Array:
+    scores = np.array(values)  # a copy: those of a file may not be written to, and torch warns
+    if scores.ndim != 1 or not np.issubdtype(scores.dtype, np.number):
+        raise DataError(f"scores of {what} must be numbers (n,); seen {scores.dtype} of shape "
+                        f"{scores.shape}")  # fmt: skip
+    return scores if scores.dtype == np.float64 else scores.astype(np.float32)
+
+
+def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
+    each = [{s: len(x) for s, x in of.items()} for of in scores.values()]
+    if not each or any(sizes != each[0] for sizes in each):
+        raise DataError(f"all detectors must have scores of the same samples; seen {each}")
+    if "id" not in each[0] or not set(each[0]) - set(_ROLES):
+        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(each[0])}")
+    return each[0]
+
+
+def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dict[str, str]:
+    named = dict.fromkeys(near, "near") | dict.fromkeys(far, "far")
+    if unknown := set(named) - set(sets):
+        raise ArgumentError(f"no OOD set {', '.join(sorted(unknown))} among {', '.join(sets)}")
+    order = ("near", "far", "ood")
+    of = {name: named.get(name, "ood") for name in sets}
+    return dict(sorted(of.items(), key=lambda item: order.index(item[1])))
+
+
+def _read(path: Path) -> _Read:
+    if not path.exists():
+        raise DataNotFoundError(f"{path} is not there: give a file or folder of scores")
+    try:
+        if path.is_dir():
+            return _openood(path)
+        return _Read(_arrays(path) if path.suffix == ".npz" else _columns(path))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{path} holds no scores that can be read: {error}") from error
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _columns(path: Path) -> dict[str, Array]:
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
+    table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+    return {name: table[name].drop_null().to_numpy() for name in table.column_names}
+
+
+def _openood(folder: Path) -> _Read:
+    files = {path.stem: _arrays(path) for path in sorted(folder.glob("*.npz"))}
+    if not files or any(set(of) < _OPENOOD for of in files.values()):
+        raise DataError(f"{folder} must hold .npz files of OpenOOD, each with pred, conf and label")
+    return _Read(
+        {name: -of["conf"].astype(np.float64) for name, of in files.items()},
+        {name: of["pred"] for name, of in files.items()},
+        {name: of["label"] for name, of in files.items()},
+    )
+
+
+def _renamed(read: _Read, id: str | None, path: Path) -> _Read:
+    """With the ID set called "id"."""
+    labelled = [s for s, x in read.labels.items() if len(x) and (x >= 0).all()]
+    own = id or ("id" if "id" in read.scores else labelled[0] if len(labelled) == 1 else None)
+    if own not in read.scores:
+        raise DataError(f"{path} has the sets {', '.join(read.scores)}: say which is ID, by id=")
+    parts = read.scores, read.predictions, read.labels
+    return _Read(*({"id" if s == own else s: x for s, x in part.items()} for part in parts))

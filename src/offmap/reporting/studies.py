@@ -1,0 +1,110 @@
+"""The sections on a study: its networks side by side, and what it wrote as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from offmap._utils.markup import places
+from offmap.errors import StoreError
+from offmap.evaluation import Results
+from offmap.reporting.sections import Block, Listing, Section, Table, Text
+
+_TEXT = "report.txt"
+_MARKS = {0: "", 1: " ★", 2: " ☆"}
+
+
+def results_of(folder: Path) -> dict[str, Results]:
+    """The evaluations of a study's networks, each of which has a folder of its own."""
+    return {p.parent.name: Results.load(p.parent) for p in sorted(folder.glob("*/results.json"))}
+
+
+def title_of(folder: Path, networks: Mapping[str, Results]) -> str:
+    """Of the whole report."""
+    return f"Study {folder.resolve().name}: {', '.join(networks)}"
+
+
+def sections_of(networks: Mapping[str, Results], folder: Path, command: str) -> list[Section]:
+    """All of them, what each network reaches first.
+
+    Args:
+        networks: their evaluations, which need not share detectors.
+        folder: of the study, with its tables as text.
+        command: that made the report.
+    """
+    text = _text_of(folder)
+    parts = [
+        _verdict(networks),
+        _table(networks),
+        *([Section("tables", "All tables", [Listing("As text", text)])] if text else []),
+        notes(networks),
+        settings(networks, command),
+    ]
+    return [part for part in parts if part.blocks]
+
+
+def _verdict(networks: Mapping[str, Results]) -> Section:
+    rows = []
+    for name, results in networks.items():
+        right, best = results.accuracy, max(results.detectors, key=results.mean)
+        share = "not known" if right is None else f"{right[0] / right[1]:.2%}"
+        rows.append([name, share, best, f"{100 * results.mean(best):.2f}"])
+    words = (
+        "What each network reaches with its best detector by the mean AUROC over its OOD sets. "
+        "It was picked on these sets; whether differences are beyond chance stands in the tables "
+        "below."
+    )
+    head = ["network", "accuracy", "its best detector", "mean AUROC in %"]
+    return Section("verdict", "Verdict", [Text(words), Table("Each network", head, rows)])
+
+
+def _table(networks: Mapping[str, Results]) -> Section:
+    """Every detector of every network, on the sets that all networks have."""
+    every = [[s for of in r.groups.values() for s in of] for r in networks.values()]
+    sets = [s for s in every[0] if all(s in names for names in every)]
+    if not sets:
+        return Section("detectors", "Side by side")
+    cells: dict[str, list[float]] = {}
+    for name, results in networks.items():
+        for detector in results.detectors:
+            values = [100 * results.get(detector, s) for s in sets]
+            cells[f"{name} {detector}"] = [*values, sum(values) / len(values)]
+    marks = places(cells, low=False, digits=2)
+    rows = [
+        [name, *(f"{x:.2f}{_MARKS[p]}" for x, p in zip(row, marks[name], strict=True))]
+        for name, row in sorted(cells.items(), key=lambda item: -item[1][-1])
+    ]
+    words = "★ best and ☆ second of a column, as shown."
+    head = ["network, detector", *sets, "mean"]
+    table = Table("AUROC in %, higher is better", head, rows, name="systems")
+    return Section("detectors", "Side by side", [Text(words), table])
+
+
+def notes(networks: Mapping[str, Results], more: tuple[str, ...] = ()) -> Section:
+    """What was left out or skipped in each evaluation."""
+    lines = [*more, *(f"{name}: {line}" for name, of in networks.items() for line in of.notes())]
+    lines = lines or ["Nothing was left out, skipped or warned of."]
+    return Section("notes", "Left out, skipped, warned of", [Text(line) for line in lines])
+
+
+def settings(networks: Mapping[str, Results], command: str) -> Section:
+    """How the evaluations came about, and on what data."""
+    rows = [["this report", command]] if command else []
+    rows += [
+        [name, str(of.settings["command"])]
+        for name, of in networks.items()
+        if of.settings.get("command")
+    ]
+    blocks: list[Block] = [Table("Commands", ["of", "command"], rows)] if rows else []
+    first = next(iter(networks.values()))
+    data = [[s.name, s.role, f"{s.n:,}", s.source] for s in first.sets]
+    blocks.append(Table("Data of the first network", ["set", "part", "samples", "source"], data))
+    return Section("settings", "Settings", blocks)
+
+
+def _text_of(folder: Path) -> str:
+    path = folder / _TEXT
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
