@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from offmap.cli._guards import open_guard
+from offmap.cli._messages import in_words, speak_as
 
 if TYPE_CHECKING:
     from offmap.guard import Guard, Opening
@@ -32,13 +33,20 @@ class Served:
 
 
 def make(served: Served, settings: Settings) -> Any:
-    """The application of one worker."""
+    """The application of one worker, which may be a process that knows no words of the command."""
+    from offmap.cli import app
     from offmap.data import OwnTransform
+    from offmap.errors import OffmapError
     from offmap.serve.application import application
     from offmap.serve.service import Service
 
     own = None if served.transform is None else OwnTransform.of(served.transform)
-    return application(Service(served, settings, own), reload_on_hangup=True)
+    try:
+        return application(Service(served, settings, own), reload_on_hangup=True)
+    except OffmapError as error:
+        speak_as(typer.main.get_command(app).commands["serve"])  # type: ignore[attr-defined]
+        error.args = (in_words(str(error)),)
+        raise
 
 
 def serve_guard(served: Served, settings: Settings, host: str, port: int) -> None:
