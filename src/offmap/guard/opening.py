@@ -130,7 +130,11 @@ def load(
         ArgumentError: no network is given, and the record may not choose one.
     """
     if network is None:
-        return Opening(normalization=normalization).open(folder, strict=strict)
+        try:
+            return Opening(normalization=normalization).open(folder, strict=strict)
+        except ArgumentError as error:
+            reason = str(error).partition(": ")[2]
+            raise ArgumentError(f"give the guard's network beside its folder: {reason}") from error
     return read_guard(folder, network, strict=strict, normalization=normalization)
 
 
