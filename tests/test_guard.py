@@ -527,3 +527,19 @@ def test_a_copy_is_a_guard_of_its_own(guard: offmap.Guard, sets: demo.Digits) ->
     assert torch.equal(guard(sets.test.images).scores, expected.scores)
     twin.fit(sets.train).calibrate(sets.calibration)
     assert torch.equal(guard(sets.test.images).p_values, expected.p_values)
+
+
+def test_a_guard_of_the_library_opens_itself_and_others_ask_for_their_network(
+    tmp_path: Path,
+) -> None:
+    images = torch.randint(0, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    batches = [images.byte()]
+    guard = offmap.Guard(demo.shipped(), "msp", normalization=demo.NORMALIZATION)
+    guard.fit(batches).calibrate([images.flip(2).byte()])
+    guard.save(tmp_path / "python", weights=True)
+    with pytest.raises(ArgumentError, match="network beside its folder: this guard was made from"):
+        offmap.load(tmp_path / "python")
+    guard.model = f"digits_cnn(classes={len(demo.KNOWN)})"
+    guard.save(tmp_path / "own", weights=True)
+    again = offmap.load(tmp_path / "own")
+    assert torch.equal(again(batches[0]).scores, guard(batches[0]).scores)
