@@ -26,7 +26,13 @@ torch.set_num_threads(1)
 
 # What `make slow` runs, and `make test` does not: folders and files below tests/.
 SLOW = (
-    *("contract/test_degenerate.py", "studies/", "training/test_run.py", "scale/test_ray.py"),
+    *(
+        "test_cli.py",
+        "contract/test_degenerate.py",
+        "studies/",
+        "training/test_run.py",
+        "scale/test_ray.py",
+    ),
     *("scale/test_commands.py", "serve/test_running.py", "serve/test_browser.py"),
     *("reporting/test_browser.py",),
 )

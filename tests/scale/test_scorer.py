@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 import offmap
 from offmap import demo
 from offmap.errors import ArgumentError, NotFittedError, StoreError
+from offmap.guard import Opening
 from offmap.networks import DigitsCNN
 from offmap.scale import Scorer
 from offmap.scale import scorer as module
@@ -126,13 +127,13 @@ def test_only_the_path_travels_and_a_process_loads_once(
 ) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(module, "_opened", {})
-    plain = module.open_guard
+    plain = Opening.open
 
-    def counting(folder: str, **options: Any) -> offmap.Guard:
+    def counting(opening: Opening, folder: str) -> offmap.Guard:
         loaded.append(folder)
-        return plain(folder, **options)
+        return plain(opening, folder)
 
-    monkeypatch.setattr(module, "open_guard", counting)
+    monkeypatch.setattr(Opening, "open", counting)
     scorer = Scorer(folder)
     scorer({"image": images.numpy()})
     text = pickle.dumps(scorer)
@@ -264,5 +265,5 @@ def test_a_data_frame_is_a_batch_too(
 def test_a_network_without_weights_is_asked_for(tmp_path: Path, guard: offmap.Guard) -> None:
     assert isinstance(guard.network, DigitsCNN)
     guard.save(tmp_path)
-    with pytest.raises(ArgumentError, match="give --weights: this guard was saved without"):
+    with pytest.raises(ArgumentError, match="give weights=: this guard was saved without"):
         Scorer(tmp_path)({"path": []})
