@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from dataclasses import dataclass
@@ -513,3 +514,12 @@ def test_a_sample_runs_other_inputs_with_gradients_and_edits() -> None:
         cut = sample.run(sample.inputs, edit={":last_map": torch.zeros_like})
         assert torch.equal(cut.features, torch.zeros_like(cut.features))
         assert torch.equal(probe(x).features, sample.acts.features)
+
+
+def test_a_network_is_copied_while_a_probe_is_open() -> None:
+    network = resnet20().eval()
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with Probe(network) as probe:
+        probe(x)
+        other = copy.deepcopy(network)
+        assert torch.equal(other(x), network(x))

@@ -23,6 +23,10 @@ class Keeping(threading.local):
         # Not only in a pass: another probe may run a module that this one has hooked too.
         self.end()
 
+    def __reduce__(self) -> tuple[type[Keeping], tuple[()]]:
+        """A copy, as of a network that is sent while its hooks are there, has nothing yet."""
+        return Keeping, ()
+
     def begin(self, *, gradients: bool = False) -> dict[str, Tensor]:
         """A new pass, and where all of it will stand."""
         self._kept: dict[str, Tensor] = {}
