@@ -120,7 +120,7 @@ def test_fits_are_those_of_one_process_though_workers_are_killed(
         (tmp_path / f"{name}.armed").touch()
     scale.fit(many, whole, workers=2, batch_size=8)
     assert not list(tmp_path.glob("*.armed"))
-    assert many.read == one.read
+    assert many.history.read == one.history.read
     assert (many.input_shape, many.weights) == (one.input_shape, one.weights)
     for a, b in zip(many.each(), one.each(), strict=True):
         ours, theirs = a.state_dict(), b.state_dict()
@@ -149,7 +149,7 @@ def test_calibration_is_that_of_one_process(sets: demo.Digits, tmp_path: Path) -
     assert torch.equal(ours.scores_[0], theirs.scores_[0])
     assert torch.allclose(ours.scores_[1], theirs.scores_[1], rtol=1e-6)
     assert torch.equal(ours.limits_, theirs.limits_)
-    assert many.read == one.read
+    assert many.history.read == one.history.read
 
 
 def test_the_how_to_page_runs(
