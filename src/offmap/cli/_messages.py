@@ -48,7 +48,17 @@ _options: ContextVar[Mapping[str, str]] = ContextVar("options")
 def speak_as(command: Any) -> None:
     """From here on, speak of the options that a command has."""
     options = {p.name: p.opts[0] for p in command.params if p.param_type_name == "option"}
-    _options.set(options | _OTHER_NAMES.get(command.name, {}))
+    speak(options | _OTHER_NAMES.get(command.name, {}))
+
+
+def speak(words: Mapping[str, str]) -> None:
+    """The same, of options by the names of arguments."""
+    _options.set(words)
+
+
+def spoken() -> Mapping[str, str]:
+    """The words in use, to be taken to another process."""
+    return dict(_options.get({}))
 
 
 def in_words(text: str) -> str:

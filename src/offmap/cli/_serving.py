@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from offmap.cli._guards import open_guard
-from offmap.cli._messages import in_words, speak_as
+from offmap.cli._messages import in_words, speak, spoken
 
 if TYPE_CHECKING:
     from offmap.guard import Guard, Opening
@@ -32,9 +33,8 @@ class Served:
         return open_guard(self.folder, self.opening)
 
 
-def make(served: Served, settings: Settings) -> Any:
+def make(served: Served, settings: Settings, words: Mapping[str, str]) -> Any:
     """The application of one worker, which may be a process that knows no words of the command."""
-    from offmap.cli import app
     from offmap.data import OwnTransform
     from offmap.errors import OffmapError
     from offmap.serve.application import application
@@ -44,7 +44,7 @@ def make(served: Served, settings: Settings) -> Any:
     try:
         return application(Service(served, settings, own), reload_on_hangup=True)
     except OffmapError as error:
-        speak_as(typer.main.get_command(app).commands["serve"])  # type: ignore[attr-defined]
+        speak(words)
         error.args = (in_words(str(error)),)
         raise
 
@@ -61,7 +61,7 @@ def serve_guard(served: Served, settings: Settings, host: str, port: int) -> Non
             f"offmap: warning: whoever reaches {host} can use this service: give --token-file",
             err=True,
         )
-    run(partial(make, served), settings, host, port, lambda at: _tell(served, at))
+    run(partial(make, served, words=spoken()), settings, host, port, lambda at: _tell(served, at))
 
 
 def _is_loopback(host: str) -> bool:
