@@ -188,7 +188,7 @@ def test_a_folder_is_served_with_its_network(
     opened: Open, guard: offmap.Guard, digits: ImageSet, tmp_path: Path
 ) -> None:
     guard.save(tmp_path / "guard")
-    with pytest.raises(ArgumentError, match="give model="):
+    with pytest.raises(ArgumentError, match="network beside its folder"):
         app(tmp_path / "guard")
     client = opened(tmp_path / "guard", guard.network)
     files = [("f", ("a.png", png(digits.images[0])))]
