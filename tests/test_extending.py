@@ -11,7 +11,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 import offmap
-from offmap.errors import ArgumentError, DataError, NotFittedError
+from offmap.data import ImageSet
+from offmap.errors import ArgumentError, DataError, NotFittedError, OverlapWarning
 
 
 @pytest.fixture
@@ -126,3 +127,22 @@ def test_what_cannot_be_extended_is_said(network: nn.Module) -> None:
     few.calibrate([x], 0.1, per_class=True, pool=True)
     with pytest.raises(ArgumentError, match="does not know the classes"):
         few.calibrate([x[:100]], extend=True)
+
+
+def test_a_rate_that_is_named_is_never_passed_over(network: nn.Module) -> None:
+    guard = fitted(network).calibrate([images(300, 1)], 0.1)
+    with pytest.raises(ArgumentError, match="leave out alarm_rate"):
+        guard.calibrate([images(100, 2)], 0.05, extend=True)  # what is usual, but not here
+
+
+def test_no_sample_counts_twice(network: nn.Module, tmp_path: Path) -> None:
+    first, second = (ImageSet(str(i), images(200, i).mul(40).byte()) for i in (1, 2))
+    guard = offmap.Guard(network, "energy").fit([images(200, 0).mul(40).byte()])
+    guard.calibrate(first).calibrate(second, extend=True)
+    with pytest.warns(OverlapWarning, match="calibration data"):  # of the first of two parts
+        guard.check([first.images])
+    guard.save(tmp_path)
+    for again in (guard, offmap.load(tmp_path, network)):  # as another process knows it
+        for data in (first, second):
+            with pytest.raises(DataError, match="calibrated on the same samples"):
+                again.calibrate(data, extend=True)

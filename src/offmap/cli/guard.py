@@ -86,7 +86,9 @@ def calibrate(
     guard: Path = typer.Argument(..., help="Folder of a guard."),
     data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
     alarm_rate: list[float] = typer.Option(
-        [0.05], help="Share of ID that may be called unknown; of several, the first is in use."
+        [],
+        help="Share of ID that may be called unknown (by default 0.05); of several, the first "
+        "is in use.",
     ),
     confidence: float | None = typer.Option(
         None, help="Certify the rates for these very images, 0.95 say; else on average."
@@ -129,10 +131,9 @@ def calibrate(
     )
     found.input_shape = images.shape
     rule: dict[str, Any] = {"confidence": confidence, "per_class": per_class, "pool": pool}
-    rates: float | list[float] = alarm_rate
+    rates = alarm_rate or None
     if extend:
         rule["extend"] = True
-        rates = alarm_rate[0] if len(alarm_rate) == 1 else alarm_rate
     if groups is not None:
         rule["groups"] = by_path(groups)
     if several is None:
@@ -140,6 +141,6 @@ def calibrate(
     else:
         from offmap import scale
 
-        scale.calibrate(found, images, alarm_rate, workers=several, device=opening.device, **rule)
+        scale.calibrate(found, images, rates, workers=several, device=opening.device, **rule)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")

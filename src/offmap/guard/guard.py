@@ -226,7 +226,7 @@ class Guard(nn.Module):
     def calibrate(
         self,
         data: Any,
-        alarm_rate: float | Sequence[float] = 0.05,
+        alarm_rate: float | Sequence[float] | None = None,
         *,
         confidence: float | None = None,
         per_class: bool = False,
@@ -246,7 +246,7 @@ class Guard(nn.Module):
             data: as for :meth:`fit`. If the guard was fitted on it, or the network trained, the
                 rate does not hold.
             alarm_rate: share of ID images that may be called unknown; of several, the first is the
-                one in use, and :meth:`at` gives the others.
+                one in use, and :meth:`at` gives the others. By default 0.05; to extend, as before.
             confidence: that the rate holds for this very calibration set, for all rates named
                 together; at 0.95 a rate of 5 % needs 59 images, one of 1 % 299. By default the rate
                 holds on average over calibration sets.
@@ -291,14 +291,15 @@ class Guard(nn.Module):
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
         if extend:
-            rates = alarm_rate if alarm_rate != 0.05 else None
+            self.history.refuse_known(data)
             check_extends(
-                self.calibration, alarm_rate=rates, confidence=confidence, per_class=per_class,
+                self.calibration, alarm_rate=alarm_rate, confidence=confidence, per_class=per_class,
                 pool=pool, spread=spread,
             )  # fmt: skip
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
-        calibration = Calibration(rule, alarm_rate, confidence=confidence, pool=pool)
+        rates = 0.05 if alarm_rate is None else alarm_rate
+        calibration = Calibration(rule, rates, confidence=confidence, pool=pool)
         self._own_parts()
         grouping = None if groups is None else Groups(groups)
 

@@ -24,13 +24,13 @@ class History:
     read: dict[str, Any] = field(default_factory=dict)
     fitted_on: str | None = None
     _fitted: Seen | None = None
-    _calibrated: Seen | None = None
+    _calibrated: tuple[Seen, ...] = ()
 
     def fitted(self, data: Any, seen: Seen) -> None:
         """Begin anew with the data of "fit"."""
         self.read = {"fit": seen.record()}
         self.fitted_on = _fingerprint(data)
-        self._fitted, self._calibrated = seen, None
+        self._fitted, self._calibrated = seen, ()
         seen.warn_near_chance("the data to fit on")
 
     def calibrated(
@@ -44,7 +44,7 @@ class History:
         if extends:
             known = self.read.get("calibrate", {}).get("fingerprint")
             fingerprint = " ".join(filter(None, (known, fingerprint))) or None
-        self._calibrated = seen
+        self._calibrated = (*(self._calibrated if extends else ()), seen)
         self.read["calibrate"] = seen.record()
         if fingerprint is not None:
             self.read["calibrate"]["fingerprint"] = fingerprint
@@ -82,7 +82,8 @@ class History:
     def check_fresh(self, name: str, data: Any, seen: Seen) -> None:
         """The same, and of samples that the threshold comes from."""
         self.check_apart(name, data, seen)
-        _compare(name, data, seen, "calibration data", self._calibrated)
+        for known in self._calibrated:
+            _compare(name, data, seen, "calibration data", known)
 
 
 def _compare(name: str, data: Any, seen: Seen, other: str, known: Seen | None) -> None:

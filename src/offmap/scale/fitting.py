@@ -52,7 +52,7 @@ def fit(
 def calibrate(
     guard: Guard,
     data: Any,
-    alarm_rate: Any = 0.05,
+    alarm_rate: Any = None,
     *,
     workers: int = 2,
     threads: int = 1,
