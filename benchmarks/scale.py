@@ -301,7 +301,7 @@ def same_fit(a: offmap.Guard, b: offmap.Guard) -> bool:
         ours, theirs = a.score_activations(a.probe(x)), b.score_activations(b.probe(x))
     banks = [each.bank_ for guard in (a, b) for each in guard.each() if hasattr(each, "bank_")]
     equal = all(torch.equal(*pair) for pair in zip(banks[::2], banks[1::2], strict=True))
-    return a.read == b.read and equal and torch.allclose(ours, theirs, rtol=1e-5)
+    return a.history.read == b.history.read and equal and torch.allclose(ours, theirs, rtol=1e-5)
 
 
 PARTS = {"score": measure_score, "memory": measure_memory, "kills": measure_kills}

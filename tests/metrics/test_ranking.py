@@ -9,7 +9,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.metrics import aupr_in, aupr_out, auroc, detection, detection_accuracy, fpr_at_tpr
+from offmap.metrics import (
+    _ranking,
+    aupr_in,
+    aupr_out,
+    auroc,
+    detection,
+    detection_accuracy,
+    fpr_at_tpr,
+)
+from offmap.metrics._ranking import Ranking
 
 shares = st.integers(1, 100).map(lambda percent: percent / 100)
 
@@ -190,3 +199,28 @@ def test_a_tpr_outside_its_range_is_refused(tpr):
 def test_an_unknown_reading_is_refused_with_both_names(as_users_run_it):
     with pytest.raises(UnknownNameError, match=r"'both'.*'id_kept' or 'ood_caught'"):
         fpr_at_tpr([0.0], [1.0], reading="both")
+
+
+def test_scores_that_were_written_to_are_ranked_anew():
+    id_scores, ood_scores = np.array([0.0, 1, 2, 3]), np.array([2.5, 4])
+    assert auroc(id_scores, ood_scores) == 7 / 8
+    ood_scores[0] = -1  # the same array: a ranking by identity would still say 7/8
+    assert auroc(id_scores, ood_scores) == 4 / 8
+    assert auroc(id_scores[::-1], ood_scores) == 4 / 8
+    assert auroc(ood_scores, id_scores) == 4 / 8
+
+
+def test_metrics_one_by_one_sort_once(monkeypatch):
+    calls = []
+    plain = Ranking._sorted.__func__
+    monkeypatch.setattr(Ranking, "_sorted", classmethod(lambda *a: calls.append(1) or plain(*a)))
+    rng = np.random.default_rng(5)
+    samples = rng.normal(size=40), rng.normal(size=30)
+    found = auroc(*samples), aupr_in(*samples), aupr_out(*samples), id_kept(*samples)
+    assert len(calls) == 1
+    whole = detection(*samples)
+    assert found == (whole.auroc, whole.aupr_in, whole.aupr_out, whole.fpr_id_kept)
+    monkeypatch.setattr(_ranking, "_LARGEST_KEPT", 69)
+    more = rng.normal(size=40), rng.normal(size=30)
+    assert auroc(*more) == auroc(*more) == slow.auroc(*more)
+    assert len(calls) == 3  # too many to keep

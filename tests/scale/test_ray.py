@@ -20,7 +20,7 @@ from PIL import Image
 import offmap
 from offmap import data, demo, scale
 from offmap.cli import main
-from offmap.errors import LeftOutWarning
+from offmap.errors import ArgumentError, DataError, LeftOutWarning
 from offmap.guard.files import score_files
 from offmap.networks import build
 from tests.scale.alike import alike
@@ -177,3 +177,63 @@ def test_the_how_to_page_runs(
         .calibrate(sets.calibration)(x)
         .scores.allclose(one.calibrate(sets.calibration)(x).scores, rtol=1e-5)
     )
+
+
+def test_evaluations_are_those_of_one_process(
+    sets: demo.Digits, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held sets, streamed ones with a broken image, a loader, and a layer, in one evaluation."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, "photos")
+    loader = [(sets.ood["far"]["faces"].images[i : i + 40], None) for i in (0, 40)]
+
+    def streamed() -> data.StreamedSet:
+        found = data.load(tmp_path / "photos", keep_in_memory_bytes=0)  # workers stand elsewhere
+        assert isinstance(found, data.StreamedSet)
+        return found
+
+    def ood() -> dict[str, Any]:
+        return {"near": sets.ood["near"], "far": {"photos": streamed(), "loader": loader}}
+
+    options: dict[str, Any] = {
+        "id_test": sets.test.subset(range(50, len(sets.test))),  # the others are the photos
+        "train": sets.train,
+        "calibration": sets.calibration,
+        "id_shift": {"pale": "corrupt:contrast:3"},
+        "detectors": ["energy", "ViM(dim=8)", "knn", "featurenorm"],
+        "normalization": demo.NORMALIZATION,
+        "batch_size": 16,
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.warns(LeftOutWarning, match="photos"):
+            one = offmap.evaluate(demo.shipped(), ood=ood(), **options)
+        with pytest.warns(LeftOutWarning, match="photos"):
+            many = offmap.evaluate(demo.shipped(), ood=ood(), engine="ray", **options)
+    finally:
+        torch.set_num_threads(threads)
+    assert many.rows == one.rows
+    assert many.shifts == one.shifts
+    assert many.summaries == one.summaries
+    assert many.sets == one.sets
+    assert many.settings["head"] == one.settings["head"]
+    for kind in ("predictions", "labels"):
+        for name, values in getattr(one, kind).items():
+            assert np.array_equal(getattr(many, kind)[name], values)
+    assert many.keys == one.keys
+    with pytest.raises(DataError, match="50 of the 50 samples of the OOD set 'photos'"):
+        offmap.evaluate(
+            demo.shipped(),
+            engine="ray",
+            ood={"photos": sets.test.subset(range(50))},
+            **options | {"id_test": sets.test},
+        )
+
+
+def test_an_evaluation_by_workers_keeps_no_cache(sets: demo.Digits, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"id_test": sets.test, "ood": sets.ood}
+    with pytest.raises(ArgumentError, match="leave out cache="):
+        offmap.evaluate(demo.shipped(), cache=tmp_path, engine="ray", **given)
+    with pytest.raises(ArgumentError, match="there is 'ray'"):
+        offmap.evaluate(demo.shipped(), engine="spark", **given)

@@ -19,6 +19,7 @@ from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWa
 from offmap.evaluation import Results, aggregate, evaluate
 from offmap.evaluation.metric import metric_of
 from offmap.evaluation.published import benchmark_of, beside
+from offmap.evaluation.shift import shift_text
 from offmap.forward import Normalization
 from offmap.guard.decide import alarm_rank
 from offmap.reporting import inputs_of
@@ -38,6 +39,7 @@ class Plan:
     calibration: str | None
     near: dict[str, str]
     far: dict[str, str]
+    id_shift: dict[str, str]
     normalization: str | None
     size: int | None
     resize: str | None
@@ -110,6 +112,7 @@ def run(
     metrics: Sequence[str] = ("auroc",),
     published: str | None = None,
     report: bool = False,
+    workers: int | None = None,
     **options: Any,
 ) -> Results:
     """Evaluate, print a table of each metric, and write everything into ``out``."""
@@ -144,14 +147,17 @@ def run(
     }
     results = evaluate(
         network,
+        engine=None if workers is None else "ray",
+        workers=workers or 1,
         train=train,
         id_test=test,
         calibration=calibration,
+        id_shift={name: _load(plan, spec, test) for name, spec in plan.id_shift.items()},
         ood=ood,
         detectors="all" if detectors == ["all"] else detectors,
         normalization=how,
         device=device,
-        cache=out / "activations" if cache else None,
+        cache=out / "activations" if cache and workers is None else None,
         settings=settings | {"plan": asdict(plan), "command": command()},
         **options,
     )
@@ -161,6 +167,8 @@ def run(
     plots.save(plots.roc_curves(results), out / "roc.png")
     for name in metrics:
         say(results.table(name) + "\n" * (name != metrics[-1]))
+    if results.shifts:
+        say(f"\n{shift_text(results)}")
     if published is not None:
         say(f"\n{beside(results, published, benchmark=plan.id).table()}")
     if plan.limit:

@@ -42,6 +42,7 @@ def _others() -> str:
             *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
             "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
             "Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS),
+            "ID made worse: " + ", ".join(f"corrupt:{kind}" for kind in data.CORRUPTIONS),
             "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
             "package.module:factory):",
             *(f"  {name:<20} {_first(of)}" for name, of in networks.factories().items()),
@@ -76,6 +77,9 @@ def _known() -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"embedded:{name}", partial(_plain, f"embedded:{name}: images that need no download")
     for name in data.NOISE_KINDS:
         yield f"noise:{name}", partial(_plain, f"noise:{name}: drawn at the shape of the ID images")
+    for name in data.CORRUPTIONS:
+        words = f"corrupt:{name}: the ID images made worse, of severity 1 to 5: corrupt:{name}:3"
+        yield f"corrupt:{name}", partial(_plain, words)
     for name in data.named_sets():
         yield name, partial(_plain, f"{name}: {_set_line(name)}")
     for name, factory in networks.factories().items():

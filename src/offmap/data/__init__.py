@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from offmap.data._corruptions import CORRUPTIONS, corrupted
 from offmap.data._decode import Skipped, limit_decoding
 from offmap.data._embedded import EMBEDDED, embedded
 from offmap.data._features import FEATURES, load_features
@@ -22,6 +23,7 @@ from offmap.data._streamed_set import StreamedSet
 from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
 
 __all__ = [
+    "CORRUPTIONS",
     "EMBEDDED",
     "FEATURES",
     "NOISE_KINDS",
@@ -40,6 +42,7 @@ __all__ = [
     "channel_statistics",
     "check_inputs",
     "check_resize",
+    "corrupted",
     "decoded",
     "embedded",
     "is_local",

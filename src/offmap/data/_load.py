@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from offmap._utils.arguments import does_not_exist
+from offmap.data._corruptions import corrupted
 from offmap.data._embedded import embedded
 from offmap.data._image_set import ImageSet
 from offmap.data._left_out import tell_skipped
@@ -116,13 +117,16 @@ def load_like(
 
     Args:
         spec: as for :func:`load`; or ``noise:KIND`` for :func:`noise`, 2000 samples of it, or as
-            many as ``like`` has where those are fewer.
+            many as ``like`` has where those are fewer; or ``corrupt:KIND``, ``corrupt:KIND:3`` for
+            :func:`corrupted`, the images of ``like`` made worse.
         like: the set whose shape counts; ``noise:shuffled`` cuts up its images.
         limit: how many at most.
         seed: chooses which, and draws the noise.
         resize: as for :func:`load`; ``None`` is that of ``like``.
     """
     channels, height, width = like.shape
+    if isinstance(spec, str) and spec.startswith("corrupt:"):
+        return _corrupted(spec, like if limit is None else like.take(limit, seed), seed)
     if not isinstance(spec, str) or not spec.startswith("noise:"):
         if like.own is not None:
             return _checked(load(spec, limit=limit, seed=seed, transform=like.own), like)
@@ -140,6 +144,13 @@ def load_like(
     if kind == "shuffled":
         pictures = like.take(count, seed).hold() if isinstance(like, StreamedSet) else like
     return noise(kind, count, like.shape, seed=seed, like=pictures)
+
+
+def _corrupted(spec: str, like: ImageSet | StreamedSet, seed: int) -> ImageSet:
+    kind, _, severity = spec.removeprefix("corrupt:").partition(":")
+    if severity and not severity.isdecimal():
+        raise ArgumentError(f"{spec}: the severity is one of 1 to 5, as in corrupt:{kind}:3")
+    return corrupted(kind, like, seed=seed, **({"severity": int(severity)} if severity else {}))
 
 
 def _checked(

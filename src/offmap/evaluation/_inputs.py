@@ -62,7 +62,13 @@ class Named:
     group: str = ""
 
 
-def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any) -> list[Named]:
+def data_sets(
+    id_test: Any,
+    ood: Mapping[str, Any],
+    calibration: Any,
+    train: Any,
+    id_shift: Mapping[str, Any] | None = None,
+) -> list[Named]:
     """All sets, the ID set first; those given by name are loaded at its shape."""
     id_set = loaded(id_test, None)
     sets = [Named("id", "id", id_set)]
@@ -70,10 +76,12 @@ def data_sets(id_test: Any, ood: Mapping[str, Any], calibration: Any, train: Any
         sets.append(Named("calibration", "calibration", loaded(calibration, id_set)))
     if train is not None:
         sets.append(Named("train", "train", loaded(train, id_set)))
-    for name, group, data in flat(ood):
+    others = [(name, "shift", "", data) for name, data in (id_shift or {}).items()]
+    others += [(name, "ood", group, data) for name, group, data in flat(ood)]
+    for name, role, group, data in others:
         if name in [other.name for other in sets]:
             raise _twice(name)
-        sets.append(Named(name, "ood", loaded(data, id_set), group))
+        sets.append(Named(name, role, loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     return _as_trained(sets)

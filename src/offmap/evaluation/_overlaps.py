@@ -44,4 +44,5 @@ def _apart(a: Named, b: Named) -> bool:
 
 
 def _words(item: Named) -> str:
-    return _WORDS.get(item.role, f"OOD set {item.name!r}")
+    kind = "shifted ID set" if item.role == "shift" else "OOD set"
+    return _WORDS.get(item.role, f"{kind} {item.name!r}")

@@ -18,6 +18,7 @@ from offmap._utils.files import atomic, write_json
 from offmap.data import Skipped, skipped_in_words
 from offmap.errors import MissingExtraError, StoreError, UnknownNameError
 from offmap.evaluation.metric import METRICS, metric_of
+from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
 from offmap.metrics import Detection
 
@@ -60,7 +61,7 @@ class SetInfo:
 
     Args:
         name: as the caller named it.
-        role: "train", "id", "calibration" or "ood".
+        role: "train", "id", "calibration", "shift" (ID that has shifted) or "ood".
         group: of an OOD set.
         n: samples read; 0 for training data that no detector needed.
         right: samples classified rightly, where there are labels of the known classes.
@@ -166,6 +167,14 @@ class Results(Tabular):
         held = [s for s in self.sets if s.role == "calibration" and _parts_of_one(s, of)]
         known = [s for s in (of, *held) if s.right is not None]
         return (sum(s.right or 0 for s in known), sum(s.n for s in known)) if known else None
+
+    @property
+    def shifts(self) -> list[Shift]:
+        """Each detector on each shifted ID set, and on all of several; none without such sets."""
+        sets = [info.name for info in self.sets if info.role == "shift"]
+        thresholds = {row.detector: row.threshold for row in self.rows}
+        ood = list(dict.fromkeys(row.set for row in self.rows))
+        return shifts_in(sets, {d: self.scores[d] for d in self.detectors}, ood, thresholds)
 
     def only(self, detectors: Sequence[str]) -> Self:
         """The same evaluation with some of its detectors, in the order given.

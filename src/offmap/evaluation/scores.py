@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from offmap.errors import ArgumentError, DataError, DataNotFoundError
 from offmap.evaluation.results import Results, SetInfo
-from offmap.evaluation.run import row_of
+from offmap.evaluation.rows import row_of
 
 Array = NDArray[Any]
 _ROLES = {"id": "id", "calibration": "calibration"}

@@ -103,6 +103,13 @@ class Seen:
             self.counts[value] = self.counts.get(value, 0) + count
         self.classes = max(self.classes, other.classes)
 
+    def take_hashes(self, other: Seen) -> None:
+        """Know the inputs that went by elsewhere, behind these."""
+        if not self._hashes:
+            self.shape, self.dtype, self.names = other.shape, other.dtype, other.names
+        if self.hashing:
+            self._hashes.extend(other._hashes)
+
     def through(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches themselves, counted as they go by."""
         for batch, labels in batches:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from math import ceil, inf, sqrt
 from statistics import NormalDist
-from typing import Self, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -20,6 +20,7 @@ from offmap.metrics._scores import Scores, as_scores
 Counts: TypeAlias = NDArray[np.int64]
 
 _BLOCK = 2**15
+_LARGEST_KEPT = 2_000_000  # scores; their ranking takes 50 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +38,21 @@ class Ranking:
     ood_counts: Int64[np.ndarray, " k"]
 
     @classmethod
-    def of(cls, id_scores: Scores, ood_scores: Scores) -> Self:
-        """The ranking of two arrays of scores; raises what ``as_scores`` raises."""
+    def of(cls, id_scores: Scores, ood_scores: Scores) -> Ranking:
+        """The ranking of two arrays of scores; raises what ``as_scores`` raises.
+
+        The last one is kept, so that metrics that are asked for one by one share the sort.
+        """
         in_dist, ood = as_scores(id_scores, ood_scores)
+        if (kept := _Kept.last) is not None and kept.of(in_dist, ood):
+            return kept.ranking
+        ranking = cls._sorted(in_dist, ood)
+        small = in_dist.size + ood.size <= _LARGEST_KEPT
+        _Kept.last = _Kept(in_dist.copy(), ood.copy(), ranking) if small else None
+        return ranking
+
+    @classmethod
+    def _sorted(cls, in_dist: Float[np.ndarray, " n"], ood: Float[np.ndarray, " m"]) -> Ranking:
         # Values are sorted several times faster than indices, and sorted queries keep searchsorted
         # within the cache. Negated, and behind an infinity of index 0, the last index of each run
         # of equal scores is the number of samples at or above it; those that are not ID are OOD.
@@ -131,6 +144,22 @@ class Ranking:
             block = slice(start, start + _BLOCK + 1)
             ids, oods = self.id_counts[block], self.ood_counts[block]
             yield np.diff(oods), ids, oods
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The ranking that was made last, with copies of its scores, as arrays may be written to."""
+
+    in_dist: Float[np.ndarray, " n"]
+    ood: Float[np.ndarray, " m"]
+    ranking: Ranking
+
+    last: ClassVar[_Kept | None] = None  # replaced in one step, so that threads never see half
+
+    def of(self, in_dist: Float[np.ndarray, " n"], ood: Float[np.ndarray, " m"]) -> bool:
+        """Whether these are its scores, in this order and type."""
+        pairs = ((self.in_dist, in_dist), (self.ood, ood))
+        return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
 def normal_quantile(level: float) -> float:

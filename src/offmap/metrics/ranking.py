@@ -3,7 +3,8 @@
 Every function takes ID scores, then OOD scores: one-dimensional, any real numbers, higher is more
 OOD. They are compared as they are given: not squashed, binned or rounded.
 
-Each call sorts anew; :func:`offmap.metrics.detection` reads all of them from one sort.
+Calls on the same scores share one sort, up to two million scores; above,
+:func:`offmap.metrics.detection` reads all of them from one.
 """
 
 from __future__ import annotations

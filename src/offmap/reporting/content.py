@@ -16,6 +16,7 @@ from offmap.reporting import figures
 from offmap.reporting.gallery import galleries
 from offmap.reporting.rates import rates_of, record, right_of, steps
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
+from offmap.reporting.shifted import shifted
 
 _MENU = (
     *("auroc", "fpr_id_kept", "fpr_ood_caught", "aupr_in", "aupr_out", "detection_accuracy"),
@@ -66,6 +67,7 @@ class Content:
             self.table(),
             self.distributions(),
             self.selective(),
+            *shifted(self.results),
             self.reliability(),
             self.samples(),
             self.notes(),

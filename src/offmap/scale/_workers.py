@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import uuid
 from contextlib import ExitStack
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from offmap._utils.arguments import whole
 from offmap.activations import Activations, Sample
 from offmap.detectors import Spread, passes
-from offmap.errors import ArgumentError
 from offmap.forward import Seen
 from offmap.guard import Guard
 from offmap.scale._learner import Learner
 from offmap.scale._part import Settings
 from offmap.scale._pool import Pool
+from offmap.scale._sending import put
 from offmap.scale._session import session
 from offmap.scale._sharded import Sharded
 from offmap.scale._shards import Shards
-
-_OF_FILES = "offmap_user_"  # modules that stand in a file the user named
 
 
 class Workers:
@@ -85,31 +82,6 @@ class Workers:
             gpus=gpus,
         )
         self._stack.enter_context(pool)
-        references = [self._put(sent), self._put(shards.without_images())]
+        references = [put(self.ray, sent), put(self.ray, shards.without_images())]
         name = str(getattr(data, "name", "the data"))
         return Sharded(pool, references, shards, first, seen, name, self.show)
-
-    def _put(self, value: Any) -> Any:
-        """A reference to what every worker gets.
-
-        Raises:
-            ArgumentError: it cannot be sent.
-        """
-        for name in _modules_of(value):
-            self.ray.cloudpickle.register_pickle_by_value(sys.modules[name])
-        try:
-            return self.ray.put(value)
-        except Exception as error:  # whatever the parts of a network raise
-            raise ArgumentError(
-                f"the {type(value).__name__.lower()} cannot be sent to workers "
-                f"({str(error).strip().splitlines()[0]}): fit in one process, without an engine"
-            ) from error
-
-
-def _modules_of(value: Any) -> set[str]:
-    """Modules of files that the user named, which workers do not find by name."""
-    modules = value.modules() if isinstance(value, nn.Module) else ()
-    names = {type(module).__module__ for module in modules}
-    for part in getattr(value, "parts", ()):
-        names.add(getattr(getattr(getattr(part, "own", None), "function", None), "__module__", ""))
-    return {name for name in names if name.startswith(_OF_FILES)}

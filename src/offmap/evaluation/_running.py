@@ -1,0 +1,263 @@
+"""The state of one evaluation: fitting, scoring set by set, and what is left out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from offmap.activations import Sample
+from offmap.detectors import Detector, Fitting, Needs, passes, to_learn_on
+from offmap.errors import ArgumentError, NeedsError, NonFiniteError, OffmapError, ShapeError
+from offmap.evaluation._batches import gathered
+from offmap.evaluation._inputs import Named, Scorer
+from offmap.evaluation._overlaps import overlaps
+from offmap.evaluation.results import Row, SetInfo
+from offmap.evaluation.rows import row_of
+from offmap.forward import AnyProbe, Seen
+from offmap.guard.calibration_data import CalibrationData
+from offmap.guard.decide import alarm_rank
+
+
+def detectors_of(chosen: Mapping[str, Scorer]) -> dict[str, Detector]:
+    """Those that are detectors, and no functions."""
+    return {name: scorer for name, scorer in chosen.items() if isinstance(scorer, Detector)}
+
+
+@dataclass
+class Running:
+    """The state of one evaluation."""
+
+    network: AnyProbe
+    run: Callable[..., Iterator[Any]]
+    chosen: dict[str, Scorer]
+    options: dict[str, Any]
+    spare: bool
+    learn_share: float
+    alarm_rate: float
+    stack: ExitStack  # of what is to be closed
+    sets: list[Named]
+    left_out: dict[str, str] = field(default_factory=dict)
+    infos: list[SetInfo] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scores: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
+        self.predictions: dict[str, Any] = {}
+        self.labels: dict[str, Any] = {}
+        self.keys: dict[str, list[str]] = {}
+        self.seconds = dict.fromkeys(self.chosen, 0.0)
+        each = detectors_of(self.chosen).values()
+        self.inputs = any(Needs.INPUTS in d.needs for d in each)
+        self.inputs_to_learn = any(Needs.INPUTS in d.needs_to_learn for d in each)
+        self.failures: dict[int, OffmapError] | None = {} if self.spare else None
+        self.seen: dict[str, Seen] = {}
+        self.overlaps: dict[str, int] = {}
+        self.parts: CalibrationData | None = None
+
+    def fit(self, sets: Mapping[str, Named]) -> None:
+        """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
+        self.names, detectors = [*detectors_of(self.chosen)], [*detectors_of(self.chosen).values()]
+        self.fitting = Fitting(detectors, lambda: self.network.head, self.failures)
+        self.fitting.begin()
+        if (train := sets.get("train")) is not None and self._learns("train"):
+            seen = self.seen["train"] = Seen()
+            self.fitting.learn("train", self._passing(train, seen))
+            self.infos.append(_info(train, seen.samples, seen.right if seen.labelled else None))
+            seen.warn_near_chance("the training data")
+        else:
+            self.fitting.learn("train", None)
+        self._leave_out_failed()
+        calibration = sets.get("calibration")
+        if calibration is None or not self._learns("calibration"):
+            self.fitting.learn("calibration", None)
+        elif self.spare and not self._enough(calibration.data):
+            self.fitting.learn("calibration", None)  # thresholds come before them
+        else:
+            self.parts = CalibrationData(
+                calibration.data,
+                lambda: self._passing(calibration, Seen()),
+                samples=self.inputs_to_learn,
+                learn_share=self.learn_share,
+                stack=self.stack,
+            )
+            self.fitting.learn("calibration", self.parts.to_learn_on)
+        self._leave_out_failed()
+
+    def _enough(self, data: Any) -> bool:
+        """Whether enough calibration samples for the threshold are left of those learned on."""
+        if not hasattr(data, "__len__") or not hasattr(data, "fingerprint"):
+            return True
+        rest = int((~to_learn_on(data.keys(0, len(data)), self.learn_share)).sum())
+        try:
+            alarm_rank(rest, self.alarm_rate)
+        except ArgumentError:
+            return False
+        return rest < len(data)
+
+    def _learns(self, source: str) -> bool:
+        return any(passes(root, source) for root in self.fitting.roots.values())
+
+    def _leave_out_failed(self) -> None:
+        for i, error in (self.failures or {}).items():
+            if (name := self.names[i]) in self.chosen:
+                self._leave_out(name, _reason(self.chosen[name], error))
+        for name, spent in zip(self.names, self.fitting.seconds, strict=True):
+            self.seconds[name] = spent
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.left_out[name] = reason
+        del self.chosen[name], self.scores[name]
+
+    def _passing(self, item: Named, seen: Seen) -> Iterator[Any]:
+        self.seen.setdefault(item.name, seen)
+        learned = item.role in ("train", "calibration")
+        inputs = self.inputs_to_learn if learned else self.inputs
+        passing = self.run(
+            self.network,
+            item.data,
+            description=item.name,
+            inputs=inputs,
+            seen=seen,
+            **self.options,
+        )
+        if item.role == "ood":  # nobody asks for its labels, and they may be anything
+            passing = ((acts, None) for acts, _ in passing)
+        return passing if inputs else gathered(passing)
+
+    def score(self, item: Named) -> None:
+        """Score one set with every detector, batch by batch."""
+        parts: dict[str, list[Any]] = {name: [] for name in self.chosen}
+        predictions: list[Any] = []
+        labels: list[Any] = []
+        keys: list[str] = []
+        seen = Seen(labelled=item.role != "ood")
+        for batch, target in self._to_score(item, seen):
+            acts = batch.acts if isinstance(batch, Sample) else batch
+            if self.fitting.unbound:
+                self.fitting.bind(acts)
+                self._leave_out_failed()
+            if acts.has_predictions:
+                predictions.append(acts.predictions.int().cpu().numpy())
+            labels.append(None if target is None else target.int().cpu().numpy())
+            keys.extend(acts.keys or ())
+            for name, scores in self._scores(batch):
+                parts[name].append(scores)
+        if predictions:
+            self.predictions[item.name] = np.concatenate(predictions)
+        self.keys[item.name] = keys
+        if not any(each is None for each in labels):
+            self.labels[item.name] = np.concatenate(labels)
+        for name in self.chosen:
+            self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
+        right, members = (seen.right, seen.members) if seen.labelled else (None, [])
+        self.infos.append(_info(item, seen.samples, right, members))
+        self._tell(item, seen)
+
+    def _tell(self, item: Named, seen: Seen) -> None:
+        """Warn of labels that do not fit, features that may be none, and samples in two sets."""
+        seen.warn_near_chance(f"the set {item.name!r}")
+        if item.role == "id" and any(
+            Needs.FEATURES in d.needs for d in detectors_of(self.chosen).values()
+        ):
+            self.network.warn_unverified()
+        self.overlaps |= overlaps(item, self.sets, self.seen)
+
+    def _to_score(self, item: Named, seen: Seen) -> Iterator[Any]:
+        if item.role != "calibration" or self.parts is None:
+            return self._passing(item, seen)
+        return seen.through(self.parts.rest())
+
+    def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
+        """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
+        for name, scorer in list(self.chosen.items()):
+            start = time.perf_counter()
+            try:
+                scores = _scored(name, scorer, batch)
+            except NeedsError as error:
+                if not self.spare:
+                    raise
+                self._leave_out(name, _reason(scorer, error))
+                continue
+            self.seconds[name] += time.perf_counter() - start
+            yield name, scores
+
+    def rows(self, alarm_rate: float | None) -> list[Row]:
+        """Metrics of every detector on every OOD set."""
+        groups = {info.name: info.group for info in self.infos if info.role == "ood"}
+        right = self._right()
+        return [
+            row_of(name, ood, group, self.scores[name], alarm_rate, right)
+            for name in self.chosen
+            for ood, group in groups.items()
+        ]
+
+    def _right(self) -> Any:
+        """Which ID samples were classified rightly, where they have labels."""
+        labels = self.labels.get("id")
+        predictions = self.predictions.get("id")
+        return None if labels is None or predictions is None else predictions == labels
+
+    def settings(self) -> dict[str, Any]:
+        """How the network ran, and on what."""
+        machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+        return {
+            **self.network.described(),
+            **({"overlaps": self.overlaps} if self.overlaps else {}),
+            "machine": machine,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("offmap", "torch", "numpy")},
+        }
+
+
+def _reason(scorer: Scorer, error: OffmapError) -> str:
+    """What an error says of a detector, without its expression: others may share the reason."""
+    return str(error).removeprefix(f"{scorer!r} ")
+
+
+def _scored(name: str, scorer: Scorer, batch: Any) -> Any:
+    acts = batch.acts if isinstance(batch, Sample) else batch
+    result = scorer.score(batch) if isinstance(scorer, Detector) else scorer(acts)
+    scores = torch.as_tensor(result).detach()
+    if scores.shape != (len(acts),):
+        raise ShapeError(
+            f"{name}: scores must have shape ({len(acts)},), one a sample; seen "
+            f"{tuple(scores.shape)}"
+        )
+    # Float64 stays, as the metrics never round a score either.
+    return (scores if scores.dtype == torch.float64 else scores.float()).cpu().numpy()
+
+
+def _finite(scores: Any, name: str, set_name: str) -> Any:
+    if bad := int((~np.isfinite(scores)).sum()):
+        raise NonFiniteError(f"{name}: {bad} of {len(scores)} scores on {set_name} are not finite")
+    return scores
+
+
+def _info(
+    item: Named, samples: int, right: int | None = None, members: Sequence[int] = ()
+) -> SetInfo:
+    data = item.data
+    skipped, left_out = (
+        [[str(file.path), file.reason] for file in getattr(data, name, ())]
+        for name in ("skipped", "left_out")
+    )
+    return SetInfo(
+        name=item.name,
+        role=item.role,
+        group=item.group,
+        n=samples,
+        right=right,
+        members=list(members),
+        skipped=skipped,
+        left_out=left_out,
+        source=str(getattr(data, "name", type(data).__name__)),
+        transform=str(getattr(data, "transform", "")),
+        fingerprint=getattr(data, "fingerprint", None),
+    )

@@ -1,0 +1,129 @@
+"""ID that has shifted: what a detector makes of it, and of OOD beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offmap._utils.table import render
+from offmap.metrics import auroc
+
+if TYPE_CHECKING:
+    from offmap.evaluation.results import Results
+
+EVERY = "all shifted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """One detector on one shifted ID set.
+
+    Args:
+        detector: its name.
+        set: name of the shifted set; "all shifted" is all of several together.
+        told_apart: AUROC of the shifted set, in the place of OOD, against the ID set: one half
+            where the detector does not mind the shift.
+        auroc: against the ID set alone, the mean over the OOD sets.
+        full_spectrum: the same against the ID and the shifted set together.
+        alarm: share of the shifted set above the detector's threshold.
+        id_alarm: share of the ID set above it.
+
+    References:
+        Yang et al., Full-Spectrum Out-of-Distribution Detection, IJCV 2023, arXiv:2204.05306.
+    """
+
+    detector: str
+    set: str
+    told_apart: float
+    auroc: float
+    full_spectrum: float
+    alarm: float | None = None
+    id_alarm: float | None = None
+
+
+def shifts_in(
+    sets: Sequence[str],
+    scores: Mapping[str, Mapping[str, Any]],
+    ood: Sequence[str],
+    thresholds: Mapping[str, float | None],
+) -> list[Shift]:
+    """Every detector on each shifted set, then on all of several."""
+    parts = {name: [name] for name in sets} | ({EVERY: [*sets]} if len(sets) > 1 else {})
+    return [
+        _shift(detector, name, of, known, ood, thresholds[detector])
+        for name, of in parts.items()
+        for detector, known in scores.items()
+    ]
+
+
+def _shift(
+    detector: str,
+    name: str,
+    sets: Sequence[str],
+    scores: Mapping[str, Any],
+    ood: Sequence[str],
+    threshold: float | None,
+) -> Shift:
+    """One detector on shifted sets taken together."""
+    plain, shifted = scores["id"], np.concatenate([scores[each] for each in sets])
+    both = np.concatenate([plain, shifted])
+    alarms = {} if threshold is None else {
+        "alarm": float((shifted > threshold).mean()), "id_alarm": float((plain > threshold).mean()),
+    }  # fmt: skip
+    return Shift(
+        detector=detector,
+        set=name,
+        told_apart=auroc(plain, shifted),
+        auroc=float(np.mean([auroc(plain, scores[each]) for each in ood])),
+        full_spectrum=float(np.mean([auroc(both, scores[each]) for each in ood])),
+        **alarms,
+    )
+
+
+HEADINGS = {
+    "id_alarm": "ID alarms",
+    "alarm": "its alarms",
+    "told_apart": "told apart",
+    "auroc": "AUROC",
+    "full_spectrum": "full spectrum",
+}
+
+
+def shift_columns(shifts: Sequence[Shift]) -> dict[str, str]:
+    """Fields that are known of all, with what they are called in tables."""
+    names = [each.name for each in fields(Shift) if each.name in HEADINGS]
+    known = {n for n in names if all(getattr(shift, n) is not None for shift in shifts)}
+    return {name: heading for name, heading in HEADINGS.items() if name in known}
+
+
+SHIFT_WORDS = (
+    "In %. Told apart: AUROC of the shifted set against ID; 50 where a detector does not mind. "
+    "AUROC: OOD against ID, the mean over the OOD sets. Full spectrum: OOD against both."
+)
+
+
+def accuracies(results: Results) -> list[str]:
+    """How often the network is right on each shifted set, a line each."""
+    known = {info.name: info.right / info.n for info in results.sets if info.right is not None}
+    beside = f", {known['id']:.2%} on the ID set" if "id" in known else ""
+    sets = [info.name for info in results.sets if info.role == "shift" and info.name in known]
+    return [f"{name}: accuracy {known[name]:.2%}{beside}" for name in sets]
+
+
+def shift_text(results: Results) -> str:
+    """A table for each shifted set, for a terminal."""
+    shifts = results.shifts
+    blocks = []
+    for name in dict.fromkeys(shift.set for shift in shifts):
+        line = next((a for a in accuracies(results) if a.startswith(f"{name}:")), f"{name}:")
+        blocks.append(f"{line}\n{_table([s for s in shifts if s.set == name])}")
+    return "\n\n".join(["Shifted ID. " + SHIFT_WORDS, *blocks])
+
+
+def _table(shifts: Sequence[Shift]) -> str:
+    columns = shift_columns(shifts)
+    cells = {s.detector: [float(getattr(s, name)) for name in columns] for s in shifts}
+    return render(cells, list(columns.values()), scale=100, star=False)

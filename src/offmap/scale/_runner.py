@@ -1,0 +1,88 @@
+"""A worker that runs a network over shards, and gives what it makes of them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from offmap.activations import Batch
+from offmap.data import Skipped, limit_decoding
+from offmap.errors import DataError
+from offmap.forward import AnyProbe, Seen, as_device, forward
+from offmap.scale._session import library, versions
+from offmap.scale._shards import Shard, Shards, all_corrupt
+
+_CPU = torch.device("cpu")
+
+
+@dataclass
+class Passed:
+    """What the network made of a shard.
+
+    Args:
+        batches: activations and labels, on the CPU.
+        seen: what went by.
+        corrupt: images that cannot be read, by their place in the shard.
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    seen: Seen = field(default_factory=lambda: Seen(labelled=False))
+    corrupt: dict[int, Skipped] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs a network over shards of many sets.
+
+    Args:
+        threads: of torch and of decoding.
+        device: where to run.
+    """
+
+    def __init__(self, threads: int, device: str | None) -> None:
+        torch.set_num_threads(threads)
+        limit_decoding(threads)
+        self.device = as_device(device)
+        self.probe: AnyProbe | None = None
+
+    def versions(self) -> dict[str, str]:
+        """What results depend on, here."""
+        return versions()
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def run(self, sent: list[Any], shards: Shards, shard: Shard) -> Passed:
+        """The network over a shard.
+
+        Args:
+            sent: a reference to a probe that knows its head.
+            shards: of the data, without images in memory.
+            shard: which.
+        """
+        probe, data = self._probe(sent), shards.open(shard)
+        passed, size = Passed(), shards.batch_size
+        with probe, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                for acts, labels in forward(
+                    probe, data, batch_size=size, seen=passed.seen, show_progress=False
+                ):
+                    own = None if labels is None else labels.cpu()
+                    passed.batches.append((acts.to(_CPU), own))
+            except DataError:
+                if not all_corrupt(data):
+                    raise
+        passed.corrupt = dict(getattr(data, "corrupt", {}))
+        return passed
+
+    def _probe(self, sent: list[Any]) -> AnyProbe:
+        """That of this worker, which comes with its first task."""
+        if self.probe is None:
+            (probe,) = library().get(sent)
+            if self.device is not None:
+                probe.asked_device = self.device
+            self.probe = probe
+        return self.probe

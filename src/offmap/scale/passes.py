@@ -1,0 +1,119 @@
+"""A network that runs over shards of data in many processes, by Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from offmap._utils.arguments import whole
+from offmap._utils.progress import progress
+from offmap._utils.warning import warn_user
+from offmap.activations import Batch
+from offmap.data import skipped_in_words
+from offmap.errors import DataError, LeftOutWarning
+from offmap.forward import AnyProbe, Batched, Seen, forward
+from offmap.scale._pool import Pool
+from offmap.scale._runner import Passed, Runner
+from offmap.scale._sending import put
+from offmap.scale._session import session
+from offmap.scale._shards import Shards
+
+
+@dataclass
+class Passes:
+    """What stands in the place of :func:`offmap.forward.forward` where workers run the network.
+
+    Shards of sixteen or more batches of a set go to the workers, and what the network makes of them
+    comes back in order. Memory holds some shards of activations for each worker.
+
+    Loaders, which one process alone can walk, and data whose inputs are asked for, as by detectors
+    that follow gradients, are run here. For Ray sessions see :func:`offmap.scale.score`.
+
+    Args:
+        workers: processes.
+        threads: of torch and of decoding, in each.
+        device: of the workers, each of which takes one GPU if it is "cuda".
+
+    Raises:
+        ArgumentError: a network that cannot be sent; or as for :func:`offmap.scale.score`.
+        MissingExtraError: Ray is not installed.
+    """
+
+    workers: int
+    threads: int
+    device: str | None
+    stack: ExitStack = field(default_factory=ExitStack)
+    pool: Pool | None = None
+    sent: list[Any] = field(default_factory=list)
+
+    def __enter__(self) -> Passes:
+        whole("workers", self.workers), whole("threads", self.threads)
+        self.gpus = int(str(self.device).startswith("cuda"))
+        slots = self.workers * self.threads
+        self.ray = self.stack.enter_context(session(slots, self.workers * self.gpus))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def __call__(
+        self,
+        probe: AnyProbe,
+        data: Any,
+        *,
+        batch_size: int,
+        cache: None,
+        seen: Seen,
+        inputs: bool,
+        description: str,
+        show_progress: bool | None,
+    ) -> Iterator[Batch]:
+        here: dict[str, Any] = {"batch_size": batch_size, "show_progress": show_progress}
+        if inputs or not isinstance(data, Batched):
+            yield from forward(
+                probe, data, seen=seen, inputs=inputs, description=description, **here
+            )
+            return
+        self._look(probe, data, batch_size)
+        shards = Shards(data, batch_size)
+        with progress(description, len(data), show=show_progress) as advance:
+            for (of, rows), part in zip(shards.cuts, self._parts(probe, shards), strict=True):
+                # Labels are counted here, where it is known whether they are asked for.
+                seen.take_hashes(part.seen)
+                for place, why in part.corrupt.items():
+                    shards.parts[of].corrupt[rows.start + place] = why
+                for acts, labels in part.batches:
+                    seen.add(acts, labels)
+                    yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
+                advance(len(rows))
+        skipped = getattr(data, "skipped", ())
+        if line := skipped_in_words(getattr(data, "name", description), skipped):
+            warn_user(line, LeftOutWarning)
+        if not seen.samples:
+            raise DataError(f"{getattr(data, 'name', 'the data')}: there are no samples")
+
+    def _look(self, probe: AnyProbe, data: Any, batch_size: int) -> None:
+        """Run one batch here, by which head and layout are known to all."""
+        if self.pool is None:
+            first = forward(probe, data, batch_size=batch_size, show_progress=False)
+            list(islice(first, 1))
+
+    def _parts(self, probe: AnyProbe, shards: Shards) -> Iterator[Passed]:
+        if self.pool is None:
+            self.sent = [put(self.ray, probe)]
+            self.pool = self.stack.enter_context(
+                Pool(
+                    self.ray,
+                    Runner,
+                    [self.threads, self.device],
+                    workers=self.workers,
+                    threads=self.threads,
+                    gpus=self.gpus,
+                )
+            )
+        data = put(self.ray, shards.without_images())
+        tasks = ((self.sent, data, shard) for shard in shards.to_send())
+        yield from self.pool.ordered("run", tasks)
