@@ -6,9 +6,9 @@ Three ways to the same five numbers (AUROC, AUPR-out, AUPR-in, FPR@95TPR in both
 
 - scikit-learn: ``roc_auc_score``, two ``average_precision_score``, two ``roc_curve``;
 - one call: ``detection``, which sorts once and finds DeLong's interval and the best accuracy too;
-- five calls: the five public functions, each of which sorts anew.
+- five calls: the five public functions, which share a sort up to two million scores.
 
-Labels and negated scores are made before the clock starts.
+Labels and negated scores are made before the clock starts, and no way finds the sort of another.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from benchmarks._measure import keep
-from offmap.metrics import aupr_in, aupr_out, auroc, detection, fpr_at_tpr
+from offmap.metrics import _ranking, aupr_in, aupr_out, auroc, detection, fpr_at_tpr
 
 Array = np.ndarray
 Numbers = list[float]
@@ -62,6 +62,7 @@ def sklearn_fpr(positive: Array, scores: Array) -> float:
 
 
 def timed(work: Callable[[], Numbers]) -> tuple[float, Numbers]:
+    _ranking._Kept.last = None
     start = time.perf_counter()
     numbers = work()
     return time.perf_counter() - start, numbers
@@ -109,7 +110,7 @@ def main() -> None:
         print(f"{name:14}{spread(times, ' s')}   {spread(ratio, ' x faster')}")
         if name != "scikit-learn":
             what = f"scikit-learn / {name}, {args.n:,} scores, {args.dtype}"
-            keep(what, ratio.tolist(), ">= 10" if name == "one call" else "none")
+            keep(what, ratio.tolist(), ">= 10" if name == "one call" else ">= 8")
     last = {name: np.array(numbers) for name, (_, numbers) in rounds[-1].items()}
     worst = max(np.abs(last[name] - last["scikit-learn"]).max() for name in ways)
     print(f"\nlargest difference of a number: {worst:.1e} (allowed: 1e-9)")

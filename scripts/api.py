@@ -16,7 +16,8 @@ from typing import Any
 
 PATH = Path(__file__).parent.parent / "tests" / "golden" / "api.txt"
 PACKAGES = (
-    *("offmap", "offmap.activations", "offmap.adapters.maite", "offmap.adapters.online_fdr"),
+    *("offmap", "offmap.activations", "offmap.adapters.maite", "offmap.adapters.mlflow"),
+    "offmap.adapters.online_fdr",
     *("offmap.data", "offmap.detectors", "offmap.errors", "offmap.evaluation", "offmap.forward"),
     *("offmap.guard", "offmap.metrics", "offmap.networks", "offmap.plots", "offmap.reporting"),
     *("offmap.scale", "offmap.sklearn", "offmap.stats", "offmap.training"),

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from offmap import data, networks, plots
+from offmap.adapters import mlflow as tracking
 from offmap.cli._arguments import named
 from offmap.cli._guards import preprocessing, trained_network
 from offmap.cli._messages import say
@@ -112,12 +113,15 @@ def run(
     metrics: Sequence[str] = ("auroc",),
     published: str | None = None,
     report: bool = False,
+    mlflow: bool = False,
     workers: int | None = None,
     **options: Any,
 ) -> Results:
     """Evaluate, print a table of each metric, and write everything into ``out``."""
     for name in metrics:
         metric_of(name)  # a misspelt one must not show at the end
+    if mlflow:
+        tracking.library()  # likewise one that is missing
     if published is not None:
         benchmark_of(published, plan.id)
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
@@ -175,6 +179,9 @@ def run(
         typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
     if report:
         write_report(results, out / "report.html", inputs=inputs_of(test, ood), command=command())
+    if mlflow:
+        tracking.log_results(results)
+        typer.echo("\nLogged to MLflow")
     written = "results.json, results.csv, scores.parquet, figures" + ", report.html" * report
     typer.echo(f"\nWritten to {out}/: {written}")
     return results

@@ -58,6 +58,7 @@ METRIC = typer.Option(
 )
 REPORT = typer.Option(False, "--report", help="Write report.html beside the rest.")
 REPORT_PAGE = typer.Option(None, "--report", help="Write a report, too: the path of one HTML file.")
+MLFLOW = typer.Option(False, "--mlflow", help="Log to MLflow, too: to $MLFLOW_TRACKING_URI.")
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")
 BATCH_SIZE = typer.Option(256, min=1)

@@ -46,6 +46,7 @@ def bench(
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called OOD."),
     seed: int = typer.Option(0, help="Chooses the calibration tenth and --limit."),
     report: bool = options.REPORT,
+    mlflow: bool = options.MLFLOW,
     cache: bool = typer.Option(
         True, help="Keep activations in OUT, so a second run is quick; not with an engine."
     ),
@@ -87,5 +88,6 @@ def bench(
         plan, networks_of(model, weights), detectors=detectors, out=out, cache=cache,
         batch_size=batch_size, precision=precision, device=device_or_usual(device), head=head,
         outputs=outputs, alarm_rate=alarm_rate, metrics=metric, published=published, report=report,
+        mlflow=mlflow,
         workers=workers_of(engine, workers),
     )  # fmt: skip

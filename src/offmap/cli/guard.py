@@ -103,6 +103,7 @@ def calibrate(
     transform: str | None = options.TRANSFORM,
     engine: str | None = options.ENGINE,
     workers: int | None = options.WORKERS,
+    mlflow: bool = options.MLFLOW,
     opening: Any = None,
 ) -> None:
     """Set a guard's threshold on ID data that neither the network nor the fit has seen.
@@ -116,6 +117,11 @@ def calibrate(
     """
     from offmap.cli._guards import load_joined, open_guard, workers_of
     from offmap.guard.groups import by_path
+
+    if mlflow:
+        from offmap.adapters import mlflow as tracking
+
+        tracking.library()  # one that is missing must not show at the end
     from offmap.guard.opening import shape_of
 
     several = workers_of(engine, workers)
@@ -144,3 +150,5 @@ def calibrate(
         scale.calibrate(found, images, rates, workers=several, device=opening.device, **rule)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")
+    if mlflow:
+        say(f"Logged to MLflow as {tracking.log_guard(guard).model_uri}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,9 +56,13 @@ class Keeping(threading.local):
 def hook_before(module: nn.Module, keep: Keep) -> RemovableHandle:
     """Keep what a module is given."""
     # Threads that open and close meanwhile may have taken the sign that arguments by name follow.
-    return module.register_forward_pre_hook(
-        lambda module, args, kwargs=None: keep(given_to(args, kwargs)), with_kwargs=True
-    )
+    return module.register_forward_pre_hook(partial(_before, keep), with_kwargs=True)
+
+
+def _before(keep: Keep, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+    # What is compiled has hooks of its own, see _compiled.
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        keep(given_to(args, kwargs))
 
 
 def hook_behind(module: nn.Module, keep: Keep) -> RemovableHandle:

@@ -19,6 +19,7 @@ from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import LINEAR, Call, Vectors, capturing, recording
+from offmap.forward._compiled import Compiled
 from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import Found, check_others, found, found_for, tolerance
@@ -98,6 +99,7 @@ class Probe(AnyProbe):
         if precision not in ("fp32", "bf16"):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
+        self._fast = None if taps else Compiled.of(network)
         # Where no map gives the logits, a network may say itself whose input its features are.
         own = getattr(self.network, "head_layer", None)
         head = own if head is None and isinstance(own, str) else head
@@ -127,6 +129,7 @@ class Probe(AnyProbe):
         super()._renew_locks()
         self._finding = threading.RLock()
         self._differentiating = threading.RLock()
+        self._compiling = threading.RLock()
 
     @property
     def normalization(self) -> Any:
@@ -335,6 +338,12 @@ class Probe(AnyProbe):
             return self._pass(self.prepared(inputs))
 
     def _pass(self, x: Inputs, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
+        if self._fast is not None and self._fast.ready and not gradients:
+            with COMPUTING, self._autocast():
+                passed = self._fast(x, self._compiling)
+            if passed is not None:
+                output, parts = passed
+                return output, {_key(i): part for i, part in enumerate(parts)}
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         with COMPUTING, ExitStack() if self._plain else self._around(x), self._autocast():
@@ -420,6 +429,8 @@ class Probe(AnyProbe):
         return as_logits(_own(logits_of(output, samples)), self.outputs)
 
     def _hook_features(self, of: Found) -> None:
+        if self._fast is not None and all(call.number is None for call in of.calls):
+            self._fast.hook(of.calls, self._stack)
         for i, call in enumerate(of.calls):
             if call.number is None:
                 keep = self._keeping.keeper(_key(i), call.reduce)

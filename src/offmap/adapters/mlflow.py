@@ -1,0 +1,143 @@
+"""Results and guards in MLflow.
+
+::
+
+    from offmap.adapters import mlflow
+
+    mlflow.log_results(results)                  # settings, mean figures, the files of the results
+    mlflow.log_guard("guard/")                   # the folder, and a model that scores with it
+
+    model = mlflow.pyfunc.load_model(...)        # of the library: model.predict(table)
+
+They go into the active run, or into one that is opened for them. The model is one "from code": a
+script of this package that opens the guard's folder, an artifact; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import offmap
+from offmap.errors import MissingExtraError
+from offmap.evaluation import Results
+from offmap.guard.schema import read
+
+__all__ = ["log_guard", "log_results"]
+
+METRICS = ("auroc", "fpr_id_kept", "fpr_ood_caught", "aupr_in", "aupr_out")
+_LONGEST = 500  # characters of a parameter
+
+
+def log_results(results: Results, *, folder: str = "results") -> None:
+    """Log an evaluation: settings as parameters, means as metrics, its files as artifacts.
+
+    A metric is called ``DETECTOR/METRIC/GROUP``, as ``energy/auroc/near``, the mean over the OOD
+    sets of the group, or of all; ``accuracy`` is that of the network.
+
+    Args:
+        results: of :func:`offmap.evaluate`.
+        folder: of the artifacts.
+
+    Raises:
+        MissingExtraError: MLflow is not installed.
+    """
+    mlflow = library()
+    with _run(mlflow), tempfile.TemporaryDirectory() as name:
+        mlflow.log_params(_parameters(results.settings))
+        mlflow.log_metrics(_figures(results))
+        results.save(name)
+        mlflow.log_artifacts(name, folder)
+
+
+def log_guard(folder: str | Path, *, name: str = "guard", **options: Any) -> Any:
+    """Log a guard: its folder as an artifact, and a model that scores tables with it.
+
+    The model takes what :class:`offmap.scale.Scorer` takes, a table with a column of images as
+    bytes or paths, or of features, and gives ``label``, ``score``, ``p``, ``is_ood`` and
+    ``reason``.
+
+    Args:
+        folder: of the guard.
+        name: of the model.
+        **options: as for ``mlflow.pyfunc.log_model``, such as ``registered_model_name``.
+
+    Returns:
+        What MLflow says of the model: ``model_uri`` and more.
+
+    Raises:
+        StoreError: there is no guard in the folder.
+        MissingExtraError: MLflow is not installed.
+    """
+    mlflow = library()
+    read(folder)  # what is no guard must not stand there as one
+    requirements = [f"{each}=={version(each).split('+')[0]}" for each in ("offmap", "torch")]
+    own = {"pip_requirements": requirements}
+    with _run(mlflow):
+        return mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(Path(__file__).with_name("_mlflow_model.py")),
+            artifacts={"guard": str(folder)},
+            **(own | options),
+        )
+
+
+def library() -> Any:
+    """MLflow.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import_module("mlflow.pyfunc")
+        return import_module("mlflow")
+    except ImportError as error:
+        raise MissingExtraError("mlflow", "mlflow") from error
+
+
+@contextmanager
+def _run(mlflow: Any) -> Iterator[None]:
+    """The active run, else a new one that ends with the block."""
+    if mlflow.active_run() is not None:
+        yield
+        return
+    with mlflow.start_run():
+        yield
+
+
+def _parameters(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as text, by name; those inside of others as ``versions.torch``."""
+    flat: dict[str, str] = {"offmap": offmap.__version__}
+    for name, value in settings.items():
+        if name == "seconds":
+            continue
+        inner = value if isinstance(value, Mapping) else {"": value}
+        for key, each in inner.items():
+            if each is not None:
+                flat[f"{name}.{key}".rstrip(".")] = str(each)[:_LONGEST]
+    return flat
+
+
+def _figures(results: Results) -> dict[str, float]:
+    figures = {}
+    if results.accuracy is not None:
+        right, n = results.accuracy
+        figures["accuracy"] = right / n
+    for detector in results.detectors:
+        for metric in METRICS:
+            name = f"{_plain(detector)}/{metric}"
+            figures[f"{name}/all"] = results.mean(detector, metric)
+            for group in results.groups:
+                figures[f"{name}/{group}"] = results.mean(detector, metric, group=group)
+    return figures
+
+
+def _plain(name: str) -> str:
+    """A name of letters, digits, and what MLflow allows besides."""
+    return re.sub(r"[^\w.\-]+", "-", name).strip("-")
