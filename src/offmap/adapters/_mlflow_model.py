@@ -10,7 +10,7 @@ from mlflow.models import set_model
 from offmap.scale import Scorer
 
 
-class GuardModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class GuardModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]
     """A guard over tables."""
 
     def load_context(self, context: Any) -> None:
