@@ -116,7 +116,7 @@ def test_of_auto_the_member_that_made_a_score_stands_first(sets: demo.Digits) ->
     (auto,) = guard.each()
     parts = auto.part_scores(acts_of(guard, images))  # type: ignore[operator]
     far = (torch.stack([s.double() for s in parts], 1) - auto.scale_[:, 0]) / auto.scale_[:, 1]
-    names = ("Energy", "CADRef", "ViM", "MahalanobisPP", "RAS")
+    names = ("Energy", "CADRef", "ViM", "MahalanobisPP", "RAS", "MultiLayerMahalanobis")
     for reason, row in zip(explained(guard, images)[1], far.tolist(), strict=True):
         pairs = sorted(zip(row, names, strict=True), key=lambda x: -x[0])
         assert ", ".join(f"{name} {x:+.1f}" for x, name in pairs) in reason

@@ -95,13 +95,28 @@ def test_a_guard_says_the_same_of_a_compiled_network() -> None:
     assert backend.runs > 0
 
 
-def test_layers_and_gradients_run_as_they_are_written() -> None:
+def test_layers_are_kept_in_compiled_code_too() -> None:
+    backend = Counting()
+    taps = [Tap(":stages", "mean"), Tap("layer1", "max")]
+    network = resnet20(classes=4).eval()
+    compiled = torch.compile(network, backend=backend)
+    x = torch.rand(3, 3, 32, 32)
+    with Probe(network, taps=taps) as plain, Probe(compiled, taps=taps) as probe:
+        for each in (plain, probe):
+            each(x)  # rules are resolved, and the head is looked for
+        assert backend.runs == 0
+        found, expected = probe(x + 1), plain(x + 1)
+        assert backend.runs > 0
+    assert found.layers.keys() == expected.layers.keys()
+    assert len(found.layers) > 2
+    for key, value in expected.layers.items():
+        assert torch.equal(found.layers[key], value)
+    assert torch.equal(found.features, expected.features)
+
+
+def test_gradients_run_as_they_are_written() -> None:
     backend = Counting()
     compiled = torch.compile(Net().eval(), backend=backend)
-    with Probe(compiled, taps=[Tap("body", "mean")]) as probe:
-        probe(batch())
-        assert probe(batch(1)).layers
-    assert backend.runs == 0
     with Probe(compiled) as probe:
         probe(batch())
         sample = probe.sample(batch(1))

@@ -46,6 +46,32 @@ def test_the_score_is_the_mean_softplus_of_the_standardised_members(
     assert np.allclose(made(world.ood).numpy(), expected, rtol=1e-9)
 
 
+def layered(world: World) -> tuple[list[tuple[Activations, torch.Tensor]], Activations]:
+    """The world with two layers: a mix of its features, and its features with noise."""
+    generator = torch.Generator().manual_seed(3)
+    mix = torch.randn(world.acts.features.shape[1], 5, generator=generator)
+
+    def see(acts: Activations) -> Activations:
+        noise = torch.randn(acts.features.shape, generator=generator)
+        layers = (acts.features @ mix, acts.features + noise)
+        return acts.replace(layers={f":stages|mean|{i}": x for i, x in enumerate(layers)})
+
+    return [(see(acts), y) for acts, y in world.batches()], see(world.ood)
+
+
+def test_where_there_are_layers_they_are_read_too(world: World) -> None:
+    batches, ood = layered(world)
+    made = offmap.detectors.Auto().fit(batches, calibration=batches, head=world.head)
+    assert made.used == [0, 1, 2, 3, 4, 5]
+    assert not made.left_out
+    alone = detector("multilayermahalanobis").fit(batches, calibration=batches)
+    known = torch.cat([alone(acts) for acts, _ in batches]).double().numpy()
+    t = (alone(ood).double().numpy() - known.mean()) / known.std()
+    others = by_hand(made, world, range(5))
+    expected = (5 * others + np.logaddexp(0, t)) / 6
+    assert np.allclose(made(ood).numpy(), expected, rtol=1e-9)
+
+
 def test_the_shares_add_up_to_the_score(made: Auto, world: World) -> None:
     shares = made.shares(world.ood)
     assert shares.shape == (len(world.ood), 5)
@@ -55,9 +81,9 @@ def test_the_shares_add_up_to_the_score(made: Auto, world: World) -> None:
 def test_without_a_head_the_members_that_need_one_are_left_out(world: World) -> None:
     made = offmap.detectors.Auto().fit(world.batches(), calibration=world.batches())
     without = [repr(m) for m in made.members if any(Needs.HEAD in type(n).needs for n in nodes(m))]
-    assert list(made.left_out) == without
+    assert list(made.left_out) == [*without, repr(made.members[5])]
     assert without
-    assert all("last linear layer" in why for why in made.left_out.values())
+    assert all("last linear layer" in made.left_out[name] for name in without)
     assert np.allclose(made(world.ood).numpy(), by_hand(made, world, made.used), rtol=1e-9)
     assert f"without {without[0]}: " in made.summary()
 
@@ -96,7 +122,7 @@ def test_a_fit_begins_with_all_members_again(world: World) -> None:
     made = offmap.detectors.Auto().fit(world.batches(), calibration=world.batches())
     assert made.left_out
     made.fit(world.batches(), calibration=world.batches(), head=world.head)
-    assert not made.left_out
+    assert list(made.left_out) == [repr(made.members[5])]  # which reads layers, and there are none
     assert torch.equal(made(world.ood), fitted("auto", world)(world.ood))
 
 

@@ -12,7 +12,7 @@ import torch
 from offmap.activations import Activations, Head, Heads
 from offmap.detectors._checks import check_head, check_needs, columns, warn_signed
 from offmap.detectors._needs import SOURCES, Needs
-from offmap.detectors._plan import Path, at, nodes
+from offmap.detectors._plan import Path, at, nodes, taps_of
 from offmap.errors import ArgumentError, DegenerateError, LabelError, NeedsError
 
 if TYPE_CHECKING:
@@ -97,7 +97,14 @@ def _leave_out_unserved(
             with sparing_part(node, (i,)):
                 if first is not None:
                     check_needs(part.needs & ~Needs.INPUTS, first, part)
+                    _check_layers(part, first)
                 _check_footprint(part, width)
+
+
+def _check_layers(part: Detector, first: Activations) -> None:
+    one = first.members[0] if first.members else first
+    for tap in taps_of(part):
+        one.tapped(tap)
 
 
 @contextmanager

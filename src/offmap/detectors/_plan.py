@@ -115,8 +115,6 @@ def why_not_exported(root: Detector) -> str | None:
     for node in nodes(root):
         if Needs.INPUTS in type(node).needs:
             return f"{node!r} runs the network again, which no graph here does"
-        if node.taps():
-            return f"{node!r} reads other layers, which no graph here has"
         if (reason := node.not_exportable()) is not None:
             return reason
     return None

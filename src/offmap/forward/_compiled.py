@@ -1,21 +1,24 @@
-"""A network that stays compiled while the inputs of its head are kept."""
+"""A network that stays compiled while features and layers are kept."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from offmap._utils.warning import warn_user
 from offmap.errors import OffmapWarning
-from offmap.forward._calls import Call, given_to
-from offmap.forward._outputs import is_compiled
+from offmap.forward._calls import given_to
+from offmap.forward._outputs import first_tensor, is_compiled
 
-Pass = tuple[Any, list[Tensor]]
+Pass = tuple[Any, dict[str, Tensor]]
 
 
 def _nothing() -> None:
@@ -31,13 +34,36 @@ class _On:
         return _On, ()
 
 
-def _keeper(reduce: Callable[[Tensor], Tensor], kept: list[Tensor], on: _On) -> Callable[..., None]:
-    def keep(_: nn.Module, args: Any, kwargs: Any = None) -> None:
-        if on.here:
-            # A copy, as what comes behind may work in place.
-            kept.append(reduce(given_to(args, kwargs)).float().clone())
+@dataclass(frozen=True)
+class Place:
+    """A layer of which something is kept.
 
-    return keep
+    Args:
+        key: under which it stands.
+        layer: its name.
+        reduce: what is kept of it.
+        behind: whether that is of its output, not of what it is given.
+    """
+
+    key: str
+    layer: str
+    reduce: Callable[[Tensor], Tensor]
+    behind: bool = False
+
+    def hook(self, network: nn.Module, kept: dict[str, Tensor], on: _On) -> RemovableHandle:
+        """Keep it while that is asked for."""
+        layer, keep = network.get_submodule(self.layer), partial(_keep, self, kept, on)
+        if self.behind:
+            return layer.register_forward_hook(lambda _, args, output: keep(first_tensor(output)))
+        return layer.register_forward_pre_hook(
+            lambda _, args, kwargs=None: keep(given_to(args, kwargs)), with_kwargs=True
+        )
+
+
+def _keep(place: Place, kept: dict[str, Tensor], on: _On, value: Tensor) -> None:
+    if on.here:
+        # A copy, as what comes behind may work in place.
+        kept[place.key] = place.reduce(value).float().clone()
 
 
 class Compiled:
@@ -53,7 +79,7 @@ class Compiled:
 
     def __init__(self, network: nn.Module, compiler: Callable[..., Any]) -> None:
         self._network, self._compiler = network, compiler
-        self._kept: list[list[Tensor]] = []
+        self._kept: dict[str, Tensor] = {}
         self._on = _On()
         self._run: Callable[..., Pass] | None = None
         self._failed = False
@@ -76,25 +102,21 @@ class Compiled:
         """Whether the hooks are there."""
         return self._run is not None and not self._failed
 
-    def hook(self, calls: Sequence[Call], stack: ExitStack) -> None:
-        """Keep what these layers are given, until the stack is closed."""
-        self._kept = self._kept or [[] for _ in calls]
-        for call, kept in zip(calls, self._kept, strict=True):
-            layer = self._network.get_submodule(call.name)
-            keep = _keeper(call.reduce, kept, self._on)
-            handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
-            stack.callback(handle.remove)
+    def hook(self, places: Sequence[Place], stack: ExitStack) -> None:
+        """Keep what these layers are given or give, until the stack is closed."""
+        for place in places:
+            stack.callback(place.hook(self._network, self._kept, self._on).remove)
         self._run = self._run or self._compiler(self._passed)
 
     def _passed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
         output = self._network(*args, **kwargs)
-        return output, [kept[-1] for kept in self._kept]
+        return output, dict(self._kept)
 
     def __call__(self, x: Any, lock: threading.RLock) -> Pass | None:
-        """What the network returns, and what its layers were given; ``None`` if it cannot be so.
+        """What the network returns, and what was kept of its layers; ``None`` if it cannot be so.
 
         One thread at a time: where the compiler gives up, the hooks run as they are written, and
-        fill the same lists.
+        fill the same place.
         """
         assert self._run is not None
         args, kwargs = ((x,), {}) if isinstance(x, Tensor) else ((), dict(x))
@@ -112,5 +134,4 @@ class Compiled:
                 return None
             finally:
                 self._on.here = False
-                for kept in self._kept:
-                    kept.clear()
+                self._kept.clear()

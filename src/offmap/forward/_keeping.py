@@ -69,7 +69,8 @@ def hook_behind(module: nn.Module, keep: Keep) -> RemovableHandle:
     """Keep what a module gives."""
 
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        keep(first_tensor(output))
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            keep(first_tensor(output))
 
     return module.register_forward_hook(hook)
 

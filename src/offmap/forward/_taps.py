@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from offmap.activations import Activations, Tap
 from offmap.errors import ArgumentError, NeedsError
@@ -75,11 +76,22 @@ class Taps:
         keeping: Keeping,
         stack: ExitStack,
     ) -> None:
-        for tap in taps:
-            names = layers.get(tap.layer, ()) if _is_rule(tap.layer) else [tap.layer]
-            for i, name in enumerate(names):
-                keep = keeping.keeper(tap.key(i), tap)
+        for name, tap, key in _places(taps, layers):
+            keep = keeping.keeper(key, tap)
+            stack.callback(hook_behind(module_of(self._network, name), keep).remove)
+
+    @contextmanager
+    def traced(self, kept: dict[str, Tensor]) -> Iterator[None]:
+        """Keep the layers in terms that a trace can follow, while the block runs."""
+        with ExitStack() as stack:
+            for name, tap, key in self.places():
+                keep = partial(_keep, kept, key, tap)
                 stack.callback(hook_behind(module_of(self._network, name), keep).remove)
+            yield
+
+    def places(self) -> Iterator[tuple[str, Tap, str]]:
+        """Each layer that is known by name, its reduction, and under what key it is kept."""
+        yield from _places(self._taps, self.layers)
 
     def named(self, layer: str) -> str:
         """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
@@ -91,6 +103,19 @@ class Taps:
         if not -len(names) <= number < len(names):
             raise NeedsError(f"{layer}: the network has {len(names)} of these layers: {names}")
         return names[number]
+
+
+def _places(
+    taps: Sequence[Tap], layers: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, Tap, str]]:
+    for tap in taps:
+        names = layers.get(tap.layer, ()) if _is_rule(tap.layer) else [tap.layer]
+        for i, name in enumerate(names):
+            yield name, tap, tap.key(i)
+
+
+def _keep(kept: dict[str, Tensor], key: str, tap: Tap, value: Tensor) -> None:
+    kept[key] = tap(value).float()
 
 
 def module_of(network: nn.Module, name: str) -> nn.Module:

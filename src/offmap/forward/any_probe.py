@@ -109,7 +109,7 @@ class AnyProbe(Shared):
 
     def key(self) -> tuple[Any, ...]:
         """All that the activations of given inputs depend on, in plain values."""
-        taps = [(tap.layer, tap.reduction) for tap in self.taps]
+        taps = sorted((tap.layer, tap.reduction) for tap in self.taps)
         asked = self.asked_head
         # A head that was given says no more than the weights and the place where it fits.
         head = "given" if isinstance(asked, Head) else asked

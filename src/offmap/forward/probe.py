@@ -19,7 +19,7 @@ from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import LINEAR, Call, Vectors, capturing, recording
-from offmap.forward._compiled import Compiled
+from offmap.forward._compiled import Compiled, Place
 from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import Found, check_others, found, found_for, tolerance
@@ -99,7 +99,7 @@ class Probe(AnyProbe):
         if precision not in ("fp32", "bf16"):
             raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
         self.network = unwrapped(network)
-        self._fast = None if taps else Compiled.of(network)
+        self._fast = Compiled.of(network)
         # Where no map gives the logits, a network may say itself whose input its features are.
         own = getattr(self.network, "head_layer", None)
         head = own if head is None and isinstance(own, str) else head
@@ -165,6 +165,7 @@ class Probe(AnyProbe):
         self._taps.hook(self._keeping, stack)
         if self._found is not None:
             self._hook_features(self._found)
+            self._hook_compiled()
 
     def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, or of other inputs."""
@@ -173,7 +174,9 @@ class Probe(AnyProbe):
                 with self._finding:
                     if not self._taps.resolved:
                         run = partial(self._ran, inputs)
-                        return self._taps.resolve(run, self._keeping, self._stack)
+                        acts = self._taps.resolve(run, self._keeping, self._stack)
+                        self._hook_compiled()
+                        return acts
             return self._ran(inputs)
 
     def _ran(self, inputs: Inputs | Prepared) -> Activations:
@@ -274,16 +277,18 @@ class Probe(AnyProbe):
         x = self._traced_inputs(images)
         calls = self._found.calls if self._found else ()
         inputs: list[list[Tensor]] = [[] for _ in calls]
+        layers: dict[str, Tensor] = {}
         with ExitStack() as stack:
+            stack.enter_context(self._taps.traced(layers))
             for call, own in zip(calls, inputs, strict=True):
                 stack.enter_context(self._tracing(call, own))
             output = self.network(x)
         if self.outputs == "features":
-            return Activations(None, vectors_of(output, x.shape[0]).float())
+            return Activations(None, vectors_of(output, x.shape[0]).float(), layers)
         logits = self._logits(output, x.shape[0])
         parts = [call.reduce(own[-1]).float() for call, own in zip(calls, inputs, strict=True)]
         features = torch.cat(parts, dim=1) if parts else None
-        return Activations(logits, features, absent=self.why_no_head)
+        return Activations(logits, features, layers, absent=self.why_no_head)
 
     def _tracing(self, call: Call, own: list[Tensor]) -> AbstractContextManager[Any]:
         if call.number is None:
@@ -342,8 +347,7 @@ class Probe(AnyProbe):
             with COMPUTING, self._autocast():
                 passed = self._fast(x, self._compiling)
             if passed is not None:
-                output, parts = passed
-                return output, {_key(i): part for i, part in enumerate(parts)}
+                return passed
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         with COMPUTING, ExitStack() if self._plain else self._around(x), self._autocast():
@@ -391,6 +395,7 @@ class Probe(AnyProbe):
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
         self._found = of.without_features()
+        self._hook_compiled()
         return Activations(logits, features, kept, absent=of.why)
 
     def _whole(self, head: Head | None) -> Head | None:
@@ -428,9 +433,16 @@ class Probe(AnyProbe):
     def _logits(self, output: Any, samples: Any) -> Tensor:
         return as_logits(_own(logits_of(output, samples)), self.outputs)
 
+    def _hook_compiled(self) -> None:
+        """Keep all in compiled code, once it is known which layers that are."""
+        calls = self._found.calls if self._found else ()
+        if self._fast is None or self._unhooked or not self._taps.resolved:
+            return
+        parts = [Place(_key(i), call.name, call.reduce) for i, call in enumerate(calls)]
+        layers = [Place(key, name, tap, behind=True) for name, tap, key in self._taps.places()]
+        self._fast.hook([*parts, *layers], self._stack)
+
     def _hook_features(self, of: Found) -> None:
-        if self._fast is not None and all(call.number is None for call in of.calls):
-            self._fast.hook(of.calls, self._stack)
         for i, call in enumerate(of.calls):
             if call.number is None:
                 keep = self._keeping.keeper(_key(i), call.reduce)

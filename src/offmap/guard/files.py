@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -79,8 +80,11 @@ class Summary:
         if row["score"] is None:  # not finite
             return
         for name, sign in (("least known", -1), ("most known", 1)):
-            kept = [*self.extremes.get(name, []), row]
-            self.extremes[name] = sorted(kept, key=lambda r: sign * r["score"])[:keep]
+            kept = self.extremes.setdefault(name, [])
+            # Most rows are no extremes: one comparison tells.
+            if len(kept) < keep or sign * row["score"] < sign * kept[-1]["score"]:
+                insort(kept, row, key=lambda r: sign * r["score"])
+                del kept[keep:]
 
     @property
     def share(self) -> float:

@@ -17,6 +17,7 @@ from offmap.detectors._tolerant import Tolerant
 from offmap.detectors.features.cadref import CADRef
 from offmap.detectors.features.mahalanobis_pp import MahalanobisPP
 from offmap.detectors.features.vim import ViM
+from offmap.detectors.layers.multi_layer_mahalanobis import MultiLayerMahalanobis
 from offmap.detectors.logits.energy import Energy
 from offmap.detectors.shapers.ras import RAS
 from offmap.stats import Moments
@@ -30,13 +31,15 @@ class Auto(Tolerant):
 
     with the mean and deviation of each score on *calibration* data. A score that says nothing of a
     sample adds little, and one that is far out counts in full, so what any of them sees is seen.
-    By default of :class:`Energy`, :class:`CADRef`, :class:`ViM`, :class:`MahalanobisPP` and
-    ``RAS(Energy())``: one of the logits, three that read the features each in another way, and one
-    that puts them right. All of them are sums: none keeps samples.
+    By default of :class:`Energy`, :class:`CADRef`, :class:`ViM`, :class:`MahalanobisPP`,
+    ``RAS(Energy())`` and :class:`MultiLayerMahalanobis`: one of the logits, three that read the
+    features each in another way, one that puts them right, and one of the layers before. None
+    keeps samples.
 
-    What the network or the data do not have is done without: a member that needs a head, labels or
-    logits where there are none, or that cannot be solved, is left out, which the summary says.
-    docs/auto.md tells how the members were chosen, and where single detectors are better.
+    What the network or the data do not have is done without: a member that needs a head, labels,
+    logits or feature maps where there are none, or that cannot be solved, is left out, which the
+    summary says. docs/auto.md tells how the members were chosen, and where single detectors are
+    better.
 
     Args:
         members: other detectors than these; they are copied.
@@ -89,4 +92,4 @@ class Auto(Tolerant):
 
 
 def _members() -> list[Detector]:
-    return [Energy(), CADRef(), ViM(), MahalanobisPP(), RAS(Energy())]
+    return [Energy(), CADRef(), ViM(), MahalanobisPP(), RAS(Energy()), MultiLayerMahalanobis()]
