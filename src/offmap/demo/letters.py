@@ -26,7 +26,7 @@ NORMALIZATION = Normalization((0.21,), (0.21,))
 COMMAND = "offmap demo --retrain"
 LATIN = (*DEJAVU, *STIX, *COMPUTER_MODERN)
 # Letters and fonts by group and set. Of Greek and Cyrillic only what no Latin letter looks like.
-OTHERS = {
+OTHERS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "near": {"letters": ("LMNOPQRSTUVWXYZ", LATIN), "digits": ("0123456789", LATIN)},
     "far": {
         "greek": ("ΓΔΘΛΞΠΣΦΨΩ", (*DEJAVU, *STIX)),
