@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -18,8 +19,9 @@ from safetensors.torch import load_file, save_file
 
 import offmap
 from offmap import demo
+from offmap.demo import letters
 from offmap.detectors import ordinary
-from offmap.networks import DigitsCNN, resnet20
+from offmap.networks import DigitsCNN, LettersCNN, resnet20
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -42,20 +44,23 @@ def demo_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
+@pytest.mark.slow
 def test_demo_prints_its_table_and_its_decision(demo_output: tuple[Path, str]) -> None:
     out, text = demo_output
     results = offmap.Results.load(out)
     right, total = results.accuracy or (0, 1)
-    assert right / total > 0.97
+    assert 0.97 < right / total < 1
     assert f"accuracy {right / total:.2%}" in text.splitlines()[0]
     best = demo.best(results)
     assert f"Best mean AUROC on this data: {best}" in text
     assert results.detectors == ordinary()
-    assert results.mean(best) > 0.97
+    assert 0.92 < results.mean(best) < 0.99
     row = next(r for r in results.rows if r.detector == best)
-    assert f"accepts {1 - row.id_alarm:.1%} of the known" in text.replace("\n", " ")
+    assert f"accepts {1 - row.id_alarm:.1%} of the known test letters" in text.replace("\n", " ")
+    assert max(map(len, text.splitlines()[:-1])) <= 100
 
 
+@pytest.mark.slow
 def test_demo_writes_tables_and_figures(demo_output: tuple[Path, str]) -> None:
     out, _ = demo_output
     names = {"results.json", "results.csv", "scores.parquet", "report.html", "report.json"}
@@ -65,6 +70,7 @@ def test_demo_writes_tables_and_figures(demo_output: tuple[Path, str]) -> None:
             assert np.asarray(image.convert("L")).std() > 5  # something is drawn
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_a_report_of_its_figures(demo_output: tuple[Path, str]) -> None:
     out, _ = demo_output
     results, page = offmap.Results.load(out), (out / "report.html").read_text(encoding="utf-8")
@@ -78,15 +84,15 @@ def test_the_demo_ends_with_a_report_of_its_figures(demo_output: tuple[Path, str
     assert page.count("<img") > 20
 
 
-def test_the_shipped_weights_are_those_of_their_card() -> None:
+@pytest.mark.parametrize("name", ["weights", "letters"])
+def test_the_shipped_weights_are_those_of_their_card(name: str) -> None:
     folder = Path(demo.__file__).parent
-    card = demo.card()
-    import hashlib
-
-    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    assert card.files["weights"].sha256 == digest
-    assert (folder / "weights.safetensors").stat().st_size <= 200_000
-    assert card.command == demo.COMMAND
+    card = {"weights": demo.card, "letters": letters.card}[name]()
+    weights = folder / card.files["weights"].name
+    assert weights.name == f"{name}.safetensors"
+    assert card.files["weights"].sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert weights.stat().st_size <= {"weights": 200_000, "letters": 400_000}[name]
+    assert card.command == {"weights": demo.COMMAND, "letters": "offmap demo --retrain"}[name]
 
 
 def test_the_cards_command_makes_such_weights(tmp_path: Path) -> None:
@@ -279,12 +285,13 @@ def test_list_names_every_detector_and_set() -> None:
         assert name in text
 
 
+@pytest.mark.slow
 def test_retraining_writes_weights_that_load(tmp_path: Path) -> None:
     done = run("demo", "--retrain", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "training" / "card.json").read_text())
     assert card["accuracy"] > 0.97
-    network = DigitsCNN(8)
+    network = LettersCNN(10)
     network.load_state_dict(load_file(tmp_path / "training" / "weights.safetensors"))
 
 

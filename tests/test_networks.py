@@ -27,6 +27,7 @@ from offmap.networks import (
     digits_cnn,
     factories,
     is_own,
+    letters_cnn,
     load_weights,
     mnist_cnn,
     resnet18,
@@ -102,6 +103,9 @@ def sixteen(unit: int) -> int:
 
 
 MNIST = sum((25 * 32 + 32, conv(5, 32, 32) + 32, conv(5, 32, 64) + 64, linear(576, 256)))
+LETTERS = sum(
+    (9 * 16 + 16, conv(3, 16, 32) + 32, conv(3, 32, 64) + 64, linear(576, 128), linear(128, 10))
+)
 DIGITS = sum((9 * 16 + 16, conv(3, 16, 32) + 32, linear(512, 64), linear(64, 8)))
 
 
@@ -118,6 +122,7 @@ DIGITS = sum((9 * 16 + 16, conv(3, 16, 32) + 32, linear(512, 64), linear(64, 8))
         ("vgg16(width=0.25)", sixteen(16), 990_106),
         ("mnist_cnn", MNIST + linear(256, 10), 228_010),
         ("digits_cnn", DIGITS, 38_152),
+        ("letters_cnn", LETTERS, 98_442),
     ],
 )
 def test_parameter_counts_are_those_worked_out_by_hand(
@@ -126,7 +131,7 @@ def test_parameter_counts_are_those_worked_out_by_hand(
     assert count(build(spec)) == worked_out == known
 
 
-SHAPES = {"digits_cnn": (1, 8, 8), "mnist_cnn": (1, 28, 28)}
+SHAPES = {"digits_cnn": (1, 8, 8), "mnist_cnn": (1, 28, 28), "letters_cnn": (1, 28, 28)}
 AROUND = ("anchor_head", "ensemble")
 
 
@@ -149,7 +154,7 @@ def test_every_network_maps_images_to_logits_and_has_a_head(name: str) -> None:
     assert f"{count(build(name)):,} parameters" in str(factories()[name].__doc__)
 
 
-@pytest.mark.parametrize("make", [resnet18, vgg16, mnist_cnn, digits_cnn, wrn40_2])
+@pytest.mark.parametrize("make", [resnet18, vgg16, mnist_cnn, digits_cnn, letters_cnn, wrn40_2])
 def test_dropout_acts_in_training_alone(make: Callable[..., nn.Module]) -> None:
     torch.manual_seed(0)
     images = torch.randn(2, *SHAPES.get(make.__name__, (3, 32, 32)))

@@ -16,7 +16,7 @@ from scripts.floors import TESTS, TOOLS, floors
 from scripts.scores import ROOT, differences
 
 from offmap.data import embedded
-from offmap.demo import FAR, pictures
+from offmap.demo import FAR, FAR28, pictures
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -46,9 +46,14 @@ def test_the_version_stands_in_one_place() -> None:
     assert source.count("__version__ = ") == 1
 
 
-@pytest.mark.parametrize("name", FAR)
-def test_the_pictures_of_the_demo_are_those_of_scikit_image(name: str) -> None:
-    kept, made = pictures(name), embedded(name, size=8, limit=300)
+@pytest.mark.parametrize(
+    ("name", "size", "limit"),
+    [*((name, 8, 300) for name in FAR), *((name, 28, 150) for name in FAR28)],
+)
+def test_the_pictures_of_the_demo_are_those_of_scikit_image(
+    name: str, size: int, limit: int
+) -> None:
+    kept, made = pictures(name, size=size), embedded(name, size=size, limit=limit)
     assert (kept.images == made.images).all()
     assert kept.keys(0, len(kept)) == made.keys(0, len(made))
     assert (kept.name, kept.transform) == (made.name, made.transform)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 import typer
 
@@ -12,14 +13,16 @@ from offmap.cli._output import echo_files
 
 def demo(
     out: Path = typer.Option(Path("offmap-demo"), help="Folder for tables and figures."),
-    retrain: bool = typer.Option(False, help="Train the network anew, in seconds, and keep it."),
-    alarm_rate: float = typer.Option(0.05, help="Share of known digits that may be called OOD."),
+    retrain: bool = typer.Option(
+        False, help="Train the network anew, in a minute or two, and keep it."
+    ),
+    alarm_rate: float = typer.Option(0.05, help="Share of known letters that may be called OOD."),
     report: bool = typer.Option(True, help="Write report.html too."),
 ) -> None:
     """The main job on embedded data: fit every detector, evaluate, decide, draw.
 
-    Digits 0 to 7 are known; 8 and 9 are near-OOD; faces, textures, photographs, text and noise are
-    far-OOD. Needs no download.
+    Ten letters are known, drawn in 21 fonts. Other letters and digits are near-OOD; Greek, Cyrillic
+    and Georgian letters, textures, photographs, faces and noise are far-OOD. Needs no download.
 
     Examples:
         offmap demo
@@ -33,12 +36,12 @@ def demo(
     rows = [row for row in results.rows if row.detector == top]
     calibration = next(s for s in results.sets if s.role == "calibration")
     caught = ", ".join(f"{row.set} {row.ood_caught:.1%}" for row in rows)
-    say(
-        f"{results.table()}\n\n"
-        f"Best mean AUROC on this data: {top} ({results.summaries[top]}).\n"
+    sentences = (
+        f"Best mean AUROC on this data: {top} ({results.summaries[top]}).",
         f"Its threshold, {rows[0].threshold:.4g}, is calibrated on {calibration.n} held-out known "
-        f"digits for an alarm rate of {alarm_rate:.0%}.\n"
-        f"It accepts {1 - (rows[0].id_alarm or 0):.1%} of the known test digits, and calls OOD: "
-        f"{caught}."
+        f"letters for an alarm rate of {alarm_rate:.0%}.",
+        f"It accepts {1 - (rows[0].id_alarm or 0):.1%} of the known test letters, and calls OOD: "
+        f"{caught}.",
     )
+    say("\n\n".join((results.table(), *(fill(each, 100) for each in sentences))))
     echo_files(out)

@@ -6,6 +6,7 @@ from offmap.networks.checkpoint import load_weights
 from offmap.networks.densenet import DenseNet, densenet_bc100
 from offmap.networks.digits import DigitsCNN, digits_cnn
 from offmap.networks.ensemble import Ensemble
+from offmap.networks.letters import LettersCNN, letters_cnn
 from offmap.networks.libraries import build_of_library, is_of_library
 from offmap.networks.library import anchor_head, ensemble, factories, is_own
 from offmap.networks.mc_dropout import FixedDropout, mc_dropout
@@ -24,6 +25,7 @@ __all__ = [
     "DigitsCNN",
     "Ensemble",
     "FixedDropout",
+    "LettersCNN",
     "MnistCNN",
     "ResNet",
     "ResNet18",
@@ -38,6 +40,7 @@ __all__ = [
     "factories",
     "is_of_library",
     "is_own",
+    "letters_cnn",
     "load_weights",
     "mc_dropout",
     "mnist_cnn",

@@ -1,4 +1,4 @@
-"""The small network of the demo."""
+"""The small network of the digits."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class DigitsCNN(nn.Sequential):
 
 
 def digits_cnn(*, dropout: float = 0.3, classes: int = 8) -> DigitsCNN:
-    """The network of the demo: 38,152 parameters."""
+    """The network of the digits in ``offmap.demo``: 38,152 parameters."""
     return DigitsCNN(classes, dropout=dropout)

@@ -14,6 +14,7 @@ from offmap.networks.anchors import AnchorHead
 from offmap.networks.densenet import densenet_bc100
 from offmap.networks.digits import digits_cnn
 from offmap.networks.ensemble import Ensemble
+from offmap.networks.letters import letters_cnn
 from offmap.networks.mnist import mnist_cnn
 from offmap.networks.resnet import resnet20, resnet32, resnet44, resnet56
 from offmap.networks.resnet18 import resnet18
@@ -51,6 +52,7 @@ _FACTORIES: tuple[Callable[..., nn.Module], ...] = (
         ensemble,
         densenet_bc100,
         digits_cnn,
+        letters_cnn,
         mnist_cnn,
         resnet18,
         resnet20,

@@ -1,0 +1,115 @@
+"""Glyphs of the fonts inside matplotlib's wheel, drawn at 28x28 grey pixels with seeded changes.
+
+FreeType, by way of Pillow, draws each glyph once and large; torch then shears, turns, scales,
+thickens, fades and sprinkles it, so that no two pictures are alike. One seed gives equal pictures
+on one machine. Another version of FreeType or torch may draw a few pixels otherwise, and figures
+then differ a little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from offmap.data import ImageSet
+
+SIDE = 28
+DEJAVU = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
+    *("DejaVuSansMono", "DejaVuSansMono-Bold"),
+    *("DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
+)
+STIX = ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")
+COMPUTER_MODERN = ("cmr10", "cmb10", "cmss10", "cmti10", "cmtt10")
+
+_LARGE, _EM = 64, 54  # pixels of the first drawing, and of its em
+
+
+def drawn(
+    name: str,
+    letters: str,
+    fonts: Sequence[str],
+    count: int,
+    *,
+    seed: int,
+    classes: tuple[str, ...] = (),
+) -> ImageSet:
+    """So many pictures of letters in fonts, each pair about equally often.
+
+    Args:
+        name: of the set.
+        letters: which.
+        fonts: names of files in matplotlib's folder, each of which has all of the letters.
+        count: how many pictures.
+        seed: of pairs and changes; other seeds draw other pictures.
+        classes: the letters as labels, in their order; without them, the set has no labels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pairs = [(font, letter) for font in fonts for letter in letters]
+    turns = -(-count // len(pairs))
+    order = [torch.randperm(len(pairs), generator=generator) for _ in range(turns)]
+    rows = torch.cat(order)[:count]
+    large = torch.stack([glyph(font, letter) for font, letter in pairs])
+    chosen = [pairs[row] for row in rows.tolist()]
+    labels = torch.tensor([classes.index(letter) for _, letter in chosen]) if classes else None
+    keys = tuple(f"{letter} {font} {i}" for i, (font, letter) in enumerate(chosen))
+    images = changed(large[rows], generator)
+    how = f"drawn at {SIDE}x{SIDE}, seed {seed}"
+    return ImageSet(name, images, labels, classes, transform=how, sample_keys=keys)
+
+
+def glyph(font: str, letter: str) -> Float[Tensor, "64 64"]:
+    """A glyph in white on black, in the middle, from 0 to 1."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    # The plain layout: the other one needs a library that not every Pillow has.
+    face = ImageFont.truetype(str(path), _EM, layout_engine=ImageFont.Layout.BASIC)
+    left, top, right, bottom = face.getbbox(letter)
+    image = Image.new("L", (_LARGE, _LARGE))
+    place = ((_LARGE - left - right) / 2, (_LARGE - top - bottom) / 2)
+    ImageDraw.Draw(image).text(place, letter, fill=255, font=face)
+    return torch.from_numpy(np.array(image)).float() / 255
+
+
+def changed(
+    large: Float[Tensor, "n 64 64"], generator: torch.Generator
+) -> UInt8[Tensor, "n 1 28 28"]:
+    """Each glyph turned, sheared, scaled, moved, thickened or thinned, faded, under noise."""
+    n = len(large)
+
+    def within(low: float, high: float) -> Float[Tensor, "n 1 1 1"]:
+        return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator)
+
+    grid = F.affine_grid(_moves(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False)
+    x = F.grid_sample(large[:, None], grid, align_corners=False)
+    x = F.avg_pool2d(_stroke(x, within(-0.5, 1.0)), 2)
+    ground, ink = within(0.0, 0.25), within(0.5, 1.0)
+    x = ground + (ink - ground) * x
+    x = x + within(0.02, 0.14) * torch.randn(x.shape, generator=generator)
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _moves(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
+    """From the places of the picture to those of the large drawing."""
+    turn, shear, x, y = 2 * torch.rand(4, n, generator=generator) - 1
+    wide, high = 1.1 + 0.25 * (2 * torch.rand(2, n, generator=generator) - 1)
+    angle = 0.26 * turn  # 15 degrees
+    rows = [
+        torch.stack([wide * angle.cos(), wide * (0.25 * shear - angle.sin()), 0.2 * x], 1),
+        torch.stack([high * angle.sin(), high * angle.cos(), 0.2 * y], 1),
+    ]
+    return torch.stack(rows, 1)
+
+
+def _stroke(x: Float[Tensor, "n 1 h w"], by: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n 1 h w"]:
+    """Thicker by a share of a pixel to each side, or thinner where that is negative."""
+    thick, thin = F.max_pool2d(x, 3, 1, 1), -F.max_pool2d(-x, 3, 1, 1)
+    return x + by.clamp(min=0) * (thick - x) - (-by).clamp(min=0) * (x - thin)
