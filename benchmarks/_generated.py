@@ -72,10 +72,10 @@ def extra_memory(run: Callable[[], object]) -> int:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        start = _peak()
+        start = peak()
         try:
             run()
-            os.write(write, str(_peak() - start).encode())
+            os.write(write, str(peak() - start).encode())
         finally:
             os._exit(0)
     os.close(write)
@@ -87,7 +87,8 @@ def extra_memory(run: Callable[[], object]) -> int:
     return int(told)
 
 
-def _peak() -> int:
+def peak() -> int:
+    """Largest resident size of this process so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
