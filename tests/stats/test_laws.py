@@ -28,7 +28,7 @@ from offmap.stats import (
     Moments,
     Quantile,
 )
-from offmap.stats.moments import constant_features
+from offmap.stats.moments import constant_features, squares
 
 CLASSES = 5
 # Of two order statistics and three columns: those of floats around 1, around -1 and others.
@@ -58,6 +58,8 @@ def tensors(statistic: Any) -> list[Tensor]:
     """The numbers of a statistic. A bank's parts are its own affair: its rows are what counts."""
     if isinstance(statistic, Bank):
         return [statistic.rows]
+    if isinstance(statistic, ClassScatters):
+        return [statistic.count, statistic.mean, statistic.scatter]
     return [value for value in vars(statistic).values() if isinstance(value, Tensor)]
 
 
@@ -146,6 +148,39 @@ def test_class_scatters_are_numpys_and_pool_to_the_class_moments() -> None:
         expected = np.cov(x[y == c].double().numpy().T, bias=True)
         assert np.allclose(by_class.scatter[c] / by_class.count[c], expected)
     assert_equal(by_class.pooled(), ClassMoments.of(x, y))
+
+
+def test_class_scatters_are_the_same_whether_rows_are_held_or_summed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = torch.randn(90, 4).double(), torch.randint(0, 3, (90,))
+    expected = ClassScatters.of(x, y)
+
+    def parts() -> list[ClassScatters]:
+        return [ClassScatters.of(a, b) for a, b in zip(x.split(20), y.split(20), strict=True)]
+
+    held = reduce(operator.add, parts())
+    monkeypatch.setattr("offmap.stats.classes._HELD", 3 * 20 * 4 * 8)
+    summed = reduce(operator.add, parts())
+    two = reduce(operator.add, parts()[:4]) + reduce(operator.add, parts()[:4])
+    assert (len(held.held), len(summed.held), len(two.held)) == (5, 1, 0)
+    assert_equal(held, expected)
+    assert_equal(summed, expected)
+    assert_equal(two, ClassScatters.of(x[:80].repeat(2, 1), y[:80].repeat(2)))
+
+
+def test_rows_that_are_held_are_copies() -> None:
+    x, y = torch.randn(6, 2).double(), torch.tensor([0, 1] * 3)
+    expected, of_views = ClassScatters.of(x.clone(), y.clone()), ClassScatters.of(x, y)
+    x.zero_(), y.zero_()
+    assert torch.equal(of_views.scatter, expected.scatter)
+
+
+def test_products_of_many_columns_are_those_of_all_at_once() -> None:
+    x = torch.randn(50, 300).double()
+    product = squares(x)
+    assert torch.allclose(product, x.T @ x, rtol=0, atol=1e-12)
+    assert torch.equal(product, product.T)
 
 
 def test_constant_features_are_those_that_only_rounding_moves() -> None:

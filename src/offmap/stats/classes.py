@@ -6,7 +6,9 @@ without logits the classes are those seen, and a batch may lack the last of them
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -15,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from offmap._utils.precision import wide
-from offmap.stats.moments import Moments, constant_features
+from offmap.stats.moments import Moments, constant_features, squares
 from offmap.stats.statistic import Statistic
+
+_HELD = 64 << 20  # bytes of rows that are held at most
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,7 @@ class ClassMoments(Statistic):
         """Moments of one batch, of as many classes as are named, or seen."""
         x = wide(x)
         count, mean = _means(x, labels, classes)
-        centred = x - mean[labels]
-        return cls(count, mean, centred.T @ centred)
+        return cls(count, mean, squares(x - mean[labels]))
 
     def __add__(self, other: Self) -> Self:
         """Moments of both parts together."""
@@ -99,40 +102,104 @@ class ClassMoments(Statistic):
 class ClassScatters(Statistic):
     """Count, mean and scatter about the mean of each class, in float64 and Chan's form.
 
+    Rows are held until there are many: to add to the scatter of each class at every batch would
+    write all of them as often.
+
     Args:
-        count: samples of each class, ``(c,)``.
-        mean: ``(c, d)``.
-        scatter: sum of ``(x - mean_y)(x - mean_y)'`` over the samples of each class, ``(c, d, d)``.
+        sums: of the rows that have been summed, if there are some.
+        held: other rows and their labels.
+        classes: how many there are at least.
     """
 
-    count: Float[Tensor, " c"]
-    mean: Float[Tensor, "c d"]
-    scatter: Float[Tensor, "c d d"]
+    sums: _Scatters | None
+    held: tuple[tuple[Float[Tensor, "_ d"], Int64[Tensor, " _"]], ...]
+    classes: int
 
     @classmethod
     def of(
         cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int | None = None
     ) -> Self:
         """The scatters of one batch."""
-        x = wide(x)
-        count, mean = _means(x, labels, classes)
-        centred = x - mean[labels]
-        scatter = x.new_zeros(len(count), x.shape[1], x.shape[1])
-        for y in labels.bincount().nonzero()[:, 0].tolist():  # a batch has few classes
-            rows = centred[labels == y]
-            scatter[y] = rows.T @ rows
-        return cls(count, mean, scatter)
+        if classes is None:
+            classes = int(labels.max()) + 1 if len(labels) else 0
+        # Copies: what they are views of may be filled anew.
+        return cls(None, ((wide(x).clone(), labels.clone()),), classes)
 
     def __add__(self, other: Self) -> Self:
         """The scatters of both parts together."""
-        count, mean, gap, weight = _joined(self, other)
-        between = weight[:, None, None] * gap[:, :, None] * gap[:, None, :]
-        a, b = _alike(self.scatter, other.scatter)
-        return type(self)(count, mean, a + b + between)
+        both = [part for part in (self.sums, other.sums) if part is not None]
+        sums = both[0].with_sums(both[1]) if len(both) > 1 else next(iter(both), None)
+        held, classes = self.held + other.held, max(self.classes, other.classes)
+        joined = type(self)(sums, held, classes)
+        if sum(x.nbytes for x, _ in held) <= _HELD:
+            return joined
+        return type(self)(joined._summed, (), classes)
+
+    @cached_property
+    def _summed(self) -> _Scatters:
+        """All rows in the sums, and all classes."""
+        if not self.held:
+            assert self.sums is not None  # there is one or the other
+            return self.sums
+        x, labels = (torch.cat(parts) for parts in zip(*self.held, strict=True))
+        sums = _Scatters.none(x) if self.sums is None else self.sums
+        return sums.with_rows(x, labels, self.classes)
+
+    @property
+    def count(self) -> Float[Tensor, " c"]:
+        """Samples of each class."""
+        return self._summed.count
+
+    @property
+    def mean(self) -> Float[Tensor, "c d"]:
+        """Their means; zero for a class without samples."""
+        return self._summed.mean
+
+    @property
+    def scatter(self) -> Float[Tensor, "c d d"]:
+        """Sum of ``(x - mean_y)(x - mean_y)'`` over the samples of each class."""
+        return self._summed.scatter
 
     def pooled(self) -> ClassMoments:
         """The same with one scatter within all classes."""
         return ClassMoments(self.count, self.mean, self.scatter.sum(0))
+
+
+@dataclass(frozen=True)
+class _Scatters:
+    """What :class:`ClassScatters` sums up."""
+
+    count: Float[Tensor, " c"]
+    mean: Float[Tensor, "c d"]
+    scatter: Float[Tensor, "c d d"]
+
+    @classmethod
+    def none(cls, x: Float[Tensor, "n d"]) -> Self:
+        """Of no classes, for such rows."""
+        d = x.shape[1]
+        return cls(x.new_zeros(0), x.new_zeros(0, d), x.new_zeros(0, d, d))
+
+    def with_rows(self, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int) -> Self:
+        """The sums of other rows too."""
+        own = ClassMeans.of(x, labels, classes=classes)
+        order = labels.argsort(stable=True)
+        rows = (x - own.mean[labels])[order].split(own.count.long().tolist())
+        return self._joined_with(own, lambda y, into: into.addmm_(rows[y].T, rows[y]))
+
+    def with_sums(self, other: _Scatters) -> Self:
+        """The sums of both."""
+        return self._joined_with(other, lambda y, into: into.add_(other.scatter[y]))
+
+    def _joined_with(
+        self, other: ClassMeans | _Scatters, add: Callable[[int, Tensor], object]
+    ) -> Self:
+        count, mean, gap, weight = _joined(self, other)
+        scatter = gap.new_zeros(*gap.shape, gap.shape[1])
+        scatter[: len(self.scatter)] = self.scatter
+        for y in other.count.nonzero()[:, 0].tolist():
+            add(y, scatter[y])
+            scatter[y].addr_(gap[y], gap[y], alpha=float(weight[y]))
+        return type(self)(count, mean, scatter)
 
 
 @dataclass(frozen=True)
@@ -197,7 +264,7 @@ def _means(
 
 
 def _joined(
-    a: ClassMeans | ClassMoments | ClassScatters, b: ClassMeans | ClassMoments | ClassScatters
+    a: ClassMeans | ClassMoments | _Scatters, b: ClassMeans | ClassMoments | _Scatters
 ) -> tuple[Float[Tensor, " c"], Float[Tensor, "c d"], Float[Tensor, "c d"], Float[Tensor, " c"]]:
     """Count and mean of both together, the gap of their means, and what weighs its square."""
     (m, n), (mean, other) = _alike(a.count, b.count), _alike(a.mean, b.mean)

@@ -18,6 +18,8 @@ from offmap._utils.precision import wide
 from offmap.stats.mean import mean_of
 from offmap.stats.statistic import Statistic
 
+_BLOCK = 128  # columns at a time, of which the products with those before them are known
+
 
 @dataclass(frozen=True)
 class Moments(Statistic):
@@ -39,7 +41,7 @@ class Moments(Statistic):
         x = wide(x)
         mean = mean_of(x)
         centred = x - mean
-        return cls(x.new_tensor(len(x)), mean, centred.T @ centred)
+        return cls(x.new_tensor(len(x)), mean, squares(centred))
 
     def __add__(self, other: Self) -> Self:
         """Moments of both parts together."""
@@ -67,6 +69,17 @@ class Moments(Statistic):
         """Second moment about a given origin: the mean of ``(x - origin)(x - origin)'``."""
         gap = self.mean - origin
         return self.covariance + gap.outer(gap)
+
+
+def squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+    """``x' x``, of which one half is computed and mirrored: float64 products are most of a fit."""
+    features = x.shape[1]
+    product = x.new_empty(features, features)
+    for start in range(0, features, _BLOCK):
+        end = min(start + _BLOCK, features)
+        product[start:end, start:] = x[:, start:end].T @ x[:, start:]
+        product[end:, start:end] = product[start:end, end:].T
+    return product
 
 
 def constant_features(
