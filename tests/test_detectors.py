@@ -77,5 +77,5 @@ def test_aliases_with_pluses_stand_inside_of_expressions() -> None:
     made = detector("Combine([energy, mds++, react(rmds++)], how='max')")
     same = "Combine([energy, mahalanobispp, react(relativemahalanobispp)], how='max')"
     assert repr(made) == repr(detector(same))
-    with pytest.raises(ArgumentError, match=r"is not a detector such as"):
+    with pytest.raises(ArgumentError, match=r"no detector is called 'other\+\+'"):
         detector("Combine([energy, other++])")

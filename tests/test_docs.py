@@ -140,10 +140,18 @@ def test_the_page_on_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) >= 5
 
 
-def test_the_detector_of_the_page_on_design_is_a_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_detector_of_the_page_on_design_is_a_distance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_registry, "_entries", dict(_registry.known()))
-    names: dict[str, Any] = {}
-    assert run(ROOT / "docs" / "design.md", names) == 1
+    monkeypatch.setitem(sys.modules, "distance", ModuleType("distance"))
+    sets = demo.digits_data()
+    held = demo.NORMALIZATION(sets.calibration.images)
+    names: dict[str, Any] = {"network": demo.shipped(), "held": [(held, sets.calibration.labels)]}
+    names["train"] = [(demo.NORMALIZATION(sets.train.images), sets.train.labels)]
+    assert run(ROOT / "docs" / "design.md", names) == 2
+    assert torch.equal(names["again"](held).scores, names["guard"](held).scores)
     acts = offmap.Activations(features=torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
     made = offmap.detector("dtm").fit([(acts, None)])
     assert made.score(offmap.Activations(features=torch.tensor([[1.0, 3.0]]))).tolist() == [3.0]

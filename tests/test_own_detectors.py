@@ -158,4 +158,64 @@ def test_a_class_in_a_file_goes_through_the_commands_by_its_name(tmp_path: Path)
     without = run(
         LATER.replace(', "--detectors", "mydet.py:CosineNCM"', ""), tmp_path, installed=False
     )
-    assert "has not registered it here" in without.stderr
+    assert "of 'mydet', which has not registered it here" in " ".join(without.stderr.split())
+    assert "--detectors FILE.py:CLASS" in " ".join(without.stderr.split())
+
+
+def test_a_file_and_an_import_of_it_give_one_detector(tmp_path: Path) -> None:
+    """The network's file imports the detector's, which the command line names as well."""
+    (tmp_path / "mydet.py").write_text(SOURCE)
+    both = "import mydet, offmap\nprint(offmap.detector('ReAct(mydet.py:CosineNCM())').inner)\n"
+    turned = "import offmap\noffmap.detector('mydet.py:CosineNCM')\nimport mydet\n" + both
+    for code in (both, turned):
+        done = run(code, tmp_path, installed=False)
+        assert done.stdout == "CosineNCM()\n", done.stderr
+
+
+def test_a_record_says_which_file_of_the_user_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mydet.py").write_text(SOURCE)
+    code = "import offmap\nprint(offmap.detector('mydet.py:CosineNCM').record()['distribution'])"
+    assert run(code, tmp_path, installed=False).stdout == "mydet\n"
+
+
+DASHED = """
+import offmap
+from offmap.errors import UnknownNameError
+
+@offmap.detectors.register("length-of-ours")
+class Length(offmap.Detector):
+    def __init__(self, power=2.0, word=""):
+        super().__init__()
+        self.power, self.word = power, word
+
+    def forward(self, acts):
+        return acts.features.norm(self.power, dim=1)
+
+class Forgetful(Length):
+    def __init__(self, power=2.0):
+        super().__init__(power)
+        del self.power
+
+print(offmap.detector("length-of-ours"))
+print(offmap.detector("react(length-of-ours(power=1e-06, word='a-b'))").inner)
+for unknown in ("length-of-yours", "ReAct(length-of-yours)"):
+    try:
+        offmap.detector(unknown)
+    except UnknownNameError as error:
+        print(str(error).partition(" Known")[0])
+try:
+    repr(Forgetful())
+except offmap.errors.ArgumentError as error:
+    print(error)
+"""
+
+
+def test_names_with_dashes_stand_inside_of_expressions(tmp_path: Path) -> None:
+    done = run(DASHED, tmp_path, installed=False)
+    assert done.stdout.splitlines() == [
+        "Length(power=2.0, word='')",
+        "Length(power=1e-06, word='a-b')",
+        *["no detector is called 'length-of-yours'; did you mean 'lengthofours'?"] * 2,
+        "Forgetful does not keep its argument 'power', so it could not be written: put "
+        "`self.power = power` into __init__",
+    ], done.stderr

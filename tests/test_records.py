@@ -85,6 +85,12 @@ def test_records_that_are_not_ours_are_refused(
         records.read(tmp_path, "note", made_by="offmap n")
 
 
+def test_a_folder_without_a_record_says_what_makes_one(tmp_path: Path) -> None:
+    missing = rf"{tmp_path} holds no note, there is no note\.json: `offmap n` makes one"
+    with pytest.raises(StoreError, match=missing):
+        records.read(tmp_path, "note", made_by="offmap n")
+
+
 def test_a_record_without_a_stamp_is_an_older_one(tmp_path: Path) -> None:
     (tmp_path / "note.json").write_text('{"text": "a"}')
     with pytest.raises(StoreError, match=r"no stated version.*make it anew"):

@@ -11,6 +11,8 @@ from typing import Any
 
 from offmap.errors import UnknownNameError
 
+OF_FILES = "offmap_user_"  # how the modules of files that the user named are called
+
 
 def imported(place: str, name: str, text: str) -> Any:
     """What a module, or a file of Python, calls by a name; importing runs its code.
@@ -45,7 +47,7 @@ def _installed(place: str, text: str) -> ModuleType:
 
 def _of_file(path: Path, text: str) -> ModuleType:
     """A file as a module, which may import its neighbours and look itself up by name."""
-    spec = importlib.util.spec_from_file_location(f"offmap_user_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(OF_FILES + path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UnknownNameError(f"{text}: there is no file {path}")
     module = importlib.util.module_from_spec(spec)

@@ -227,11 +227,22 @@ class Detector(KeepsTypes):
 
     @property
     def params(self) -> dict[str, Any]:
-        """Constructor arguments, as given."""
+        """Constructor arguments, as given.
+
+        Raises:
+            ArgumentError: the constructor does not keep one.
+        """
         # A method without arguments shows nn.Module's *args and **kwargs.
         parameters = inspect.signature(type(self)).parameters.values()
         starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return {p.name: getattr(self, p.name) for p in parameters if p.kind not in starred}
+        names = [p.name for p in parameters if p.kind not in starred]
+        for name in names:
+            if not hasattr(self, name):
+                raise ArgumentError(
+                    f"{type(self).__name__} does not keep its argument {name!r}, so it could not "
+                    f"be written: put `self.{name} = {name}` into __init__"
+                )
+        return {name: getattr(self, name) for name in names}
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
@@ -254,7 +265,7 @@ class Detector(KeepsTypes):
             "arguments": {name: _recorded(value) for name, value in self.params.items()},
         }
         if entry.family == _registry.OWN:
-            record["distribution"] = entry.distribution or type(self).__module__
+            record["distribution"] = entry.distribution
         return record
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points, packages_distributions
+from pathlib import Path
 from typing import Any, TypeVar
 
+from offmap._utils.imports import OF_FILES
 from offmap.errors import ArgumentError
 
 # What a detector reads or is made of, in the order of the tables; folders of this package.
@@ -38,10 +41,10 @@ class Entry:
     aliases: tuple[str, ...] = ()
 
     @property
-    def distribution(self) -> str | None:
-        """The installed package that brings it; ``None`` for a module that none brings."""
-        top = self.method.__module__.partition(".")[0]
-        return next(iter(packages_distributions().get(top, ())), None)
+    def distribution(self) -> str:
+        """The installed package that brings it; or else its module, however that was read."""
+        module = self.method.__module__.removeprefix(OF_FILES)
+        return next(iter(packages_distributions().get(module.partition(".")[0], ())), module)
 
 
 _entries: dict[str, Entry] = {}
@@ -88,8 +91,14 @@ def register(
 
 
 def _same(a: type, b: type) -> bool:
-    """Whether two classes are one, perhaps defined again."""
-    return a is b or (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
+    """Whether two classes are one, perhaps defined again, or read from one file in two ways."""
+    return a is b or (a.__qualname__ == b.__qualname__ and _source(a) == _source(b))
+
+
+def _source(method: type) -> str:
+    """The file of a class; of one that has none, its module."""
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    return str(Path(file).resolve()) if file else method.__module__
 
 
 def key(name: str) -> str:

@@ -17,17 +17,18 @@ from offmap.errors import ArgumentError, UnknownNameError
 # A class in a file or module of the user's, anywhere in an expression: mine.py:CosineNCM
 _FOREIGN = re.compile(r"(?P<place>[^\s():,=\[\]'\"]+):(?P<name>[^\W\d]\w*)")
 
-# Aliases such as mds++, which are no names of Python.
-_PLUSES = re.compile(r"\w+\+\+(?!\w)")
+# Names such as mds++ or distance-to-mean, which are none of Python; a string is passed over.
+_NAME = r"[^\W\d]\w*(?:-\w+)*(?:\+\+(?!\w))?"
+_NAMES = re.compile(rf"(?P<string>'[^']*'|\"[^\"]*\")|(?<![\w.]){_NAME}")
 
 
 def parse(text: str) -> Detector:
     """The detector that a name or an expression of names, numbers and strings describes."""
     text = _FOREIGN.sub(lambda match: _registered(match["place"], match["name"], text), text)
-    if (entry := _registry.known().get(_registry.key(text.strip()))) is not None:
-        made: Detector = entry.method.default()  # names such as mds++ are no expressions
-        return made
-    text = _PLUSES.sub(_plain_name, text)
+    if re.fullmatch(_NAME, text.strip()):
+        alone: Detector = _find(text.strip()).method.default()
+        return alone
+    text = _NAMES.sub(_plain_name, text)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -39,8 +40,9 @@ def parse(text: str) -> Detector:
 
 
 def _plain_name(match: re.Match[str]) -> str:
-    entry = _registry.known().get(_registry.key(match[0]))
-    return match[0] if entry is None else entry.name
+    if match["string"] or match[0].isidentifier():
+        return match[0]
+    return _find(match[0]).name
 
 
 @cache  # a file runs once in a process
@@ -64,7 +66,8 @@ def build(record: Mapping[str, Any]) -> Detector:
     if not isinstance(arguments, Mapping):
         raise ArgumentError(f"a detector's arguments must be an object; seen {arguments!r}")
     nested = {name: _built(value) for name, value in arguments.items()}
-    return _make(_find(str(record.get("detector")), record.get("distribution")), [], nested)
+    entry = _find(str(record.get("detector")), record.get("distribution"))
+    return _make(entry.method, [], nested)
 
 
 def _built(value: Any) -> Any:
@@ -76,13 +79,13 @@ def _built(value: Any) -> Any:
 def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Name(id=name):
-            return _find(name).default()
+            return _find(name).method.default()
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return [_value(part, text) for part in parts]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             positional = [_value(a, text) for a in args]
             named = {str(k.arg): _value(k.value, text) for k in keywords}
-            method = _find(name)
+            method = _find(name).method
             return _make(method, positional, named) if positional or named else method.default()
     try:
         return ast.literal_eval(node)
@@ -92,14 +95,15 @@ def _value(node: ast.expr, text: str) -> Any:
         ) from error
 
 
-def _find(name: str, distribution: object = None) -> type[Detector]:
+def _find(name: str, distribution: object = None) -> _registry.Entry:
     known = _registry.known()
     if (entry := known.get(_registry.key(name))) is not None:
-        return entry.method
+        return entry
     if distribution is not None:
         raise UnknownNameError(
             f"the detector {name!r} is not of this library but of {distribution!r}, which has not "
-            "registered it here: install that, or import the module that registers it first"
+            "registered it here: install that, import the module that registers it first, or name "
+            "its file on the command line, --detectors FILE.py:CLASS"
         )
     close = difflib.get_close_matches(_registry.key(name), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from offmap._utils.imports import OF_FILES
 from offmap.errors import ArgumentError
-
-_OF_FILES = "offmap_user_"  # modules that stand in a file the user named
 
 
 def put(ray: Any, value: Any) -> Any:
@@ -36,4 +35,4 @@ def _modules_of(value: Any) -> set[str]:
     names = {type(module).__module__ for module in modules}
     for part in getattr(value, "parts", ()):
         names.add(getattr(getattr(getattr(part, "own", None), "function", None), "__module__", ""))
-    return {name for name in names if name.startswith(_OF_FILES)}
+    return {name for name in names if name.startswith(OF_FILES)}
