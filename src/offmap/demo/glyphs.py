@@ -31,7 +31,7 @@ DEJAVU = (
 STIX = ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")
 COMPUTER_MODERN = ("cmr10", "cmb10", "cmss10", "cmti10", "cmtt10")
 
-_LARGE, _EM = 64, 54  # pixels of the first drawing, and of its em
+_LARGE, _EM, _WIDEST = 64, 54, 58  # pixels of the first drawing, its em, and of a glyph in it
 
 
 def drawn(
@@ -68,15 +68,22 @@ def drawn(
 
 
 def glyph(font: str, letter: str) -> Float[Tensor, "64 64"]:
-    """A glyph in white on black, in the middle, from 0 to 1."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    # The plain layout: the other one needs a library that not every Pillow has.
-    face = ImageFont.truetype(str(path), _EM, layout_engine=ImageFont.Layout.BASIC)
+    """A glyph in white on black, in the middle, from 0 to 1; the widest are drawn smaller."""
+    face = _face(font, _EM)
+    left, _, right, _ = face.getbbox(letter)
+    if right - left > _WIDEST:
+        face = _face(font, int(_EM * _WIDEST / (right - left)))
     left, top, right, bottom = face.getbbox(letter)
     image = Image.new("L", (_LARGE, _LARGE))
     place = ((_LARGE - left - right) / 2, (_LARGE - top - bottom) / 2)
     ImageDraw.Draw(image).text(place, letter, fill=255, font=face)
     return torch.from_numpy(np.array(image)).float() / 255
+
+
+def _face(font: str, em: int) -> ImageFont.FreeTypeFont:
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    # The plain layout: the other one needs a library that not every Pillow has.
+    return ImageFont.truetype(str(path), em, layout_engine=ImageFont.Layout.BASIC)
 
 
 def changed(
