@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int32, Int64
 from torch import Tensor
 
 from offmap.stats.statistic import Statistic
 
 _BITS = 16
 _BINS = 1 << _BITS
+_HALF = _BINS // 2
 # Of the histograms by column, of which there may be thousands.
 _DIGIT = 8
 _DIGITS = 1 << _DIGIT
@@ -35,14 +37,17 @@ class Histogram(Statistic):
     @classmethod
     def coarse(cls, values: Float[Tensor, ...]) -> Self:
         """Counts by the upper bits."""
-        return cls(torch.bincount(_ordered(values) >> _BITS, minlength=_BINS)[None])
+        upper = (_bits(values).flatten() >> _BITS) + _HALF
+        return cls(_in_order(torch.bincount(upper, minlength=_BINS))[None])
 
     @classmethod
     def fine(cls, values: Float[Tensor, ...], bins: Int64[Tensor, " k"]) -> Self:
         """Counts by the lower bits of the values in each of the upper ``bins``."""
-        ordered = _ordered(values)
-        inside = (ordered[(ordered >> _BITS) == b] % _BINS for b in bins)
-        return cls(torch.stack([torch.bincount(x, minlength=_BINS) for x in inside]))
+        bits = _bits(values).flatten()
+        upper, lower = bits >> _BITS, bits & (_BINS - 1)
+        counts = {b: _counted(lower, upper == b, _BINS) for b in set(_upper(bins).tolist())}
+        rows = (counts[b] if b >= 0 else counts[b].flip(0) for b in _upper(bins).tolist())
+        return cls(torch.stack(list(rows)))
 
     def __add__(self, other: Self) -> Self:
         """Counts of both parts together."""
@@ -133,14 +138,20 @@ class ColumnHistogram(Statistic):
             prefixes: of so many digits of 8 bits; by default there is none, and all count.
             digits: how many.
         """
-        ordered = _ordered(values).view(values.shape)
-        first, rest = ordered >> (32 - _DIGIT * digits), ordered >> (24 - _DIGIT * digits)
-        columns = torch.arange(values.shape[1], device=values.device)
-        places = columns * _DIGITS + rest % _DIGITS
-        rows = torch.zeros_like(columns)[None] if prefixes is None else prefixes
-        bins = len(columns) * _DIGITS
-        counts = [torch.bincount(places[first == row], minlength=bins) for row in rows]
-        return cls(torch.stack(counts).view(len(rows), -1, _DIGITS))
+        bits = _bits(values)
+        ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # signed: what shifts in are copies of a sign
+        digit = (ordered >> (24 - _DIGIT * digits)) & (_DIGITS - 1)
+        if prefixes is None:
+            digit = digit ^ (_DIGITS // 2)  # the sign is the first of its bits
+            return cls(_by_column(digit, torch.ones_like(digit, dtype=torch.bool))[None])
+        first = ordered >> (32 - _DIGIT * digits)
+        signed = (prefixes - (1 << (_DIGIT * digits - 1))).int()
+        counts = [_by_column(digit, first == signed[0])]
+        for before, row in pairwise(signed):  # neighbours begin alike in most columns
+            other = (before != row).nonzero()[:, 0]
+            counts.append(counts[-1].clone())
+            counts[-1][other] = _by_column(digit[:, other], first[:, other] == row[other])
+        return cls(torch.stack(counts))
 
     def __add__(self, other: Self) -> Self:
         """Counts of both parts together."""
@@ -203,10 +214,33 @@ class ColumnQuantiles:
         return torch.lerp(ends[::2], ends[1::2], self.weights[:, None])
 
 
-def _ordered(values: Float[Tensor, ...]) -> Int64[Tensor, " n"]:
-    """Integers from 0 to 2**32 - 1 in the order of the float32 values."""
-    bits = values.detach().float().flatten().view(torch.int32).long() & 0xFFFFFFFF
-    return torch.where(bits >= 1 << 31, 0xFFFFFFFF - bits, bits + (1 << 31))
+def _bits(values: Float[Tensor, ...]) -> Int32[Tensor, ...]:
+    """Those of the float32 values."""
+    return values.detach().float().contiguous().view(torch.int32)
+
+
+def _in_order(counts: Int64[Tensor, " 65536"]) -> Int64[Tensor, " 65536"]:
+    """Counts by signed upper bits in the order of the values: negative ones stand reversed."""
+    return torch.cat([counts[:_HALF].flip(0), counts[_HALF:]])
+
+
+def _counted(
+    places: Int32[Tensor, ...], chosen: Bool[Tensor, ...], bins: int
+) -> Int64[Tensor, ...]:
+    """How many of the chosen are in each place; the others go to one more, and not by a copy."""
+    return torch.bincount(torch.where(chosen, places, bins).flatten(), minlength=bins + 1)[:bins]
+
+
+def _by_column(digit: Int32[Tensor, "n d"], chosen: Bool[Tensor, "n d"]) -> Int64[Tensor, "d 256"]:
+    """How many of the chosen digits of each column have each value."""
+    columns = torch.arange(digit.shape[1], device=digit.device, dtype=torch.int32)
+    counts = _counted(digit + columns * _DIGITS, chosen, len(columns) * _DIGITS)
+    return counts.view(-1, _DIGITS)
+
+
+def _upper(bins: Int64[Tensor, " k"]) -> Int64[Tensor, " k"]:
+    """The signed upper bits of the values in such bins."""
+    return torch.where(bins >= _HALF, bins - _HALF, -1 - bins)
 
 
 def _value(ordered: Int64[Tensor, ...]) -> Float[Tensor, ...]:
