@@ -119,7 +119,7 @@ def load(
         folder: what was saved.
         network: the same network, or a cascade of the same parts; if the weights were saved too,
             they are loaded into it. A network of this library, or of its zoo, is built anew where
-            none is given.
+            none is given, and runs on CUDA where that is there.
         strict: refuse a network with other weights than those that the guard was fitted on.
         normalization: applied to uint8 images, of a guard that was fitted on floats that were
             normalised already, and does not know by what.
