@@ -1,9 +1,10 @@
-"""A figure's panels, its colours, and its file."""
+"""A figure's panels, words, colours and keys, and its file."""
 
 from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,14 @@ from matplotlib.figure import Figure
 from offmap._utils.files import atomic
 
 ID, OOD = "#4477aa", "#cc6677"
+TITLE, LABEL, SMALL = 9, 8, 7  # points, in every figure; small are ticks and keys
+# Told apart by people who see colours otherwise, too (P. Tol's bright scheme, darker yellow).
+COLOURS = (
+    *("#4477aa", "#ee6677", "#228833", "#aa3377"),
+    *("#66ccee", "#b8a000", "#ee7733", "#000000"),
+)
+_DASHES, _MARKERS = ("-", "--", ":", "-."), "o^sD"
+_LETTERS = 34  # of a name in a key
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -29,3 +38,56 @@ def panels(count: int, *, side: float = 2.8, columns: int = 4) -> tuple[Figure, 
     for axis in axes[count:]:
         axis.axis("off")
     return figure, axes[:count]
+
+
+def words(axis: Axes, title: str, x: str = "", y: str = "") -> None:
+    """Title and labels of a panel, in the sizes of all figures."""
+    axis.set_title(title, fontsize=TITLE)
+    axis.set_xlabel(x, fontsize=LABEL)
+    axis.set_ylabel(y, fontsize=LABEL)
+    axis.tick_params(labelsize=SMALL)
+
+
+def line(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th line: 32 can be told apart."""
+    return {"color": COLOURS[i % len(COLOURS)], "ls": _DASHES[i // len(COLOURS) % len(_DASHES)]}
+
+
+def look_of_points(i: int) -> dict[str, Any]:
+    """Colour and marker of the i-th group of points: 32 can be told apart."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": _MARKERS[i // len(COLOURS) % 4]}
+
+
+def key(figure: Figure, axes: list[Axes], **look: Any) -> None:
+    """One key of what the panels show, below them: it hides nothing."""
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            shown.setdefault(short(label), handle)
+    width = max(map(len, shown), default=0) * 0.055 + 0.55  # inches of an entry
+    columns = min(max(int(figure.get_figwidth() / width), 1), max(len(shown), 1))
+    figure.legend(
+        list(shown.values()), list(shown), loc="outside lower center", ncols=columns,
+        fontsize=SMALL, frameon=False, **look,
+    )  # fmt: skip
+
+
+def own_key(axis: Axes) -> None:
+    """The key of one panel, below it: for panels of other lines than their neighbours."""
+    handles, labels = axis.get_legend_handles_labels()
+    axis.legend(
+        handles, [short(label) for label in labels], loc="upper center", ncols=2,
+        bbox_to_anchor=(0.5, -0.2), fontsize=SMALL, frameon=False,
+    )  # fmt: skip
+
+
+def short(name: str) -> str:
+    """A long name without its middle.
+
+    >>> short("ReAct(Energy(temperature=1.0), quantile=0.95)")
+    'ReAct(Energy(tem…, quantile=0.95)'
+    """
+    if len(name) <= _LETTERS:
+        return name
+    half = (_LETTERS - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"

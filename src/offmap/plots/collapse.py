@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from offmap.plots._panels import ID, OOD, panels
+from offmap.plots._panels import ID, OOD, SMALL, TITLE, key, line, own_key, panels, words
 
 _SHOWN = 300  # samples of each set in a plane
 Line = Float[np.ndarray, " n"]
@@ -28,13 +27,12 @@ def epoch_curves(
     """
     figure, axes = panels(len(parts), side=3.2, columns=3)
     for axis, (name, lines) in zip(axes, parts.items(), strict=True):
-        for label, values in lines.items():
-            axis.plot(epochs, values, marker=".", lw=1, label=label)
+        for i, (label, values) in enumerate(lines.items()):
+            axis.plot(epochs, values, marker=".", lw=1, label=label, **line(i))
         if name in log:
             axis.set_yscale("log")
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.legend(fontsize=6)
+        words(axis, name, "epoch")
+        own_key(axis)
     return figure
 
 
@@ -43,8 +41,10 @@ def cosine_matrices(cosines: Mapping[str, Float[np.ndarray, "k k"]]) -> Figure:
     figure, axes = panels(len(cosines), side=3.4, columns=3)
     for axis, (name, matrix) in zip(axes, cosines.items(), strict=True):
         shown = axis.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
-        axis.set_title(f"{name}; simplex {-1 / (len(matrix) - 1):.3f}", fontsize=9)
-        figure.colorbar(shown, ax=axis, shrink=0.7)
+        words(axis, f"{name}; simplex {-1 / (len(matrix) - 1):.3f}", "class", "class")
+        bar = figure.colorbar(shown, ax=axis, shrink=0.7)
+        bar.ax.tick_params(labelsize=SMALL)
+        bar.set_label("cosine", fontsize=SMALL)
     return figure
 
 
@@ -55,18 +55,16 @@ def against(
     figure, axes = panels(len(values), side=3.8, columns=2)
     for axis, (name, x) in zip(axes, values.items(), strict=True):
         for i, (label, y) in enumerate(lines.items()):
-            colour = colormaps["tab10"](i % 10)
-            axis.plot(x, y, lw=0.8, color=colour, label=label)
-            axis.scatter(x[:1], y[:1], s=18, facecolors="none", edgecolors=[colour])
-            axis.scatter(x[-1:], y[-1:], s=18, color=[colour])
+            look = line(i)
+            axis.plot(x, y, lw=1, label=label, **look)
+            axis.scatter(x[:1], y[:1], s=18, facecolors="none", edgecolors=look["color"])
+            axis.scatter(x[-1:], y[-1:], s=18, color=look["color"])
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.tick_params(labelsize=7)
-        axis.set_xlabel(name, fontsize=8)
-        axis.set_ylabel(what, fontsize=8)
-        axis.legend(fontsize=6)
+        words(axis, "", name, what)
+    key(figure, axes)
     return figure
 
 
@@ -93,7 +91,7 @@ def plane(
         axis.scatter([0], [0], s=40, marker="+", color="green", label="origin")
         axis.sharex(axes[0])
         axis.sharey(axes[0])
-        axis.set_title(name, fontsize=9)
-    axes[0].legend(fontsize=6)
-    figure.suptitle(heading, fontsize=10)
+        words(axis, name, "first direction", "second direction")
+    key(figure, axes)
+    figure.suptitle(heading, fontsize=TITLE + 1)
     return figure

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from offmap.plots._panels import panels
+from offmap.plots._panels import SMALL, TITLE, panels
 
 
 def image_grid(images: Sequence[Tensor], titles: Sequence[str], *, heading: str = "") -> Figure:
@@ -16,9 +16,9 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], *, heading: str 
     figure, axes = panels(len(images), side=1.5, columns=8)
     for axis, image, title in zip(axes, images, titles, strict=True):
         axis.imshow(as_pixels(image), cmap="gray", interpolation="nearest")
-        axis.set_title(title, fontsize=7)
+        axis.set_title(title, fontsize=SMALL)
         axis.axis("off")
-    figure.suptitle(heading, fontsize=10)
+    figure.suptitle(heading, fontsize=TITLE + 1)
     return figure
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int64
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from offmap.metrics import OscrCurve
-from offmap.plots._panels import panels
+from offmap.plots._panels import SMALL, key, line, look_of_points, panels, words
 
 _SHOWN = 300  # samples of each group in a projection
 
@@ -26,12 +25,11 @@ def confusion(
     for i, j in np.ndindex(*counts.shape):
         if counts[i, j]:
             colour = "white" if shares[i, j] > 0.5 else "black"
-            axis.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axis.set_yticks(range(len(names)), names, fontsize=7)
-    axis.set_xlabel("prediction", fontsize=8)
-    axis.set_ylabel("label", fontsize=8)
-    axis.set_title(heading, fontsize=9)
+            look = {"fontsize": SMALL, "color": colour}
+            axis.text(j, i, f"{counts[i, j]}", ha="center", va="center", **look)
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    words(axis, heading, "prediction", "label")
     return figure
 
 
@@ -39,13 +37,11 @@ def oscr_curves(curves: Mapping[str, Mapping[str, OscrCurve]]) -> Figure:
     """OSCR curves by set of unknown samples, a panel each, and by system, a line each."""
     figure, axes = panels(len(curves), side=3.4)
     for axis, (name, systems) in zip(axes, curves.items(), strict=True):
-        for system, curve in systems.items():
-            axis.plot(curve.fpr, curve.ccr, lw=1, label=system)
-        axis.set_title(name, fontsize=9)
+        for i, (system, curve) in enumerate(systems.items()):
+            axis.plot(curve.fpr, curve.ccr, lw=1, label=system, **line(i))
         axis.set_xscale("symlog", linthresh=1e-3)  # systems differ where few unknown are accepted
-        axis.set_xlabel("share of unknown accepted", fontsize=8)
-        axis.set_ylabel("share of known accepted and correct", fontsize=8)
-        axis.legend(fontsize=6, loc="lower right")
+        words(axis, name, "share of unknown accepted", "share of known accepted and correct")
+    key(figure, axes)
     return figure
 
 
@@ -66,11 +62,10 @@ def projection(
     shown = {name: points[:_SHOWN] for name, points in groups.items()}
     flat = _projected([anchors, *shown.values()])
     for i, (name, points) in enumerate(zip(shown, flat[1:], strict=True)):
-        colour = colormaps["tab20"](i % 20)
-        axis.scatter(points[:, 0], points[:, 1], s=4, color=colour, label=name, alpha=0.6)
+        axis.scatter(points[:, 0], points[:, 1], s=5, label=name, alpha=0.6, **look_of_points(i))
     axis.scatter(flat[0][:, 0], flat[0][:, 1], marker="x", s=40, color="black", label="anchors")
-    axis.legend(fontsize=6, markerscale=2, loc="upper right")
-    axis.set_title(heading, fontsize=9)
+    words(axis, heading, "first direction", "second direction")
+    key(figure, [axis], markerscale=2)
     return figure
 
 

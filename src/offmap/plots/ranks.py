@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from offmap.evaluation import Aggregate
-from offmap.plots._panels import ID
+from offmap.plots._panels import ID, words
 
 
 def ranks(networks: Aggregate, metric: str = "auroc") -> Figure:
@@ -38,10 +38,11 @@ def ranks(networks: Aggregate, metric: str = "auroc") -> Figure:
     )
     best = found.mean[names[0]]
     axis.axvspan(best - half, best + half, color="0.9", zorder=0)
-    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel(f"mean rank by {metric} over {found.sets} OOD sets, 1 is the best", fontsize=8)
-    axis.set_title(
-        f"critical difference {found.critical_difference:.2f} (Nemenyi, 5 %)", fontsize=9
+    words(
+        axis,
+        f"critical difference {found.critical_difference:.2f} (Nemenyi, 5 %)",
+        f"mean rank by {metric} over {found.sets} OOD sets, 1 is the best",
     )
     return figure

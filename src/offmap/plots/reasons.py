@@ -9,10 +9,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from offmap.plots._panels import panels
+from offmap.plots._panels import SMALL, TITLE, panels
 from offmap.plots.images import as_pixels
 
-_LETTERS, _LINES = 34, 5
+_LETTERS, _LINES = 30, 5
 
 
 def reasons(
@@ -36,11 +36,11 @@ def reasons(
         picture, shown = axes[2 * i], axes[2 * i + 1]
         picture.imshow(as_pixels(image), cmap="gray", interpolation="nearest")
         shown.imshow(of.numpy(), cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
-        picture.set_title(_broken(title), fontsize=6, loc="left")
-        shown.set_title(f"up to {most:.3g}", fontsize=6)
+        picture.set_title(_broken(title), fontsize=SMALL, loc="left")
+        shown.set_title(f"up to {most:.3g}", fontsize=SMALL)
         for axis in (picture, shown):
             axis.axis("off")
-    figure.suptitle(heading, fontsize=10)
+    figure.suptitle(heading, fontsize=TITLE + 1)
     return figure
 
 

@@ -5,63 +5,69 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offmap.errors import ArgumentError
-from offmap.evaluation import Results
+from offmap.evaluation import Results, Row
 from offmap.metrics import roc_curve
-from offmap.plots._panels import ID, OOD, panels
+from offmap.plots._panels import COLOURS, ID, OOD, TITLE, key, line, panels, short, words
 
-# So many lines of one panel can be told apart, and their names leave room for the curves.
-_NAMED = 12
+_NAMED = len(COLOURS)  # so many lines are told apart by colour alone
 _GREY: dict[str, Any] = {"color": "0.8", "lw": 0.5}
 
 
 def histograms(results: Results, detector: str) -> Figure:
-    """Score histograms of ID against each OOD set, and the calibrated threshold if any."""
+    """Score histograms of ID against each OOD set, and the calibrated threshold if any.
+
+    The outermost bars hold the hundredth of the scores that lies beyond them, too.
+    """
     rows = [row for row in results.rows if row.detector == detector]
     if not rows:
         raise ArgumentError(f"no detector {detector!r}; there are {', '.join(results.detectors)}")
     figure, axes = panels(len(rows))
-    scores = results.scores[detector]
     for axis, row in zip(axes, rows, strict=True):
-        both = np.concatenate([scores["id"], scores[row.set]])
-        # The far tails of a few samples would squeeze everything else into one bar.
-        low, high = np.quantile(both, [0.002, 0.998]).tolist()
-        if low == high:  # bars need a width
-            low, high = low - 0.5, high + 0.5
-        bins = np.linspace(low, high, 50)
-        for name, colour in (("id", ID), (row.set, OOD)):
-            values = np.clip(scores[name], low, high)
-            axis.hist(values, bins=list(bins), density=True, alpha=0.6, color=colour, label=name)
-        if row.threshold is not None:
-            axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")
-        axis.set_title(f"{row.set}: AUROC {row.auroc:.2%}", fontsize=9)
-        axis.legend(fontsize=7, loc="upper right")
-        axis.set_yticks([])
-    figure.suptitle(f"{detector} scores; higher is more OOD", fontsize=10)
+        _histogram(axis, results.scores[detector], row)
+    key(figure, axes)
+    figure.suptitle(f"{short(detector)} scores; higher is more OOD", fontsize=TITLE + 1)
     return figure
 
 
+def _histogram(axis: Axes, scores: Any, row: Row) -> None:
+    # The far tails of a few samples would squeeze everything else into one bar.
+    ends = np.array([np.quantile(scores[name], [0.01, 0.99]) for name in ("id", row.set)])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    if low == high:  # bars need a width
+        low, high = low - 0.5, high + 0.5
+    bins = np.linspace(low, high, 50)
+    for name, colour, label in (("id", ID, "ID"), (row.set, OOD, "OOD")):
+        values = np.clip(scores[name], low, high)
+        axis.hist(values, bins=list(bins), density=True, alpha=0.6, color=colour, label=label)
+    if row.threshold is not None:
+        axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")
+    words(axis, f"{row.set}: AUROC {row.auroc:.2%}", "score", "density")
+    axis.set_yticks([])
+
+
 def roc_curves(results: Results) -> Figure:
-    """ROC curves of every detector, one panel an OOD set: the best are named, the others grey."""
+    """ROC curves of every detector, one panel an OOD set.
+
+    Those with the highest mean AUROC have a colour each, the same in all panels; the others are
+    grey. A panel names the best one of its set.
+    """
     sets = [name for names in results.groups.values() for name in names]
-    figure, axes = panels(len(sets), side=3.6)
+    figure, axes = panels(len(sets))
+    order = sorted(results.detectors, key=lambda d: -results.mean(d))
     for axis, name in zip(axes, sets, strict=True):
-        order = sorted(results.detectors, key=lambda d: -results.get(d, name))
         for place, d in enumerate(order):
             scores = results.scores[d]
             curve = roc_curve(scores["id"], scores[name]).thinned(points=300)
-            named = place < _NAMED
-            label = f"{d} {results.get(d, name):.1%}" if named else None
-            look = {"color": colormaps["tab20"](place), "lw": 1} if named else _GREY
+            look = {"lw": 1, **line(place)} if place < _NAMED else _GREY
+            label = short(d) if place < _NAMED else f"{len(order) - _NAMED} others"
             axis.plot(curve.fpr, curve.tpr, label=label, zorder=2 - place / len(order), **look)
-        if len(order) > _NAMED:
-            axis.plot([], [], label=f"{len(order) - _NAMED} others", **_GREY)
         axis.plot([0, 1], [0, 1], color="grey", lw=0.5)
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("share of ID called OOD", fontsize=8)
-        axis.set_ylabel("share of OOD caught", fontsize=8)
-        axis.legend(fontsize=5, loc="lower right")
+        best = max(order, key=lambda d: results.get(d, name))
+        title = f"{name}: best AUROC {results.get(best, name):.1%}\n{short(best)}"
+        words(axis, title, "share of ID called OOD", "share of OOD caught")
+    key(figure, axes)
     return figure

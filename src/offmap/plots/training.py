@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from offmap.plots._panels import ID, OOD, panels
+from offmap.plots._panels import ID, OOD, key, panels, words
 
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss and accuracy over the epochs, of training batches and of the validation data."""
     figure, axes = panels(2, side=3.6, columns=2)
     epochs = [row["epoch"] for row in history]
-    for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
+    for axis, what, unit in zip(axes, ("loss", "accuracy"), ("nats", "share"), strict=True):
         for part, colour in (("train", ID), ("validation", OOD)):
             values = [row[f"{part}_{what}"] for row in history]
             axis.plot(epochs, values, marker=".", color=colour, label=part)
-        axis.set_title(what, fontsize=9)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.legend(fontsize=7)
+        words(axis, what, "epoch", unit)
+    key(figure, axes)
     return figure

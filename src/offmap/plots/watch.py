@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offmap.guard import Monitor
-from offmap.plots._panels import ID, OOD, panels
+from offmap.plots._panels import ID, OOD, TITLE, key, panels, words
 
 _CLASSES = 30  # with the highest rates are shown
 
@@ -26,7 +26,9 @@ def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
     _wealth(axes[0], monitor)
     _p_values(axes[1], monitor)
     _by_class(axes[2], monitor, classes)
-    figure.suptitle(f"guard {monitor.certified.guard}: {monitor.samples:,} samples", fontsize=10)
+    key(figure, axes)
+    title = f"guard {monitor.certified.guard}: {monitor.samples:,} samples"
+    figure.suptitle(title, fontsize=TITLE + 1)
     return figure
 
 
@@ -37,20 +39,15 @@ def _wealth(axis: Axes, monitor: Monitor) -> None:
     if monitor.alarm is not None:
         axis.axvline(monitor.alarm.change, color="grey", lw=1, ls=":", label="estimated change")
     axis.set_yscale("symlog", linthresh=10)  # the bets on a stream of alarms gain without end
-    axis.set_title("log wealth", fontsize=9)
-    axis.set_xlabel("samples", fontsize=8)
-    axis.legend(fontsize=6)
+    words(axis, "log wealth", "samples", "nats")
 
 
 def _p_values(axis: Axes, monitor: Monitor) -> None:
     counts = np.array(monitor.tally.p_values)
     edges = np.linspace(0, 1, len(counts) + 1)
     axis.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=ID, alpha=0.8)
-    axis.axhline(counts.mean(), color="black", lw=1, ls="--", label="if all were ID")
-    axis.set_title("p-values", fontsize=9)
-    axis.set_xlabel("p-value", fontsize=8)
-    axis.set_ylabel("samples", fontsize=8)
-    axis.legend(fontsize=6)
+    axis.axhline(counts.mean(), color=OOD, lw=1, ls="-.", label="if all were ID")
+    words(axis, "p-values", "p-value", "samples")
 
 
 def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
@@ -58,12 +55,11 @@ def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
     shown = sorted(sorted(rates, key=lambda label: -rates[label])[:_CLASSES])
     names = [classes[label] if label < len(classes) else str(label) for label in shown]
     axis.bar(range(len(shown)), [rates[label] for label in shown], color=ID, alpha=0.8)
-    axis.set_xticks(range(len(shown)), names, rotation=90, fontsize=6)
+    axis.set_xticks(range(len(shown)), names, rotation=90)
     if monitor.certified.rule == "per_class":
         rates_of = monitor.rates[[monitor.certified.group(label) for label in shown]]
         axis.plot(range(len(shown)), rates_of, "_", color="black", label="certified, at most")
     else:
-        axis.axhline(monitor.rates[0], color="black", lw=1, ls="--", label="certified, of all")
-    axis.legend(fontsize=6)
-    axis.set_title("called OOD, by prediction", fontsize=9)
-    axis.set_ylabel("share", fontsize=8)
+        rate = monitor.rates[0]
+        axis.axhline(rate, color="black", lw=1, ls=(0, (8, 3)), label="certified, of all")
+    words(axis, "called OOD, by prediction", "prediction", "share")
