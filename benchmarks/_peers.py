@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import offmap
 from offmap.activations import Batch, Tap
 
+__all__ = ["PEERS", "Benchmark", "Data", "Peer", "Run", "extract_features"]
+
 K = 50
 POSITIONS = 16  # of a map, where layers are read
 Run = Callable[[], Any]
@@ -39,6 +41,8 @@ def stub_torchvision() -> None:
 stub_torchvision()
 try:
     from pytorch_ood import detector as theirs
+    from pytorch_ood.benchmark import Benchmark
+    from pytorch_ood.utils import extract_features
 except ImportError as error:
     raise SystemExit(
         f"{error}: in an environment of its own, pip install pytorch-ood==0.4.0 --no-deps (without "
