@@ -22,6 +22,7 @@ from offmap import demo
 from offmap.demo import letters
 from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN, LettersCNN, resnet20
+from tests.pages import ROOT
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -58,6 +59,9 @@ def test_demo_prints_its_table_and_its_decision(demo_output: tuple[Path, str]) -
     row = next(r for r in results.rows if r.detector == best)
     assert f"accepts {1 - row.id_alarm:.1%} of the known test letters" in text.replace("\n", " ")
     assert max(map(len, text.splitlines()[:-1])) <= 100
+    said = next(line for line in text.splitlines() if line.startswith("Best mean AUROC"))
+    # The other figures there may differ elsewhere by their last digit.
+    assert said in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""The picture of a report on the first page.
+"""The pictures of the demo on the first page: its report, and two of its figures.
 
-``offmap demo`` and then ``python docs/images/report_picture.py offmap-demo/report.html
-docs/images/report.png``, with Chromium.
+``offmap demo`` and then ``python docs/images/report_picture.py offmap-demo docs/images``, with
+Chromium.
 """
 
 from __future__ import annotations
@@ -30,8 +30,20 @@ def picture(page: Path, out: Path, *, width: int = 1000, height: int = 760) -> N
         view.goto(page.resolve().as_uri())
         view.screenshot(path=out)
         browser.close()
-    Image.open(out).convert("RGB").quantize(128).save(out, optimize=True)
+    smaller(out, out, 128)
+
+
+def smaller(picture: Path, out: Path, colours: int) -> None:
+    """The same in so many colours."""
+    Image.open(picture).convert("RGB").quantize(colours).save(out, optimize=True)
+
+
+def main(demo: Path, out: Path) -> None:
+    """All three, from the folder of the demo."""
+    picture(demo / "report.html", out / "report.png")
+    smaller(demo / "histograms.png", out / "demo-histograms.png", 32)
+    smaller(demo / "most_wrong.png", out / "demo-most-wrong.png", 48)
 
 
 if __name__ == "__main__":
-    picture(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
