@@ -35,7 +35,7 @@ from offmap.errors import OffmapError, OffmapWarning
 
 PRODUCTS, MEBIBYTES, GIBIBYTES = 40.0, 256.0, 4.0
 _MANY = 200.0
-TRAINING = 20_000  # samples to fit on, and so the rows of the largest bank
+TRAINING = 10_000  # samples to fit on, and so the rows of the largest bank
 _GRAM = Tap(":stages", "gram")
 # Multiplications a sample of those that are not held to the bar, by classes and features.
 FLOORS: dict[str, Callable[[int, int], float]] = {

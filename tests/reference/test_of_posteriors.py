@@ -184,3 +184,23 @@ def test_samples_at_one_distance_have_no_tail() -> None:
         DegenerateError, match=r"12 rightly predicted .* at one distance: give more"
     ):
         offmap.OpenMax().fit([(Activations(z), torch.arange(3).repeat(4))])
+
+
+@pytest.mark.parametrize("top", [3, 20])
+def test_entropies_keep_their_digits_from_undecided_to_certain(top: int) -> None:
+    """Against extended precision, for logits of deviations from a tenth to a hundred."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 20, generator=generator) * torch.logspace(-1, 2, 200)[:, None]
+    z = logits.numpy().astype(np.longdouble)
+    z -= z.max(1, keepdims=True)
+    q = np.where(z < 0, np.exp(z), 0)
+    rest = q.sum(1, keepdims=True)
+    entropy = (np.log1p(rest) - (q * z).sum(1, keepdims=True) / (1 + rest))[:, 0]
+    p = np.where(z < 0, q, 1) / (1 + rest)
+    others = np.where(z < 0, 1 - p, rest / (1 + rest))
+    order = np.argsort(-p, axis=1)[:, :top]
+    p, others = (np.take_along_axis(x, order, axis=1) for x in (p, others))
+    expected = ((p * others) ** np.longdouble(0.1)).sum(1)
+    acts = Activations(logits)
+    assert np.allclose(offmap.GEN(top=top).score(acts).numpy(), expected, rtol=1e-6, atol=0)
+    assert np.allclose(offmap.Entropy().score(acts).numpy(), entropy, rtol=1e-6, atol=1e-37)

@@ -25,8 +25,10 @@ def log_rest(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     """
     check_classes(logits)
     top = logits.argmax(1, keepdim=True)
-    others = logits.scatter(1, top, -torch.inf)
-    return others.logsumexp(1) - logits.logsumexp(1)
+    others = logits.scatter(1, top, -torch.inf).logsumexp(1)
+    # The logarithm of a sigmoid, in terms that ONNX Runtime has in float64.
+    gap = logits.gather(1, top)[:, 0] - others
+    return -(gap.relu() + (-gap.abs()).exp().log1p())
 
 
 def log_softmax(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, "n c"]:
@@ -37,6 +39,14 @@ def log_softmax(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, "n c"]:
 
 
 def entropy(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
-    """``-sum p log p``, in nats: a term whose probability underflows is 0."""
-    log_p = log_softmax(logits)
-    return -(log_p.exp() * log_p).sum(1)
+    """``-sum p log p``, in nats: a term whose probability underflows is 0.
+
+    From the others relative to the largest, ``log(1 + r) - sum q log q / (1 + r)`` with ``r`` the
+    sum of the others' ``q = p / max p``: all terms are positive, and one exponential is taken.
+    """
+    check_classes(logits)
+    top = logits.argmax(1, keepdim=True)
+    log_q = logits - logits.gather(1, top)
+    q = log_q.scatter(1, top, -torch.inf).exp()
+    rest = q.sum(1)
+    return rest.log1p() - (q * log_q).sum(1) / (1 + rest)

@@ -84,10 +84,9 @@ class Gram(Detector):
         columns, start = [], 0
         for g in self._values(acts):
             part = slice(start, start := start + g.shape[1])
-            low, high = self.low_[label, part], self.high_[label, part]
-            below = (low - g).relu() / (low.abs() + _SMALLEST)
-            above = (g - high).relu() / (high.abs() + _SMALLEST)
-            columns.append((below + above).sum(1))
+            # One after the other: what either takes is as large as the values.
+            below = _relative(g, self.low_[label, part], -1)
+            columns.append(below + _relative(g, self.high_[label, part], 1))
         return torch.stack(columns, dim=1)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
@@ -95,3 +94,10 @@ class Gram(Detector):
 
     def summary(self) -> str:
         return f"{self.low_.shape[1]} values of {len(self.expected_)} layers, by predicted class"
+
+
+def _relative(
+    g: Float[Tensor, "n k"], limit: Float[Tensor, "n k"], sign: int
+) -> Float[Tensor, " n"]:
+    """By how much the values lie beyond a limit, in units of it."""
+    return ((sign * (g - limit)).relu() / (limit.abs() + _SMALLEST)).sum(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,7 +38,11 @@ class GEN(Detector):
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         logits = acts.logits.double()
-        log_p = logits.log_softmax(1).topk(min(self.top, logits.shape[1])).values
+        log_p = logits.log_softmax(1)
+        if self.top < logits.shape[1]:
+            log_p = log_p.topk(self.top).values
         # The largest may round to 1, so its complement comes from the others; the rest are <= 1/2.
-        log_q = torch.cat([log_rest(logits)[:, None], (-log_p[:, 1:].exp()).log1p()], dim=1)
+        first = log_p.argmax(1, keepdim=True)
+        log_q = (-log_p.scatter(1, first, -1.0).exp()).log1p()
+        log_q = log_q.scatter(1, first, log_rest(logits)[:, None])
         return (self.gamma * (log_p + log_q)).exp().sum(1)
