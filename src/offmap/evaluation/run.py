@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import nn
 
@@ -16,7 +16,7 @@ from offmap.evaluation._inputs import data_sets, scorers
 from offmap.evaluation._overlaps import check_other_sets
 from offmap.evaluation._running import Running, detectors_of
 from offmap.evaluation.results import Results
-from offmap.forward import forward, probe_of
+from offmap.forward import ProbeOptions, check_options, forward, probe_of
 from offmap.guard.decide import alarm_rank
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     engine: str | None = None,
     workers: int = 2,
-    **probe: Any,
+    **probe: Unpack[ProbeOptions],
 ) -> Results:
     """Evaluate detectors on OOD sets; the network, or each part of it, sees each sample once.
 
@@ -86,11 +86,13 @@ def evaluate(
     Raises:
         DataError: one set in two parts, or more than 1 % of a set in another; loaders are warned
             of.
-        ArgumentError: two detectors or sets of one name, no OOD set, too few calibration samples
-            for the alarm rate, or an engine that is not known or has a cache beside it.
+        ArgumentError: two detectors or sets of one name, no OOD set, no such option, too few
+            calibration samples for the alarm rate, or an engine that is not known or has a cache
+            beside it.
         NeedsError: a detector that was named needs training data or a head, and there is none.
         NonFiniteError: activations or scores are NaN or infinite.
     """
+    check_options(probe, evaluate)
     start = time.perf_counter()
     sets = data_sets(id_test, ood, calibration, train, id_shift)
     check_other_sets(sets)
@@ -99,7 +101,7 @@ def evaluate(
             alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
     spare = detectors == "all" if spare is None else spare
     chosen = scorers(detectors)
-    taps = [
+    probe["taps"] = [
         *probe.pop("taps", ()),
         *(tap for d in detectors_of(chosen).values() for tap in taps_of(d)),
     ]
@@ -109,7 +111,7 @@ def evaluate(
         if engine is not None:
             device = probe.pop("device", None)
             run = stack.enter_context(_passes(engine, workers, device, cache))
-        opened = stack.enter_context(probe_of(network, taps=taps, **probe))
+        opened = stack.enter_context(probe_of(network, **probe))
         whole = Running(opened, run, chosen, options, spare, learn_share, alarm_rate, stack, sets)
         whole.fit({item.role: item for item in sets})
         for item in sets:

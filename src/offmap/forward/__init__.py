@@ -9,6 +9,7 @@ from offmap.forward.computing import COMPUTING
 from offmap.forward.ensemble import EnsembleProbe
 from offmap.forward.loop import Batched, cache_key, forward
 from offmap.forward.normalization import Normalization
+from offmap.forward.options import ProbeOptions, RunOptions, check_options
 from offmap.forward.preprocessing import Preprocessing, class_names, preprocessing_of
 from offmap.forward.probe import Probe
 from offmap.forward.probes import probe_of
@@ -24,10 +25,13 @@ __all__ = [
     "Normalization",
     "Preprocessing",
     "Probe",
+    "ProbeOptions",
+    "RunOptions",
     "Seen",
     "as_device",
     "cache_key",
     "check_apart",
+    "check_options",
     "class_names",
     "features_of",
     "forward",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from offmap.forward._device import as_device, placed
 from offmap.forward._outputs import unwrapped
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.ensemble import EnsembleProbe
+from offmap.forward.options import ProbeOptions, check_options
 from offmap.forward.probe import Probe
 
 
@@ -85,7 +86,9 @@ class CascadeProbe(AnyProbe):
         channels_last: bool | None = None,
         normalization: Callable[[Tensor], Tensor] | None = None,
         outputs: str = "logits",
+        **unknown: Never,
     ) -> None:
+        check_options(unknown, CascadeProbe)
         super().__init__()
         pair = unwrapped(network)
         assert isinstance(pair, FilterAndClassifier)
@@ -95,13 +98,13 @@ class CascadeProbe(AnyProbe):
         self.precision, self.channels_last, self.outputs = precision, channels_last, outputs
         asked = next((given for given in normalizations if given is not None), None)
         self.asked_device = next((as_device(d) for d in devices if d is not None), None)
-        options = {
+        options: ProbeOptions = {
             "precision": precision,
             "channels_last": channels_last,
             "normalization": asked,
             "outputs": outputs,
         }
-        self.filter = _of_part(pair.filter, head=head, taps=taps, **options)
+        self.filter = _of_part(pair.filter, **{**options, "head": head, "taps": taps})
         self.classifier = _of_part(pair.classifier, **options)
         self.network = FilterAndClassifier(
             filter=self.filter.network, classifier=self.classifier.network
@@ -238,13 +241,14 @@ def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
     return a.network is b.network and ways[0] == ways[1]
 
 
-def of_one(network: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
     """The probe of a network, or of an ensemble."""
-    kind = EnsembleProbe if isinstance(unwrapped(network), HasMembers) else Probe
-    return kind(network, **options)
+    if isinstance(unwrapped(network), HasMembers):
+        return EnsembleProbe(network, **options)
+    return Probe(network, **options)
 
 
-def _of_part(part: nn.Module, **options: Any) -> Probe | EnsembleProbe:
+def _of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
     own = probe_within(part)
     if own is None:
         return of_one(part, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from offmap.errors import ArgumentError
 from offmap.forward._device import as_device, placed
 from offmap.forward._outputs import unwrapped
 from offmap.forward.any_probe import AnyProbe
+from offmap.forward.options import check_options
 from offmap.forward.probe import Probe
 
 
@@ -63,7 +64,9 @@ class EnsembleProbe(AnyProbe):
         channels_last: bool | None = None,
         normalization: Callable[[Tensor], Tensor] | None = None,
         outputs: str = "logits",
+        **unknown: Never,
     ) -> None:
+        check_options(unknown, EnsembleProbe)
         super().__init__()
         self.network = unwrapped(network)
         assert isinstance(self.network, HasMembers)

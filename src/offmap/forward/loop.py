@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from offmap._utils.progress import progress
 from offmap.activations import Activations, Batch, Sample, Shards
 from offmap.errors import ArgumentError, DataError
 from offmap.forward.any_probe import AnyProbe
+from offmap.forward.options import ProbeOptions, check_options
 from offmap.forward.probes import probe_of
 from offmap.forward.seen import Seen
 
@@ -41,7 +43,7 @@ def forward(
     strict: bool = True,
     description: str = "forward",
     show_progress: bool | None = None,
-    **probe: Any,
+    **probe: Unpack[ProbeOptions],
 ) -> Iterator[Batch]:
     """Run a network over data, once, and yield its activations and the labels.
 
@@ -66,18 +68,35 @@ def forward(
 
     Raises:
         DataError: there are no samples.
-        ArgumentError: arguments of a probe are given beside a probe.
+        ArgumentError: arguments of a probe are given beside a probe, or there is no such one.
         NonFiniteError: logits or features are NaN or infinite; says how many and which.
     """
-    with _opening(network, probe) as open_:
-        seen = seen or Seen(labelled=False, hashing=False)
+    check_options(probe, forward)
+    opening = _opening(network, probe)
+    seen = seen or Seen(labelled=False, hashing=False)
+    telling = partial(progress, description, show=show_progress)
+    return _passed(opening, data, batch_size, cache, seen, telling, inputs=inputs, strict=strict)
+
+
+def _passed(
+    opening: AbstractContextManager[AnyProbe],
+    data: Any,
+    batch_size: int,
+    cache: str | Path | None,
+    seen: Seen,
+    telling: Callable[[int | None], AbstractContextManager[Callable[[int], None]]],
+    *,
+    inputs: bool,
+    strict: bool,
+) -> Iterator[Batch]:
+    with opening as open_:
         if inputs or cache is None or not getattr(data, "fingerprint", None):
             read = _read(data, batch_size, 0)
             batches = _run(open_, read, 0, seen, inputs=inputs, strict=strict)
         else:
             batches = _cached(open_, data, batch_size, Path(cache), seen)
         total = len(data) if isinstance(data, Batched) else None
-        with progress(description, total, show=show_progress) as advance:
+        with telling(total) as advance:
             for acts, labels in batches:
                 _name(acts, data, seen.samples)
                 seen.add(acts, labels)
@@ -88,7 +107,7 @@ def forward(
 
 
 def _opening(
-    network: nn.Module | AnyProbe, options: dict[str, Any]
+    network: nn.Module | AnyProbe, options: ProbeOptions
 ) -> AbstractContextManager[AnyProbe]:
     if isinstance(network, AnyProbe):
         if options:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from offmap.forward._taps import Taps, module_of
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.computing import COMPUTING
 from offmap.forward.normalization import Normalization
+from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
 
@@ -75,7 +76,8 @@ class Probe(AnyProbe):
             fits nothing in the network.
         ShapeError: what the network returns holds no logits, or not first.
         DataError: it returns probabilities where logits are expected.
-        ArgumentError: a name is not one of the network's modules, or there is no such device.
+        ArgumentError: a name is not one of the network's modules, there is no such device,
+            or no such argument.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Probe(AnyProbe):
         channels_last: bool | None = None,
         normalization: Callable[[Tensor], Tensor] | None = None,
         outputs: str = "logits",
+        **unknown: Never,
     ) -> None:
+        check_options(unknown, Probe)
         super().__init__()
         self._opaque = isinstance(unwrapped(network), torch.jit.ScriptModule)
         if self._opaque and (head is not None or taps):

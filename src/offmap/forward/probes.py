@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from torch import nn
 
 from offmap.forward._outputs import unwrapped
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.cascade import CascadeProbe, FilterAndClassifier, of_one
+from offmap.forward.options import ProbeOptions
 
 
-def probe_of(network: nn.Module, **options: Any) -> AnyProbe:
+def probe_of(network: nn.Module, **options: Unpack[ProbeOptions]) -> AnyProbe:
     """What runs a network: a :class:`Probe`, or that of an ensemble, or of a cascade.
 
     Args:

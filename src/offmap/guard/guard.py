@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,9 @@ from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import (
     COMPUTING,
     Batched,
+    RunOptions,
     Seen,
+    check_options,
     class_names,
     forward,
     probe_of,
@@ -100,8 +102,9 @@ class Guard(nn.Module):
         *,
         classes: Sequence[str] = (),
         normalization: Callable[[Tensor], Tensor] | None = None,
-        **probe: Any,
+        **probe: Unpack[RunOptions],
     ) -> None:
+        check_options(probe, Guard)
         super().__init__()
         several = [detectors] if isinstance(detectors, str | Detector) else list(detectors)
         if not several:
