@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -25,7 +26,7 @@ def confusion(
     for i, j in np.ndindex(*counts.shape):
         if counts[i, j]:
             colour = "white" if shares[i, j] > 0.5 else "black"
-            look = {"fontsize": SMALL, "color": colour}
+            look: dict[str, Any] = {"fontsize": SMALL, "color": colour}
             axis.text(j, i, f"{counts[i, j]}", ha="center", va="center", **look)
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)

@@ -20,7 +20,7 @@ _GREY: dict[str, Any] = {"color": "0.8", "lw": 0.5}
 def histograms(results: Results, detector: str) -> Figure:
     """Score histograms of ID against each OOD set, and the calibrated threshold if any.
 
-    The outermost bars hold the hundredth of the scores that lies beyond them, too.
+    The outermost bars hold the fiftieth of a set that lies beyond them, too.
     """
     rows = [row for row in results.rows if row.detector == detector]
     if not rows:
@@ -35,7 +35,7 @@ def histograms(results: Results, detector: str) -> Figure:
 
 def _histogram(axis: Axes, scores: Any, row: Row) -> None:
     # The far tails of a few samples would squeeze everything else into one bar.
-    ends = np.array([np.quantile(scores[name], [0.01, 0.99]) for name in ("id", row.set)])
+    ends = np.array([np.quantile(scores[name], [0.02, 0.98]) for name in ("id", row.set)])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     if low == high:  # bars need a width
         low, high = low - 0.5, high + 0.5
