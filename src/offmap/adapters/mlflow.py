@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import offmap
 from offmap.errors import MissingExtraError
 from offmap.evaluation import Results
 from offmap.guard.schema import read
@@ -113,7 +112,7 @@ def _run(mlflow: Any) -> Iterator[None]:
 
 def _parameters(settings: Mapping[str, Any]) -> dict[str, str]:
     """Settings as text, by name; those inside of others as ``versions.torch``."""
-    flat: dict[str, str] = {"offmap": offmap.__version__}
+    flat: dict[str, str] = {"offmap": version("offmap")}
     for name, value in settings.items():
         if name == "seconds":
             continue
