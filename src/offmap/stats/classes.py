@@ -183,7 +183,7 @@ class _Scatters:
         """The sums of other rows too."""
         own = ClassMeans.of(x, labels, classes=classes)
         order = labels.argsort(stable=True)
-        rows = (x - own.mean[labels])[order].split(own.count.long().tolist())
+        rows = torch.split((x - own.mean[labels])[order], own.count.long().tolist())
         return self._joined_with(own, lambda y, into: into.addmm_(rows[y].T, rows[y]))
 
     def with_sums(self, other: _Scatters) -> Self:

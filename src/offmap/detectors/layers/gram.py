@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from offmap.activations import Activations, Tap
+from offmap.detectors._chunks import by_rows
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
@@ -14,6 +17,7 @@ from offmap.stats import Extremes, Mean
 
 # Of the published code: what keeps a division by an extreme, or by no deviation, finite.
 _SMALLEST, _SMALLEST_MEAN = 1e-6, 1e-7
+_ARRAYS = 10  # of the size of the values, that a comparison takes
 
 
 @register("gram")
@@ -84,9 +88,9 @@ class Gram(Detector):
         columns, start = [], 0
         for g in self._values(acts):
             part = slice(start, start := start + g.shape[1])
-            # One after the other: what either takes is as large as the values.
-            below = _relative(g, self.low_[label, part], -1)
-            columns.append(below + _relative(g, self.high_[label, part], 1))
+            low, high = self.low_[:, part], self.high_[:, part]
+            beyond = partial(_beyond, low, high)
+            columns.append(by_rows(beyond, _ARRAYS * g.shape[1], g, label))
         return torch.stack(columns, dim=1)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
@@ -96,8 +100,14 @@ class Gram(Detector):
         return f"{self.low_.shape[1]} values of {len(self.expected_)} layers, by predicted class"
 
 
-def _relative(
-    g: Float[Tensor, "n k"], limit: Float[Tensor, "n k"], sign: int
+def _beyond(
+    low: Float[Tensor, "c k"],
+    high: Float[Tensor, "c k"],
+    g: Float[Tensor, "n k"],
+    label: Int64[Tensor, " n"],
 ) -> Float[Tensor, " n"]:
-    """By how much the values lie beyond a limit, in units of it."""
-    return ((sign * (g - limit)).relu() / (limit.abs() + _SMALLEST)).sum(1)
+    """By how much the values lie beyond the limits of a class, in units of these."""
+    least, greatest = low[label], high[label]
+    below = (least - g).relu() / (least.abs() + _SMALLEST)
+    above = (g - greatest).relu() / (greatest.abs() + _SMALLEST)
+    return (below + above).sum(1)
