@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -121,7 +120,7 @@ def _become(node: Any, kind: type[ast.AST], **fields: Any) -> None:
     node.__dict__.update(fields)
 
 
-class Instead(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+class Instead(importlib.machinery.SourceFileLoader):
     """Imports one module from a tree in the place of its file."""
 
     def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
