@@ -87,6 +87,13 @@ def test_the_rank_is_the_largest_whose_tail_is_at_most_delta(
     assert calibrated(torch.randn(n), percent / 100, sure).ranks.tolist() == [largest]
 
 
+def test_a_rate_on_average_needs_samples_for_the_highest_to_be_rare_enough() -> None:
+    """The highest of n scores is exceeded by one new sample in n + 1, on average."""
+    needed = {rate: samples_needed(rate, None) for rate in (0.3, 0.05, 0.01)}
+    assert needed == {0.3: 3, 0.05: 19, 0.01: 99}
+    assert samples_needed(0.05, None, tests=2) == 39  # each of two at half the rate
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(
     scores=st.lists(st.integers(0, 30), min_size=60, max_size=200),
