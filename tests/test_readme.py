@@ -159,12 +159,14 @@ def test_the_how_to_page_on_certificates_runs(capsys: pytest.CaptureFixture[str]
         **{"train": sets.train, "held": sets.calibration, "strange": sets.ood["far"]["faces"]},
         **{"fresh": fresh, "labelled": labelled},
     }
-    assert run(ROOT / "docs" / "how-to" / "certificate.md", names) == 6
+    assert run(ROOT / "docs" / "how-to" / "certificate.md", names) == 7
     text = capsys.readouterr().out
     assert "With confidence 95%, at most 10.00% of ID samples are called OOD" in text
     assert "by the simultaneous band for all rates at once" in text
     assert "OOD samples caught: 9" in text
     assert int(names["called"].sum()) == 0
+    assert names["unknown"].shape == (80,)  # what was left of the second hundred
+    assert names["stream"].smallest == float(names["adjusted"].new_tensor(names["stream"].smallest))
 
 
 def test_the_figures_of_the_page_on_certificates_are_those_of_the_code() -> None:
