@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
 
 def of_one_network() -> list[str]:
     """Names of those that read logits, features or the head; of layers, Gram alone."""
-    names = [name for name in ordinary() if not taps_of(catalogue()[name].default())]
+    made = {name: catalogue()[name].default() for name in ordinary()}
+    names = [name for name, each in made.items() if each.goes_on or not taps_of(each)]
     return [*names, "gram"]
 
 

@@ -232,7 +232,7 @@ def test_detectors_are_listed_by_family_with_what_a_choice_rests_on(
     assert places == sorted(places)
     rows = {line.split()[0].rstrip(","): line.split() for line in text.splitlines() if line.strip()}
     assert rows["knn"] == ["knn,", "dknn", "features", "bank", "yes", "2022", "any", "classifier"]
-    assert rows["gram"] == ["gram", "logits", "layers", "no", "2020", "convolutional", "networks"]
+    assert rows["gram"] == ["gram", "logits", "layers", "yes", "2020", "convolutional", "networks"]
     assert rows["entropy"] == ["entropy", "logits", "sums", "yes", "-", "any", "classifier"]
     assert rows["odin"][1:5] == ["logits,", "inputs", "passes", "no"]
     assert rows["totalentropy"][-3:] == ["ensembles", "of", "classifiers"]
@@ -240,7 +240,7 @@ def test_detectors_are_listed_by_family_with_what_a_choice_rests_on(
 
 def test_a_detector_is_shown_with_the_facts_of_the_list(call: Call) -> None:
     assert (
-        "\ncost layers; exports no; year 2020; suits convolutional networks\n"
+        "\ncost layers; exports yes; year 2020; suits convolutional networks\n"
         in (call("list gram")[1])
     )
 

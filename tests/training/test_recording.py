@@ -150,7 +150,7 @@ def test_a_run_that_kept_nothing_has_its_last_weights(
 
 
 def test_what_cannot_be_recorded_is_named(run: Path, sets: Sets, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"run\.json cannot be read"):
+    with pytest.raises(StoreError, match=r"there is no run\.json: `offmap train` makes one"):
         recorded(tmp_path, sets, tmp_path / "out")
     (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())
     with pytest.raises(DataNotFoundError, match="has kept no weights yet"):
