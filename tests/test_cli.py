@@ -25,7 +25,9 @@ from offmap.networks import DigitsCNN, LettersCNN, resnet20
 from tests.pages import ROOT
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path | None = None, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         # -P: like the installed script, without the working directory on the path.
         [sys.executable, "-P", "-m", "offmap", *arguments],
@@ -33,14 +35,17 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "200", "OFFMAP_DATA": "", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            **{"COLUMNS": str(columns), "OFFMAP_DATA": "", "OMP_NUM_THREADS": "1"},
+        },
     )
 
 
 @pytest.fixture(scope="module")
 def demo_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo")
-    done = run("demo", "--out", str(out))
+    done = run("demo", "--out", str(out), columns=100)
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 

@@ -207,7 +207,7 @@ def test_a_damaged_record_is_no_reason_to_overwrite(tmp_path: Path, sets: Sets) 
 
 def test_a_checkpoint_without_its_record_is_named(tmp_path: Path, sets: Sets) -> None:
     (tmp_path / "last.ckpt").write_text("")
-    with pytest.raises(StoreError, match=r"run.json cannot be read"):
+    with pytest.raises(StoreError, match=r"there is no run\.json: `offmap train` makes one"):
         train(RECIPE, tmp_path, sets=sets, resume=True)
 
 
