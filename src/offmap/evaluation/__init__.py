@@ -5,6 +5,7 @@ from offmap.evaluation.comparison import Comparison, compare
 from offmap.evaluation.results import Results, Row, SetInfo
 from offmap.evaluation.run import evaluate
 from offmap.evaluation.scores import of_scores, read_scores
+from offmap.evaluation.summaries import Summary, read_summary
 
 __all__ = [
     "Aggregate",
@@ -12,9 +13,11 @@ __all__ = [
     "Results",
     "Row",
     "SetInfo",
+    "Summary",
     "aggregate",
     "compare",
     "evaluate",
     "of_scores",
     "read_scores",
+    "read_summary",
 ]
