@@ -42,6 +42,11 @@ def test_ours_stand_beside_theirs(tmp_path: Path) -> None:
         assert lines[0].split() == [metric, "ours", "OpenOOD", "difference"]
         assert lines[1].split() == ["mnist", f"{ours:.2f}", f"{theirs:.2f}", f"{ours - theirs:.2f}"]
         assert len(lines) == 2
+    assert summary.beside(results, "msp", "AUC") == summary.beside(results, "msp")
+    with pytest.raises(DataError, match="and no detection_accuracy"):
+        summary.beside(results, "msp", "detection_accuracy")
+    with pytest.raises(UnknownNameError, match="two readings"):
+        summary.beside(results, "msp", "fpr95")
     with pytest.raises(UnknownNameError, match="energy"):
         summary.beside(results, "energy")
 

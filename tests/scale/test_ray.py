@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,15 @@ def test_evaluations_are_those_of_one_process(
         assert isinstance(found, data.StreamedSet)
         return found
 
+    def both() -> Any:
+        faces = data.ImageSet("faces", sets.ood["far"]["faces"].images[80:120])
+        return data.join([faces, replace(streamed(), name="more photos")])
+
     def ood() -> dict[str, Any]:
-        return {"near": sets.ood["near"], "far": {"photos": streamed(), "loader": loader}}
+        return {
+            "near": sets.ood["near"],
+            "far": {"photos": streamed(), "loader": loader, "both": both()},
+        }
 
     options: dict[str, Any] = {
         "id_test": sets.test.subset(range(50, len(sets.test))),  # the others are the photos
@@ -217,6 +225,7 @@ def test_evaluations_are_those_of_one_process(
     assert many.shifts == one.shifts
     assert many.summaries == one.summaries
     assert many.sets == one.sets
+    assert [len(s.skipped) for s in many.sets if s.name in ("photos", "both")] == [1, 1]
     assert many.settings["head"] == one.settings["head"]
     for kind in ("predictions", "labels"):
         for name, values in getattr(one, kind).items():

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from offmap import data
-from offmap.demo.parts import FAR, Parts, card_of, pictures, with_weights
+from offmap.demo.parts import FAR, Parts, card_of, pictures, trained, with_weights
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN
 from offmap.networks.card import Card
@@ -45,17 +45,7 @@ def train(sets: Parts, out: str | Path, *, changes: Mapping[str, Any] | None = N
     Raises:
         MissingExtraError: lightning or kornia is not installed.
     """
-    from offmap import training  # here: the demo itself needs none of it
-
-    recipe = training.recipe("digits", changes=changes)
-    return training.train(
-        recipe,
-        out,
-        sets=training.Sets.of(recipe, sets.train, sets.test),
-        resume=True,
-        device="cpu",
-        settings={"command": COMMAND},
-    )
+    return trained(sets.train, sets.test, out, changes, COMMAND)
 
 
 def shipped() -> DigitsCNN:

@@ -16,7 +16,7 @@ from torch import nn
 from offmap import data
 from offmap.data import ImageSet
 from offmap.demo.glyphs import COMPUTER_MODERN, DEJAVU, SIDE, STIX, drawn
-from offmap.demo.parts import FAR28, Parts, card_of, pictures, with_weights
+from offmap.demo.parts import FAR28, Parts, card_of, pictures, trained, with_weights
 from offmap.forward import Normalization
 from offmap.networks import LettersCNN
 from offmap.networks.card import Card
@@ -34,7 +34,8 @@ OTHERS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "georgian": ("".join(map(chr, range(0x10D0, 0x10F1))), DEJAVU),
     },
 }
-_SEEDS = {"train": 1, "calibration": 2, "test": 3}
+# Training watches the letters for validation, by which its epochs were chosen.
+_SEEDS = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
 _OTHER_SEED = 10  # of the first OOD set; those that follow count on
 
 
@@ -54,7 +55,7 @@ def letters_data() -> Parts:
 
 
 def known(part: str, count: int) -> ImageSet:
-    """Known letters of a part: train, calibration or test."""
+    """Known letters of a part: train, calibration, validation or test."""
     name = f"drawn:{''.join(KNOWN)}[{part}]"
     return drawn(name, "".join(KNOWN), LATIN, count, seed=_SEEDS[part], classes=KNOWN)
 
@@ -65,17 +66,8 @@ def train(sets: Parts, out: str | Path, *, changes: Mapping[str, Any] | None = N
     Raises:
         MissingExtraError: lightning or kornia is not installed.
     """
-    from offmap import training  # here: the demo itself needs none of it
-
-    recipe = training.recipe("digits", changes=_RECIPE | dict(changes or {}))
-    return training.train(
-        recipe,
-        out,
-        sets=training.Sets.of(recipe, sets.train, sets.test),
-        resume=True,
-        device="cpu",
-        settings={"command": COMMAND},
-    )
+    watched = known("validation", 1500)
+    return trained(sets.train, watched, out, _RECIPE | dict(changes or {}), COMMAND)
 
 
 # What is otherwise than for the digits. The drawn changes are augmentation enough.

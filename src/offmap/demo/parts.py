@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import safe_open
 from torch import nn
@@ -45,6 +47,31 @@ def pictures(name: str, *, size: int = 8) -> ImageSet:
     keys = tuple(map(str, rows.tolist()))
     transform = said[f"{name}.transform"]
     return ImageSet(said[name], images, transform=transform, sample_keys=keys)
+
+
+def trained(
+    train: ImageSet,
+    watched: ImageSet,
+    out: str | Path,
+    changes: Mapping[str, Any] | None,
+    command: str,
+) -> nn.Module:
+    """A network trained by the recipe ``digits`` with changes, in a folder of its own.
+
+    Raises:
+        MissingExtraError: lightning or kornia is not installed.
+    """
+    from offmap import training  # here: a demo itself needs none of it
+
+    recipe = training.recipe("digits", changes=changes)
+    return training.train(
+        recipe,
+        out,
+        sets=training.Sets.of(recipe, train, watched),
+        resume=True,
+        device="cpu",
+        settings={"command": command},
+    )
 
 
 def with_weights(network: _Network, name: str) -> _Network:

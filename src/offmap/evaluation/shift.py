@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +94,7 @@ HEADINGS = {
 
 def shift_columns(shifts: Sequence[Shift]) -> dict[str, str]:
     """Fields that are known of all, with what they are called in tables."""
-    names = [each.name for each in fields(Shift) if each.name in HEADINGS]
-    known = {n for n in names if all(getattr(shift, n) is not None for shift in shifts)}
-    return {name: heading for name, heading in HEADINGS.items() if name in known}
+    return {n: h for n, h in HEADINGS.items() if all(getattr(s, n) is not None for s in shifts)}
 
 
 SHIFT_WORDS = (

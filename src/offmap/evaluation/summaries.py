@@ -8,6 +8,7 @@ from pathlib import Path
 
 from offmap._utils.table import render
 from offmap.errors import DataError, DataNotFoundError
+from offmap.evaluation.metric import metric_of
 from offmap.evaluation.results import Results
 
 # Its columns, in percent; its FPR counts ID refused when 95 % of OOD is caught.
@@ -32,8 +33,13 @@ class Summary:
     def beside(self, results: Results, detector: str, metric: str = "auroc") -> str:
         """A table of both on the sets of one name, in percent, with ours minus theirs.
 
+        Args:
+            results: ours.
+            detector: of ours.
+            metric: one of theirs, by our name or by what others call it.
+
         Raises:
-            DataError: no set has the same name in both.
+            DataError: no set has the same name in both, or theirs lack the metric.
             UnknownNameError: there is no such detector or metric.
         """
         names = [name for of in results.groups.values() for name in of if name in self.rows]
@@ -41,13 +47,14 @@ class Summary:
             raise DataError(
                 f"no OOD set is in both: theirs are {', '.join(self.rows)}; call ours as they are"
             )
+        own = metric_of(metric).name
+        if own not in _COLUMNS.values():
+            raise DataError(f"OpenOOD writes {', '.join(_COLUMNS.values())}, and no {own}")
         cells = {}
         for name in names:
-            ours, theirs = results.get(detector, name, metric), self.rows[name][metric]
+            ours, theirs = results.get(detector, name, own), self.rows[name][own]
             cells[name] = [ours, theirs, ours - theirs]
-        return render(
-            cells, ["ours", "OpenOOD", "difference"], scale=100, star=False, corner=metric
-        )
+        return render(cells, ["ours", "OpenOOD", "difference"], scale=100, star=False, corner=own)
 
 
 def read_summary(path: str | Path) -> Summary:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from offmap.activations import Batch
-from offmap.data import Skipped, limit_decoding
+from offmap.data import JoinedSet, Skipped, limit_decoding
 from offmap.errors import DataError
 from offmap.forward import AnyProbe, Seen, as_device, forward
 from offmap.scale._session import library, versions
@@ -75,7 +75,8 @@ class Runner:
             except DataError:
                 if not all_corrupt(data):
                     raise
-        passed.corrupt = dict(getattr(data, "corrupt", {}))
+        part = data.parts[0] if isinstance(data, JoinedSet) else data  # a shard is of one part
+        passed.corrupt = dict(getattr(part, "corrupt", {}))
         return passed
 
     def _probe(self, sent: list[Any]) -> AnyProbe:
