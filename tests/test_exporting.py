@@ -37,6 +37,8 @@ GUARDS: dict[str, tuple[str | list[str], dict[str, Any]]] = {
     "mean_rank": ("Combine([msp, knn, vim], how='mean_rank')", {}),
     "per_class": ("mahalanobis", {"per_class": True}),
 }
+# One of each kind of graph; the others of the catalogue are exported by `make slow`.
+QUICK = {"energy", "cadref", "vim", "knn", "ashb", "multilayermahalanobis", "auto"}
 Runner = Callable[[Tensor], list[np.ndarray]]
 
 
@@ -137,7 +139,11 @@ def exported(
     return get
 
 
-@pytest.mark.parametrize("name", GUARDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) for name in GRAPHS if name not in QUICK]
+    + [name for name in GUARDS if name not in GRAPHS or name in QUICK],
+)
 def test_onnx_runtime_answers_as_the_guard_does(
     name: str,
     guards: Callable[[str], offmap.Guard],

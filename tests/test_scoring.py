@@ -70,6 +70,21 @@ def test_a_row_for_every_file(guard: offmap.Guard, photos: Path, suffix: str) ->
     assert not list(photos.parent.glob(".*"))
 
 
+def test_a_folder_by_its_address_has_the_rows_of_the_folder(
+    guard: offmap.Guard, photos: Path
+) -> None:
+    here, there = photos.parent / "here.jsonl", photos.parent / "there.jsonl"
+    summary = score_files(guard, [str(photos)], here, batch_size=8)
+    by_address = score_files(guard, [f"file://{photos}"], there, batch_size=8)
+    assert (by_address.images, by_address.unreadable) == (summary.images, summary.unreadable)
+    assert [skipped.path for skipped in by_address.left_out] == [f"file://{photos}/notes.txt"]
+    rows = [row | {"path": row["path"].removeprefix("file://")} for row in rows_of(there)]
+    for row, of_here in zip(rows, rows_of(here), strict=True):
+        if row["error"]:  # the decoder is given bytes, and has no path to name
+            row["error"] = f"{row['error']} {row['path']!r}"
+        assert row == of_here
+
+
 def test_rows_are_the_guards_verdicts(guard: offmap.Guard, photos: Path) -> None:
     out = photos.parent / "v.jsonl"
     score_files(guard, [str(photos / "deep")], out, batch_size=7)

@@ -73,6 +73,20 @@ def test_scores_are_those_of_one_process_though_workers_are_killed(
     assert ray.is_initialized()
 
 
+def test_images_of_an_object_store_are_read_by_the_workers(
+    guard: offmap.Guard, folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    score_files(guard, [str(photos)], tmp_path / "one.jsonl", batch_size=2)
+    scale.score(f"file://{photos}", folder, tmp_path / "many.jsonl", workers=2, batch_size=2)
+    there = [row["path"] for row in rows(tmp_path / "many.jsonl")]
+    assert there == [f"file://{row['path']}" for row in rows(tmp_path / "one.jsonl")]
+    alike = [
+        [row | {"path": "", "error": None} for row in rows(tmp_path / name)]
+        for name in ("one.jsonl", "many.jsonl")
+    ]
+    assert alike[0] == alike[1]
+
+
 def test_an_unfinished_run_goes_on_behind_its_last_block(
     guard: offmap.Guard, folder: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from offmap._utils.addresses import Remote
 from offmap.data._preprocessing import Preprocessing, as_size, count_channels, upright
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError
 
 # Shapes are not named in these types: in one list they may differ from image to image.
-# Encoded; (h, w) or (h, w, 3); or opened already.
-Raw: TypeAlias = bytes | Path | NDArray[np.uint8] | Image.Image
+# Encoded, here or elsewhere; (h, w) or (h, w, 3); or opened already.
+Raw: TypeAlias = bytes | Path | Remote | NDArray[np.uint8] | Image.Image
 Pixels: TypeAlias = NDArray[Any]  # (c, h, w), uint8; of a transform perhaps float32
 Item: TypeAlias = tuple[str, Raw | None]
 T = TypeVar("T")
@@ -184,4 +185,5 @@ def _open(raw: Raw | None) -> Image.Image:
         return Image.fromarray(raw)
     if isinstance(raw, Image.Image):
         return raw.copy()  # it is closed here, and is its owner's
-    return Image.open(BytesIO(raw) if isinstance(raw, bytes) else raw, formats=_FORMATS)
+    content = raw.read_bytes() if isinstance(raw, Remote) else raw
+    return Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=_FORMATS)

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from offmap._utils.addresses import Remote, is_address
 from offmap._utils.arguments import does_not_exist
 from offmap.data._corruptions import corrupted
 from offmap.data._embedded import embedded
@@ -22,6 +23,7 @@ from offmap.data.sources.arrays import Arrays
 from offmap.data.sources.folder import Folder
 from offmap.data.sources.hub import Hub
 from offmap.data.sources.parquet import Parquet
+from offmap.data.sources.store import Store
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError, DataNotFoundError
 
@@ -63,6 +65,9 @@ def load(
               x/y or data/labels), ``.npy``, or SVHN's ``.mat``. Arrays are uint8, ``(n, h, w)``,
               ``(n, h, w, c)`` or ``(n, c, h, w)`` with c 1 or 3.
             * ``hf:owner/name`` or ``hf:owner/name:split`` on the hub; or a local folder.
+            * an address, ``s3://bucket/photos`` or ``gs://bucket/test.parquet``: a folder of images
+              or a Parquet file in an object store that Arrow or fsspec reads. Secrets stand in the
+              environment.
             * ``embedded:digits`` and the like, see :func:`embedded`.
         size: height and width, or both in one number; images are brought to it (bicubic,
             antialiased) as ``resize`` says. ``None`` keeps the size, which must be one for all.
@@ -167,6 +172,8 @@ def _checked(
 def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
     if not isinstance(spec, str):
         return _path(Path(spec))
+    if is_address(spec):
+        return spec, _stored(Remote(spec))
     if spec.startswith("hf:"):
         repository, colon, split = spec.removeprefix("hf:").rpartition(":")
         if not colon or "/" in split:
@@ -182,6 +189,14 @@ def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
     if spec and Path(spec).exists():
         return _path(Path(spec))
     raise not_found(spec)
+
+
+def _stored(remote: Remote) -> Source:
+    if remote.is_dir:
+        return Store.scan(remote)
+    if remote.suffix.lower() != ".parquet":
+        raise DataError(f"{remote}: of an object store, folders of images and .parquet are read")
+    return Parquet.open(remote)
 
 
 def _path(path: Path) -> tuple[str, Source]:

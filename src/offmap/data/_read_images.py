@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from offmap._utils.addresses import Remote, is_address
 from offmap.data._decode import Item, Skipped, decode_all
 from offmap.data._own_transform import OwnTransform
 from offmap.data._preprocessing import Preprocessing
@@ -31,7 +32,8 @@ def read_images(
 
     Args:
         inputs: image files, folders (searched through, hidden files passed over), glob patterns,
-            Parquet files, or ``-`` for paths on standard input, one a line.
+            Parquet files, addresses of such in an object store, as ``s3://bucket/photos``, or ``-``
+            for paths on standard input, one a line.
         shape: channels, height and width to bring every image to.
         passed: names of the first images, which are passed over without decoding them.
         resize: "crop" or "squash", as for :func:`load`.
@@ -92,5 +94,7 @@ def check_inputs(inputs: Iterable[str]) -> None:
         DataNotFoundError: an input is not there, or a pattern matches nothing.
     """
     for spec in inputs:
-        if spec != "-" and not Path(spec).expanduser().exists():
+        if is_address(spec):
+            _ = Remote(spec).is_dir  # or else it is told what is missing
+        elif spec != "-" and not Path(spec).expanduser().exists():
             matches(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from offmap._utils.addresses import Remote, opened, place
 from offmap.data._decode import Skipped
 from offmap.data._features import FEATURES
 from offmap.errors import ArgumentError, DataError
@@ -46,7 +48,7 @@ def read_rows(
 
 def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
     for spec in inputs:
-        path = Path(spec)
+        path = place(spec)
         if path.suffix not in (".jsonl", ".parquet"):
             raise DataError(f"{spec}: rows are read from .jsonl and .parquet files")
         read = _of_jsonl if path.suffix == ".jsonl" else _of_parquet
@@ -54,17 +56,18 @@ def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
             yield f"{spec}#{i}", row
 
 
-def _of_jsonl(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
-        for line in filter(str.strip, file):
+def _of_jsonl(path: Path | Remote) -> Iterator[Any]:
+    lines = BufferedReader(path.open()) if isinstance(path, Remote) else path.open("rb")
+    with lines as file:
+        for line in filter(bytes.strip, file):
             try:
                 yield json.loads(line)
             except ValueError as error:
                 yield Skipped(str(path), f"no JSON: {error}")
 
 
-def _of_parquet(path: Path) -> Iterator[Any]:
-    for batch in pq.ParquetFile(path).iter_batches(_ROWS):
+def _of_parquet(path: Path | Remote) -> Iterator[Any]:
+    for batch in pq.ParquetFile(opened(path)).iter_batches(_ROWS):
         yield from batch.to_pylist()
 
 

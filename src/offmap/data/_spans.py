@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from glob import has_magic, iglob
 from pathlib import Path
 
+from offmap._utils.addresses import Remote, is_address, place
 from offmap._utils.arguments import does_not_exist
 from offmap.data._decode import Item, Skipped
 from offmap.data.sources.folder import search
 from offmap.data.sources.parquet import Parquet
+from offmap.data.sources.store import search as names_below
 from offmap.errors import ArgumentError, DataNotFoundError
 
 
@@ -41,8 +43,8 @@ class Span:
     def items(self) -> Iterator[Item]:
         """Name and content of each image."""
         if self.table:
-            return Parquet.open(Path(self.table), labelled=False).read(self.rows)
-        return ((file, None if self.absent else Path(file)) for file in self.files)
+            return Parquet.open(place(self.table), labelled=False).read(self.rows)
+        return ((file, None if self.absent else place(file)) for file in self.files)
 
     def cut(self, start: int, stop: int) -> Span:
         """Some of the images."""
@@ -59,6 +61,8 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
     for spec in inputs:
         if spec == "-":
             yield from (Span((line,)) for line in map(str.strip, sys.stdin) if line)
+        elif is_address(spec):
+            yield _span_of(Remote(spec), left_out)
         elif (path := Path(spec).expanduser()).is_dir():
             images, _, others = search(path)
             left_out += others
@@ -73,6 +77,18 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
                     yield from spans_of([match], left_out)
                 else:  # a link to nowhere, or a device, which is not waited for
                     yield Span((match,), absent=True)
+
+
+def _span_of(remote: Remote, left_out: list[Skipped]) -> Span:
+    """A folder, table or image of an object store."""
+    if remote.is_dir:
+        names, others = names_below(remote)
+        left_out += others
+        return Span(tuple(str(remote.file(name)) for name in names))
+    if remote.suffix == ".parquet":
+        table = Parquet.open(remote, labelled=False)
+        return Span(table=str(remote), rows=range(len(table)))
+    return Span((str(remote),))
 
 
 def matches(pattern: str) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from offmap import networks
+from offmap._utils.addresses import is_address
 from offmap.detectors import detector
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization, as_device, probe_of, weights_digest
@@ -54,6 +55,8 @@ class Opening:
             ArgumentError: what the record does not know, and is not given; says how to give it.
             StoreError: as :func:`offmap.load`.
         """
+        if is_address(folder):
+            raise ArgumentError(f"a guard is a folder of this machine: copy {folder} here first")
         for spec in self.detectors:
             detector(spec)
         record, files = schema.read(folder)

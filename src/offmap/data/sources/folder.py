@@ -16,7 +16,7 @@ from offmap.data.sources import Source
 from offmap.data.types import Labels
 from offmap.errors import DataError
 
-_SUFFIXES = frozenset(
+SUFFIXES = frozenset(
     {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
     | {".ppm", ".tif", ".tiff", ".webp"}
 )
@@ -50,19 +50,15 @@ class Folder(Source):
         Raises:
             DataError: no images, images beside folders of images, or a folder of splits.
         """
-        paths, classes, left_out = search(root)
-        folders = [path.relative_to(root).parts[0] for path in paths if path.parent != root]
+        paths, subfolders, left_out = search(root)
         if not paths:
             raise _no_images(root, left_out)
-        if not folders:
-            return cls(root, paths, None, (), left_out)
-        _check_layout(root, len(paths) - len(folders), classes)
+        folders = [path.relative_to(root).parts[0] for path in paths if path.parent != root]
+        labels, classes = labels_of(folders, len(paths), subfolders, str(root))
         left_out += tuple(
             Skipped(str(root / name), "a class folder without images")
             for name in sorted(set(classes).difference(folders))
         )
-        number = {name: label for label, name in enumerate(classes)}
-        labels = torch.tensor([number[name] for name in folders])
         return cls(root, paths, labels, classes, left_out)
 
     def __len__(self) -> int:
@@ -116,17 +112,17 @@ def search(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[Skipped
 
 
 def _why_no_folder(path: str, lineage: set[str]) -> str | None:
-    if _is_system(os.path.basename(path)):
+    if is_system(os.path.basename(path)):
         return HIDDEN
     return LEADS_BACK if os.path.realpath(path) in lineage else None
 
 
 def _why_no_image(path: Path) -> str | None:
-    if _is_system(path.name):
+    if is_system(path.name):
         return HIDDEN
     if not path.is_file():
         return "a link that leads nowhere" if path.is_symlink() else "neither file nor folder"
-    if path.suffix.lower() in _SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         return None
     unreadable = isinstance(count_channels_of((str(path), path)), Skipped)
     if not path.suffix:
@@ -135,26 +131,41 @@ def _why_no_image(path: Path) -> str | None:
     return f"{UNREAD} {path.suffix}" if unreadable else "an image under a suffix of none: rename it"
 
 
-def _is_system(name: str) -> bool:
+def is_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or left behind by a system."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
-def _check_layout(root: Path, flat: int, classes: Sequence[str]) -> None:
-    if flat:
+def labels_of(
+    folders: Sequence[str], count: int, subfolders: Sequence[str], root: str
+) -> tuple[Labels, tuple[str, ...]]:
+    """Labels by the folder of each image, and the classes; none where all lie in the root.
+
+    Args:
+        folders: below the root, of each image that does not lie in it.
+        count: of all images.
+        subfolders: of the root, sorted, those without images too.
+        root: for messages.
+    """
+    if not folders:
+        return None, ()
+    if count > len(folders):
         raise DataError(
-            f"{root} holds {flat} images beside {len(classes)} folders of images: "
-            "give each class a folder, or keep all images in one"
+            f"{root} holds {count - len(folders)} images beside {len(subfolders)} folders of "
+            "images: give each class a folder, or keep all images in one"
         )
-    if _SPLITS.issuperset(map(str.lower, classes)):
+    if _SPLITS.issuperset(map(str.lower, subfolders)):
         raise DataError(
-            f"the folders in {root} are splits, not classes: {', '.join(classes)}; "
-            f"give the path of one, such as {root / classes[0]}"
+            f"the folders in {root} are splits, not classes: {', '.join(subfolders)}; "
+            f"give the path of one, such as {root.rstrip('/')}/{subfolders[0]}"
         )
+    number = {name: label for label, name in enumerate(subfolders)}
+    return torch.tensor([number[name] for name in folders]), tuple(subfolders)
 
 
 def _no_images(root: Path, left_out: Sequence[Skipped]) -> DataError:
     parquet = f" (it has Parquet files: write hf:{root})" if any(root.rglob("*.parquet")) else ""
-    message = f"{root} holds no images{parquet}: looked for {', '.join(sorted(_SUFFIXES))}"
+    message = f"{root} holds no images{parquet}: looked for {', '.join(sorted(SUFFIXES))}"
     if others := skipped_in_words(str(root), (), left_out):
         message += f"; {others}"
     return DataError(message)

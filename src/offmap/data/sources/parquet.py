@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
+from offmap._utils.addresses import Remote, opened
 from offmap.data._decode import Item, Raw
 from offmap.data._labels import as_labels
 from offmap.data.sources import Source
@@ -28,14 +29,14 @@ _LABEL = ("label", "fine_label")
 class Parquet(Source):
     """Rows of one file, read by row group; ``ends`` are the ends of the groups."""
 
-    path: Path
+    path: Path | Remote
     column: str
     ends: Int64[np.ndarray, " g"]
     labels: Labels
     classes: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: Path, *, labelled: bool = True) -> Self:
+    def open(cls, path: Path | Remote, *, labelled: bool = True) -> Self:
         """Everything but the images, and the labels only if they are wanted.
 
         Raises:
@@ -43,7 +44,7 @@ class Parquet(Source):
             LabelError: labels that are missing, or neither whole numbers nor strings.
         """
         try:
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(opened(path))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
         with file:
@@ -58,12 +59,12 @@ class Parquet(Source):
 
     def read(self, rows: Iterable[int]) -> Iterator[Item]:
         """Holds one row group at a time: ascending rows read each group once."""
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(opened(self.path)) as file:
             for group, members in groupby(rows, key=self._group):
                 images = self._read_group(file, group)
                 first = int(self.ends[group]) - len(images)
                 for row in members:
-                    raw = as_raw(images[row - first].as_py(), self.path.parent)
+                    raw = as_raw(images[row - first].as_py(), self.path)
                     yield f"{self.path} row {row}", raw
 
     def _read_group(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
@@ -76,22 +77,24 @@ class Parquet(Source):
         return int(np.searchsorted(self.ends, row, side="right"))
 
 
-def as_raw(cell: bytes | dict[str, Any] | None, folder: Path) -> Raw | None:
+def as_raw(cell: bytes | dict[str, Any] | None, table: Path | Remote) -> Raw | None:
     """The image in a cell: bytes, or the ``{bytes, path}`` of the Hugging Face image feature.
 
-    None where there is none, or the path leads out of the folder.
+    None where there is none, or the path leads out of the folder of the table, or into any folder
+    where the table lies elsewhere.
     """
     if not isinstance(cell, dict):
         return cell
     data, path = cell.get("bytes"), cell.get("path")
-    if data is not None or path is None:
+    if data is not None or path is None or isinstance(table, Remote):
         return data
+    folder = table.parent
     # A file must not choose what else of this machine is read.
     within = (folder / path).resolve().is_relative_to(folder.resolve())
     return folder / path if within else None
 
 
-def _image_column(schema: pa.Schema, path: Path) -> str:
+def _image_column(schema: pa.Schema, path: Path | Remote) -> str:
     binary = [field.name for field in schema if _holds_images(field.type)]
     candidates = [name for name in _IMAGE if name in binary] or binary
     if not candidates or (len(candidates) > 1 and candidates[0] not in _IMAGE):
@@ -109,7 +112,7 @@ def _holds_images(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _labels(file: pq.ParquetFile, path: Path) -> tuple[Labels, tuple[str, ...]]:
+def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[str, ...]]:
     features = _features(file.schema_arrow)
     typed = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
     column = next((c for c in (*_LABEL, *typed) if c in file.schema_arrow.names), None)
