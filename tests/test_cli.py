@@ -190,6 +190,15 @@ def test_bench_without_training_data_leaves_out_what_needs_it(mine: Path) -> Non
     assert not (mine / "out" / "activations").exists()
 
 
+def test_bench_takes_more_of_the_training_data_than_of_each_set(mine: Path) -> None:
+    quick = ["--limit", "40", "--train-limit", "70", "--alarm-rate", "0.3", "--no-cache"]
+    done = run(*BENCH, *OOD, *quick, "--train", "./train", "--detectors", "ssd", cwd=mine)
+    assert done.returncode == 0, done.stderr
+    assert "at most 40 seeded samples of each set, 70 of the training data" in done.stdout
+    sizes = {s.role: s.n for s in offmap.Results.load(mine / "out").sets if s.role != "ood"}
+    assert sizes == {"train": 70, "id": 36, "calibration": 4}
+
+
 def test_a_metric_of_two_readings_is_refused_before_any_work(mine: Path) -> None:
     done = run(*BENCH, "--far", "noise:gaussian", "--metric", "fpr95", cwd=mine)
     assert done.returncode == 1

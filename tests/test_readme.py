@@ -192,7 +192,7 @@ def test_the_page_on_auto_runs(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert run(ROOT / "docs" / "auto.md", names) == 1
     said = capsys.readouterr().out
-    assert "Detector Auto(): mean softplus of Energy" in said
+    assert "Detector Auto(): mean bounded softplus of Energy" in said
     assert "MahalanobisPP" in said
 
 

@@ -11,7 +11,7 @@ import torch
 import offmap
 from offmap.activations import Activations
 from offmap.detectors import Needs, detector, load, nodes, save
-from offmap.detectors.combined.auto import Auto
+from offmap.detectors.combined.auto import Auto, bounded
 from offmap.errors import NeedsError
 from tests.conftest import World, fitted, make_world
 
@@ -34,13 +34,36 @@ def by_hand(made: Auto, world: World, used: list[int]) -> np.ndarray:
         )
         known = alone(world.acts).double().numpy()
         t = (alone(world.ood).double().numpy() - known.mean()) / known.std()
-        terms.append(np.logaddexp(0, t))
+        terms.append(np.logaddexp(0, bounded_by_hand(t)))
     return np.mean(terms, axis=0)
+
+
+def bounded_by_hand(t: np.ndarray) -> np.ndarray:
+    return np.array([x if x <= 3 else 4 - 1 / (x - 2) for x in t])
+
+
+def test_one_member_alone_adds_four_deviations_at_most() -> None:
+    t = torch.tensor([[-50.0, 0, 2.5, 3, 4, 27, 1e6, torch.inf]], dtype=torch.float64)
+    expected = [-50, 0, 2.5, 3, 3.5, 4 - 1 / 25, 4 - 1 / (1e6 - 2), 4]
+    assert torch.allclose(bounded(t)[0], torch.tensor(expected, dtype=torch.float64), rtol=1e-15)
+    places = t[0, 2:6].clone().requires_grad_()
+    bounded(places[None]).sum().backward()
+    assert torch.allclose(places.grad, torch.tensor([1, 1, 0.25, 1 / 625], dtype=torch.float64))
+
+
+def test_of_one_member_the_order_is_its_own(world: World) -> None:
+    made = Auto([detector("energy")]).fit(world.batches(), calibration=world.batches())
+    alone = detector("energy")(world.ood)
+    order = alone.argsort()
+    assert (made(world.ood)[order].diff() >= 0).all()
+    assert len(made(world.ood).unique()) == len(alone.unique())
 
 
 def test_the_score_is_the_mean_softplus_of_the_standardised_members(
     made: Auto, world: World
 ) -> None:
+    alone = detector("energy")(world.acts).double(), detector("energy")(world.ood).double()
+    assert ((alone[1] - alone[0].mean()) / alone[0].std() > 3).any()  # some are bounded
     assert made.used == [0, 1, 2, 3, 4]
     expected = by_hand(made, world, made.used)
     assert np.allclose(made(world.ood).numpy(), expected, rtol=1e-9)
@@ -68,7 +91,7 @@ def test_where_there_are_layers_they_are_read_too(world: World) -> None:
     known = torch.cat([alone(acts) for acts, _ in batches]).double().numpy()
     t = (alone(ood).double().numpy() - known.mean()) / known.std()
     others = by_hand(made, world, range(5))
-    expected = (5 * others + np.logaddexp(0, t)) / 6
+    expected = (5 * others + np.logaddexp(0, bounded_by_hand(t))) / 6
     assert np.allclose(made(ood).numpy(), expected, rtol=1e-9)
 
 

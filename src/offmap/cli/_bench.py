@@ -47,6 +47,7 @@ class Plan:
     transform: str | None
     channels: int | None
     limit: int | None
+    train_limit: int | None
     seed: int
 
 
@@ -176,7 +177,10 @@ def run(
     if published is not None:
         say(f"\n{beside(results, published, benchmark=plan.id).table()}")
     if plan.limit:
-        typer.echo(f"\nA quick look: at most {plan.limit} seeded samples of each set were used.")
+        train = f", {plan.train_limit} of the training data" * bool(plan.train_limit)
+        typer.echo(
+            f"\nA quick look: at most {plan.limit} seeded samples of each set{train} were used."
+        )
     if report:
         write_report(results, out / "report.html", inputs=inputs_of(test, ood), command=command())
     if mlflow:
@@ -213,16 +217,20 @@ def _load(plan: Plan, name: str, like: Set) -> Set:
 def _train(plan: Plan, like: Set) -> Set | None:
     """Training data: what was named, or the train split of the ID set if it has one."""
     if plan.train is not None:
-        return _load(plan, plan.train, like)
+        return _load_train(plan, plan.train, like)
     scheme, _, rest = plan.id.partition(":")
     try:
         if scheme in ("embedded", "noise"):
             raise DataNotFoundError(f"{scheme} has no train split")
         name = f"hf:{rest.partition(':')[0]}" if scheme == "hf" else scheme
-        return _load(plan, f"{name}:train", like)
+        return _load_train(plan, f"{name}:train", like)
     except DataNotFoundError:
         typer.echo("no training data: give --train; detectors that need it are left out", err=True)
         return None
+
+
+def _load_train(plan: Plan, name: str, like: Set) -> Set:
+    return data.load_like(name, like, limit=plan.train_limit or plan.limit, seed=plan.seed)
 
 
 def _recipe(model: str) -> dict[str, Any]:

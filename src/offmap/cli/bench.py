@@ -36,6 +36,9 @@ def bench(
     transform: str | None = options.TRANSFORM,
     channels: int | None = options.CHANNELS,
     limit: int | None = typer.Option(None, min=1, help="A seeded N of each set, for a quick look."),
+    train_limit: int | None = typer.Option(
+        None, min=1, help="A seeded N of the training data, where it is not to be --limit."
+    ),
     batch_size: int = options.BATCH_SIZE,
     precision: str = options.PRECISION,
     device: str | None = options.DEVICE,
@@ -44,7 +47,7 @@ def bench(
     head: str | None = options.HEAD,
     outputs: str = options.OUTPUTS,
     alarm_rate: float = typer.Option(0.05, help="Share of ID that may be called OOD."),
-    seed: int = typer.Option(0, help="Chooses the calibration tenth and --limit."),
+    seed: int = typer.Option(0, help="Chooses the calibration tenth and what --limit leaves."),
     report: bool = options.REPORT,
     mlflow: bool = options.MLFLOW,
     cache: bool = typer.Option(
@@ -82,7 +85,8 @@ def bench(
         id=id, train=train, calibration=calibration, near=named(near), far=named(far),
         id_shift=named(id_shift),
         normalization=normalization, size=size, resize=resize, transform=transform,
-        channels=channels, limit=limit, seed=seed,
+        channels=channels, limit=limit, train_limit=train_limit,
+        seed=seed,
     )  # fmt: skip
     run_all(
         plan, networks_of(model, weights), detectors=detectors, out=out, cache=cache,

@@ -9,10 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from offmap._utils.files import claimed
 from offmap.errors import StoreError
 
 Row = dict[str, Any]
+_ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder()
 
 
 class Partial:
@@ -58,15 +61,31 @@ class Partial:
 
     def append(self, lines: Iterable[Row]) -> None:
         """Add rows; they are on disk when this returns."""
-        self._file.write("".join(json.dumps(line) + "\n" for line in lines))
+        self._file.write("".join(_line(line) + "\n" for line in lines))
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def rows(self) -> Iterator[Row]:
         """The rows so far."""
-        with self.path.open(encoding="utf-8") as file:
-            yield from (json.loads(line) for line in islice(file, 1, None))
+        with self.path.open("rb") as file:
+            yield from map(_row, islice(file, 1, None))
 
     def remove(self) -> None:
         """The rows have become what they were to become."""
         self.path.unlink()
+
+
+def _line(row: Row) -> str:
+    """JSON, in ASCII where a path is not UTF-8."""
+    try:
+        return _ENCODER.encode(row).decode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+
+
+def _row(line: bytes) -> Row:
+    try:
+        row: Row = _DECODER.decode(line)
+    except msgspec.DecodeError:  # half of a surrogate, of a path that is not UTF-8
+        row = json.loads(line)
+    return row

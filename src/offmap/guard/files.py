@@ -266,7 +266,11 @@ def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
 
 def _readable(row: Row) -> Row:
     """A row with a path that any file can hold: names need not be UTF-8."""
-    return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
+    try:
+        row["path"].encode()
+    except UnicodeEncodeError:
+        return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
+    return row
 
 
 def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:

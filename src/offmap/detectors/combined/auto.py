@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
@@ -22,15 +23,21 @@ from offmap.detectors.logits.energy import Energy
 from offmap.detectors.shapers.ras import RAS
 from offmap.stats import Moments
 
+_FROM = 3.0  # deviations
+
 
 @register("auto")
 class Auto(Tolerant):
     r"""The mean of several scores of different kinds, each on the scale of the calibration data.
 
-    .. math:: s = \frac1k \sum_j \log\Big(1 + \exp \frac{s_j - \mu_j}{\sigma_j}\Big)
+    .. math:: s = \frac1k \sum_j \log\big(1 + \exp b(t_j)\big), \qquad
+        t_j = \frac{s_j - \mu_j}{\sigma_j}, \qquad
+        b(t) = \begin{cases} t & t \le 3 \\ 4 - \frac1{t - 2} & t > 3 \end{cases}
 
     with the mean and deviation of each score on *calibration* data. A score that says nothing of a
-    sample adds little, and one that is far out counts in full, so what any of them sees is seen.
+    sample adds little. From three deviations on it adds ever less, and four at most: where one of
+    six alone finds a sample strange, such as by some noise that the others do not mind, that is no
+    alarm.
     By default of :class:`Energy`, :class:`CADRef`, :class:`ViM`, :class:`MahalanobisPP`,
     ``RAS(Energy())`` and :class:`MultiLayerMahalanobis`: one of the logits, three that read the
     features each in another way, one that puts them right, and one of the layers before. None
@@ -79,7 +86,7 @@ class Auto(Tolerant):
 
     def shares(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
         """What each member that is used adds to the score; their sum is the score."""
-        terms = softplus(standardised(self.score_columns(acts), self.scale_))
+        terms = softplus(bounded(standardised(self.score_columns(acts), self.scale_)))
         return terms / terms.shape[1]
 
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:
@@ -88,7 +95,12 @@ class Auto(Tolerant):
     def summary(self) -> str:
         names = ", ".join(repr(self.whole[i]) for i in self.used)
         left_out = "".join(f"; without {name}: {why}" for name, why in self.left_out.items())
-        return f"mean softplus of {names}{left_out}"
+        return f"mean bounded softplus of {names}{left_out}"
+
+
+def bounded(t: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+    """As it is up to ``_FROM``, from where on it goes towards one more without a step or kink."""
+    return torch.where(t > _FROM, _FROM + 1 - 1 / (t.clamp(min=_FROM) - _FROM + 1), t)
 
 
 def _members() -> list[Detector]:
