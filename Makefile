@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test slow shapes check docs bench bench-quick floors wheel clean
+.PHONY: demo test slow shapes check docs site bench bench-quick floors wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -44,6 +44,10 @@ wheel:
 # Warnings are errors: a link that leads nowhere, a formula that cannot be shown, a docstring that is broken.
 docs: .venv/ready
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+# The same beside the versions that build/site holds, with links from each to each.
+site: .venv/ready
+	$(BIN)/python scripts/versions.py build/site
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
