@@ -151,6 +151,14 @@ def _row_names(names: Collection[str], room: int) -> dict[str, list[str]]:
     }
 
 
+def alike(texts: Mapping[str, str]) -> list[list[str]]:
+    """A row of names and a text for each text that there is; names of one text share it."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return [[", ".join(those), text] for text, those in names.items()]
+
+
 def short(names: Sequence[str]) -> list[str]:
     """Names for headings: of a long path its end, as much as tells it from the others.
 

@@ -84,14 +84,7 @@ def data_sets(
         sets.append(Named(name, role, loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
-    return _as_trained(sets)
-
-
-def _as_trained(sets: list[Named]) -> list[Named]:
-    """Labels of known data, counted in the classes of the training data where both have names.
-
-    A folder that lacks a class would count the others from another start.
-    """
+    # A folder that lacks a class would count the labels of the others from another start.
     known = next((_classes(each.data) for each in sets if each.role == "train"), ())
     return [each if each.role == "ood" else _counted_in(known, each) for each in sets]
 

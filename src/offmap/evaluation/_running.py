@@ -191,18 +191,13 @@ class Running:
     def rows(self, alarm_rate: float | None) -> list[Row]:
         """Metrics of every detector on every OOD set."""
         groups = {info.name: info.group for info in self.infos if info.role == "ood"}
-        right = self._right()
+        labels, predictions = self.labels.get("id"), self.predictions.get("id")
+        right = None if labels is None or predictions is None else predictions == labels
         return [
             row_of(name, ood, group, self.scores[name], alarm_rate, right)
             for name in self.chosen
             for ood, group in groups.items()
         ]
-
-    def _right(self) -> Any:
-        """Which ID samples were classified rightly, where they have labels."""
-        labels = self.labels.get("id")
-        predictions = self.predictions.get("id")
-        return None if labels is None or predictions is None else predictions == labels
 
     def settings(self) -> dict[str, Any]:
         """How the network ran, and on what."""

@@ -108,11 +108,15 @@ class Aggregate(Tabular):
     def table(self, metric: str = "auroc") -> str:
         """Means and deviations, then ranks; * marks the best of a column."""
         grid = self.grid(metric)
-        heading = f"{grid.metric.heading}; mean ± standard deviation over {self._networks()}"
+        many = len(self.results)
+        networks = f"{many} network{'s' if many > 1 else ''}: {', '.join(self.results)}"
+        heading = f"{grid.metric.heading}; mean ± standard deviation over {networks}"
         parts = [f"{heading}\n\n{grid.render()}"]
         if grid.metric.better and len(self.detectors) > 1:
             parts += [self.ranks_table(metric), self.differences_table(metric)]
-        return "\n\n".join([*parts, *self._footing()])
+        if self.left_out:
+            parts.append("\n".join(self.left_out))
+        return "\n\n".join(parts)
 
     def differences(self, metric: str = "auroc") -> list[PairedDifference]:
         """Every detector against the best by the mean over all sets, paired over the networks.
@@ -188,13 +192,6 @@ class Aggregate(Tabular):
         body = render({d: [found.mean[d]] for d in order}, ["rank"], low=True)
         return f"{heading}\n\n{body}"
 
-    def _networks(self) -> str:
-        many = len(self.results)
-        return f"{many} network{'s' if many > 1 else ''}: {', '.join(self.results)}"
-
-    def _footing(self) -> list[str]:
-        return ["\n".join(self.left_out)] if self.left_out else []
-
 
 def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
     """Several evaluations, of other networks or seeds, as means and deviations.
@@ -206,7 +203,11 @@ def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
     Raises:
         ArgumentError: none, one network twice, or no detector and OOD set in common.
     """
-    named = dict(results) if isinstance(results, Mapping) else _named(results)
+    named = (
+        dict(results)
+        if isinstance(results, Mapping)
+        else {str(i): each for i, each in enumerate(results, 1)}
+    )
     if not named:
         raise ArgumentError("aggregate takes at least one evaluation; seen none")
     _check_apart(named)
@@ -219,10 +220,6 @@ def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
         raise ArgumentError("these results share no " + ("detector" if groups else "OOD set"))
     told = [*_told("detector", named, detectors), *_told("OOD set", named, sorted(shared))]
     return Aggregate(named, groups, detectors, [*told, *_other_samples(named, sorted(shared))])
-
-
-def _named(results: Sequence[Results]) -> dict[str, Results]:
-    return {str(i): each for i, each in enumerate(results, 1)}
 
 
 def _sets(results: Results) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from offmap._utils.table import render
@@ -88,7 +88,11 @@ def compare(results: Mapping[str, Results]) -> Comparison:
     ]
     if not differences:
         raise ArgumentError("these results share no detector and OOD set")
-    return Comparison(dict(results), _corrected(differences))
+    corrected = iter(holm([d.p_value for d in differences if d.p_value is not None]))
+    return Comparison(
+        dict(results),
+        [d if d.p_value is None else replace(d, corrected=next(corrected)) for d in differences],
+    )
 
 
 def _difference(
@@ -100,13 +104,6 @@ def _difference(
         ours, theirs = found.scores[detector], base.scores[detector]
         p_value = delong_test(ours["id"], ours[ood], theirs["id"], theirs[ood]).p_value
     return Difference(name, first, detector, ood, gain, p_value)
-
-
-def _corrected(differences: Sequence[Difference]) -> list[Difference]:
-    """The differences with p-values for all of them together."""
-    p_values = holm([d.p_value for d in differences if d.p_value is not None])
-    corrected = iter(p_values)
-    return [d if d.p_value is None else replace(d, corrected=next(corrected)) for d in differences]
 
 
 def _same(a: Results, b: Results, name: str) -> bool:

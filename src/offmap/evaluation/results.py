@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int32
 
 from offmap._utils.files import atomic, write_json
+from offmap._utils.table import alike
 from offmap.data import Skipped, skipped_in_words
 from offmap.errors import MissingExtraError, StoreError, UnknownNameError
+from offmap.evaluation.by_sample import BY_SAMPLE, as_table, from_table
 from offmap.evaluation.metric import METRICS, metric_of
 from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
@@ -229,10 +230,7 @@ class Results(Tabular):
 
     def notes(self) -> list[str]:
         """What was left out or skipped, a line each."""
-        names: dict[str, list[str]] = {}
-        for name, why in self.left_out.items():
-            names.setdefault(why, []).append(name)
-        lines = [f"left out: {', '.join(those)} ({why})" for why, those in names.items()]
+        lines = [f"left out: {names} ({why})" for names, why in alike(self.left_out)]
         told: set[tuple[str, ...]] = set()
         for info in self.sets:
             skipped, left_out = (
@@ -245,10 +243,8 @@ class Results(Tabular):
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the per-sample scores."""
-        content = asdict(self) | {"version": _VERSION}
-        for column in _BY_SAMPLE:  # these are in the table of scores
-            del content[column]
-        write_json(path, content)
+        content = {name: of for name, of in asdict(self).items() if name not in BY_SAMPLE}
+        write_json(path, content | {"version": _VERSION})
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows."""
@@ -262,7 +258,7 @@ class Results(Tabular):
         self.to_json(Path(folder) / "results.json")
         self.to_csv(Path(folder) / "results.csv")
         with atomic(Path(folder) / "scores.parquet") as temporary:
-            pq.write_table(_as_table(self), temporary)
+            pq.write_table(as_table(**{n: getattr(self, n) for n in BY_SAMPLE}), temporary)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -281,7 +277,7 @@ class Results(Tabular):
                 )
             content["rows"] = [_known(Row, row) for row in content["rows"]]
             content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
-            return cls(**content, **_from_table(pq.read_table(folder / "scores.parquet")))
+            return cls(**content, **from_table(pq.read_table(folder / "scores.parquet")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{folder} holds no results that can be read: {error}") from error
 
@@ -303,49 +299,3 @@ def _known(kind: type[Any], row: Mapping[str, Any]) -> Any:
     names = [f.name for f in fields(kind)]
     missing = {f.name: None for f in fields(Detection)} if kind is Row else {}
     return kind(**(missing | {name: row[name] for name in names if name in row}))
-
-
-# Columns beside those of the detectors.
-_BY_SAMPLE = ("scores", "predictions", "labels", "keys")
-_COLUMNS = {"predictions": "predicted", "labels": "label", "keys": "key"}
-
-
-def _as_table(results: Results) -> pa.Table:
-    """One row a sample: its set, key, label and prediction, and one column a detector."""
-    parts: dict[str, Mapping[str, Any]] = {
-        column: getattr(results, name) for name, column in _COLUMNS.items()
-    }
-    parts = {name: of for name, of in (parts | dict(results.scores)).items() if of}
-    sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
-    names = [name for name, size in sizes.items() for _ in range(size)]
-    columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
-    for column, of in parts.items() if sizes else ():
-        chunks = [_cells(of.get(name), size) for name, size in sizes.items()]
-        columns[column] = pa.concat_arrays(_of_one_type(chunks))
-    return pa.table(columns)
-
-
-def _cells(values: Any, size: int) -> pa.Array:
-    """A column's cells for one set; none for a set without, such as OOD labels."""
-    return pa.nulls(size) if values is None or not len(values) else pa.array(values)
-
-
-def _of_one_type(chunks: Sequence[pa.Array]) -> list[pa.Array]:
-    kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), pa.null())
-    return [chunk.cast(kind) for chunk in chunks]
-
-
-def _from_table(table: pa.Table) -> dict[str, Any]:
-    names = table["set"].to_numpy()
-    rows = {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
-    by_column: dict[str, dict[str, Any]] = {}
-    for column in table.column_names[1:]:
-        cells = table[column]
-        parts = {name: cells.take(of) for name, of in rows.items()}
-        by_column[column] = {
-            name: part.to_pylist() if column == "key" else part.to_numpy()
-            for name, part in parts.items()
-            if part.null_count == 0
-        }
-    known = {name: by_column.pop(column, {}) for name, column in _COLUMNS.items()}
-    return {"scores": by_column, **known}

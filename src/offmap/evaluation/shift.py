@@ -117,11 +117,9 @@ def shift_text(results: Results) -> str:
     blocks = []
     for name in dict.fromkeys(shift.set for shift in shifts):
         line = next((a for a in accuracies(results) if a.startswith(f"{name}:")), f"{name}:")
-        blocks.append(f"{line}\n{_table([s for s in shifts if s.set == name])}")
+        own = [s for s in shifts if s.set == name]
+        columns = shift_columns(own)
+        cells = {s.detector: [float(getattr(s, column)) for column in columns] for s in own}
+        table = render(cells, list(columns.values()), scale=100, star=False)
+        blocks.append(f"{line}\n{table}")
     return "\n\n".join(["Shifted ID. " + SHIFT_WORDS, *blocks])
-
-
-def _table(shifts: Sequence[Shift]) -> str:
-    columns = shift_columns(shifts)
-    cells = {s.detector: [float(getattr(s, name)) for name in columns] for s in shifts}
-    return render(cells, list(columns.values()), scale=100, star=False)

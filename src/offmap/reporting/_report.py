@@ -51,11 +51,9 @@ class Report:
 
     def html(self) -> str:
         """The page: one file that loads nothing."""
-        return page(self.title, self.sections, {**self.data, "drawings": self._drawings()})
-
-    def _drawings(self) -> dict[str, Any]:
         figures = [b for s in self.sections for b in s.blocks if isinstance(b, Figure)]
-        return {each.name: each.drawing for each in figures if each.drawing is not None}
+        drawings = {each.name: each.drawing for each in figures if each.drawing is not None}
+        return page(self.title, self.sections, {**self.data, "drawings": drawings})
 
     def record(self) -> dict[str, Any]:
         """Plain values."""
@@ -147,7 +145,8 @@ def _of(subject: Results | Aggregate | Guard | Monitor, asked: _Asked) -> Report
     if isinstance(subject, Results):
         return _of_results(subject, asked)
     if isinstance(subject, Aggregate):
-        return _hidden(_of_networks(subject, asked), asked)
+        sections = networks.sections_of(subject, asked.command)
+        return _hidden(Report(networks.title_of(subject), sections, {}), asked)
     if isinstance(subject, Monitor):
         sections = watches.sections_of(subject, asked.command)
         return _hidden(Report(watches.title_of(subject), sections, {}), asked)
@@ -194,11 +193,6 @@ def _of_results(results: Results, asked: _Asked) -> Report:
 def _of_guard(facts: Facts, asked: _Asked) -> Report:
     sections = guards.sections_of(facts, asked.checks, asked.command)
     return _hidden(Report(guards.title_of(facts), sections, {}), asked)
-
-
-def _of_networks(subject: Aggregate, asked: _Asked) -> Report:
-    sections = networks.sections_of(subject, asked.command)
-    return Report(networks.title_of(subject), sections, {})
 
 
 def _of_verdicts(path: Path, asked: _Asked) -> Report:

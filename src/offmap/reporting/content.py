@@ -6,17 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from offmap._utils.table import alike
 from offmap.errors import UnknownNameError
 from offmap.evaluation import Results
 from offmap.evaluation.metric import METRICS, metric_of
 from offmap.evaluation.significance import Against, Significance
 from offmap.evaluation.tables import columns_of
-from offmap.metrics import share_interval
 from offmap.reporting import figures
 from offmap.reporting.gallery import galleries
 from offmap.reporting.rates import rates_of, record, right_of, steps
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
 from offmap.reporting.shifted import shifted
+from offmap.reporting.verdict import verdict
 
 _MENU = (
     *("auroc", "fpr_id_kept", "fpr_ood_caught", "aupr_in", "aupr_out", "detection_accuracy"),
@@ -62,7 +63,9 @@ class Content:
     def sections(self) -> list[Section]:
         """All of them, the verdict first."""
         return [
-            self.verdict(),
+            verdict(
+                self.results, self.id_name, self.against[-1], self.rates, self.steps[self.best]
+            ),
             self.slider(),
             self.table(),
             self.distributions(),
@@ -73,70 +76,6 @@ class Content:
             self.notes(),
             self.settings(),
         ]
-
-    def verdict(self) -> Section:
-        """The network, the recommended detector, its promise, and what it catches."""
-        texts = [Text(self._accuracy()), Text(self._recommendation()), Text(self._promise())]
-        return Section("verdict", "Verdict", [*texts, self._caught()])
-
-    def _accuracy(self) -> str:
-        if self.results.accuracy is None:
-            return f"How often the network is right on {self.id_name} is not known: no labels."
-        right, n = self.results.accuracy
-        return (
-            f"The network is right on {right / n:.2%} of {self.id_name} ({right:,} of {n:,}; 95% "
-            f"interval {_interval(right, n)})."
-        )
-
-    def _recommendation(self) -> str:
-        against, of = self.against[-1], self.results.detectors
-        if len(of) == 1:
-            return f"The one detector is {self.best}."
-        mean = self.results.mean(self.best)
-        low, high = against.intervals[self.best]
-        others = [d for d in of if d != self.best and against.as_good(d)]
-        told = f"not told apart from it: {', '.join(others)}" if others else "it beats all others"
-        return (
-            f"Recommended: {self.best}, with the highest mean AUROC over the OOD sets, {mean:.2%} "
-            f"(95% interval {low:.2%} to {high:.2%}); {told} (paired DeLong test, corrected for "
-            f"{against.pairs} pairs by Holm). It was picked on these OOD sets; on others, another "
-            "may be best."
-        )
-
-    def _promise(self) -> str:
-        rates, curve = self.rates, self.steps[self.best]
-        rate, n_id = rates.rates[rates.start], self._n_id
-        alarms = n_id - curve.accepted[rates.start]
-        seen = (
-            f"{alarms / n_id:.2%} of the {n_id:,} evaluated ID samples (95% interval "
-            f"{_interval(alarms, n_id)})"
-        )
-        if not rates.calibrated:
-            return (
-                f"At the threshold where it calls {seen} OOD. There was no calibration data: the "
-                "threshold is taken from these very samples, and nothing is promised on others."
-            )
-        return (
-            f"Its promise: of new ID samples it calls at most {100 * rate:.3g}% OOD, on average "
-            f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
-            f"called {seen} OOD."
-        )
-
-    def _caught(self) -> Table:
-        at, curve = self.rates.start, self.steps[self.best]
-        groups = {name: group for group, names in self.results.groups.items() for name in names}
-        rows = []
-        for name, counts in zip(self.sets, curve.caught, strict=True):
-            n = self._n(name)
-            rows.append(
-                [name, groups[name], f"{n:,}", f"{counts[at] / n:.1%}", _interval(counts[at], n)]
-            )
-        return Table(
-            f"What {self.best} catches of each OOD set at that threshold",
-            ["OOD set", "group", "samples", "caught", "95% interval"],
-            rows,
-            name="caught",
-        )
 
     def slider(self) -> Section:
         """The alarm rate, to be moved."""
@@ -187,9 +126,7 @@ class Content:
         return Section("detectors", "All detectors", [Text(words), table])
 
     def _cell(self, detector: str, i: int, text: str, mark: str) -> str:
-        against = self.against[i]
-        alike = against.as_good(detector) and detector != against.best
-        return f"{text}{mark}{' ≈' if alike else ''}"
+        return f"{text}{mark}{' ≈' if _as_good(self.against[i], detector) else ''}"
 
     def _words(self, detector: str, i: int) -> str:
         against = self.against[i]
@@ -269,7 +206,8 @@ class Content:
         """Left out, skipped, warned of."""
         settings = self.results.settings
         lines = list(self.results.notes())
-        lines += [f"samples in two sets: {k}: {v:,}" for k, v in _items(settings.get("overlaps"))]
+        if isinstance(overlaps := settings.get("overlaps"), Mapping):
+            lines += [f"samples in two sets: {k}: {v:,}" for k, v in overlaps.items()]
         if why := settings.get("why_no_head"):
             lines.append(f"no head: {why}")
         lines = lines or ["Nothing was left out, skipped or warned of."]
@@ -288,7 +226,7 @@ class Content:
             for name, value in self.results.settings.items()
             if value is not None
         ]
-        learned = _grouped(self.results.summaries)
+        learned = alike(self.results.summaries)
         tables = [
             Table("Data", head, sets),
             Table("How it was run", ["setting", "value"], rows),
@@ -353,20 +291,3 @@ def _as_good(against: Against, detector: str) -> bool:
 def _p_value(against: Against, detector: str) -> str | None:
     """As it is shown; none of the best against itself."""
     return None if detector == against.best else f"{against.p_values[detector]:.2g}"
-
-
-def _grouped(summaries: Mapping[str, str]) -> list[list[str]]:
-    """What detectors learned; those of one summary share a row."""
-    names: dict[str, list[str]] = {}
-    for name, words in summaries.items():
-        names.setdefault(words, []).append(name)
-    return [[", ".join(those), words] for words, those in names.items()]
-
-
-def _interval(count: int, n: int) -> str:
-    low, high = share_interval(count, n)
-    return f"{low:.2%} to {high:.2%}"
-
-
-def _items(value: Any) -> list[tuple[str, Any]]:
-    return list(value.items()) if isinstance(value, Mapping) else []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from offmap.errors import ArgumentError
 from offmap.guard import Calibration, Check
 from offmap.guard.promise import expected_of
-from offmap.guard.sensitivity import Contaminated, threshold_of
+from offmap.guard.sensitivity import threshold_of
 from offmap.guard.words import Facts
 from offmap.reporting.drawings import histogram
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
@@ -127,7 +127,10 @@ def _how(calibration: Calibration) -> str:
 
 def _sensitivity(calibration: Calibration) -> Section:
     """What the threshold rests on."""
-    rows = calibration.sensitivity()
+    rows = [
+        [f"{of.outliers:,} ({of.share:.1%})", threshold_of(of), f"{of.mean:.2%}", f"{of.high:.2%}"]
+        for of in calibration.sensitivity()
+    ]
     words = (
         "OOD samples among the calibration data make the threshold too high. If the highest scores "
         "were outliers: the threshold without them, and the true alarm rate of the present one."
@@ -138,17 +141,8 @@ def _sensitivity(calibration: Calibration) -> Section:
         "true rate in the mean",
         "97.5% of sets: at most",
     ]
-    table = Table("Outliers in the calibration data", head, [_outliers(row) for row in rows])
+    table = Table("Outliers in the calibration data", head, rows)
     return Section("sensitivity", "If calibration data were not clean", [Text(words), table])
-
-
-def _outliers(row: Contaminated) -> list[str]:
-    return [
-        f"{row.outliers:,} ({row.share:.1%})",
-        threshold_of(row),
-        f"{row.mean:.2%}",
-        f"{row.high:.2%}",
-    ]
 
 
 def _learned(facts: Facts) -> Section:

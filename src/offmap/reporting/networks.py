@@ -40,17 +40,14 @@ def _sets(networks: Aggregate) -> list[str]:
     return [name for names in networks.groups.values() for name in names]
 
 
-def _best(networks: Aggregate) -> str:
-    return max(networks.detectors, key=lambda d: _overall(networks, d))
-
-
 def _overall(networks: Aggregate, detector: str) -> float:
     """Its mean AUROC over all OOD sets and networks."""
     return float(networks.values(detector, _sets(networks)).mean())
 
 
 def _verdict(networks: Aggregate) -> Section:
-    many, best = len(networks.results), _best(networks)
+    many = len(networks.results)
+    best = max(networks.detectors, key=lambda d: _overall(networks, d))
     values = networks.values(best, _sets(networks))
     spread = f" ± {np.std(values, ddof=1):.2%}" if many > 1 else ""
     words = (

@@ -1,0 +1,55 @@
+"""What an evaluation knows of each sample, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+# Columns beside those of the detectors.
+_COLUMNS = {"predictions": "predicted", "labels": "label", "keys": "key"}
+BY_SAMPLE = ("scores", *_COLUMNS)
+
+
+def as_table(
+    *,
+    scores: Mapping[str, Mapping[str, Any]],
+    predictions: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    keys: Mapping[str, Any],
+) -> pa.Table:
+    """One row a sample: its set, key, label and prediction, and one column a detector."""
+    others = zip(_COLUMNS.values(), (predictions, labels, keys), strict=True)
+    parts = {name: of for name, of in {**dict(others), **scores}.items() if of}
+    sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
+    for column, of in parts.items() if sizes else ():
+        chunks = [_cells(of.get(name), size) for name, size in sizes.items()]
+        kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), pa.null())
+        columns[column] = pa.concat_arrays([chunk.cast(kind) for chunk in chunks])
+    return pa.table(columns)
+
+
+def _cells(values: Any, size: int) -> pa.Array:
+    """A column's cells for one set; none for a set without, such as OOD labels."""
+    return pa.nulls(size) if values is None or not len(values) else pa.array(values)
+
+
+def from_table(table: pa.Table) -> dict[str, Any]:
+    """What :func:`as_table` took, by the names of its arguments."""
+    names = table["set"].to_numpy()
+    rows = {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
+    by_column: dict[str, dict[str, Any]] = {}
+    for column in table.column_names[1:]:
+        cells = table[column]
+        parts = {name: cells.take(of) for name, of in rows.items()}
+        by_column[column] = {
+            name: part.to_pylist() if column == "key" else part.to_numpy()
+            for name, part in parts.items()
+            if part.null_count == 0
+        }
+    known = {name: by_column.pop(column, {}) for name, column in _COLUMNS.items()}
+    return {"scores": by_column, **known}

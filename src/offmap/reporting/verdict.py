@@ -1,0 +1,94 @@
+"""What an evaluation's report says first: the detector to take, its promise, what it catches."""
+
+from __future__ import annotations
+
+from offmap.evaluation import Results
+from offmap.evaluation.significance import Against
+from offmap.metrics import share_interval
+from offmap.reporting.rates import Rates, Steps
+from offmap.reporting.sections import Section, Table, Text
+
+
+def verdict(
+    results: Results, id_name: str, against: Against, rates: Rates, curve: Steps
+) -> Section:
+    """The network, the recommended detector, its promise, and what it catches.
+
+    Args:
+        results: of the evaluation.
+        id_name: what the ID set is called.
+        against: all detectors against the best over all OOD sets.
+        rates: the positions of the slider.
+        curve: the counts of the best detector at each of them.
+    """
+    n_id = len(results.scores[against.best]["id"])
+    texts = [
+        Text(_accuracy(results, id_name)),
+        Text(_recommendation(results, against)),
+        Text(_promise(rates, curve, n_id)),
+    ]
+    return Section("verdict", "Verdict", [*texts, _caught(results, against.best, rates, curve)])
+
+
+def _accuracy(results: Results, id_name: str) -> str:
+    if results.accuracy is None:
+        return f"How often the network is right on {id_name} is not known: no labels."
+    right, n = results.accuracy
+    return (
+        f"The network is right on {right / n:.2%} of {id_name} ({right:,} of {n:,}; 95% "
+        f"interval {_interval(right, n)})."
+    )
+
+
+def _recommendation(results: Results, against: Against) -> str:
+    best, of = against.best, results.detectors
+    if len(of) == 1:
+        return f"The one detector is {best}."
+    mean = results.mean(best)
+    low, high = against.intervals[best]
+    others = [d for d in of if d != best and against.as_good(d)]
+    told = f"not told apart from it: {', '.join(others)}" if others else "it beats all others"
+    return (
+        f"Recommended: {best}, with the highest mean AUROC over the OOD sets, {mean:.2%} "
+        f"(95% interval {low:.2%} to {high:.2%}); {told} (paired DeLong test, corrected for "
+        f"{against.pairs} pairs by Holm). It was picked on these OOD sets; on others, another "
+        "may be best."
+    )
+
+
+def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
+    rate = rates.rates[rates.start]
+    alarms = n_id - curve.accepted[rates.start]
+    seen = (
+        f"{alarms / n_id:.2%} of the {n_id:,} evaluated ID samples (95% interval "
+        f"{_interval(alarms, n_id)})"
+    )
+    if not rates.calibrated:
+        return (
+            f"At the threshold where it calls {seen} OOD. There was no calibration data: the "
+            "threshold is taken from these very samples, and nothing is promised on others."
+        )
+    return (
+        f"Its promise: of new ID samples it calls at most {100 * rate:.3g}% OOD, on average "
+        f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
+        f"called {seen} OOD."
+    )
+
+
+def _caught(results: Results, best: str, rates: Rates, curve: Steps) -> Table:
+    sets = [(group, name) for group, names in results.groups.items() for name in names]
+    rows = []
+    for (group, name), counts in zip(sets, curve.caught, strict=True):
+        n, caught = len(results.scores[best][name]), counts[rates.start]
+        rows.append([name, group, f"{n:,}", f"{caught / n:.1%}", _interval(caught, n)])
+    return Table(
+        f"What {best} catches of each OOD set at that threshold",
+        ["OOD set", "group", "samples", "caught", "95% interval"],
+        rows,
+        name="caught",
+    )
+
+
+def _interval(count: int, n: int) -> str:
+    low, high = share_interval(count, n)
+    return f"{low:.2%} to {high:.2%}"
