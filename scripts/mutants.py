@@ -3,7 +3,8 @@
 ``python -m scripts.mutants metrics/ranking guard/decide [--sample 10] [--seed 0] [--timeout 60]``
 
 Modules are named below ``src/offmap``. Nothing is written: a forked process imports the mutant and
-runs the module's tests up to the first failure. What takes too long is counted apart.
+runs its doctests and the module's tests, but those of millions of samples, up to the first failure.
+What takes too long, in seconds of the processor, is counted apart.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ import importlib.machinery
 import importlib.util
 import os
 import random
+import resource
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-import hypothesis  # noqa: F401  # loaded once, before the forks
+import hypothesis
 import pytest
-import scipy.stats  # noqa: F401
+import scipy.stats  # noqa: F401  # loaded once, before the forks
+import sklearn.metrics  # noqa: F401
 import torch  # noqa: F401
+from hypothesis import Phase
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "offmap"
@@ -35,21 +40,35 @@ SOURCE = ROOT / "src" / "offmap"
 PYTEST = (
     "-x",
     "-q",
+    "--assert=plain",  # else pytest reads the module of the doctests itself
     "-p",
     "no:cacheprovider",
     "-m",
     "not slow",
+    "-k",
+    "not million",
     "-Wignore:Module already imported",
 )
-SAME = ("acceptance", "bootstrap", "curves", "intervals", "risk", "several")
+SAME = ("acceptance", "bootstrap", "curves", "risk", "several")
+ALL_OF = {"metrics": ["metrics/test_records.py"]}
 TESTS = {
-    "metrics/_scores": ["metrics/test_score_arrays.py"],
-    "metrics/calibration": ["metrics/test_acceptance.py", "metrics/test_risk.py"],
+    "metrics/_scores": ["metrics/test_score_arrays.py", "metrics/test_acceptance.py"],
+    "metrics/_thinned": ["metrics/test_curves.py"],
+    "metrics/calibration": ["metrics/test_several.py"],
+    "metrics/placements": ["metrics/test_intervals.py", "metrics/test_several.py"],
+    "metrics/summary": ["metrics/test_detection.py"],
     "metrics/open_set_recognition": ["metrics/test_open_set.py"],
+    "metrics/intervals": ["metrics/test_intervals.py", "metrics/test_several.py"],
     **{f"metrics/{n}": [f"metrics/test_{n}.py"] for n in SAME},
+    "metrics/_ranking": [f"metrics/test_{n}.py" for n in ("ranking", "detection", "intervals")],
     "metrics": ["metrics/test_ranking.py", "metrics/test_detection.py", "metrics/test_curves.py"],
     "stats": ["stats"],
+    "guard/_betting": ["test_monitor.py"],
+    "guard/calibration": ["test_certificate.py", "test_decide.py"],
+    "guard/certified": ["test_monitor.py"],
+    "guard/control": ["test_check_and_control.py"],
     "guard/decide": ["test_decide.py"],
+    "guard/simultaneous": ["test_certificate.py", "test_decide.py"],
     "guard": ["test_certificate.py"],
 }
 COMPARISONS: dict[type, type] = {
@@ -61,6 +80,11 @@ OPERATORS: dict[type, type] = {
     ast.FloorDiv: ast.Div, ast.Pow: ast.Mult, ast.MatMult: ast.Mult, ast.And: ast.Or,
     ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
+# The same examples for every mutant; to shrink one that fails takes longer than to find it.
+hypothesis.settings.register_profile(
+    "mutants", derandomize=True, deadline=None, phases=(Phase.explicit, Phase.generate)
+)
+hypothesis.settings.load_profile("mutants")
 Mutant = tuple[int, str, ast.Module]
 
 
@@ -140,16 +164,21 @@ def fate(name: str, tree: ast.Module, tests: list[str], timeout: float) -> str:
     if (child := os.fork()) == 0:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (ceil(timeout), ceil(timeout) + 1))
         with contextlib.suppress(BaseException):
             module = "offmap." + name.replace("/", ".")
             sys.meta_path.insert(0, Instead(module, SOURCE / f"{name}.py", tree))
-            paths = [str(ROOT / "tests" / test) for test in tests]
+            paths = [str(SOURCE / f"{name}.py"), *(str(ROOT / "tests" / test) for test in tests)]
             os._exit(pytest.main([*PYTEST, *paths]))
         os._exit(99)
-    end = time.monotonic() + timeout
+    end = time.monotonic() + 20 * timeout  # for what waits and computes nothing
     while time.monotonic() < end:
         if (done := os.waitpid(child, os.WNOHANG))[0]:
-            return "killed" if done[1] else "alive"
+            late = os.WIFSIGNALED(done[1]) and os.WTERMSIG(done[1]) in (
+                signal.SIGXCPU,
+                signal.SIGKILL,
+            )
+            return "late" if late else "killed" if done[1] else "alive"
         time.sleep(0.05)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -166,7 +195,8 @@ def main() -> None:
     options = parser.parse_args()
     total: Counter[str] = Counter()
     for name in options.modules:
-        tests = TESTS.get(name) or TESTS[name.partition("/")[0]]
+        folder = name.partition("/")[0]
+        tests = [*(TESTS.get(name) or TESTS[folder]), *ALL_OF.get(folder, [])]
         text = (SOURCE / f"{name}.py").read_text()
         if fate(name, ast.parse(text), tests, 5 * options.timeout) != "alive":
             raise SystemExit(f"{name}: the tests fail as it is, so no mutant shows anything")

@@ -94,6 +94,13 @@ def test_a_rate_on_average_needs_samples_for_the_highest_to_be_rare_enough() -> 
     assert samples_needed(0.05, None, tests=2) == 39  # each of two at half the rate
 
 
+def test_one_sample_is_enough_where_it_shows_the_rate() -> None:
+    """The rate above the one score is uniform: at most 60 % with a confidence of 60 %, or less."""
+    assert samples_needed(0.6, Fraction(1, 2)) == 1
+    assert samples_needed(0.4, Fraction(1, 2)) == 2  # 1 - 0.5^(1/2) is 29 %
+    assert samples_needed(0.6, Fraction(1, 2), tests=2) == 4  # (1 - 0.3)^4 is 24 %
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(
     scores=st.lists(st.integers(0, 30), min_size=60, max_size=200),
@@ -236,6 +243,24 @@ def test_a_band_of_many_samples_is_stricter_than_the_exact_one() -> None:
              for n in (2000, 20_000)]  # fmt: skip
     assert few < alone[0]
     assert 0.9 * alone[1] < many < alone[1]
+
+
+def test_one_sample_has_the_limit_of_its_rank_alone() -> None:
+    for method in ("local", "simes", "monte_carlo"):
+        assert simultaneous_limits(1, 0.1, method) == pytest.approx([0.9])
+    assert simultaneous_limits(1, 0.1, "dkw").tolist() == [1.0]
+
+
+def test_of_many_samples_three_hundred_ranks_share_delta_and_others_have_the_next() -> None:
+    n, half = 12_001, 6000
+    ranks = np.unique(np.geomspace(1, half, 300).round())
+    limits = simultaneous_limits(n, 0.05)
+    assert len(limits) == n
+    own = stats.beta.isf(0.05 / len(ranks), ranks, n + 1 - ranks)
+    np.testing.assert_allclose(limits[ranks.astype(int) - 1], own, rtol=1e-12)
+    before = int(ranks[-2])
+    assert (limits[before:half] == limits[half - 1]).all()
+    assert (limits[half:] == 1).all()
 
 
 def test_a_rate_chosen_afterwards_has_the_band() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from offmap.errors import ArgumentError, NonFiniteError
 from offmap.guard import Calibration
 from offmap.guard.decide import (
+    accuracy_threshold,
     adjusted_p_values,
     alarm_rank,
     alarm_threshold,
@@ -62,6 +63,11 @@ def test_for_any_rate_the_rank_is_what_the_p_value_says(n: int, rate: float, tes
 
 def test_a_third_is_a_third() -> None:
     assert alarm_threshold(torch.arange(299.0), 1 / 3) == 199.0
+
+
+def test_the_threshold_of_the_best_accuracy_is_the_highest_of_equally_good_ones() -> None:
+    id_scores, ood_scores = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.5, 3.0, 4.0])
+    assert accuracy_threshold(id_scores, ood_scores) == 2.0  # 5 / 6, as 1.0
 
 
 def test_scores_may_be_an_array() -> None:

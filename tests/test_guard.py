@@ -21,7 +21,7 @@ from offmap.data import ImageSet
 from offmap.detectors import ordinary, to_learn_on
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.guard.calibration import Calibration
-from offmap.guard.decide import accuracy_threshold, false_discoveries, p_values
+from offmap.guard.decide import false_discoveries, p_values
 from offmap.networks import DigitsCNN, Ensemble, mc_dropout
 
 
@@ -133,11 +133,6 @@ def test_false_discoveries_are_controlled() -> None:
         found.append(float(called[80:].float().mean()))
     assert sum(shares) / 200 < 0.2 + 3 * 0.12 / math.sqrt(200)
     assert sum(found) / 200 > 0.9
-
-
-def test_the_best_accuracy_threshold_is_the_metrics_own() -> None:
-    id_scores, ood_scores = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.5, 3.0, 4.0])
-    assert accuracy_threshold(id_scores, ood_scores) in (1.0, 2.0)
 
 
 def test_eight_threads_and_one_give_equal_bits(guard: offmap.Guard, sets: demo.Digits) -> None:

@@ -72,6 +72,12 @@ def test_thinning_a_long_curve_keeps_its_area():
     assert area_by_lines(thin.fpr, thin.tpr) == pytest.approx(area, abs=1e-3)
 
 
+def test_a_curve_is_thinned_to_five_hundred_points_by_default():
+    curve = roc_curve(np.arange(0, 2000, 2.0), np.arange(1, 2000, 2.0))  # 2,000 equal steps
+    assert len(curve.fpr) == 2001
+    assert len(curve.thinned().fpr) == 500
+
+
 def test_thinning_keeps_the_end_of_a_curve_whose_last_step_is_too_short_to_add_up():
     precision = np.array([1.0, 1.0, np.nextafter(1.0, 0.0)])
     curve = PrCurve(np.array([0.0, 1.0, 1.0]), precision, np.array([np.inf, 2.0, 1.0]))

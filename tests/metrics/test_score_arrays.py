@@ -71,6 +71,11 @@ def test_non_finite_scores_are_counted_and_located(bad):
         auroc(torch.tensor([0.0, bad]), OOD)
 
 
+def test_five_places_are_all_named_and_nothing_hints_at_more():
+    with pytest.raises(NonFiniteError, match=r"5 of 6 places \(index 0, 1, 2, 3, 4\): look"):
+        auroc(ID, [np.nan] * 5 + [0.0])
+
+
 def test_empty_arrays_are_refused_by_name():
     with pytest.raises(DataError, match="id_scores is empty"):
         auroc([], OOD)

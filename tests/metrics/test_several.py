@@ -106,6 +106,10 @@ def test_reliability_by_hand():
     assert found.ece == pytest.approx(3 / 5 * (2 / 3 - 0.2) + 2 / 5 * 0.3)
 
 
+def test_there_are_fifteen_bins_by_default():
+    assert reliability([0.5], [True]).count.tolist() == [0] * 7 + [1] + [0] * 7
+
+
 def test_an_empty_bin_has_no_mean_and_no_error():
     found = reliability([0.9, 0.9], [True, True], bins=10)
     assert np.isnan(found.confidence).sum() == 9
