@@ -93,9 +93,15 @@ class Auto(Tolerant):
         return self.shares(acts).sum(1)
 
     def summary(self) -> str:
-        names = ", ".join(repr(self.whole[i]) for i in self.used)
+        names = ", ".join(_short(self.whole[i]) for i in self.used)
         left_out = "".join(f"; without {name}: {why}" for name, why in self.left_out.items())
         return f"mean bounded softplus of {names}{left_out}"
+
+
+def _short(member: Detector) -> str:
+    """Its class alone where its arguments are the default ones."""
+    as_usual = repr(member) == repr(type(member).default())
+    return type(member).__name__ if as_usual else repr(member)
 
 
 def bounded(t: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
