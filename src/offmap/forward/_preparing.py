@@ -82,7 +82,12 @@ class Preparing:
         if self.assumed:
             if not unit:
                 self.normalization = Normalization(known=False)
-        elif unit and isinstance(self.normalization, Normalization) and self._does_something:
+        elif (
+            unit
+            and isinstance(own := self.normalization, Normalization)
+            and own.known
+            and own != _IDENTITY
+        ):
             self.floats = "unit"
             warn_user(
                 f"the first float images lie in [0, 1], and {self.normalization} is given: they "
@@ -90,10 +95,6 @@ class Preparing:
                 "normalization= out",
                 InputsWarning,
             )
-
-    @property
-    def _does_something(self) -> bool:
-        return bool(self.normalization.known) and self.normalization != _IDENTITY
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Images in the memory layout."""
