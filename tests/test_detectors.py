@@ -32,7 +32,7 @@ def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyP
         def solve(self, stage: int, stats: Counts) -> None: ...
 
     monkeypatch.setattr(Activations, "check_finite", lambda *_, **__: None)
-    monkeypatch.setattr("offmap.detectors._engine.without_autocast", lambda _: nullcontext())
+    monkeypatch.setattr("offmap.detectors._steps.without_autocast", lambda _: nullcontext())
     labels = torch.zeros(3, dtype=torch.int64)
     there = Activations(torch.empty(3, 2, device="meta")), labels.to("meta")
     Recorder().fit([there, (Activations(torch.zeros(3, 2)), labels)])

@@ -149,7 +149,8 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
 
     def score_samples(self, X: Any) -> Float64[np.ndarray, " n"]:
         """The OOD score of each sample with its sign changed, ``(n,)``: higher is more normal."""
-        return (-self._ood_scores(X)).numpy()
+        check_is_fitted(self, "offset_")
+        return (-self._scores(self._features(X, reset=False))).numpy()
 
     def decision_function(self, X: Any) -> Float64[np.ndarray, " n"]:
         """``score_samples(X) - offset_``, ``(n,)``: negative for outliers."""
@@ -168,10 +169,6 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         least = 2 if reset else 1  # a single sample has no spread to fit
         found = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
         return torch.tensor(found)  # a copy: the array may be read-only
-
-    def _ood_scores(self, X: Any) -> Float64[Tensor, " n"]:
-        check_is_fitted(self, "offset_")
-        return self._scores(self._features(X, reset=False))
 
     @torch.no_grad()
     def _scores(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:

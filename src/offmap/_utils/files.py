@@ -29,17 +29,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         with suppress(OSError):  # some mounts give every file one mode, and refuse another
             # Some writers make files that only their owner reads.
-            temporary.chmod(0o666 & ~_umask())
+            mask = os.umask(0o022)  # it can be read only by setting it
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The permissions that new files lack; it can be read only by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def cache_folder() -> Path:

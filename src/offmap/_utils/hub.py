@@ -26,7 +26,7 @@ def reached(repository: str) -> Iterator[None]:
         answer: Exception | None = None
     else:
         answer = _asked(repository)
-    with offline(*_settings() if answer else ()):
+    with offline(*[import_module("huggingface_hub").constants] if answer else ()):
         try:
             yield
         except (OffmapError, TypeError):  # the latter of arguments that a network does not take
@@ -50,10 +50,6 @@ def _asked(repository: str) -> Exception | None:
             ) from error
         return error
     return None
-
-
-def _settings() -> tuple[Any, ...]:
-    return (import_module("huggingface_hub").constants,)
 
 
 def _words(repository: str, error: Exception, answer: Exception | None) -> str:

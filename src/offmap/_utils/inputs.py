@@ -136,13 +136,9 @@ def _is_list_of_samples(batch: Sequence[Any]) -> bool:
     """Whether a list holds samples, and not inputs and labels."""
     if all(map(_is_picture, batch)):
         return True
-    shapes = {tuple(x.shape) if _is_array(x) else None for x in batch}
-    return isinstance(batch, list) and len(batch) > 1 and len(shapes) == 1 and _ndim(shapes) == 3
-
-
-def _ndim(shapes: set[Any]) -> int:
-    (shape,) = shapes
-    return 0 if shape is None else len(shape)
+    shapes = {tuple(x.shape) if _is_array(x) else () for x in batch}
+    alike = len(batch) > 1 and len(shapes) == 1
+    return isinstance(batch, list) and alike and len(shapes.pop()) == 3
 
 
 def _as_labels(labels: Any) -> Tensor | None:

@@ -81,7 +81,7 @@ def latex(
     ]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
     lines += _groups(above)
-    lines += [_latex_row([corner, *columns]), r"\midrule"]
+    lines += [" & ".join(map(in_latex, [corner, *columns])) + r" \\", r"\midrule"]
     for name, row in texts.items():
         cells = [_marked(text, marks[p]) for text, p in zip(row, places[name], strict=True)]
         lines.append(" & ".join([in_latex(name), *cells]) + r" \\")
@@ -101,10 +101,6 @@ def _marked(text: str, mark: str) -> str:
     number, sign, deviation = text.partition("±")
     behind = rf" {{\scriptsize $\pm$ {deviation.strip()}}}" if sign else ""
     return mark.format(in_latex(number.strip())) + behind
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(in_latex, cells)) + r" \\"
 
 
 def _groups(above: Sequence[str]) -> list[str]:

@@ -31,12 +31,11 @@ class KeepsTypes(nn.Module):
     """
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        return super()._apply(lambda x: _same_type(change, x), recurse)  # type: ignore[no-untyped-call,no-any-return]
+        def same_type(x: Tensor) -> Tensor:
+            changed = change(x)
+            return changed if changed.dtype == x.dtype else x.to(changed.device)
 
-
-def _same_type(change: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    changed = change(x)
-    return changed if changed.dtype == x.dtype else x.to(changed.device)
+        return super()._apply(same_type, recurse)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def wide(x: Tensor) -> Tensor:

@@ -28,16 +28,14 @@ def progress(
         total: how many there are, if known.
         show: ``None`` shows it where standard error is a terminal.
     """
-    if not (_on_a_terminal() if show is None else show):
+    if show is None:
+        # A process without a console has no standard error, or something else.
+        isatty = getattr(sys.stderr, "isatty", None)
+        show = bool(isatty and isatty())
+    if not show:
         yield lambda count: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
     with Progress(*columns, Remaining(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
-
-
-def _on_a_terminal() -> bool:
-    """Whether standard error is one; a process without a console has none, or something else."""
-    isatty = getattr(sys.stderr, "isatty", None)
-    return bool(isatty and isatty())

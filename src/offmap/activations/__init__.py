@@ -1,14 +1,8 @@
 """What one network pass leaves behind, in memory and on disk."""
 
-from offmap.activations.activations import (
-    Activations,
-    HasMembers,
-    Head,
-    Heads,
-    Sample,
-    log_mean,
-    log_mean_probabilities,
-)
+from offmap.activations.activations import Activations, log_mean, log_mean_probabilities
+from offmap.activations.head import HasMembers, Head, Heads
+from offmap.activations.sample import Sample
 from offmap.activations.shards import Batch, Shards
 from offmap.activations.taps import RULES, Tap, reduction
 

@@ -1,16 +1,14 @@
-"""What one network pass leaves behind, and the head that made the logits."""
+"""What one network pass leaves behind."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from offmap.activations.taps import Tap
 from offmap.errors import NeedsError, NonFiniteError, ShapeError
@@ -290,76 +288,3 @@ def log_mean(log_q: Float64[Tensor, "m n c"]) -> Float64[Tensor, "n c"]:
     """``log q`` of the mean of the members' probabilities; that of equal members to the bit."""
     top = log_q.amax(0)
     return (log_q - top).exp().mean(0).log() + top
-
-
-class HasMembers(nn.Module):
-    """What is run member by member: see :class:`offmap.networks.Ensemble`."""
-
-    members: nn.ModuleList
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last linear layer of a classifier: ``logits = features @ weight.T + bias``.
-
-    Args:
-        weight: ``(c, d)``.
-        bias: ``(c,)``, or ``None`` for a layer without one.
-        negatives: rows for names that are no class, as a zero-shot network has them, ``(m, d)``.
-    """
-
-    weight: Float[Tensor, "c d"]
-    bias: Float[Tensor, " c"] | None = None
-    negatives: Float[Tensor, "m d"] | None = None
-
-    def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
-        """The logits of these features."""
-        return F.linear(features, self.weight, self.bias)
-
-    def to(self, device: torch.device) -> Head:
-        """The same head on a device."""
-        rest = [None if x is None else x.to(device) for x in (self.bias, self.negatives)]
-        return Head(self.weight.to(device), *rest)
-
-
-Run = Callable[..., Activations]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Activations with the inputs that they came from, and the way to run the network again.
-
-    Args:
-        acts: the activations of the batch.
-        inputs: the inputs as floats, before a normalisation that the probe applies, ``(n, ...)``.
-        run: ``run(inputs, edit={})`` gives the activations of other inputs, with gradients kept;
-            ``edit`` maps a layer, by name or rule, to a function of its output that takes its
-            place.
-        parameters: the network's, by name; empty where they are not to be had.
-        logits_under: ``logits_under(inputs, parameters)`` gives the logits for other values of
-            the parameters, with nothing kept: a function that ``torch.func`` can differentiate.
-    """
-
-    acts: Activations
-    inputs: Tensor
-    run: Run
-    parameters: Mapping[str, Tensor] = field(default_factory=dict)
-    logits_under: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.acts)
-
-    def __getitem__(self, rows: slice | Tensor) -> Sample:
-        """The same for some of the samples."""
-        return replace(self, acts=self.acts[rows], inputs=self.inputs[rows])
-
-    def seen(self, see: Callable[[Activations], Activations]) -> Sample:
-        """What somebody sees who sees a change of the activations, also when running again.
-
-        Parameters are not handed on: the change is not made of what follows from others.
-        """
-        return Sample(see(self.acts), self.inputs, lambda x, **how: see(self.run(x, **how)))
-
-
-# The heads of an ensemble's members, in their order; ``None`` for a member without one.
-Heads = tuple[Head | None, ...]

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from offmap._utils.files import atomic, write_json
-from offmap.activations.activations import Activations, Head, Heads
+from offmap.activations.activations import Activations
+from offmap.activations.head import Head, Heads
 from offmap.errors import StoreError
 
 # A list may hold batches of several sizes, so the size has no name here.
@@ -83,7 +84,8 @@ class Shards:
             tensors = _read(path)
             sizes = tensors.pop("sizes").tolist()
             start += sum(sizes)
-            keys = iter(_keys(tensors.pop("keys", None)) or ())
+            packed = tensors.pop("keys", None)
+            keys = iter(() if packed is None else json.loads(packed.numpy().tobytes()))
             pieces = {name: torch.split(x, sizes) for name, x in tensors.items()}
             for i, size in enumerate(sizes):
                 batch = {name: piece[i] for name, piece in pieces.items()}
@@ -173,10 +175,6 @@ def _head(tensors: dict[str, Tensor]) -> Head:
 def _parts(head: Head | None) -> dict[str, Tensor]:
     tensors = {} if head is None else vars(head)
     return {name: x for name, x in tensors.items() if x is not None}
-
-
-def _keys(packed: Tensor | None) -> list[str] | None:
-    return None if packed is None else json.loads(packed.numpy().tobytes())
 
 
 def _packed(acts: Activations, labels: Tensor | None) -> dict[str, Tensor]:

@@ -129,14 +129,11 @@ def _figures(results: Results) -> dict[str, float]:
         right, n = results.accuracy
         figures["accuracy"] = right / n
     for detector in results.detectors:
+        # Letters, digits, and what MLflow allows besides.
+        plain = re.sub(r"[^\w.\-]+", "-", detector).strip("-")
         for metric in METRICS:
-            name = f"{_plain(detector)}/{metric}"
+            name = f"{plain}/{metric}"
             figures[f"{name}/all"] = results.mean(detector, metric)
             for group in results.groups:
                 figures[f"{name}/{group}"] = results.mean(detector, metric, group=group)
     return figures
-
-
-def _plain(name: str) -> str:
-    """A name of letters, digits, and what MLflow allows besides."""
-    return re.sub(r"[^\w.\-]+", "-", name).strip("-")

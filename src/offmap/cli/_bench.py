@@ -177,9 +177,9 @@ def run(
     if published is not None:
         say(f"\n{beside(results, published, benchmark=plan.id).table()}")
     if plan.limit:
-        train = f", {plan.train_limit} of the training data" * bool(plan.train_limit)
+        of_train = f", {plan.train_limit} of the training data" * bool(plan.train_limit)
         typer.echo(
-            f"\nA quick look: at most {plan.limit} seeded samples of each set{train} were used."
+            f"\nA quick look: at most {plan.limit} seeded samples of each set{of_train} were used."
         )
     if report:
         write_report(results, out / "report.html", inputs=inputs_of(test, ood), command=command())
@@ -196,18 +196,14 @@ def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:
     if plan.calibration is not None:
         return _load(plan, plan.calibration, whole), whole
     calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
-    _check_calibration(len(calibration), len(whole), alarm_rate)
-    return calibration, test
-
-
-def _check_calibration(held: int, of: int, alarm_rate: float) -> None:
     try:
-        alarm_rank(held, alarm_rate)
+        alarm_rank(len(calibration), alarm_rate)
     except ArgumentError as error:
         raise ArgumentError(
-            f"a tenth of the {of} ID images is held out for calibration, and {error}: give more "
-            "images, --calibration, or a higher --alarm-rate"
+            f"a tenth of the {len(whole)} ID images is held out for calibration, and {error}: "
+            "give more images, --calibration, or a higher --alarm-rate"
         ) from error
+    return calibration, test
 
 
 def _load(plan: Plan, name: str, like: Set) -> Set:

@@ -30,12 +30,16 @@ _DETECTORS = (
 
 def everything() -> str:
     """All names, by kind, in lines no wider than the terminal."""
-    families = groupby(entries(), key=lambda entry: entry.family)
-    tables = (_family(family, list(of)) for family, of in families)
+    tables = []
+    for family, of in groupby(entries(), key=lambda entry: entry.family):
+        facts = [_facts(entry) for entry in of]
+        rows = [list(each.values()) for each in facts]
+        tables.append(f"\n{family}:\n{of_words(rows, list(facts[0]), indent='  ')}")
     return "\n".join([filled(_DETECTORS), *tables, filled(_others())])
 
 
 def _others() -> str:
+    trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
     return "\n".join(
         [
             "\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):",
@@ -46,8 +50,9 @@ def _others() -> str:
             "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
             "package.module:factory):",
             *(f"  {name:<20} {_first(of)}" for name, of in networks.factories().items()),
-            f"\nRecipes (budgets): {_recipes()}",
-            f"\nTrained: {_trained()}",
+            "\nRecipes (budgets): "
+            + ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items()),
+            f"\nTrained: {trained or 'none at hand, in $OFFMAP_ZOO or zoo/'}",
             "\n`offmap list NAME` shows all of one.",
         ]
     )
@@ -97,12 +102,6 @@ def _key(name: str) -> str:
     return re.sub(r"[-_]", "", name.lower())
 
 
-def _family(name: str, family: list[Any]) -> str:
-    """The detectors of a family, a row each."""
-    rows = [list(_facts(entry).values()) for entry in family]
-    return f"\n{name}:\n{of_words(rows, list(_facts(family[0])), indent='  ')}"
-
-
 def _facts(entry: Any) -> dict[str, str]:
     """What tables say of a detector, by heading."""
     made = entry.method.default()
@@ -149,15 +148,6 @@ def _card(name: str) -> str:
 def _set_line(name: str) -> str:
     known = data.named_sets()[name]
     return f"{known.title}{'' if known.repository is None else ' *'}"
-
-
-def _recipes() -> str:
-    return ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items())
-
-
-def _trained() -> str:
-    trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
-    return trained or "none at hand, in $OFFMAP_ZOO or zoo/"
 
 
 def _first(thing: Any) -> str:

@@ -61,12 +61,9 @@ def serve_guard(served: Served, settings: Settings, host: str, port: int) -> Non
             f"offmap: warning: whoever reaches {host} can use this service: give --token-file",
             err=True,
         )
-    run(partial(make, served, words=spoken()), settings, host, port, lambda at: _tell(served, at))
+    app = partial(make, served, words=spoken())
+    run(app, settings, host, port, lambda at: typer.echo(f"Serving {served.folder} at {at}"))
 
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _tell(served: Served, address: str) -> None:
-    typer.echo(f"Serving {served.folder} at {address}")

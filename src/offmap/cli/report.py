@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
-
-if TYPE_CHECKING:
-    from offmap.evaluation import Aggregate
 
 
 def report(
@@ -43,18 +39,13 @@ def report(
     """
     from offmap.cli._messages import say
     from offmap.cli._output import command
+    from offmap.cli.compare import loaded
+    from offmap.evaluation import aggregate
     from offmap.reporting import report as made
 
-    subject = _together(subjects) if len(subjects) > 1 else subjects[0]
+    subject = aggregate(loaded(subjects)) if len(subjects) > 1 else subjects[0]
     found = made(
         subject, out, guard=guard, thumbnails=thumbnails, redact_paths=redact_paths,
         command=command(),
     )  # fmt: skip
     say(f"{found.text('verdict')}\n\nWritten to {out} and {out.with_suffix('.json').name}")
-
-
-def _together(folders: list[str]) -> Aggregate:
-    from offmap.cli.compare import loaded
-    from offmap.evaluation import aggregate
-
-    return aggregate(loaded(folders))

@@ -101,12 +101,14 @@ def _draw(
     transform: str | None,
 ) -> None:
     """The extremes once more from their files; rows of Parquet files have none to show."""
-    from offmap import plots
+    from offmap import data, plots
 
     channels, height, width = shape
     shape = (channels if channels == 1 else 3, height, width)  # whatever a transform makes
     rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
-    pairs = _readable(rows, shape, guard)
+    read = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
+    images = zip(rows, (image for _, image in read), strict=True)
+    pairs = [(row, image) for row, image in images if not isinstance(image, data.Skipped)]
     if explain and transform is None:  # else what is shown is not what the guard sees
         figure = _with_reasons(pairs, guard)
     else:
@@ -114,16 +116,6 @@ def _draw(
         heading = "least known first, then most known"
         figure = plots.image_grid([image for _, image in pairs], titles, heading=heading)
     plots.save(figure, sheet)
-
-
-def _readable(
-    rows: list[Row], shape: tuple[int, int, int], guard: Guard
-) -> list[tuple[Row, Tensor]]:
-    from offmap import data
-
-    read = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
-    pairs = zip(rows, (image for _, image in read), strict=True)
-    return [(row, image) for row, image in pairs if not isinstance(image, data.Skipped)]
 
 
 def _with_reasons(pairs: list[tuple[Row, Tensor]], guard: Guard) -> Any:

@@ -8,21 +8,17 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
 
-from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Batch, Head, Sample
-from offmap.detectors._binding import AnyHead, bind_parts, prepare, present, sparing_part
-from offmap.detectors._checks import check_labels
+from offmap.detectors._binding import AnyHead, prepare, present, sparing_part
 from offmap.detectors._here import Data, Here, on_device
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
-from offmap.detectors._plan import Path, Step, at, passes, plan, reads, taps_of
-from offmap.detectors._spread import Collected, Spread, Sums, Task, left_out_of
-from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError, ShapeError
-from offmap.stats import Statistic
+from offmap.detectors._plan import at, passes, plan, reads, taps_of
+from offmap.detectors._spread import Collected, Spread, Task, left_out_of
+from offmap.detectors._steps import activations_of, collect, count_pass, solve
+from offmap.errors import ArgumentError, DataError, NeedsError, OffmapError
 
 if TYPE_CHECKING:
-    from offmap.detectors._composite import Composite
     from offmap.detectors._detector import Detector
     from offmap.detectors._tolerant import Tolerant
 
@@ -111,7 +107,7 @@ class Fitting:
             first: activations that the network gave, for those that learn from no data.
             chosen: which detectors; by default all that have not been bound.
         """
-        first = None if first is None else _acts(first)
+        first = None if first is None else activations_of(first)
         for i in list(self.unbound if chosen is None else chosen):
             with self._sparing(i):
                 prepare(self.roots[i], self._head(), first)
@@ -202,8 +198,8 @@ class Fitting:
                     for step in own:
                         with sparing_part(self.roots[i], step.path):
                             if present(self.roots[i], step.path):
-                                _solve(self.roots[i], step, total.sums.pop((i, step)), self._head())
-                    _count_pass(self.roots[i], task.source, task.number + 1)
+                                solve(self.roots[i], step, total.sums.pop((i, step)), self._head())
+                    count_pass(self.roots[i], task.source, task.number + 1)
             self.seconds[i] += time.perf_counter() - start
 
     @torch.no_grad()
@@ -212,13 +208,13 @@ class Fitting:
         found = Collected()
         for acts, labels in batches:
             if task.number == 0:  # what was spooled has been looked at
-                _acts(acts).check_finite(start=found.samples)
+                activations_of(acts).check_finite(start=found.samples)
             found.samples += len(acts)
             for i, own in task.steps.items():
                 start = time.perf_counter()
                 if i in self.roots:
                     with self._sparing(i, only=(NeedsError,)):
-                        _collect(self.roots[i], own, acts, labels, i, found.sums)
+                        collect(self.roots[i], own, acts, labels, i, found.sums)
                 self.seconds[i] += time.perf_counter() - start
         return found
 
@@ -255,75 +251,3 @@ def collected_apart(task: Task, batches: Iterable[Batch]) -> Collected:
         new = {path: why for path, why in left_out_of(root).items() if path not in before[i]}
         found.left_out |= {(i, path): why for path, why in new.items()}
     return found
-
-
-def _collect(
-    root: Detector,
-    steps: Sequence[Step],
-    acts: Activations | Sample,
-    labels: Tensor | None,
-    i: int,
-    sums: Sums,
-) -> None:
-    """Add what a batch says to the sums of a tree; what several nodes see is made once."""
-    members = int(root.get_buffer("columns_")[2])
-    if len(_acts(acts).members) != members:
-        raise ShapeError(
-            f"this {type(root).__name__} is being fitted on {members} members, and a batch is that "
-            f"of {len(_acts(acts).members)}: is it the same ensemble?"
-        )
-    views: dict[Path, Activations | Sample] = {(): acts}
-    # Labels of another kind are refused by those who read them, and are nothing to the others.
-    classes = None if labels is None or labels.is_floating_point() else labels.long()
-    with without_autocast(_acts(acts).device):
-        for step in steps:
-            if not present(root, step.path):
-                continue
-            with sparing_part(root, step.path, labelled=labels is not None):
-                node = at(root, step.path)
-                if node.stages[step.stage].labels:
-                    check_labels(labels, _acts(acts), root)
-                own = node.own_view(_view(root, step.path, views))
-                if node.stages[step.stage].inputs and not isinstance(own, Sample):
-                    raise NeedsError(
-                        f"{root!r} runs the network again to learn, and activations alone do not "
-                        "have the inputs: use Guard or evaluate on the inputs themselves"
-                    )
-                part = node.collect(step.stage, own, classes)
-                if not isinstance(part, Statistic):
-                    raise TypeError(
-                        f"{type(node).__name__}.collect returned a {type(part).__name__}, which "
-                        "does not add up over batches: return an offmap.stats.Statistic"
-                    )
-                sums[i, step] = sums[i, step] + part if (i, step) in sums else part
-
-
-def _view(
-    root: Detector, path: Path, views: dict[Path, Activations | Sample]
-) -> Activations | Sample:
-    if path not in views:
-        wrapper = cast("Composite", at(root, path[:-1]))
-        views[path] = wrapper.view_in_fit(
-            path[-1], wrapper.view_to_learn(_view(root, path[:-1], views))
-        )
-    return views[path]
-
-
-def _solve(root: Detector, step: Step, stats: Statistic, head: AnyHead) -> None:
-    node = at(root, step.path)
-    node.solve(step.stage, stats)
-    last = step.stage == len(node.stages) - 1
-    if last and not node.parts_first:
-        for depth, i in enumerate(step.path):
-            head = cast("Composite", at(root, step.path[:depth])).head_of(i, head)
-        bind_parts(node, head, root)
-
-
-def _count_pass(root: Detector, source: Source, done: int) -> None:
-    counts = root.passes_.clone()  # type: ignore[operator]
-    counts[SOURCES.index(source)] = done
-    root.set_buffers(passes_=counts)
-
-
-def _acts(x: Activations | Sample) -> Activations:
-    return x.acts if isinstance(x, Sample) else x

@@ -100,16 +100,12 @@ def _difference(
 ) -> Difference:
     gain = found.get(detector, ood) - base.get(detector, ood)
     p_value = None
-    if all(_same(base, found, place) for place in ("id", ood)):
-        ours, theirs = found.scores[detector], base.scores[detector]
-        p_value = delong_test(ours["id"], ours[ood], theirs["id"], theirs[ood]).p_value
+    ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, found))
+    # Only a fingerprint can tell whether both saw the same samples.
+    if all(ours[each] is not None and ours[each] == theirs[each] for each in ("id", ood)):
+        new, old = found.scores[detector], base.scores[detector]
+        p_value = delong_test(new["id"], new[ood], old["id"], old[ood]).p_value
     return Difference(name, first, detector, ood, gain, p_value)
-
-
-def _same(a: Results, b: Results, name: str) -> bool:
-    """Whether both saw the same samples, which only a fingerprint can tell."""
-    prints = [next(s.fingerprint for s in r.sets if s.name == name) for r in (a, b)]
-    return prints[0] is not None and prints[0] == prints[1]
 
 
 def _p(value: float | None) -> str:

@@ -158,7 +158,12 @@ def _read(path: Path) -> _Read:
     try:
         if path.is_dir():
             return _openood(path)
-        return _Read(_arrays(path) if path.suffix == ".npz" else _columns(path))
+        if path.suffix == ".npz":
+            return _Read(_arrays(path))
+        if path.suffix not in (".csv", ".parquet"):
+            raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
+        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+        return _Read({name: table[name].drop_null().to_numpy() for name in table.column_names})
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path} holds no scores that can be read: {error}") from error
 
@@ -166,13 +171,6 @@ def _read(path: Path) -> _Read:
 def _arrays(path: Path) -> dict[str, Array]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
-
-
-def _columns(path: Path) -> dict[str, Array]:
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
-    table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
-    return {name: table[name].drop_null().to_numpy() for name in table.column_names}
 
 
 def _openood(folder: Path) -> _Read:

@@ -60,13 +60,9 @@ def map_of(module: nn.Module | None) -> tuple[Head | None, Callable[[Tensor], Te
     """The linear map of a layer, and how its inputs become rows: other layers have none."""
     if isinstance(module, nn.Linear):
         return Head(module.weight.detach(), _detached(module.bias)), tokens
-    if isinstance(module, _CONVOLUTIONS) and _is_pointwise(module):
+    if isinstance(module, _CONVOLUTIONS) and set(module.kernel_size) == {1} == {module.groups}:
         return Head(module.weight.detach().flatten(1), _detached(module.bias)), maps
     return None, features_of
-
-
-def _is_pointwise(module: Any) -> bool:
-    return set(module.kernel_size) == {1} == {module.groups}
 
 
 def _detached(bias: Tensor | None) -> Tensor | None:

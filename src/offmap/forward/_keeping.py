@@ -47,8 +47,12 @@ class Keeping(threading.local):
                 return
             value = value.detach()
             reduced = reduction(value).float()
-            # What comes behind may work in place, and what is kept must not change with it.
-            self._kept[name] = reduced.clone() if _share(reduced, value) else reduced
+            # What comes behind may work in place, and what is kept must not change with it. What
+            # is traced lies in no memory.
+            shared = not torch.compiler.is_exporting() and (
+                reduced.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+            )
+            self._kept[name] = reduced.clone() if shared else reduced
 
         return keep
 
@@ -73,10 +77,3 @@ def hook_behind(module: nn.Module, keep: Keep) -> RemovableHandle:
             keep(first_tensor(output))
 
     return module.register_forward_hook(hook)
-
-
-def _share(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors lie in the same memory; what is traced lies in none."""
-    if torch.compiler.is_exporting():
-        return False
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

@@ -78,11 +78,13 @@ class Preparing:
     def _look_at(self, x: Tensor) -> None:
         """From the first float images: were they normalised by somebody else?"""
         unit = bool(x.amin() >= _LEAST) and bool(x.amax() <= _MOST)
+        own = self.normalization
+        changes = isinstance(own, Normalization) and own.known and own != _IDENTITY
         self.floats = "normalised"
         if self.assumed:
             if not unit:
                 self.normalization = Normalization(known=False)
-        elif unit and isinstance(self.normalization, Normalization) and self._does_something:
+        elif unit and changes:
             self.floats = "unit"
             warn_user(
                 f"the first float images lie in [0, 1], and {self.normalization} is given: they "
@@ -90,10 +92,6 @@ class Preparing:
                 "normalization= out",
                 InputsWarning,
             )
-
-    @property
-    def _does_something(self) -> bool:
-        return bool(self.normalization.known) and self.normalization != _IDENTITY
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Images in the memory layout."""

@@ -128,15 +128,13 @@ class Normalization:
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._placed:
-            self._placed[device] = self._affine(device)
+            mean, std = (
+                torch.tensor(x, dtype=torch.float64).view(1, -1, 1, 1)
+                for x in (self.mean, self.std)
+            )
+            scale, shift = 1 / (255 * std), -mean / std
+            self._placed[device] = scale.float().to(device), shift.float().to(device)
         return self._placed[device]
-
-    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        mean, std = (
-            torch.tensor(x, dtype=torch.float64).view(1, -1, 1, 1) for x in (self.mean, self.std)
-        )
-        scale, shift = 1 / (255 * std), -mean / std
-        return scale.float().to(device), shift.float().to(device)
 
 
 def _standardised(images: Tensor) -> Tensor:

@@ -354,15 +354,10 @@ class Probe(AnyProbe):
                 return passed
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        with COMPUTING, ExitStack() if self._plain else self._around(x), self._autocast():
+        with COMPUTING, self._around(x), self._autocast():
             output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         self._keeping.end()
         return output, kept
-
-    @property
-    def _plain(self) -> bool:
-        """Whether hooks see all that is kept."""
-        return not self._compiled and not self._unhooked
 
     def _around(self, x: Inputs) -> ExitStack:
         """What a pass is run in, where hooks do not see all."""

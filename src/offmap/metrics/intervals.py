@@ -164,11 +164,13 @@ def placed_difference(a: Placements, b: Placements, *, level: float = 0.95) -> D
     """
     difference, deviation = a.mean_and_deviation(minus=b)
     half = normal_quantile(level) * deviation
+    # erfc keeps its digits where one minus the distribution function has none left.
+    p_value = erfc(abs(difference) / deviation / sqrt(2)) if deviation else float(difference == 0)
     return Difference(
         difference=difference,
         low=max(-1.0, difference - half),
         high=min(1.0, difference + half),
-        p_value=_two_sided(difference, deviation),
+        p_value=p_value,
     )
 
 
@@ -206,10 +208,3 @@ def placed_interval(placements: Placements, *, level: float = 0.95) -> Interval:
     mean, deviation = placements.mean_and_deviation()
     half = normal_quantile(level) * deviation
     return Interval(max(0.0, mean - half), min(1.0, mean + half))
-
-
-def _two_sided(difference: float, deviation: float) -> float:
-    if deviation == 0:
-        return float(difference == 0)
-    # erfc keeps its digits where one minus the distribution function has none left.
-    return erfc(abs(difference) / deviation / sqrt(2))

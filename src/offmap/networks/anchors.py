@@ -56,16 +56,12 @@ class AnchorHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:
         """Minus the distance to each anchor."""
-        return -_distances(self.place(x).float(), self.anchors)
-
-
-def _distances(x: Float[Tensor, "n c"], anchors: Float[Tensor, "c c"]) -> Float[Tensor, "n c"]:
-    # A difference and not a product: at an anchor the square root of a product has no gradient.
-    gaps = x[:, None] - anchors
-    if torch.compiler.is_exporting():
-        return gaps.square().sum(2).sqrt()
-    distances: Tensor = torch.linalg.vector_norm(gaps, dim=2)
-    return distances
+        # A difference and not a product: at an anchor the square root of a product has no gradient.
+        gaps = self.place(x).float()[:, None] - self.anchors
+        if torch.compiler.is_exporting():
+            return -gaps.square().sum(2).sqrt()
+        distances: Tensor = torch.linalg.vector_norm(gaps, dim=2)
+        return -distances
 
 
 def _classes(network: nn.Module) -> int:

@@ -43,7 +43,12 @@ class ZeroShot(nn.Module):
         negatives: Tensor | None = None,
     ) -> None:
         super().__init__()
-        texts = _checked(text_embeddings)
+        if text_embeddings.ndim != 2 or len(text_embeddings) < 2:
+            raise ShapeError(
+                "text_embeddings must hold one row a class, of two classes or more; seen shape "
+                f"{tuple(text_embeddings.shape)}"
+            )
+        texts = _directed(text_embeddings, "text_embeddings")
         if not 0 < scale < float("inf"):
             raise ArgumentError(f"scale must be a positive number; seen {scale}")
         self.encoder = image_encoder
@@ -68,16 +73,6 @@ def zero_shot(
 ) -> ZeroShot:
     """A network such as CLIP as a classifier: see :class:`ZeroShot`."""
     return ZeroShot(image_encoder, text_embeddings, scale, negatives)
-
-
-def _checked(texts: Tensor) -> Tensor:
-    """The embeddings in double precision."""
-    if texts.ndim != 2 or len(texts) < 2:
-        raise ShapeError(
-            "text_embeddings must hold one row a class, of two classes or more; seen shape "
-            f"{tuple(texts.shape)}"
-        )
-    return _directed(texts, "text_embeddings")
 
 
 def _unit_rows(negatives: Tensor, width: int) -> Tensor:

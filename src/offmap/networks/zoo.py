@@ -105,21 +105,17 @@ def add(
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"the card of {name} holds what JSON cannot: {error}") from error
     check_own(content["network"], f"the card of {name}")
-    weights = _stored(content["network"], network, half, str(path))
+    outline = _outline(content["network"], str(path))
+    weights = fitting(outline, network.state_dict(), str(path))
+    stored = {key: _as_stored(value, half) for key, value in weights.items()}
     content |= {"parameters": parameter_count(network)}
     records.write(
-        *(folder, "card", content, {WEIGHTS: weights}),
+        *(folder, "card", content, {WEIGHTS: stored}),
         stem=name,
         names={WEIGHTS: path.name},
         schema=Card,
     )
     return path
-
-
-def _stored(spec: str, network: nn.Module, half: bool, where: str) -> dict[str, Tensor]:
-    """The weights of a network under the names of the one that its card says."""
-    weights = fitting(_outline(spec, where), network.state_dict(), where)
-    return {key: _as_stored(value, half) for key, value in weights.items()}
 
 
 def _as_stored(value: Tensor, half: bool) -> Tensor:

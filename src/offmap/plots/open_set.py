@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from offmap.metrics import OscrCurve
 from offmap.plots._panels import SMALL, key, line, look_of_points, panels, words
@@ -61,18 +60,15 @@ def projection(
     """
     figure, (axis,) = panels(1, side=5.0)
     shown = {name: points[:_SHOWN] for name, points in groups.items()}
-    flat = _projected([anchors, *shown.values()])
+    parts = [anchors, *shown.values()]
+    every = np.concatenate(parts)
+    centre = every.mean(0)
+    # The first two principal directions of all points.
+    directions = np.linalg.svd(every - centre, full_matrices=False)[2][:2]
+    flat = [(part - centre) @ directions.T for part in parts]
     for i, (name, points) in enumerate(zip(shown, flat[1:], strict=True)):
         axis.scatter(points[:, 0], points[:, 1], s=5, label=name, alpha=0.6, **look_of_points(i))
     axis.scatter(flat[0][:, 0], flat[0][:, 1], marker="x", s=40, color="black", label="anchors")
     words(axis, heading, "first direction", "second direction")
     key(figure, [axis], markerscale=2)
     return figure
-
-
-def _projected(parts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """The parts on the first two principal directions of all points."""
-    points = np.concatenate(parts)
-    centre = points.mean(0)
-    directions = np.linalg.svd(points - centre, full_matrices=False)[2][:2]
-    return [(part - centre) @ directions.T for part in parts]

@@ -36,15 +36,11 @@ def reasons(
         picture, shown = axes[2 * i], axes[2 * i + 1]
         picture.imshow(as_pixels(image), cmap="gray", interpolation="nearest")
         shown.imshow(of.numpy(), cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
-        picture.set_title(_broken(title), fontsize=SMALL, loc="left")
+        lines = [part for line in title.splitlines() for part in textwrap.wrap(line, _LETTERS)]
+        more = " …" if len(lines) > _LINES else ""
+        picture.set_title("\n".join(lines[:_LINES]) + more, fontsize=SMALL, loc="left")
         shown.set_title(f"up to {most:.3g}", fontsize=SMALL)
         for axis in (picture, shown):
             axis.axis("off")
     figure.suptitle(heading, fontsize=TITLE + 1)
     return figure
-
-
-def _broken(title: str) -> str:
-    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, _LETTERS)]
-    more = " …" if len(lines) > _LINES else ""
-    return "\n".join(lines[:_LINES]) + more

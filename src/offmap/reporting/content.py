@@ -237,12 +237,13 @@ class Content:
     def data(self) -> dict[str, Any]:
         """What the page's script draws and moves; detectors and sets by position."""
         results, sets = self.results, self.sets
+        scores = results.scores[self.best]
         groups = {name: group for group, names in results.groups.items() for name in names}
         return {
             "detectors": results.detectors,
             "best": results.detectors.index(self.best),
-            "sets": [{"name": s, "group": groups[s], "n": self._n(s)} for s in sets],
-            "id": {"name": self.id_name, "n": self._n_id},
+            "sets": [{"name": s, "group": groups[s], "n": len(scores[s])} for s in sets],
+            "id": {"name": self.id_name, "n": len(scores["id"])},
             "columns": [{"above": above, "name": name} for above, name, _ in self.columns],
             "rates": record(self.rates, self.steps),
             "metrics": [self._metric(name) for name in _MENU if self._known(name)],
@@ -275,13 +276,6 @@ class Content:
         except UnknownNameError:
             return False
         return True
-
-    @property
-    def _n_id(self) -> int:
-        return len(self.results.scores[self.best]["id"])
-
-    def _n(self, name: str) -> int:
-        return len(self.results.scores[self.best][name])
 
 
 def _as_good(against: Against, detector: str) -> bool:

@@ -116,13 +116,9 @@ def _rate(calibration: Calibration, rate: float) -> list[str]:
     interval = f"{of.low:.2%} to {of.high:.2%}" if of.low > 0 else f"at most {of.high:.2%} (97.5%)"
     mean = f"{of.mean:.2%}" if of.low > 0 else f"at most {of.mean:.2%}"
     rank = f"{of.rank:,} of {of.samples:,}"
-    return [name, threshold, rank, mean, interval, _how(at)]
-
-
-def _how(calibration: Calibration) -> str:
-    if calibration.confidence is None:
-        return "on average"
-    return "certified, named" if calibration.named else "certified, by the band"
+    certified = "certified, named" if at.named else "certified, by the band"
+    how = "on average" if at.confidence is None else certified
+    return [name, threshold, rank, mean, interval, how]
 
 
 def _sensitivity(calibration: Calibration) -> Section:

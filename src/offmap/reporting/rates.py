@@ -69,12 +69,9 @@ def rates_of(results: Results) -> Rates:
     rates = sorted(rate for rate in {*grid, *_ROUND, own} if _possible(n, rate))
     rates = rates or [1 / (n + 1)]
     start = min(range(len(rates)), key=lambda i: abs(rates[i] - own))
-    return Rates(rates, start, n, calibrated, _bounds(n, rates) if calibrated else [])
-
-
-def _bounds(n: int, rates: list[float]) -> list[float]:
-    limits = simultaneous_limits(n, 1 - CONFIDENCE)
-    return [float(limits[alarm_rank(n, rate) - 1]) for rate in rates]
+    limits = simultaneous_limits(n, 1 - CONFIDENCE) if calibrated else None
+    bounds = [] if limits is None else [float(limits[alarm_rank(n, rate) - 1]) for rate in rates]
+    return Rates(rates, start, n, calibrated, bounds)
 
 
 def _possible(n: int, rate: float) -> bool:

@@ -38,7 +38,9 @@ class Histogram(Statistic):
     def coarse(cls, values: Float[Tensor, ...]) -> Self:
         """Counts by the upper bits."""
         upper = (_bits(values).flatten() >> _BITS) + _HALF
-        return cls(_in_order(torch.bincount(upper, minlength=_BINS))[None])
+        counts = torch.bincount(upper, minlength=_BINS)
+        # By signed upper bits the negative values stand reversed.
+        return cls(torch.cat([counts[:_HALF].flip(0), counts[_HALF:]])[None])
 
     @classmethod
     def fine(cls, values: Float[Tensor, ...], bins: Int64[Tensor, " k"]) -> Self:
@@ -217,11 +219,6 @@ class ColumnQuantiles:
 def _bits(values: Float[Tensor, ...]) -> Int32[Tensor, ...]:
     """Those of the float32 values."""
     return values.detach().float().contiguous().view(torch.int32)
-
-
-def _in_order(counts: Int64[Tensor, " 65536"]) -> Int64[Tensor, " 65536"]:
-    """Counts by signed upper bits in the order of the values: negative ones stand reversed."""
-    return torch.cat([counts[:_HALF].flip(0), counts[_HALF:]])
 
 
 def _counted(

@@ -62,7 +62,8 @@ def record_run(
     _check_inputs(
         out / INPUTS,
         {
-            "weights": _digest(weights),
+            # Later weights leave the earliest ones alone: these tell one training from another.
+            "weights": hashlib.sha256(weights[min(weights)].read_bytes()).hexdigest(),
             "train": _fingerprint(train),
             "test": _fingerprint(id_test),
             "ood": _fingerprint(ood or {}),
@@ -127,11 +128,6 @@ def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
                 f"{path.parent} holds records of other {', '.join(changed)}: give another folder"
             )
     write_json(path, inputs)
-
-
-def _digest(weights: Mapping[int, Path]) -> str:
-    """What tells one training from another: its earliest weights, which later ones leave alone."""
-    return hashlib.sha256(weights[min(weights)].read_bytes()).hexdigest()
 
 
 def _fingerprint(data: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from offmap.activations import Activations, log_mean
@@ -41,14 +41,9 @@ class MutualInformation(Detector):
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         log_q = log_probabilities(acts)
-        return _terms(log_q, log_mean(log_q)).sum(2).mean(0)
-
-
-def _terms(
-    log_member: Float64[Tensor, "m n c"], log_mean: Float64[Tensor, "n c"]
-) -> Float64[Tensor, "m n c"]:
-    """``q_m (exp(d) - 1 - d)``, for small ``d`` by its series."""
-    d = log_mean - log_member
-    member = log_member.exp()
-    series = 0.5 * member * d * d * (1 + d / 3 * (1 + d / 4 * (1 + d / 5)))
-    return torch.where(d.abs() < _SMALL, series, log_mean.exp() - member - member * d)
+        mean = log_mean(log_q)
+        q, d = log_q.exp(), mean - log_q
+        # q (exp(d) - 1 - d), for small d by its series.
+        series = 0.5 * q * d * d * (1 + d / 3 * (1 + d / 4 * (1 + d / 5)))
+        terms = torch.where(d.abs() < _SMALL, series, mean.exp() - q - q * d)
+        return terms.sum(2).mean(0)

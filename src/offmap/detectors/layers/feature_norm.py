@@ -109,7 +109,9 @@ def jigsaws(inputs: Float[Tensor, "n ..."], tiles: int, seed: int) -> Float[Tens
     inside = moved[:, :, : rows * h, : tiles * w]
     n, c = inside.shape[:2]
     parts = inside.reshape(n, c, rows, h, tiles, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    order = _orders(rows * tiles, seed).to(inputs.device)[_bits(inputs) % _ORDERS]
+    # The order of an input's tiles depends on nothing but its values.
+    bits = inputs.float().flatten(1).contiguous().view(torch.int32).long().sum(1)
+    order = _orders(rows * tiles, seed).to(inputs.device)[bits % _ORDERS]
     parts = parts[torch.arange(n, device=inputs.device)[:, None], order]
     parts = parts.reshape(n, rows, tiles, c, h, w).permute(0, 3, 1, 4, 2, 5)
     inside.copy_(parts.reshape(inside.shape))
@@ -122,8 +124,3 @@ def _orders(tiles: int, seed: int) -> Int64[Tensor, "64 t"]:
     order = draws.argsort(1)
     same = (order == torch.arange(tiles)).all(1, keepdim=True)
     return torch.where(same, order.roll(1, 1), order)
-
-
-def _bits(inputs: Float[Tensor, "n ..."]) -> Int64[Tensor, " n"]:
-    """A whole number for each input that depends on nothing but its values."""
-    return inputs.float().flatten(1).contiguous().view(torch.int32).long().sum(1)

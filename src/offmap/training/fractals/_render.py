@@ -43,7 +43,8 @@ def _play(
     for _ in range(_BURN_IN):
         points = systems.step(points, generator)
     f, walkers = systems.tints.shape
-    frame = _frame(points[:2])
+    ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE])  # without the outermost points
+    frame = points[:2].quantile(ends, dim=2, keepdim=True)
     counts = torch.zeros(2, f * height * width, dtype=torch.int32)
     for _ in range(ceil(_VISITS * height * width / walkers)):
         points = systems.step(points, generator)
@@ -54,12 +55,6 @@ def _play(
         counts[1].index_add_(0, cells, tints)
     visits, sums = counts.view(2, f, 1, height, width).float()
     return visits, sums / _TINTS
-
-
-def _frame(points: Float32[Tensor, "2 f p"]) -> Float32[Tensor, "2 2 f 1"]:
-    """Low and high end of both coordinates, without the outermost points."""
-    ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE])
-    return points.quantile(ends, dim=2, keepdim=True)
 
 
 def _cells(
