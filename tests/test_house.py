@@ -113,6 +113,16 @@ def test_importing_a_submodule_hides_no_public_name(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_first_use_waits_for_no_library_that_it_may_not_need() -> None:
+    code = (
+        "import sys, offmap\n"
+        "offmap.Guard, offmap.evaluate, offmap.ViM\n"
+        "heavy = {'scipy', 'rich', 'matplotlib', 'pandas', 'sklearn', 'jinja2', 'typer'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_importing_offmap_and_its_command_line_needs_no_torch() -> None:
     code = "import sys, offmap, offmap.cli; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

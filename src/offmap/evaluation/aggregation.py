@@ -9,7 +9,6 @@ from math import sqrt
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import friedmanchisquare, rankdata, studentized_range, ttest_1samp
 
 from offmap._utils.table import render
 from offmap.errors import ArgumentError
@@ -164,15 +163,17 @@ class Aggregate(Tabular):
 
     def ranks(self, metric: str = "auroc") -> Ranks:
         """Mean ranks of the detectors over the OOD sets."""
+        from scipy import stats  # here: it takes a second
+
         sets = [name for names in self.groups.values() for name in names]
         sign = 1 if metric_of(metric).better == "low" else -1
         table = np.array(
             [[sign * self.values(d, [s], metric).mean() for d in self.detectors] for s in sets]
         )
-        means = rankdata(table, axis=1).mean(0)
+        means = stats.rankdata(table, axis=1).mean(0)
         n, k = table.shape
-        p_value = float(friedmanchisquare(*table.T).pvalue) if k > 2 and n > 1 else None
-        critical = float(studentized_range.ppf(1 - _LEVEL, k, np.inf)) / sqrt(2)
+        p_value = float(stats.friedmanchisquare(*table.T).pvalue) if k > 2 and n > 1 else None
+        critical = float(stats.studentized_range.ppf(1 - _LEVEL, k, np.inf)) / sqrt(2)
         return Ranks(
             dict(zip(self.detectors, means.tolist(), strict=True)),
             n,
@@ -257,8 +258,10 @@ def _deviation(values: Float[np.ndarray, " k"]) -> float:
 
 
 def _paired_p(differences: Float[np.ndarray, " k"]) -> float | None:
+    from scipy import stats  # here: it takes a second
+
     if len(differences) < 2:
         return None
     if not differences.std():  # Student's test has no value there
         return float(differences[0] == 0)
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)

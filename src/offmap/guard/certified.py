@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import betaincinv
 
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.guard import schema
@@ -101,6 +100,8 @@ class Certified(msgspec.Struct, frozen=True):
         Each of the groups and tests has its part of ``delta``; the rate of several tests is at most
         the sum of theirs.
         """
+        from scipy.special import betaincinv  # here: it takes a second
+
         n, k = np.array(self.samples), np.array(self.ranks)
         part = delta / (len(k) * self.tests)
         single = betaincinv(np.maximum(k, 1), np.maximum(n + 1 - k, 1), 1 - part)
@@ -110,6 +111,8 @@ class Certified(msgspec.Struct, frozen=True):
 
     def lower(self, delta: float) -> Rates | None:
         """Rates that those on ID are at least; none where scores are equal, or of several tests."""
+        from scipy.special import betaincinv  # here: it takes a second
+
         if not self.distinct or self.tests > 1:
             return None
         n, k = np.array(self.samples), np.array(self.ranks)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy import stats
 from torch import Tensor
 
 from offmap.guard.promise import expected_of, percent
@@ -96,6 +95,8 @@ def clopper_pearson(count: int, samples: int, confidence: float) -> tuple[float,
     >>> clopper_pearson(0, 59, 0.9)[1] < 0.05
     True
     """
+    from scipy import stats  # here: it takes a second
+
     interval = stats.binomtest(count, samples).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)
 
@@ -121,6 +122,8 @@ def _result(groups: dict[int, tuple[int, int]], rate: float, confidence: float) 
 
 def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> float:
     """Beta-binomial, as the true rate is itself random; of several classes by Bonferroni."""
+    from scipy import stats  # here: it takes a second
+
     p = []
     for group, (count, samples) in groups.items():
         of = expected_of(calibration, group)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
 from torch import Tensor
 
 from offmap.errors import ArgumentError, LabelError
@@ -165,6 +164,8 @@ def _of_all(
     delta: float,
     needed: int,
 ) -> float | None:
+    from scipy import stats  # here: it takes a second
+
     errors = np.arange(len(scores) + 1)
     allowed = int((stats.binom.cdf(errors, len(scores), rate) <= delta).sum()) - 1
     of_wrong = np.sort(scores[wrong])
@@ -182,6 +183,8 @@ def _of_accepted(
     delta: float,
     needed: int,
 ) -> float | None:
+    from scipy import stats  # here: it takes a second
+
     chosen, n = None, len(scores)
     start = max(needed, min(3 * needed, n / 2)) / n  # by numbers of samples alone
     for share, threshold in zip(_GRID, _grid(calibration), strict=True):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from offmap.errors import ArgumentError, DataError
@@ -70,6 +69,8 @@ def extended(calibration: Calibration, found: Scored) -> Calibration:
 
 
 def _check_alike(kept: Float[Tensor, "k n"], new: Float[Tensor, "m k"]) -> None:
+    from scipy import stats  # here: it takes a second
+
     pairs = zip(kept.cpu().double().numpy(), new.T.cpu().double().numpy(), strict=True)
     p = min(1.0, len(kept) * min(stats.ks_2samp(a, b).pvalue for a, b in pairs))
     if p < LEVEL:

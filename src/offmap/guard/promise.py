@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy import stats
-
 from offmap.guard.limits import delta_of, samples_needed
 
 if TYPE_CHECKING:
@@ -35,6 +33,8 @@ class Expected:
 
 def expected_of(calibration: Calibration, group: int = 0) -> Expected:
     """The true alarm rate to be expected: Beta(k, n + 1 - k), of several tests their sum."""
+    from scipy import stats  # here: it takes a second
+
     n, k = int(calibration.counts_[group]), int(calibration.ranks[group])
     tests = calibration.tests
     mean = min(1.0, tests * k / (n + 1))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Int64
-from scipy import stats
 from torch import Tensor
 
 from offmap.errors import ArgumentError
@@ -62,6 +61,8 @@ def sensitivity_of(
 
 
 def _row(calibration: Calibration, share: float) -> Contaminated:
+    from scipy import stats  # here: it takes a second
+
     n, k = (x.cpu().numpy() for x in (calibration.counts_, calibration.ranks))
     n, k, tests = n[k > 0], k[k > 0], calibration.tests
     outliers = np.floor(share * n).astype(np.int64)

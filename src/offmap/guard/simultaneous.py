@@ -15,7 +15,6 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import optimize, special, stats
 
 from offmap.errors import ArgumentError
 
@@ -75,6 +74,8 @@ def crossing_probability(limits: Bounds) -> float:
     >>> round(crossing_probability(np.array([0.5, 1.0])), 12)  # both of two numbers above one half
     0.25
     """
+    from scipy import special  # here: it takes a second
+
     n, b = len(limits), limits[limits < 1]
     log_factorial = special.gammaln(np.arange(n + 1) + 1.0)
     log_b, log_rest = np.log(b), np.log1p(-b)
@@ -92,6 +93,8 @@ def crossing_probability(limits: Bounds) -> float:
 
 def beta_limits(n: int, delta: float, ranks: np.ndarray | None = None) -> Bounds:
     """The ``1 - delta`` quantiles of Beta(r, n + 1 - r), each for its rank alone."""
+    from scipy import stats  # here: it takes a second
+
     r = np.arange(1, n + 1) if ranks is None else ranks
     return np.asarray(stats.beta.isf(delta, r, n + 1 - r), dtype=np.float64)
 
@@ -110,6 +113,8 @@ def _local(n: int, delta: float) -> Bounds:
 @lru_cache(maxsize=1024)
 def local_level(n: int, delta: float) -> float:
     """The level at which each rank up to ``n / 2`` is exceeded, so that any is by ``delta``."""
+    from scipy import optimize  # here: it takes a second
+
     half = max(1, n // 2)
 
     def beyond(log_level: float) -> float:
@@ -123,6 +128,8 @@ def local_level(n: int, delta: float) -> float:
 
 
 def _simes(n: int, delta: float) -> Bounds:
+    from scipy import special  # here: it takes a second
+
     k = max(1, n // 2)
     i = np.arange(k, n + 1)
     log_ratio = special.gammaln(i + 1) - special.gammaln(i - k + 1)
@@ -137,6 +144,8 @@ def _dkw(n: int, delta: float) -> Bounds:
 
 
 def _monte_carlo(n: int, delta: float) -> Bounds:
+    from scipy import optimize  # here: it takes a second
+
     if n < 4 or n > _EXACT:  # no shape yet, or too long a search
         return _simes(n, delta)
 
