@@ -245,6 +245,23 @@ def test_a_band_of_many_samples_is_stricter_than_the_exact_one() -> None:
     assert 0.9 * alone[1] < many < alone[1]
 
 
+@pytest.mark.parametrize("n", [20, 21])
+def test_limits_have_their_formulas(n: int) -> None:
+    r, half, delta = np.arange(1, n + 1), n // 2, 0.1
+    dkw = r / n + math.sqrt(math.log(2 / delta) / (2 * n))
+    np.testing.assert_allclose(simultaneous_limits(n, delta, "dkw"), np.minimum(dkw, 1))
+    simes = simultaneous_limits(n, delta, "simes")
+    for i in range(half, n + 1):
+        product = math.prod((i - j) / (n - j) for j in range(half))
+        assert simes[n - i] == pytest.approx(1 - (delta * product) ** (1 / half))
+    assert (simes[n + 1 - half :] == 1).all()
+    asymptotic = simultaneous_limits(n, delta, "monte_carlo")
+    widths = (asymptotic - r / n)[:half] * n / np.sqrt(r * (n - r) / n)[:half]
+    np.testing.assert_allclose(widths, widths[0])
+    line = asymptotic[half - 1] + (asymptotic[half - 1] - asymptotic[half - 2]) * (r - half)
+    np.testing.assert_allclose(asymptotic[half:], np.minimum(line, 1)[half:])
+
+
 def test_one_sample_has_the_limit_of_its_rank_alone() -> None:
     for method in ("local", "simes", "monte_carlo"):
         assert simultaneous_limits(1, 0.1, method) == pytest.approx([0.9])
@@ -325,6 +342,26 @@ def test_the_expected_rate_is_that_of_the_beta_distribution() -> None:
     words = promise(calibration)
     assert words.startswith("With confidence 95%, at most 5.00% of ID samples are called OOD")
     assert "With 1,000 samples, the true rate is 3.90% in the mean, and between 2.79% and" in words
+
+
+def test_the_expected_rate_of_several_detectors_is_at_most_the_sum_of_theirs() -> None:
+    calibration = calibrated(torch.randn(1000, 3), rule="bonferroni")
+    of, k = expected_of(calibration), int(calibration.ranks)
+    assert (of.mean, of.low) == (3 * k / 1001, 0)
+    assert of.high == pytest.approx(3 * stats.beta.isf(0.025 / 3, k, 1001 - k))
+    loose = expected_of(calibrated(torch.randn(9, 3), 0.7, None, rule="bonferroni"))
+    assert (loose.rank, loose.high) == (2, 1.0)  # three times 0.5, and no rate is above 1
+
+
+def test_the_words_of_classes_say_that_some_were_joined() -> None:
+    predictions = torch.arange(3).repeat_interleave(torch.tensor([300, 60, 70]))
+    apart = calibrated(torch.randn(430), 0.1, None, rule="per_class", predictions=predictions)
+    assert "10.00% of ID samples within each predicted class are called OOD." in promise(apart)
+    few = torch.arange(3).repeat_interleave(torch.tensor([300, 5, 7]))
+    joined = calibrated(torch.randn(312), 0.1, None, rule="per_class", predictions=few, pool=True)
+    words = "within each predicted class (those with few samples joined) are called OOD."
+    assert words in promise(joined)
+    assert "In the smallest, of 12 samples, the true rate" in promise(joined)
 
 
 def test_lower_limits_need_distinct_scores() -> None:

@@ -240,6 +240,24 @@ def test_what_the_data_cannot_show_is_refused() -> None:
         control_of(calibration, [(scores, wrong, None)], 0.02, 0.95, "all")
 
 
+def test_a_sample_at_a_threshold_of_the_grid_is_accepted() -> None:
+    scores = torch.tensor([0.0, 1.0]).repeat_interleave(500)
+    calibration = calibrated(scores, 0.05, None)
+    wrong = torch.zeros(1000).long()
+    wrong[-30:] = 1
+    found = control_of(calibration, [(scores, wrong, wrong * 0)], 0.05, 0.9, "accepted")
+    assert (found.threshold, found.accepted, found.wrong) == (1.0, 1000, 30)
+
+
+def test_few_samples_are_tested_from_as_many_as_show_the_rate() -> None:
+    """59 show 5 %; three times as many are not there, and half of those here are fewer."""
+    scores = torch.arange(100.0)
+    calibration = calibrated(scores, 0.05, None)
+    right = torch.zeros(100).long()
+    found = control_of(calibration, [(scores, right, right)], 0.05, 0.95, "accepted")
+    assert found.threshold == calibration.threshold == 95
+
+
 def test_a_score_that_is_not_finite_is_never_accepted() -> None:
     control = Control(1.0, 0.02, 0.95, "all", 10, 10, 0, 0)
     scores = torch.tensor([0.5, 1.0, 1.5, torch.inf, torch.nan])

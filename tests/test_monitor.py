@@ -98,6 +98,18 @@ def test_several_tests_share_delta_and_their_rates_add() -> None:
     several = certified(300, 5, rule="bonferroni", tests=3)
     assert several.upper(0.06)[0] == pytest.approx(3 * beta.isf(0.02, 5, 296), rel=1e-9)
     assert several.lower(0.06) is None
+    assert certified(300, 5, rule="bonferroni", tests=2).lower(0.06) is None
+
+
+def test_classes_share_the_delta_of_a_lower_rate_and_limits_are_rounded_away() -> None:
+    of = certified(rule="per_class", samples=(59, 1000), ranks=(1, 39))
+    upper, lower = of.upper(0.06), of.lower(0.06)
+    assert lower is not None
+    for i, (n, k) in enumerate([(59, 1), (1000, 39)]):
+        high, low = beta.isf(0.03, k, n + 1 - k), beta.ppf(0.03, k, n + 1 - k)
+        assert (upper[i], lower[i]) == pytest.approx((high, low), rel=1e-9)
+        assert upper[i] > high * (1 + 1e-13)
+        assert lower[i] < low * (1 - 1e-13)
 
 
 def test_classes_that_share_a_group_bet_at_its_rate() -> None:

@@ -217,8 +217,8 @@ class ColumnQuantiles:
 
 
 def _bits(values: Float[Tensor, ...]) -> Int32[Tensor, ...]:
-    """Those of the float32 values."""
-    return values.detach().float().contiguous().view(torch.int32)
+    """Those of the float32 values; of both zeros, which are one value, those of 0.0."""
+    return (values.detach().float() + 0.0).contiguous().view(torch.int32)
 
 
 def _counted(
