@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 PATH = Path(__file__).parent.parent / "tests" / "golden" / "api.txt"
 PACKAGES = (
@@ -48,7 +48,8 @@ def _names(package: Any) -> list[str]:
 
 def _lines(name: str, thing: Any) -> Iterator[str]:
     """A name, and below a class its methods."""
-    if inspect.ismodule(thing) or not callable(thing):
+    # An alias of types is called by nobody, and its signature is another in each Python.
+    if inspect.ismodule(thing) or not callable(thing) or get_origin(thing):
         yield f"  {name}"
         return
     if not inspect.isclass(thing):

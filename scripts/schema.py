@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def _portable(value: Any) -> Any:
     if isinstance(pattern := made.get("pattern"), str):
         made["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
     if isinstance(text := made.get("description"), str):
-        made["description"] = re.sub(r":\w+:`~?([^`]*)`", r"\1", text)
+        # Python 3.13 takes the indents out of docstrings, and others leave them.
+        made["description"] = re.sub(r":\w+:`~?([^`]*)`", r"\1", cleandoc(text))
     return made
 
 

@@ -31,4 +31,5 @@ def test_signatures_stand_there_with_their_defaults() -> None:
     )
     assert any(line.startswith("    .calibrate(self, data, alarm_rate=None, *, ") for line in lines)
     assert not [line for line in lines if " at 0x" in line]
+    assert {"  Batch", "  Heads", "  Objective"} <= set(lines)  # aliases, the same in each Python
     assert inspect.cleandoc(api()) == "\n".join(lines)

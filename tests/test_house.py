@@ -159,6 +159,13 @@ def test_every_public_thing_has_a_docstring(package: str) -> None:
                 assert found or method == "solve", f"{package}.{name}.{method}"
 
 
+def test_any_folders_of_tests_can_be_run_together() -> None:
+    # pytest knows a file outside of a package by its name alone.
+    files = [p for p in (ROOT / "tests").rglob("*.py") if not (p.parent / "__init__.py").exists()]
+    names = [path.name for path in files]
+    assert [name for name in names if names.count(name) > 1] == []
+
+
 def test_nothing_of_a_machine_is_in_the_tree() -> None:
     files = subprocess.run(
         ["git", "ls-files", "*.py", "*.md", "*.toml", "*.txt", "Makefile"],

@@ -46,6 +46,7 @@ def test_the_file_is_that_of_the_types() -> None:
         pytest.fail("the types of guard.json changed: update by `python scripts/schema.py`")
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert "\\A" not in PATH.read_text()  # which JavaScript does not know
+    assert "\\nArgs:\\n    library: " in PATH.read_text()  # the same in each Python
 
 
 def test_a_full_record_meets_it(record: dict[str, Any]) -> None:
