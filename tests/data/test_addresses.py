@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -35,7 +36,10 @@ def files() -> dict[str, bytes]:
     return {name: picture(i) for i, name in enumerate(NAMES)}
 
 
-@pytest.fixture(params=["memory", "file"])
+ON_WINDOWS = pytest.mark.skipif(sys.platform == "win32", reason="a drive is no part of an address")
+
+
+@pytest.fixture(params=["memory", pytest.param("file", marks=ON_WINDOWS)])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty store, of fsspec's or of Arrow's own."""
     yield "memory://bucket/photos" if request.param == "memory" else f"file://{tmp_path}/photos"

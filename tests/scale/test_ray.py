@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -73,6 +74,7 @@ def test_scores_are_those_of_one_process_though_workers_are_killed(
     assert ray.is_initialized()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a drive is no part of an address")
 def test_images_of_an_object_store_are_read_by_the_workers(
     guard: offmap.Guard, folder: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -44,9 +45,11 @@ def forms(images: torch.Tensor, folder: Path) -> dict[str, list[Any]]:
     files = [folder / f"{i}.png" for i in range(len(images))]
     for picture, file in zip(pictures, files, strict=True):
         picture.save(file)
+        fsspec.filesystem("memory").pipe(f"/{file.name}", file.read_bytes())
     return {
         "bytes": [file.read_bytes() for file in files],
         "paths": [str(file) for file in files],
+        "addresses": [f"memory://{file.name}" for file in files],
         "undecoded": [{"bytes": None, "path": str(file)} for file in files],
         "pictures": pictures,
         "grey": [image[0].numpy() for image in images],

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from offmap._utils.addresses import place
 from offmap._utils.inputs import IMAGE
 from offmap.data import FEATURES, OwnTransform, Skipped, decoded
 from offmap.data.types import Resize
@@ -61,11 +62,11 @@ def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:
     """A tensor where a value is one already, or what is to be decoded, or why it is neither."""
     if isinstance(value, Mapping):  # the image feature of the library datasets
         value = value.get("bytes") or value.get("path")
-    if isinstance(value, str | Path):
-        return Path(value)
+    if isinstance(value, str):
+        return place(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, Image.Image):
+    if isinstance(value, Path | Image.Image):
         return value
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
