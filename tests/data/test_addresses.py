@@ -140,7 +140,8 @@ def test_what_is_not_there_is_told(root: str, files: dict[str, bytes]) -> None:
 
 
 def test_a_secret_in_an_address_is_refused_and_not_repeated() -> None:
-    for address in ("s3://key:hush@bucket/photos", "s3://bucket/photos?secret_key=hush"):
+    queries = ("secret_key", "Secret_Key", "region=eu&account_key", "X-Amz-Signature", "sas_token")
+    for address in ("s3://key:hush@bucket/x", *(f"s3://bucket/x?{q}=hush" for q in queries)):
         with pytest.raises(ArgumentError, match="AWS_SECRET_ACCESS_KEY") as caught:
             data.load(address)
         assert "hush" not in str(caught.value)

@@ -12,6 +12,7 @@ import offmap
 from offmap.activations import Activations
 from offmap.detectors import Needs, detector, load, nodes, save
 from offmap.detectors.combined.auto import Auto, bounded
+from offmap.detectors.logits.energy import Energy
 from offmap.errors import NeedsError
 from tests.conftest import World, fitted, make_world
 
@@ -49,6 +50,22 @@ def test_one_member_alone_adds_four_deviations_at_most() -> None:
     places = t[0, 2:6].clone().requires_grad_()
     bounded(places[None]).sum().backward()
     assert torch.allclose(places.grad, torch.tensor([1, 1, 0.25, 1 / 625], dtype=torch.float64))
+
+
+class Louder(Energy):
+    """A user's, which cannot be made without saying how much."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, acts: Activations) -> torch.Tensor:
+        return self.factor * super().forward(acts)
+
+
+def test_the_summary_names_members_that_have_no_default_arguments(world: World) -> None:
+    made = Auto([Louder(2.0), Energy()]).fit(world.batches(), calibration=world.batches())
+    assert made.summary() == "mean bounded softplus of Louder(factor=2.0), Energy"
 
 
 def test_of_one_member_the_order_is_its_own(world: World) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -15,7 +15,7 @@ from pyarrow import fs
 from offmap.errors import ArgumentError, DataNotFoundError
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # one letter is a drive
-_SECRETS = ("access_key", "secret_key", "session_token")
+_SECRETS = ("key", "secret", "token", "password", "signature", "sig", "credential")  # in names
 _PLAIN = "".join(c for c in map(chr, range(32, 127)) if c not in "%?#")  # of names, as they are
 
 
@@ -105,7 +105,8 @@ def opened(file: Path | Remote) -> Any:
 def _connected(address: str) -> tuple[fs.FileSystem, str]:
     """The store of an address, and the path in it."""
     parts = urlsplit(address)
-    if parts.password or any(word in parts.query for word in _SECRETS):
+    names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if parts.password or any(word in name for name in names for word in _SECRETS):
         raise ArgumentError(
             f"an address with a secret in it ({parts.scheme}://...{parts.path}) would stand in "
             "results and logs: give secrets in the environment, such as AWS_ACCESS_KEY_ID and "

@@ -99,14 +99,14 @@ class Auto(Tolerant):
 
 
 def _short(member: Detector) -> str:
-    """Its class alone where its arguments are the default ones."""
-    as_usual = repr(member) == repr(type(member).default())
-    return type(member).__name__ if as_usual else repr(member)
+    """Its class alone, of one that is a member by default; others may have no default arguments."""
+    usual = repr(member) in map(repr, _members())
+    return type(member).__name__ if usual else repr(member)
 
 
-def bounded(t: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
-    """As it is up to ``_FROM``, from where on it goes towards one more without a step or kink."""
-    return torch.where(t > _FROM, _FROM + 1 - 1 / (t.clamp(min=_FROM) - _FROM + 1), t)
+def bounded(t: Float64[Tensor, "n k"], start: float = _FROM) -> Float64[Tensor, "n k"]:
+    """As it is up to a start, from where on it goes towards one more without a step or kink."""
+    return torch.where(t > start, start + 1 - 1 / (t.clamp(min=start) - start + 1), t)
 
 
 def _members() -> list[Detector]:
