@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-import pyarrow as pa
-from pyarrow import fs
-
 from offmap.errors import ArgumentError, DataNotFoundError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import fs
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # one letter is a drive
 _SECRETS = ("key", "secret", "token", "password", "signature", "sig", "credential")  # in names
@@ -60,6 +61,8 @@ class Remote:
         Raises:
             DataNotFoundError: there is nothing of that address, or no answer.
         """
+        from pyarrow import fs
+
         store, path = _connected(self.address)
         try:
             kind = store.get_file_info(path).type
@@ -71,6 +74,8 @@ class Remote:
 
     def below(self) -> tuple[str, ...]:
         """The files in a folder and below, by their paths from it, sorted."""
+        from pyarrow import fs
+
         store, path = _connected(self.address)
         infos = store.get_file_info(fs.FileSelector(path, recursive=True))
         paths = (info.path.strip("/") for info in infos if info.type == fs.FileType.File)
@@ -125,6 +130,9 @@ def _path_of(address: str) -> str:
 @cache
 def _store(root: str) -> fs.FileSystem:
     """One connection for each store and process."""
+    import pyarrow as pa
+    from pyarrow import fs
+
     parts = urlsplit(root)
     try:
         return fs.FileSystem.from_uri(root if parts.netloc else f"{root}/")[0]
@@ -133,6 +141,8 @@ def _store(root: str) -> fs.FileSystem:
 
 
 def _by_fsspec(scheme: str) -> fs.FileSystem:
+    from pyarrow import fs
+
     try:
         import fsspec  # comes with torch
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offmap.errors import DataError, DataNotFoundError
@@ -66,21 +63,26 @@ def _of_npz(path: Path) -> Arrays:
 
 
 def _of_parquet(path: Path) -> Arrays:
+    import pyarrow.parquet as pq
+    from pyarrow import types
+
     table = pq.read_table(path)
     columns = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        lists = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+        lists = types.is_list(column.type) or types.is_fixed_size_list(column.type)
         columns[name] = _rows(column, path) if lists else column.to_numpy(zero_copy_only=False)
     return _named(columns, path)
 
 
 def _rows(column: Any, path: Path) -> NDArray[Any]:
     """A column of lists of one length as an array."""
+    from pyarrow import compute
+
     values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
     if len(column) == 0 or len(values) % len(column):
         raise DataError(f"{path}: the lists of features must have one length")
-    lengths = np.unique(pa.compute.list_value_length(column).to_numpy(zero_copy_only=False))
+    lengths = np.unique(compute.list_value_length(column).to_numpy(zero_copy_only=False))
     if len(lengths) != 1:
         raise DataError(f"{path}: the lists of features must have one length; seen {lengths[:5]}")
     return values.reshape(len(column), -1)

@@ -8,7 +8,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -67,6 +66,8 @@ def _of_jsonl(path: Path | Remote) -> Iterator[Any]:
 
 
 def _of_parquet(path: Path | Remote) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
     for batch in pq.ParquetFile(opened(path)).iter_batches(_ROWS):
         yield from batch.to_pylist()
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs, as_inputs, stacked
 from offmap._utils.warning import warn_user
-from offmap.data import Skipped, load, read_images
 from offmap.errors import ArgumentError, DataError, InputsWarning
 from offmap.forward import Batched
 from offmap.guard.verdict import Verdict
@@ -26,6 +25,8 @@ _BATCH = 256
 
 def data_of(data: Any) -> Any:
     """Data that may be given by name or path."""
+    from offmap.data import load  # where it is used: it takes as long as all of a guard
+
     return load(data) if isinstance(data, str | Path) else data
 
 
@@ -67,6 +68,8 @@ def image_shape(guard: Guard) -> tuple[int, int, int]:
 
 
 def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
+    from offmap.data import Skipped, read_images
+
     images = read_images([str(path)], image_shape(guard))
     skipped = 0
     while batch := list(islice(images, _BATCH)):

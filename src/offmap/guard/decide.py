@@ -17,7 +17,6 @@ from torch import Tensor
 
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.guard.simultaneous import simultaneous_limits
-from offmap.metrics import detection_accuracy
 
 
 def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float) -> float:
@@ -70,6 +69,8 @@ def accuracy_threshold(id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor,
 
     Nothing is promised on other OOD data, nor about the rate of false alarms.
     """
+    from offmap.metrics import detection_accuracy
+
     return detection_accuracy(id_scores, ood_scores)[1]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from offmap import networks
 from offmap._utils.addresses import is_address
 from offmap.detectors import detector
 from offmap.errors import ArgumentError
@@ -72,6 +71,8 @@ class Opening:
 
     def _network(self, record: dict[str, Any], *, kept: bool) -> nn.Module:
         """The network of a guard, whose weights must come from somewhere."""
+        from offmap import networks
+
         known = str(record.get("model"))
         ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
         if self.model is None and not ours:

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from offmap._utils.addresses import Remote, opened
@@ -20,6 +18,10 @@ from offmap.data._labels import as_labels
 from offmap.data.sources import Source
 from offmap.data.types import Labels
 from offmap.errors import DataError, LabelError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _IMAGE = ("image", "img")  # names of the columns, in the order in which they are looked for
 _LABEL = ("label", "fine_label")
@@ -43,6 +45,9 @@ class Parquet(Source):
             DataError: not a Parquet file, or one without a column of images.
             LabelError: labels that are missing, or neither whole numbers nor strings.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             file = pq.ParquetFile(opened(path))
         except (OSError, pa.ArrowException) as error:
@@ -59,6 +64,8 @@ class Parquet(Source):
 
     def read(self, rows: Iterable[int]) -> Iterator[Item]:
         """Holds one row group at a time: ascending rows read each group once."""
+        import pyarrow.parquet as pq
+
         with pq.ParquetFile(opened(self.path)) as file:
             for group, members in groupby(rows, key=self._group):
                 images = self._read_group(file, group)
@@ -68,6 +75,8 @@ class Parquet(Source):
                     yield f"{self.path} row {row}", raw
 
     def _read_group(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+        import pyarrow as pa
+
         try:
             return file.read_row_group(group, columns=[self.column])[self.column]
         except (OSError, pa.ArrowException) as error:
@@ -107,9 +116,11 @@ def _image_column(schema: pa.Schema, path: Path | Remote) -> str:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
+    from pyarrow import types
+
+    if types.is_struct(kind):
         return bool(kind.get_field_index("bytes") >= 0)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[str, ...]]:
