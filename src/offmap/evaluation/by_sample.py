@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Columns beside those of the detectors.
 _COLUMNS = {"predictions": "predicted", "labels": "label", "keys": "key"}
@@ -21,6 +23,8 @@ def as_table(
     keys: Mapping[str, Any],
 ) -> pa.Table:
     """One row a sample: its set, key, label and prediction, and one column a detector."""
+    import pyarrow as pa
+
     others = zip(_COLUMNS.values(), (predictions, labels, keys), strict=True)
     parts = {name: of for name, of in {**dict(others), **scores}.items() if of}
     sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
@@ -35,6 +39,8 @@ def as_table(
 
 def _cells(values: Any, size: int) -> pa.Array:
     """A column's cells for one set; none for a set without, such as OOD labels."""
+    import pyarrow as pa
+
     return pa.nulls(size) if values is None or not len(values) else pa.array(values)
 
 

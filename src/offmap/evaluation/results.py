@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow.parquet as pq
 from jaxtyping import Float, Int32
 
 from offmap._utils.files import atomic, write_json
@@ -255,6 +254,8 @@ class Results(Tabular):
 
     def save(self, folder: str | Path) -> None:
         """Write ``results.json``, ``results.csv`` and ``scores.parquet`` into a folder."""
+        import pyarrow.parquet as pq
+
         self.to_json(Path(folder) / "results.json")
         self.to_csv(Path(folder) / "results.csv")
         with atomic(Path(folder) / "scores.parquet") as temporary:
@@ -267,6 +268,8 @@ class Results(Tabular):
         Raises:
             StoreError: a file is missing, damaged or of another version.
         """
+        import pyarrow.parquet as pq
+
         folder = Path(folder)
         try:
             content = json.loads((folder / "results.json").read_text())

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offmap.errors import ArgumentError, DataError, DataNotFoundError
@@ -153,6 +150,9 @@ def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dic
 
 
 def _read(path: Path) -> _Read:
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
     if not path.exists():
         raise DataNotFoundError(f"{path} is not there: give a file or folder of scores")
     try:
@@ -164,7 +164,7 @@ def _read(path: Path) -> _Read:
             raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
         table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
         return _Read({name: table[name].drop_null().to_numpy() for name in table.column_names})
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} holds no scores that can be read: {error}") from error
 
 

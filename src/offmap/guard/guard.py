@@ -51,7 +51,6 @@ from offmap.guard.control import Control, control_of
 from offmap.guard.extending import check_extends, extended
 from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.history import History
-from offmap.guard.reasons import explain_sample
 from offmap.guard.verdict import Verdict, why_not_finite
 from offmap.guard.words import explanation
 
@@ -542,6 +541,8 @@ class Guard(nn.Module):
 
     def explain_sample(self, inputs: Any) -> str:
         """Why it says what it says of one sample: see :func:`offmap.guard.explained`."""
+        from offmap.guard.reasons import explain_sample
+
         return explain_sample(self, inputs)
 
     def __repr__(self) -> str:
