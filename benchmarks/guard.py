@@ -1,6 +1,8 @@
 """What a guard adds to the bare network: ResNet-20 on CIFAR-10, at batch 256 and batch 1.
 
-``python -m benchmarks.guard --weights FILE [--pairs 7] [--detector vim]``, with ``$OFFMAP_DATA``
+``python -m benchmarks.guard --weights FILE [--pairs 7] [--detector vim] [--sizes 256 1]``
+
+With ``$OFFMAP_DATA``.
 
 Measured: a calibrated guard on uint8 images (features, score, p-value, decision) against the same
 network under ``torch.no_grad`` on the same images, normalised by hand in the same layout. Bar: at
@@ -45,6 +47,7 @@ def guarded(guard: offmap.Guard, images: Tensor, repeats: int) -> Callable[[], N
 def main() -> None:
     parser = _cifar.parser(__doc__)
     parser.add_argument("--detector", nargs="*", default=["vim", "KNN(bank=10000)"])
+    parser.add_argument("--sizes", nargs="*", type=int, default=[256, 1], help="256 and 1")
     options = _cifar.started(parser)
     network = _cifar.network(options.weights)
     train = _cifar.load("cifar10:train", options.limit)
@@ -53,7 +56,8 @@ def main() -> None:
         normalization = offmap.Normalization(_cifar.MEAN, _cifar.STD)
         guard = offmap.Guard(network, detector, normalization=normalization)
         guard.fit(train).calibrate(test.subset(torch.arange(1000)))
-        for size, repeats in REPEATS.items():
+        for size in options.sizes:
+            repeats = REPEATS[size]
             images = test.images[1000 : 1000 + size]
             ours = (f"guard with {detector}", guarded(guard, images, repeats))
             theirs = ("bare network", bare(network, images, repeats))

@@ -395,3 +395,14 @@ def test_a_confidence_outside_the_unit_interval_is_refused(confidence: float) ->
 def test_no_rate_is_refused() -> None:
     with pytest.raises(ArgumentError, match="give an alarm rate"):
         Calibration("plain", [])
+
+
+def test_what_follows_from_a_place_follows_what_is_loaded_and_chosen() -> None:
+    new, labels = torch.tensor([[3.0], [97.0], [torch.nan]]), torch.zeros(3).long()
+    calibration = calibrated(torch.arange(99.0), 0.05, None)
+    assert calibration(new, labels)[1].tolist() == [0.97, 0.03, 0.01]
+    assert calibration(new, labels)[2].tolist() == [False, True, True]
+    assert calibration.at(0.02)(new, labels)[2].tolist() == [False, False, True]
+    calibration.load_state_dict(calibrated(torch.arange(99.0) + 95, 0.05, None).state_dict())
+    assert calibration(new, labels)[1].tolist() == [1.0, 0.98, 0.01]
+    assert calibration(new, labels)[2].tolist() == [False, False, True]

@@ -12,7 +12,7 @@ import torch
 import offmap
 from offmap import Activations, Head, MemberMean, ReAct
 from offmap.detectors import Detector, Stage, detector, fit
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, NeedsError, NotFittedError, ShapeError
 from offmap.stats import Counts
 from tests.conftest import World, world_of
 
@@ -79,3 +79,23 @@ def test_aliases_with_pluses_stand_inside_of_expressions() -> None:
     assert repr(made) == repr(detector(same))
     with pytest.raises(ArgumentError, match=r"no detector is called 'other\+\+'"):
         detector("Combine([energy, other++])")
+
+
+def test_what_was_scored_once_does_not_spare_the_next_its_checks() -> None:
+    vim = offmap.ViM(dim=2)
+    acts = Activations(torch.randn(40, 3), torch.randn(40, 6))
+    vim.fit([(acts, None)], head=Head(torch.randn(3, 6), torch.randn(3)))
+    vim.score(acts)
+    with pytest.raises(ShapeError, match="5 columns"):
+        vim.score(Activations(torch.randn(2, 3), torch.randn(2, 5)))
+    with pytest.raises(NeedsError, match="features"):
+        vim.score(Activations(torch.randn(2, 3)))
+    other = offmap.ViM(dim=2)
+    wide = Activations(torch.randn(40, 3), torch.randn(40, 6))
+    other.fit([(wide, None)], head=Head(torch.randn(3, 6), torch.randn(3)))
+    vim.load_state_dict({**other.state_dict(), "columns_": torch.tensor([4, 6, 0])})
+    with pytest.raises(ShapeError, match="logits have 3 columns"):
+        vim.score(acts)
+    vim.reset()
+    with pytest.raises(NotFittedError):
+        vim.score(acts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.precision import sum_is_finite
 from offmap.activations.taps import Tap
 from offmap.errors import NeedsError, NonFiniteError, ShapeError
 
@@ -68,7 +68,7 @@ class Activations:
 
     def _check_sizes(self) -> None:
         keys = self.keys
-        sizes = {len(x) for x in self._tensors().values()} | {len(m) for m in self.members}
+        sizes = {len(x) for x in self._all()} | {len(m) for m in self.members}
         if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
             raise ShapeError(
                 "activations are of one number of samples, and need logits, features, layers or "
@@ -145,17 +145,25 @@ class Activations:
         }
         return {name: x for name, x in parts.items() if x is not None}
 
+    def _all(self) -> list[Tensor]:
+        own = (self._logits, self._features, self.classifier_logits, *self.layers.values())
+        return [x for x in own if x is not None]
+
+    @property
+    def widths(self) -> tuple[int | None, int | None, int]:
+        """Columns of logits and features, where there are some, and members."""
+        logits, features = (
+            None if x is None else x.shape[1] for x in (self._logits, self._features)
+        )
+        return logits, features, len(self.members)
+
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        for x in self._tensors().values():
-            return x.device
-        return self.members[0].device
+        return (self._all() or self.members)[0].device
 
     def __len__(self) -> int:
-        for x in self._tensors().values():
-            return len(x)
-        return len(self.members[0])
+        return len((self._all() or self.members)[0])
 
     @property
     def predictions(self) -> Int64[Tensor, " n"]:
@@ -244,8 +252,9 @@ class Activations:
     def is_finite(self) -> bool:
         """Whether there is no NaN and no infinity anywhere."""
         if not self._finite:
-            sums = [x.sum().item() for x in self._tensors().values()]
-            self._finite = all(map(math.isfinite, sums)) and all(m.is_finite for m in self.members)
+            self._finite = all(map(sum_is_finite, self._all())) and all(
+                m.is_finite for m in self.members
+            )
         return self._finite or bool(self.finite_rows().all())
 
     def finite_rows(self) -> Bool[Tensor, " n"]:
@@ -268,7 +277,7 @@ class Activations:
             member.check_finite(start=start)
         for name, x in self._tensors().items():
             # A finite sum proves all finite without a mask; only its failure asks for more.
-            if math.isfinite(x.sum().item()):
+            if sum_is_finite(x):
                 continue
             bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0] + start
             if len(bad):

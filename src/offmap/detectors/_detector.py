@@ -59,6 +59,8 @@ class Detector(KeepsTypes):
     suits: ClassVar[str] = "any classifier"
     # Whether it is for features that come from a ReLU: a fit on negative ones warns.
     for_relu: ClassVar[bool] = False
+    # Kind and widths of the last activations that were not refused.
+    _scored: tuple[Any, ...] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -142,11 +144,17 @@ class Detector(KeepsTypes):
 
     def check(self, acts: Activations | Sample) -> None:
         """Refuse what this detector cannot score."""
+        kind = (type(acts), (acts.acts if isinstance(acts, Sample) else acts).widths)
+        if kind == self._scored:  # as the batch before: a guard is called on one sample at a time
+            return
         if not self.fitted:
             raise NotFittedError(f"{self!r} {self._missing()}")
         check_needs(self.needs, acts, self)
         if (fitted_on := self._buffers.get("columns_")) is not None:
             check_columns(acts, fitted_on, type(self).__name__)
+        values = Needs.MEMBERS | Needs.DISTANCES  # are told by more than widths
+        if not self.needs & values and not self.all_parts():
+            self._scored = kind
 
     def _missing(self) -> str:
         if self.waiting_for == "calibration":
@@ -210,17 +218,23 @@ class Detector(KeepsTypes):
 
     def set_buffers(self, **tensors: Tensor) -> None:
         """Keep what was learned, as buffers."""
+        self._scored = None
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor.detach())
 
     def drop_buffers(self, *names: str) -> None:
         """Forget buffers, such as those between two stages."""
+        self._scored = None
         for name in names:
             self._buffers.pop(name, None)
 
     def reset(self) -> None:
         """Forget what was learned."""
         self.drop_buffers(*[name for name in self._buffers if _is_learned(name)])
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._scored = None  # buffers are filled in place
+        super()._load_from_state_dict(*args)
 
     def make_room(self, names: Iterable[str]) -> None:
         """Before loading: make the parts inside that the learned buffers' names speak of."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from operator import attrgetter
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from offmap.forward._shared import Shared
 
+_TRAINING = attrgetter("training")
 _lock = threading.RLock()
 # Modules that were training before, and how many probes need them otherwise now.
 _evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -22,7 +24,9 @@ def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStac
     """Evaluation mode, until the stacks of all who asked for it are closed."""
     with _lock:
         # Asked at every call of a guard: mostly nobody trains, and nothing is lent.
-        others = set(_evaluating) if _evaluating else ()
+        if not _evaluating and not any(map(_TRAINING, modules)):
+            return
+        others = set(_evaluating)
         lent = [m for m in modules if m.training or m in others]
         if any(module.training for module in lent):
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,20 +44,21 @@ class Preparing:
         self, inputs: Inputs | Prepared, device: torch.device, dtype: torch.dtype
     ) -> Inputs:
         """The inputs as the network takes them."""
+        if isinstance(inputs, Tensor):  # first, as most are
+            x = inputs if inputs.device == device else inputs.to(device, non_blocking=True)
+            return self.laid_out(self._normalised(x, dtype))
         if isinstance(inputs, Prepared):
             inputs = inputs.inputs
             if isinstance(inputs, Tensor):
                 return self.laid_out(self._typed(inputs.to(device), dtype))
-        if isinstance(inputs, Mapping):
-            return {name: self._typed(x.to(device), dtype) for name, x in inputs.items()}
-        return self.laid_out(self._normalised(inputs.to(device, non_blocking=True), dtype))
+        return {name: self._typed(x.to(device), dtype) for name, x in inputs.items()}
 
     def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if self.floats is None and x.is_floating_point() and x.ndim > 3 and len(x):
             self._look_at(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
             x = self.normalization(x)
-            return x.to(dtype)
+            return x if x.dtype == dtype else x.to(dtype)
         if self.floats == "unit" and x.is_floating_point():
             _check_unit(x)
             x = self.normalization.of_unit(x.float())

@@ -25,10 +25,13 @@ class Computing:
 
     def __enter__(self) -> None:
         own = threading.get_ident()
+        if own in _running:  # a fork waits for this thread already
+            _running[own] += 1
+            return
         with _condition:
-            if _forking and own not in _running:
+            if _forking:
                 _condition.wait_for(lambda: not _forking, _PATIENCE)
-            _running[own] = _running.get(own, 0) + 1
+            _running[own] = 1
 
     def __exit__(
         self,
@@ -37,10 +40,11 @@ class Computing:
         trace: TracebackType | None,
     ) -> None:
         own = threading.get_ident()
-        with _condition:
+        if _running[own] > 1:
             _running[own] -= 1
-            if not _running[own]:
-                del _running[own]
+            return
+        with _condition:
+            del _running[own]
             if _forking:
                 _condition.notify_all()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import Found, check_others, found, found_for, tolerance
 from offmap.forward._keeping import Keeping, hook_before
 from offmap.forward._layers import editing, hooked
+from offmap.forward._light import Light
 from offmap.forward._outputs import (
     is_compiled,
     logits_of,
@@ -128,6 +129,7 @@ class Probe(AnyProbe):
     def _renew(self) -> None:
         super()._renew()
         self._keeping = Keeping()
+        self._light = Light()
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
@@ -355,12 +357,20 @@ class Probe(AnyProbe):
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         with COMPUTING, self._around(x), self._autocast():
-            output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
+            if gradients or self._compiled or self._opaque:
+                output, light = self._call(x), False
+            else:
+                output, light = self._light(self.network, x, partial(self._call, x))
         self._keeping.end()
-        return output, kept
+        return output, {name: each.clone() for name, each in kept.items()} if light else kept
 
-    def _around(self, x: Inputs) -> ExitStack:
+    def _call(self, x: Inputs) -> Any:
+        return self.network(x) if isinstance(x, Tensor) else self.network(**x)
+
+    def _around(self, x: Inputs) -> AbstractContextManager[Any]:
         """What a pass is run in, where hooks do not see all."""
+        if not self._compiled and not self._unhooked:
+            return nullcontext()
         stack = ExitStack()
         if self._compiled:
             stack.enter_context(EAGER)

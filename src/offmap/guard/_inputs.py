@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from offmap.guard.guard import Guard
 
 _BATCH = 256
+_VERSION = attrgetter("_version")
 
 
 def data_of(data: Any) -> Any:
@@ -84,7 +86,7 @@ def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
 
 def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
     """One batch, where a single sample is one of one."""
-    x = as_inputs(inputs)
+    x = inputs if isinstance(inputs, Tensor) else as_inputs(inputs)
     if not isinstance(x, Tensor) or shape is None or tuple(x.shape[1:]) == tuple(shape):
         return x
     if tuple(x.shape) == tuple(shape):
@@ -134,7 +136,7 @@ class Watched:
         self._mark = self._count()
 
     def _count(self) -> int:
-        return sum(x._version for x in self._tensors)
+        return sum(map(_VERSION, self._tensors))  # at every call of a guard
 
     def changed(self) -> bool:
         """Whether something changed since it was last accepted."""

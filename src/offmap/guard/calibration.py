@@ -91,6 +91,7 @@ class Calibration(KeepsTypes):
         self.pool = pool
         self.parts: tuple[int, ...] = ()
         self.earlier = ""
+        self._places: tuple[Any, tuple[Tensor, Tensor, Tensor]] | None = None
         for name in _STATE:
             self.register_buffer(name, torch.empty(0))
         self.register_buffer("groups_", None)
@@ -199,8 +200,29 @@ class Calibration(KeepsTypes):
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, " b"], Float64[Tensor, " b"], Bool[Tensor, " b"]]:
         """One score, its p-value, and whether the sample is called OOD."""
+        if self.rule == "plain" and not torch.compiler.is_compiling():
+            score = scores[:, 0]
+            known, p, is_ood = self._by_place()
+            place = torch.searchsorted(known, score.contiguous())
+            return score, p.index_select(0, place), is_ood.index_select(0, place)
         score, rank, group = self._ranked(scores, labels)
         return score, self._p(rank, group), _at(self.limits_, group, rank) <= self.alarm_rate
+
+    def _by_place(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Calibration scores, and what follows from a place among them: at batch 1 it counts."""
+        made_of = (self.scores_, self.limits_, self.alarm_rate)
+        if self._places is None or any(
+            a is not b for a, b in zip(self._places[0], made_of, strict=True)
+        ):
+            known = self.scores_[0]
+            rank = torch.arange(len(known) + 1, 0, -1, device=known.device)
+            is_ood = _at(self.limits_, None, rank) <= self.alarm_rate
+            self._places = made_of, (known, self._p(rank, None), is_ood)
+        return self._places[1]
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._places = None  # buffers are filled in place
+        super()._load_from_state_dict(*args)
 
     def with_limits(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], *tables: Tensor

@@ -495,7 +495,8 @@ class Guard(nn.Module):
 
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
         """The score of each detector, from activations."""
-        return torch.stack([each.score(acts) for each in self.each()], dim=1)
+        scores = [each.score(acts) for each in self.each()]
+        return scores[0][:, None] if len(scores) == 1 else torch.stack(scores, dim=1)
 
     def forward(self, inputs: Any) -> Verdict:
         """The verdict on a batch of inputs, such as images, uint8 or normalised.

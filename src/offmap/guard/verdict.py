@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.precision import sum_is_finite
 from offmap.activations import Activations
 from offmap.errors import MissingExtraError
 from offmap.guard.decide import false_discoveries
@@ -184,7 +185,9 @@ def why_not_finite(
     acts: Activations, scores: Float[Tensor, "n k"]
 ) -> tuple[str | None, ...] | None:
     """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
-    if acts.is_finite and bool(scores.isfinite().all()):
+    if acts.is_finite and sum_is_finite(scores):
+        return None
+    if acts.is_finite and bool(scores.isfinite().all()):  # only their sum is not
         return None
     bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
     words = {True: "the network's output is not finite", False: "the score is not finite"}
