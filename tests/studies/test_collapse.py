@@ -139,6 +139,7 @@ def test_a_limit_takes_so_many_of_each_set(study: tuple[Path, str], tmp_path: Pa
     assert found.collapse["end"].n == 150
     sizes = {info.name: info.n for info in found.results["end"].sets}
     assert sizes["train"] == sizes["id"] == sizes["noise"] == max(sizes.values()) == 150
+    assert "end: run; at most 150 images of each set" in found.summary()
     with pytest.raises(ArgumentError, match="limit must be a whole number of at least 1"):
         collapse.run(tmp_path, budget="smoke", weights=weights, limit=0)
     with pytest.raises(ArgumentError, match="name them as weights"):

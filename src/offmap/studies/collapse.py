@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,9 @@ def run(
         records = _records(out, sets, measuring)
         networks = _early_middle_last(recipe, out / "run", budget)
     study = _study(networks, sets, records, out, measuring)
+    if limit is not None:
+        told = f"; at most {limit:,} images of each set"
+        study = replace(study, sources={name: of + told for name, of in study.sources.items()})
     write_report(study.report(), out)
     return study
 
