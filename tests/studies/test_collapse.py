@@ -132,6 +132,20 @@ def test_data_that_the_run_has_not_seen_are_refused(
         record_run(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:KNN")  # few samples of each class
+def test_a_limit_takes_so_many_of_each_set(study: tuple[Path, str], tmp_path: Path) -> None:
+    weights = {"end": str(study[0] / "run")}
+    found = collapse.run(tmp_path, budget="smoke", weights=weights, limit=150, show_progress=False)
+    assert found.collapse["end"].n == 150
+    sizes = {info.name: info.n for info in found.results["end"].sets}
+    assert sizes["train"] == sizes["id"] == sizes["noise"] == max(sizes.values()) == 150
+    assert "end: run; at most 150 images of each set" in found.summary()
+    with pytest.raises(ArgumentError, match="limit must be a whole number of at least 1"):
+        collapse.run(tmp_path, budget="smoke", weights=weights, limit=0)
+    with pytest.raises(ArgumentError, match="name them as weights"):
+        collapse.run(tmp_path, budget="smoke", limit=150)
+
+
 def test_what_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no ID set 'mnist'"):
         collapse.run(tmp_path, id="mnist")

@@ -143,6 +143,9 @@ def collapse(
     every: int | None = typer.Option(
         None, min=1, help="Epochs between two records; by default 2 (full: 10)."
     ),
+    limit: int | None = typer.Option(
+        None, min=1, help="With --weights: a seeded N of each set, for a quick look."
+    ),
     precision: str = options.PRECISION,
     set: list[str] = _SET,
     seed: int = _SEED,
@@ -159,8 +162,8 @@ def collapse(
     from offmap.studies import collapse as study
 
     _run(
-        study.run, out, weights, set, id=id, budget=budget, every=every, precision=precision,
-        seed=seed, device=device, report=report,
+        study.run, out, weights, set, id=id, budget=budget, every=every, limit=limit,
+        precision=precision, seed=seed, device=device, report=report,
     )  # fmt: skip
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from offmap._utils.table import render
+from offmap._utils.table import filled, render
 from offmap.evaluation import Results
 from offmap.metrics import OpenSet, open_set
 from offmap.studies._study import auroc_table, sets_of
 
+# What fits on one screen.
+_MAIN = {
+    "plain": ("msp", "energy"),
+    "anchors": ("anchordistance",),
+    "estimated": ("anchordistance",),
+}
 _COLUMNS = {
     "accepted": "known kept",
     "rejected": "unknown refused",
@@ -22,6 +28,7 @@ _COLUMNS = {
     "oscr": "OSCR",
     "auroc": "AUROC",
 }
+_BRIEF = 5  # columns for one screen
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Splits:
     known: list[list[int]]
     auroc: Mapping[str, list[float]]
     accuracy: Mapping[str, list[float]]
+
+    def only(self, systems: Mapping[str, Sequence[str]]) -> Splits:
+        """The same of some detectors, by network."""
+        names = [f"{network} {d}" for network, of in systems.items() for d in of]
+        return replace(self, auroc={name: self.auroc[name] for name in names})
 
     def table(self) -> str:
         """AUROC by split, their mean and their standard deviation; closed-set accuracies below."""
@@ -74,16 +86,17 @@ def summary(
     sources: Mapping[str, str],
     splits: Splits | None,
 ) -> str:
-    """AUROC of every system, its decisions on the first OOD set, and the splits."""
+    """AUROC of every system; of the main ones decisions on the first OOD set, and the splits."""
     systems = (
         (n, d, of_network) for n, of_network in results.items() for d in of_network.detectors
     )
+    main = {name: results[name].only(of) for name, of in _MAIN.items()}
     parts = [
         "\n".join(f"{name}: {source}" for name, source in sources.items()),
-        auroc_table(systems),
-        decisions(results, labels, sets_of(results["plain"])[0], rules=("calibrated",)),
+        auroc_table(systems, mean_of="unknown"),
+        decisions(main, labels, sets_of(results["plain"])[0], brief=True),
     ]
-    return "\n\n".join([*parts, *([splits.table()] if splits else [])])
+    return "\n\n".join([*parts, *([splits.only(_MAIN).table()] if splits else [])])
 
 
 _RULES = {
@@ -92,26 +105,30 @@ _RULES = {
 }
 
 
-def decisions(
-    results: Mapping[str, Results],
-    labels: Any,
-    ood: str,
-    rules: Sequence[str] = ("calibrated", "best", "fixed"),
-) -> str:
-    """What each system makes of the known images and of one OOD set, by threshold."""
+def decisions(results: Mapping[str, Results], labels: Any, ood: str, *, brief: bool = False) -> str:
+    """What each system makes of the known images and of one OOD set, by threshold.
+
+    Args:
+        results: by network.
+        labels: of the known images.
+        ood: the OOD set.
+        brief: at calibrated thresholds alone, and the columns that fit on a screen.
+    """
+    columns = [*_COLUMNS][: _BRIEF if brief else None]
     cells = {
-        f"{network} {detector}, {rule} {threshold:.3g}": [
+        f"{network} {detector}" + ("" if brief else f", {rule} {threshold:.3g}"): [
             getattr(decision(of_network, labels, detector, ood, threshold), column)
-            for column in _COLUMNS
+            for column in columns
         ]
         for network, of_network in results.items()
         for detector in of_network.detectors
         for rule, threshold in _thresholds(of_network, detector, ood)
-        if rule in rules
+        if rule == "calibrated" or not brief
     }
-    meaning = "; ".join(f"{rule}: {text}" for rule, text in _RULES.items() if rule in rules)
-    body = render(cells, list(_COLUMNS.values()), scale=100, star=False)
-    return f"decisions on {ood}, in %; {meaning}\n\n{body}"
+    rules = [*_RULES][: 1 if brief else None]
+    meaning = "; ".join(f"{rule}: {_RULES[rule]}" for rule in rules)
+    body = render(cells, [_COLUMNS[name] for name in columns], scale=100, star=False)
+    return filled(f"decisions on {ood}, in %; {meaning}") + f"\n\n{body}"
 
 
 def _thresholds(results: Results, detector: str, ood: str) -> Iterator[tuple[str, float]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from offmap._utils.table import render
+from offmap._utils.table import filled, render
 from offmap.evaluation import Results
 from offmap.evaluation.collapse import Collapse
 from offmap.studies._study import auroc_table
@@ -44,7 +44,7 @@ def summary(
         [
             "\n".join(f"{name}: {sources.get(name, '')}" for name in results),
             _figures(collapses),
-            *([] if records is None else [terminal(records)]),
+            *([] if records is None else [filled(terminal(records))]),
             auroc_table(systems),
             *([] if records is None else [relation(records)]),
         ]

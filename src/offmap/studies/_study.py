@@ -169,19 +169,21 @@ def sets_of(results: Results) -> list[str]:
     return [name for names in results.groups.values() for name in names]
 
 
-def auroc_table(systems: Iterable[tuple[str, str, Results]]) -> str:
+def auroc_table(systems: Iterable[tuple[str, str, Results]], *, mean_of: str | None = None) -> str:
     """AUROC of single detectors of several networks in one table.
 
     Args:
         systems: name of the network, name of the detector, and the results of the network.
+        mean_of: the group of sets whose mean stands last; by default all.
     """
     systems = list(systems)
     sets = sets_of(systems[0][2])
     cells = {
-        f"{network} {d}": [*(results.get(d, name) for name in sets), results.mean(d)]
+        f"{network} {d}": [*(results.get(d, name) for name in sets), results.mean(d, group=mean_of)]
         for network, d, results in systems
     }
-    body = render(cells, [*sets, "mean"], scale=100, corner="network, detector")
+    last = f"mean, {mean_of}" if mean_of else "mean"
+    body = render(cells, [*sets, last], scale=100, corner="network, detector")
     return f"AUROC in %, higher is better\n\n{body}"
 
 

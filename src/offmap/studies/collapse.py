@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def run(
     budget: str = "cpu",
     weights: Mapping[str, str] | None = None,
     every: int | None = None,
+    limit: int | None = None,
     precision: str = "fp32",
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -89,6 +90,7 @@ def run(
             run, or a checkpoint; nothing is trained then.
         every: epochs between two records, by default 2, for full 10; in a training that has begun,
             those between its records from now on.
+        limit: with ``weights``, a seeded N of each set, for a quick look.
         precision: of the networks where they are measured, fp32 or bf16.
         changes: to the recipe, but for its seed.
         seed: of training and noise.
@@ -96,14 +98,20 @@ def run(
 
     Raises:
         UnknownNameError: no such budget or ID set.
-        ArgumentError: the smoke budget of another set than the embedded one; ``every`` below 1.
+        ArgumentError: the smoke budget of another set than the embedded one; ``every`` or ``limit``
+            below 1; a ``limit`` without ``weights``.
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out = Path(out)
     id = _check_id(id, budget)
     setup = Setup(f"collapse --id {id}", budget, seed, changes or {}, **options)
     recipe = setup.recipe(f"collapse_{id}", fixed=())
-    sets = study_data(id, recipe, seed)
+    if limit is not None and not weights:
+        raise ArgumentError(
+            "a limit is for a look at trained networks: name them as weights, or change the limit "
+            "of the recipe to train on fewer images"
+        )
+    sets = _limited(study_data(id, recipe, seed), limit, seed)
     measuring = {"precision": precision, **setup.options}
     records = None
     if weights:
@@ -114,6 +122,9 @@ def run(
         records = _records(out, sets, measuring)
         networks = _early_middle_last(recipe, out / "run", budget)
     study = _study(networks, sets, records, out, measuring)
+    if limit is not None:
+        told = f"; at most {limit:,} images of each set"
+        study = replace(study, sources={name: of + told for name, of in study.sources.items()})
     write_report(study.report(), out)
     return study
 
@@ -140,6 +151,23 @@ def _check_id(id: str | None, budget: str) -> str:
     return id
 
 
+def _limited(sets: Data, limit: int | None, seed: int) -> Data:
+    """A seeded part of each set."""
+    if limit is None:
+        return sets
+    count = whole("limit", limit)
+    train, test = (part.take(count, seed) for part in (sets.train, sets.test))
+    return Data(train, None, test, _taken(sets.ood, count, seed))
+
+
+def _taken(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """A seeded part of each OOD set."""
+    return {
+        group: {name: images.take(count, seed) for name, images in of_group.items()}
+        for group, of_group in ood.items()
+    }
+
+
 def _open(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Trained]:
     """Networks that the user has, under their names."""
     checkpoint = Checkpoint(
@@ -152,15 +180,11 @@ def _open(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Trained]:
 
 def _records(out: Path, sets: Data, options: Mapping[str, Any]) -> Records:
     """Records of the training, on a part of each OOD set."""
-    ood = {
-        group: {name: images.take(RECORDED_SAMPLES) for name, images in of_group.items()}
-        for group, of_group in sets.ood.items()
-    }
     return record_run(
         out / "run",
         train=sets.train,
         id_test=sets.test,
-        ood=ood,
+        ood=_taken(sets.ood, RECORDED_SAMPLES),
         detectors=RECORDED,
         out=out / "records",
         **options,
