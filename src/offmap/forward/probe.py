@@ -52,7 +52,8 @@ class Probe(AnyProbe):
     the features are the input of the layer that was named, of the map that comes nearest, or
     missing. Use it as a context manager: evaluation mode is set at the start, and mode, device and
     hooks are as before at the end; a call outside of it opens it for that call. Threads may share a
-    probe. The head is looked for once in the life of a probe.
+    probe. The head is looked for once in the life of a probe. From the second batch of a shape on
+    the network runs in inference mode, unless it keeps what it makes, or takes gradients inside.
 
     Args:
         network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
