@@ -75,6 +75,29 @@ def test_several_that_accept_together_are_held_against_each_alone(systems: Syste
         assert d.low <= d.difference <= d.high
 
 
+def test_three_vote_and_the_better_networks_settle_a_tie() -> None:
+    networks = {
+        name: network(i, right=r)
+        for i, (name, r) in enumerate(zip("abc", (0.7, 0.9, 0.8), strict=True))
+    }
+    for i, r in enumerate(networks.values()):  # where wrong, two of two classes
+        wrong = r.predictions["id"] > 0
+        r.predictions["id"][wrong] = (np.arange(N)[wrong] + i) % 2 + 1
+    systems = Systems(networks, np.zeros(N), "far", 0)
+    ballots = np.stack([r.predictions["id"] for r in networks.values()], axis=1)
+    held = [(ballots[systems.held.id, i] == 0).mean() for i in range(3)]
+    expected = []
+    for votes in ballots.tolist():
+        first = max(range(3), key=lambda i: (votes.count(votes[i]), held[i]))
+        expected.append(votes[first] == 0)
+    assert systems.correct["vote of a + b + c"].tolist() == expected
+    assert sum(len(set(votes)) == 3 for votes in ballots.tolist()) >= 1  # there are ties
+    test = systems.test_joint()
+    assert test is not None
+    chosen = [systems.tuned(f, "vote of a + b + c").f1 for f in systems.joint_filters[-1:]]
+    assert test.system.f1 >= max(chosen)
+
+
 def test_the_formula_gives_the_difference_in_f1(systems: Systems) -> None:
     for test in (systems.test(), systems.test_joint()):
         assert test is not None

@@ -102,6 +102,8 @@ class Systems:
         first = next(iter(results.values()))
         n_ood = sum(len(first.scores[first.detectors[0]][name]) for name in self.sets)
         self.held, self.rest = held_out(len(labels), n_ood, seed=seed)
+        for networks in self._sets_of(list(results), 3):
+            self.correct[vote_of(networks)] = self._voted(networks) == labels
 
     @property
     def filters(self) -> list[Filter]:
@@ -116,8 +118,7 @@ class Systems:
         return [
             Filter(networks, d)
             for d, names in owners.items()
-            for size in range(2, len(names) + 1)
-            for networks in combinations(names, size)
+            for networks in self._sets_of(names, 2)
         ]
 
     def scores(self, filter: Filter, part: Part) -> tuple[Any, Any]:
@@ -165,14 +166,36 @@ class Systems:
     def test_joint(self) -> SystemTest | None:
         """The best of several that accept together, against each alone on the rest.
 
-        One of them answers. ``None`` where no two networks have a detector in common.
+        One of them answers, or of three and more their vote: the class that most of them name, and
+        of equally many votes those of the networks that are right more often on the held-out part.
+        ``None`` where no two networks have a detector in common.
         """
-        systems = [self.tuned(f, name) for f in self.joint_filters for name in f.networks]
+        systems = [self.tuned(f, name) for f in self.joint_filters for name in self._answers(f)]
         if not systems:
             return None
         best = _best(systems)
         alone = {f"{name} alone": self.best_alone(name) for name in best.filter.networks}
         return self._against(best, alone)
+
+    def _answers(self, filter: Filter) -> list[str]:
+        """Who may answer where these accept."""
+        vote = vote_of(filter.networks)
+        return [*filter.networks, *([vote] if vote in self.correct else [])]
+
+    def _voted(self, networks: Sequence[str]) -> Any:
+        """The class with the most votes for each ID sample."""
+        predictions = [self.results[name].predictions["id"] for name in networks]
+        ballots = np.zeros((len(predictions[0]), 1 + max(int(p.max()) for p in predictions)))
+        for name, predicted in zip(networks, predictions, strict=True):
+            share = self.correct[name][self.held.id].mean() / (2 * len(networks))  # settles ties
+            ballots[np.arange(len(predicted)), predicted] += 1 + share
+        return ballots.argmax(axis=1)
+
+    @staticmethod
+    def _sets_of(names: Sequence[str], least: int) -> list[tuple[str, ...]]:
+        """Every choice of so many of the names or more."""
+        sizes = range(least, len(names) + 1)
+        return [chosen for size in sizes for chosen in combinations(names, size)]
 
     def _against(self, system: System, alone: Mapping[str, System]) -> SystemTest:
         ours, *theirs = (self.outcomes(s, self.rest) for s in (system, *alone.values()))
@@ -189,6 +212,11 @@ class Systems:
         known = self._of(network, detector, self.held)[0].astype(np.float64)
         scale = known.std() or 1.0
         return [(x - known.mean()) / scale for x in self._of(network, detector, part)]
+
+
+def vote_of(networks: Sequence[str]) -> str:
+    """What the vote of these networks is called."""
+    return f"vote of {' + '.join(networks)}"
 
 
 def _best(systems: Sequence[System]) -> System:
