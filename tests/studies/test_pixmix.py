@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def test_the_printed_figures_are_those_of_the_scores(study: tuple[Path, str]) ->
     auroc = offmap.metrics.auroc(found.scores["msp"]["id"], found.scores["msp"]["textures"])
     line = next(x for x in text.split("== plain: ")[1].splitlines() if x.startswith("msp"))
     assert f"{100 * auroc:.2f}" in line
+    # The difference of every detector that both networks have.
+    other = offmap.Results.load(out / "pixmix")
+    for d in (d for d in other.detectors if d in found.detectors):
+        gain = 100 * (other.mean(d) - found.mean(d))
+        assert re.search(rf"^  {re.escape(d)} +{re.escape(f'{gain:+.2f}')} ", text, re.M), d
 
 
 def test_both_networks_are_of_one_architecture_and_differ_in_weights(
@@ -65,6 +71,7 @@ def test_everything_is_kept(study: tuple[Path, str]) -> None:
         for file in ("card.json", "run.json", "metrics.csv", "curves.png", "results.json",
                      "scores.parquet", "roc.png", "histograms-vim.png"):  # fmt: skip
             assert (out / name / file).stat().st_size > 100, file
+    assert (out / "differences.png").stat().st_size > 100
 
 
 def test_at_five_to_one_the_counts_are_so(study: tuple[Path, str]) -> None:

@@ -118,6 +118,11 @@ def run(
         results[name] = _evaluated(network, sets, cache=cache, **setup.options)
         results[name].save(out / name)
         _draw(results[name], out / name)
+    if len(results) > 1:
+        title = "PixMix minus plain, 95 % intervals of the paired test"
+        tests = tables.mean_tests(results)
+        figure = plots.differences(tests, title, "mean AUROC over the OOD sets, in points")
+        plots.save(figure, out / "differences.png")
     sources = {name: network.source for name, network in networks.items()}
     study = Study(results, sources, [*_notes(networks), *_limited(limit)])
     write_report(study.report(), out)
