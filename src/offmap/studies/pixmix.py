@@ -136,7 +136,7 @@ def cifar_data(seed: int = 0, limit: int | None = None) -> Data:
     noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
     names = (first_local("svhn", "svhn370"), "textures", "cifar100")
     ood = {"rademacher": noise} | {name: data.load_like(name, test, **some) for name in names}
-    return Data(data.load("cifar10:train", **some), calibration, test, ood)
+    return Data(data.load_like("cifar10:train", test, **some), calibration, test, ood)
 
 
 def embedded_data(seed: int = 0) -> Data:
