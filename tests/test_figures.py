@@ -14,12 +14,16 @@ from offmap import plots
 from offmap.evaluation import aggregate
 from offmap.guard import Monitor
 from offmap.guard.watching import Certified
-from offmap.metrics import oscr_curve
+from offmap.metrics import Difference, oscr_curve
 from offmap.plots import _panels
 from tests.reporting.conftest import several
 
 X = np.linspace(0.1, 1, 5)
 LONG = "ReAct(Energy(temperature=1.0), quantile=0.95)"
+TESTS = {
+    name: Difference(difference=d, low=low, high=high, p_value=0.5)
+    for name, d, low, high in (("a", -0.02, -0.03, 0.01), ("b", 0.04, 0.01, 0.05))
+}
 LINES = {name: X * i for i, name in enumerate([LONG, *"bcdefghijklm"])}  # thirteen
 
 
@@ -72,7 +76,9 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "plane": plane,
     "projection": projection,
     "ranks": lambda: plots.ranks(aggregate(several())),
+    "differences": lambda: plots.differences(TESTS, "t", "points"),
 }
+WITHOUT_KEY = ("ranks", "differences")
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -81,7 +87,7 @@ def test_keys_and_labels_cover_no_panel_and_no_other_words(kind: str) -> None:
     figure.draw_without_rendering()
     shown = [axis for axis in figure.axes if axis.axison]
     own = [(axis, axis.get_legend()) for axis in shown if axis.get_legend()]
-    assert figure.legends or own or kind == "ranks"
+    assert figure.legends or own or kind in WITHOUT_KEY
     for legend in (*figure.legends, *(legend for _, legend in own)):
         box = legend.get_window_extent()
         assert not [a for a in shown if box.overlaps(a.get_window_extent())]
@@ -101,7 +107,7 @@ def test_words_have_the_sizes_of_all_figures(kind: str) -> None:
         assert axis.title.get_size() == 9
         assert axis.xaxis.label.get_size() == axis.yaxis.label.get_size() == 8
         assert axis.get_xlabel()
-        assert axis.get_ylabel() or kind in ("epoch_curves", "ranks")
+        assert axis.get_ylabel() or kind in ("epoch_curves", *WITHOUT_KEY)
         ticks = [*axis.get_xticklabels(), *axis.get_yticklabels()]
         assert {t.get_size() for t in ticks} <= {7}
 
@@ -124,6 +130,17 @@ def test_roc_curves_have_one_colour_a_detector_and_name_the_best_of_each_set() -
         assert axis.get_title() == f"{value}\n{_panels.short(best)}"
     colours = [[(x.get_label(), x.get_color()) for x in a.lines] for a in axes]
     assert all(each == colours[0] for each in colours)
+
+
+def test_differences_stand_with_their_intervals_the_largest_first() -> None:
+    (axis,) = plots.differences(TESTS, "t", "points").axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["b", "a"]
+    (bars,) = axis.containers
+    points, _, (lines,) = bars.lines
+    assert list(points.get_xdata()) == pytest.approx([4, -2])
+    ends = [[x for x, _ in segment] for segment in lines.get_segments()]
+    assert ends == [pytest.approx([1, 5]), pytest.approx([-3, 1])]
+    assert axis.yaxis_inverted()
 
 
 def test_a_long_name_loses_its_middle() -> None:

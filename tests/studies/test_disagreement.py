@@ -95,19 +95,21 @@ def test_thresholds_are_chosen_on_samples_that_are_not_evaluated(
         held, rest = (set(getattr(part, own).tolist()) for part in (systems.held, systems.rest))
         assert held.isdisjoint(rest)
     assert len(systems.rest.id) == len(systems.rest.ood)
-    best = systems.test()
-    scores = results[best.cascade.filter[0]].scores[best.cascade.filter[1]]
-    right = results[best.cascade.classifier].predictions["id"] == labels
-    kept = scores["id"][systems.rest.id] <= best.cascade.threshold
-    let_in = scores["noise"][systems.rest.ood] <= best.cascade.threshold
+    test = systems.test()
+    best = test.system
+    (network,) = best.filter.networks
+    scores = results[network].scores[best.filter.detector]
+    right = results[best.classifier].predictions["id"] == labels
+    kept = scores["id"][systems.rest.id] <= best.threshold
+    let_in = scores["noise"][systems.rest.ood] <= best.threshold
     hits = (kept & right[systems.rest.id]).sum()
     f1 = 2 * hits / (kept.sum() + let_in.sum() + len(kept))
-    assert best.outcomes[0].selection.f1 == pytest.approx(f1)
+    assert test.outcomes[0].selection.f1 == pytest.approx(f1)
     # No other pair does better where the choice was made.
     for of in systems.filters:
         for name in results:
-            if name != of[0]:
-                assert systems.tuned(of, name).f1 <= best.cascade.f1
+            if (name,) != of.networks:
+                assert systems.tuned(of, name).f1 <= best.f1
 
 
 def test_against_right_answers_alone(results: dict[str, offmap.Results], found: Data) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 import offmap
-from offmap.errors import DataNotFoundError, UnknownNameError
+from offmap.errors import (
+    ArgumentError,
+    DataNotFoundError,
+    StoreError,
+    UnknownNameError,
+)
 from offmap.evaluation.subsets import at_ratio
-from offmap.networks import WideResNet
+from offmap.networks import WideResNet, densenet_bc100
 from offmap.studies import pixmix
 from offmap.training.trained import open_trained
 from tests.studies.conftest import run_study
@@ -43,6 +49,11 @@ def test_the_printed_figures_are_those_of_the_scores(study: tuple[Path, str]) ->
     auroc = offmap.metrics.auroc(found.scores["msp"]["id"], found.scores["msp"]["textures"])
     line = next(x for x in text.split("== plain: ")[1].splitlines() if x.startswith("msp"))
     assert f"{100 * auroc:.2f}" in line
+    # The difference of every detector that both networks have.
+    other = offmap.Results.load(out / "pixmix")
+    for d in (d for d in other.detectors if d in found.detectors):
+        gain = 100 * (other.mean(d) - found.mean(d))
+        assert re.search(rf"^  {re.escape(d)} +{re.escape(f'{gain:+.2f}')} ", text, re.M), d
 
 
 def test_both_networks_are_of_one_architecture_and_differ_in_weights(
@@ -60,6 +71,7 @@ def test_everything_is_kept(study: tuple[Path, str]) -> None:
         for file in ("card.json", "run.json", "metrics.csv", "curves.png", "results.json",
                      "scores.parquet", "roc.png", "histograms-vim.png"):  # fmt: skip
             assert (out / name / file).stat().st_size > 100, file
+    assert (out / "differences.png").stat().st_size > 100
 
 
 def test_at_five_to_one_the_counts_are_so(study: tuple[Path, str]) -> None:
@@ -81,7 +93,11 @@ def test_it_runs_on_weights_that_the_user_has(study: tuple[Path, str], tmp_path:
     torch.save({"state_dict": state, "epoch": 3, "best_acc": 0.5}, tmp_path / "checkpoint.pth.tar")
     given = {"plain": str(out / "plain"), "pixmix": str(tmp_path / "checkpoint.pth.tar")}
     with pytest.warns(UserWarning, match="plain is WRN-10-1, pixmix is WRN-10-2"):
-        found = pixmix.run(tmp_path / "out", budget="smoke", weights=given, show_progress=False)
+        found = pixmix.run(
+            tmp_path / "out", budget="smoke", weights=given, cache=tmp_path / "cache",
+            show_progress=False,
+        )  # fmt: skip
+    assert list((tmp_path / "cache").iterdir())
     assert "width and augmentation are confounded" in found.report()
     before = offmap.Results.load(out / "plain")
     assert found.results["plain"].rows == before.rows
@@ -107,6 +123,41 @@ def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:
     assert found.normalization == offmap.Normalization((0.1,), (0.2,))
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(found.network(x), made.eval()(x))
+
+
+def test_a_checkpoint_of_another_network_is_named_with_its_normalisation(tmp_path: Path) -> None:
+    made = densenet_bc100(classes=3)
+    torch.save({"state_dict": made.state_dict()}, tmp_path / "d.pth.tar")
+    file = f"densenet_bc100:{tmp_path}/d.pth.tar"
+    found = open_trained(f"{file}@0.1/0.2", pixmix.NETWORKS["plain"])
+    assert found.normalization == offmap.Normalization((0.1,), (0.2,))
+    assert found.source == "densenet_bc100, d.pth.tar, normalised by 0.1/0.2"
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(found.network(x), made.eval()(x))
+    with pytest.raises(ArgumentError, match=r"normalised: add @cifar10, @imagenet"):
+        open_trained(file, pixmix.NETWORKS["plain"])
+    with pytest.raises(DataNotFoundError, match="no checkpoint at nowhere"):
+        open_trained("resnet20:nowhere@cifar10", pixmix.NETWORKS["plain"])
+    with pytest.raises(StoreError, match=r"fit WideResNet(.|\n)*resnet56:d.pth.tar@imagenet"):
+        open_trained(str(tmp_path / "d.pth.tar"), pixmix.NETWORKS["plain"])
+
+
+def test_a_limit_leaves_a_seeded_part_of_each_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, *like: object, **options: int) -> offmap.data.ImageSet:
+        asked.append((name, options))
+        return offmap.data.embedded("photographs", channels=3).take(options["limit"])
+
+    monkeypatch.setattr(pixmix.data, "load", load)
+    monkeypatch.setattr(pixmix.data, "load_like", load)
+    monkeypatch.setattr(pixmix, "first_local", lambda *names: names[0])
+    sets = pixmix.cifar_data(5, 40)
+    names = ("cifar10:test", "svhn", "textures", "cifar100", "cifar10:train")
+    assert asked == [(name, {"limit": 40, "seed": 5}) for name in names]
+    assert (len(sets.calibration), len(sets.test), len(sets.train)) == (4, 36, 40)
+    with pytest.raises(ArgumentError, match="leave limit out"):
+        pixmix.run("nowhere", budget="smoke", limit=3)
 
 
 def test_one_network_alone_has_no_difference(study: tuple[Path, str], tmp_path: Path) -> None:

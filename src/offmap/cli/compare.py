@@ -29,8 +29,13 @@ def compare(
     mean: bool = typer.Option(
         False, help="Means and deviations over the networks, and ranks of the detectors."
     ),
+    detectors: list[str] = options.detectors([], " that the results have; by default all"),
     metric: list[str] = options.METRIC,
     form: Form = typer.Option(Form.TEXT, "--format", help="Of the tables."),
+    systems: list[str] = typer.Option(
+        [], help="OOD sets: accept with one network, answer with another; what is gained on each."
+    ),
+    seed: int = typer.Option(0, help="Of the fifth on which --systems chooses."),
 ) -> None:
     """Hold several networks against the first of them, or take them as one by their mean.
 
@@ -38,13 +43,17 @@ def compare(
         offmap compare old=out/old new=out/new
 
         offmap compare out/seed0 out/seed1 out/seed2 --mean --metric fpr_id_kept --format latex
+
+        offmap compare a=out/a b=out/b --systems tiny_imagenet places
     """
     from offmap.cli._messages import say
     from offmap.evaluation import aggregate
     from offmap.evaluation import compare as held_against
 
-    networks = loaded(results)
-    if mean:
+    networks = {name: _only(found, detectors) for name, found in loaded(results).items()}
+    if systems:
+        texts = [_systems(networks, systems, seed)]
+    elif mean:
         tables = aggregate(networks)
         texts = [_written(tables, name, form) for name in metric]
     elif form is Form.TEXT and metric == ["auroc"]:
@@ -74,6 +83,25 @@ def _results(path: Path) -> Results:
 
     others = path.is_file() or any(path.glob("*.npz"))
     return read_scores(path) if others else Results.load(path)
+
+
+def _only(results: Results, detectors: list[str]) -> Results:
+    """With those of the detectors that it has, or with all where none is named."""
+    if not detectors:
+        return results
+    if not (own := [name for name in detectors if name in results.detectors]):
+        return results.only(detectors)  # which refuses it
+    return results.only(own)
+
+
+def _systems(networks: dict[str, Results], sets: list[str], seed: int) -> str:
+    """Systems of these networks, on the samples that all saw."""
+    from offmap.evaluation.cascade_tables import systems_text
+    from offmap.evaluation.shared import on_shared_samples
+
+    shared = on_shared_samples(networks, sets)
+    labels = next(iter(shared.values())).labels["id"]
+    return systems_text(shared, labels, sets, seed)
 
 
 def _written(tables: object, metric: str, form: Form) -> str:

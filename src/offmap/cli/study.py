@@ -31,7 +31,13 @@ def pixmix(
         Path("out/pixmix"), help="Folder; an interrupted study goes on there."
     ),
     weights: list[str] = typer.Option(
-        [], help="plain=... pixmix=...: zoo:NAME, folder of a run, or checkpoint[@MEAN/STD]."
+        [],
+        help="plain=... pixmix=...: zoo:NAME, folder of a run, checkpoint[@MEAN/STD], or a network "
+        "and its file, resnet56:FILE@imagenet.",
+    ),
+    limit: int | None = typer.Option(None, min=1, help="A seeded N of each set, for a quick look."),
+    cache: Path | None = typer.Option(
+        None, help="Folder for activations: OUT/activations of a bench, or a new one."
     ),
     only: str | None = typer.Option(None, help="plain or pixmix: one of the two networks."),
     set: list[str] = _SET,
@@ -45,6 +51,8 @@ def pixmix(
         offmap study pixmix --budget smoke
 
         offmap study pixmix --weights plain=zoo:wrn40-2-plain pixmix=zoo:wrn40-2-pixmix
+
+        offmap study pixmix --only plain --weights plain=resnet56:FILE@imagenet --limit 4000
     """
     from offmap.studies import pixmix as study
 
@@ -55,6 +63,8 @@ def pixmix(
         set,
         budget=budget,
         only=only,
+        limit=limit,
+        cache=cache,
         seed=seed,
         device=device,
         report=report,
@@ -109,7 +119,7 @@ def disagreement(
     weights: list[str] = typer.Option(
         [],
         help="plain=... disagreement=... single-NAME=...: zoo:NAME, folder of a run, checkpoint, "
-        "or members between commas.",
+        "resnet56:FILE@imagenet, or members between commas.",
     ),
     set: list[str] = _SET,
     seed: int = _SEED,

@@ -1,11 +1,15 @@
-"""Systems that accept by one network's score and classify with another."""
+"""Systems that accept by the score of one network, or of several, and classify with another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+
+from offmap.errors import ArgumentError
 from offmap.evaluation.results import Results
 from offmap.evaluation.subsets import Part, held_out
 from offmap.metrics import (
@@ -16,7 +20,22 @@ from offmap.metrics import (
     f1_difference,
 )
 
-Filter = tuple[str, str]  # network and detector
+
+@dataclass(frozen=True)
+class Filter:
+    """What accepts: a detector on one network, or its mean over several.
+
+    Args:
+        networks: by name; of several, the mean of their scores, each in deviations from its mean on
+            the ID samples to choose on.
+        detector: of all of them.
+    """
+
+    networks: tuple[str, ...]
+    detector: str
+
+    def __str__(self) -> str:
+        return f"{' + '.join(self.networks)} {self.detector}"
 
 
 @dataclass(frozen=True)
@@ -24,7 +43,7 @@ class System:
     """A filter, a classifier, and what the filter accepts.
 
     Args:
-        filter: the network and detector that accept.
+        filter: what accepts.
         classifier: the network that predicts.
         threshold: of the filter's score.
         f1: on the samples that the threshold was chosen on; NaN where it was not chosen by F1.
@@ -37,54 +56,79 @@ class System:
 
 
 @dataclass(frozen=True)
-class CascadeTest:
-    """Three systems on the same samples, of which none was used to choose any of them.
+class SystemTest:
+    """Systems on the same samples, of which none was used to choose any of them.
 
     Args:
-        cascade: the best pair of two different networks.
-        alone: the filter's network as filter and classifier, and the best system of the
-            classifier's network alone.
-        outcomes: of the three.
-        differences: of the F1, the cascade minus each of the others.
+        system: the best of several networks.
+        alone: by what they are called, systems of its networks by themselves.
+        outcomes: of the system, and of each of these.
+        differences: of the F1, the system minus each of these.
     """
 
-    cascade: System
-    alone: tuple[System, System]
-    outcomes: tuple[Outcomes, Outcomes, Outcomes]
-    differences: tuple[Difference, Difference]
+    system: System
+    alone: Mapping[str, System]
+    outcomes: tuple[Outcomes, ...]
+    differences: tuple[Difference, ...]
 
 
 class Systems:
-    """Filters and classifiers of several networks on the same ID samples and one OOD set.
+    """Filters and classifiers of several networks on the same ID and OOD samples.
 
     Args:
         results: by network, all on the same samples.
         labels: of the ID samples.
-        ood: name of the OOD set.
+        ood: name of the OOD set, or of several that are taken as one.
         seed: of what is held out to choose on.
 
     Attributes:
         held: the samples to choose on.
         rest: the samples to evaluate on.
+
+    Raises:
+        ArgumentError: fewer than two networks.
     """
 
-    def __init__(self, results: Mapping[str, Results], labels: Any, ood: str, seed: int) -> None:
-        self.results, self.ood = results, ood
+    def __init__(
+        self, results: Mapping[str, Results], labels: Any, ood: str | Sequence[str], seed: int
+    ) -> None:
+        if len(results) < 2:
+            raise ArgumentError(
+                f"systems are put together of two networks or more; seen {list(results)}"
+            )
+        self.results, self.sets = results, (ood,) if isinstance(ood, str) else tuple(ood)
+        self.ood = " + ".join(self.sets)
         self.correct = {name: r.predictions["id"] == labels for name, r in results.items()}
         first = next(iter(results.values()))
-        n_ood = len(first.scores[first.detectors[0]][ood])
+        n_ood = sum(len(first.scores[first.detectors[0]][name]) for name in self.sets)
         self.held, self.rest = held_out(len(labels), n_ood, seed=seed)
+        for networks in self._sets_of(list(results), 3):
+            self.correct[vote_of(networks)] = self._voted(networks) == labels
 
     @property
     def filters(self) -> list[Filter]:
         """Every detector of every network."""
-        return [(name, d) for name, results in self.results.items() for d in results.detectors]
+        return [Filter((n,), d) for n, results in self.results.items() for d in results.detectors]
+
+    @property
+    def joint_filters(self) -> list[Filter]:
+        """Every detector on all sets of two networks or more that have it."""
+        detectors = dict.fromkeys(d for r in self.results.values() for d in r.detectors)
+        owners = {d: [n for n, r in self.results.items() if d in r.detectors] for d in detectors}
+        return [
+            Filter(networks, d)
+            for d, names in owners.items()
+            for networks in self._sets_of(names, 2)
+        ]
 
     def scores(self, filter: Filter, part: Part) -> tuple[Any, Any]:
         """ID and OOD scores of a filter on a part of the samples."""
-        network, detector = filter
-        scores = self.results[network].scores[detector]
-        return scores["id"][part.id], scores[self.ood][part.ood]
+        if len(filter.networks) == 1:
+            return self._of(filter.networks[0], filter.detector, part)
+        id_scores, ood_scores = zip(
+            *(self._scaled(name, filter.detector, part) for name in filter.networks), strict=True
+        )
+        return np.mean(id_scores, axis=0), np.mean(ood_scores, axis=0)
 
     def outcomes(self, system: System, part: Part) -> Outcomes:
         """What a system makes of a part of the samples."""
@@ -106,20 +150,75 @@ class Systems:
 
     def best_alone(self, network: str) -> System:
         """The best system of one network alone, by F1 on the held-out part."""
-        systems = [self.tuned(f, network) for f in self.filters if f[0] == network]
-        return max(systems, key=lambda system: system.f1)
+        own = [f for f in self.filters if f.networks == (network,)]
+        return _best([self.tuned(f, network) for f in own])
 
-    def test(self) -> CascadeTest:
-        """The best pair of networks on the held-out part, against its parts alone on the rest."""
-        pairs = [self.tuned(f, name) for f in self.filters for name in self.results if name != f[0]]
-        cascade = max(pairs, key=lambda system: system.f1)
-        network, _ = cascade.filter
-        alone = (self.tuned(cascade.filter, network), self.best_alone(cascade.classifier))
-        together = self.outcomes(cascade, self.rest)
-        first, second = (self.outcomes(system, self.rest) for system in alone)
-        return CascadeTest(
-            cascade,
-            alone,
-            (together, first, second),
-            (f1_difference(together, first), f1_difference(together, second)),
-        )
+    def test(self) -> SystemTest:
+        """The best pair of filter and another network, against its parts alone on the rest."""
+        pairs = [(f, name) for f in self.filters for name in self.results if (name,) != f.networks]
+        best = _best([self.tuned(*pair) for pair in pairs])
+        alone = {
+            "its filter alone": self.tuned(best.filter, best.filter.networks[0]),
+            "its classifier alone": self.best_alone(best.classifier),
+        }
+        return self._against(best, alone)
+
+    def test_joint(self) -> SystemTest | None:
+        """The best of several that accept together, against each alone on the rest.
+
+        One of them answers, or of three and more their vote: the class that most of them name, and
+        of equally many votes those of the networks that are right more often on the held-out part.
+        ``None`` where no two networks have a detector in common.
+        """
+        systems = [self.tuned(f, name) for f in self.joint_filters for name in self._answers(f)]
+        if not systems:
+            return None
+        best = _best(systems)
+        alone = {f"{name} alone": self.best_alone(name) for name in best.filter.networks}
+        return self._against(best, alone)
+
+    def _answers(self, filter: Filter) -> list[str]:
+        """Who may answer where these accept."""
+        vote = vote_of(filter.networks)
+        return [*filter.networks, *([vote] if vote in self.correct else [])]
+
+    def _voted(self, networks: Sequence[str]) -> Any:
+        """The class with the most votes for each ID sample."""
+        predictions = [self.results[name].predictions["id"] for name in networks]
+        ballots = np.zeros((len(predictions[0]), 1 + max(int(p.max()) for p in predictions)))
+        for name, predicted in zip(networks, predictions, strict=True):
+            share = self.correct[name][self.held.id].mean() / (2 * len(networks))  # settles ties
+            ballots[np.arange(len(predicted)), predicted] += 1 + share
+        return ballots.argmax(axis=1)
+
+    @staticmethod
+    def _sets_of(names: Sequence[str], least: int) -> list[tuple[str, ...]]:
+        """Every choice of so many of the names or more."""
+        sizes = range(least, len(names) + 1)
+        return [chosen for size in sizes for chosen in combinations(names, size)]
+
+    def _against(self, system: System, alone: Mapping[str, System]) -> SystemTest:
+        ours, *theirs = (self.outcomes(s, self.rest) for s in (system, *alone.values()))
+        differences = tuple(f1_difference(ours, other) for other in theirs)
+        return SystemTest(system, alone, (ours, *theirs), differences)
+
+    def _of(self, network: str, detector: str, part: Part) -> tuple[Any, Any]:
+        scores = self.results[network].scores[detector]
+        ood = np.concatenate([scores[name] for name in self.sets])
+        return scores["id"][part.id], ood[part.ood]
+
+    def _scaled(self, network: str, detector: str, part: Part) -> list[Any]:
+        """In float64, and in deviations of the ID samples to choose on."""
+        known = self._of(network, detector, self.held)[0].astype(np.float64)
+        scale = known.std() or 1.0
+        return [(x - known.mean()) / scale for x in self._of(network, detector, part)]
+
+
+def vote_of(networks: Sequence[str]) -> str:
+    """What the vote of these networks is called."""
+    return f"vote of {' + '.join(networks)}"
+
+
+def _best(systems: Sequence[System]) -> System:
+    """The first of those with the largest F1."""
+    return max(systems, key=lambda system: system.f1)

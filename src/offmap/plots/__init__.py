@@ -2,6 +2,7 @@
 
 from offmap.plots._panels import save
 from offmap.plots.collapse import against, cosine_matrices, epoch_curves, plane
+from offmap.plots.differences import differences
 from offmap.plots.images import image_grid
 from offmap.plots.open_set import confusion, oscr_curves, projection
 from offmap.plots.ranks import ranks
@@ -14,6 +15,7 @@ __all__ = [
     "against",
     "confusion",
     "cosine_matrices",
+    "differences",
     "epoch_curves",
     "histograms",
     "image_grid",

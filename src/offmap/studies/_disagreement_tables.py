@@ -9,14 +9,15 @@ import numpy as np
 
 from offmap._utils.table import render
 from offmap.evaluation import Results
+from offmap.evaluation.cascade_tables import SELECTION, cascade, figures, joint, ratio, swaps
 from offmap.evaluation.cascades import System, Systems
 from offmap.evaluation.differences import (
     auroc_difference,
     difference_table,
     mean_auroc_difference,
 )
-from offmap.evaluation.subsets import Part, only_correct
-from offmap.metrics import Difference, Selection
+from offmap.evaluation.subsets import only_correct
+from offmap.metrics import Difference
 from offmap.studies._study import auroc_table, sets_of
 
 SCORES = ("maxprobability", "totalentropy", "expectedentropy", "mutualinformation")
@@ -28,7 +29,6 @@ _MOMENTS = {
     "totalentropy": "entropy",
     "mutualinformation": "information",
 }
-_SELECTION = ["detection, %", "accepted", "precision, %", "recall, %", "F1, %"]
 
 
 def report(
@@ -44,7 +44,8 @@ def report(
         parts.append(difference_table(heading, differences(plain, disagreement, d)))
     systems = [Systems(results, labels, ood, seed) for ood in sets_of(plain)]
     parts += [_decisions(of_set) for of_set in systems]
-    parts += [_cascade(of_set) for of_set in systems]
+    for of_set in systems:
+        parts += [cascade(of_set), *joint(of_set), swaps(of_set)]
     return "\n\n".join(parts)
 
 
@@ -65,7 +66,7 @@ def summary(
             heading,
             auroc_table(systems),
             difference_table("disagreement minus plain: mean AUROC over the sets", means),
-            _cascade(Systems(results, labels, sets_of(plain)[0], seed)),
+            cascade(Systems(results, labels, sets_of(plain)[0], seed)),
         ]
     )
 
@@ -112,51 +113,15 @@ def _network(name: str, source: str, results: Results, labels: Any) -> list[str]
 def _decisions(systems: Systems) -> str:
     """Every network by itself, with the threshold of the best detection accuracy."""
     cells = {}
-    for network, detector in systems.filters:
+    for filter in systems.filters:
         for where, part in (("held out", systems.held), ("evaluated", systems.rest)):
-            threshold = systems.detection_threshold((network, detector), part)
-            system = System((network, detector), network, threshold)
+            threshold = systems.detection_threshold(filter, part)
+            system = System(filter, filter.networks[0], threshold)
             selection = systems.outcomes(system, systems.rest).selection
-            cells[f"{network} {detector}, {where}"] = _figures(selection)
+            cells[f"{filter}, {where}"] = figures(selection)
     heading = (
-        f"decisions on {systems.ood}, {_ratio(systems.rest)}: accepted, and correct; threshold of "
+        f"decisions on {systems.ood}, {ratio(systems.rest)}: accepted, and correct; threshold of "
         "the best detection accuracy on the held-out fifth, or (as the source did) on the "
         "evaluated images"
     )
-    return f"{heading}\n\n{render(cells, _SELECTION, star=False)}"
-
-
-def _cascade(systems: Systems) -> str:
-    """The pair that was best on the held-out part, against its parts alone."""
-    test = systems.test()
-    names = ("cascade", "its filter alone", "its classifier alone")
-    cells = {}
-    for name, system, outcomes in zip(
-        names, (test.cascade, *test.alone), test.outcomes, strict=True
-    ):
-        network, detector = system.filter
-        row = f"{name}: {network} {detector} accepts, {system.classifier} predicts"
-        cells[row] = _figures(outcomes.selection)
-    lines = [
-        f"  cascade minus {name}: F1 {100 * d.difference:+.2f} points "
-        f"({100 * d.low:+.2f} to {100 * d.high:+.2f}), p = {d.p_value:.2g}"
-        for name, d in zip(names[1:], test.differences, strict=True)
-    ]
-    heading = (
-        f"accept by one, predict by another, on {systems.ood}, {_ratio(systems.rest)}: pair and "
-        "thresholds of the best F1 on the held-out fifth; paired bootstrap"
-    )
-    return "\n".join([heading, "", render(cells, _SELECTION, star=False), *lines])
-
-
-def _figures(selection: Selection) -> list[float]:
-    shares = (selection.precision, selection.recall, selection.f1)
-    return [
-        100 * selection.detection_accuracy,
-        selection.accepted,
-        *(100 * share for share in shares),
-    ]
-
-
-def _ratio(part: Part) -> str:
-    return f"ID:OOD = {len(part.id)}:{len(part.ood)}"
+    return f"{heading}\n\n{render(cells, SELECTION, star=False)}"

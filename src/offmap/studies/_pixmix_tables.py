@@ -12,6 +12,7 @@ from offmap.evaluation.differences import (
     mean_auroc_difference,
 )
 from offmap.evaluation.subsets import at_ratio
+from offmap.metrics import Difference
 from offmap.studies._study import sets_of
 
 VIM = "ViM(dim=12)"
@@ -23,9 +24,7 @@ def report(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
     """All tables: of each network, and PixMix minus plain."""
     parts = [part for name in results for part in _network(name, sources[name], results[name])]
     if len(results) > 1:
-        first, second = results.values()
-        shared = [d for d in second.detectors if d in first.detectors]
-        parts += [compare(results).differences_table(), mean_differences(results, shared)]
+        parts += [compare(results).differences_table(), mean_differences(results)]
     return "\n\n".join(parts)
 
 
@@ -43,14 +42,22 @@ def published(name: str, source: str, results: Results) -> str:
     return f"== {name}: {source} ==\n{_of_source(results).table()}"
 
 
-def mean_differences(results: Mapping[str, Results], detectors: Sequence[str]) -> str:
+def mean_differences(results: Mapping[str, Results], detectors: Sequence[str] | None = None) -> str:
     """PixMix minus plain on the mean of the sets, by detector."""
-    plain, pixmix = results["plain"], results["pixmix"]
-    tests = {
-        d: mean_auroc_difference(pixmix.scores[d], plain.scores[d], sets_of(plain))
-        for d in detectors
-    }
+    tests = mean_tests(results, detectors)
     return difference_table("pixmix minus plain: mean AUROC over the sets", tests)
+
+
+def mean_tests(
+    results: Mapping[str, Results], detectors: Sequence[str] | None = None
+) -> dict[str, Difference]:
+    """The same as tests, by default of all detectors that both networks have."""
+    plain, pixmix = results["plain"], results["pixmix"]
+    chosen = [d for d in pixmix.detectors if d in plain.detectors]
+    return {
+        d: mean_auroc_difference(pixmix.scores[d], plain.scores[d], sets_of(plain))
+        for d in (chosen if detectors is None else detectors)
+    }
 
 
 def _network(name: str, source: str, results: Results) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from offmap import data, plots
 from offmap.detectors import ordinary
+from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
 from offmap.networks import WideResNet
 from offmap.studies import _pixmix_tables as tables
@@ -78,6 +79,8 @@ def run(
     budget: str = "cpu",
     weights: Mapping[str, str] | None = None,
     only: str | None = None,
+    limit: int | None = None,
+    cache: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     **options: Any,
@@ -87,17 +90,22 @@ def run(
     Args:
         out: a folder; a study that was interrupted goes on there.
         budget: smoke (embedded data, seconds), cpu or full; of the training, and of the data.
-        weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "pixmix"; those
-            that are missing are trained.
+        weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "pixmix", of
+            whatever network; see :func:`offmap.training.trained.open_trained`. Those that are
+            missing are trained.
         only: "plain" or "pixmix", to train and evaluate one of them.
+        limit: a seeded number of samples of each set to evaluate on; without effect on training.
+        cache: folder for activations, see :func:`offmap.evaluate`.
         changes: to both recipes, but for the seed.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
     """
     out, weights = Path(out), weights or {}
     check_names({*weights, *([only] if only else [])}, list(NETWORKS))
+    if limit and budget == "smoke":
+        raise ArgumentError("the smoke budget has few samples as it is: leave limit out")
     setup = Setup("pixmix", budget, seed, changes or {}, **options)
-    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed, limit)
     networks = {
         name: open_trained(weights[name], checkpoint)
         if name in weights
@@ -107,22 +115,28 @@ def run(
     }
     results = {}
     for name, network in networks.items():
-        results[name] = _evaluated(network, sets, **setup.options)
+        results[name] = _evaluated(network, sets, cache=cache, **setup.options)
         results[name].save(out / name)
         _draw(results[name], out / name)
+    if len(results) > 1:
+        title = "PixMix minus plain, 95 % intervals of the paired test"
+        tests = tables.mean_tests(results)
+        figure = plots.differences(tests, title, "mean AUROC over the OOD sets, in points")
+        plots.save(figure, out / "differences.png")
     sources = {name: network.source for name, network in networks.items()}
-    study = Study(results, sources, _notes(networks))
+    study = Study(results, sources, [*_notes(networks), *_limited(limit)])
     write_report(study.report(), out)
     return study
 
 
-def cifar_data(seed: int = 0) -> Data:
+def cifar_data(seed: int = 0, limit: int | None = None) -> Data:
     """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
-    calibration, test = data.load("cifar10:test").split(CALIBRATION_SHARE, seed=seed)
+    some: dict[str, Any] = {"limit": limit, "seed": seed}
+    calibration, test = data.load("cifar10:test", **some).split(CALIBRATION_SHARE, seed=seed)
     noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
     names = (first_local("svhn", "svhn370"), "textures", "cifar100")
-    ood = {"rademacher": noise} | {name: data.load_like(name, test) for name in names}
-    return Data(data.load("cifar10:train"), calibration, test, ood)
+    ood = {"rademacher": noise} | {name: data.load_like(name, test, **some) for name in names}
+    return Data(data.load_like("cifar10:train", test, **some), calibration, test, ood)
 
 
 def embedded_data(seed: int = 0) -> Data:
@@ -172,6 +186,10 @@ def _notes(networks: Mapping[str, Trained]) -> list[str]:
     note = f"the architectures differ ({listed}): width and augmentation are confounded"
     warnings.warn(note, stacklevel=3)
     return [f"Note: {note}."]
+
+
+def _limited(limit: int | None) -> list[str]:
+    return [f"Note: at most {limit:,} seeded samples of each set were used."] if limit else []
 
 
 def _draw(results: Results, folder: Path) -> None:

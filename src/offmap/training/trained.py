@@ -13,6 +13,7 @@ from offmap.forward import Normalization
 from offmap.networks import Ensemble, build, zoo
 from offmap.networks.card import Card
 from offmap.networks.checkpoint import place
+from offmap.networks.library import is_own
 from offmap.training.folder import WEIGHTS, finished, is_finished
 from offmap.training.sets import normalization
 
@@ -53,17 +54,22 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     """A network from ``zoo:NAME``, from a finished run, or from a checkpoint.
 
     Args:
-        spec: which; a file may be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``.
-        checkpoint: what is known of a file that is neither.
+        spec: which; a file may be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``, and
+            stand behind a network of this library, ``resnet56:FILE@imagenet``.
+        checkpoint: what is known of a file that is neither, and names no network.
 
     Raises:
         DataNotFoundError: there is no such file; says where to find one.
         StoreError: it does not fit.
+        ArgumentError: a network is named, and no normalisation.
     """
     if spec.startswith(zoo.PREFIX):
         card = zoo.card(spec.removeprefix(zoo.PREFIX))
         return Trained(build(spec), normalization(spec), spec, _trained_on(card))
     file, _, stated_in_spec = spec.partition("@")
+    name, colon, of_network = file.partition(":")
+    if colon and is_own(name):
+        return _of_network(name, Path(of_network).expanduser(), stated_in_spec)
     path = Path(file).expanduser()
     run = path.parent if path.name == WEIGHTS else path
     if is_finished(run) and not stated_in_spec:
@@ -77,7 +83,7 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         )
     text = stated_in_spec or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
-    return Trained(checkpoint.load(path).eval(), normalization(text), source)
+    return Trained(_loaded(checkpoint, path).eval(), normalization(text), source)
 
 
 def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trained:
@@ -103,6 +109,29 @@ def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trai
     source = f"{len(members)} members: {', '.join(member.source for member in members)}"
     ensemble = Ensemble([member.network for member in members])
     return Trained(ensemble, members[0].normalization, source)
+
+
+def _of_network(name: str, path: Path, text: str) -> Trained:
+    """A checkpoint of a network of this library."""
+    if not text:
+        raise ArgumentError(
+            f"{name}:{path} does not say how its images were normalised: add @cifar10, @imagenet, "
+            "@MEAN,.../STD,... or what else it was trained with"
+        )
+    if not path.is_file():
+        raise DataNotFoundError(f"there is no checkpoint at {path}")
+    source = f"{name}, {path.name}, normalised by {text}"
+    return Trained(build(name, weights=path).eval(), normalization(text), source)
+
+
+def _loaded(checkpoint: Checkpoint, path: Path) -> nn.Module:
+    try:
+        return checkpoint.load(path)
+    except StoreError as error:
+        raise StoreError(
+            f"{error}\nIf it is of another network, name that and its normalisation: "
+            f"NETWORK:FILE@NORMALIZATION, such as resnet56:{path.name}@imagenet"
+        ) from error
 
 
 def _trained_on(card: Card) -> str | None:

@@ -1,0 +1,78 @@
+"""Evaluations of several networks, on the samples that all of them saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Int64
+
+from offmap.errors import ArgumentError
+from offmap.evaluation.results import Results
+
+
+def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> dict[str, Results]:
+    """The scores, predictions and labels of the samples of the same keys, in one order.
+
+    Samples on which one network was calibrated, or that its limit left out, are in none of them.
+    The rows and thresholds of the evaluations are taken over as they are, from all their samples.
+
+    Args:
+        results: by network.
+        sets: names of OOD sets; the others are left out.
+
+    Raises:
+        ArgumentError: a network without such a set, keys or labels, no sample in common, or
+            different ID samples under one key.
+    """
+    names = ("id", *sets)
+    places = {name: _places(results, name) for name in names}
+    cut = {
+        network: _cut(r, {n: places[n][network] for n in names}) for network, r in results.items()
+    }
+    first, *others = cut.values()
+    if any(not np.array_equal(first.labels["id"], other.labels["id"]) for other in others):
+        raise ArgumentError(
+            "ID samples of one key have different labels: run `offmap bench` for all networks on "
+            "the same data"
+        )
+    return cut
+
+
+def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.ndarray, " n"]]:
+    """Where the shared samples of one set stand in each evaluation."""
+    rows = {network: _rows(network, r, name) for network, r in results.items()}
+    first, *others = rows.values()
+    keys = [key for key in first if all(key in other for other in others)]
+    if not keys:
+        raise ArgumentError(
+            f"{', '.join(results)} share no sample of {name!r}: run `offmap bench` for all on it"
+        )
+    return {network: np.array([row[key] for key in keys]) for network, row in rows.items()}
+
+
+def _rows(network: str, results: Results, name: str) -> dict[str, int]:
+    """The row of each key."""
+    labelled = name != "id" or "id" in results.labels
+    if not labelled or name not in results.keys or "id" not in results.predictions:
+        known = ", ".join(key for key in results.keys if key not in ("id", "calibration"))
+        raise ArgumentError(
+            f"{network} has no keys, predictions or ID labels for {name!r}; its OOD sets with keys "
+            f"are: {known or 'none'}. Make the results anew by `offmap bench`, on labelled ID data"
+        )
+    return {key: row for row, key in enumerate(results.keys[name])}
+
+
+def _cut(results: Results, places: Mapping[str, Int64[np.ndarray, " n"]]) -> Results:
+    return replace(
+        results,
+        rows=[row for row in results.rows if row.set in places],
+        scores={
+            d: {name: of[name][rows] for name, rows in places.items()}
+            for d, of in results.scores.items()
+        },
+        predictions={"id": results.predictions["id"][places["id"]]},
+        labels={"id": results.labels["id"][places["id"]]},
+        keys={name: [results.keys[name][row] for row in rows] for name, rows in places.items()},
+    )
