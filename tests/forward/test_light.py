@@ -136,3 +136,20 @@ def test_an_autocast_of_the_caller_keeps_no_weights_of_ours() -> None:
         for _ in range(3):
             probe(batch())
         train(network, batch())
+
+
+def test_an_error_of_one_batch_does_not_end_it() -> None:
+    class Choosy(Noted):
+        def hidden(self, x: Tensor) -> Tensor:
+            if x.max() > 100:
+                raise RuntimeError("too large")
+            return super().hidden(x)
+
+    network = Choosy()
+    probe = Probe(network)
+    for _ in range(2):
+        probe(batch())
+    with pytest.raises(RuntimeError, match="too large"):
+        probe(batch() + 1000)
+    probe(batch())
+    assert network.modes[-1]

@@ -6,7 +6,7 @@ network, such as a table of positions that it makes when it meets a new length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -39,9 +39,10 @@ class Light:
         try:
             with torch.inference_mode():
                 output = run()
-        except RuntimeError:  # one that has another cause comes again
+        except RuntimeError:
+            output = run()  # an error that has another cause comes again
             self._borne = False
-            return run(), False
+            return output, False
         if passes < _LOOKED_AT and any(map(_left_behind, network.modules())):
             self._borne = False
             return run(), False
@@ -72,6 +73,6 @@ def _left_behind(module: nn.Module) -> bool:
 def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif depth and isinstance(value, Mapping | list | tuple | set):
-        for each in value.values() if isinstance(value, Mapping) else value:
+    elif depth and isinstance(value, dict | list | tuple | set):
+        for each in value.values() if isinstance(value, dict) else value:
             yield from _tensors(each, depth - 1)

@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     from offmap.guard.reasons import explained
 
 _HOMES = {
-    **{"Cascade": "cascade", "Log": "log", "Merged": "merging", "merged": "merging"},
-    **{"Monitor": "monitor", "Opening": "opening", "load": "opening", "explained": "reasons"},
+    "Cascade": "cascade",
+    "Log": "log",
+    "Merged": "merging",
+    "Monitor": "monitor",
+    "Opening": "opening",
+    "explained": "reasons",
+    "load": "opening",
+    "merged": "merging",
 }
 
 __all__ = [
@@ -60,3 +66,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'offmap.guard' has no attribute {name!r}")
     return getattr(import_module(f"offmap.guard.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -185,9 +185,7 @@ def why_not_finite(
     acts: Activations, scores: Float[Tensor, "n k"]
 ) -> tuple[str | None, ...] | None:
     """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
-    if acts.is_finite and sum_is_finite(scores):
-        return None
-    if acts.is_finite and bool(scores.isfinite().all()):  # only their sum is not
+    if acts.is_finite and (sum_is_finite(scores) or bool(scores.isfinite().all())):
         return None
     bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
     words = {True: "the network's output is not finite", False: "the score is not finite"}
