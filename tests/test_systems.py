@@ -179,9 +179,15 @@ def test_the_command_prints_what_was_tested(
         r.save(tmp_path / name)
     folders = " ".join(f"{name}={tmp_path / name}" for name in two)
     with pytest.raises(SystemExit) as ended:
-        main(shlex.split(f"compare {folders} --detectors auto msp --systems far --seed 3"))
+        main(shlex.split(f"compare {folders} --detectors auto --systems far --seed 3"))
     assert not ended.value.code
     assert capsys.readouterr().out.strip() == systems_text(two, np.zeros(N), ["far"], 3)
     with pytest.raises(SystemExit) as ended:
         main(shlex.split(f"compare {folders} --detectors knn --systems far"))
     assert "no 'knn' among auto" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(shlex.split(f"compare {folders} --detectors auto vmi --systems far"))
+    assert "no 'vmi' among auto" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(shlex.split(f"compare {folders} --systems far --mean"))
+    assert "leave out --mean" in capsys.readouterr().err

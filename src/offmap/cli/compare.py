@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from offmap.cli import _options as options
+from offmap.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from offmap.evaluation import Results
@@ -50,7 +51,11 @@ def compare(
     from offmap.evaluation import aggregate
     from offmap.evaluation import compare as held_against
 
-    networks = {name: _only(found, detectors) for name, found in loaded(results).items()}
+    networks = _only(loaded(results), detectors)
+    if systems and (mean or metric != ["auroc"] or form is not Form.TEXT):
+        raise ArgumentError(
+            "--systems has one table, of F1 in text: leave out --mean, --metric and --format"
+        )
     if systems:
         texts = [_systems(networks, systems, seed)]
     elif mean:
@@ -85,13 +90,20 @@ def _results(path: Path) -> Results:
     return read_scores(path) if others else Results.load(path)
 
 
-def _only(results: Results, detectors: list[str]) -> Results:
-    """With those of the detectors that it has, or with all where none is named."""
+def _only(networks: dict[str, Results], detectors: list[str]) -> dict[str, Results]:
+    """Each with those of the detectors that it has, or with all where none is named."""
     if not detectors:
-        return results
-    if not (own := [name for name in detectors if name in results.detectors]):
-        return results.only(detectors)  # which refuses it
-    return results.only(own)
+        return networks
+    known = dict.fromkeys(d for results in networks.values() for d in results.detectors)
+    if missing := [name for name in detectors if name not in known]:
+        raise UnknownNameError(f"no {missing[0]!r} among {', '.join(known)}")
+    of_each = {
+        network: [name for name in detectors if name in results.detectors]
+        for network, results in networks.items()
+    }
+    if without := [network for network, own in of_each.items() if not own]:
+        raise UnknownNameError(f"{without[0]} has none of {', '.join(detectors)}")
+    return {network: networks[network].only(own) for network, own in of_each.items()}
 
 
 def _systems(networks: dict[str, Results], sets: list[str], seed: int) -> str:
