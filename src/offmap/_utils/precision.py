@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-_NOTHING = nullcontext()
+NOTHING = nullcontext()
 _FEW = 512  # numbers that Python adds sooner than torch is called
 
 
@@ -22,7 +22,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return _NOTHING  # entering a disabled autocast takes as long as a small layer of a network
+    return NOTHING  # entering a disabled autocast takes as long as a small layer of a network
 
 
 class KeepsTypes(nn.Module):

@@ -68,7 +68,9 @@ class Activations:
 
     def _check_sizes(self) -> None:
         keys = self.keys
-        sizes = {len(x) for x in self._all()} | {len(m) for m in self.members}
+        sizes = {x.shape[0] for x in self._all()}
+        if self.members:
+            sizes |= {len(m) for m in self.members}
         if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
             raise ShapeError(
                 "activations are of one number of samples, and need logits, features, layers or "
@@ -152,15 +154,15 @@ class Activations:
     @property
     def widths(self) -> tuple[int | None, int | None, int]:
         """Columns of logits and features, where there are some, and members."""
-        logits, features = (
-            None if x is None else x.shape[1] for x in (self._logits, self._features)
-        )
-        return logits, features, len(self.members)
+        z, h = self._logits, self._features  # without a loop: asked at every call of a guard
+        logits = None if z is None else z.shape[1]
+        return logits, None if h is None else h.shape[1], len(self.members)
 
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        return (self._all() or self.members)[0].device
+        first = self._logits if self._features is None else self._features
+        return (first if first is not None else (self._all() or self.members)[0]).device
 
     def __len__(self) -> int:
         return len((self._all() or self.members)[0])

@@ -28,6 +28,7 @@ class Taps:
     def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
         self._network = network
         self._taps = tuple(dict.fromkeys(taps))
+        self._rules = {tap.layer for tap in self._taps if _is_rule(tap.layer)}
         self.layers: dict[str, tuple[str, ...]] = {}
         for tap in self._taps:
             if not _is_rule(tap.layer):
@@ -39,11 +40,7 @@ class Taps:
     @property
     def resolved(self) -> bool:
         """Whether it is known what each rule stands for."""
-        return all(rule in self.layers for rule in self._rules)
-
-    @property
-    def _rules(self) -> set[str]:
-        return {tap.layer for tap in self._taps if _is_rule(tap.layer)}
+        return self._rules <= self.layers.keys()
 
     def resolve(
         self, run: Callable[[], Activations], keeping: Keeping, stack: ExitStack

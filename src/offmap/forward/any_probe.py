@@ -70,6 +70,11 @@ class AnyProbe(Shared):
             )
 
     @property
+    @abstractmethod
+    def bears_inference(self) -> bool:
+        """Whether a pass may be one in inference mode, as far as is known without trying it."""
+
+    @property
     def parts(self) -> tuple[AnyProbe, ...]:
         """The probes of the systems that run side by side."""
         return (self,)

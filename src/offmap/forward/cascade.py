@@ -178,6 +178,11 @@ class CascadeProbe(AnyProbe):
         return acts.replace(classifier_logits=logits)
 
     @property
+    def bears_inference(self) -> bool:
+        """Whether both systems do."""
+        return all(each.bears_inference for each in self.parts)
+
+    @property
     def parts(self) -> tuple[AnyProbe, ...]:
         """The probes of filter and classifier."""
         return self.filter, self.classifier

@@ -123,6 +123,11 @@ class EnsembleProbe(AnyProbe):
         )
 
     @property
+    def bears_inference(self) -> bool:
+        """Whether each member does."""
+        return all(each.bears_inference for each in self.each)
+
+    @property
     def unverified(self) -> str:
         """Of which members the features may not be the input of the head."""
         return "; ".join(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Never
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
-from offmap._utils.precision import without_autocast
+from offmap._utils.precision import NOTHING, without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import LINEAR, Call, Vectors, capturing, recording
@@ -25,7 +26,6 @@ from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._head import Found, check_others, found, found_for, tolerance
 from offmap.forward._keeping import Keeping, hook_before
 from offmap.forward._layers import editing, hooked
-from offmap.forward._light import Light
 from offmap.forward._outputs import (
     is_compiled,
     logits_of,
@@ -52,8 +52,7 @@ class Probe(AnyProbe):
     the features are the input of the layer that was named, of the map that comes nearest, or
     missing. Use it as a context manager: evaluation mode is set at the start, and mode, device and
     hooks are as before at the end; a call outside of it opens it for that call. Threads may share a
-    probe. The head is looked for once in the life of a probe. From the second batch of a shape on
-    the network runs in inference mode, unless it keeps what it makes, or takes gradients inside.
+    probe. The head is looked for once in the life of a probe.
 
     Args:
         network: any classifier; its output may be a tensor, tuple, dict, or object with ``logits``.
@@ -122,6 +121,7 @@ class Probe(AnyProbe):
         self.device = self.asked_device or device_of(self._modules)
         self._dtype = dtype_of(self._modules)
         self._found: Found | None = None
+        self._unhooked: list[tuple[int, Call]] = []  # parts of the features that no hook sees
         self._compiled = any(is_compiled(module) for module in self._modules)
         for name in head.split("+") if isinstance(head, str) else []:
             if not name.startswith(LINEAR):
@@ -130,7 +130,6 @@ class Probe(AnyProbe):
     def _renew(self) -> None:
         super()._renew()
         self._keeping = Keeping()
-        self._light = Light()
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
@@ -339,9 +338,12 @@ class Probe(AnyProbe):
         """The inputs as the network takes them: on its device, normalised, in its layout."""
         return self.preparing(inputs, self.device, self._dtype)
 
-    @torch.no_grad()
     def _run(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
         """What the network returns, and what the hooks kept."""
+        with torch.no_grad() if torch.is_grad_enabled() else NOTHING:
+            return self._prepared_pass(inputs)
+
+    def _prepared_pass(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
         try:
             return self._pass(self.prepared(inputs))
         except RuntimeError as error:
@@ -358,20 +360,21 @@ class Probe(AnyProbe):
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         with COMPUTING, self._around(x), self._autocast():
-            if gradients or self._compiled or self._opaque:
-                output, light = self._call(x), False
-            else:
-                output, light = self._light(self.network, x, partial(self._call, x))
+            output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         self._keeping.end()
-        return output, {name: each.clone() for name, each in kept.items()} if light else kept
+        return output, kept
 
-    def _call(self, x: Inputs) -> Any:
-        return self.network(x) if isinstance(x, Tensor) else self.network(**x)
+    @property
+    def bears_inference(self) -> bool:
+        """Whether it runs as it is written, and without autocast."""
+        # Autocast would keep the weights that it cast for the caller, too.
+        as_written = not (self._compiled or self._opaque or self._fast)
+        return as_written and self._autocast() is NOTHING
 
     def _around(self, x: Inputs) -> AbstractContextManager[Any]:
         """What a pass is run in, where hooks do not see all."""
         if not self._compiled and not self._unhooked:
-            return nullcontext()
+            return NOTHING
         stack = ExitStack()
         if self._compiled:
             stack.enter_context(EAGER)
@@ -379,11 +382,6 @@ class Probe(AnyProbe):
             keep = self._keeping.keeper(_key(i), call.reduce)
             stack.enter_context(capturing(call, count_of(x), keep))
         return stack
-
-    @property
-    def _unhooked(self) -> list[tuple[int, Call]]:
-        calls = self._found.calls if self._found else ()
-        return [(i, call) for i, call in enumerate(calls) if call.number is not None]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
@@ -404,6 +402,7 @@ class Probe(AnyProbe):
         features = of.features
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
+        self._unhooked = [(i, call) for i, call in enumerate(of.calls) if call.number is not None]
         self._found = of.without_features()
         self._hook_compiled()
         return Activations(logits, features, kept, absent=of.why)
@@ -456,7 +455,8 @@ class Probe(AnyProbe):
         for i, call in enumerate(of.calls):
             if call.number is None:
                 keep = self._keeping.keeper(_key(i), call.reduce)
-                layer = self.network.get_submodule(call.name)
+                # get_submodule() says more of a wrong name, and takes longer at every call.
+                layer = attrgetter(call.name)(self.network)
                 self._stack.callback(hook_before(layer, keep).remove)
 
 

@@ -148,4 +148,5 @@ class Watched:
 
 
 def _counts(x: Tensor) -> bool:
-    return not torch.is_inference(x)
+    # Without the counters of batches, which nothing reads in evaluation mode.
+    return not torch.is_inference(x) and (x.ndim > 0 or x.is_floating_point())

@@ -210,15 +210,16 @@ class Calibration(KeepsTypes):
 
     def _by_place(self) -> tuple[Tensor, Tensor, Tensor]:
         """Calibration scores, and what follows from a place among them: at batch 1 it counts."""
-        made_of = (self.scores_, self.limits_, self.alarm_rate)
-        if self._places is None or any(
-            a is not b for a, b in zip(self._places[0], made_of, strict=True)
-        ):
-            known = self.scores_[0]
-            rank = torch.arange(len(known) + 1, 0, -1, device=known.device)
-            is_ood = _at(self.limits_, None, rank) <= self.alarm_rate
-            self._places = made_of, (known, self._p(rank, None), is_ood)
-        return self._places[1]
+        scores, limits, rate = made_of = self.scores_, self.limits_, self.alarm_rate
+        if self._places is not None:
+            (of_scores, of_limits, of_rate), places = self._places
+            if of_scores is scores and of_limits is limits and of_rate == rate:
+                return places
+        known = scores[0]
+        rank = torch.arange(len(known) + 1, 0, -1, device=known.device)
+        places = known, self._p(rank, None), _at(limits, None, rank) <= rate
+        self._places = made_of, places
+        return places
 
     def _load_from_state_dict(self, *args: Any) -> None:
         self._places = None  # buffers are filled in place

@@ -43,6 +43,7 @@ from offmap.guard._inputs import (
     is_many,
     verdict_on_all,
 )
+from offmap.guard._light import Light
 from offmap.guard._record import record_of, tensors_of
 from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, scored, through
 from offmap.guard.calibration import Calibration
@@ -82,6 +83,7 @@ class Guard(nn.Module):
             :class:`offmap.Probe`. The layers that the detectors read are kept without being named.
 
     Attributes:
+        reads_inputs: whether a detector runs the network on other inputs.
         input_shape: of one sample that it was fitted on, such as channels, height and width; where
             the inputs are one tensor.
         input_names: of the inputs, where they are tensors by name, such as ``input_ids``.
@@ -110,6 +112,7 @@ class Guard(nn.Module):
             raise ArgumentError("a guard needs at least one detector")
         self.network = network
         self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
+        self.reads_inputs = any(Needs.INPUTS in each.needs for each in self.each())
         self.classes = tuple(classes)
         self._calibration: Calibration | None = None
         taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]
@@ -126,6 +129,7 @@ class Guard(nn.Module):
         self._shared = False
         self.control_: Control | None = None
         self._watched: Watched | None = None
+        self._light = Light()
 
     def fit(
         self,
@@ -176,6 +180,7 @@ class Guard(nn.Module):
         self.input_resize = getattr(data, "resize", "crop") if isinstance(data, Batched) else "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration = self.control_ = None
+        self._light = Light()
         self.classes = names
         self.history.fitted(data, seen)
         if any(Needs.FEATURES in each.needs for each in self.each()):
@@ -203,11 +208,6 @@ class Guard(nn.Module):
             description=description,
             show_progress=show_progress,
         )
-
-    @property
-    def reads_inputs(self) -> bool:
-        """Whether a detector runs the network on other inputs."""
-        return any(Needs.INPUTS in each.needs for each in self.each())
 
     @property
     def learns_from_inputs(self) -> bool:
@@ -322,6 +322,7 @@ class Guard(nn.Module):
             self.history.check_apart("calibration data", data, found.seen)
             calibration.learn(found.scores, found.predictions, found.classes)
         self._calibration, self.control_ = calibration, None
+        self._light = Light()
         counted = None if grouping is None else len(found.scores)
         self.history.calibrated(data, found.seen, counted, extends=extend)
         return self
@@ -455,7 +456,7 @@ class Guard(nn.Module):
         self._shared = True
         other = copy(self)
         other._modules = self._modules | {"_calibration": calibration}
-        other.history = self.history.copied()
+        other.history, other._light = self.history.copied(), Light()
         return other
 
     def to_send(self) -> Self:
@@ -518,7 +519,12 @@ class Guard(nn.Module):
             return verdict_on_all(self, inputs)
         batch = as_batch(inputs, self.input_shape)
         with COMPUTING, self.probe as probe:
-            return self.judge(probe.sample(batch) if self.reads_inputs else probe(batch))
+            if self.reads_inputs:
+                return self.judge(probe.sample(batch))
+            if not probe.bears_inference:
+                return self.judge(probe(batch))
+            verdict, light = self._light(self, batch, lambda: self.judge(probe(batch)))
+        return verdict.cloned() if light else verdict
 
     def judge(self, acts: Activations | Sample) -> Verdict:
         """The verdict on images from their activations, or from samples if inputs are needed.
@@ -536,7 +542,7 @@ class Guard(nn.Module):
         if reasons is not None:
             wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
             scores = scores.masked_fill(wrong[:, None], torch.inf)
-        score, p, is_ood = calibration(scores, labels)
+        score, p, is_ood = calibration.forward(scores, labels)  # no hooks are looked for
         accepted = None if self.control_ is None else self.control_.accepts(score)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)
 

@@ -134,6 +134,14 @@ class Verdict:
     def _said(self, label: int | None) -> str:
         return "" if label is None else f"said {self._name(label)}; "
 
+    def cloned(self) -> Verdict:
+        """The same in tensors of its own, for whatever mode is on."""
+        labels, scores = self.labels.clone(), self.scores.clone()
+        p_values, is_ood = self.p_values.clone(), self.is_ood.clone()
+        accepted = None if self.accepted is None else self.accepted.clone()
+        of_each = (labels, scores, p_values, is_ood, self.classes, self.keys, self.reasons)
+        return Verdict(*of_each, accepted, self.words)
+
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""
         return false_discoveries(self.p_values, rate)

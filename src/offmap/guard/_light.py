@@ -1,40 +1,41 @@
-"""Passes in inference mode, which take a batch of one some percent less, where a network bears it.
+"""Calls in inference mode, which take a batch of one some percent less, where a guard bears it.
 
 What is made in that mode can never take part in a training, so nothing of it may stay behind in the
-network, such as a table of positions that it makes when it meets a new length.
+network, such as a table of positions that it makes when it meets a new length, or in a detector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs
 
+T = TypeVar("T")
 _SHAPES = 256  # that are kept in mind
 _DEPTH = 4  # of containers in a module that are looked into
-_LOOKED_AT = 2  # passes of a shape: one as usual, and one whose remains are looked for
+_LOOKED_AT = 2  # calls of a shape: one as usual, and one whose remains are looked for
 
 
 class Light:
-    """Runs a network in inference mode from the second pass of a shape on.
+    """Runs something in inference mode from the second call with a shape on.
 
-    The first pass is one without gradients, as what is kept for a shape is made then. After the
-    second the network is looked through: if it holds a tensor of that mode, or failed in it, as one
-    does that takes gradients inside, that pass is done again, and all others are as the first.
+    The first call is one as usual, as what is kept for a shape is made then. After the second the
+    modules are looked through: if they hold a tensor of that mode, or failed in it, as those do
+    that take gradients inside, that call is done again, and all others are as the first.
     """
 
     def __init__(self) -> None:
-        self._passes: dict[Any, int] = {}
+        self._calls: dict[Any, int] = {}
         self._borne = True
 
-    def __call__(self, network: nn.Module, x: Inputs, run: Callable[[], Any]) -> tuple[Any, bool]:
+    def __call__(self, module: nn.Module, x: Inputs, run: Callable[[], T]) -> tuple[T, bool]:
         """What ``run()`` gives for inputs, and whether that was made in inference mode."""
-        passes = self._count(x)
-        if not self._borne or passes == 0 or _casts():
+        calls = self._count(x)
+        if not self._borne or calls == 0:
             return run(), False
         try:
             with torch.inference_mode():
@@ -43,23 +44,18 @@ class Light:
             output = run()  # an error that has another cause comes again
             self._borne = False
             return output, False
-        if passes < _LOOKED_AT and any(map(_left_behind, network.modules())):
+        if calls < _LOOKED_AT and any(map(_left_behind, module.modules())):
             self._borne = False
             return run(), False
         return output, True
 
     def _count(self, x: Inputs) -> int:
-        """How many passes of this shape there were."""
+        """How many calls with this shape there were."""
         shape = _shape(x) if isinstance(x, Tensor) else tuple((n, _shape(v)) for n, v in x.items())
-        passes = self._passes.get(shape, 0)
-        if passes < _LOOKED_AT and (passes or len(self._passes) < _SHAPES):
-            self._passes[shape] = passes + 1
-        return passes
-
-
-def _casts() -> bool:
-    """Whether autocast keeps the weights that it cast, for the caller too."""
-    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+        calls = self._calls.get(shape, 0)
+        if calls < _LOOKED_AT and (calls or len(self._calls) < _SHAPES):
+            self._calls[shape] = calls + 1
+        return calls
 
 
 def _shape(x: Tensor) -> tuple[Any, ...]:
