@@ -18,6 +18,11 @@ from offmap.networks import Ensemble
 pytestmark = pytest.mark.filterwarnings("ignore::offmap.errors.ChanceWarning")
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 class Noted(nn.Module):
     """Notes in which mode it ran."""
 
