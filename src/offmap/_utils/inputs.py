@@ -216,7 +216,8 @@ def _copied(x: Any) -> Any:
 def count_of(inputs: Inputs | Prepared) -> int:
     """The number of samples."""
     inputs = inputs.inputs if isinstance(inputs, Prepared) else inputs
-    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+    first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+    return first.shape[0]
 
 
 def rows_of(inputs: Inputs, rows: slice) -> Inputs:

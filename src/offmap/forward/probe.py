@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, Never
 
@@ -367,9 +367,10 @@ class Probe(AnyProbe):
     @property
     def bears_inference(self) -> bool:
         """Whether it runs as it is written, and without autocast."""
+        if self._compiled or self._opaque or self._fast or self.precision == "bf16":
+            return False
         # Autocast would keep the weights that it cast for the caller, too.
-        as_written = not (self._compiled or self._opaque or self._fast)
-        return as_written and self._autocast() is NOTHING
+        return not torch.is_autocast_enabled(self.device.type)
 
     def _around(self, x: Inputs) -> AbstractContextManager[Any]:
         """What a pass is run in, where hooks do not see all."""
@@ -455,11 +456,17 @@ class Probe(AnyProbe):
         for i, call in enumerate(of.calls):
             if call.number is None:
                 keep = self._keeping.keeper(_key(i), call.reduce)
-                # get_submodule() says more of a wrong name, and takes longer at every call.
-                layer = attrgetter(call.name)(self.network)
+                layer = _getter(call.name)(self.network)
                 self._stack.callback(hook_before(layer, keep).remove)
 
 
+@cache
+def _getter(name: str) -> Callable[[nn.Module], Any]:
+    # get_submodule() says more of a wrong name, and takes longer at every call of a guard.
+    return attrgetter(name)
+
+
+@cache
 def _key(i: int) -> str:
     """Under which part ``i`` of the features is kept: no layer has such a name."""
     return f"features {i}"

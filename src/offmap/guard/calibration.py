@@ -201,7 +201,7 @@ class Calibration(KeepsTypes):
     ) -> tuple[Float[Tensor, " b"], Float64[Tensor, " b"], Bool[Tensor, " b"]]:
         """One score, its p-value, and whether the sample is called OOD."""
         if self.rule == "plain" and not torch.compiler.is_compiling():
-            score = scores[:, 0]
+            score = scores.select(1, 0)
             known, p, is_ood = self._by_place()
             place = torch.searchsorted(known, score.contiguous())
             return score, p.index_select(0, place), is_ood.index_select(0, place)

@@ -497,7 +497,7 @@ class Guard(nn.Module):
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
         """The score of each detector, from activations."""
         scores = [each.score(acts) for each in self.each()]
-        return scores[0][:, None] if len(scores) == 1 else torch.stack(scores, dim=1)
+        return scores[0].unsqueeze(1) if len(scores) == 1 else torch.stack(scores, dim=1)
 
     def forward(self, inputs: Any) -> Verdict:
         """The verdict on a batch of inputs, such as images, uint8 or normalised.
