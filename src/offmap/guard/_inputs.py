@@ -41,17 +41,14 @@ def is_many(inputs: Any) -> bool:
 
 def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
     """The verdict on every sample of a set, or on every image of a folder, file or pattern."""
-    verdicts = list(
-        _on_set(guard, inputs) if isinstance(inputs, Batched) else _on_files(guard, inputs)
-    )
+    if isinstance(inputs, Batched):
+        passing = guard.passing(inputs, "judge", _BATCH, False, strict=False)
+        verdicts = [guard.judge(acts) for acts, _ in passing]
+    else:
+        verdicts = list(_on_files(guard, inputs))
     if not verdicts:
         raise DataError(f"{inputs!r}: there are no samples")
     return Verdict.joined(verdicts)
-
-
-def _on_set(guard: Guard, data: Any) -> Iterator[Verdict]:
-    for acts, _ in guard.passing(data, "judge", _BATCH, False, strict=False):
-        yield guard.judge(acts)
 
 
 def image_shape(guard: Guard) -> tuple[int, int, int]:
@@ -132,7 +129,13 @@ class Watched:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._tensors = [x for x in (*network.parameters(), *network.buffers()) if _counts(x)]
+        # Without the counters of batches, which nothing reads in evaluation mode, and without those
+        # made in inference mode, whose changes are not counted.
+        self._tensors = [
+            x
+            for x in (*network.parameters(), *network.buffers())
+            if not torch.is_inference(x) and (x.ndim > 0 or x.is_floating_point())
+        ]
         self._mark = self._count()
 
     def _count(self) -> int:
@@ -145,8 +148,3 @@ class Watched:
     def accept(self) -> None:
         """Take the tensors as they are now."""
         self._mark = self._count()
-
-
-def _counts(x: Tensor) -> bool:
-    # Without the counters of batches, which nothing reads in evaluation mode.
-    return not torch.is_inference(x) and (x.ndim > 0 or x.is_floating_point())

@@ -11,11 +11,8 @@ if TYPE_CHECKING:
 def line(monitor: Monitor) -> str:
     """The state in a line."""
     seen = f"{monitor.samples:,} samples, {monitor.tally.alarms:,} called OOD"
-    return f"{seen}: {_alarm(monitor) if monitor.alarm else _quiet(monitor)}"
-
-
-def _quiet(monitor: Monitor) -> str:
-    return "no more than the calibration set allows"
+    quiet = "no more than the calibration set allows"
+    return f"{seen}: {_alarm(monitor) if monitor.alarm else quiet}"
 
 
 def _alarm(monitor: Monitor) -> str:

@@ -56,7 +56,8 @@ class Cascade(FilterAndClassifier):
             acts.check_finite()
         # What was calibrated within classes was so within those that the filter itself answers.
         verdict = guard.judge(acts.replace(classifier_logits=None))
-        names = self._names() or verdict.classes
+        own = self.classifier.classes if isinstance(self.classifier, Guard) else ()
+        names = own or verdict.classes
         # The guard's own control is of errors of its own network.
         accepted = None if self.control_ is None else self.control_.accepts(verdict.scores)
         return replace(verdict, labels=acts.predictions, classes=names, accepted=accepted)
@@ -103,6 +104,3 @@ class Cascade(FilterAndClassifier):
                 f"calibrate), {_INSTEAD}"
             )
         return self.filter
-
-    def _names(self) -> tuple[str, ...]:
-        return self.classifier.classes if isinstance(self.classifier, Guard) else ()

@@ -161,7 +161,8 @@ def score_files(
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
     whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
-    of_images = shape is not None or not _reads_rows(guard)
+    # Not of rows of tokens or features.
+    of_images = shape or not (guard.input_names or len(guard.input_shape or (0, 0, 0)) == 1)
     shape = shape or (image_shape(guard) if of_images else None)
     if spread is not None and shape is None:
         raise ArgumentError(
@@ -183,7 +184,7 @@ def score_files(
             else:
                 reading = Reading(shape, guard.input_resize, transform, batch_size, explain)
                 spans = _going_on(partial, inputs, summary.left_out)
-                batches = (spread or _here(guard))(reading, spans)
+                batches = spread(reading, spans) if spread else reading.rows(guard, spans)
             for rows in batches:
                 partial.append(rows)
                 add_to_log(rows)
@@ -208,21 +209,11 @@ def _logging(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[R
         yield log.add_rows
 
 
-def _reads_rows(guard: Guard) -> bool:
-    """Whether the guard takes rows of tokens or features, and no images."""
-    return bool(guard.input_names) or len(guard.input_shape or (0, 0, 0)) == 1
-
-
 def _identity(guard: Guard) -> str:
     """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
     record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
     content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
     return hashlib.sha256(repr(content).encode()).hexdigest()
-
-
-def _here(guard: Guard) -> Spread:
-    """Read and score in this process."""
-    return lambda reading, spans: reading.rows(guard, spans)
 
 
 def _batches(

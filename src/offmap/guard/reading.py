@@ -56,7 +56,11 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
     if good:
         samples = [batch[i][1] for i in good]
         together = torch.stack(samples) if images else padded(samples, guard.input_names)
-        found = _verdicts(guard, together, explain=explain)
+        if explain:
+            verdict, reasons = explained(guard, together)
+            found = verdict.to_dict() | {REASON: list(reasons)}
+        else:
+            found = guard(together).to_dict()
         for column, values in found.items():
             for i, value in zip(good, values, strict=True):
                 rows[i][column] = value
@@ -67,11 +71,3 @@ def columns_of(guard: Guard, *, explain: bool) -> tuple[str, ...]:
     """The columns: more of a guard that controls its errors, and where reasons are asked for."""
     accepted = () if guard.control_ is None else (ACCEPTED,)
     return (*COLUMNS, *accepted, *([REASON] if explain else []))
-
-
-def _verdicts(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
-    if not explain:
-        columns: dict[str, list[Any]] = guard(inputs).to_dict()
-        return columns
-    verdict, reasons = explained(guard, inputs)
-    return verdict.to_dict() | {REASON: list(reasons)}

@@ -126,13 +126,9 @@ class Verdict:
         Of a verdict of :func:`offmap.guard.explained` in full; else its class, score and p-value.
         """
         answer = self._answer(range(len(self))[i])
-        why = answer.error or (
-            f"{self._said(answer.label)}score {answer.score:.4g}, p-value {answer.p_value:.3g}"
-        )
+        said = "" if answer.label is None else f"said {self._name(answer.label)}; "
+        why = answer.error or (f"{said}score {answer.score:.4g}, p-value {answer.p_value:.3g}")
         return f"{'unknown' if answer.is_ood else 'known'}: {self.words[i] if self.words else why}"
-
-    def _said(self, label: int | None) -> str:
-        return "" if label is None else f"said {self._name(label)}; "
 
     def cloned(self) -> Verdict:
         """The same in tensors of its own, for whatever mode is on."""
