@@ -86,14 +86,11 @@ def data_sets(
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     # A folder that lacks a class would count the labels of the others from another start.
     known = next((_classes(each.data) for each in sets if each.role == "train"), ())
-    return [each if each.role == "ood" else _counted_in(known, each) for each in sets]
-
-
-def _counted_in(known: tuple[str, ...], each: Named) -> Named:
-    own = _classes(each.data)
-    if not own or own == known or not set(own) <= set(known):
-        return each
-    return replace(each, data=each.data.with_classes(known))
+    for i, each in enumerate(sets):
+        own = _classes(each.data)
+        if each.role != "ood" and own and own != known and set(own) <= set(known):
+            sets[i] = replace(each, data=each.data.with_classes(known))
+    return sets
 
 
 def _classes(data: Any) -> tuple[str, ...]:
