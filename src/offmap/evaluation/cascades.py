@@ -20,6 +20,8 @@ from offmap.metrics import (
     f1_difference,
 )
 
+_MOST = 8  # networks; of 8 there are 247 sets, each with every detector and every answer
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -86,7 +88,7 @@ class Systems:
         rest: the samples to evaluate on.
 
     Raises:
-        ArgumentError: fewer than two networks.
+        ArgumentError: fewer than two networks, or more than 8: every set of two or more is tried.
     """
 
     def __init__(
@@ -95,6 +97,11 @@ class Systems:
         if len(results) < 2:
             raise ArgumentError(
                 f"systems are put together of two networks or more; seen {list(results)}"
+            )
+        if len(results) > _MOST:
+            raise ArgumentError(
+                f"every set of two networks or more is tried, which takes twice as long with each "
+                f"more: name at most {_MOST}; seen {len(results)}, {', '.join(results)}"
             )
         self.results, self.sets = results, (ood,) if isinstance(ood, str) else tuple(ood)
         self.ood = " + ".join(self.sets)
