@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Columns beside those of the detectors.
 _COLUMNS = {"predictions": "predicted", "labels": "label", "keys": "key"}
+RESERVED = ("set", *_COLUMNS.values())  # no detector can be called so
 BY_SAMPLE = ("scores", *_COLUMNS)
 
 
