@@ -63,11 +63,8 @@ class Activations:
         self.classifier_logits = classifier_logits
         self.keys = keys
         self._finite = False
-        if not torch.compiler.is_exporting():  # where a batch has no size yet
-            self._check_sizes()
-
-    def _check_sizes(self) -> None:
-        keys = self.keys
+        if torch.compiler.is_exporting():  # where a batch has no size yet
+            return
         sizes = {len(x) for x in self._all()} | {len(m) for m in self.members}
         if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
             raise ShapeError(
