@@ -88,7 +88,8 @@ class Records:
         """The mean over the OOD sets by epoch; NaN where the detector could not be fitted."""
         values: dict[int, list[float]] = {epoch: [] for epoch in self.epochs}
         for row in self.ood:
-            if row["detector"] == detector:
+            # An epoch that was interrupted has rows here, and no record yet.
+            if row["detector"] == detector and row["epoch"] in values:
                 values[int(row["epoch"])].append(row["auroc"])
         return np.array([np.mean(of_epoch or [np.nan]) for of_epoch in values.values()])
 
