@@ -132,7 +132,10 @@ def run(
         figure = plots.differences(tests, title, "mean AUROC over the OOD sets, in points")
         plots.save(figure, out / "differences.png")
     sources = {name: network.source for name, network in networks.items()}
-    study = Study(results, sources, [*_notes(networks), *_limited(limit)])
+    notes = _notes(networks)
+    if limit is not None:
+        notes.append(f"Note: at most {limit:,} seeded samples of each set were used.")
+    study = Study(results, sources, notes)
     write_report(study.report(), out)
     return study
 
@@ -194,10 +197,6 @@ def _notes(networks: Mapping[str, Trained]) -> list[str]:
     note = f"the architectures differ ({listed}): width and augmentation are confounded"
     warnings.warn(note, stacklevel=3)
     return [f"Note: {note}."]
-
-
-def _limited(limit: int | None) -> list[str]:
-    return [f"Note: at most {limit:,} seeded samples of each set were used."] if limit else []
 
 
 def _draw(results: Results, folder: Path) -> None:
