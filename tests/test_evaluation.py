@@ -493,5 +493,7 @@ def test_one_detector_need_not_stand_in_a_list(sets: dict[str, Any]) -> None:
     assert offmap.evaluate(Net(), **sets, detectors=offmap.Energy()).detectors == ["energy"]
     with pytest.raises(ArgumentError, match="no detectors were given"):
         offmap.evaluate(Net(), **sets, detectors=[])
+    with pytest.raises(ArgumentError, match="no detectors were given"):
+        offmap.evaluate(Net(), **sets, detectors={})
     with pytest.raises(ArgumentError, match="OOD sets are given by name"):
         next(inspect.unwrap(flat)([sets["train"]]))

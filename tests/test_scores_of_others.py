@@ -115,8 +115,18 @@ def test_what_are_no_scores_is_refused(scores: dict[str, np.ndarray], tmp_path: 
     with pytest.raises(DataError, match="allow_pickle=False"):
         read_scores(tmp_path / "pickled.npz")
     (tmp_path / "x.txt").write_text("1")
-    with pytest.raises(DataError, match=r"are read from \.npz, \.csv and \.parquet"):
+    with pytest.raises(
+        DataError, match=r"x\.txt: scores are read from \.npz, \.csv and \.parq"
+    ) as e:
         read_scores(tmp_path / "x.txt")
+    assert "holds no scores" not in str(e.value)
+    (tmp_path / "folder").mkdir()
+    np.savez(tmp_path / "folder" / "mnist", other=scores["id"])
+    with pytest.raises(DataError, match=r"^\S+ must hold \.npz files of OpenOOD"):
+        read_scores(tmp_path / "folder")
+    # Saved, it would take the place of the column of that name.
+    with pytest.raises(ArgumentError, match="no detector can be called 'label'"):
+        read_scores({"label": write(tmp_path / "label.npz", scores)})
 
 
 def test_they_are_compared_and_taken_together_by_the_commands(

@@ -168,6 +168,11 @@ def test_what_cannot_be_put_together_is_said(two: dict[str, offmap.Results]) -> 
         on_shared_samples({"a": two["a"], "b": other}, ["far"])
     with pytest.raises(ArgumentError, match="two networks or more"):
         Systems({"a": two["a"]}, np.zeros(N), "far", 0)
+    many = {f"n{i}": network(i, right=0.8) for i in range(9)}
+    with pytest.raises(ArgumentError, match="name at most 8; seen 9, n0, n1"):
+        Systems(many, np.zeros(N), "far", 0)
+    del many["n8"]
+    assert len(Systems(many, np.zeros(N), "far", 0).joint_filters) == 2**8 - 9
 
 
 def test_the_command_prints_what_was_tested(

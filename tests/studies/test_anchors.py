@@ -139,3 +139,8 @@ def test_estimated_anchors_are_means_of_the_samples_that_are_answered_rightly() 
     assert torch.equal(network.anchors, 0.05 * torch.eye(10))
     with pytest.raises(LabelError, match="no labels"):
         with_estimated_anchors(network, [digits.images], show_progress=False)
+
+
+def test_fewer_splits_than_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="splits must be a whole number of at least 0; seen -1"):
+        anchors.run(tmp_path, budget="smoke", splits=-1)

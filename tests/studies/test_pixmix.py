@@ -158,6 +158,9 @@ def test_a_limit_leaves_a_seeded_part_of_each_set(monkeypatch: pytest.MonkeyPatc
     assert (len(sets.calibration), len(sets.test), len(sets.train)) == (4, 36, 40)
     with pytest.raises(ArgumentError, match="leave limit out"):
         pixmix.run("nowhere", budget="smoke", limit=3)
+    for limit in (0, -3):
+        with pytest.raises(ArgumentError, match="limit must be a whole number of at least 1"):
+            pixmix.run("nowhere", budget="cpu", limit=limit)
 
 
 def test_one_network_alone_has_no_difference(study: tuple[Path, str], tmp_path: Path) -> None:

@@ -133,7 +133,12 @@ def test_constant_stays() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schedule": "linear"}, {"optimizer": "lion"}, {"schedule_options": {"warm": 1}}],
+    [
+        {"schedule": "linear"},
+        {"optimizer": "lion"},
+        {"schedule_options": {"warm": 1}},
+        {"schedule": "steps", "schedule_options": {"every": 0}},
+    ],
 )
 def test_unknown_optimizers_and_schedules_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ArgumentError):

@@ -141,6 +141,11 @@ def test_a_watcher_that_is_resumed_repeats_no_line(tmp_path: Path, sets: Sets) -
     assert "test_accuracy" not in records.collapse[0]
 
 
+def test_an_epoch_that_was_interrupted_between_its_tables_is_not_shown() -> None:
+    rows = [{"epoch": e, "detector": "msp", "set": "a", "auroc": 0.7} for e in (1, 2)]
+    assert Records([{"epoch": 1, "nc1": 1.0}], rows).auroc("msp").tolist() == [0.7]
+
+
 def test_a_run_that_kept_nothing_has_its_last_weights(
     run: Path, sets: Sets, tmp_path: Path
 ) -> None:

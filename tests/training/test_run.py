@@ -34,6 +34,8 @@ from offmap.errors import (
 )
 from offmap.networks import DigitsCNN, build
 from offmap.training import Epoch, Recipe, Sets, train
+from offmap.training.folder import finished
+from offmap.training.publish import publish
 from offmap.training.sets import load as load_sets
 
 # Dropout, a crop, a flip and an average: each draws or keeps something that resuming could lose.
@@ -217,6 +219,18 @@ def test_a_mixing_set_that_is_none_is_named(sets: Sets) -> None:
         Sets.of(made, sets.train, sets.validation)
 
 
+def test_outliers_and_pictures_that_are_too_large_to_keep_are_refused(
+    tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        Image.new("L", (8, 8), 50 * i).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("offmap.training.sets._LIMIT", 10)
+    outliers = {"objective": "outlier_exposure", "outliers": str(tmp_path)}
+    for changes in (outliers, {"pixmix": {"mixing_set": str(tmp_path)}}):
+        with pytest.raises(DataError, match="larger than 32 GiB"):
+            Sets.of(RECIPE.but(changes), sets.train, sets.validation)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, sets: Sets) -> None:
     hot = RECIPE.but({"optimizer": "sgd", "lr": 1e12, "schedule": "constant", "ema": 0.0})
     with pytest.raises(NonFiniteError, match="lower lr"):
@@ -376,6 +390,28 @@ def start(out: Path) -> subprocess.Popen[bytes]:
     command += ["--out", str(out), "--set", *changes]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OFFMAP_DATA": ""}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+
+def test_what_is_published_is_measured_as_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = "anchor_head(network='digits_cnn(classes=10)')"
+    made = RECIPE.but({"network": network, "objective": "class_anchors", "epochs": 1, "ema": 0.0})
+    settings = {"budget": "smoke", "command": "offmap train"}
+    train(made, tmp_path / "run", settings=settings)
+    card, trained = finished(tmp_path / "run")
+    moved = dict(trained) | {"anchors": trained["anchors"] + 0.01}  # no bfloat16 is 10.01
+    monkeypatch.setattr("offmap.training.publish.finished", lambda _: (card, moved))
+    measured: list[Tensor] = []
+
+    def validated(network: nn.Module, *_: Any) -> tuple[float, float]:
+        measured.append(network.get_buffer("anchors").clone())
+        return 0.0, 0.5
+
+    monkeypatch.setattr("offmap.training.publish.validated", validated)
+    path = publish(tmp_path / "run", "mine", folder=tmp_path)
+    assert torch.equal(measured[0], load_file(path)["anchors"].float())
+    assert not torch.equal(measured[0], moved["anchors"])
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:

@@ -63,11 +63,8 @@ class Activations:
         self.classifier_logits = classifier_logits
         self.keys = keys
         self._finite = False
-        if not torch.compiler.is_exporting():  # where a batch has no size yet
-            self._check_sizes()
-
-    def _check_sizes(self) -> None:
-        keys = self.keys
+        if torch.compiler.is_exporting():  # where a batch has no size yet
+            return
         sizes = {x.shape[0] for x in self._all()}
         if self.members:
             sizes |= {len(m) for m in self.members}

@@ -13,6 +13,7 @@ from offmap.activations import Activations
 from offmap.data import ImageSet, StreamedSet, load, load_like
 from offmap.detectors import Detector, detector, entry_of, unasked
 from offmap.errors import ArgumentError
+from offmap.evaluation.by_sample import RESERVED
 
 Scorer = Detector | Callable[[Activations], Tensor]
 
@@ -25,21 +26,19 @@ def scorers(given: str | Detector | Mapping[str, Any] | Iterable[Any]) -> dict[s
     """
     if isinstance(given, str | Detector):
         given = unasked() if given == "all" else [given]
-    if isinstance(given, Mapping):
-        if reserved := set(given) & {"set", "predicted", "label", "key"}:
-            raise ArgumentError(f"no detector can be called {reserved.pop()!r}: results use it")
-        return {
-            name: value if callable(value) else detector(value) for name, value in given.items()
-        }
     chosen: dict[str, Scorer] = {}
-    for spec in given:
-        made = detector(spec)
-        name = spec if isinstance(spec, str) else _name(made)
-        if name in chosen:
-            raise ArgumentError(
-                f"two detectors are called {name!r}: give them as a mapping by name"
-            )
-        chosen[name] = made
+    if isinstance(given, Mapping):
+        check_names(given)
+        chosen = {name: x if callable(x) else detector(x) for name, x in given.items()}
+    else:
+        for spec in given:
+            made = detector(spec)
+            name = spec if isinstance(spec, str) else _name(made)
+            if name in chosen:
+                raise ArgumentError(
+                    f"two detectors are called {name!r}: give them as a mapping by name"
+                )
+            chosen[name] = made
     if not chosen:
         raise ArgumentError('no detectors were given: name some, or "all"')
     return chosen
@@ -50,6 +49,16 @@ def _name(made: Detector) -> str:
     entry = entry_of(type(made))
     default = entry is not None and repr(entry.method.default()) == repr(made)
     return entry.name if entry is not None and default else repr(made)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of detectors that are those of other columns in the table of samples.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    if reserved := [name for name in names if name in RESERVED]:
+        raise ArgumentError(f"no detector can be called {reserved[0]!r}: results use it")
 
 
 @dataclass(frozen=True)
@@ -86,14 +95,11 @@ def data_sets(
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     # A folder that lacks a class would count the labels of the others from another start.
     known = next((_classes(each.data) for each in sets if each.role == "train"), ())
-    return [each if each.role == "ood" else _counted_in(known, each) for each in sets]
-
-
-def _counted_in(known: tuple[str, ...], each: Named) -> Named:
-    own = _classes(each.data)
-    if not own or own == known or not set(own) <= set(known):
-        return each
-    return replace(each, data=each.data.with_classes(known))
+    for i, each in enumerate(sets):
+        own = _classes(each.data)
+        if each.role != "ood" and own and own != known and set(own) <= set(known):
+            sets[i] = replace(each, data=each.data.with_classes(known))
+    return sets
 
 
 def _classes(data: Any) -> tuple[str, ...]:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from offmap.activations import Sample
+from offmap.activations import Activations, Batch, Sample
 from offmap.detectors import Detector, Fitting, Needs, passes, to_learn_on
 from offmap.errors import ArgumentError, NeedsError, NonFiniteError, OffmapError, ShapeError
-from offmap.evaluation._batches import gathered
 from offmap.evaluation._inputs import Named, Scorer
 from offmap.evaluation._overlaps import overlaps
 from offmap.evaluation.results import Row, SetInfo
@@ -24,6 +23,8 @@ from offmap.evaluation.rows import row_of
 from offmap.forward import AnyProbe, Seen
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.decide import alarm_rank
+
+_ROWS = 1024
 
 
 def detectors_of(chosen: Mapping[str, Scorer]) -> dict[str, Detector]:
@@ -129,7 +130,7 @@ class Running:
         )
         if item.role == "ood":  # nobody asks for its labels, and they may be anything
             passing = ((acts, None) for acts, _ in passing)
-        return passing if inputs else gathered(passing)
+        return passing if inputs else _gathered(passing)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
@@ -138,7 +139,11 @@ class Running:
         labels: list[Any] = []
         keys: list[str] = []
         seen = Seen(labelled=item.role != "ood")
-        for batch, target in self._to_score(item, seen):
+        if item.role == "calibration" and self.parts is not None:
+            batches = seen.through(self.parts.rest())  # without those learned on
+        else:
+            batches = self._passing(item, seen)
+        for batch, target in batches:
             acts = batch.acts if isinstance(batch, Sample) else batch
             if self.fitting.unbound:
                 self.fitting.bind(acts)
@@ -168,11 +173,6 @@ class Running:
         ):
             self.network.warn_unverified()
         self.overlaps |= overlaps(item, self.sets, self.seen)
-
-    def _to_score(self, item: Named, seen: Seen) -> Iterator[Any]:
-        if item.role != "calibration" or self.parts is None:
-            return self._passing(item, seen)
-        return seen.through(self.parts.rest())
 
     def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
         """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
@@ -233,6 +233,24 @@ def _finite(scores: Any, name: str, set_name: str) -> Any:
     if bad := int((~np.isfinite(scores)).sum()):
         raise NonFiniteError(f"{name}: {bad} of {len(scores)} scores on {set_name} are not finite")
     return scores
+
+
+def _gathered(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches joined to ``_ROWS`` samples: a score costs more to start than to compute."""
+    held: list[Batch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(acts) for acts, _ in held) >= _ROWS:
+            yield _joined(held)
+            held.clear()
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[Batch]) -> Batch:
+    labels = [labels for _, labels in held if labels is not None]
+    whole = torch.cat(labels) if len(labels) == len(held) else None
+    return Activations.joined([acts for acts, _ in held]), whole
 
 
 def _info(

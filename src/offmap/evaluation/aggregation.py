@@ -211,7 +211,9 @@ def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
     )
     if not named:
         raise ArgumentError("aggregate takes at least one evaluation; seen none")
-    _check_apart(named)
+    for (a, one), (b, other) in combinations(named.items(), 2):
+        if one == other:  # the deviation of one evaluation given twice, 0, would say nothing
+            raise ArgumentError(f"{a} and {b} are one evaluation: give each once")
     first, *others = named.values()
     detectors = [d for d in first.detectors if all(d in other.detectors for other in others)]
     shared = set.intersection(*(set(_sets(each)) for each in named.values()))
@@ -225,13 +227,6 @@ def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
 
 def _sets(results: Results) -> list[str]:
     return [name for names in results.groups.values() for name in names]
-
-
-def _check_apart(named: Mapping[str, Results]) -> None:
-    """Refuse one evaluation twice: its deviation of zero would say nothing."""
-    for (a, one), (b, other) in combinations(named.items(), 2):
-        if one == other:
-            raise ArgumentError(f"{a} and {b} are one evaluation: give each once")
 
 
 def _told(what: str, named: Mapping[str, Results], common: Sequence[str]) -> list[str]:

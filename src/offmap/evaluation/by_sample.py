@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Columns beside those of the detectors.
 _COLUMNS = {"predictions": "predicted", "labels": "label", "keys": "key"}
+RESERVED = ("set", *_COLUMNS.values())  # no detector can be called so
 BY_SAMPLE = ("scores", *_COLUMNS)
 
 
@@ -31,17 +32,13 @@ def as_table(
     names = [name for name, size in sizes.items() for _ in range(size)]
     columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
     for column, of in parts.items() if sizes else ():
-        chunks = [_cells(of.get(name), size) for name, size in sizes.items()]
+        chunks = [  # nulls for a set that has none of them, such as OOD labels
+            pa.array(of[name]) if len(of.get(name, ())) else pa.nulls(size)
+            for name, size in sizes.items()
+        ]
         kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), pa.null())
         columns[column] = pa.concat_arrays([chunk.cast(kind) for chunk in chunks])
     return pa.table(columns)
-
-
-def _cells(values: Any, size: int) -> pa.Array:
-    """A column's cells for one set; none for a set without, such as OOD labels."""
-    import pyarrow as pa
-
-    return pa.nulls(size) if values is None or not len(values) else pa.array(values)
 
 
 def from_table(table: pa.Table) -> dict[str, Any]:

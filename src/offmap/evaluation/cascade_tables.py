@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offmap._utils.table import render
-from offmap.evaluation.cascades import System, Systems, SystemTest
+from offmap.evaluation.cascades import Systems, SystemTest
 from offmap.evaluation.exchange import Exchange, Swap
 from offmap.evaluation.results import Results
 from offmap.evaluation.subsets import Part
@@ -95,7 +95,9 @@ def ratio(part: Part) -> str:
 def _against(name: str, test: SystemTest) -> list[str]:
     systems = {name: test.system, **test.alone}
     cells = {
-        f"{called}: {_told(system)}": figures(outcomes.selection)
+        f"{called}: {system.filter} accepts, {system.classifier} predicts": figures(
+            outcomes.selection
+        )
         for (called, system), outcomes in zip(systems.items(), test.outcomes, strict=True)
     }
     lines = [render(cells, SELECTION, star=False)]
@@ -107,7 +109,3 @@ def _against(name: str, test: SystemTest) -> list[str]:
         )
         lines.append(f"    {Exchange.of(ours, outcomes)}")
     return lines
-
-
-def _told(system: System) -> str:
-    return f"{system.filter} accepts, {system.classifier} predicts"

@@ -20,6 +20,8 @@ from offmap.metrics import (
     f1_difference,
 )
 
+_MOST = 8  # networks; of 8 there are 247 sets, each with every detector and every answer
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -86,7 +88,7 @@ class Systems:
         rest: the samples to evaluate on.
 
     Raises:
-        ArgumentError: fewer than two networks.
+        ArgumentError: fewer than two networks, or more than 8: every set of two or more is tried.
     """
 
     def __init__(
@@ -95,6 +97,11 @@ class Systems:
         if len(results) < 2:
             raise ArgumentError(
                 f"systems are put together of two networks or more; seen {list(results)}"
+            )
+        if len(results) > _MOST:
+            raise ArgumentError(
+                f"every set of two networks or more is tried, which takes twice as long with each "
+                f"more: name at most {_MOST}; seen {len(results)}, {', '.join(results)}"
             )
         self.results, self.sets = results, (ood,) if isinstance(ood, str) else tuple(ood)
         self.ood = " + ".join(self.sets)
@@ -125,9 +132,14 @@ class Systems:
         """ID and OOD scores of a filter on a part of the samples."""
         if len(filter.networks) == 1:
             return self._of(filter.networks[0], filter.detector, part)
-        id_scores, ood_scores = zip(
-            *(self._scaled(name, filter.detector, part) for name in filter.networks), strict=True
-        )
+        scaled = []
+        for name in filter.networks:
+            # In float64, and in deviations of the ID samples to choose on.
+            known = self._of(name, filter.detector, self.held)[0].astype(np.float64)
+            scale = known.std() or 1.0
+            scores = self._of(name, filter.detector, part)
+            scaled.append([(x - known.mean()) / scale for x in scores])
+        id_scores, ood_scores = zip(*scaled, strict=True)
         return np.mean(id_scores, axis=0), np.mean(ood_scores, axis=0)
 
     def outcomes(self, system: System, part: Part) -> Outcomes:
@@ -170,17 +182,16 @@ class Systems:
         of equally many votes those of the networks that are right more often on the held-out part.
         ``None`` where no two networks have a detector in common.
         """
-        systems = [self.tuned(f, name) for f in self.joint_filters for name in self._answers(f)]
+        systems = []
+        for f in self.joint_filters:
+            vote = vote_of(f.networks)
+            answering = [*f.networks, *([vote] if vote in self.correct else [])]
+            systems += [self.tuned(f, name) for name in answering]
         if not systems:
             return None
         best = _best(systems)
         alone = {f"{name} alone": self.best_alone(name) for name in best.filter.networks}
         return self._against(best, alone)
-
-    def _answers(self, filter: Filter) -> list[str]:
-        """Who may answer where these accept."""
-        vote = vote_of(filter.networks)
-        return [*filter.networks, *([vote] if vote in self.correct else [])]
 
     def _voted(self, networks: Sequence[str]) -> Any:
         """The class with the most votes for each ID sample."""
@@ -206,12 +217,6 @@ class Systems:
         scores = self.results[network].scores[detector]
         ood = np.concatenate([scores[name] for name in self.sets])
         return scores["id"][part.id], ood[part.ood]
-
-    def _scaled(self, network: str, detector: str, part: Part) -> list[Any]:
-        """In float64, and in deviations of the ID samples to choose on."""
-        known = self._of(network, detector, self.held)[0].astype(np.float64)
-        scale = known.std() or 1.0
-        return [(x - known.mean()) / scale for x in self._of(network, detector, part)]
 
 
 def vote_of(networks: Sequence[str]) -> str:

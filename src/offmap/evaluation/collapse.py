@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -95,6 +97,11 @@ def collapse(
         fit([measured], train=forward(probe, train, description="train", **reading))
         moments = measured.moments
         norms, angles, distances = simplex(moments)
+        nc5 = {}
+        for name, _, data in sets:
+            batches = forward(probe, loaded(data, train), description=name, **reading)
+            whole = reduce(add, (Mean.of(acts.features) for acts, _ in batches))
+            nc5[name] = orthogonality(moments, whole.mean)
         return Collapse(
             n=measured.samples,
             accuracy=measured.right / measured.samples,
@@ -104,13 +111,7 @@ def collapse(
             nc2_simplex=distances,
             nc3=self_duality(moments, probe.head) if isinstance(probe.head, Head) else None,
             nc4=1 - measured.agreeing / measured.samples,
-            nc5={
-                name: orthogonality(
-                    moments,
-                    _mean(forward(probe, loaded(data, train), description=name, **reading)),
-                )
-                for name, _, data in sets
-            },
+            nc5=nc5,
             means=present(moments),
         )
 
@@ -205,14 +206,6 @@ def centred(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k d"]:
             "their means are one point"
         )
     return about
-
-
-def _mean(batches: Any) -> Float64[Tensor, " d"]:
-    parts = [Mean.of(acts.features) for acts, _ in batches]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total.mean
 
 
 @dataclass(frozen=True)

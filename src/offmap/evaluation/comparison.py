@@ -49,20 +49,20 @@ class Comparison:
     def differences_table(self) -> str:
         """The differences from the first network, with their p-values."""
         first, *others = self.results
-        return "\n\n".join(self._differences(name, first) for name in others)
-
-    def _differences(self, network: str, first: str) -> str:
-        own = [d for d in self.differences if d.network == network]
-        sets = list(dict.fromkeys(d.set for d in own))
-        detectors = list(dict.fromkeys(d.detector for d in own))
-        by_place = {(d.detector, d.set): d for d in own}
-        cells = {d: [by_place[d, s].auroc for s in sets] for d in detectors}
-        notes = {d: [_p(by_place[d, s].corrected) for s in sets] for d in detectors}
         tests = sum(d.p_value is not None for d in self.differences)
-        title = f"== {network} minus {first} ==\nauroc in points, p of the paired DeLong test"
-        title += f", corrected for {tests} tests (Holm)" if tests > 1 else ""
-        body = render(cells, sets, scale=100, star=False, notes=notes)
-        return f"{title}\n\n{body}"
+        words = "auroc in points, p of the paired DeLong test"
+        words += f", corrected for {tests} tests (Holm)" if tests > 1 else ""
+        parts = []
+        for network in others:
+            own = [d for d in self.differences if d.network == network]
+            sets = list(dict.fromkeys(d.set for d in own))
+            detectors = list(dict.fromkeys(d.detector for d in own))
+            by_place = {(d.detector, d.set): d for d in own}
+            cells = {d: [by_place[d, s].auroc for s in sets] for d in detectors}
+            notes = {d: [_p(by_place[d, s].corrected) for s in sets] for d in detectors}
+            body = render(cells, sets, scale=100, star=False, notes=notes)
+            parts.append(f"== {network} minus {first} ==\n{words}\n\n{body}")
+        return "\n\n".join(parts)
 
 
 def compare(results: Mapping[str, Results]) -> Comparison:

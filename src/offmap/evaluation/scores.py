@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap.errors import ArgumentError, DataError, DataNotFoundError
+from offmap.evaluation._inputs import check_names
 from offmap.evaluation.results import Results, SetInfo
 from offmap.evaluation.rows import row_of
 
@@ -52,8 +53,10 @@ def of_scores(
 
     Raises:
         DataError: sets are missing, or differ from detector to detector.
+        ArgumentError: no such OOD set, or a detector's name that results use.
         ShapeError, NonFiniteError: as the metrics.
     """
+    check_names(scores)
     known = {
         name: {s: _checked(x, f"{name} on {s}") for s, x in of.items()}
         for name, of in scores.items()
@@ -155,15 +158,17 @@ def _read(path: Path) -> _Read:
 
     if not path.exists():
         raise DataNotFoundError(f"{path} is not there: give a file or folder of scores")
+    if not path.is_dir() and path.suffix not in (".npz", ".csv", ".parquet"):
+        raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
     try:
         if path.is_dir():
             return _openood(path)
         if path.suffix == ".npz":
             return _Read(_arrays(path))
-        if path.suffix not in (".csv", ".parquet"):
-            raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
         table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
         return _Read({name: table[name].drop_null().to_numpy() for name in table.column_names})
+    except DataError:
+        raise
     except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} holds no scores that can be read: {error}") from error
 
@@ -175,7 +180,7 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 def _openood(folder: Path) -> _Read:
     files = {path.stem: _arrays(path) for path in sorted(folder.glob("*.npz"))}
-    if not files or any(set(of) < _OPENOOD for of in files.values()):
+    if not files or any(not set(of) >= _OPENOOD for of in files.values()):
         raise DataError(f"{folder} must hold .npz files of OpenOOD, each with pred, conf and label")
     return _Read(
         {name: -of["conf"].astype(np.float64) for name, of in files.items()},

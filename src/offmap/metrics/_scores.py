@@ -38,12 +38,21 @@ def as_scores(
 
 def as_array(scores: Scores, name: str) -> Float[np.ndarray, " n"]:
     """One array, in float32 if it is float32, else in float64; raises what ``as_scores`` raises."""
-    array = _from_torch(scores) if isinstance(scores, Tensor) else np.asarray(scores)
+    if isinstance(scores, Tensor):
+        # NumPy has no bfloat16 or float8; every one of their values is a float64.
+        if scores.is_floating_point() and scores.dtype != torch.float32:
+            scores = scores.detach().cpu().double()  # on the CPU first: MPS has no float64
+        scores = scores.numpy(force=True)
+    array = np.asarray(scores)
     if array.ndim != 1:
         raise ShapeError(f"{name} must have one dimension, but its shape is {array.shape}.")
     if array.size == 0:
         raise DataError(f"{name} is empty: a metric needs at least one score in it.")
-    _check_exact(array, name)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise DataError(f"{name} holds {array.dtype}: give real numbers of at most 64 bits.")
+    # In Python's integers: the absolute value of the lowest int64 is not an int64.
+    if array.dtype.kind in "iu" and max(-int(array.min()), int(array.max())) > _LARGEST_INTEGER:
+        raise DataError(f"{name} holds integers beyond 2**53, which float64 cannot tell apart.")
     _check_finite(array, name)
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
@@ -73,21 +82,6 @@ def accepted(scores: Float[np.ndarray, " n"], threshold: float) -> Bool[np.ndarr
         raise ArgumentError("threshold is NaN: calibrate it, or choose a number")
     # In float64: beside float32 scores NumPy would round the threshold to float32.
     return scores.astype(np.float64, copy=False) <= threshold
-
-
-def _from_torch(scores: Tensor) -> NDArray[Any]:
-    # NumPy has no bfloat16 or float8; every one of their values is a float64.
-    if scores.is_floating_point() and scores.dtype != torch.float32:
-        scores = scores.detach().cpu().double()  # on the CPU first: MPS has no float64
-    return scores.numpy(force=True)
-
-
-def _check_exact(array: NDArray[Any], name: str) -> None:
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise DataError(f"{name} holds {array.dtype}: give real numbers of at most 64 bits.")
-    # In Python's integers: the absolute value of the lowest int64 is not an int64.
-    if array.dtype.kind in "iu" and max(-int(array.min()), int(array.max())) > _LARGEST_INTEGER:
-        raise DataError(f"{name} holds integers beyond 2**53, which float64 cannot tell apart.")
 
 
 def _check_finite(array: NDArray[Any], name: str) -> None:

@@ -49,7 +49,11 @@ def _is_tensorflow(path: Path) -> bool:
 
 def unreadable(path: Path, error: Exception) -> StoreError:
     """The error for a file that is damaged, or holds objects beside tensors: it says which."""
-    if not (objects := _objects(path, str(error))):
+    try:  # the classes and functions that the file names; nothing of it is run
+        objects = sorted(get_unsafe_globals_in_checkpoint(path))[:6]
+    except Exception:  # of the old format, or no checkpoint at all: the reader named the first
+        objects = re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
+    if not objects:
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
         if match := re.search(r"WeightsUnpickler error: *(\S.*)", str(error)):
@@ -66,11 +70,3 @@ _REMEDY = (
     'torch.save(network.state_dict(), "weights.pt"), or '
     'safetensors.torch.save_file(network.state_dict(), "weights.safetensors")'
 )
-
-
-def _objects(path: Path, message: str) -> list[str]:
-    """The classes and functions that a file names beside tensors; nothing of it is run."""
-    try:
-        return sorted(get_unsafe_globals_in_checkpoint(path))[:6]
-    except Exception:  # of the old format, or no checkpoint at all: the reader named the first
-        return re.findall(r"GLOBAL ([\w.]+)", message)[:1]

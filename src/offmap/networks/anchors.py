@@ -41,7 +41,13 @@ class AnchorHead(nn.Module):
     ) -> None:
         super().__init__()
         positive("magnitude", magnitude)
-        classes = _classes(network) if classes is None else classes
+        if classes is None:
+            layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+            if not layers:
+                raise ArgumentError(
+                    "the network has no linear layer to take its classes from: give classes="
+                )
+            classes = layers[-1].out_features
         whole("classes", classes)
         self.network = network
         self.linear = nn.Linear(classes, classes)
@@ -62,12 +68,3 @@ class AnchorHead(nn.Module):
             return -gaps.square().sum(2).sqrt()
         distances: Tensor = torch.linalg.vector_norm(gaps, dim=2)
         return -distances
-
-
-def _classes(network: nn.Module) -> int:
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ArgumentError(
-            "the network has no linear layer to take its classes from: give classes="
-        )
-    return layers[-1].out_features

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -105,10 +104,6 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     # Bytes that are no checkpoint can fail the reader in any way.
     except Exception as error:
         raise unreadable(path, error) from error
-    return _weights_in(content, path)
-
-
-def _weights_in(content: Any, path: Path) -> Mapping[str, Tensor]:
     if isinstance(content, Mapping):
         for key in _PLACES:
             if isinstance(content.get(key), Mapping):

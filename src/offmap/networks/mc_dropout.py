@@ -49,7 +49,8 @@ class FixedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input with the dropped values at 0, and the others scaled."""
-        shape = self._shape(x)
+        axes = x.ndim - 1 if self.axes is None else self.axes
+        shape = (*x.shape[1 : 1 + axes], *[1] * (x.ndim - 1 - axes))
         if self.mask is None:
             self.mask = self._drawn(shape).to(x.device)
         if self.mask.shape != shape:
@@ -58,11 +59,6 @@ class FixedDropout(nn.Module):
                 f"for {shape}: give images of one size, and each place a dropout of its own"
             )
         return x * self.mask.to(x.dtype)
-
-    def _shape(self, x: Tensor) -> tuple[int, ...]:
-        if self.axes is None:
-            return tuple(x.shape[1:])
-        return (*x.shape[1 : 1 + self.axes], *[1] * (x.ndim - 1 - self.axes))
 
     def _drawn(self, shape: tuple[int, ...]) -> Tensor:
         seed, member, layer = self.draw.tolist()

@@ -44,7 +44,11 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
                 f"({zoo.card(spec.removeprefix(zoo.PREFIX)).network})"
             )
         return zoo.load(spec.removeprefix(zoo.PREFIX))
-    network = _built(spec, trained=weights is None)
+    if is_of_library(spec):
+        network: Any = build_of_library(spec, trained=weights is None)
+    else:
+        parsed = spec_of(spec)
+        network = _foreign(parsed) if parsed.place else build_own(parsed)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
     if weights is None:
@@ -62,13 +66,6 @@ def _with_classes_of(weights: Mapping[str, Tensor], network: nn.Module, spec: st
     if (classes := other_classes(network, weights)) is None:
         return network
     return build_own(replace(parsed, arguments={**parsed.arguments, "classes": classes}))
-
-
-def _built(spec: str, *, trained: bool) -> Any:
-    if is_of_library(spec):
-        return build_of_library(spec, trained=trained)
-    parsed = spec_of(spec)
-    return _foreign(parsed) if parsed.place else build_own(parsed)
 
 
 def _foreign(spec: Spec) -> Any:

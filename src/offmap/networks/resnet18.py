@@ -18,18 +18,15 @@ class _Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outside)
         self.conv2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outside)
-        self.downsample = None if inside == outside else _projection(inside, outside, stride)
+        self.downsample: nn.Module | None = None
+        if inside != outside:  # option B of the paper
+            conv = nn.Conv2d(inside, outside, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
         shortcut = x if self.downsample is None else self.downsample(x)
         return F.relu(self.bn2(self.conv2(y)) + shortcut)
-
-
-def _projection(inside: int, outside: int, stride: int) -> nn.Sequential:
-    """Option B of the paper."""
-    conv = nn.Conv2d(inside, outside, 1, stride, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outside))
 
 
 class ResNet18(nn.Module):

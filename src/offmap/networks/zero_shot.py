@@ -56,7 +56,14 @@ class ZeroShot(nn.Module):
         self.head.weight = nn.Parameter(scale * F.normalize(texts))
         kind = next(image_encoder.parameters(), text_embeddings)
         self.head.to(kind)
-        rows = None if negatives is None else _unit_rows(negatives, texts.shape[1]).to(kind)
+        rows = None
+        if negatives is not None:
+            if negatives.ndim != 2 or not len(negatives) or negatives.shape[1] != texts.shape[1]:
+                raise ShapeError(
+                    f"negatives must hold one row of {texts.shape[1]} numbers a name, as "
+                    f"text_embeddings; seen shape {tuple(negatives.shape)}"
+                )
+            rows = F.normalize(_directed(negatives, "negatives")).to(kind)
         self.register_buffer("negatives", rows)
 
     def forward(self, x: Tensor) -> Float[Tensor, "n c"]:
@@ -73,16 +80,6 @@ def zero_shot(
 ) -> ZeroShot:
     """A network such as CLIP as a classifier: see :class:`ZeroShot`."""
     return ZeroShot(image_encoder, text_embeddings, scale, negatives)
-
-
-def _unit_rows(negatives: Tensor, width: int) -> Tensor:
-    """The embeddings of further names, of norm 1."""
-    if negatives.ndim != 2 or not len(negatives) or negatives.shape[1] != width:
-        raise ShapeError(
-            f"negatives must hold one row of {width} numbers a name, as text_embeddings; seen "
-            f"shape {tuple(negatives.shape)}"
-        )
-    return F.normalize(_directed(negatives, "negatives"))
 
 
 def _directed(texts: Tensor, name: str) -> Tensor:

@@ -107,7 +107,7 @@ def add(
     check_own(content["network"], f"the card of {name}")
     outline = _outline(content["network"], str(path))
     weights = fitting(outline, network.state_dict(), str(path))
-    stored = {key: _as_stored(value, half) for key, value in weights.items()}
+    stored = {key: as_stored(value, half=half) for key, value in weights.items()}
     content |= {"parameters": parameter_count(network)}
     records.write(
         *(folder, "card", content, {WEIGHTS: stored}),
@@ -118,7 +118,8 @@ def add(
     return path
 
 
-def _as_stored(value: Tensor, half: bool) -> Tensor:
+def as_stored(value: Tensor, *, half: bool) -> Tensor:
+    """A parameter or buffer in the precision in which :func:`add` writes it."""
     if not value.is_floating_point():
         return value
     return value.to(torch.bfloat16 if half and value.ndim > 1 else torch.float32)

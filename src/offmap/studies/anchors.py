@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from offmap import data
+from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
 from offmap.guard import Guard
@@ -106,10 +107,12 @@ def run(
 
     Raises:
         UnknownNameError: no such budget or network.
+        ArgumentError: ``splits`` below 0.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
     check_names(weights, list(NETWORKS))
+    count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
     setup = Setup("anchors", budget, seed, changes or {}, **options)
     networks = {name: open_trained(spec, NETWORKS[name]) for name, spec in weights.items()}
     sets = embedded_data(seed) if budget == "smoke" else mnist_data(seed)
@@ -119,7 +122,6 @@ def run(
     results = _evaluated(networks, sets, **setup.options)
     for name, of_network in results.items():
         of_network.save(out / name)
-    count = (1 if budget == "smoke" else 5) if splits is None else splits
     against_others = _splits(setup, out / "splits", sets, count) if count else None
     sources = {name: network.source for name, network in networks.items()}
     study = Study(results, sets.test.labels.numpy(), sources, against_others, notes)

@@ -108,7 +108,14 @@ def run(
     if missing := [name for name in NETWORKS if name not in networks]:
         networks |= _trained(setup, out, sets, missing)
     if not singles:
-        networks[SINGLE] = _first_member(networks["plain"])
+        plain = networks["plain"]
+        if not isinstance(plain.network, HasMembers):
+            raise ArgumentError(
+                f"plain is one {type(plain.network).__name__}: give an ensemble, or its members "
+                "between commas"
+            )
+        source = "the first member of the plain ensemble"
+        networks[SINGLE] = Trained(plain.network.members[0], plain.normalization, source)
     order = (*NETWORKS, *(singles or [SINGLE]))
     results = {name: _evaluated(networks[name], sets, setup.options) for name in order}
     for name, of_network in results.items():
@@ -174,16 +181,6 @@ def _trained(setup: Setup, out: Path, sets: Data, names: Sequence[str]) -> dict[
         name: train(NETWORKS[name], out / name, copy.deepcopy(start), "{0} + {0} epochs")
         for name in names
     }
-
-
-def _first_member(plain: Trained) -> Trained:
-    if not isinstance(plain.network, HasMembers):
-        raise ArgumentError(
-            f"plain is one {type(plain.network).__name__}: give an ensemble, or its members "
-            "between commas"
-        )
-    source = "the first member of the plain ensemble"
-    return Trained(plain.network.members[0], plain.normalization, source)
 
 
 def _evaluated(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Results:

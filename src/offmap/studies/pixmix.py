@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from offmap import data, plots
+from offmap._utils.arguments import whole
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
@@ -99,11 +100,18 @@ def run(
         changes: to both recipes, but for the seed.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
+
+    Raises:
+        UnknownNameError: no such budget or network.
+        ArgumentError: a ``limit`` below 1, or with the smoke budget.
+        StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out, weights = Path(out), weights or {}
     check_names({*weights, *([only] if only else [])}, list(NETWORKS))
-    if limit and budget == "smoke":
-        raise ArgumentError("the smoke budget has few samples as it is: leave limit out")
+    if limit is not None:
+        whole("limit", limit)
+        if budget == "smoke":
+            raise ArgumentError("the smoke budget has few samples as it is: leave limit out")
     setup = Setup("pixmix", budget, seed, changes or {}, **options)
     sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed, limit)
     networks = {
@@ -124,7 +132,10 @@ def run(
         figure = plots.differences(tests, title, "mean AUROC over the OOD sets, in points")
         plots.save(figure, out / "differences.png")
     sources = {name: network.source for name, network in networks.items()}
-    study = Study(results, sources, [*_notes(networks), *_limited(limit)])
+    notes = _notes(networks)
+    if limit is not None:
+        notes.append(f"Note: at most {limit:,} seeded samples of each set were used.")
+    study = Study(results, sources, notes)
     write_report(study.report(), out)
     return study
 
@@ -186,10 +197,6 @@ def _notes(networks: Mapping[str, Trained]) -> list[str]:
     note = f"the architectures differ ({listed}): width and augmentation are confounded"
     warnings.warn(note, stacklevel=3)
     return [f"Note: {note}."]
-
-
-def _limited(limit: int | None) -> list[str]:
-    return [f"Note: at most {limit:,} seeded samples of each set were used."] if limit else []
 
 
 def _draw(results: Results, folder: Path) -> None:

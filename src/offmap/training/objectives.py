@@ -95,7 +95,7 @@ def objective(name: str, **options: Any) -> Objective:
 
     Raises:
         UnknownNameError: no such objective.
-        ArgumentError: it has no such option.
+        ArgumentError: it has no such option, or the value is outside of its range.
     """
     if name not in OBJECTIVES:
         raise UnknownNameError(f"no objective {name!r}: there are {', '.join(OBJECTIVES)}")
@@ -103,15 +103,12 @@ def objective(name: str, **options: Any) -> Objective:
     allowed = list(inspect.signature(function).parameters)[2:]
     if unknown := set(options) - set(allowed):
         raise ArgumentError(f"{name} has no option {sorted(unknown)[0]!r}: it has {allowed}")
+    # Every option is a number; a weight may be 0, a temperature not, and smoothing is a share.
+    wanted = {"temperature": "above 0", "label_smoothing": "from 0 up and below 1"}
     for option, value in options.items():
-        _check(option, value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        in_range = value > 0 if number and option == "temperature" else number and value >= 0
+        if not in_range or (option == "label_smoothing" and value >= 1):
+            words = wanted.get(option, "from 0 up")
+            raise ArgumentError(f"{option} must be {words}; seen {value!r}")
     return partial(function, **options)
-
-
-def _check(option: str, value: Any) -> None:
-    """Every option is a number; a weight may be 0, a temperature not, and smoothing is a share."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    in_range = value > 0 if number and option == "temperature" else number and value >= 0
-    if not in_range or (option == "label_smoothing" and value >= 1):
-        wanted = {"temperature": "above 0", "label_smoothing": "from 0 up and below 1"}
-        raise ArgumentError(f"{option} must be {wanted.get(option, 'from 0 up')}; seen {value!r}")

@@ -79,6 +79,8 @@ def _milestones(
 def _steps(
     o: Optimizer, recipe: Recipe, steps: int, *, every: int = 20_000, gamma: float = 0.1
 ) -> LRScheduler:
+    if every < 1:  # torch would divide by it at the first step
+        raise ValueError(f"every must be at least 1; seen {every}")
     return StepLR(o, every, gamma)
 
 

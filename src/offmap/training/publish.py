@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import torch
-from torch import nn
 
 from offmap.errors import ArgumentError, DataError
 from offmap.networks import build, zoo
@@ -44,7 +43,9 @@ def publish(
     card, weights = finished(run)
     recipe = Recipe.of(card.recipe)
     network = place(build(recipe.network), weights, str(run))
-    _round(network)
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.copy_(zoo.as_stored(value, half=True))
     _, validation = sets.known(recipe)
     if validation.fingerprint != run_of(run).data["validation"].fingerprint:
         raise DataError(
@@ -56,11 +57,3 @@ def publish(
     return zoo.add(
         folder, name, network, msgspec.to_builtins(card) | {"accuracy": accuracy}, half=True
     )
-
-
-@torch.no_grad()
-def _round(network: nn.Module) -> None:
-    """To what will be stored."""
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            parameter.copy_(parameter.bfloat16())

@@ -129,7 +129,8 @@ class Recipe:
             raise ArgumentError(f"outliers are named, and {self.objective} makes no use of them")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
-        if self.jitter and not _jitters(self.jitter):
+        four = len(self.jitter) == 4 and all(type(x) in (int, float) for x in self.jitter)
+        if self.jitter and not (four and min(self.jitter) >= 0 and self.jitter[3] <= 0.5):
             raise ArgumentError(
                 "jitter takes brightness, contrast and saturation from 0 up, and a hue from 0 to "
                 f"0.5; seen {self.jitter}"
@@ -173,13 +174,6 @@ class Recipe:
                 values[place] = options | {option: value}
         _check(values, type(self))
         return replace(self, **values)
-
-
-def _jitters(values: list[Any]) -> bool:
-    """Whether these are four strengths of a jitter."""
-    if len(values) != 4 or not all(type(x) in (int, float) for x in values):
-        return False
-    return bool(min(values) >= 0 and values[3] <= 0.5)
 
 
 def settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:

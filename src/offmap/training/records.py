@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,8 @@ FIGURES = ("nc1", "nc2_norms", "nc2_angles", "nc2_simplex", "nc3", "nc4")
 _METRICS = ("auroc", "fpr_id_kept", "fpr_ood_caught")
 _SHARES = ("accuracy", "test_accuracy", "nc4")
 _TITLES = {"accuracy": "train, %", "test_accuracy": "test, %", "nc4": "NC4, %"}
+# Of columns; all others are floats, and empty where a figure is not known.
+_TYPES: dict[str, Callable[[str], Any]] = {"epoch": int, "n": int, "detector": str, "set": str}
 # By panel of the figure: its lines, and what they are called there.
 _PANELS = {
     "accuracy": {"accuracy": "train, un-augmented", "test_accuracy": "test"},
@@ -86,7 +88,8 @@ class Records:
         """The mean over the OOD sets by epoch; NaN where the detector could not be fitted."""
         values: dict[int, list[float]] = {epoch: [] for epoch in self.epochs}
         for row in self.ood:
-            if row["detector"] == detector:
+            # An epoch that was interrupted has rows here, and no record yet.
+            if row["detector"] == detector and row["epoch"] in values:
                 values[int(row["epoch"])].append(row["auroc"])
         return np.array([np.mean(of_epoch or [np.nan]) for of_epoch in values.values()])
 
@@ -163,14 +166,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(newline="") as file:
             return [
-                {name: _value(name, text) for name, text in row.items()}
+                {name: _TYPES.get(name, float)(text or "nan") for name, text in row.items()}
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{path} is no table of records: {error}") from error
-
-
-def _value(name: str, text: str) -> Any:
-    if name in ("detector", "set"):
-        return text
-    return int(text) if name in ("epoch", "n") else float(text or "nan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -67,7 +67,14 @@ def load(recipe: Recipe) -> Sets:
 
 def known(recipe: Recipe) -> tuple[ImageSet, ImageSet]:
     """The training and the validation data of a recipe."""
-    images = _load(recipe.data, recipe, limit=recipe.limit)
+    images = _in_memory(
+        recipe.data,
+        size=recipe.size,
+        resize=data.check_resize(recipe.resize),
+        channels=recipe.channels,
+        limit=recipe.limit,
+        seed=recipe.seed,
+    )
     if recipe.validation is not None:
         return images, _load_like(recipe.validation, images)
     validation, train = images.split(recipe.holdout, seed=recipe.seed)
@@ -85,9 +92,7 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
         if not count.isdecimal():
             raise ArgumentError(f"pixmix.mixing_set is fractals:N or a folder; seen {spec!r}")
         return fractals(int(count), (height, width), seed=recipe.seed, cache=cache_folder())
-    pictures = data.load(spec, size=(height, width), channels=3, keep_in_memory_bytes=_LIMIT)
-    assert isinstance(pictures, ImageSet)
-    return pictures
+    return _in_memory(spec, size=(height, width), channels=3)
 
 
 def normalization(text: str) -> Normalization:
@@ -112,29 +117,13 @@ def normalization(text: str) -> Normalization:
     return Normalization(mean, std)
 
 
-def _load(spec: str, recipe: Recipe, *, limit: int | None) -> ImageSet:
-    images = data.load(
-        spec,
-        size=recipe.size,
-        resize=data.check_resize(recipe.resize),
-        channels=recipe.channels,
-        limit=limit,
-        seed=recipe.seed,
-        keep_in_memory_bytes=_LIMIT,
-    )
-    if not isinstance(images, ImageSet):
-        raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
-    return images
-
-
 def _load_like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
-    images = data.load(
-        spec,
-        size=(height, width),
-        resize=like.resize,
-        channels=channels,
-        keep_in_memory_bytes=_LIMIT,
-    )
-    assert isinstance(images, ImageSet)
+    return _in_memory(spec, size=(height, width), resize=like.resize, channels=channels)
+
+
+def _in_memory(spec: str, **options: Any) -> ImageSet:
+    images = data.load(spec, keep_in_memory_bytes=_LIMIT, **options)
+    if not isinstance(images, ImageSet):
+        raise DataError(f"{spec} is larger than 32 GiB: train on smaller images, or on a part")
     return images

@@ -57,7 +57,12 @@ class Task(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sets = sets
         self.normalization = normalization
-        self.average = _average(network, recipe.ema) if recipe.ema else None
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            # Running statistics are averaged too: those of the last steps belong to other weights.
+            update = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+            self.average = average.requires_grad_(False)
         self.objective = objective(recipe.objective, **recipe.objective_options)
         # A module of its own, so that its pictures move to the device.
         options = pixmix_options(recipe)
@@ -169,10 +174,3 @@ class Task(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the history back."""
         self.history = checkpoint["history"]
-
-
-def _average(network: nn.Module, decay: float) -> AveragedModel:
-    # Running statistics are averaged too: those of the last steps belong to other weights.
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-    return average.requires_grad_(False)

@@ -29,7 +29,10 @@ def render(
     light = visits.log1p()
     bright = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
     light = (light / bright[:, None, None, None]).clamp(max=1)
-    front = light * _palette(tints / visits.clamp(min=1), generator)
+    # The palette: a cosine for each of red, green and blue, with 0.8 to 2.4 turns.
+    turns, phase = torch.rand(2, len(tints), 3, 1, 1, generator=generator, device=generator.device)
+    angles = (0.8 + 1.6 * turns) * (tints / visits.clamp(min=1)) + phase
+    front = light * (0.5 + 0.5 * torch.cos(2 * pi * angles))
     picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)
     pixels = (255 * picture).round().clamp(0, 255).to(torch.uint8)
     return pixels, visited.float().mean((1, 2, 3))
@@ -67,14 +70,6 @@ def _cells(
     inside = ((places >= 0) & (places < sides)).all(0)
     canvas = torch.arange(points.shape[1])[:, None] * (height * width)
     return canvas + (places[1] * width + places[0]).long(), inside
-
-
-def _palette(
-    tints: Float32[Tensor, "f 1 h w"], generator: torch.Generator
-) -> Float32[Tensor, "f 3 h w"]:
-    """A cosine for each of red, green and blue, with 0.8 to 2.4 turns."""
-    turns, phase = torch.rand(2, len(tints), 3, 1, 1, generator=generator, device=generator.device)
-    return 0.5 + 0.5 * torch.cos(2 * pi * ((0.8 + 1.6 * turns) * tints + phase))
 
 
 def _background(front: Float32[Tensor, "f 3 h w"]) -> Float32[Tensor, "f 3 h w"]:

@@ -56,7 +56,13 @@ def fractals(
     path = None if cache is None else cache / f"{name}.safetensors"
     if path is not None and (images := _read(path)) is not None:
         return ImageSet(name, images, transform="as drawn")
-    images = _drawn(n, h, w, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    batches: list[Tensor] = []
+    while sum(map(len, batches)) < n:
+        systems = Systems.random(_TOGETHER, _WALKERS, generator)
+        pictures, filled = render(systems, h, w, generator)
+        batches.append(pictures[filled >= _FILLED])
+    images = torch.cat(batches)[:n].contiguous()
     if path is not None:
         with atomic(path) as temporary:
             temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
@@ -76,12 +82,3 @@ def _read(path: Path) -> UInt8[Tensor, "n 3 h w"] | None:
 def _digest(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "32"]:
     digest = hashlib.sha256(images.numpy().data).digest()
     return torch.tensor(list(digest), dtype=torch.uint8)
-
-
-def _drawn(n: int, h: int, w: int, generator: torch.Generator) -> UInt8[Tensor, "n 3 h w"]:
-    batches: list[Tensor] = []
-    while sum(map(len, batches)) < n:
-        systems = Systems.random(_TOGETHER, _WALKERS, generator)
-        pictures, filled = render(systems, h, w, generator)
-        batches.append(pictures[filled >= _FILLED])
-    return torch.cat(batches)[:n].contiguous()

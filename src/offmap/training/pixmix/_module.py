@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from offmap.data import ImageSet, StreamedSet
 from offmap.errors import ArgumentError, DataError, ShapeError
 from offmap.training.pixmix._augment import STRONGEST, augment
 from offmap.training.pixmix._draws import Draws
-from offmap.training.pixmix._rounds import mix_rounds
 
 Images = UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
 Mixed = Float32[Tensor, "n c h w"]
+Weights = Float32[Tensor, "n 1 1 1"]
 
 _GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601)
+_DARK = 1e-37  # in place of black, whose negative powers would be infinite
 
 
 class PixMix(nn.Module):
@@ -126,7 +127,7 @@ class PixMix(nn.Module):
         place[rows, columns] = len(images) + torch.arange(len(rows), device=images.device)
         start = draws.augmented[:, 0].nonzero()[:, 0]
         mixed[start] = pool[place[start, 0]]
-        return mix_rounds(mixed, pool, place[:, 1:], draws)
+        return _mix_rounds(mixed, pool, place[:, 1:], draws)
 
     def _crop(self, draws: Draws, images: Tensor) -> Mixed:
         """The part of its picture that each image is mixed with, in the image's channels."""
@@ -157,3 +158,25 @@ def _as_float_and_levels(images: Images) -> tuple[Mixed, UInt8[Tensor, "n c h w"
         )
     x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return x, (255 * x).round().to(torch.uint8)
+
+
+def _mix_rounds(
+    mixed: Mixed, pool: Float32[Tensor, "m c h w"], place: Int64[Tensor, "n k"], draws: Draws
+) -> Mixed:
+    """All rounds, in place; round ``r`` of image ``i`` mixes in ``pool[place[i, r]]``."""
+    for r in range(place.shape[1]):
+        active, multiply = draws.rounds > r, draws.multiply[:, r]
+        for blend, selected in ((_add, ~multiply), (_multiply, multiply)):
+            rows = (active & selected).nonzero()[:, 0]
+            a, b = (weight[rows, r].view(-1, 1, 1, 1) for weight in (draws.a, draws.b))
+            mixed[rows] = blend(mixed[rows], pool[place[rows, r]], a, b).clamp_(0, 1)
+    return mixed
+
+
+def _add(x: Mixed, y: Mixed, a: Weights, b: Weights) -> Mixed:
+    return (a * (2 * x - 1) + b * (2 * y - 1) + 1) / 2
+
+
+def _multiply(x: Mixed, y: Mixed, a: Weights, b: Weights) -> Mixed:
+    # Two logarithms and one power cost less than two powers; log 0 = -inf gives 0, as it should.
+    return (a * (2 * x).log2() + b * (2 * y).clamp(min=_DARK).log2() - 1).exp2()
