@@ -157,6 +157,13 @@ def test_a_finished_run_is_not_trained_again(whole: Path, sets: Sets) -> None:
     assert all(torch.equal(x, weights(whole)[k]) for k, x in network.state_dict().items())
 
 
+def test_a_trained_network_is_laid_out_as_one_that_is_read(tmp_path: Path, sets: Sets) -> None:
+    trained = train(RECIPE.but({"epochs": 1}), tmp_path, sets=sets)
+    read = finished(tmp_path)[1]
+    for name, weights in trained.state_dict().items():
+        assert weights.stride() == read[name].stride(), name
+
+
 def test_the_seed_decides(whole: Path, tmp_path: Path, sets: Sets) -> None:
     state = torch.random.get_rng_state()
     train(RECIPE.but({"seed": 1}), tmp_path / "other", sets=sets)

@@ -97,6 +97,9 @@ def train(
         keep_every=keep_every,
         show_progress=show_progress,
     )
+    # In the layout of a network that is read: another rounds otherwise.
+    trained: nn.Module = running.trained.cpu()
+    trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if first:
-        folder.finish(out, running.trained, running.history, record)
-    return running.trained.cpu().eval()
+        folder.finish(out, trained, running.history, record)
+    return trained.eval()
