@@ -195,7 +195,11 @@ def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
     samples, labels = [], []
     for item in items:
         x, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
-        samples.append(_copied(x))
+        samples.append(
+            {name: torch.as_tensor(value).clone() for name, value in x.items()}
+            if isinstance(x, Mapping)
+            else as_sample(x).clone()
+        )
         if label is not None:
             labels.append(int(label))
     first = samples[0]
@@ -205,12 +209,6 @@ def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
         else stacked(samples)
     )
     return inputs, torch.tensor(labels) if len(labels) == len(samples) else None
-
-
-def _copied(x: Any) -> Any:
-    if isinstance(x, Mapping):
-        return {name: torch.as_tensor(value).clone() for name, value in x.items()}
-    return as_sample(x).clone()
 
 
 def count_of(inputs: Inputs | Prepared) -> int:
