@@ -27,6 +27,8 @@ def imported(place: str, name: str, text: str) -> Any:
     Raises:
         UnknownNameError: there is no such module, file or name.
     """
+    if not place:
+        raise UnknownNameError(f"{text}: give package.module:name or file.py:name")
     if place.endswith(".py"):
         module = _of_file(Path(place), text)
     else:
