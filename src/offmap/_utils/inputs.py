@@ -192,7 +192,8 @@ def _is_sample(item: Any) -> bool:
 
 def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
     """Samples as one batch; each is copied as it comes, before a loader fills it again."""
-    samples, labels = [], []
+    samples: list[Any] = []
+    labels: list[int] = []
     for item in items:
         x, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
         samples.append(
