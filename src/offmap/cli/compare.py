@@ -78,8 +78,8 @@ def loaded(folders: list[str]) -> dict[str, Results]:
     from offmap.cli._arguments import named
     from offmap.evaluation import Results, read_scores
 
-    by_name = named(folders)
-    names = short([name.rstrip("/") for name in by_name])
+    by_name = named([folder.rstrip("/") or folder for folder in folders])
+    names = short(list(by_name))
     results = {}
     for name, path in zip(names, map(Path, by_name.values()), strict=True):
         of_another_tool = path.is_file() or any(path.glob("*.npz"))
