@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import offmap
+from offmap._utils.inputs import batches_of
 from offmap.cli import main
 from offmap.data import ImageSet
 from offmap.data import noise as data_noise
@@ -121,6 +122,26 @@ def test_a_guard_fitted_on_a_bare_tensor_is_kept(tmp_path: Path) -> None:
 def test_a_dict_of_unknown_keys_is_refused_with_them() -> None:
     with pytest.raises(DataError, match="the keys 'photo', 'kind': give the inputs as one of"):
         offmap.Guard(Net(), "msp").fit([{"photo": data()[0], "kind": data()[1]}])
+
+
+@pytest.mark.parametrize(
+    "label", ["a.png", {"boxes": 1}, 0.7, torch.eye(4)[0], np.int32(2), torch.tensor(3)]
+)
+def test_what_samples_have_beside_them_reads_as_a_loader_gives_it(label: Any) -> None:
+    class Beside(Dataset[Any]):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, i: int) -> tuple[Tensor, Any]:
+            return torch.full((3, 4, 4), i), label
+
+    beside = Beside()
+    (_, one_by_one), *_ = batches_of(beside, 3)
+    (_, together), *_ = batches_of(DataLoader(beside, 3), 3)
+    if one_by_one is None or together is None:
+        assert one_by_one is together
+    else:
+        assert torch.equal(one_by_one, together)
 
 
 def test_pictures_of_several_sizes_are_refused() -> None:

@@ -20,6 +20,7 @@ import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
 from offmap.cli._messages import in_words, speak_as
+from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.guard.opening import device_or_usual
@@ -115,6 +116,9 @@ def test_data_sets_have_short_names() -> None:
     }
     with pytest.raises(ArgumentError, match="two data sets are called 'a'"):
         named(["a=x", "a=y"])
+    # Of results, too: a slash behind the name makes no second network.
+    with pytest.raises(ArgumentError, match="two data sets are called 'runs/a'"):
+        loaded(["runs/a", "runs/a/"])
 
 
 def test_a_path_with_an_equals_sign_is_a_path(

@@ -98,6 +98,14 @@ def test_files_of_features(kind: str, tmp_path: Path) -> None:
     assert labels is None if kind == "npy" else np.array_equal(labels, y)
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.float32())])
+def test_lists_of_either_kind_are_features(kind: pa.DataType, tmp_path: Path) -> None:
+    # Tables of other libraries than pandas come with large lists.
+    x = features(0)[0].numpy()
+    pq.write_table(pa.table({"features": pa.array(list(x), kind)}), tmp_path / "a.parquet")
+    assert np.array_equal(load_features(tmp_path / "a.parquet")[0], x)
+
+
 def test_files_that_hold_no_features_say_what_they_hold(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", weights=np.eye(3))
     np.savez(tmp_path / "b.npz", features=np.ones((2, 3, 4)))

@@ -32,7 +32,13 @@ def reached(repository: str) -> Iterator[None]:
         except (OffmapError, TypeError):  # the latter of arguments that a network does not take
             raise
         except Exception as error:  # of network, hub, cache or files, each with its own types
-            raise UnknownNameError(_words(repository, error, answer)) from error
+            why = first_line(error)
+            if answer is not None:
+                why = (
+                    f"the hub gave no answer within {SECONDS:g} seconds ({first_line(answer)}), "
+                    f"and no copy is in its cache here ({why})"
+                )
+            raise UnknownNameError(f"{repository} cannot be loaded: {why}") from error
 
 
 def _asked(repository: str) -> Exception | None:
@@ -50,15 +56,6 @@ def _asked(repository: str) -> Exception | None:
             ) from error
         return error
     return None
-
-
-def _words(repository: str, error: Exception, answer: Exception | None) -> str:
-    if answer is None:
-        return f"{repository} cannot be loaded: {first_line(error)}"
-    return (
-        f"{repository} cannot be loaded: the hub gave no answer within {SECONDS:g} seconds "
-        f"({first_line(answer)}), and no copy is in its cache here ({first_line(error)})"
-    )
 
 
 def first_line(error: Exception) -> str:

@@ -27,21 +27,22 @@ def imported(place: str, name: str, text: str) -> Any:
     Raises:
         UnknownNameError: there is no such module, file or name.
     """
-    module = _of_file(Path(place), text) if place.endswith(".py") else _installed(place, text)
+    if not place:
+        raise UnknownNameError(f"{text}: give package.module:name or file.py:name")
+    if place.endswith(".py"):
+        module = _of_file(Path(place), text)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
+            raise UnknownNameError(
+                f"{text}: {error}; is it installed, or is its folder here?"
+            ) from error
     try:
         return getattr(module, name)
     except AttributeError as error:
         raise UnknownNameError(
             f"{text}: there is no {name!r} in {place}; give package.module:name or file.py:name"
-        ) from error
-
-
-def _installed(place: str, text: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
-        raise UnknownNameError(
-            f"{text}: {error}; is it installed, or is its folder here?"
         ) from error
 
 

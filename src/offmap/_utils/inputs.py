@@ -192,25 +192,25 @@ def _is_sample(item: Any) -> bool:
 
 def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
     """Samples as one batch; each is copied as it comes, before a loader fills it again."""
-    samples, labels = [], []
+    samples: list[Any] = []
+    labels: list[Tensor] = []
     for item in items:
         x, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
-        samples.append(_copied(x))
-        if label is not None:
-            labels.append(int(label))
+        samples.append(
+            {name: torch.as_tensor(value).clone() for name, value in x.items()}
+            if isinstance(x, Mapping)
+            else as_sample(x).clone()
+        )
+        number = _as_labels(int(label) if isinstance(label, bool | np.bool_) else label)
+        if number is not None:
+            labels.append(number if number.is_floating_point() else number.long())
     first = samples[0]
     inputs = (
         {name: stacked([x[name] for x in samples]) for name in first}
         if isinstance(first, Mapping)
         else stacked(samples)
     )
-    return inputs, torch.tensor(labels) if len(labels) == len(samples) else None
-
-
-def _copied(x: Any) -> Any:
-    if isinstance(x, Mapping):
-        return {name: torch.as_tensor(value).clone() for name, value in x.items()}
-    return as_sample(x).clone()
+    return inputs, stacked(labels) if len(labels) == len(samples) else None
 
 
 def count_of(inputs: Inputs | Prepared) -> int:

@@ -83,7 +83,11 @@ def latex(
     lines += _groups(above)
     lines += [" & ".join(map(in_latex, [corner, *columns])) + r" \\", r"\midrule"]
     for name, row in texts.items():
-        cells = [_marked(text, marks[p]) for text, p in zip(row, places[name], strict=True)]
+        cells = []
+        for text, p in zip(row, places[name], strict=True):
+            number, sign, deviation = text.partition("±")
+            behind = rf" {{\scriptsize $\pm$ {deviation.strip()}}}" if sign else ""
+            cells.append(marks[p].format(in_latex(number.strip())) + behind)
         lines.append(" & ".join([in_latex(name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
@@ -95,12 +99,6 @@ def in_latex(text: str) -> str:
     50 \% of a\_b \& \textbackslash{}input
     """
     return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
-
-
-def _marked(text: str, mark: str) -> str:
-    number, sign, deviation = text.partition("±")
-    behind = rf" {{\scriptsize $\pm$ {deviation.strip()}}}" if sign else ""
-    return mark.format(in_latex(number.strip())) + behind
 
 
 def _groups(above: Sequence[str]) -> list[str]:

@@ -118,13 +118,11 @@ def batches(dataset: Any, batch_size: int = 256) -> Iterator[tuple[Tensor, Tenso
     for start in range(0, len(dataset), batch_size):
         items = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
         images = torch.stack([torch.as_tensor(np.asarray(item[0])) for item in items])
-        yield images, torch.tensor([_label(item[1]) for item in items])
-
-
-def _label(target: Any) -> int:
-    vector = np.asarray(target)
-    if vector.ndim != 1 or not vector.size or (vector == vector.max()).sum() != 1:
-        raise LabelError(
-            f"a target must be a vector in which one class stands out; seen {vector.tolist()}"
-        )
-    return int(vector.argmax())
+        targets = [np.asarray(item[1]) for item in items]
+        for target in targets:
+            if target.ndim != 1 or not target.size or (target == target.max()).sum() != 1:
+                raise LabelError(
+                    "a target must be a vector in which one class stands out; seen "
+                    f"{target.tolist()}"
+                )
+        yield images, torch.tensor([int(target.argmax()) for target in targets])

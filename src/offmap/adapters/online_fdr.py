@@ -108,11 +108,10 @@ class Stream:
         called = torch.ones(len(verdict), dtype=torch.bool, device=verdict.p_values.device)
         scored = verdict.scores.isfinite()
         if scored.any():
-            p = adjusted_p_values(verdict.p_values[scored], self.samples, **self._how)
-            called[scored] = torch.tensor(self._tested(p.tolist()), device=called.device)
+            p = adjusted_p_values(verdict.p_values[scored], self.samples, **self._how).tolist()
+            if isinstance(self.procedure, Batches):
+                results = [bool(each) for each in self.procedure.test_batch(p)]
+            else:
+                results = [bool(self.procedure.test_one(each)) for each in p]
+            called[scored] = torch.tensor(results, device=called.device)
         return called
-
-    def _tested(self, p: list[float]) -> list[bool]:
-        if isinstance(self.procedure, Batches):
-            return [bool(each) for each in self.procedure.test_batch(p)]
-        return [bool(self.procedure.test_one(each)) for each in p]

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 
 from offmap.cli._arguments import parted
-
-if TYPE_CHECKING:
-    from offmap.guard import Opening
 
 Command = Callable[..., None]
 _NETWORK_HELP = "As in `offmap list`; zoo:, timm: or hf:NAME; file.py:factory, module:factory."
@@ -132,8 +129,13 @@ def opens_guard(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         def run(**given: Any) -> None:
+            from offmap.guard import Opening
+            from offmap.training import normalization
+
             values = {name: given.pop(name) for name in added}
-            command(opening=_opening(**values), **given)
+            if values["normalization"] is not None:
+                values["normalization"] = normalization(values["normalization"])
+            command(opening=Opening(**values), **given)
 
         own = signature(command)
         kept = [p for name, p in own.parameters.items() if name != "opening"]
@@ -148,11 +150,3 @@ def opens_guard(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
         return run
 
     return decorate
-
-
-def _opening(normalization: str | None, **values: Any) -> Opening:
-    from offmap.guard import Opening
-    from offmap.training import normalization as read
-
-    how = None if normalization is None else read(normalization)
-    return Opening(normalization=how, **values)

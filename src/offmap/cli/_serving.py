@@ -56,14 +56,11 @@ def serve_guard(served: Served, settings: Settings, host: str, port: int) -> Non
     if host not in _EVERYWHERE:
         name = f"[{host}]" if ":" in host else host
         settings = replace(settings, allow_hosts=(*settings.allow_hosts, name))
-    if settings.token is None and not _is_loopback(host):
+    loopback = host in ("localhost", "::1") or host.startswith("127.")
+    if settings.token is None and not loopback:
         typer.echo(
             f"offmap: warning: whoever reaches {host} can use this service: give --token-file",
             err=True,
         )
     app = partial(make, served, words=spoken())
     run(app, settings, host, port, lambda at: typer.echo(f"Serving {served.folder} at {at}"))
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

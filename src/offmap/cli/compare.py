@@ -76,18 +76,15 @@ def loaded(folders: list[str]) -> dict[str, Results]:
     """Results by the name of their folder, or as they are called."""
     from offmap._utils.table import short
     from offmap.cli._arguments import named
-
-    by_name = named(folders)
-    names = short([name.rstrip("/") for name in by_name])
-    return {name: _results(Path(of)) for name, of in zip(names, by_name.values(), strict=True)}
-
-
-def _results(path: Path) -> Results:
-    """Those of this library, or of scores of another tool."""
     from offmap.evaluation import Results, read_scores
 
-    others = path.is_file() or any(path.glob("*.npz"))
-    return read_scores(path) if others else Results.load(path)
+    by_name = named([folder.rstrip("/") or folder for folder in folders])
+    names = short(list(by_name))
+    results = {}
+    for name, path in zip(names, map(Path, by_name.values()), strict=True):
+        of_another_tool = path.is_file() or any(path.glob("*.npz"))
+        results[name] = read_scores(path) if of_another_tool else Results.load(path)
+    return results
 
 
 def _only(networks: dict[str, Results], detectors: list[str]) -> dict[str, Results]:

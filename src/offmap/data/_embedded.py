@@ -121,7 +121,12 @@ def _patch(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _patches(where: str, names: tuple[str, ...], h: int, w: int) -> Arrays:
-    patches = [list(_tiles(_picture(name), h, w)) for name in names]
+    patches = []
+    for name in names:
+        folder = ("sklearn", "datasets", "images") if name in _OF_SKLEARN else ("skimage", "data")
+        with Image.open(BytesIO(_packaged(*folder, name))) as image:
+            picture = np.asarray(image.convert("L" if count_channels(image) == 1 else "RGB"))
+        patches.append(list(_tiles(picture, h, w)))
     counts = torch.tensor([len(tiles) for tiles in patches])
     labels = torch.arange(len(names)).repeat_interleave(counts)
     classes = tuple(name.partition(".")[0] for name in names)
@@ -136,12 +141,6 @@ def _tiles(
     for top in range(0, picture.shape[0] - h + 1, h):
         for left in range(0, picture.shape[1] - w + 1, w):
             yield picture[top : top + h, left : left + w]
-
-
-def _picture(name: str) -> UInt8[np.ndarray, "h w *c"]:
-    folder = ("sklearn", "datasets", "images") if name in _OF_SKLEARN else ("skimage", "data")
-    with Image.open(BytesIO(_packaged(*folder, name))) as image:
-        return np.asarray(image.convert("L" if count_channels(image) == 1 else "RGB"))
 
 
 def _packaged(package: str, *path: str) -> bytes:

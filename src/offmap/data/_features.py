@@ -70,7 +70,8 @@ def _of_parquet(path: Path) -> Arrays:
     columns = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        lists = types.is_list(column.type) or types.is_fixed_size_list(column.type)
+        kinds = types.is_list, types.is_large_list, types.is_fixed_size_list
+        lists = any(of(column.type) for of in kinds)
         columns[name] = _rows(column, path) if lists else column.to_numpy(zero_copy_only=False)
     return _named(columns, path)
 

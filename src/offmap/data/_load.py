@@ -173,7 +173,14 @@ def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
     if not isinstance(spec, str):
         return _path(Path(spec))
     if is_address(spec):
-        return spec, _stored(Remote(spec))
+        remote = Remote(spec)
+        if remote.is_dir:
+            return spec, Store.scan(remote)
+        if remote.suffix.lower() != ".parquet":
+            raise DataError(
+                f"{remote}: of an object store, folders of images and .parquet are read"
+            )
+        return spec, Parquet.open(remote)
     if spec.startswith("hf:"):
         repository, colon, split = spec.removeprefix("hf:").rpartition(":")
         if not colon or "/" in split:
@@ -189,14 +196,6 @@ def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
     if spec and Path(spec).exists():
         return _path(Path(spec))
     raise not_found(spec)
-
-
-def _stored(remote: Remote) -> Source:
-    if remote.is_dir:
-        return Store.scan(remote)
-    if remote.suffix.lower() != ".parquet":
-        raise DataError(f"{remote}: of an object store, folders of images and .parquet are read")
-    return Parquet.open(remote)
 
 
 def _path(path: Path) -> tuple[str, Source]:

@@ -104,18 +104,14 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("pixels are floats, whose range is not known: store them as 8 bits")
     if image.mode in _DEEP:
-        return _to_8_bits(image)
+        # PIL's own conversion of 16-bit grey clips at 255 in some versions and shifts in others.
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(f"pixels from {values.min()} to {values.max()}: more than 16 bits")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA")  # PIL warns about the direct way to RGB
     return image
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    # PIL's own conversion of 16-bit grey clips at 255 in some versions and shifts in others.
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError(f"pixels from {values.min()} to {values.max()}: more than 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _crop(image: Image.Image, h: int, w: int) -> Image.Image:

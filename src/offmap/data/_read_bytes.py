@@ -36,8 +36,12 @@ def read_image(
     preparing = own or Preprocessing(channels, (height, width), resize)
 
     def look(image: Image.Image) -> Pixels:
-        if max_pixels is not None:
-            _check_size(image, height, width, max_pixels)
+        # A line of few pixels would be blown up to many.
+        scale = max(1, height / image.height, width / image.width)
+        if max_pixels is not None and int(image.width * image.height * scale * scale) > max_pixels:
+            raise ValueError(
+                f"{image.width}x{image.height} pixels are too many: at most {max_pixels:,}"
+            )
         return preparing.pixels(image)
 
     pixels = attempt((name, content), look)
@@ -46,11 +50,3 @@ def read_image(
     if pixels.shape != shape:
         return Skipped(name, f"it was made {pixels.shape}, and not {shape}")
     return torch.tensor(pixels)
-
-
-def _check_size(image: Image.Image, height: int, width: int, most: int) -> None:
-    """Refuse an image of too many pixels, or a line of pixels that would be blown up to them."""
-    pixels = image.width * image.height
-    scale = max(height / image.height, width / image.width)
-    if max(pixels, int(pixels * scale * scale)) > most:
-        raise ValueError(f"{image.width}x{image.height} pixels are too many: at most {most:,}")

@@ -97,12 +97,12 @@ def padded(rows: Sequence[Tensors], names: Sequence[str]) -> Tensor | Tensors:
         DataError: features of several lengths.
     """
     if names:
-        return {name: _stacked([row[name] for row in rows]) for name in names}
+        columns = {name: [row[name] for row in rows] for name in names}
+        return {
+            name: pad_sequence(xs, batch_first=True) if xs[0].ndim else torch.stack(xs)
+            for name, xs in columns.items()
+        }
     values = [next(iter(row.values())) for row in rows]
     if len(lengths := {tuple(x.shape) for x in values}) > 1:
         raise DataError(f"features of one length are needed; seen {sorted(lengths)}")
     return torch.stack(values)
-
-
-def _stacked(values: list[Tensor]) -> Tensor:
-    return pad_sequence(values, batch_first=True) if values[0].ndim else torch.stack(values)

@@ -199,7 +199,10 @@ class StreamedSet(Subsets):
                 batch = zip(positions, decoded, strict=False)
                 images = {i: x for i, raw in batch if (x := self._checked(i, raw)) is not None}
                 if images:
-                    yield self._batch(images)
+                    readable = list(images)
+                    labels = None if self.labels is None else self.labels[readable]
+                    keys = self.source.keys(self.rows[readable].tolist())
+                    yield torch.from_numpy(np.stack(list(images.values()))), labels, keys
         if len(self.corrupt) == len(self):
             raise unreadable(self.name, self.skipped)
 
@@ -215,12 +218,6 @@ class StreamedSet(Subsets):
                 "number the length of the shorter side"
             )
         return image
-
-    def _batch(self, images: dict[int, Pixels]) -> KeyedBatch:
-        positions = list(images)
-        keys = self.source.keys(self.rows[positions].tolist())
-        labels = None if self.labels is None else self.labels[positions]
-        return torch.from_numpy(np.stack(list(images.values()))), labels, keys
 
     def _derive(
         self,

@@ -122,7 +122,11 @@ class Subsets(ABC):
         if self.labels is None:
             raise LabelError(f"{self.name} has no labels: its classes cannot be chosen")
         numbers = [self._label(c) for c in classes]
-        labels = _relabelled(self.labels, numbers)
+        if len(set(numbers)) < len(numbers):
+            raise ArgumentError(f"a class was named twice, among labels {_listed(numbers)}")
+        labels = torch.full_like(self.labels, -1)
+        for new, old in enumerate(numbers):
+            labels[self.labels == old] = new
         rows = (labels >= 0).nonzero().ravel()
         names = tuple(self.classes[label] for label in numbers) if self.classes else ()
         name = f"{self.name}[only {_listed(names or numbers)}]"
@@ -181,15 +185,6 @@ def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:
         seen = f"{int(rows.min())} to {int(rows.max())}"
         raise ArgumentError(f"{name} has positions 0 to {total - 1}; asked for were {seen}")
     return rows.long()
-
-
-def _relabelled(labels: Int64[Tensor, " n"], numbers: list[int]) -> Int64[Tensor, " n"]:
-    if len(set(numbers)) < len(numbers):
-        raise ArgumentError(f"a class was named twice, among labels {_listed(numbers)}")
-    new = torch.full_like(labels, -1)
-    for label, old in enumerate(numbers):
-        new[labels == old] = label
-    return new
 
 
 def described(data: Any) -> str:

@@ -85,20 +85,19 @@ def _sample(
         # Copies: those of a file may not be written to, and torch warns of them.
         pair = np.array(scores[name][i : i + 1]), np.array(scores["calibration"])
         p_value = float(p_values(*pair)[0])
+    prediction = ""
+    if predictions is not None:
+        label, classes = int(predictions[i]), getattr(inputs.get("id"), "classes", ())
+        prediction = str(classes[label]) if label < len(classes) else f"class {label}"
     key = str(keys[i]) if i < len(keys) else None
     return Sample(
         set="ID" if name == "id" else name,
         name=f"sample {i}" if key is None or key.isdigit() or not named else key,
-        prediction="" if predictions is None else _class(inputs.get("id"), int(predictions[i])),
+        prediction=prediction,
         p_value=p_value,
         score=float(f"{float(scores[name][i]):.6g}"),
         image=_picture(inputs.get(name), key),
     )
-
-
-def _class(id_set: Any, label: int) -> str:
-    names = getattr(id_set, "classes", ())
-    return str(names[label]) if label < len(names) else f"class {label}"
 
 
 def _picture(data: Any, key: str | None) -> str:
@@ -106,7 +105,13 @@ def _picture(data: Any, key: str | None) -> str:
     image = _image(data, key)
     if image is None or image.ndim != 3 or image.shape[0] not in (1, 3):
         return ""
-    return _uri(_as_image(image))
+    x = image.detach().cpu().float()
+    # Pixels are 0 to 255; floats, which may be normalised, are stretched to that.
+    low, high = (float(x.min()), float(x.max())) if image.is_floating_point() else (0.0, 255.0)
+    pixels = ((x - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
+    small = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
+    small.thumbnail((_SIDE, _SIDE))
+    return _uri(small)
 
 
 def _image(data: Any, key: str | None) -> Tensor | None:
@@ -118,16 +123,6 @@ def _image(data: Any, key: str | None) -> Tensor | None:
         return None
     images, _, keys = next(iter(data.keyed_batches(1, start=every.index(key))))
     return images[0] if isinstance(images, Tensor) and keys[0] == key else None
-
-
-def _as_image(image: Tensor) -> Image.Image:
-    """Pixels of 0 to 255; floats, which may be normalised, are stretched to that."""
-    x = image.detach().cpu().float()
-    low, high = (0.0, 255.0) if not image.is_floating_point() else (float(x.min()), float(x.max()))
-    pixels = ((x - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
-    small = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
-    small.thumbnail((_SIDE, _SIDE))
-    return small
 
 
 def _uri(image: Image.Image) -> str:

@@ -38,7 +38,9 @@ def sections_of(facts: Facts, checks: Mapping[str, Check], command: str) -> list
         parts.append(_checked(checks))
     if calibration is not None:
         parts += [_scores(calibration), _rates(calibration), _sensitivity(calibration)]
-    return [*parts, _learned(facts), _settings(facts, command)]
+    settings = [*facts.made_of(), *([f"Command: {command}"] if command else [])]
+    parts += [_learned(facts), Section("settings", "Settings", [Text(line) for line in settings])]
+    return parts
 
 
 def _promise(facts: Facts) -> Section:
@@ -159,9 +161,3 @@ def _learned(facts: Facts) -> Section:
         Table("What was read", ["to", "samples", "network is right", "groups"], read),
     ]
     return Section("learned", "What it learned", [table for table in tables if table.rows])
-
-
-def _settings(facts: Facts, command: str) -> Section:
-    texts: list[Block] = [Text(line) for line in facts.made_of()]
-    texts += [Text(f"Command: {command}")] if command else []
-    return Section("settings", "Settings", texts)

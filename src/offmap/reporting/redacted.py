@@ -85,17 +85,18 @@ def hidden_command(command: str) -> str:
 
 def hidden_section(section: Section) -> Section:
     """A section whose texts name no path; samples are called by their numbers before."""
-    return Section(section.name, hidden(section.title), [_hidden_block(b) for b in section.blocks])
-
-
-def _hidden_block(block: Block) -> Block:
-    if isinstance(block, Gallery):
-        samples = [
-            replace(each, prediction=hidden(each.prediction), reason=hidden(each.reason))
-            for each in block.samples
-        ]
-        return replace(block, caption=hidden(block.caption), samples=samples)
-    return replace(block, **{f.name: hidden(getattr(block, f.name)) for f in fields(block)})
+    blocks: list[Block] = []
+    for block in section.blocks:
+        if isinstance(block, Gallery):
+            samples = [
+                replace(each, prediction=hidden(each.prediction), reason=hidden(each.reason))
+                for each in block.samples
+            ]
+            blocks.append(replace(block, caption=hidden(block.caption), samples=samples))
+        else:
+            texts = {f.name: hidden(getattr(block, f.name)) for f in fields(block)}
+            blocks.append(replace(block, **texts))
+    return Section(section.name, hidden(section.title), blocks)
 
 
 def _names(results: Results) -> dict[str, str]:

@@ -145,15 +145,13 @@ def in_words(section: Section, *, width: int = 100) -> str:
 def _table(table: Table, width: int) -> str:
     rows = [list(table.columns), *map(list, table.rows)]
     sizes = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    # What does not fit goes below its row's name, so that no line wraps.
-    if sum(sizes) + 2 * len(sizes) > width:
-        return _listed(table, width)
-    lines = ["  ".join(f"{x:<{size}}" for x, size in zip(row, sizes, strict=True)) for row in rows]
-    return "\n".join([table.caption, *(line.rstrip() for line in lines)])
-
-
-def _listed(table: Table, width: int) -> str:
     lines = [table.caption]
+    if sum(sizes) + 2 * len(sizes) <= width:
+        for row in rows:
+            parts = (f"{x:<{size}}" for x, size in zip(row, sizes, strict=True))
+            lines.append("  ".join(parts).rstrip())
+        return "\n".join(lines)
+    # What does not fit goes below its row's name, so that no line wraps.
     for name, *cells in table.rows:
         pairs = zip(table.columns[1:], cells, strict=True)
         words = "; ".join(f"{head} {cell}" for head, cell in pairs if cell)

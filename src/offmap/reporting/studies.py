@@ -32,7 +32,11 @@ def sections_of(networks: Mapping[str, Results], folder: Path, command: str) -> 
         folder: of the study, with its tables as text.
         command: that made the report.
     """
-    text = _text_of(folder)
+    path = folder / _TEXT
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
     parts = [
         _verdict(networks),
         _table(networks),
@@ -100,11 +104,3 @@ def settings(networks: Mapping[str, Results], command: str) -> Section:
     data = [[s.name, s.role, f"{s.n:,}", s.source] for s in first.sets]
     blocks.append(Table("Data of the first network", ["set", "part", "samples", "source"], data))
     return Section("settings", "Settings", blocks)
-
-
-def _text_of(folder: Path) -> str:
-    path = folder / _TEXT
-    try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error

@@ -136,10 +136,12 @@ def sections_of(found: Seen, path: Path, command: str, *, named: bool) -> list[S
     rates = None
     if monitor is not None and monitor.certified.rule == "per_class":
         rates = {k: float(monitor.rates[monitor.certified.group(k)]) for k in found.tally.by_class}
+    strangest = [_sample(row, number, found.names, named=named) for number, row in found.strangest]
+    caption = f"The {len(strangest)} samples with the lowest p-values, the strangest first"
     parts = [
         _verdict(found),
         watches.p_values(found.tally.p_values),
-        _samples(found, named=named),
+        Section("samples", "Most suspicious", [Gallery(caption, strangest)]),
         watches.classes(found.tally.by_class, found.names, rates),
         *([] if monitor is None else [_watched(found, monitor)]),
         _notes(found),
@@ -191,13 +193,6 @@ def _watched(found: Seen, monitor: Monitor) -> Section:
     )
     texts = [Text(line) for line in monitor.explain().splitlines()]
     return Section("watch", section.title, [*texts, Text(words), *section.blocks])
-
-
-def _samples(found: Seen, *, named: bool) -> Section:
-    """Those with the lowest p-values."""
-    samples = [_sample(row, number, found.names, named=named) for number, row in found.strangest]
-    caption = f"The {len(samples)} samples with the lowest p-values, the strangest first"
-    return Section("samples", "Most suspicious", [Gallery(caption, samples)])
 
 
 def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sample:

@@ -55,7 +55,14 @@ def images_of(
     images = decoded(encoded, shape, resize=resize, own=own)
     for name, image in images:
         samples[int(name)] = image
-    return _of_one_type(samples)
+    # Pixels and normalised floats cannot stand in one batch: those like the first remain.
+    first = next((x.dtype for x in samples if isinstance(x, Tensor)), None)
+    return [
+        x
+        if isinstance(x, Skipped) or x.dtype == first
+        else Skipped(f"row {i}", f"{x.dtype} in a batch of {first}")
+        for i, x in enumerate(samples)
+    ]
 
 
 def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:
@@ -91,17 +98,6 @@ def _of_array(name: str, array: np.ndarray, shape: tuple[int, int, int]) -> Any:
         if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3):
             return np.ascontiguousarray(pixels)
     return Skipped(name, f"{array.dtype} of shape {array.shape}, and the guard takes {shape}")
-
-
-def _of_one_type(samples: list[Any]) -> list[Tensor | Skipped]:
-    """Pixels and normalised floats cannot stand in one batch: those like the first remain."""
-    first = next((x.dtype for x in samples if isinstance(x, Tensor)), None)
-    return [
-        x
-        if isinstance(x, Skipped) or x.dtype == first
-        else Skipped(f"row {i}", f"{x.dtype} in a batch of {first}")
-        for i, x in enumerate(samples)
-    ]
 
 
 def rows_of(

@@ -50,17 +50,14 @@ class Pool:
 
     def __enter__(self) -> Self:
         try:
-            self._check()
+            asked = [actor.versions.remote() for actor in self.actors]
+            seen = [self.result(task) for task in asked]
+            for one in {str(sorted(each.items())): each for each in seen}.values():
+                check_versions(one)
         except BaseException:
             self._close()
             raise
         return self
-
-    def _check(self) -> None:
-        asked = [actor.versions.remote() for actor in self.actors]
-        seen = [self.result(task) for task in asked]
-        for one in {str(sorted(each.items())): each for each in seen}.values():
-            check_versions(one)
 
     def __exit__(
         self,

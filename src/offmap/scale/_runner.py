@@ -62,7 +62,12 @@ class Runner:
             shards: of the data, without images in memory.
             shard: which.
         """
-        probe, data = self._probe(sent), shards.open(shard)
+        if self.probe is None:  # that of this worker comes with its first task
+            (probe,) = library().get(sent)
+            if self.device is not None:
+                probe.asked_device = self.device
+            self.probe = probe
+        probe, data = self.probe, shards.open(shard)
         passed, size = Passed(), shards.batch_size
         with probe, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -78,12 +83,3 @@ class Runner:
         part = data.parts[0] if isinstance(data, JoinedSet) else data  # a shard is of one part
         passed.corrupt = dict(getattr(part, "corrupt", {}))
         return passed
-
-    def _probe(self, sent: list[Any]) -> AnyProbe:
-        """That of this worker, which comes with its first task."""
-        if self.probe is None:
-            (probe,) = library().get(sent)
-            if self.device is not None:
-                probe.asked_device = self.device
-            self.probe = probe
-        return self.probe

@@ -17,8 +17,14 @@ def put(ray: Any, value: Any) -> Any:
     Raises:
         ArgumentError: it cannot be sent.
     """
-    for name in _modules_of(value):
-        ray.cloudpickle.register_pickle_by_value(sys.modules[name])
+    network = getattr(value, "network", value)  # of a probe
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    names = {type(module).__module__ for module in modules}
+    for part in getattr(value, "parts", ()):
+        names.add(getattr(getattr(getattr(part, "own", None), "function", None), "__module__", ""))
+    for name in names:
+        if name.startswith(OF_FILES):  # a file that the user named: workers do not find it by name
+            ray.cloudpickle.register_pickle_by_value(sys.modules[name])
     try:
         return ray.put(value)
     except Exception as error:  # whatever the parts of a network raise
@@ -26,13 +32,3 @@ def put(ray: Any, value: Any) -> Any:
             f"the {type(value).__name__.lower()} cannot be sent to workers "
             f"({str(error).strip().splitlines()[0]}): work in one process, without an engine"
         ) from error
-
-
-def _modules_of(value: Any) -> set[str]:
-    """Modules of files that the user named, which workers do not find by name."""
-    network = getattr(value, "network", value)  # of a probe
-    modules = network.modules() if isinstance(network, nn.Module) else ()
-    names = {type(module).__module__ for module in modules}
-    for part in getattr(value, "parts", ()):
-        names.add(getattr(getattr(getattr(part, "own", None), "function", None), "__module__", ""))
-    return {name for name in names if name.startswith(OF_FILES)}

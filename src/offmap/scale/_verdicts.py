@@ -26,16 +26,12 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
     if guard.control_ is not None:
         columns["accepted"] = np.zeros(n, bool)
     if good:
-        verdict = guard(_together(guard, [samples[i] for i in good]))
+        rows = [samples[i] for i in good]
+        are_tensors = torch.is_tensor(rows[0])
+        verdict = guard(torch.stack(rows) if are_tensors else padded(rows, guard.input_names))
         for name, values in _values(verdict).items():
             columns[name][good] = values
     return columns
-
-
-def _together(guard: Guard, samples: list[Any]) -> Any:
-    return (
-        torch.stack(samples) if torch.is_tensor(samples[0]) else padded(samples, guard.input_names)
-    )
 
 
 def _values(verdict: Verdict) -> dict[str, Any]:

@@ -37,7 +37,12 @@ class Bodies:
             Refusal: it is too large, too slow, encoded, or there is no place for it.
             ClientDisconnect: the client has gone.
         """
-        self._check_headers(request)
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(415, "bodies are not decompressed: send them as they are", _CLOSE)
+        length = request.headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):  # a server checks it, another may not
+            raise Refusal(400, "Content-Length is no number", _CLOSE)
+        self._check_place(int(length[:20]), 0)
         body = bytearray()
         try:
             await self._fill(body, request)
@@ -56,14 +61,6 @@ class Bodies:
         except TimeoutError:
             words = f"the body did not arrive within {self.timeout:g} seconds"
             raise Refusal(408, words, _CLOSE) from None
-
-    def _check_headers(self, request: Request) -> None:
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Refusal(415, "bodies are not decompressed: send them as they are", _CLOSE)
-        length = request.headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):  # a server checks it, another may not
-            raise Refusal(400, "Content-Length is no number", _CLOSE)
-        self._check_place(int(length[:20]), 0)
 
     def _check_place(self, size: int, more: int) -> None:
         if size > self.max_bytes:

@@ -65,10 +65,10 @@ class Judge:
         if (rows := sum(map(count_of, inputs))) > self._settings.queue:
             raise Refusal(413, f"{rows:,} rows are too many: send {self._settings.queue:,} at most")
         end = time.monotonic() + self._settings.timeout
-        groups = [
-            [Job(part, _kind(asked, part), asked.name, end) for part in self._cut(each)]
-            for each in inputs
-        ]
+        size, groups = self._settings.max_batch, []
+        for each in inputs:
+            parts = [rows_of(each, slice(i, i + size)) for i in range(0, count_of(each), size)]
+            groups.append([Job(part, _kind(asked, part), asked.name, end) for part in parts])
         jobs = [job for group in groups for job in group]
         try:
             self.batcher.submit(jobs)
@@ -91,10 +91,6 @@ class Judge:
             if error is not None:
                 raise error
         return [answer.result() for answer in answers]
-
-    def _cut(self, inputs: Inputs) -> list[Inputs]:
-        size = self._settings.max_batch
-        return [rows_of(inputs, slice(i, i + size)) for i in range(0, count_of(inputs), size)]
 
     def _judge(self, jobs: Sequence[Job]) -> None:
         """Judge jobs of one kind together; if that fails, each by itself."""

@@ -88,30 +88,22 @@ async def infer(request: Request, service: Service) -> Response:
 
 def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, Inputs]:
     """A request, and its inputs as the guard takes them."""
-    length = headers.get(LENGTH)
-    size = len(body) if length is None else _size(length, len(body))
+    size = len(body)
+    if (length := headers.get(LENGTH)) is not None:  # of the JSON, before binary tensors
+        if not (length.isascii() and length.isdigit()) or len(length) > 12 or int(length) > size:
+            raise Refusal(400, f"{LENGTH} must be the bytes of the JSON, at most those of the body")
+        size = int(length)
     try:
         asked = msgspec.json.decode(memoryview(body)[:size], type=Infer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         why = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
         raise Refusal(400, f"the request is not as the protocol has it{why[:200]}") from None
     check_datatypes(asked.inputs, served.reads.datatypes)
-    _check_outputs(asked.outputs)
+    outputs = [each.name for each in asked.outputs]
+    if not set(outputs) <= set(OUTPUTS) or len(set(outputs)) < len(outputs):
+        raise Refusal(400, f"outputs are {', '.join(OUTPUTS)}, each once")
     tensors = _tensors(asked.inputs, memoryview(body)[size:])
     return asked, served.reads.checked(tensors)
-
-
-def _size(length: str, most: int) -> int:
-    """Bytes of the JSON before binary tensors."""
-    if not (length.isascii() and length.isdigit()) or len(length) > 12 or int(length) > most:
-        raise Refusal(400, f"{LENGTH} must be the bytes of the JSON, at most those of the body")
-    return int(length)
-
-
-def _check_outputs(outputs: Sequence[WantedOutput]) -> None:
-    names = [each.name for each in outputs]
-    if not set(names) <= set(OUTPUTS) or len(set(names)) < len(names):
-        raise Refusal(400, f"outputs are {', '.join(OUTPUTS)}, each once")
 
 
 def _tensors(inputs: Sequence[InputTensor], rest: memoryview) -> dict[str, Tensor]:

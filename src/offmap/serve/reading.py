@@ -65,7 +65,9 @@ class Reads:
         Raises:
             Refusal: other names or shapes, no rows, or values that are not finite or no tokens.
         """
-        wanted = self._with_mask(inputs)
+        wanted = dict(inputs)
+        if "attention_mask" in self.names and "attention_mask" not in wanted and wanted:
+            wanted["attention_mask"] = torch.ones_like(next(iter(wanted.values())))
         if set(wanted) != set(self.names):
             raise Refusal(
                 400, f"inputs are {', '.join(self.names)}; seen {', '.join(inputs) or 'none'}"
@@ -84,13 +86,6 @@ class Reads:
         if x.is_floating_point() and not bool(x.isfinite().all()):
             raise Refusal(400, "inputs must be numbers of 32 bits: seen larger ones")
         return x
-
-    def _with_mask(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inputs, with an attention mask of ones where it was left out."""
-        others = dict(inputs)
-        if "attention_mask" in self.names and "attention_mask" not in others and others:
-            others["attention_mask"] = torch.ones_like(next(iter(others.values())))
-        return others
 
     def _tokens(self, name: str, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] == 0 or x.is_floating_point():

@@ -52,7 +52,10 @@ def run(make: Make, settings: Settings, host: str, port: int, tell: Callable[[st
         os.environ |= folder_of(shared / "metrics")
         if settings.monitor_state is None:
             settings = replace(settings, monitor_state=shared / "monitors")
-        _run_workers(config_of(partial(_made, make, settings), settings), listening)
+        workers = _Workers(config_of(partial(_made, make, settings), settings), [listening])
+        workers.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
+            raise SystemExit(1)
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -106,10 +109,3 @@ def _made(make: Make, settings: Settings) -> Any:
     except (OffmapError, OSError) as error:
         print(f"offmap: {error}", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
-
-
-def _run_workers(config: Config, listening: socket.socket) -> None:
-    workers = _Workers(config, [listening])
-    workers.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
-        raise SystemExit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +10,6 @@ import torch
 from starlette.requests import Request
 from starlette.responses import Response
 
-from offmap._utils.inputs import Inputs
 from offmap.data import Skipped
 from offmap.serve.judging import Asked
 from offmap.serve.refusals import Refusal, busy
@@ -89,25 +87,19 @@ async def _of_files(
         raise busy("the images took too long to decode: send fewer, or smaller ones") from None
     check_some(images)
     good = [image for image in images if not isinstance(image, Skipped)]
-    found = iter(_rows(await _judged(service, asked, [torch.stack(good)])))
-    return [
-        {"input": name, **(_unreadable(image) if isinstance(image, Skipped) else next(found))}
-        for (name, _), image in zip(files, images, strict=True)
+    (columns,) = await service.judge.verdicts(asked, [torch.stack(good)])
+    found = iter(_rows(columns))
+    empty: Row = {name: None for name in _COLUMNS if name != "accepted"}
+    rows = [
+        empty | {"error": f"it cannot be read: {image.reason}"}
+        if isinstance(image, Skipped)
+        else next(found)
+        for image in images
     ]
-
-
-async def _judged(service: Service, asked: Asked, inputs: Sequence[Inputs]) -> Columns:
-    (columns,) = await service.judge.verdicts(asked, inputs)
-    return columns
+    return [{"input": name, **row} for (name, _), row in zip(files, rows, strict=True)]
 
 
 def _rows(columns: Columns) -> list[Row]:
     names = [name for name in _COLUMNS if name in columns]
     values = zip(*(columns[name] for name in names), strict=True)
     return [dict(zip(names, row, strict=True)) for row in values]
-
-
-def _unreadable(image: Skipped) -> Row:
-    empty: Row = dict.fromkeys(_COLUMNS)
-    del empty["accepted"]
-    return empty | {"error": f"it cannot be read: {image.reason}"}

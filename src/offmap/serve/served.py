@@ -51,13 +51,8 @@ class Served:
             verdict = self.guard(inputs)
         asked = verdict if rate is None else self.at(rate)(inputs)
         columns = asked.to_dict()
-        columns["reason"] = reasons or _reasons(columns)
+        columns["reason"] = reasons or [
+            error if error is not None else f"about {p:.2%} of known samples score as high"
+            for p, error in zip(columns["p_value"], columns["error"], strict=True)
+        ]
         return verdict, columns
-
-
-def _reasons(columns: Columns) -> list[str]:
-    """Why, in words that need nothing but the verdict."""
-    return [
-        error if error is not None else f"about {p:.2%} of known samples score as high"
-        for p, error in zip(columns["p_value"], columns["error"], strict=True)
-    ]

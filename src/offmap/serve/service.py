@@ -87,16 +87,13 @@ class Service:
                 return False
             before, self.served = self.served, fresh
             _LOGGER.warning("reloaded: serving the guard %s", fresh.certified.guard)
-            await self._idle(before)
+            # Until no request has the guard before; all of them have a deadline.
+            end = time.monotonic() + 2 * self.settings.timeout
+            while before.requests and time.monotonic() < end:
+                await asyncio.sleep(0.02)
             if before.certified.guard != fresh.certified.guard:
                 await asyncio.to_thread(self.recorder.close, before)
             return True
-
-    async def _idle(self, served: Served) -> None:
-        """Wait until no request has this guard; all of them have a deadline."""
-        end = time.monotonic() + 2 * self.settings.timeout
-        while served.requests and time.monotonic() < end:
-            await asyncio.sleep(0.02)
 
     @asynccontextmanager
     async def current(self) -> AsyncIterator[Served]:

@@ -52,7 +52,11 @@ class Folder(Source):
         """
         paths, subfolders, left_out = search(root)
         if not paths:
-            raise _no_images(root, left_out)
+            parquet = any(root.rglob("*.parquet"))
+            hint = f" (it has Parquet files: write hf:{root})" if parquet else ""
+            message = f"{root} holds no images{hint}: looked for {', '.join(sorted(SUFFIXES))}"
+            others = skipped_in_words(str(root), (), left_out)
+            raise DataError(f"{message}; {others}" if others else message)
         folders = [path.relative_to(root).parts[0] for path in paths if path.parent != root]
         labels, classes = labels_of(folders, len(paths), subfolders, str(root))
         left_out += tuple(
@@ -161,11 +165,3 @@ def labels_of(
         )
     number = {name: label for label, name in enumerate(subfolders)}
     return torch.tensor([number[name] for name in folders]), tuple(subfolders)
-
-
-def _no_images(root: Path, left_out: Sequence[Skipped]) -> DataError:
-    parquet = f" (it has Parquet files: write hf:{root})" if any(root.rglob("*.parquet")) else ""
-    message = f"{root} holds no images{parquet}: looked for {', '.join(sorted(SUFFIXES))}"
-    if others := skipped_in_words(str(root), (), left_out):
-        message += f"; {others}"
-    return DataError(message)

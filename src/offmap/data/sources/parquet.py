@@ -64,23 +64,21 @@ class Parquet(Source):
 
     def read(self, rows: Iterable[int]) -> Iterator[Item]:
         """Holds one row group at a time: ascending rows read each group once."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(opened(self.path)) as file:
             for group, members in groupby(rows, key=self._group):
-                images = self._read_group(file, group)
+                try:
+                    images = file.read_row_group(group, columns=[self.column])[self.column]
+                except (OSError, pa.ArrowException) as error:
+                    raise DataError(
+                        f"{self.path}: row group {group} cannot be read: {error}"
+                    ) from error
                 first = int(self.ends[group]) - len(images)
                 for row in members:
                     raw = as_raw(images[row - first].as_py(), self.path)
                     yield f"{self.path} row {row}", raw
-
-    def _read_group(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
-        import pyarrow as pa
-
-        try:
-            return file.read_row_group(group, columns=[self.column])[self.column]
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.path}: row group {group} cannot be read: {error}") from error
 
     def _group(self, row: int) -> int:
         return int(np.searchsorted(self.ends, row, side="right"))
@@ -124,7 +122,10 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 
 def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[str, ...]]:
-    features = _features(file.schema_arrow)
+    # The description of the columns that the library datasets leaves in a file.
+    metadata = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+    described = metadata.get("info", {}).get("features", {})
+    features = {name: feature for name, feature in described.items() if isinstance(feature, dict)}
     typed = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
     column = next((c for c in (*_LABEL, *typed) if c in file.schema_arrow.names), None)
     if column is None:
@@ -134,10 +135,3 @@ def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[st
         raise LabelError(f"{path}: {values.null_count} rows have no {column}: remove or fill them")
     names = features.get(column, {}).get("names") or ()
     return as_labels(values.to_pylist(), str(path), names)
-
-
-def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """The description of the columns that the library ``datasets`` leaves in a file."""
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = metadata.get("info", {}).get("features", {})
-    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
