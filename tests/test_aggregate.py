@@ -126,6 +126,14 @@ def test_what_cannot_be_aggregated_is_refused(three: list[Results]) -> None:
         offmap.aggregate(three).table("fpr95")
 
 
+def test_one_detector_is_held_against_no_other() -> None:
+    found = offmap.aggregate([evaluated(seed, {"alone": 1.0}) for seed in range(3)])
+    assert "alone" in found.table()
+    for compared in (found.differences_table, found.ranks_table):
+        with pytest.raises(ArgumentError, match="there is alone alone"):
+            compared()
+
+
 def test_compare_corrects_for_the_number_of_its_tests() -> None:
     a, b, c = evaluated(0), evaluated(0, {d: g + 0.1 for d, g in GAINS.items()}), evaluated(1)
     found = offmap.compare({"a": a, "b": b, "c": c}).differences

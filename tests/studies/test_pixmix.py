@@ -125,6 +125,17 @@ def test_the_width_of_a_checkpoint_is_read_from_it(tmp_path: Path) -> None:
     assert torch.equal(found.network(x), made.eval()(x))
 
 
+def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path) -> None:
+    made = WideResNet(16, 3, classes=7)
+    (tmp_path / "me@home").mkdir()
+    file = tmp_path / "me@home" / "w.pt"
+    torch.save(made.state_dict(), file)
+    for spec in (str(file), f"{file}@0.1/0.2"):
+        found = open_trained(spec, pixmix.NETWORKS["plain"])
+        assert isinstance(found.network, WideResNet)
+    assert found.normalization == offmap.Normalization((0.1,), (0.2,))
+
+
 def test_a_checkpoint_of_another_network_is_named_with_its_normalisation(tmp_path: Path) -> None:
     made = densenet_bc100(classes=3)
     torch.save({"state_dict": made.state_dict()}, tmp_path / "d.pth.tar")

@@ -106,6 +106,15 @@ def test_records_of_another_training_are_not_taken_for_its_own(
         recorded(tmp_path / "other", sets, tmp_path / "records", ood=None, detectors=())
 
 
+@pytest.mark.parametrize("text", ["", "[1, 2]", "3"])
+def test_records_that_say_nothing_of_their_training_are_named(
+    run: Path, sets: Sets, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "records.json").write_text(text)
+    with pytest.raises(StoreError, match=r"records.json cannot be read"):
+        recorded(run, sets, tmp_path, ood=None, detectors=())
+
+
 @pytest.mark.parametrize("watch", [watch_collapse, watch_ood])
 def test_no_epoch_is_every_0th(watch: Any, sets: Sets) -> None:
     with pytest.raises(ArgumentError, match="every must be a whole number of at least 1"):

@@ -122,7 +122,11 @@ class Aggregate(Tabular):
 
         The networks are what is drawn here, and not the samples: with few of them little can be
         shown. "Best" was picked on the same networks, so the correction is over all pairs.
+
+        Raises:
+            ArgumentError: there is one detector.
         """
+        self._check_several()
         sets = [name for names in self.groups.values() for name in names]
         values = {d: self.values(d, sets, metric) for d in self.detectors}
         sign = -1 if self.grid(metric).low else 1
@@ -143,6 +147,13 @@ class Aggregate(Tabular):
             if detector != best
         ]
 
+    def _check_several(self) -> None:
+        if len(self.detectors) < 2:
+            raise ArgumentError(
+                f"detectors are held against each other, and there is {self.detectors[0]} alone: "
+                "give results of several detectors"
+            )
+
     def differences_table(self, metric: str = "auroc") -> str:
         """Each detector minus the best, with the corrected p-values."""
         scale = metric_of(metric).scale
@@ -162,8 +173,14 @@ class Aggregate(Tabular):
         return "\n".join(lines)
 
     def ranks(self, metric: str = "auroc") -> Ranks:
-        """Mean ranks of the detectors over the OOD sets."""
+        """Mean ranks of the detectors over the OOD sets.
+
+        Raises:
+            ArgumentError: there is one detector.
+        """
         from scipy import stats  # here: it takes a second
+
+        self._check_several()
 
         sets = [name for names in self.groups.values() for name in names]
         sign = 1 if metric_of(metric).better == "low" else -1

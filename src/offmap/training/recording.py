@@ -120,8 +120,8 @@ def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
     """Refuse to mix records of different things in one folder; write down what these are of."""
     if path.is_file():
         try:
-            before = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            before = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{path} cannot be read: {error}") from error
         if changed := [name for name in inputs if before.get(name) != inputs[name]]:
             raise ArgumentError(

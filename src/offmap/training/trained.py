@@ -66,7 +66,9 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     if spec.startswith(zoo.PREFIX):
         card = zoo.card(spec.removeprefix(zoo.PREFIX))
         return Trained(build(spec), normalization(spec), spec, _trained_on(card))
-    file, _, stated_in_spec = spec.partition("@")
+    file, at, stated_in_spec = spec.rpartition("@")
+    if not at or Path(spec).expanduser().exists():  # an "@" may be of a folder's own name
+        file, stated_in_spec = spec, ""
     name, colon, of_network = file.partition(":")
     if colon and is_own(name):
         return _of_network(name, Path(of_network).expanduser(), stated_in_spec)
