@@ -39,6 +39,19 @@ class Net(nn.Module):
         return self.fc(h) if self.end is None else self.end(self, h)
 
 
+class Keyed(nn.Module):
+    """Runs the layers of a dict in turn."""
+
+    def __init__(self, layers: nn.ModuleDict) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+
 def samples(n: int = 8) -> Tensor:
     return torch.randn(n, 6, generator=torch.Generator().manual_seed(0))
 
@@ -71,6 +84,22 @@ def test_the_head_is_found_however_it_is_called(end: Callable[[Net, Tensor], Ten
             assert torch.allclose(acts.logits, z)
             assert torch.allclose(probe.head(acts.features), z, atol=1e-5)
     assert not probe.unverified
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Linear(6, CLASSES),
+        nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.ReLU(), nn.Linear(5, CLASSES))),
+        Keyed(nn.ModuleDict({"a-b": nn.Linear(6, CLASSES)})),
+    ],
+    ids=["the network itself", "numbers", "keys"],
+)
+def test_a_head_of_any_name_keeps_its_features_in_every_call(network: nn.Module) -> None:
+    probe = Probe(network)
+    first, second = probe(samples()), probe(samples())
+    assert probe.knows_head
+    assert torch.equal(first.features, second.features)
 
 
 def test_logits_that_are_the_mean_of_two_layers_have_one_head() -> None:

@@ -463,7 +463,7 @@ class Probe(AnyProbe):
 @cache
 def _getter(name: str) -> Callable[[nn.Module], Any]:
     # get_submodule() says more of a wrong name, and takes longer at every call of a guard.
-    return attrgetter(name)
+    return attrgetter(name) if name else lambda network: network  # one that is itself the layer
 
 
 @cache
