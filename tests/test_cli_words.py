@@ -19,6 +19,7 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
+from offmap.cli._bench import networks_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
@@ -108,16 +109,29 @@ def test_detectors_between_commas_stay_whole() -> None:
     ]
 
 
+def test_checkpoints_have_names_that_tell_them_apart() -> None:
+    def names(*files: str) -> list[str]:
+        return list(networks_of(["resnet20"], [Path(file) for file in files]))
+
+    assert names("a/seed_0.th", "a/seed_1.th") == ["seed_0", "seed_1"]
+    assert names("runs/0/weights.safetensors", "runs/1/weights.safetensors") == ["0", "1"]
+    assert names("x/0/w.pt", "y/0/w.pt") == ["x-0-w-pt", "y-0-w-pt"]
+    with pytest.raises(ArgumentError, match=r"one checkpoint is named twice: a/w.pt, a/w.pt"):
+        names("a/w.pt", "a/w.pt")
+
+
 def test_data_sets_have_short_names() -> None:
     assert named(["cams=./a/b", "noise:gaussian", "./k=3/x"]) == {
         "cams": "./a/b",
         "noise:gaussian": "noise:gaussian",
         "./k=3/x": "./k=3/x",
     }
-    with pytest.raises(ArgumentError, match="two data sets are called 'a'"):
+    with pytest.raises(
+        ArgumentError, match="two of these are called 'a': give each a name, NAME=y"
+    ):
         named(["a=x", "a=y"])
     # Of results, too: a slash behind the name makes no second network.
-    with pytest.raises(ArgumentError, match="two data sets are called 'runs/a'"):
+    with pytest.raises(ArgumentError, match="two of these are called 'runs/a'"):
         loaded(["runs/a", "runs/a/"])
 
 

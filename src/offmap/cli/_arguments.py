@@ -96,7 +96,7 @@ def _lend(runs: Sequence[_Run], missing: int, *, open_ended: bool) -> None:
 
 
 def named(values: Sequence[str]) -> dict[str, str]:
-    """Data by name, from ``NAME=DATA`` or ``DATA``, which is its own name.
+    """Data, networks or results by name, from ``NAME=DATA`` or ``DATA``, which is its own name.
 
     >>> named(["cameras=./other/cameras", "noise:gaussian", "./a=b/c"])
     {'cameras': './other/cameras', 'noise:gaussian': 'noise:gaussian', './a=b/c': './a=b/c'}
@@ -109,7 +109,7 @@ def named(values: Sequence[str]) -> dict[str, str]:
         match = None if Path(value).exists() else _NAMED.fullmatch(value)
         name, data = (match["name"], match["value"]) if match else (value, value)
         if name in by_name:
-            raise ArgumentError(f"two data sets are called {name!r}: give each its own, NAME=DATA")
+            raise ArgumentError(f"two of these are called {name!r}: give each a name, NAME={data}")
         by_name[name] = data
     return by_name
 
