@@ -297,6 +297,15 @@ def test_two_devices_share_the_work_and_write_one_run(tmp_path: Path) -> None:
     assert right == pytest.approx([round(x) for x in right], abs=1e-2)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "outlier_batch", "contrast_batch"])
+def test_batches_smaller_than_the_devices_are_many_are_refused(
+    name: str, tmp_path: Path, sets: Sets
+) -> None:
+    with pytest.raises(ArgumentError, match=f"{name} of 3 leaves some of 4 devices without"):
+        train(RECIPE.but({name: 3}), tmp_path / "run", sets=sets, devices=4)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_validation_set_of_other_classes_is_refused(tmp_path: Path, sets: Sets) -> None:
     wider = embedded("digits")
     assert wider.labels is not None

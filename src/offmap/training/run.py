@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from offmap._utils.arguments import whole
-from offmap.errors import MissingExtraError
+from offmap.errors import ArgumentError, MissingExtraError
 from offmap.forward import weights_digest
 from offmap.networks import build
 from offmap.networks.checkpoint import place
@@ -64,13 +64,19 @@ def train(
 
     Raises:
         ArgumentError: ``out`` holds a run and ``resume`` is not set; or another recipe's;
-            or ``keep_every`` is no whole number.
+            or ``keep_every`` is no whole number; or a batch is smaller than the devices are many.
         DataError: the run in ``out`` began with other data, or from other weights.
         ShapeError, LabelError: network and data do not fit; nothing is written then.
         NonFiniteError: the loss became NaN or infinite.
         MissingExtraError: lightning or kornia is not installed.
     """
     out, keep_every = Path(out), whole("keep_every", keep_every, low=0)
+    for name in ("batch_size", "outlier_batch", "contrast_batch"):
+        if (size := getattr(recipe, name)) is not None and size < devices:
+            raise ArgumentError(
+                f"{name} of {size} leaves some of {devices} devices without images: give at least "
+                "one for each"
+            )
     # With several devices, Lightning starts this program again for each but the first.
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
