@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.activations import Activations
 from offmap.detectors import Energy
+from offmap.errors import NotFittedError
 from offmap.networks import Ensemble
 
 pytestmark = pytest.mark.filterwarnings("ignore::offmap.errors.ChanceWarning")
@@ -213,3 +214,25 @@ def test_an_error_of_one_batch_does_not_end_it() -> None:
         guard(batch() + 1000)
     guard(batch())
     assert network.modes[-1]
+
+
+class Switched(Noted):
+    """A whole number among its buffers says which of two functions it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("switch", torch.tensor(0))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return super().hidden(x) if self.switch == 0 else super().hidden(-x)
+
+
+def test_a_change_of_any_buffer_that_counts_is_noticed_in_light_calls() -> None:
+    network = Switched()
+    guard = guard_of(network)
+    for _ in range(3):
+        guard(batch())
+    assert isinstance(network.switch, Tensor)
+    network.switch.fill_(1)
+    with pytest.raises(NotFittedError, match="weights are others"):
+        guard(batch())

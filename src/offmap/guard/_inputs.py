@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,12 +129,13 @@ class Watched:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        # Without the counters of batches, which nothing reads in evaluation mode, and without those
-        # made in inference mode, whose changes are not counted.
+        tensors = dict(chain(network.named_parameters(), network.named_buffers()))
+        # Without the counters of BatchNorm, which nothing reads in evaluation mode, and without
+        # what was made in inference mode, whose changes torch does not count.
         self._tensors = [
             x
-            for x in (*network.parameters(), *network.buffers())
-            if not torch.is_inference(x) and (x.ndim > 0 or x.is_floating_point())
+            for name, x in tensors.items()
+            if not name.endswith("num_batches_tracked") and not torch.is_inference(x)
         ]
         self._mark = self._count()
 
