@@ -18,15 +18,6 @@ def check_classes(logits: Float[Tensor, "n c"]) -> None:
         )
 
 
-def log_sum_exp(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
-    """``log sum exp z``, of finite logits: ``max z - max log p``.
-
-    For one sample half as long as ``torch.logsumexp``, which looks for infinities; for many it is
-    somewhat longer.
-    """
-    return logits.amax(1) - logits.log_softmax(1).amax(1)
-
-
 def log_rest(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     """``log(1 - max p)``, summed from the other probabilities.
 

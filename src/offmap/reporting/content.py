@@ -10,13 +10,13 @@ from offmap._utils.table import alike
 from offmap.errors import UnknownNameError
 from offmap.evaluation import Results
 from offmap.evaluation.metric import METRICS, metric_of
-from offmap.evaluation.shift import SHIFT_WORDS, accuracies, shift_columns
 from offmap.evaluation.significance import Against, Significance
 from offmap.evaluation.tables import columns_of
 from offmap.reporting import figures
 from offmap.reporting.gallery import galleries
 from offmap.reporting.rates import rates_of, record, right_of, steps
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
+from offmap.reporting.shifted import shifted
 from offmap.reporting.verdict import verdict
 
 _MENU = (
@@ -285,17 +285,3 @@ def _as_good(against: Against, detector: str) -> bool:
 def _p_value(against: Against, detector: str) -> str | None:
     """As it is shown; none of the best against itself."""
     return None if detector == against.best else f"{against.p_values[detector]:.2g}"
-
-
-def shifted(results: Results) -> list[Section]:
-    """A table for each shifted set; no section where there is none."""
-    if not (shifts := results.shifts):
-        return []
-    columns, names = shift_columns(shifts), list(dict.fromkeys(shift.set for shift in shifts))
-    tables = []
-    for i, name in enumerate(names):
-        own = [s for s in shifts if s.set == name]
-        rows = [[s.detector, *(f"{100 * getattr(s, each):.2f}" for each in columns)] for s in own]
-        tables.append(Table(name, ["detector", *columns.values()], rows, name=f"shift-{i}"))
-    words = [Text(line) for line in (SHIFT_WORDS, *accuracies(results))]
-    return [Section("shifted", "ID that has shifted", [*words, *tables])]
