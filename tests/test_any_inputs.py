@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import UserDict
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import offmap
 from offmap._utils.inputs import batches_of
 from offmap.cli import main
-from offmap.data import ImageSet
+from offmap.data import ImageSet, Skipped, read_rows
 from offmap.data import noise as data_noise
-from offmap.errors import ChanceWarning, DataError, NotFittedError, OverlapWarning
+from offmap.errors import ChanceWarning, DataError, LabelError, NotFittedError, OverlapWarning
 from offmap.forward import forward
 from offmap.guard.files import score_files
 from offmap.stats import Bank
@@ -148,6 +149,41 @@ def test_pictures_of_several_sizes_are_refused() -> None:
     batch = [Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))]
     with pytest.raises(DataError, match="samples of one batch must have one shape"):
         offmap.Guard(Net(), "msp").fit([batch])
+
+
+def test_pictures_are_read_as_files_are() -> None:
+    deep = np.array([[0, 257, 65535]], dtype=np.uint16)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    file = BytesIO()
+    Image.new("RGB", (3, 1)).save(file, "PNG", exif=turned)
+    cases = [
+        (Image.fromarray(deep), torch.tensor([[[0, 1, 255]]])),
+        (Image.new("LA", (3, 1), (7, 9)), torch.full((1, 1, 3), 7)),
+        (Image.new("RGBA", (3, 1), (1, 2, 3, 0)), torch.tensor([[[1] * 3], [[2] * 3], [[3] * 3]])),
+        (Image.open(file), torch.zeros(3, 3, 1, dtype=torch.long)),
+    ]
+    for picture, expected in cases:
+        ((x, _),) = batches_of([(picture, 0)], 4)
+        assert isinstance(x, Tensor)
+        assert x.dtype == torch.uint8
+        assert torch.equal(x.long(), expected[None])
+    with pytest.raises(DataError, match="pixels are floats"):
+        next(batches_of([(Image.new("F", (3, 1)), 0)], 4))
+
+
+def test_labels_of_several_lengths_are_told_as_labels() -> None:
+    samples = [(torch.zeros(3), np.array([0, 1])), (torch.zeros(3), np.array([0]))]
+
+    class Odd(Dataset[Any]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, i: int) -> Any:
+            return samples[i]
+
+    with pytest.raises(LabelError, match="labels must be one number a sample"):
+        next(batches_of(Odd(), 2))
 
 
 @pytest.mark.parametrize(
@@ -359,6 +395,13 @@ def test_a_network_that_was_trained_on_is_refused_at_the_call() -> None:
 def test_arrays_of_numpy_are_scored_as_tensors() -> None:
     guard, x = guard_on(cut()), data(1)[0]
     assert torch.equal(guard(np.asarray(x)).scores, guard(x).scores)
+
+
+def test_a_mask_alone_says_how_long_nothing_is(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"other": [1]}')
+    ((_, row),) = read_rows([str(tmp_path / "rows.jsonl")], ["attention_mask"])
+    assert isinstance(row, Skipped)
+    assert "no column 'attention_mask': there are other" in row.reason
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

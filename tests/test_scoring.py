@@ -19,7 +19,13 @@ from PIL import Image
 import offmap
 from offmap import demo
 from offmap.data import Skipped, read_images
-from offmap.errors import ArgumentError, DataNotFoundError, NotFittedError, StoreError
+from offmap.errors import (
+    ArgumentError,
+    DataNotFoundError,
+    InputsWarning,
+    NotFittedError,
+    StoreError,
+)
 from offmap.guard.files import COLUMNS, score_files
 from offmap.networks import DigitsCNN
 
@@ -116,6 +122,56 @@ def test_images_are_resized_as_those_that_the_guard_was_fitted_on(
     score_files(loaded, [str(tmp_path / "wide")], tmp_path / "v.jsonl", show_progress=False)
     scores = [row["score"] for row in rows_of(tmp_path / "v.jsonl")]
     assert scores == pytest.approx(guard(images.images).scores.tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_one_file_has_one_score_however_it_is_given(resize: Any, tmp_path: Path) -> None:
+    (tmp_path / "wide").mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(40):
+        pixels = generator.integers(0, 256, (8, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "wide" / f"{i:02}.png")
+    deep = generator.integers(0, 65536, (20, 8), dtype=np.uint16)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held on its side
+    Image.fromarray(deep).save(tmp_path / "wide" / "40.png", exif=turned)
+    images = offmap.data.load(tmp_path / "wide", size=8, channels=1, resize=resize)
+    assert isinstance(images, offmap.data.ImageSet)
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    first, second = images.split(0.5)
+    guard.fit(first).calibrate(second)
+    expected = guard(images.images).scores
+    pictures = [Image.open(path) for path in sorted((tmp_path / "wide").glob("*.png"))]
+    assert torch.equal(guard(tmp_path / "wide").scores, expected)
+    assert torch.equal(guard(pictures).scores, expected)
+    assert pictures[-1].size == (8, 20), "the picture of the user stays as it was"
+    assert torch.allclose(guard(pictures[-1]).scores, expected[-1:], rtol=1e-5)
+    (tmp_path / "fresh").mkdir()
+    pictures[0].rotate(90, expand=True).save(tmp_path / "fresh" / "0.png")
+    assert guard.check(str(tmp_path / "fresh"), ood=True).samples == 1  # brought to the size too
+
+
+def test_other_ways_to_a_size_are_told(tmp_path: Path) -> None:
+    (tmp_path / "wide").mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "wide" / f"{i:02}.png")
+    crop, squash = (
+        offmap.data.load(tmp_path / "wide", size=8, resize=way) for way in ("crop", "squash")
+    )
+    assert isinstance(crop, offmap.data.ImageSet)
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    first, second = crop.split(0.5)
+    guard.fit(first).calibrate(second)
+    with pytest.warns(InputsWarning, match="made by resize='crop'.*made by 'squash'") as told:
+        guard(squash)
+    assert told[0].filename == __file__
+    with pytest.warns(InputsWarning, match="tell them apart by that alone"):
+        offmap.evaluate(
+            demo.shipped(), id_test=crop, ood={"other": squash}, detectors="energy",
+            normalization=demo.NORMALIZATION,
+        )  # fmt: skip
+    guard(offmap.data.noise("gaussian", 9, crop.shape))  # as given: nothing is to be told
 
 
 def test_an_interrupted_run_scores_nothing_twice(

@@ -124,3 +124,28 @@ def test_a_guard_asks_for_the_function_that_it_was_fitted_with(
     plain.fit(load(photos), show_progress=False)
     with pytest.raises(ArgumentError, match=r"was fitted without the transform .*: leave it out"):
         plain.calibrate(images)
+
+
+def test_a_guard_says_so_where_the_function_is_missing(photos: Path, prep: Path) -> None:
+    data = load(photos, transform=f"{prep}:turned")
+    assert isinstance(data, ImageSet)
+    first, second = data.split(0.5)
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(first).calibrate(second)
+    plain = load(photos, size=8, channels=1)
+    picture = Image.new("L", (8, 8))
+    for call in (guard, guard.check, guard.control):
+        for given in (photos, str(photos), plain):
+            with pytest.raises(ArgumentError, match="made by the transform turned"):
+                call(given)
+    with pytest.raises(ArgumentError, match="made by the transform turned"):
+        guard([picture])
+    assert torch.equal(guard(data).scores, guard(data.images).scores)
+
+
+def test_an_error_in_the_file_of_a_user_stays_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("len(3)")
+    with pytest.raises(TypeError, match="has no len"):
+        OwnTransform.of(f"{tmp_path / 'broken.py'}:make")
+    with pytest.raises(UnknownNameError, match=r"give package.module:name or file.py:name"):
+        OwnTransform.of(".relative:make")

@@ -27,14 +27,14 @@ def imported(place: str, name: str, text: str) -> Any:
     Raises:
         UnknownNameError: there is no such module, file or name.
     """
-    if not place:
+    if not place or place.startswith("."):
         raise UnknownNameError(f"{text}: give package.module:name or file.py:name")
     if place.endswith(".py"):
         module = _of_file(Path(place), text)
     else:
         try:
             module = importlib.import_module(place)
-        except (ModuleNotFoundError, TypeError) as error:  # TypeError: a place such as ".relative"
+        except ModuleNotFoundError as error:
             raise UnknownNameError(
                 f"{text}: {error}; is it installed, or is its folder here?"
             ) from error

@@ -14,7 +14,7 @@ from jaxtyping import UInt64
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from offmap.errors import DataError
+from offmap.errors import DataError, LabelError
 
 Inputs = Tensor | Mapping[str, Tensor]
 
@@ -89,15 +89,31 @@ def as_inputs(inputs: Any) -> Inputs:
 
 
 def as_sample(x: Any) -> Tensor:
-    """One sample as a tensor; pictures as uint8 with channels first."""
+    """One sample as a tensor; pictures as uint8 with channels first.
+
+    Raises:
+        DataError: it is none, or a picture that cannot be read.
+    """
     if isinstance(x, Tensor):
         return x
     if _is_picture(x):
-        array = np.array(x if x.mode in ("L", "RGB") else x.convert("RGB"))
-        return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
+        from offmap._utils.pictures import pixels_of  # with Pillow, which is there if x is
+
+        try:
+            return torch.from_numpy(pixels_of(x))
+        except (ValueError, OSError) as error:  # floats, or a file that is torn
+            raise DataError(f"a picture cannot be read: {error}") from error
     if isinstance(x, np.ndarray) and x.dtype.kind in "iufb":
         return _channels_first(torch.from_numpy(np.ascontiguousarray(x))[None])[0]
     raise DataError(f"a sample must be a tensor, an array or a picture; seen {type(x).__name__}")
+
+
+def pictures_in(inputs: Any) -> list[Any]:
+    """The pictures of Pillow, where it is one, or a batch of nothing else."""
+    if _is_picture(inputs):
+        return [inputs]
+    several = isinstance(inputs, tuple | list) and all(map(_is_picture, inputs))
+    return list(inputs) if several else []
 
 
 def stacked(samples: Sequence[Tensor]) -> Tensor:
@@ -210,7 +226,11 @@ def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
         if isinstance(first, Mapping)
         else stacked(samples)
     )
-    return inputs, stacked(labels) if len(labels) == len(samples) else None
+    if len(labels) < len(samples):
+        return inputs, None
+    if len(shapes := {tuple(x.shape) for x in labels}) > 1:
+        raise LabelError(f"labels must be one number a sample; seen shapes {sorted(shapes)}")
+    return inputs, torch.stack(labels)
 
 
 def count_of(inputs: Inputs | Prepared) -> int:
@@ -242,7 +262,7 @@ def hashes_of(inputs: Inputs, *, at_most: int | None = None) -> UInt64[np.ndarra
 
 def _bytes_of(x: Tensor, at_most: int | None) -> list[Any]:
     flat = x.detach().reshape(len(x), -1)
-    step = max(1, flat.shape[1] * flat.element_size() // at_most) if at_most else 1
+    step = max(1, -(-flat.shape[1] * flat.element_size() // at_most)) if at_most else 1
     rows = flat[:, ::step].cpu().contiguous()
     return list(rows.view(torch.uint8).numpy())
 

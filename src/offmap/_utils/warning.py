@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
-_OWN = __name__.partition(".")[0]
+# Torch stands between a user who calls a module and this library.
+_PASSED_OVER = (f"{__name__.partition('.')[0]}.", "torch.")
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
@@ -15,6 +16,6 @@ def warn_user(message: str, category: type[Warning]) -> None:
     second data set could not be told from the first.
     """
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{_OWN}."):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PASSED_OVER):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offmap._utils.addresses import Remote
-from offmap.data._preprocessing import Preprocessing, as_size, count_channels, upright
+from offmap._utils.pictures import count_channels, upright
+from offmap.data._preprocessing import Preprocessing, as_size
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError
 

@@ -12,9 +12,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from offmap._utils.arguments import did_you_mean
+from offmap._utils.pictures import count_channels
 from offmap.data._image_set import ImageSet
 from offmap.data._own_transform import OwnTransform
-from offmap.data._preprocessing import as_size, count_channels
+from offmap.data._preprocessing import as_size
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.sources.arrays import Arrays
 from offmap.data.types import Resize

@@ -33,7 +33,8 @@ class ImageSet(Subsets):
         skipped: images of the source that could not be read.
         transform: what was done to the images between file and tensor.
         left_out: files that lay beside the images and are none.
-        resize: how the images were brought to their size, so that others can be brought to it.
+        resize: how the images were brought to their size, so that others can be brought to it;
+            ``None`` of images as given.
         sample_keys: a key for each image; without them, they are the rows.
         own: the user's function that made the images, so that others can be made by it.
 
@@ -49,7 +50,7 @@ class ImageSet(Subsets):
     skipped: tuple[Skipped, ...] = ()
     transform: str = "as given"
     left_out: tuple[Skipped, ...] = ()
-    resize: Resize = "crop"
+    resize: Resize | None = None
     sample_keys: tuple[str, ...] | None = None
     own: OwnTransform | None = None
 

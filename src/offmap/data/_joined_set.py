@@ -43,8 +43,8 @@ class JoinedSet:
         return self.parts[0].shape
 
     @property
-    def resize(self) -> Resize:
-        """How the images were brought to their size."""
+    def resize(self) -> Resize | None:
+        """How the images were brought to their size; ``None`` of images as given."""
         return self.parts[0].resize
 
     @property

@@ -127,7 +127,7 @@ def load_like(
         like: the set whose shape counts; ``noise:shuffled`` cuts up its images.
         limit: how many at most.
         seed: chooses which, and draws the noise.
-        resize: as for :func:`load`; ``None`` is that of ``like``.
+        resize: as for :func:`load`; ``None`` is that of ``like``, or "crop".
     """
     channels, height, width = like.shape
     if isinstance(spec, str) and spec.startswith("corrupt:"):
@@ -141,7 +141,7 @@ def load_like(
             channels=channels,
             limit=limit,
             seed=seed,
-            resize=like.resize if resize is None else resize,
+            resize=resize or like.resize or "crop",
         )
     count = min(_NOISE_SAMPLES, len(like), _NOISE_SAMPLES if limit is None else limit)
     kind = spec.removeprefix("noise:")

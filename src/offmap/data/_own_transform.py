@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offmap._utils.imports import imported
-from offmap.data._preprocessing import upright
+from offmap._utils.pictures import upright
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError
 

@@ -1,9 +1,4 @@
-"""What every image goes through: orientation, channels, size.
-
-An image is turned as the camera's orientation mark (EXIF) says. Pixels are taken as stored:
-transparency is dropped, 16-bit grey is scaled to 8 bits, a palette counts as colour, and of an
-animation the first frame counts.
-"""
+"""What every image goes through: orientation, channels, size."""
 
 from __future__ import annotations
 
@@ -12,13 +7,11 @@ from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from offmap._utils.pictures import plain, upright
 from offmap.data.types import Resize, check_resize
 from offmap.errors import ArgumentError
-
-_DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_GREY = _DEEP | {"1", "L", "LA", "La", "F"}
 
 
 @dataclass(frozen=True)
@@ -69,12 +62,10 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image brought to these; one that has them keeps every bit."""
-        plain = _plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
+        made = plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
         if self.size is None:
-            return plain
-        if self.resize == "squash":
-            return _scale(plain, *self.size)
-        return _crop(plain, *self.size)
+            return made
+        return _scale(made, *self.size) if self.resize == "squash" else _crop(made, *self.size)
 
 
 def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -83,35 +74,6 @@ def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if pair is not None and (len(pair) != 2 or min(pair) < 1):
         raise ArgumentError(f"size must be a positive number or a pair (h, w) of them; seen {size}")
     return pair
-
-
-def count_channels(image: Image.Image) -> int:
-    """Channels of an image: 3 for any kind of colour, 1 for any kind of grey."""
-    return 1 if image.mode in _GREY else 3
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image, decoded, as its orientation mark says; a mark that is broken counts as none."""
-    image.load()
-    try:
-        ImageOps.exif_transpose(image, in_place=True)  # else all others would be copied
-    except Exception:  # the pixels are there, and only the camera's notes are torn
-        return image
-    return image
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("pixels are floats, whose range is not known: store them as 8 bits")
-    if image.mode in _DEEP:
-        # PIL's own conversion of 16-bit grey clips at 255 in some versions and shifts in others.
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError(f"pixels from {values.min()} to {values.max()}: more than 16 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA")  # PIL warns about the direct way to RGB
-    return image
 
 
 def _crop(image: Image.Image, h: int, w: int) -> Image.Image:

@@ -85,8 +85,9 @@ def _tensors(name: str, row: Any, names: Sequence[str]) -> Tensors | Skipped:
 
 
 def _value(row: Mapping[str, Any], column: str, wanted: Sequence[str]) -> Any:
-    if column == "attention_mask" and column not in row:
-        return [1] * len(row[next(iter(n for n in wanted if n != column))])
+    others = [name for name in wanted if name != column]
+    if column == "attention_mask" and column not in row and others:
+        return [1] * len(row[others[0]])
     return row[column]
 
 

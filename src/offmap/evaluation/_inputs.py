@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.data import ImageSet, StreamedSet, load, load_like
 from offmap.detectors import Detector, detector, entry_of, unasked
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, InputsWarning
 from offmap.evaluation.by_sample import RESERVED
+from offmap.forward import Batched
 
 Scorer = Detector | Callable[[Activations], Tensor]
 
@@ -93,6 +95,9 @@ def data_sets(
         sets.append(Named(name, role, loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
+    for each in sets:
+        if each.role != "shift":
+            _warn_made_otherwise(each, id_set)
     # A folder that lacks a class would count the labels of the others from another start.
     known = next((_classes(each.data) for each in sets if each.role == "train"), ())
     for i, each in enumerate(sets):
@@ -100,6 +105,25 @@ def data_sets(
         if each.role != "ood" and own and own != known and set(own) <= set(known):
             sets[i] = replace(each, data=each.data.with_classes(known))
     return sets
+
+
+def _warn_made_otherwise(each: Named, id_set: Any) -> None:
+    """Tell of pictures that were brought to their size in another way than the ID ones."""
+    way, id_way = _way(each.data), _way(id_set)
+    if way is not None and id_way is not None and way != id_way:
+        warn_user(
+            f"the images of {each.name} were made by {way}, and those of the ID set by {id_way}: "
+            "detectors may tell them apart by that alone",
+            InputsWarning,
+        )
+
+
+def _way(data: Any) -> str | None:
+    """How a set of images brought them to their size; ``None`` of images as given."""
+    if not isinstance(data, Batched):
+        return None
+    own, resize = getattr(data, "own", None), getattr(data, "resize", None)
+    return str(own) if own else f"resize={resize!r}" if resize else None
 
 
 def _classes(data: Any) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from offmap._utils.inputs import Inputs, as_inputs, stacked
+from offmap._utils.inputs import Inputs, as_inputs, pictures_in, stacked
 from offmap._utils.warning import warn_user
 from offmap.errors import ArgumentError, DataError, InputsWarning
 from offmap.forward import Batched
@@ -19,17 +19,58 @@ from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
+    from offmap.data.types import Resize
     from offmap.guard.guard import Guard
 
 _BATCH = 256
+_CHANNELS = (1, 3)  # of what image files are read as
 _VERSION = attrgetter("_version")
 
 
-def data_of(data: Any) -> Any:
-    """Data that may be given by name or path."""
+def first_data(data: Any) -> Any:
+    """Data to fit on, that may be given by name or path."""
     from offmap.data import load  # where it is used: it takes as long as all of a guard
 
     return load(data) if isinstance(data, str | Path) else data
+
+
+def data_like_fit(guard: Guard, data: Any) -> Any:
+    """Data for a guard that is fitted; of a name or path, images are made as those were.
+
+    Warns:
+        InputsWarning: a set whose images were brought to their size in another way.
+
+    Raises:
+        ArgumentError: another function made the images than those that it was fitted on.
+    """
+    if isinstance(data, str | Path):
+        check_same_transform(None, guard.input_transform)
+        return _loaded(data, guard.input_shape or (), guard.input_resize)
+    if isinstance(data, Batched):
+        _check_made_alike(guard, data)
+    return data
+
+
+def _loaded(spec: str | Path, shape: Sequence[int], resize: Resize) -> Any:
+    from offmap.data import load  # as above
+
+    if len(shape) != 3 or shape[0] not in _CHANNELS:
+        return load(spec)
+    return load(spec, size=(shape[1], shape[2]), channels=shape[0], resize=resize)
+
+
+def _check_made_alike(guard: Guard, data: Any) -> None:
+    own, resize = getattr(data, "own", None), getattr(data, "resize", None)
+    if own is None and resize is None:  # images as given
+        return
+    check_same_transform(own, guard.input_transform)
+    if own is None and resize != guard.input_resize:
+        warn_user(
+            f"this guard was fitted on images made by resize={guard.input_resize!r}, and those of "
+            f"{getattr(data, 'name', 'this set')} were made by {resize!r}: give "
+            f"resize={guard.input_resize!r} to data.load, also for images of that size already",
+            InputsWarning,
+        )
 
 
 def is_many(inputs: Any) -> bool:
@@ -42,6 +83,7 @@ def is_many(inputs: Any) -> bool:
 def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
     """The verdict on every sample of a set, or on every image of a folder, file or pattern."""
     if isinstance(inputs, Batched):
+        _check_made_alike(guard, inputs)
         passing = guard.passing(inputs, "judge", _BATCH, False, strict=False)
         verdicts = [guard.judge(acts) for acts, _ in passing]
     else:
@@ -69,7 +111,8 @@ def image_shape(guard: Guard) -> tuple[int, int, int]:
 def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
     from offmap.data import Skipped, read_images
 
-    images = read_images([str(path)], image_shape(guard))
+    check_same_transform(None, guard.input_transform)
+    images = read_images([str(path)], image_shape(guard), resize=guard.input_resize)
     skipped = 0
     while batch := list(islice(images, _BATCH)):
         good = [(name, x) for name, x in batch if not isinstance(x, Skipped)]
@@ -81,9 +124,10 @@ def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
         warn_user(f"{path}: {skipped} files cannot be read and have no verdict", InputsWarning)
 
 
-def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
-    """One batch, where a single sample is one of one."""
-    x = inputs if isinstance(inputs, Tensor) else as_inputs(inputs)
+def as_batch(guard: Guard, inputs: Any) -> Inputs:
+    """One batch, where a single sample is one of one; pictures are made as those of the fit."""
+    shape = guard.input_shape
+    x = inputs if isinstance(inputs, Tensor) else _as_tensors(guard, inputs)
     if not isinstance(x, Tensor) or shape is None or tuple(x.shape[1:]) == tuple(shape):
         return x
     if tuple(x.shape) == tuple(shape):
@@ -102,6 +146,22 @@ def as_batch(inputs: Any, shape: Sequence[int] | None) -> Inputs:
             InputsWarning,
         )
     return x
+
+
+def _as_tensors(guard: Guard, inputs: Any) -> Inputs:
+    pictures, shape = pictures_in(inputs), guard.input_shape or ()
+    if not pictures or len(shape) != 3 or shape[0] not in _CHANNELS:
+        return as_inputs(inputs)
+    from offmap.data import Skipped, decoded
+
+    check_same_transform(None, guard.input_transform)
+    items = ((f"picture {i}", picture) for i, picture in enumerate(pictures))
+    made: list[Tensor] = []
+    for _, x in decoded(items, image_shape(guard), resize=guard.input_resize):
+        if isinstance(x, Skipped):
+            raise DataError(f"{x.path} cannot be read: {x.reason}")
+        made.append(x)
+    return stacked(made)
 
 
 def check_same_transform(own: OwnTransform | None, meant: tuple[str, str] | None) -> None:

@@ -39,7 +39,8 @@ from offmap.guard._inputs import (
     Watched,
     as_batch,
     check_same_transform,
-    data_of,
+    data_like_fit,
+    first_data,
     is_many,
     verdict_on_all,
 )
@@ -156,7 +157,7 @@ class Guard(nn.Module):
             ArgumentError: there are names of classes, and not one for each output.
         """
         self.probe = probe_of(self.network, **self._options)  # the weights may be others by now
-        data, seen = data_of(data), Seen()
+        data, seen = first_data(data), Seen()
         self._own_parts()
         with self.probe as probe:
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
@@ -177,7 +178,8 @@ class Guard(nn.Module):
         self._watched = Watched(self.probe.network)
         self.input_shape, self.input_names = seen.shape, seen.names
         # Of a set alone: tensors have a method of that name.
-        self.input_resize = getattr(data, "resize", "crop") if isinstance(data, Batched) else "crop"
+        resize = getattr(data, "resize", None) if isinstance(data, Batched) else None
+        self.input_resize = resize or "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
         self._calibration = self.control_ = None
         self._light = Light()
@@ -281,9 +283,7 @@ class Guard(nn.Module):
             ArgumentError: too few images for the rate; says how many are needed, and names classes
                 that lack them.
         """
-        data = data_of(data)
-        if hasattr(data, "own"):
-            self.check_transform(data.own)
+        data = data_like_fit(self, data)
         self.history.refuse_fitted_on(data)
         if per_class and self.probe.outputs == "features":
             raise ArgumentError("per_class holds the rate of each prediction, and there are none")
@@ -355,7 +355,7 @@ class Guard(nn.Module):
                 it.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
         """
-        calibration, data = self.calibration, data_of(data)
+        calibration, data = self.calibration, data_like_fit(self, data)
         self._check_weights()
         self.history.refuse_known(data)
         seen = Seen(labelled=False)
@@ -401,7 +401,7 @@ class Guard(nn.Module):
             ArgumentError: the samples do not show the rate; says how many are needed at least.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
         """
-        calibration, data, seen = self.calibration, data_of(labelled), Seen()
+        calibration, data, seen = self.calibration, data_like_fit(self, labelled), Seen()
         apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
         self._check_weights()
         if apart:
@@ -517,7 +517,7 @@ class Guard(nn.Module):
             self._watched.accept()
         if is_many(inputs):
             return verdict_on_all(self, inputs)
-        batch = as_batch(inputs, self.input_shape)
+        batch = as_batch(self, inputs)
         with COMPUTING, self.probe as probe:
             if self.reads_inputs:
                 return self.judge(probe.sample(batch))

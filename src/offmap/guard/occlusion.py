@@ -47,7 +47,7 @@ def occlusion(
     References:
         Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 3.
     """
-    batch = as_batch(image, guard.input_shape)
+    batch = as_batch(guard, image)
     if not isinstance(batch, Tensor) or batch.ndim != 4 or len(batch) != 1:
         raise ArgumentError("occlusion takes one image (c, h, w): give one of them")
     height, width = batch.shape[2:]

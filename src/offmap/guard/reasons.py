@@ -56,7 +56,7 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
         guard: calibrated.
         inputs: a batch, as for the guard.
     """
-    batch = as_batch(inputs, guard.input_shape)
+    batch = as_batch(guard, inputs)
     with guard.probe as probe, torch.no_grad():
         acts = probe.sample(batch) if guard.reads_inputs else probe(batch)
         verdict = guard.judge(acts)

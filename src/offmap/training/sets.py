@@ -119,7 +119,7 @@ def normalization(text: str) -> Normalization:
 
 def _load_like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
-    return _in_memory(spec, size=(height, width), resize=like.resize, channels=channels)
+    return _in_memory(spec, size=(height, width), resize=like.resize or "crop", channels=channels)
 
 
 def _in_memory(spec: str, **options: Any) -> ImageSet:
