@@ -64,7 +64,8 @@ def _check_made_alike(guard: Guard, data: Any) -> None:
     if own is None and resize is None:  # images as given
         return
     check_same_transform(own, guard.input_transform)
-    if own is None and resize != guard.input_resize:
+    fitted = guard.input_shape is not None
+    if fitted and own is None and resize != guard.input_resize:
         warn_user(
             f"this guard was fitted on images made by resize={guard.input_resize!r}, and those of "
             f"{getattr(data, 'name', 'this set')} were made by {resize!r}: give "
