@@ -247,8 +247,8 @@ class Guard(nn.Module):
         Its labels are read only by detectors that learn on them, such as TemperatureScaled.
 
         Args:
-            data: as for :meth:`fit`. If the guard was fitted on it, or the network trained, the
-                rate does not hold.
+            data: as for :meth:`fit`; images of a name or path are made as those of the fit. If
+                the guard was fitted on it, or the network trained, the rate does not hold.
             alarm_rate: share of ID images that may be called unknown; of several, the first is the
                 one in use, and :meth:`at` gives the others. By default 0.05; to extend, as before.
             confidence: that the rate holds for this very calibration set, for all rates named
@@ -505,12 +505,14 @@ class Guard(nn.Module):
         Args:
             inputs: a tensor, an array, a picture or a list of some; tensors by name, such as those
                 of a tokenizer; one sample without the axis of samples; or, for a verdict on all of
-                it, a set of ``offmap.data``, or a folder or file of images.
+                it, a set of ``offmap.data``, or a folder or file of images. Pictures and files are
+                brought to the size of the images that the guard was fitted on, as those were.
 
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated; or the network's weights
                 changed since.
-            DataError: nothing that a network could be given.
+            DataError: nothing that a network could be given, or a picture that cannot be read.
+            ArgumentError: pictures or files, where a function of the user's made those of the fit.
         """
         if self._watched is not None and self._watched.changed():
             self._check_weights()
