@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,36 @@ def test_one_file_has_one_score_however_it_is_given(resize: Any, tmp_path: Path)
     (tmp_path / "fresh").mkdir()
     pictures[0].rotate(90, expand=True).save(tmp_path / "fresh" / "0.png")
     assert guard.check(str(tmp_path / "fresh"), ood=True).samples == 1  # brought to the size too
+
+
+_ELSEWHERE = """
+import sys, offmap
+from PIL import Image
+from offmap import demo
+folder, photos = sys.argv[1:]
+guard = offmap.load(folder, demo.shipped())
+pictures = [Image.open(f"{photos}/{i:02}.png") for i in range(40)]
+scores = guard(photos).scores.tolist()
+print(scores == guard(pictures).scores.tolist(), *scores)
+"""
+
+
+def test_a_guard_brings_pictures_to_its_size_in_another_process_too(tmp_path: Path) -> None:
+    (tmp_path / "wide").mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "wide" / f"{i:02}.png")
+    images = offmap.data.load(tmp_path / "wide", size=8, resize="squash")
+    assert isinstance(images, offmap.data.ImageSet)
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    first, second = images.split(0.5)
+    guard.fit(first).calibrate(second).save(tmp_path / "guard")
+    command = [sys.executable, "-c", _ELSEWHERE, str(tmp_path / "guard"), str(tmp_path / "wide")]
+    alike, *scores = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert alike == "True"
+    assert [*map(float, scores)] == pytest.approx(guard(images.images).scores.tolist(), rel=1e-5)
 
 
 def test_other_ways_to_a_size_are_told(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def as_sample(x: Any) -> Tensor:
 
         try:
             return torch.from_numpy(pixels_of(x))
-        except (ValueError, OSError) as error:  # floats, or a file that is torn
+        except (ValueError, OSError, SyntaxError) as error:  # floats, or a file that is torn
             raise DataError(f"a picture cannot be read: {error}") from error
     if isinstance(x, np.ndarray) and x.dtype.kind in "iufb":
         return _channels_first(torch.from_numpy(np.ascontiguousarray(x))[None])[0]

@@ -56,5 +56,10 @@ def pixels_of(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
         ValueError: as for :func:`plain`.
     """
     mode = "L" if count_channels(image) == 1 else "RGB"
-    array = np.array(plain(upright(image.copy())).convert(mode))
-    return array.reshape(*array.shape[:2], -1).transpose(2, 0, 1)
+    return as_array(plain(upright(image.copy())).convert(mode))
+
+
+def as_array(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
+    """A copy of the pixels of an image of mode "L" or "RGB"."""
+    array = np.asarray(image)
+    return np.array(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), order="C")

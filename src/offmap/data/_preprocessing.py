@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from offmap._utils.pictures import plain, upright
+from offmap._utils.pictures import as_array, plain, upright
 from offmap.data.types import Resize, check_resize
 from offmap.errors import ArgumentError
 
@@ -57,8 +57,7 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """The image brought to these, as an array ``(c, h, w)``."""
-        array = np.asarray(self(image))
-        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+        return as_array(self(image))
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image brought to these; one that has them keeps every bit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
@@ -19,11 +19,9 @@ from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
-    from offmap.data.types import Resize
     from offmap.guard.guard import Guard
 
 _BATCH = 256
-_CHANNELS = (1, 3)  # of what image files are read as
 _VERSION = attrgetter("_version")
 
 
@@ -45,18 +43,25 @@ def data_like_fit(guard: Guard, data: Any) -> Any:
     """
     if isinstance(data, str | Path):
         check_same_transform(None, guard.input_transform)
-        return _loaded(data, guard.input_shape or (), guard.input_resize)
+        return _loaded(guard, data)
     if isinstance(data, Batched):
         _check_made_alike(guard, data)
     return data
 
 
-def _loaded(spec: str | Path, shape: Sequence[int], resize: Resize) -> Any:
+def _loaded(guard: Guard, spec: str | Path) -> Any:
     from offmap.data import load  # as above
 
-    if len(shape) != 3 or shape[0] not in _CHANNELS:
+    if not _takes_pictures(guard):
         return load(spec)
-    return load(spec, size=(shape[1], shape[2]), channels=shape[0], resize=resize)
+    channels, *side = image_shape(guard)
+    return load(spec, size=(side[0], side[1]), channels=channels, resize=guard.input_resize)
+
+
+def _takes_pictures(guard: Guard) -> bool:
+    """Whether what it was fitted on has a size and channels that image files can be brought to."""
+    shape = guard.input_shape
+    return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
 def _check_made_alike(guard: Guard, data: Any) -> None:
@@ -150,8 +155,8 @@ def as_batch(guard: Guard, inputs: Any) -> Inputs:
 
 
 def _as_tensors(guard: Guard, inputs: Any) -> Inputs:
-    pictures, shape = pictures_in(inputs), guard.input_shape or ()
-    if not pictures or len(shape) != 3 or shape[0] not in _CHANNELS:
+    pictures = pictures_in(inputs)
+    if not pictures or not _takes_pictures(guard):
         return as_inputs(inputs)
     from offmap.data import Skipped, decoded
 
