@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import offmap
 from offmap import data
 from offmap.errors import ArgumentError, DataNotFoundError, LabelError, UnknownNameError
 from offmap.networks import AnchorHead, build, digits_cnn
-from offmap.studies import anchors
+from offmap.studies import _anchors_data, anchors
+from offmap.studies._anchors_data import PROTOCOLS, embedded_data
 from offmap.studies._study import Data
 from offmap.training import with_estimated_anchors
 from tests.studies.conftest import run_study
@@ -24,7 +26,7 @@ FIGURES = ("confusion-plain", "confusion-open", "confusion-binary", "known", "un
 
 @pytest.fixture(scope="module")
 def found() -> Data:
-    return anchors.embedded_data()
+    return embedded_data()
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,10 @@ def test_what_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
         anchors.run(tmp_path, budget="smoke", weights={"pixmix": "x"})
     with pytest.raises(UnknownNameError, match="no budget"):
         anchors.run(tmp_path, budget="quick")
+    with pytest.raises(UnknownNameError, match="no ID set 'cifar': there are mnist, cifar10"):
+        anchors.run(tmp_path, id="cifar")
+    with pytest.raises(ArgumentError, match="digits, which are embedded; seen mnist"):
+        anchors.run(tmp_path, id="mnist", budget="smoke")
     assert not list(tmp_path.iterdir())
 
 
@@ -144,3 +150,45 @@ def test_estimated_anchors_are_means_of_the_samples_that_are_answered_rightly() 
 def test_fewer_splits_than_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="splits must be a whole number of at least 0; seen -1"):
         anchors.run(tmp_path, budget="smoke", splits=-1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_vehicles_of_cifar10_are_known_and_four_animals_are_not(seed: int) -> None:
+    names = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
+    known, others = ([names[i] for i in part] for part in PROTOCOLS["cifar10"].split(seed))
+    assert {"airplane", "automobile", "ship", "truck"} < set(known)
+    assert len(others) == 4
+    assert sorted(known + others) == names
+
+
+def test_classes_that_are_always_known_make_the_main_part_a_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = replace(_anchors_data._DIGITS, always=(0, 1, 8, 9), drawn=(2, 3, 4, 5, 6, 7), ten=False)
+    monkeypatch.setattr(_anchors_data, "_DIGITS", some)
+    known, others = some.split(3)
+    study = anchors.run(
+        tmp_path, budget="smoke", seed=3, splits=1, changes={"epochs": 1}, show_progress=False
+    )
+    digits = embedded_data(3).test
+    of_set = {info.name: info.n for info in study.results["plain"].sets}
+    assert of_set["id"] == sum(int((digits.labels == c).sum()) for c in known)
+    assert of_set["others"] == sum(int((digits.labels == c).sum()) for c in others)
+    folders = {"".join(map(str, some.split(seed)[0])) for seed in (0, 3)}
+    assert {folder.name for folder in (tmp_path / "splits").iterdir()} == folders
+    assert study.splits is not None
+    assert study.splits.known == [some.split(0)[0]]
+    assert sorted(study.labels.tolist()) == sorted(
+        known.index(c) for c in digits.labels.tolist() if c in known
+    )

@@ -80,6 +80,9 @@ def anchors(
     weights: list[str] = typer.Option(
         [], help="plain=... anchors=...: zoo:NAME, folder of a run, or checkpoint[@MEAN/STD]."
     ),
+    id: str | None = typer.Option(
+        None, help="mnist, or cifar10: vehicles and two animals against four; by default mnist."
+    ),
     splits: int | None = typer.Option(
         None, help="How many times six classes against four; by default 5 (smoke: 1)."
     ),
@@ -88,12 +91,14 @@ def anchors(
     device: str | None = options.DEVICE,
     report: bool = options.REPORT,
 ) -> None:
-    """Which digits are none? Class anchors on MNIST, and a threshold from known images alone.
+    """Which images are of no known class? Class anchors, a threshold from known images alone.
 
     Examples:
         offmap study anchors --budget smoke
 
         offmap study anchors --weights plain=zoo:mnist-plain anchors=zoo:mnist-anchors --splits 0
+
+        offmap study anchors --id cifar10 --splits 3
     """
     from offmap.studies import anchors as study
 
@@ -102,6 +107,7 @@ def anchors(
         out,
         weights,
         set,
+        id=id,
         budget=budget,
         splits=splits,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Study B: open-set recognition by class anchors, on MNIST.
+"""Study B: open-set recognition by class anchors, on MNIST and CIFAR-10.
 
 From one network, trained for a while, two go on for as long again: one with cross entropy, one
 under an anchor head with the class-anchor loss. So both have seen the data equally often. The
@@ -14,15 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from offmap import data
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
 from offmap.guard import Guard
 from offmap.networks import AnchorHead, build, load_weights
 from offmap.studies import _anchors_tables as tables
+from offmap.studies._anchors_data import OTHERS, Protocol, against_others, protocol
 from offmap.studies._anchors_figures import draw
 from offmap.studies._anchors_tables import Splits
 from offmap.studies._study import (
@@ -30,26 +28,15 @@ from offmap.studies._study import (
     Data,
     Setup,
     check_names,
-    first_local,
     write_report,
 )
-from offmap.training import Sets, with_estimated_anchors
+from offmap.training import Sets, recipe, with_estimated_anchors
 from offmap.training.trained import Checkpoint, Trained, open_trained
 
-QUESTION = "Which images are none of the known digits? Class anchors against cross entropy."
+QUESTION = "Which images are of no known class? Class anchors against cross entropy."
 ALARM_RATE = 0.05
-HELD_OUT, UNKNOWN = 5000, 500
 SCORES = ("msp", "maxlogit", "energy")
-KNOWN_CLASSES, OTHERS = 6, "others"  # of the splits
-_SPECS = {"plain": "mnist_cnn", "anchors": "anchor_head(network='mnist_cnn')"}
-
-
-def _checkpoint(spec: str) -> Checkpoint:
-    hint = "give zoo:NAME, the folder of a run, or a checkpoint of the study's network"
-    return Checkpoint(lambda path: load_weights(build(spec), path), "mnist", hint)
-
-
-NETWORKS = {name: _checkpoint(spec) for name, spec in _SPECS.items()}
+NETWORKS = ("plain", "anchors")
 
 
 @dataclass(frozen=True)
@@ -85,6 +72,7 @@ class Study:
 def run(
     out: str | Path,
     *,
+    id: str | None = None,
     budget: str = "cpu",
     weights: Mapping[str, str] | None = None,
     splits: int | None = None,
@@ -96,35 +84,41 @@ def run(
 
     Args:
         out: a folder; a study that was interrupted goes on there.
+        id: mnist, or cifar10: four vehicles and two animals, which the seed draws, against the
+            other four animals; by default mnist, for smoke embedded digits.
         budget: smoke (embedded digits, seconds), cpu or full; of the training, and of the data.
         weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "anchors"; those
             that are missing are trained.
         splits: how many times six random classes are held against the other four, each with
-            networks of their own; by default 5, for the smoke budget 1; 0 for none.
+            networks of their own; by default 5, for the smoke budget 1; 0 for none. Of cifar10
+            these are four vehicles and two random animals against the other four.
         changes: to both recipes, but for the seed, the data and the network.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
 
     Raises:
-        UnknownNameError: no such budget or network.
-        ArgumentError: ``splits`` below 0.
+        UnknownNameError: no such budget, ID set or network.
+        ArgumentError: ``splits`` below 0, or an ID set for the smoke budget.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
-    check_names(weights, list(NETWORKS))
+    check_names(weights, NETWORKS)
+    how = protocol(id, budget)
     count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
-    setup = Setup("anchors", budget, seed, changes or {}, **options)
-    networks = {name: open_trained(spec, NETWORKS[name]) for name, spec in weights.items()}
-    sets = embedded_data(seed) if budget == "smoke" else mnist_data(seed)
+    study_name = f"anchors --id {id}" if id else "anchors"
+    setup = Setup(study_name, budget, seed, changes or {}, **options)
+    networks = {name: open_trained(spec, _checkpoint(how, name)) for name, spec in weights.items()}
+    everything = how.load(seed)
+    home, sets = (out, everything) if how.ten else _split(how, everything, out, seed)
     notes = calibration_notes(networks, sets)
     if missing := [name for name in NETWORKS if name not in networks]:
-        networks |= _trained(setup, out, sets, missing)
+        networks |= _trained(setup, how, home, sets, missing)
     results = _evaluated(networks, sets, **setup.options)
     for name, of_network in results.items():
         of_network.save(out / name)
-    against_others = _splits(setup, out / "splits", sets, count) if count else None
+    splits_of = _splits(setup, how, everything, out, count) if count else None
     sources = {name: network.source for name, network in networks.items()}
-    study = Study(results, sets.test.labels.numpy(), sources, against_others, notes)
+    study = Study(results, sets.test.labels.numpy(), sources, splits_of, notes)
     guard = _guard(networks["anchors"], sets, setup.options["device"])
     guard.save(out / "guard", weights=True)
     draw(results, sets, guard, out)
@@ -132,40 +126,34 @@ def run(
     return study
 
 
-def mnist_data(seed: int = 0) -> Data:
-    """MNIST, 5,000 of its training images held out, and unknown images of the same shape."""
-    mnist = data.load("mnist:train")
-    calibration, train = mnist.split(HELD_OUT / len(mnist), seed=seed)
-    test = data.load("mnist:test")
-    cifar10 = data.load_like("cifar10:test", test, limit=UNKNOWN, seed=seed)
-    fashion = first_local("fashion_mnist", "fashion_mnist_partial")
-    names = ("notmnist", "emnist_letters", "omniglot", fashion)
-    far = {"cifar10": cifar10} | {name: data.load_like(name, test) for name in names}
-    far["noise"] = data.noise("gaussian", 2000, test.shape, seed=seed)
-    # Digits by other hands: their labels are right, and to refuse them is no success.
-    shifted = {"usps": data.load_like("usps", test)}
-    return Data(train, calibration, test, {"unknown": far, "shifted": shifted})
+def _checkpoint(how: Protocol, name: str) -> Checkpoint:
+    """How a checkpoint of one of the networks is read."""
+    spec = how.network if name == "plain" else f"anchor_head(network={how.network!r})"
+    normalization = recipe(how.recipes[0]).normalization
+    hint = "give zoo:NAME, the folder of a run, or a checkpoint of the study's network"
+    return Checkpoint(lambda path: load_weights(build(spec), path), normalization, hint)
 
 
-def embedded_data(seed: int = 0) -> Data:
-    """Small digits in the place of MNIST, and embedded sets as unknown images."""
-    train, rest = data.embedded("digits").split(0.6, seed=seed)
-    calibration, test = rest.split(0.375, seed=seed)
-    size = test.shape[1:]
-    far = {name: data.embedded(name, size=size, limit=200, seed=seed) for name in ("faces", "text")}
-    far["noise"] = data.noise("gaussian", 200, test.shape, seed=seed)
-    return Data(train, calibration, test, {"unknown": far})
+def _split(how: Protocol, sets: Data, out: Path, seed: int) -> tuple[Path, Data]:
+    """Six classes against four, and the folder of the networks for them."""
+    known, others = how.split(seed)
+    part = against_others(sets, known, others)
+    if not how.ten:
+        part = replace(part, ood={**part.ood, **sets.ood})
+    return out / "splits" / "".join(map(str, known)), part
 
 
-def _trained(setup: Setup, out: Path, sets: Data, names: Sequence[str]) -> dict[str, Trained]:
+def _trained(
+    setup: Setup, how: Protocol, out: Path, sets: Data, names: Sequence[str]
+) -> dict[str, Trained]:
     """A common start, and what becomes of it as "plain" or under "anchors"."""
     fixed = (*DATA_FIELDS, "network")  # the outputs of the network follow from the data
-    plain = setup.recipe("mnist", fixed=fixed)
+    plain = setup.recipe(how.recipes[0], fixed=fixed)
     network = f"{plain.network.partition('(')[0]}(classes={int(sets.train.labels.max()) + 1})"
     recipes = {
         "plain": replace(plain, network=network),
         "anchors": replace(
-            setup.recipe("anchors", fixed=fixed), network=f"anchor_head(network={network!r})"
+            setup.recipe(how.recipes[1], fixed=fixed), network=f"anchor_head(network={network!r})"
         ),
     }
     parts = {name: Sets.of(recipe, sets.train, sets.test) for name, recipe in recipes.items()}
@@ -216,23 +204,14 @@ def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> d
     }
 
 
-def _splits(setup: Setup, out: Path, sets: Data, count: int) -> Splits:
+def _splits(setup: Setup, how: Protocol, sets: Data, out: Path, count: int) -> Splits:
     """The harder protocol: six of ten classes are known; networks of their own for each split."""
     known, results = [], []
     for seed in range(count):
-        order = torch.randperm(
-            10, generator=torch.Generator().manual_seed(seed), device="cpu"
-        ).tolist()
-        classes, others = sorted(order[:KNOWN_CLASSES]), sorted(order[KNOWN_CLASSES:])
-        part = Data(
-            sets.train.only(classes),
-            sets.calibration.only(classes),
-            sets.test.only(classes),
-            {"unknown": {OTHERS: sets.test.only(others)}},
-        )
-        networks = _trained(setup, out / "".join(map(str, classes)), part, list(NETWORKS))
+        home, part = _split(how, sets, out, seed)
+        networks = _trained(setup, how, home, part, NETWORKS)
         results.append(_evaluated(networks, part, **setup.options))
-        known.append(classes)
+        known.append(how.split(seed)[0])
     systems = [(n, d) for n, of_network in results[0].items() for d in of_network.detectors]
     return Splits(
         known,

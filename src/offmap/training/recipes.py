@@ -97,6 +97,8 @@ _MNIST_SMOKE = _SMALL | {
     "epochs": 5,
 }
 _ANCHORS_SMOKE = _MNIST_SMOKE | {"network": "anchor_head(network='digits_cnn(classes=10)')"}
+# A small network for six of the classes of CIFAR-10.
+_RESNET20 = _CIFAR10.but({"network": "resnet20", "lr": 0.05, "schedule": "cosine", "epochs": 10})
 
 # Dropout, and the augmentation of study D; three learning rates as is usual for so long.
 _COLLAPSE = Recipe(
@@ -139,6 +141,15 @@ RECIPES: dict[str, tuple[Recipe, Budgets]] = {
     "anchors": (
         _MNIST.but(_ANCHORS),
         {"smoke": _ANCHORS_SMOKE, "cpu": {}, "full": {"epochs": 20}},
+    ),
+    "resnet20": (_RESNET20, {"smoke": _SMOKE, "cpu": {}, "full": {"epochs": 100}}),
+    "anchors_cifar10": (
+        _RESNET20.but({"objective": "class_anchors", "network": "anchor_head(network='resnet20')"}),
+        {
+            "smoke": _SMOKE | {"network": "anchor_head(network='wrn10_1(classes=9)')"},
+            "cpu": {},
+            "full": {"epochs": 100},
+        },
     ),
     "ensemble": (
         _ENSEMBLE,
