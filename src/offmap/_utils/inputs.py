@@ -235,6 +235,8 @@ def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
 
 def count_of(inputs: Inputs | Prepared) -> int:
     """The number of samples."""
+    if isinstance(inputs, Tensor):  # first, as most are
+        return inputs.shape[0]
     inputs = inputs.inputs if isinstance(inputs, Prepared) else inputs
     first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
     return first.shape[0]

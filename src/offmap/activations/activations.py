@@ -167,7 +167,8 @@ class Activations:
     @property
     def predictions(self) -> Int64[Tensor, " n"]:
         """The class that the network gives each sample, whether that is known or not."""
-        return (self.logits if self.classifier_logits is None else self.classifier_logits).argmax(1)
+        other = self.classifier_logits
+        return (self.logits if other is None else other).argmax(1)
 
     @property
     def labels(self) -> Int64[Tensor, " n"]:
@@ -251,9 +252,8 @@ class Activations:
     def is_finite(self) -> bool:
         """Whether there is no NaN and no infinity anywhere."""
         if not self._finite:
-            self._finite = all(map(sum_is_finite, self._all())) and all(
-                m.is_finite for m in self.members
-            )
+            members = all(m.is_finite for m in self.members) if self.members else True
+            self._finite = members and all(map(sum_is_finite, self._all()))
         return self._finite or bool(self.finite_rows().all())
 
     def finite_rows(self) -> Bool[Tensor, " n"]:

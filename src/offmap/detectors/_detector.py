@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -120,8 +121,11 @@ class Detector(KeepsTypes):
         """
         self.check(acts)
         batch = self.view_of(acts)
+        device = (acts.acts if isinstance(acts, Sample) else acts).device
         # Not self(batch), which looks for hooks as long as a small score takes.
-        with without_autocast((acts.acts if isinstance(acts, Sample) else acts).device):
+        if not torch.is_autocast_enabled(device.type):
+            return self.forward(batch).float()
+        with without_autocast(device):
             return self.forward(batch).float()
 
     def view_of(self, acts: Activations | Sample) -> Activations | Sample:

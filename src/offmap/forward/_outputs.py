@@ -29,7 +29,7 @@ def is_compiled(module: nn.Module) -> bool:
 
 def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
-    for value in _candidates(output):
+    for value in (output,) if isinstance(output, Tensor) else _candidates(output):
         if _is_array(value, samples):
             if value.shape[1] < 2:
                 raise ShapeError(

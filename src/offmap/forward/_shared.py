@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
+
+from offmap._utils.precision import NOTHING
 
 
 class Shared:
@@ -28,7 +30,7 @@ class Shared:
 
     def opened(self) -> AbstractContextManager[Any]:
         """Open, if nobody has opened it."""
-        return nullcontext() if self._users else self
+        return NOTHING if self._users else self
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy shares: it is closed, and has locks of its own."""

@@ -64,7 +64,8 @@ class Taps:
 
     def hook(self, keeping: Keeping, stack: ExitStack) -> None:
         """Keep the layers, as far as they are known, until the stack is closed."""
-        self._hook(self._taps, self.layers, keeping, stack)
+        if self._taps:
+            self._hook(self._taps, self.layers, keeping, stack)
 
     def _hook(
         self,

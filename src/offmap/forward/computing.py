@@ -12,7 +12,8 @@ import time
 from types import TracebackType
 
 _PATIENCE = 2.0  # seconds that a fork waits at most for passes that run
-_condition = threading.Condition()
+_lock = threading.RLock()  # of the condition, which would enter it by way of Python
+_condition = threading.Condition(_lock)
 _running: dict[int, int] = {}  # blocks that each thread is in
 _forking = False
 
@@ -28,7 +29,7 @@ class Computing:
         if own in _running:  # a fork waits for this thread already
             _running[own] += 1
             return
-        with _condition:
+        with _lock:
             if _forking:
                 _condition.wait_for(lambda: not _forking, _PATIENCE)
             _running[own] = 1
@@ -43,7 +44,7 @@ class Computing:
         if _running[own] > 1:
             _running[own] -= 1
             return
-        with _condition:
+        with _lock:
             del _running[own]
             if _forking:
                 _condition.notify_all()
@@ -69,8 +70,9 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _condition, _forking
-    _condition, _forking = threading.Condition(), False
+    global _lock, _condition, _forking
+    _lock, _forking = threading.RLock(), False
+    _condition = threading.Condition(_lock)
     own = threading.get_ident()
     for thread in _running.keys() - {own}:  # of the parent
         del _running[thread]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
-from offmap._utils.precision import NOTHING, without_autocast
+from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import LINEAR, Call, Vectors, capturing, recording
@@ -340,7 +340,9 @@ class Probe(AnyProbe):
 
     def _run(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
         """What the network returns, and what the hooks kept."""
-        with torch.no_grad() if torch.is_grad_enabled() else NOTHING:
+        if not torch.is_grad_enabled():
+            return self._prepared_pass(inputs)
+        with torch.no_grad():
             return self._prepared_pass(inputs)
 
     def _prepared_pass(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
@@ -359,7 +361,7 @@ class Probe(AnyProbe):
                 return passed
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        with COMPUTING, self._around(x), self._autocast():
+        with COMPUTING, self._around(x):
             output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         self._keeping.end()
         return output, kept
@@ -373,10 +375,11 @@ class Probe(AnyProbe):
         return not torch.is_autocast_enabled(self.device.type)
 
     def _around(self, x: Inputs) -> AbstractContextManager[Any]:
-        """What a pass is run in, where hooks do not see all."""
+        """What a pass is run in: its precision, and what sees to all that hooks do not."""
         if not self._compiled and not self._unhooked:
-            return NOTHING
+            return self._autocast()
         stack = ExitStack()
+        stack.enter_context(self._autocast())
         if self._compiled:
             stack.enter_context(EAGER)
         for i, call in self._unhooked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy, deepcopy
 from itertools import chain
 from pathlib import Path
@@ -163,7 +163,7 @@ class Guard(nn.Module):
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, classes_of(acts_of(first[0])))
-            fitting = Fitting(list(self.each()), lambda: probe.head)
+            fitting = Fitting(self.each(), lambda: probe.head)
             fitting.begin()
             if spread is None:
                 fitting.learn("train", chain([first], passing))
@@ -420,7 +420,7 @@ class Guard(nn.Module):
 
     def fitting(self) -> Fitting:
         """The detectors as they go on to learn from calibration data."""
-        fitting = Fitting(list(self.each()), lambda: self.probe.head)
+        fitting = Fitting(self.each(), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if is_unbound(each)}
         return fitting
 
@@ -436,9 +436,10 @@ class Guard(nn.Module):
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated.
         """
-        if self._calibration is None:
+        calibration = self._calibration
+        if calibration is None:
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
-        return self._calibration
+        return calibration
 
     def at(self, alarm_rate: float) -> Self:
         """The same guard at another alarm rate, without data; network and tensors are shared.
@@ -488,11 +489,10 @@ class Guard(nn.Module):
             )
         self.weights = present
 
-    def each(self) -> Iterable[Detector]:
+    def each(self) -> Sequence[Detector]:
         """The detectors."""
-        for module in self.detectors:
-            assert isinstance(module, Detector)
-            yield module
+        detectors: Sequence[Any] = list(self.detectors)
+        return detectors
 
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
         """The score of each detector, from activations."""

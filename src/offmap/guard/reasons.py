@@ -69,7 +69,7 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
 
 def _of_finite(guard: Guard, acts: Any, verdict: Verdict) -> Words:
     own = acts.acts if isinstance(acts, Sample) else acts
-    each = [detector for detector in guard.each()]
+    each = guard.each()
     columns = [_said(own, verdict)]
     for i, detector in enumerate(each):
         columns.append(_standing(guard, i, detector.score(acts), verdict, name=len(each) > 1))
@@ -93,7 +93,7 @@ def _standing(
     """Where scores lie among those of the calibration set."""
     calibration = guard.calibration
     known = calibration.scores_[row]
-    who = f"{_called(list(guard.each())[row])} " if name else ""
+    who = f"{_called(guard.each()[row])} " if name else ""
     words = []
     for score, label in zip(scores, verdict.labels.tolist(), strict=True):
         per_class = calibration.rule == "per_class"

@@ -88,7 +88,7 @@ class Facts:
             weights=guard.weights,
             kept=None,
             read=guard.history.read,
-            detectors=list(guard.each()),
+            detectors=guard.each(),
             calibration=guard.calibration if guard.calibrated else None,
             control=guard.control_,
             inputs=_inputs(guard.input_shape, guard.input_names),
