@@ -406,3 +406,27 @@ def test_what_follows_from_a_place_follows_what_is_loaded_and_chosen() -> None:
     calibration.load_state_dict(calibrated(torch.arange(99.0) + 95, 0.05, None).state_dict())
     assert calibration(new, labels)[1].tolist() == [1.0, 0.98, 0.01]
     assert calibration(new, labels)[2].tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("rule", ["plain", "per_class", "bonferroni"])
+def test_a_sample_without_a_finite_score_is_always_ood_or_its_rate_is_refused(rule: str) -> None:
+    """Of 399 scores at 5 % the 20th highest is the threshold, of two detectors the 10th."""
+    scores = torch.randn(399, 2 if rule == "bonferroni" else 1)
+    most = 9 if rule == "bonferroni" else 19
+    scores[torch.randperm(399)[:most], 0] = torch.nan
+    calibration = calibrated(scores, 0.05, None, rule=rule)
+    new = torch.tensor([[torch.inf, -9.0], [-9.0, -9.0]])[:, : scores.shape[1]]
+    assert alarms(calibration, new).tolist() == [True, False]
+    with pytest.raises(ArgumentError, match=f"{most} of 399 calibration samples.* no finite score"):
+        calibration.at(0.0475)
+    scores[scores[:, 0].isfinite().nonzero()[0], 0] = -torch.inf
+    with pytest.raises(ArgumentError, match=r"an alarm rate of 0\.05 cannot be promised"):
+        calibrated(scores, 0.05, None, rule=rule)
+
+
+def test_of_one_class_too_many_scores_are_not_finite() -> None:
+    scores, labels = torch.arange(200.0), torch.arange(200) % 2
+    scores[1:11:2] = torch.nan
+    assert calibrated(scores, 0.06, None, rule="per_class", predictions=labels).ranks[1] == 6
+    with pytest.raises(ArgumentError, match="5 of 100 calibration samples of class 1"):
+        calibrated(scores, 0.05, None, rule="per_class", predictions=labels)
