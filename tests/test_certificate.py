@@ -225,6 +225,17 @@ def test_limits_hold_together_with_their_confidence(method: str, n: int) -> None
     assert method == "dkw" or probability > 0.0999
 
 
+@pytest.mark.parametrize("n", [4, 59])
+@pytest.mark.parametrize("delta", [0.5, 0.9, 0.999])
+def test_limits_of_a_low_confidence_hold_with_it(n: int, delta: float) -> None:
+    """Such as a p-value that is to be no more than typical; Simes' is exact there, too."""
+    for method in METHODS:
+        limits = simultaneous_limits(n, delta, method)
+        assert (np.diff(limits) >= 0).all()
+        assert crossing_probability(limits) <= delta + 1e-9
+    assert crossing_probability(simultaneous_limits(n, delta, "simes")) == pytest.approx(delta)
+
+
 def test_a_band_over_all_ranks_would_be_stricter_than_one_over_the_lower_half() -> None:
     """32 of 1,000 at 5 %; equal level on all 1,000 ranks gives 30."""
     n = 1000
