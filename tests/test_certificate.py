@@ -94,6 +94,14 @@ def test_a_rate_on_average_needs_samples_for_the_highest_to_be_rare_enough() -> 
     assert samples_needed(0.05, None, tests=2) == 39  # each of two at half the rate
 
 
+def test_that_a_tiny_rate_needs_millions_of_samples_is_told_at_once() -> None:
+    """Of n scores none below the rate: (1 - 1e-7)^n is at most delta; all ranks took minutes."""
+    n = samples_needed(1e-7, Fraction(1, 20))
+    assert n * math.log1p(-1e-7) <= math.log(0.05) < (n - 1) * math.log1p(-1e-7)
+    with pytest.raises(ArgumentError, match="needs at least 29957322 calibration samples"):
+        calibrated(torch.randn(100), 1e-7)
+
+
 def test_one_sample_is_enough_where_it_shows_the_rate() -> None:
     """The rate above the one score is uniform: at most 60 % with a confidence of 60 %, or less."""
     assert samples_needed(0.6, Fraction(1, 2)) == 1

@@ -58,10 +58,20 @@ def alarm_rank(samples: int, alarm_rate: float) -> int:
         rank += 1
     if rank < 1:
         raise ArgumentError(
-            f"an alarm rate of {alarm_rate} needs at least {math.ceil(1 / rate) - 1} "
+            f"an alarm rate of {alarm_rate} needs at least {least_samples(alarm_rate)} "
             f"calibration samples; there are {samples}"
         )
     return rank
+
+
+def least_samples(alarm_rate: float, *, tests: int = 1) -> int:
+    """How many calibration samples a rate on average needs, of several tests that share it.
+
+    >>> least_samples(0.05), least_samples(1 / 3), least_samples(0.05, tests=2)
+    (19, 2, 39)
+    """
+    n = math.ceil(tests / exact_rate(alarm_rate, "alarm_rate")) - 1
+    return n - (n > 0 and tests / n <= alarm_rate)  # no decimal is 1/3: as for the rank
 
 
 def accuracy_threshold(id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor, " m"]) -> float:
