@@ -177,10 +177,11 @@ def adjusted_p_values(
     """
     delta = float(1 - exact_rate(confidence, "confidence"))
     ranks = (p.double() * (samples + 1)).round()
-    if not torch.allclose(ranks / (samples + 1), p.double(), rtol=1e-9, atol=0) or not len(p):
+    whole = torch.isclose(ranks / (samples + 1), p.double(), rtol=1e-9, atol=0)
+    if not (whole & (ranks >= 1) & (ranks <= samples + 1)).all():
         raise ArgumentError(
             f"these are no p-values of {samples} calibration samples, which are whole multiples of "
-            f"1/{samples + 1}: give the number of those that they come from"
+            f"1/{samples + 1} up to 1: give the number of those that they come from"
         )
     limits = torch.from_numpy(simultaneous_limits(samples, delta, method)).to(p.device)
     return torch.cat([limits, limits.new_ones(1)])[ranks.long() - 1]
