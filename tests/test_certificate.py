@@ -94,6 +94,14 @@ def test_a_rate_on_average_needs_samples_for_the_highest_to_be_rare_enough() -> 
     assert samples_needed(0.05, None, tests=2) == 39  # each of two at half the rate
 
 
+def test_that_a_tiny_rate_needs_millions_of_samples_is_told_at_once() -> None:
+    """Of n scores none below the rate: (1 - 1e-7)^n is at most delta; all ranks took minutes."""
+    n = samples_needed(1e-7, Fraction(1, 20))
+    assert n * math.log1p(-1e-7) <= math.log(0.05) < (n - 1) * math.log1p(-1e-7)
+    with pytest.raises(ArgumentError, match="needs at least 29957322 calibration samples"):
+        calibrated(torch.randn(100), 1e-7)
+
+
 def test_one_sample_is_enough_where_it_shows_the_rate() -> None:
     """The rate above the one score is uniform: at most 60 % with a confidence of 60 %, or less."""
     assert samples_needed(0.6, Fraction(1, 2)) == 1
@@ -223,6 +231,17 @@ def test_limits_hold_together_with_their_confidence(method: str, n: int) -> None
     probability = crossing_probability(limits)
     assert probability <= 0.1 + 1e-9
     assert method == "dkw" or probability > 0.0999
+
+
+@pytest.mark.parametrize("n", [4, 59])
+@pytest.mark.parametrize("delta", [0.5, 0.9, 0.999])
+def test_limits_of_a_low_confidence_hold_with_it(n: int, delta: float) -> None:
+    """Such as a p-value that is to be no more than typical; Simes' is exact there, too."""
+    for method in METHODS:
+        limits = simultaneous_limits(n, delta, method)
+        assert (np.diff(limits) >= 0).all()
+        assert crossing_probability(limits) <= delta + 1e-9
+    assert crossing_probability(simultaneous_limits(n, delta, "simes")) == pytest.approx(delta)
 
 
 def test_a_band_over_all_ranks_would_be_stricter_than_one_over_the_lower_half() -> None:
@@ -406,3 +425,27 @@ def test_what_follows_from_a_place_follows_what_is_loaded_and_chosen() -> None:
     calibration.load_state_dict(calibrated(torch.arange(99.0) + 95, 0.05, None).state_dict())
     assert calibration(new, labels)[1].tolist() == [1.0, 0.98, 0.01]
     assert calibration(new, labels)[2].tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("rule", ["plain", "per_class", "bonferroni"])
+def test_a_sample_without_a_finite_score_is_always_ood_or_its_rate_is_refused(rule: str) -> None:
+    """Of 399 scores at 5 % the 20th highest is the threshold, of two detectors the 10th."""
+    scores = torch.randn(399, 2 if rule == "bonferroni" else 1)
+    most = 9 if rule == "bonferroni" else 19
+    scores[torch.randperm(399)[:most], 0] = torch.nan
+    calibration = calibrated(scores, 0.05, None, rule=rule)
+    new = torch.tensor([[torch.inf, -9.0], [-9.0, -9.0]])[:, : scores.shape[1]]
+    assert alarms(calibration, new).tolist() == [True, False]
+    with pytest.raises(ArgumentError, match=f"{most} of 399 calibration samples.* no finite score"):
+        calibration.at(0.0475)
+    scores[scores[:, 0].isfinite().nonzero()[0], 0] = -torch.inf
+    with pytest.raises(ArgumentError, match=r"an alarm rate of 0\.05 cannot be promised"):
+        calibrated(scores, 0.05, None, rule=rule)
+
+
+def test_of_one_class_too_many_scores_are_not_finite() -> None:
+    scores, labels = torch.arange(200.0), torch.arange(200) % 2
+    scores[1:11:2] = torch.nan
+    assert calibrated(scores, 0.06, None, rule="per_class", predictions=labels).ranks[1] == 6
+    with pytest.raises(ArgumentError, match="5 of 100 calibration samples of class 1"):
+        calibrated(scores, 0.05, None, rule="per_class", predictions=labels)

@@ -113,6 +113,26 @@ def test_one_class_breaks_a_certificate_of_all() -> None:
     assert p == pytest.approx(2 * stats.betabinom.sf(19, 100, 10, 191))
 
 
+def test_a_share_of_outliers_is_the_decimal_that_was_typed() -> None:
+    """In binary 0.29 * 100 is below 29, and 0.57 * 100 below 57."""
+    scores = torch.arange(100.0)
+    for percent in range(100):
+        row = calibrated(scores, 0.5, None).sensitivity([percent / 100])[0]
+        assert row.outliers == percent
+
+
+def test_a_class_without_fresh_samples_is_not_shown_to_be_kept() -> None:
+    predictions = torch.arange(3).repeat_interleave(200)
+    calibration = calibrated(torch.arange(600.0), rule="per_class", predictions=predictions)
+    assert check_of(calibration, verdict(0, 2000, 0), ood=False).result == "not shown"
+    two = Verdict.joined([verdict(0, 2000, label) for label in (0, 2)])
+    assert check_of(calibration, two, ood=False).result == "not shown"
+    broken = Verdict.joined([two, verdict(0, 2000, 1), verdict(500, 500, 1)])
+    assert check_of(calibration, broken, ood=False).result == "broken"
+    all_of_them = Verdict.joined([two, verdict(0, 2000, 1)])
+    assert check_of(calibration, all_of_them, ood=False).result == "kept"
+
+
 def test_few_true_certificates_are_called_broken() -> None:
     """With the true rate at the limit itself, the lower end is above it in half of delta."""
     calibration = calibrated(torch.arange(1000.0), 0.05)

@@ -19,6 +19,7 @@ from offmap.guard.decide import (
     alarm_rank,
     alarm_threshold,
     false_discoveries,
+    least_samples,
     p_values,
 )
 
@@ -169,3 +170,17 @@ def test_p_values_of_another_calibration_set_are_refused() -> None:
     with pytest.raises(ArgumentError, match="method must be one of"):
         adjusted_p_values(p, 10, method="guess")
     assert adjusted_p_values(p, 10).tolist()[1] == 1
+    assert adjusted_p_values(p[:0], 10).shape == (0,)
+    for wrong in (0.0, 12 / 11, -1 / 11, torch.nan):  # no score has such a rank
+        with pytest.raises(ArgumentError, match="whole multiples of 1/11 up to 1"):
+            adjusted_p_values(torch.tensor([wrong], dtype=torch.float64), 10)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7, 9, 20, 49])
+def test_as_many_samples_are_asked_for_as_are_enough(parts: int) -> None:
+    """A rate of 1 / parts, which may be no decimal, needs the highest of ``parts`` samples."""
+    assert least_samples(1 / parts) == parts - 1
+    assert alarm_rank(parts - 1, 1 / parts) == 1
+    if parts > 2:
+        with pytest.raises(ArgumentError, match=f"at least {parts - 1} calibration samples; there"):
+            alarm_rank(parts - 2, 1 / parts)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 import offmap
 from offmap import demo
+from offmap.activations import Activations
 from offmap.data import ImageSet
-from offmap.detectors import ordinary, to_learn_on
+from offmap.detectors import Detector, ordinary, to_learn_on
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.guard.calibration import Calibration
 from offmap.guard.decide import false_discoveries, p_values
@@ -486,6 +487,40 @@ def test_a_sample_without_a_finite_score_is_ood_with_a_reason(sets: demo.Digits)
     assert verdict.reasons == (None, None, "the network's output is not finite", None)
     assert verdict.to_dict()["score"][2] is None
     assert torch.equal(verdict.labels[:2], guard(sets.test.images[:4]).labels[:2])
+
+
+class Fails(Detector):
+    """Gives no finite score to one sample in so many, told by its logits."""
+
+    def __init__(self, one_in: int) -> None:
+        super().__init__()
+        self.one_in = one_in
+
+    def forward(self, acts: Activations) -> Tensor:
+        energy = -acts.logits.logsumexp(1)
+        return energy.masked_fill((energy * 1e4).long() % self.one_in == 0, torch.nan)
+
+
+def test_of_a_detector_that_fails_on_some_samples_p_values_are_as_in_calibration(
+    sets: demo.Digits,
+) -> None:
+    guard = offmap.Guard(demo.shipped(), [Fails(40), "msp"], normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration, 0.2)
+    with guard.probe as probe:
+        s, known = (
+            guard.score_activations(probe(of.images)).numpy()
+            for of in (sets.test, sets.calibration)
+        )
+    n, failed = len(known), ~np.isfinite(s[:, 0])
+    assert failed.sum() > 3
+    assert (~np.isfinite(known[:, 0])).sum() > 1
+    s, known = (np.where(np.isfinite(x), x, np.inf) for x in (s, known))
+    ranks = 1 + (known[None] >= s[:, None]).sum(1).min(1)
+    verdict = guard(sets.test.images)
+    np.testing.assert_array_equal(verdict.p_values.numpy(), np.minimum(1, 2 * ranks / (n + 1)))
+    assert verdict.is_ood.numpy()[failed].all()
+    assert verdict.reasons is not None
+    assert [reason is not None for reason in verdict.reasons] == failed.tolist()
 
 
 def test_a_rate_of_numpy_can_be_saved() -> None:

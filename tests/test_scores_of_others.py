@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 
 import offmap
 from offmap.cli import main
-from offmap.errors import ArgumentError, DataError, DataNotFoundError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError
 from offmap.evaluation import of_scores, read_scores
 from offmap.guard.decide import alarm_threshold
 from offmap.metrics import aurc, auroc, detection
@@ -45,6 +47,47 @@ def test_results_are_those_of_the_metrics(scores: dict[str, np.ndarray]) -> None
     assert row.aurc == pytest.approx(aurc(scores["id"], predictions == labels))
     assert results.accuracy == (int((predictions == labels).sum()), 80)
     assert "Recommended: ours" in " ".join(offmap.report(results).text("verdict").split())
+
+
+def test_no_score_is_rounded(tmp_path: Path) -> None:
+    """2^24 + 1 is no float32, and the float32 nearest to 0.1 lies above the float64."""
+    whole = of_scores({"a": {"id": [2**24] * 4, "x": [2**24 + 1] * 4}})
+    assert whole.get("a", "x") == 1
+    single, double = np.float32([0.1] * 20), np.array([0.1] * 39)
+    mixed = of_scores({"a": {"id": single, "x": double, "calibration": double}})
+    assert mixed.rows[0].threshold == 0.1
+    assert (mixed.rows[0].id_alarm, mixed.rows[0].ood_caught) == (1, 0)
+    assert mixed.get("a", "x") == 0
+    mixed.save(tmp_path)
+    loaded = offmap.Results.load(tmp_path)
+    assert auroc(loaded.scores["a"]["id"], loaded.scores["a"]["x"]) == 0
+
+
+def test_sets_of_two_types_are_saved_as_they_are(tmp_path: Path) -> None:
+    results = of_scores({"a": {"id": [0.1, 0.2], "x": [0.1, 0.3]}})
+    single = np.array([0.1, 0.2], np.float32)
+    replace(results, scores={"a": results.scores["a"] | {"id": single}}).save(tmp_path)
+    loaded = offmap.Results.load(tmp_path).scores["a"]
+    assert loaded["x"].tolist() == [0.1, 0.3]
+    assert loaded["id"].tolist() == single.tolist()
+
+
+@pytest.mark.parametrize("predictions", [[1], [1, 0], [[1], [0], [1]], [1.5, 0, 1], [2**32, 0, 1]])
+def test_predictions_that_are_not_one_class_a_sample_are_refused(predictions: Any) -> None:
+    scores = {"a": {"id": [0.1, 0.2, 0.3], "x": [1.0, 2.0]}}
+    labels = {"id": [1, 0, 1]}
+    assert of_scores(scores, predictions={"id": [1.0, 0, 1]}, labels=labels).accuracy == (3, 3)
+    with pytest.raises(LabelError, match="predictions of id must be 3 classes, one a sample"):
+        of_scores(scores, predictions={"id": predictions}, labels=labels)
+    with pytest.raises(LabelError, match="labels of id must be 3 classes, one a sample"):
+        of_scores(scores, predictions=labels, labels={"id": predictions})
+
+
+def test_a_second_set_that_would_be_called_id_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("id,mine,x\n1,5,9\n2,6,8\n")
+    assert read_scores(tmp_path / "s.csv").scores["s"]["id"].tolist() == [1, 2]
+    with pytest.raises(DataError, match=r"s.csv has a set 'id' beside 'mine'"):
+        read_scores(tmp_path / "s.csv", id="mine")
 
 
 def write(path: Path, scores: dict[str, np.ndarray]) -> Path:

@@ -17,6 +17,7 @@ from offmap.evaluation.cascade_tables import systems_text
 from offmap.evaluation.cascades import Filter, Systems
 from offmap.evaluation.exchange import Exchange, Swap
 from offmap.evaluation.shared import on_shared_samples
+from offmap.evaluation.subsets import at_ratio, only_correct
 from offmap.metrics import Outcomes
 
 N = 200
@@ -196,3 +197,43 @@ def test_the_command_prints_what_was_tested(
     with pytest.raises(SystemExit):
         main(shlex.split(f"compare {folders} --systems far --mean"))
     assert "leave out --mean" in capsys.readouterr().err
+
+
+def pairs(of_id: np.ndarray, ood: np.ndarray) -> float:
+    """The share of pairs in the right order; no ties here."""
+    return float((ood[None] > of_id[:, None]).mean())
+
+
+def test_all_figures_of_a_row_are_of_the_same_samples() -> None:
+    """At a ratio of 4, of 60 OOD samples beside 100 of ID, 25 remain."""
+    rng = np.random.default_rng(0)
+    scores = {"id": rng.normal(size=100), "far": rng.normal(1, size=60),
+              "calibration": rng.normal(size=99)}  # fmt: skip
+    labels, predictions = np.zeros(100, int), rng.integers(0, 2, 100)
+    right = predictions == labels
+    whole = of_scores({"a": scores}, predictions={"id": predictions}, labels={"id": labels})
+    threshold = whole.rows[0].threshold
+
+    row = only_correct(whole, right).rows[0]
+    kept = scores["id"][right]
+    assert (row.n_id, row.n_ood, row.threshold) == (right.sum(), 60, threshold)
+    assert row.id_alarm == (kept > threshold).mean()
+    assert row.ood_caught == whole.rows[0].ood_caught
+    assert row.oscr == pytest.approx(pairs(kept, scores["far"]))  # the AUROC, as all are right
+    assert (row.aurc, row.augrc) == (0, 0)
+
+    row = at_ratio(whole, 4, seed=3).rows[0]
+    ids, ood = (np.random.default_rng(3).permutation(n) for n in (100, 60))
+    ids, ood = ids[:100], ood[:25]
+    assert (row.n_id, row.n_ood) == (100, 25)
+    assert row.ood_caught == (scores["far"][ood] > threshold).mean()
+    good = scores["id"][ids][right[ids]]
+    assert row.oscr == pytest.approx(pairs(good, scores["far"][ood]) * len(good) / 100)
+    assert row.ood_caught != whole.rows[0].ood_caught
+
+    few = at_ratio(whole, 8, seed=3).rows[0]  # 12 and 96
+    chosen = scores["id"][ids[:96]]
+    assert (few.n_id, few.id_alarm) == (96, (chosen > threshold).mean())
+    order = np.argsort(chosen)
+    wrong = np.cumsum(~right[ids[:96]][order])
+    assert few.aurc == pytest.approx((wrong / np.arange(1, 97)).mean())

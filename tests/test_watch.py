@@ -11,6 +11,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -210,6 +213,52 @@ def test_the_command_follows_until_it_is_interrupted(
     assert (status, waits) == (1, [0.5, 0.5])
     assert "134 samples" in said
     assert Monitor.load(tmp_path / "s.json").samples == 134
+
+
+HEAD = "path,label,answer,score,p_value,is_ood,error\n"
+
+
+@pytest.mark.parametrize("written", ["True", "true", "TRUE"])
+def test_a_table_that_went_through_another_tool_keeps_its_alarms(
+    written: str, guard: offmap.Guard, tmp_path: Path
+) -> None:
+    """Arrow writes true, spreadsheets TRUE; what is neither must not pass for no alarm."""
+    log, certified = tmp_path / "v.csv", Certified.of(guard)
+    other = {"True": "False", "true": "false", "TRUE": "FALSE"}[written]
+    log.write_text(HEAD + f"a,1,unknown,3.0,0.01,{written},\n" + f"b,1,1,0.1,0.9,{other},\n" * 2)
+    watch = Watch(log, certified=certified)
+    run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert (watch.monitor.tally.samples, watch.monitor.tally.alarms) == (3, 1)
+    log.write_text(HEAD + "a,1,unknown,3.0,0.01,yes,\n")
+    with pytest.raises(StoreError, match="is_ood is True or False, and not 'yes'"):
+        run_to_the_end(Watch(log, certified=certified))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_that_has_become_shorter_is_refused(
+    suffix: str, guard: offmap.Guard, tmp_path: Path
+) -> None:
+    log, certified = tmp_path / f"v{suffix}", Certified.of(guard)
+
+    def write(count: int) -> None:
+        columns = {"path": [str(i) for i in range(count)], "label": [1] * count,
+                   "p_value": [0.5] * count, "is_ood": [False] * count}  # fmt: skip
+        table = pa.table(columns)
+        if suffix == ".csv":
+            pa_csv.write_csv(table, log)
+        else:
+            pq.write_table(table, log)
+
+    for count, samples in ((5, 5), (8, 8), (8, 8)):
+        write(count)
+        watch = Watch(log, tmp_path / "s.json", certified)
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        assert watch.monitor.samples == samples
+    write(7)
+    with pytest.raises(StoreError, match="is shorter than the 8 rows that were read of it"):
+        run_to_the_end(Watch(log, tmp_path / "s.json", certified))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

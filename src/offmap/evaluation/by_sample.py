@@ -36,7 +36,9 @@ def as_table(
             pa.array(of[name]) if len(of.get(name, ())) else pa.nulls(size)
             for name, size in sizes.items()
         ]
-        kind = next((chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)), pa.null())
+        kinds = [chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)]
+        # A cast to the type of the first set could round those of another, without a word.
+        kind = pa.float64() if pa.float64() in kinds else next(iter(kinds), pa.null())
         columns[column] = pa.concat_arrays([chunk.cast(kind) for chunk in chunks])
     return pa.table(columns)
 

@@ -22,15 +22,30 @@ def row_of(
     right: Any,
 ) -> Row:
     """The figures of one detector on one OOD set, from its scores by set."""
-    decided: dict[str, Any] = {}
+    threshold = None
     if alarm_rate is not None:
         threshold = alarm_threshold(torch.from_numpy(scores["calibration"]), alarm_rate)
-        decided["threshold"] = threshold
-        decided["id_alarm"] = float((scores["id"] > threshold).mean())
-        decided["ood_caught"] = float((scores[ood] > threshold).mean())
+    figures = figures_of(scores["id"], scores[ood], threshold, right)
+    return Row(detector=name, set=ood, group=group, threshold=threshold, **figures)
+
+
+def figures_of(
+    id_scores: Any, ood_scores: Any, threshold: float | None, right: Any
+) -> dict[str, Any]:
+    """What a row says of its samples.
+
+    Args:
+        id_scores: ``(n,)``.
+        ood_scores: ``(m,)``.
+        threshold: where there is one.
+        right: whether each ID sample is rightly predicted, where that is known.
+    """
+    figures: dict[str, Any] = asdict(detection(id_scores, ood_scores))
+    if threshold is not None:
+        figures["id_alarm"] = float((id_scores > threshold).mean())
+        figures["ood_caught"] = float((ood_scores > threshold).mean())
     if right is not None:
-        decided["oscr"] = oscr(scores["id"], right, scores[ood])
-        decided["aurc"] = aurc(scores["id"], right)
-        decided["augrc"] = augrc(scores["id"], right)
-    figures = asdict(detection(scores["id"], scores[ood]))
-    return Row(detector=name, set=ood, group=group, **decided, **figures)
+        figures["oscr"] = oscr(id_scores, right, ood_scores)
+        figures["aurc"] = aurc(id_scores, right)
+        figures["augrc"] = augrc(id_scores, right)
+    return figures

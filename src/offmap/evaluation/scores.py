@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offmap.errors import ArgumentError, DataError, DataNotFoundError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError
 from offmap.evaluation._inputs import check_names
 from offmap.evaluation.results import Results, SetInfo
 from offmap.evaluation.rows import row_of
@@ -54,17 +54,18 @@ def of_scores(
     Raises:
         DataError: sets are missing, or differ from detector to detector.
         ArgumentError: no such OOD set, or a detector's name that results use.
+        LabelError: predictions or labels that are not one class for each sample.
         ShapeError, NonFiniteError: as the metrics.
     """
     check_names(scores)
     known = {
-        name: {s: _checked(x, f"{name} on {s}") for s, x in of.items()}
+        name: _of_one_type({s: _checked(x, f"{name} on {s}") for s, x in of.items()})
         for name, of in scores.items()
     }
     sizes = _sizes(known)
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
-    predicted = {s: np.asarray(x, np.int32) for s, x in (predictions or {}).items()}
-    true = {s: np.asarray(x, np.int32) for s, x in (labels or {}).items() if s in _ROLES}
+    predicted = _classes("predictions", predictions or {}, sizes)
+    true = _classes("labels", {s: x for s, x in (labels or {}).items() if s in _ROLES}, sizes)
     right = predicted["id"] == true["id"] if "id" in predicted and "id" in true else None
     rate = alarm_rate if "calibration" in sizes else None
     rows = [
@@ -128,10 +129,35 @@ def read_scores(
 
 def _checked(values: Any, what: str) -> Array:
     scores = np.array(values)  # a copy: those of a file may not be written to, and torch warns
-    if scores.ndim != 1 or not np.issubdtype(scores.dtype, np.number):
+    if scores.ndim != 1 or scores.dtype.kind not in "iuf":
         raise DataError(f"scores of {what} must be numbers (n,); seen {scores.dtype} of shape "
                         f"{scores.shape}")  # fmt: skip
-    return scores if scores.dtype == np.float64 else scores.astype(np.float32)
+    # Whole numbers too become float64: float32 skips some of them, and two scores would be one.
+    return scores.astype(np.float32 if scores.dtype in (np.float16, np.float32) else np.float64)
+
+
+def _of_one_type(scores: dict[str, Array]) -> dict[str, Array]:
+    """In float64 if some are: NumPy would round a threshold to the float32 that it is beside."""
+    kind = np.result_type(*scores.values()) if scores else None
+    return {s: x.astype(kind, copy=False) for s, x in scores.items()}
+
+
+def _classes(
+    what: str, of: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[str, NDArray[np.int32]]:
+    """One class for each sample of each set."""
+    classes = {}
+    for name, values in of.items():
+        array = np.asarray(values)
+        with np.errstate(invalid="ignore"):
+            classes[name] = array.astype(np.int32)
+        shape = (sizes.get(name, array.size),)
+        if array.shape != shape or not np.array_equal(classes[name], array):
+            raise LabelError(
+                f"{what} of {name} must be {shape[0]} classes, one a sample; seen {array.dtype} of "
+                f"shape {array.shape}"
+            )
+    return classes
 
 
 def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
@@ -193,6 +219,8 @@ def _renamed(read: _Read, id: str | None, path: Path) -> _Read:
     """With the ID set called "id"."""
     labelled = [s for s, x in read.labels.items() if len(x) and (x >= 0).all()]
     own = id or ("id" if "id" in read.scores else labelled[0] if len(labelled) == 1 else None)
+    if own != "id" and "id" in read.scores:
+        raise DataError(f"{path} has a set 'id' beside {own!r}: call it otherwise, or leave it out")
     if own not in read.scores:
         raise DataError(f"{path} has the sets {', '.join(read.scores)}: say which is ID, by id=")
     parts = read.scores, read.predictions, read.labels

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from numpy.typing import NDArray
 
 from offmap.errors import ArgumentError, DataError
 from offmap.evaluation.results import Results, Row
-from offmap.metrics import detection
+from offmap.evaluation.rows import figures_of
 
 HELD_OUT = 0.2
-Array = NDArray[np.float32]
 
 
 def at_ratio(results: Results, ratio: int = 5, *, seed: int = 0) -> Results:
@@ -28,17 +26,15 @@ def at_ratio(results: Results, ratio: int = 5, *, seed: int = 0) -> Results:
         ArgumentError: a set without enough ID samples for one OOD sample.
     """
 
-    def subset(id_scores: Array, ood_scores: Array) -> tuple[Array, Array]:
-        n_id, n_ood = len(id_scores), len(ood_scores)
+    def subset(n_id: int, n_ood: int) -> Part:
         count = min(n_id // ratio, n_ood)
         if count < 1:
             raise ArgumentError(f"{n_id} ID samples are too few for a ratio of {ratio}:1")
-        return (
-            id_scores[_order(n_id, seed)[: ratio * count]],
-            ood_scores[_order(n_ood, seed)[:count]],
-        )
+        return Part(_order(n_id, seed)[: ratio * count], _order(n_ood, seed)[:count])
 
-    rows = _rows(results, subset)
+    predictions, labels = results.predictions.get("id"), results.labels.get("id")
+    right = None if predictions is None or labels is None else predictions == labels
+    rows = _rows(results, subset, right)
     return replace(results, rows=rows, settings=results.settings | {"ratio": ratio})
 
 
@@ -54,7 +50,9 @@ def only_correct(results: Results, correct: Bool[np.ndarray, " n"]) -> Results:
     """
     if not correct.any():
         raise DataError("no ID sample is classified correctly")
-    return replace(results, rows=_rows(results, lambda id, ood: (id[correct], ood)))
+    chosen = np.flatnonzero(correct)
+    rows = _rows(results, lambda _, n_ood: Part(chosen, np.arange(n_ood)), correct)
+    return replace(results, rows=rows)
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,17 @@ def held_out(n_id: int, n_ood: int, *, share: float = HELD_OUT, seed: int = 0) -
     )
 
 
-def _rows(results: Results, subset: Callable[[Array, Array], tuple[Array, Array]]) -> list[Row]:
-    """The rows of an evaluation, computed anew on a subset of the ID and OOD scores."""
+def _rows(
+    results: Results, subset: Callable[[int, int], Part], right: Bool[np.ndarray, " n"] | None
+) -> list[Row]:
+    """The rows of an evaluation, all figures computed anew on a subset of both kinds of samples."""
     rows = []
     for row in results.rows:
-        scores = results.scores[row.detector]
-        figures = detection(*subset(scores["id"], scores[row.set]))
-        rows.append(replace(row, **asdict(figures)))
+        of_id, of_ood = results.scores[row.detector]["id"], results.scores[row.detector][row.set]
+        part = subset(len(of_id), len(of_ood))
+        known = None if right is None or row.oscr is None else right[part.id]
+        figures = figures_of(of_id[part.id], of_ood[part.ood], row.threshold, known)
+        rows.append(replace(row, **({"oscr": None, "aurc": None, "augrc": None} | figures)))
     return rows
 
 

@@ -18,7 +18,7 @@ from offmap.guard.limits import (
     delta_of,
     marginal_limits,
 )
-from offmap.guard.promise import promise, too_few
+from offmap.guard.promise import not_finite, promise, too_few
 from offmap.guard.sensitivity import SHARES, Contaminated, sensitivity_of
 
 RULES = ("plain", "per_class", "bonferroni")
@@ -42,6 +42,7 @@ class Calibration(KeepsTypes):
     classes and detectors. For any other rate, see :meth:`at`, the limits are a simultaneous band.
 
     A score that is not finite counts as the highest of all: in calibration too, so the rate holds.
+    Thresholds are finite, so such a sample is always called OOD.
 
     Args:
         rule: one of these.
@@ -102,7 +103,9 @@ class Calibration(KeepsTypes):
         """Keep the calibration scores, and make the table of limits.
 
         Raises:
-            ArgumentError: too few samples for an alarm rate; says how many are needed.
+            ArgumentError: too few samples for an alarm rate, and how many are needed; or as many
+                without a finite score as it has alarms.
+            NonFiniteError: no score is finite.
         """
         if scores.ndim != 2:
             raise ShapeError(f"calibration scores must be (n, k); seen {tuple(scores.shape)}")
@@ -150,7 +153,7 @@ class Calibration(KeepsTypes):
         beforehand, if it is one of them, and else those that hold for all rates at once.
 
         Raises:
-            ArgumentError: there are too few samples for that rate.
+            ArgumentError: there are too few samples for that rate, or too few finite scores.
         """
         exact_rate(alarm_rate, "alarm_rate")
         rates = self.alarm_rates if self.confidence is not None else alarm_rate
@@ -195,6 +198,17 @@ class Calibration(KeepsTypes):
         few = (self.limits_[:, 0] > rate).nonzero()[:, 0].tolist()
         if few:
             raise ArgumentError(too_few(self, rate, few))
+        infinite = self._infinite()
+        wrong = (infinite >= (self.limits_ <= rate).sum(1)).nonzero()[:, 0].tolist()
+        if wrong:  # the threshold would be infinite, and no sample above it
+            raise ArgumentError(not_finite(self, rate, wrong[0], int(infinite[wrong[0]])))
+
+    def _infinite(self) -> Int64[Tensor, " g"]:
+        """Samples of each group without a finite score, by the detector that has most of them."""
+        infinite = self.scores_.isinf()
+        if self.rule != "per_class":
+            return infinite.sum(1).amax(0, keepdim=True)
+        return torch.bincount(self.labels_[infinite[0]], minlength=len(self.counts_))
 
     def forward(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]

@@ -29,7 +29,8 @@ class Check:
         confidence: of the interval; the guard's own where it has one, and else 0.95.
         alarm_rate: of the guard; ``None`` for OOD data, of which nothing is promised.
         result: of a certificate, "broken" (the lower end is above the rate), "kept" (the upper end
-            is at most the rate) or "not shown"; in each class where it holds within classes.
+            is at most the rate) or "not shown"; where it holds within classes, "broken" in one of
+            them, or "kept" in all, so not while a class has no fresh sample.
         p_value: of a rate on average: how often a guard that keeps it would raise that many alarms
             or more, the set it was calibrated on being random too; ``None`` for several detectors.
     """
@@ -82,7 +83,8 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     result = p_value = None
     groups = _counted(calibration, label, alarms)
     if calibration.confidence is not None:
-        result = _result(groups, calibration.alarm_rate, calibration.confidence)
+        seen = len(groups) == len(calibration.counts_)
+        result = _result(groups, calibration.alarm_rate, calibration.confidence, in_all=seen)
     elif calibration.tests == 1:
         p_value = _predictive(calibration, groups)
     rate = calibration.alarm_rate
@@ -112,12 +114,14 @@ def _counted(
     return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in each}
 
 
-def _result(groups: dict[int, tuple[int, int]], rate: float, confidence: float) -> str:
+def _result(
+    groups: dict[int, tuple[int, int]], rate: float, confidence: float, *, in_all: bool
+) -> str:
     level = 1 - (1 - confidence) / len(groups)  # all classes at once
     intervals = [clopper_pearson(count, samples, level) for count, samples in groups.values()]
     if any(low > rate for low, _ in intervals):
         return "broken"
-    return "kept" if all(high <= rate for _, high in intervals) else "not shown"
+    return "kept" if in_all and all(high <= rate for _, high in intervals) else "not shown"
 
 
 def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> float:

@@ -58,10 +58,20 @@ def alarm_rank(samples: int, alarm_rate: float) -> int:
         rank += 1
     if rank < 1:
         raise ArgumentError(
-            f"an alarm rate of {alarm_rate} needs at least {math.ceil(1 / rate) - 1} "
+            f"an alarm rate of {alarm_rate} needs at least {least_samples(alarm_rate)} "
             f"calibration samples; there are {samples}"
         )
     return rank
+
+
+def least_samples(alarm_rate: float, *, tests: int = 1) -> int:
+    """How many calibration samples a rate on average needs, of several tests that share it.
+
+    >>> least_samples(0.05), least_samples(1 / 3), least_samples(0.05, tests=2)
+    (19, 2, 39)
+    """
+    n = math.ceil(tests / exact_rate(alarm_rate, "alarm_rate")) - 1
+    return n - (n > 0 and tests / n <= alarm_rate)  # no decimal is 1/3: as for the rank
 
 
 def accuracy_threshold(id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor, " m"]) -> float:
@@ -167,10 +177,11 @@ def adjusted_p_values(
     """
     delta = float(1 - exact_rate(confidence, "confidence"))
     ranks = (p.double() * (samples + 1)).round()
-    if not torch.allclose(ranks / (samples + 1), p.double(), rtol=1e-9, atol=0) or not len(p):
+    whole = torch.isclose(ranks / (samples + 1), p.double(), rtol=1e-9, atol=0)
+    if not (whole & (ranks >= 1) & (ranks <= samples + 1)).all():
         raise ArgumentError(
             f"these are no p-values of {samples} calibration samples, which are whole multiples of "
-            f"1/{samples + 1}: give the number of those that they come from"
+            f"1/{samples + 1} up to 1: give the number of those that they come from"
         )
     limits = torch.from_numpy(simultaneous_limits(samples, delta, method)).to(p.device)
     return torch.cat([limits, limits.new_ones(1)])[ranks.long() - 1]

@@ -542,8 +542,9 @@ class Guard(nn.Module):
         scores = self.score_activations(acts)
         reasons = why_not_finite(of, scores)
         if reasons is not None:
-            wrong = torch.tensor([reason is not None for reason in reasons], device=scores.device)
-            scores = scores.masked_fill(wrong[:, None], torch.inf)
+            # Of each detector its own, as in calibration: one that fails is no word of the others.
+            finite = scores.isfinite() & of.finite_rows()[:, None].to(scores.device)
+            scores = scores.where(finite, torch.inf)
         score, p, is_ood = calibration.forward(scores, labels)  # no hooks are looked for
         accepted = None if self.control_ is None else self.control_.accepts(score)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from offmap.guard.decide import exact_rate
+from offmap.guard.decide import exact_rate, least_samples
 from offmap.guard.simultaneous import beta_limits, simultaneous_limits
 
 
@@ -76,11 +76,12 @@ def samples_needed(alarm_rate: float, delta: Fraction | None, *, tests: int = 1)
     >>> samples_needed(0.05, Fraction(1, 20)), samples_needed(0.01, Fraction(1, 20))
     (59, 299)
     """
-    rate = exact_rate(alarm_rate, "alarm_rate") / tests
     if delta is None:
-        return math.ceil(1 / rate) - 1
+        return least_samples(alarm_rate, tests=tests)
+    rate = exact_rate(alarm_rate, "alarm_rate") / tests
     n = max(1, math.floor(math.log(delta / tests) / math.log1p(-float(rate))) - 1)
-    while tests * beta_limits(n, float(delta / tests))[0] > alarm_rate:
+    first = np.array([1])  # the limits of all ranks of a million samples take minutes
+    while tests * beta_limits(n, float(delta / tests), first)[0] > alarm_rate:
         n += 1
     return n
 

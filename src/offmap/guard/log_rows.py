@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,7 @@ def _lines(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
         log = _hash(first)
         place = read.get(log, 0)
         if place > file.seek(0, 2):
-            raise StoreError(
-                f"{path} is shorter than the {place:,} bytes that were read of it: a log is only "
-                "added to; give the one that was read, or begin with another --state"
-            )
+            raise _shorter(path, place, "bytes")
         file.seek(place)
         for line in iter(file.readline, b""):
             if not line.endswith(b"\n"):
@@ -82,10 +79,19 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
         return
     log = _hash(repr(first).encode())
     place = read.get(log, 0)
-    if place == 0:
-        yield first, log, 1
-    for i, row in enumerate(islice(rows, max(place - 1, 0), None), max(place, 1) + 1):
-        yield row, log, i
+    last = 0
+    for last, row in enumerate(chain([first], rows), 1):
+        if last > place:
+            yield row, log, last
+    if last < place:
+        raise _shorter(path, place, "rows")
+
+
+def _shorter(path: Path, place: int, unit: str) -> StoreError:
+    return StoreError(
+        f"{path} is shorter than the {place:,} {unit} that were read of it: a log is only added "
+        "to; give the one that was read, or begin with another --state"
+    )
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -98,11 +104,17 @@ def _csv(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
-            if plain["is_ood"] is not None:
-                plain["is_ood"] = plain["is_ood"] == "True"
-            for name, number in (("label", int), ("p_value", float)):
+            for name, number in (("is_ood", _truth), ("label", int), ("p_value", float)):
                 plain[name] = None if plain[name] is None else number(plain[name])
             yield plain
+
+
+def _truth(text: str) -> bool:
+    """What Python, Arrow and spreadsheets write as True, true and TRUE."""
+    known = {"true": True, "false": False}.get(text.lower())
+    if known is None:
+        raise ValueError(f"is_ood is True or False, and not {text!r}")
+    return known
 
 
 def _hash(first: bytes) -> str:

@@ -144,3 +144,14 @@ def too_few(calibration: Calibration, rate: float, groups: Sequence[int]) -> str
         f"class {few}: {words}. Too few have the classes {counts}: give more, or join them by "
         "pool=True"
     )
+
+
+def not_finite(calibration: Calibration, rate: float, group: int, infinite: int) -> str:
+    """That as many samples have no finite score as a rate has alarms."""
+    joined = calibration.groups_ is not None
+    of = f" of {'group' if joined else 'class'} {group}" if calibration.rule == "per_class" else ""
+    return (
+        f"{infinite} of {int(calibration.counts_[group])} calibration samples{of} have no finite "
+        f"score, and such samples are always called OOD: an alarm rate of {rate} cannot be "
+        "promised; look at what makes these scores, or allow a higher rate"
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +67,10 @@ def _row(calibration: Calibration, share: float) -> Contaminated:
 
     n, k = (x.cpu().numpy() for x in (calibration.counts_, calibration.ranks))
     n, k, tests = n[k > 0], k[k > 0], calibration.tests
-    outliers = np.floor(share * n).astype(np.int64)
+    # The decimal that was typed: in binary 0.29 * 100 is below 29.
+    outliers = np.array(
+        [math.floor(Fraction(str(float(share))) * samples) for samples in n.tolist()]
+    )
     left, rank = n - outliers, np.maximum(k - outliers, 1)
     mean = np.minimum(tests * rank / (left + 1), 1)
     part = 0.025 / (tests * len(n))  # all groups and tests at once

@@ -152,7 +152,10 @@ def _monte_carlo(n: int, delta: float) -> Bounds:
     def beyond(width: float) -> float:
         return crossing_probability(_asymptotic(n, width)) - delta
 
-    width = optimize.brentq(beyond, 0.1, 100.0, xtol=1e-6)
+    low = next((width for width in (0.1, 0.0) if beyond(width) > 0), None)
+    if low is None:  # a confidence so low that the mean itself is enough
+        return _asymptotic(n, 0.0)
+    width = optimize.brentq(beyond, low, 100.0, xtol=1e-6)
     return _asymptotic(n, width + 1e-6)
 
 
