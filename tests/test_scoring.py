@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -336,6 +337,21 @@ def test_inputs_of_every_kind(photos: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names[0] == names[-1] == one
     assert names[1:11] == sorted(str(p) for p in photos.glob("0*.png"))
     assert len(names) == 1 + 10 + 2 + 1
+
+
+def test_paths_on_standard_input_need_not_be_of_its_encoding(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = photos / os.fsdecode(b"\xff.png")
+    try:
+        strange.write_bytes((photos / "03.png").read_bytes())
+    except OSError:  # of file systems that hold Unicode alone
+        pytest.skip("this file system takes no such name")
+    lines = io.BytesIO(os.fsencode(f"{strange}\n\n{photos / '03.png'}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines, encoding="utf-8"))
+    found = list(read_images(["-"], (1, 8, 8)))
+    assert [name for name, _ in found] == [str(strange), str(photos / "03.png")]
+    assert not any(isinstance(image, Skipped) for _, image in found)
 
 
 def test_every_name_goes_with_its_image(photos: Path) -> None:
