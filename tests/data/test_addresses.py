@@ -107,6 +107,18 @@ def test_images_to_score_are_named_by_their_addresses(root: str, files: dict[str
             assert torch.equal(dict(data.read_images([name], (3, 5, 5)))[name], image)
 
 
+def test_a_sign_that_would_cut_an_address_is_refused(root: str, files: dict[str, bytes]) -> None:
+    """Else another folder would be read, and nobody told."""
+    put(root, files)
+    put(f"{root}#1", {"only.png": picture(9)})
+    for cut in (f"{root}#1", f"{root}?1"):
+        with pytest.raises(ArgumentError, match=r"write %"):
+            data.load(cut)
+        with pytest.raises(ArgumentError, match=r"write %"):
+            list(data.read_images([cut], (3, 5, 5)))
+    assert len(data.load(f"{root}%231", size=5)) == 1
+
+
 def test_rows_of_a_store(root: str) -> None:
     lines = b"\n".join(json.dumps({"x": [i, 2.5]}).encode() for i in range(3))
     pq.write_table(pa.table({"x": [[0.0, 2.5], [1.0, 2.5]]}), content := BytesIO())
