@@ -59,6 +59,10 @@ def watch(
 
     if report is not None:
         checked(report)
+    if out is not None:
+        from offmap.plots import check_suffix
+
+        check_suffix(out)
     if {path.suffix for path in logs} == {".json"}:
         _merge(logs)
         return
