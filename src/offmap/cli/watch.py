@@ -64,6 +64,13 @@ def watch(
 
         check_suffix(out)
     if {path.suffix for path in logs} == {".json"}:
+        given = {"--state": state, "--follow": follow, "--guard": guard, "--reset": reset}
+        given |= {"--out": out, "--report": report}
+        if without_effect := [name for name, value in given.items() if value]:
+            raise ArgumentError(
+                f"{', '.join(without_effect)} has no effect on states: give the log, or of one "
+                f"state `offmap report {logs[0]}`"
+            )
         _merge(logs)
         return
     if len(logs) > 1:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,15 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
         return
     log = _hash(repr(first).encode())
     place = read.get(log, 0)
-    if place == 0:
-        yield first, log, 1
-    for i, row in enumerate(islice(rows, max(place - 1, 0), None), max(place, 1) + 1):
-        yield row, log, i
+    i = 0
+    for i, row in enumerate(chain([first], rows), 1):
+        if i > place:
+            yield row, log, i
+    if i < place:
+        raise StoreError(
+            f"{path} begins as what was read of it, {place:,} rows, and has {i:,}: verdicts that "
+            "were written anew are another stream; begin with another --state"
+        )
 
 
 def _parquet(path: Path) -> Iterator[Row]:
