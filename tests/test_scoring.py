@@ -253,6 +253,18 @@ def test_what_has_no_row_yet_blocks_nothing(
     assert score_files(guard, [str(photos / "deep")], out).images == 20
 
 
+def test_what_a_crash_has_left_of_a_run_is_no_run(guard: offmap.Guard, photos: Path) -> None:
+    out = photos.parent / "v.csv"
+    (photos.parent / ".v.csv.partial").write_bytes(b"\0\0\0\n")
+    assert score_files(guard, [str(photos / "deep")], out).images == 20
+
+
+def test_a_log_does_not_stand_where_the_verdicts_go(guard: offmap.Guard, photos: Path) -> None:
+    out = photos.parent / "v.jsonl"
+    with pytest.raises(ArgumentError, match="give the log another name"):
+        score_files(guard, [str(photos)], out, log=photos / ".." / "v.jsonl")
+
+
 def test_an_input_that_is_not_there_shows_before_any_work(
     guard: offmap.Guard, photos: Path
 ) -> None:

@@ -159,6 +159,8 @@ def score_files(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
+    if log is not None and Path(log).resolve() == out.resolve():
+        raise ArgumentError(f"{log} is where the verdicts go: give the log another name")
     whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     # Not of rows of tokens or features.
