@@ -445,6 +445,53 @@ def test_rows_of_features_are_scored_by_the_command(
     assert torch.allclose(torch.tensor(scores), guard(x).scores)
 
 
+def test_a_row_that_the_network_refuses_costs_no_other_its_verdict(tmp_path: Path) -> None:
+    guard = offmap.Guard(Text(), "mahalanobis").fit([tokens(0)]).calibrate([tokens(1)])
+    rows: list[Any] = [[1, 2, 3], [1, 2, 99], [1.5, 2.0], [[1], [2]], [], [4, 5]]
+    text = "".join(json.dumps({"input_ids": row}) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(text)
+    score_files(guard, [str(tmp_path / "rows.jsonl")], tmp_path / "out.jsonl")
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["error"] is None for row in found] == [True, False, False, False, False, True]
+    assert found[1]["error"].startswith("the network refuses it: IndexError")
+    alone = guard({"input_ids": torch.tensor([rows[0]]), "attention_mask": torch.ones(1, 3).long()})
+    assert found[0]["score"] == pytest.approx(float(alone.scores[0]), rel=1e-5)
+
+
+def test_whole_numbers_are_features_in_any_company(tmp_path: Path) -> None:
+    """Programs write 1 for 1.0; and a row of another length is one row with a reason."""
+    torch.manual_seed(0)
+    net = nn.Linear(3, 2)
+    x = torch.randn(300, 3)
+    guard = (
+        offmap.Guard(net, "mahalanobis").fit((x[:200], net(x).argmax(1)[:200])).calibrate(x[200:])
+    )
+    rows: list[Any] = [[1, 2, 3], [1, 0, 1], [1, 2], 4, [0.5, 1.0, 2.0]]
+    text = "".join(json.dumps({"features": row}) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(text)
+    expected = guard(torch.tensor([[1.0, 2, 3], [1, 0, 1], [0.5, 1, 2]])).scores.tolist()
+    for size in (1, 2, 256):
+        out = tmp_path / f"{size}.jsonl"
+        score_files(guard, [str(tmp_path / "rows.jsonl")], out, batch_size=size)
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        assert found[2]["error"] == "features of (2,), not (3,)"
+        assert found[3]["error"] == "features of (), not (3,)"
+        assert [found[i]["score"] for i in (0, 1, 4)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_beside_arrays_are_read_or_refused_and_never_dropped() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2
+
+    def scores(labels: Any) -> Tensor:
+        guard = offmap.Guard(nn.Linear(4, 2), "mahalanobis")
+        guard.probe.network.load_state_dict({"weight": torch.eye(2, 4), "bias": torch.zeros(2)})
+        return guard.fit((x, labels)).calibrate(x)(x).scores
+
+    assert torch.equal(scores(y == 1), scores(y))
+    with pytest.raises(LabelError, match=r"labels of <U1: give the number of each"):
+        scores(np.array(["a", "b"])[y])
+
+
 def test_what_is_drawn_by_a_seed_does_not_depend_on_the_default_device() -> None:
     """A generator of the processor draws for no other device: so it is with CUDA by default."""
     rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))

@@ -111,7 +111,14 @@ def test_files_that_hold_no_features_say_what_they_hold(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", features=np.ones((2, 3, 4)))
     np.savez(tmp_path / "c.npz", features=np.ones((2, 3)), labels=np.ones(5))
     pq.write_table(pa.table({"features": [[1.0], [1.0, 2.0]]}), tmp_path / "d.parquet")
+    np.savez(tmp_path / "f.npz", features=np.ones((2, 3)), labels=np.array([None, "a"], object))
+    for name in ("g.npy", "h.npz", "i.parquet"):
+        (tmp_path / name).write_bytes(b"none of these")
     for name, words in (
+        *(
+            (name, "cannot be read as features")
+            for name in ("f.npz", "g.npy", "h.npz", "i.parquet")
+        ),
         ("a.npz", "holds weights: name the features one of features"),
         ("b.npz", r"seen float64 of shape \(2, 3, 4\)"),
         ("c.npz", r"2 rows of features, and \(5,\) labels"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from offmap import plots
+from offmap.errors import ArgumentError
 from offmap.evaluation import aggregate
 from offmap.guard import Monitor
 from offmap.guard.watching import Certified
@@ -141,6 +145,19 @@ def test_differences_stand_with_their_intervals_the_largest_first() -> None:
     ends = [[x for x, _ in segment] for segment in lines.get_segments()]
     assert ends == [pytest.approx([1, 5]), pytest.approx([-3, 1])]
     assert axis.yaxis_inverted()
+
+
+def test_names_are_drawn_whatever_they_are_made_of(tmp_path: Path) -> None:
+    """Dollars stand around formulas elsewhere, and a file's name need not be text."""
+    names = ["a$b_$.png", os.fsdecode(b"\xff.png"), "$", "50%"]
+    images = [torch.rand(1, 4, 4) for _ in names]
+    plots.save(plots.image_grid(images, names, heading="$_{$"), tmp_path / "grid.png")
+    lines = {name: X for name in names}
+    plots.save(plots.epoch_curves(range(5), {"NC1": lines}, log={"NC1"}), tmp_path / "lines.png")
+    plots.save(plots.confusion(np.eye(4, dtype=np.int64), names), tmp_path / "confusion.png")
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ArgumentError, match=r"a figure is a file such as grid\.png"):
+        plots.save(plots.image_grid(images, names), tmp_path / "grid.txt")
 
 
 def test_a_long_name_loses_its_middle() -> None:

@@ -172,6 +172,15 @@ def test_a_file_and_an_import_of_it_give_one_detector(tmp_path: Path) -> None:
         assert done.stdout == "CosineNCM()\n", done.stderr
 
 
+def test_a_file_may_lie_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "my project (1), old"
+    folder.mkdir()
+    (folder / "mydet.py").write_text(SOURCE)
+    code = f"import offmap\nprint(offmap.detector({str(folder / 'mydet.py:CosineNCM')!r}))"
+    done = run(code, tmp_path, installed=False)
+    assert done.stdout == "CosineNCM()\n", done.stderr
+
+
 def test_a_record_says_which_file_of_the_user_it_was(tmp_path: Path) -> None:
     (tmp_path / "mydet.py").write_text(SOURCE)
     code = "import offmap\nprint(offmap.detector('mydet.py:CosineNCM').record()['distribution'])"

@@ -109,12 +109,23 @@ def test_numbers_that_are_none_are_refused() -> None:
                 check("p", wrong)
 
 
-def test_names_are_imported_from_modules_and_files(tmp_path: Path) -> None:
+def test_names_are_imported_from_modules_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.py").write_text("from beside import VALUE\n")
     (tmp_path / "beside.py").write_text("VALUE = 3\n")
     assert imported("json", "dumps", "json:dumps") is json.dumps
     assert imported(str(tmp_path / "mine.py"), "VALUE", "mine.py:VALUE") == 3
-    for place, name in (("json", "no"), ("no_such_module", "x"), (str(tmp_path / "no.py"), "x")):
+    (tmp_path / "below").mkdir()
+    for folder, place in ((".", "./mine.py"), ("below", "../mine.py")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert imported(place, "VALUE", f"{place}:VALUE") == 3
+    for place, name in (
+        ("json", "no"),
+        (".json", "dumps"),
+        ("no_such_module", "x"),
+        (str(tmp_path / "no.py"), "x"),
+    ):
         with pytest.raises(UnknownNameError, match="the text"):
             imported(place, name, "the text")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -252,6 +253,18 @@ def test_what_has_no_row_yet_blocks_nothing(
     assert score_files(guard, [str(photos / "deep")], out).images == 20
 
 
+def test_what_a_crash_has_left_of_a_run_is_no_run(guard: offmap.Guard, photos: Path) -> None:
+    out = photos.parent / "v.csv"
+    (photos.parent / ".v.csv.partial").write_bytes(b"\0\0\0\n")
+    assert score_files(guard, [str(photos / "deep")], out).images == 20
+
+
+def test_a_log_does_not_stand_where_the_verdicts_go(guard: offmap.Guard, photos: Path) -> None:
+    out = photos.parent / "v.jsonl"
+    with pytest.raises(ArgumentError, match="give the log another name"):
+        score_files(guard, [str(photos)], out, log=photos / ".." / "v.jsonl")
+
+
 def test_an_input_that_is_not_there_shows_before_any_work(
     guard: offmap.Guard, photos: Path
 ) -> None:
@@ -336,6 +349,21 @@ def test_inputs_of_every_kind(photos: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names[0] == names[-1] == one
     assert names[1:11] == sorted(str(p) for p in photos.glob("0*.png"))
     assert len(names) == 1 + 10 + 2 + 1
+
+
+def test_paths_on_standard_input_need_not_be_of_its_encoding(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = photos / os.fsdecode(b"\xff.png")
+    try:
+        strange.write_bytes((photos / "03.png").read_bytes())
+    except OSError:  # of file systems that hold Unicode alone
+        pytest.skip("this file system takes no such name")
+    lines = io.BytesIO(os.fsencode(f"{strange}\n\n{photos / '03.png'}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines, encoding="utf-8"))
+    found = list(read_images(["-"], (1, 8, 8)))
+    assert [name for name, _ in found] == [str(strange), str(photos / "03.png")]
+    assert not any(isinstance(image, Skipped) for _, image in found)
 
 
 def test_every_name_goes_with_its_image(photos: Path) -> None:

@@ -105,6 +105,25 @@ def test_the_decision_is_the_shifted_score_and_its_sign_the_prediction(
     np.testing.assert_array_equal(fitted.predict(far), np.where(decision < 0, -1, 1))
 
 
+@pytest.mark.parametrize("names", [[0, 1, 2], [1, 2, 3], ["ape", "bee", "cat"]])
+def test_labels_of_any_kind_are_read_alike_by_both(names: list[object]) -> None:
+    """Of a detector that learns on calibration data with labels; they are counted as in the fit."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(400, 4)), rng.normal(size=(3, 4))
+    y = (x @ weight.T + 0.5 * rng.normal(size=(400, 3))).argmax(1)
+    named = np.array(names)[y]
+    fitted, other = (
+        OODDetector("temperaturescaled", head=(weight, None)).fit(x[:200], of[:200])
+        for of in (y, named)
+    )
+    fitted.calibrate(x[200:], y[200:])
+    other.calibrate(x[200:], named[200:])
+    assert other.offset_ == fitted.offset_
+    assert np.array_equal(other.score_samples(x), fitted.score_samples(x))
+    with pytest.raises(LabelError, match=r"those of the fit, .*; seen 9"):
+        other.calibrate(x[200:], np.full(200, 9 if names[0] != "ape" else "9"))
+
+
 def test_a_calibrated_prediction_is_the_conformal_one(x: np.ndarray, far: np.ndarray) -> None:
     train, held_out = x[:400], x[400:]
     fitted = OODDetector(alarm_rate=0.1).fit(train).calibrate(held_out)

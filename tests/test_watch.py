@@ -281,6 +281,12 @@ def test_verdicts_of_score_are_watched_with_the_guard(
     assert (known.samples, sum(known.p_values)) == (20, 20)
     assert call(f"watch v{suffix} --guard guard --state s.json")[0] == 1
     assert Monitor.load(tmp_path / "s.json").tally == known  # nothing is counted twice
+    for late in sorted((tmp_path / "faces").iterdir())[5:]:
+        late.unlink()
+    score_files(guard, ["faces"], tmp_path / f"shorter{suffix}")
+    status, _, said = call(f"watch shorter{suffix} --guard guard --state s.json")
+    assert status == 2  # and not silence
+    assert "begin with another --state" in said
     logged = Watch(tmp_path / "log.jsonl")
     run_to_the_end(logged)
     assert logged.monitor is not None
@@ -346,6 +352,10 @@ def test_states_of_several_streams_are_merged(
     assert status == 1
     assert said.startswith("2 streams (north.json 130, south.json 30 samples)")
     assert call("watch south.json south.json")[0] == 0
+    for option in ("--out w.png", "--report w.html", "--reset", "--state s.json"):
+        status, _, errors = call(f"watch south.json {option}")
+        assert status == 2
+        assert f"{option.split()[0]} has no effect on states: give the log" in errors
 
 
 @pytest.mark.parametrize(

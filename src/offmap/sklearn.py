@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -109,11 +110,12 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
             )
         features = self._features(X, reset=True)
         head = _head(self.head, method, features.shape[1])
-        labels, classes = _labels(y, len(features), method, head)
+        labels, names, classes = _labels(y, len(features), method, head)
         fitting = Fitting([method], head)
         fitting.begin()
         fitting.learn("train", [(_activations(features, head, classes), labels)])
         self.detector_, self.head_, self.n_classes_ = method, head, classes
+        self._classes = names
         self.__dict__.pop("offset_", None)
         if method.waiting_for is None:
             self.offset_ = float(np.quantile(-self._scores(features).numpy(), self.alarm_rate))
@@ -130,17 +132,21 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
             X: features of ID data that neither trained the network nor fitted this, ``(n, d)``. A
                 detector that learns on calibration data learns on a fifth of them, chosen by a
                 hash of the row's number, and the rest gives the offset.
-            y: their class labels, for a detector that needs them there.
+            y: their class labels, of the kind that :meth:`fit` got, for a detector that needs them
+                there.
 
         Raises:
             ArgumentError: there are fewer than ``1 / alarm_rate - 1`` samples.
+            LabelError: a label is of no class.
         """
         check_is_fitted(self, "detector_")
         features = self._features(X, reset=False)
-        if any(s.source == "calibration" for node in nodes(self.detector_) for s in node.stages):
+        stages = [s for node in nodes(self.detector_) for s in node.stages]
+        if stages := [stage for stage in stages if stage.source == "calibration"]:
             learn = to_learn_on([str(i) for i in range(len(features))], LEARN_SHARE)
             acts = _activations(features[learn], self.head_, self.n_classes_)
-            target = None if y is None else torch.as_tensor(np.asarray(y))[learn]
+            read = y is not None and any(stage.labels for stage in stages)
+            target = self._indices(y)[learn] if read else None
             fitting = Fitting([self.detector_], self.head_)
             fitting.learn("calibration", [(acts, target)])
             features = features[~learn]
@@ -163,6 +169,18 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
     def fit_predict(self, X: Any, y: Any = None) -> Int64[np.ndarray, " n"]:
         """``fit(X, y).predict(X)``."""
         return self.fit(X, y).predict(X)  # the mixin's own would leave the labels out
+
+    def _indices(self, y: Any) -> Int64[Tensor, " n"]:
+        """Class indices of labels, as those of the fit were counted."""
+        labels = column_or_1d(y)
+        names = np.arange(self.n_classes_) if self._classes is None else self._classes
+        known = np.isin(labels, names)
+        if not known.all():
+            raise LabelError(
+                f"labels are to be those of the fit, {', '.join(map(str, names[:6]))}"
+                f"{', ...' * (len(names) > 6)}; seen {labels[~known][0]}"
+            )
+        return torch.from_numpy(np.searchsorted(names, labels))
 
     def _features(self, X: Any, *, reset: bool) -> Float[Tensor, "n d"]:
         kinds = [np.float64, np.float32]
@@ -211,15 +229,15 @@ def _head(head: Any, method: Detector, width: int) -> Head | None:
 
 def _labels(
     y: Any, samples: int, method: Detector, head: Head | None
-) -> tuple[Int64[Tensor, " _"] | None, int]:
-    """Class indices, if the detector needs them, and the number of classes."""
+) -> tuple[Int64[Tensor, " _"] | None, NDArray[Any] | None, int]:
+    """Class indices, if the detector needs them, what the classes are called, and their number."""
     rows = 1 if head is None else len(head.weight)
     if not any(stage.labels for node in nodes(method) for stage in node.stages):
-        return None, rows
+        return None, None, rows
     if y is None:
         # One class says nothing relative to all classes: the other methods refuse.
         single = type(method) is Mahalanobis or isinstance(method, MahalanobisPP)
-        return torch.zeros(samples, dtype=torch.int64) if single else None, rows
+        return torch.zeros(samples, dtype=torch.int64) if single else None, None, rows
     labels = column_or_1d(y, warn=True)
     check_classification_targets(labels)
     classes, indices = np.unique(labels, return_inverse=True)
@@ -228,4 +246,4 @@ def _labels(
             f"the labels name {len(classes)} classes, and the head has {rows} rows: fit on samples "
             "of every class, with the head of the same classifier"
         )
-    return torch.from_numpy(indices), len(classes)
+    return torch.from_numpy(indices), classes, len(classes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +21,7 @@ from PIL import Image
 
 from offmap import data
 from offmap._utils.addresses import Remote, is_address
+from offmap.data import _decode
 from offmap.data._read_rows import read_rows
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LeftOutWarning
 
@@ -105,6 +108,40 @@ def test_images_to_score_are_named_by_their_addresses(root: str, files: dict[str
     for name, image in found.items():
         if not isinstance(image, data.Skipped):
             assert torch.equal(dict(data.read_images([name], (3, 5, 5)))[name], image)
+
+
+def test_a_sign_that_would_cut_an_address_is_refused(root: str, files: dict[str, bytes]) -> None:
+    """Else another folder would be read, and nobody told."""
+    put(root, files)
+    put(f"{root}#1", {"only.png": picture(9)})
+    for cut in (f"{root}#1", f"{root}?1"):
+        with pytest.raises(ArgumentError, match=r"write %"):
+            data.load(cut)
+        with pytest.raises(ArgumentError, match=r"write %"):
+            list(data.read_images([cut], (3, 5, 5)))
+    assert len(data.load(f"{root}%231", size=5)) == 1
+
+
+def test_a_store_is_read_by_more_threads_than_there_are_processors(
+    root: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for answers more than they decode; but a limit that was set holds."""
+    put(root, {f"{i:03}.png": files["cat/1.png"] for i in range(200)})
+    seen: set[int] = set()
+    plain = Remote.read_bytes
+
+    def waiting(self: Remote) -> bytes:
+        seen.add(threading.get_ident())
+        time.sleep(0.01)
+        return plain(self)
+
+    monkeypatch.setattr(Remote, "read_bytes", waiting)
+    for processors, limit, most in ((2, None, 16), (2, 3, 3)):
+        seen.clear()
+        monkeypatch.setattr("os.cpu_count", lambda n=processors: n)
+        monkeypatch.setattr(_decode, "_threads", limit)
+        assert len(list(data.read_images([root], (3, 5, 5)))) == 200
+        assert most / 2 <= len(seen) <= most
 
 
 def test_rows_of_a_store(root: str) -> None:

@@ -286,6 +286,23 @@ def test_a_bare_name_may_be_a_folder_here(
     assert len(load("images")) == len(load("./images")) == 1
 
 
+def test_a_name_that_begins_with_a_tilde_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode: Make, pixels: Make
+) -> None:
+    """Programs call their copies so; a home is meant where there is a user of that name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("~scans/a.png", "~scan.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(encode(pixels(4, 4)))
+    assert len(load("~scans")) == 1
+    for spec in ("~scan.png", "~sc*.png"):
+        assert [name for name, _ in read_images([spec], (1, 4, 4))] == ["~scan.png"]
+    with pytest.raises(DataNotFoundError, match=r"~none-such does not exist"):
+        load("~none-such/scans")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(load("~/~scans")) == 1
+
+
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     "arguments", [{"size": 0}, {"size": (4, 5, 6)}, {"channels": 2}, {"limit": 0}]

@@ -198,6 +198,9 @@ def test_features_and_rows_that_are_none(tmp_path: Path) -> None:
         "columns that are no numbers: <U4",
     ]
     agree({name: found[name][[0, 3]] for name in VERDICT}, guard(x[[0, 3]]))
+    whole = torch.arange(12).reshape(2, 6)
+    for given in (whole.numpy(), whole.tolist()):
+        agree(scorer({"features": given}), guard(whole.float()))
 
 
 def test_threads_are_set_for_the_process_that_calls_it(

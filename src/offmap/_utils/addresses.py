@@ -117,6 +117,12 @@ def _connected(address: str) -> tuple[fs.FileSystem, str]:
             "results and logs: give secrets in the environment, such as AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY"
         )
+    if parts.fragment or (parts.query and parts.scheme == "file"):
+        sign = "#" if parts.fragment else "?"
+        raise ArgumentError(
+            f"{address}: what stands behind {sign} would be left out of the path: write "
+            f"{quote(sign)} for a {sign} in a name"
+        )
     return _store(parts._replace(path="").geturl()), _path_of(address)
 
 
@@ -137,6 +143,11 @@ def _store(root: str) -> fs.FileSystem:
     try:
         return fs.FileSystem.from_uri(root if parts.netloc else f"{root}/")[0]
     except pa.ArrowInvalid:
+        if parts.query:
+            raise ArgumentError(
+                f"{parts.scheme}:// takes no {parts.query}: give settings in the environment, and "
+                "write %3F for a ? in a name"
+            ) from None
         return _by_fsspec(parts.scheme)
 
 

@@ -37,6 +37,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the user's home in the place of ``~``; a name that only begins so stays.
+
+    >>> str(expanded("~scan.png"))
+    '~scan.png'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no user is called that
+        return Path(path)
+
+
 def cache_folder() -> Path:
     """Where things are kept that can be made again: ``$OFFMAP_CACHE``, or the user's cache."""
     if folder := os.environ.get("OFFMAP_CACHE"):

@@ -27,9 +27,10 @@ def imported(place: str, name: str, text: str) -> Any:
     Raises:
         UnknownNameError: there is no such module, file or name.
     """
-    if not place or place.startswith("."):
+    is_file = place.endswith(".py")
+    if not place or (place.startswith(".") and not is_file):
         raise UnknownNameError(f"{text}: give package.module:name or file.py:name")
-    if place.endswith(".py"):
+    if is_file:
         module = _of_file(Path(place), text)
     else:
         try:

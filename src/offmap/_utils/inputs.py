@@ -165,6 +165,8 @@ def _as_labels(labels: Any) -> Tensor | None:
         array = np.asarray(labels)
     except (ValueError, TypeError):  # lists of different lengths
         return None
+    if array.dtype.kind == "b":  # as in tensors, which are taken as they are
+        return torch.from_numpy(array).long() if array.ndim == 1 else None
     return torch.from_numpy(array) if array.dtype.kind in "iuf" else None
 
 
@@ -176,6 +178,11 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
     """
     if _is_array(data) or isinstance(data, Mapping) or _are_arrays(data):
         inputs, labels = pair(data)
+        if labels is None and _are_arrays(data):
+            raise LabelError(
+                f"labels of {data[1].dtype}: give the number of each sample's class, as the "
+                "network counts them"
+            )
         for start in range(0, count_of(inputs), batch_size):
             rows = slice(start, start + batch_size)
             yield rows_of(inputs, rows), None if labels is None else labels[rows]

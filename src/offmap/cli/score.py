@@ -60,6 +60,10 @@ def score(
 
     if report is not None:
         checked(report)
+    if sheet is not None:
+        from offmap.plots import check_suffix
+
+        check_suffix(sheet)
     several = workers_of(engine, workers)
     found = open_guard(guard, opening if several is None else opening.on_cpu)
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features

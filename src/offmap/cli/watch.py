@@ -59,7 +59,18 @@ def watch(
 
     if report is not None:
         checked(report)
+    if out is not None:
+        from offmap.plots import check_suffix
+
+        check_suffix(out)
     if {path.suffix for path in logs} == {".json"}:
+        given = {"--state": state, "--follow": follow, "--guard": guard, "--reset": reset}
+        given |= {"--out": out, "--report": report}
+        if without_effect := [name for name, value in given.items() if value]:
+            raise ArgumentError(
+                f"{', '.join(without_effect)} has no effect on states: give the log, or of one "
+                f"state `offmap report {logs[0]}`"
+            )
         _merge(logs)
         return
     if len(logs) > 1:

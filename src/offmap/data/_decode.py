@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -34,6 +34,7 @@ T = TypeVar("T")
 # It also opens a WebP five times as fast when the others need not be asked.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _CHUNK = 16  # images a task: fewer cost more in hand-over than in decoding, more cost memory
+_READERS = 16  # threads that wait for an object store more than they decode
 _threads: int | None = None  # of this process; by default one for each core
 
 
@@ -137,8 +138,10 @@ def decode_all(
     items: Iterable[Item], preprocessing: Prepares
 ) -> Generator[Pixels | Skipped, None, None]:
     """Each item decoded, in order, a few chunks ahead of the reader."""
+    first, source = _first_of(items)
     workers = _threads or os.cpu_count() or 1
-    source = iter(items)
+    if _threads is None and first is not None and isinstance(first[1], Remote):
+        workers = max(workers, _READERS)
     pool = ThreadPoolExecutor(workers)  # PIL gives up the interpreter lock while it decodes
     pending: deque[Future[list[Pixels | Skipped]]] = deque()
     try:
@@ -150,6 +153,13 @@ def decode_all(
             yield from pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _first_of(items: Iterable[Item]) -> tuple[Item | None, Iterator[Item]]:
+    """The first, and all of them."""
+    source = iter(items)
+    first = list(islice(source, 1))
+    return (first[0] if first else None), chain(first, source)
 
 
 def _decode_chunk(chunk: Iterable[Item], preprocessing: Prepares) -> list[Pixels | Skipped]:

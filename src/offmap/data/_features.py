@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap.data.sources.arrays import UNREADABLE
 from offmap.errors import DataError, DataNotFoundError
 
 FEATURES = ("features", "embeddings", "embedding", "X", "x")
@@ -29,7 +30,7 @@ def load_features(path: str | Path) -> Arrays:
 
     Raises:
         DataNotFoundError: there is none.
-        DataError: it holds no such array, or not one row a sample.
+        DataError: it cannot be read, or holds no such array, or not one row a sample.
 
     Example:
         >>> import tempfile
@@ -42,7 +43,12 @@ def load_features(path: str | Path) -> Arrays:
     path = Path(path)
     if not path.is_file():
         raise DataNotFoundError(f"there is no file {path}")
-    features, labels = _READERS.get(path.suffix, _unknown)(path)
+    try:
+        features, labels = _READERS.get(path.suffix.lower(), _unknown)(path)
+    except DataError:
+        raise
+    except UNREADABLE as error:  # Arrow's own are among them
+        raise DataError(f"{path} cannot be read as features: {error}") from error
     if features.ndim != 2 or features.dtype.kind not in "iuf":
         raise DataError(
             f"{path}: features are numbers of shape (n, d); seen {features.dtype} of shape "

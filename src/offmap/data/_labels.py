@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from offmap.data.types import Labels
@@ -26,17 +27,28 @@ def as_labels(
     except ValueError as error:  # lists of different lengths
         raise LabelError(f"{where}: labels must be one an image; seen lists of them") from error
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.size == 0:  # of lists without anything in them, which have the type of floats
+        return torch.zeros(0, dtype=torch.int64), tuple(names)
     if array.ndim != 1 or array.dtype.kind not in "iubUS":
         raise LabelError(
             f"{where}: labels must be whole numbers or strings, one an image; "
             f"seen {array.dtype} of shape {array.shape}"
         )
     if array.dtype.kind in "US":
-        classes, labels = np.unique(array.astype(str), return_inverse=True)
+        classes, labels = np.unique(_as_text(array, where), return_inverse=True)
         return torch.from_numpy(labels.astype(np.int64)), tuple(classes.tolist())
     if array.size and (array == -1).all():
         return None, ()
     return torch.from_numpy(array.astype(np.int64)), tuple(names)
+
+
+def _as_text(array: NDArray[Any], where: str) -> NDArray[np.str_]:
+    if array.dtype.kind == "U":
+        return array
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{where}: labels of bytes must be UTF-8: {error}") from error
 
 
 def check_labels(

@@ -10,6 +10,7 @@ from typing import Any
 
 from offmap._utils.addresses import Remote, is_address
 from offmap._utils.arguments import does_not_exist
+from offmap._utils.files import expanded
 from offmap.data._corruptions import corrupted
 from offmap.data._embedded import embedded
 from offmap.data._image_set import ImageSet
@@ -189,7 +190,7 @@ def _open(spec: str | PathLike[str]) -> tuple[str, Source]:
         return source.where, source
     is_path = spec.startswith((".", "~")) or not {"/", os.sep}.isdisjoint(spec)
     if is_path or Path(spec).suffix in _FILES:
-        return _path(Path(spec).expanduser())
+        return _path(expanded(spec))
     if (named := look_up(spec)) is not None:
         return named
     # Last, so that a folder without a slash in its name cannot hide a known name.

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from offmap._utils.addresses import Remote, is_address
+from offmap._utils.files import expanded
 from offmap.data._decode import Item, Skipped, decode_all
 from offmap.data._own_transform import OwnTransform
 from offmap.data._preprocessing import Preprocessing
@@ -96,5 +96,5 @@ def check_inputs(inputs: Iterable[str]) -> None:
     for spec in inputs:
         if is_address(spec):
             _ = Remote(spec).is_dir  # or else it is told what is missing
-        elif spec != "-" and not Path(spec).expanduser().exists():
+        elif spec != "-" and not expanded(spec).exists():
             matches(spec)

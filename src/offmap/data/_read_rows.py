@@ -22,7 +22,11 @@ Tensors = dict[str, Tensor]
 
 
 def read_rows(
-    inputs: Iterable[str], names: Sequence[str], *, passed: Iterable[str] = ()
+    inputs: Iterable[str],
+    names: Sequence[str],
+    *,
+    passed: Iterable[str] = (),
+    shape: tuple[int, ...] | None = None,
 ) -> Iterator[tuple[str, Tensors | Skipped]]:
     """The rows of JSON-lines and Parquet files, each called by its file and number.
 
@@ -32,6 +36,7 @@ def read_rows(
             ``attention_mask`` that is missing is one everywhere; none at all stands for a column of
             features, called features, embeddings, embedding or x.
         passed: names of the first rows, which are passed over.
+        shape: of the features of a row; those of another are told, and cost no other row.
 
     Raises:
         DataError: another kind of file.
@@ -42,7 +47,7 @@ def read_rows(
         if (seen := next(rows, ("missing", {}))[0]) != name:
             raise ArgumentError(f"row {i} was {name}, and is {seen} now: these are other rows")
     for name, row in rows:
-        yield name, row if isinstance(row, Skipped) else _tensors(name, row, names)
+        yield name, row if isinstance(row, Skipped) else _tensors(name, row, names, shape)
 
 
 def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -72,16 +77,27 @@ def _of_parquet(path: Path | Remote) -> Iterator[Any]:
         yield from batch.to_pylist()
 
 
-def _tensors(name: str, row: Any, names: Sequence[str]) -> Tensors | Skipped:
+def _tensors(
+    name: str, row: Any, names: Sequence[str], shape: tuple[int, ...] | None
+) -> Tensors | Skipped:
     if not isinstance(row, Mapping):
         return Skipped(name, f"no columns, but a {type(row).__name__}")
     wanted = names or [next((n for n in FEATURES if n in row), FEATURES[0])]
     try:
-        return {column: torch.tensor(_value(row, column, wanted)) for column in wanted}
+        tensors = {column: torch.tensor(_value(row, column, wanted)) for column in wanted}
     except KeyError as error:
         return Skipped(name, f"no column {error}: there are {', '.join(row)}")
     except (ValueError, TypeError, RuntimeError) as error:
         return Skipped(name, f"columns that are no numbers: {error}")
+    return tensors if names else as_features(name, tensors, shape)
+
+
+def as_features(name: str, row: Tensors, shape: tuple[int, ...] | None) -> Tensors | Skipped:
+    """A row of features as floats, though all of them be whole; or why it is none."""
+    ((column, x),) = row.items()
+    if shape is not None and tuple(x.shape) != tuple(shape):
+        return Skipped(name, f"features of {tuple(x.shape)}, not {tuple(shape)}")
+    return {column: x if x.is_floating_point() else x.float()}
 
 
 def _value(row: Mapping[str, Any], column: str, wanted: Sequence[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from offmap._utils.addresses import Remote, is_address, place
 from offmap._utils.arguments import does_not_exist
+from offmap._utils.files import expanded
 from offmap.data._decode import Item, Skipped
 from offmap.data.sources.folder import search
 from offmap.data.sources.parquet import Parquet
@@ -60,10 +62,10 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
     """
     for spec in inputs:
         if spec == "-":
-            yield from (Span((line,)) for line in map(str.strip, sys.stdin) if line)
+            yield from (Span((line,)) for line in map(str.strip, _standard_input()) if line)
         elif is_address(spec):
             yield _span_of(Remote(spec), left_out)
-        elif (path := Path(spec).expanduser()).is_dir():
+        elif (path := expanded(spec)).is_dir():
             images, _, others = search(path)
             left_out += others
             yield Span(tuple(map(str, images)))
@@ -77,6 +79,12 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
                     yield from spans_of([match], left_out)
                 else:  # a link to nowhere, or a device, which is not waited for
                     yield Span((match,), absent=True)
+
+
+def _standard_input() -> Iterable[str]:
+    """Its lines, which hold names: these need not be of the encoding that a locale wants."""
+    content = getattr(sys.stdin, "buffer", None)
+    return sys.stdin if content is None else map(os.fsdecode, content)
 
 
 def _span_of(remote: Remote, left_out: list[Skipped]) -> Span:
@@ -97,10 +105,10 @@ def matches(pattern: str) -> list[str]:
     Raises:
         DataNotFoundError: none.
     """
-    found = sorted(iglob(str(Path(pattern).expanduser()), recursive=True))
+    found = sorted(iglob(str(expanded(pattern)), recursive=True))
     if not found:
         if not has_magic(pattern):
-            missing = does_not_exist(Path(pattern).expanduser())
+            missing = does_not_exist(expanded(pattern))
             raise DataNotFoundError(f"{missing}give files, folders or patterns that are there")
         raise DataNotFoundError(f"{pattern} is no file or folder, and matches none")
     return found

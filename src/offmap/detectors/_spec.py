@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from offmap._utils.imports import imported
@@ -16,6 +17,8 @@ from offmap.errors import ArgumentError, UnknownNameError
 
 # A class in a file or module of the user's, anywhere in an expression: mine.py:CosineNCM
 _FOREIGN = re.compile(r"(?P<place>[^\s():,=\[\]'\"]+):(?P<name>[^\W\d]\w*)")
+# The same by itself, whose path may have signs in it that an expression has.
+_FOREIGN_ALONE = re.compile(r"(?P<place>.+\.py):(?P<name>[^\W\d]\w*)")
 
 # Names such as mds++ or distance-to-mean, which are none of Python; a string is passed over.
 _NAME = r"[^\W\d]\w*(?:-\w+)*(?:\+\+(?!\w))?"
@@ -24,6 +27,9 @@ _NAMES = re.compile(rf"(?P<string>'[^']*'|\"[^\"]*\")|(?<![\w.]){_NAME}")
 
 def parse(text: str) -> Detector:
     """The detector that a name or an expression of names, numbers and strings describes."""
+    alone_in_file = _FOREIGN_ALONE.fullmatch(text.strip())
+    if alone_in_file is not None and Path(alone_in_file["place"]).is_file():
+        text = _registered(alone_in_file["place"], alone_in_file["name"], text)
     text = _FOREIGN.sub(lambda match: _registered(match["place"], match["name"], text), text)
     if re.fullmatch(_NAME, text.strip()):
         alone: Detector = _find(text.strip()).method.default()

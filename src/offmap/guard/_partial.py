@@ -48,7 +48,7 @@ class Partial:
         with self.path.open("rb") as file:
             first = file.readline()
             size = len(first) + sum(len(line) for line in file if line.endswith(b"\n"))
-        if first.endswith(b"\n") and json.loads(first) == run:
+        if first.endswith(b"\n") and _run_of(first) == run:
             os.truncate(self.path, size)
             return
         if size > len(first):
@@ -81,6 +81,13 @@ def _line(row: Row) -> str:
         return _ENCODER.encode(row).decode()
     except UnicodeEncodeError:
         return json.dumps(row)
+
+
+def _run_of(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:  # what a crash of the machine has left
+        return None
 
 
 def _row(line: bytes) -> Row:

@@ -159,6 +159,8 @@ def score_files(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise ArgumentError(f"{out}: verdicts are written as {', '.join(SUFFIXES)}")
+    if log is not None and Path(log).resolve() == out.resolve():
+        raise ArgumentError(f"{log} is where the verdicts go: give the log another name")
     whole("batch_size", batch_size)
     summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     # Not of rows of tokens or features.
@@ -179,7 +181,7 @@ def score_files(
                 summary.add(row, keep)
             advance(summary.images)
             if shape is None:
-                samples = _rows_going_on(partial, inputs, guard.input_names)
+                samples = _rows_going_on(partial, inputs, guard)
                 batches: Iterable[list[Row]] = _batches(samples, guard, batch_size, explain=explain)
             else:
                 reading = Reading(shape, guard.input_resize, transform, batch_size, explain)
@@ -224,10 +226,11 @@ def _batches(
         yield rows_of(guard, batch, images=False, explain=explain)
 
 
-def _rows_going_on(partial: Partial, inputs: Sequence[str], names: Sequence[str]) -> Iterator[Any]:
+def _rows_going_on(partial: Partial, inputs: Sequence[str], guard: Guard) -> Iterator[Any]:
     """The rows behind those that have their verdicts."""
+    passed = (row["path"] for row in partial.rows())
     with _of_that_run(partial):
-        yield from read_rows(inputs, names, passed=(row["path"] for row in partial.rows()))
+        yield from read_rows(inputs, guard.input_names, passed=passed, shape=guard.input_shape)
 
 
 def _going_on(partial: Partial, inputs: Sequence[str], left_out: list[Skipped]) -> Iterator[Span]:

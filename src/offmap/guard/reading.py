@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 
+from offmap._utils.hub import first_line
 from offmap.data import OwnTransform, Skipped, Span, decoded, padded
 from offmap.data.types import Resize
+from offmap.errors import DataError, ShapeError
 from offmap.guard._partial import Row
 from offmap.guard.guard import Guard
 from offmap.guard.reasons import explained
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
 ACCEPTED, REASON = "accepted", "reason"
+# What networks raise on rows of tokens that they do not take.
+REFUSED = (DataError, ShapeError, RuntimeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -53,18 +57,39 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
         row["error"] = image.reason if isinstance(image, Skipped) else None
-    if good:
-        samples = [batch[i][1] for i in good]
+    if not good:
+        return rows
+    samples = [batch[i][1] for i in good]
+    try:
         together = torch.stack(samples) if images else padded(samples, guard.input_names)
-        if explain:
-            verdict, reasons = explained(guard, together)
-            found = verdict.to_dict() | {REASON: list(reasons)}
-        else:
-            found = guard(together).to_dict()
-        for column, values in found.items():
-            for i, value in zip(good, values, strict=True):
-                rows[i][column] = value
+        found = _found(guard, together, explain=explain)
+    except REFUSED as error:
+        if images:
+            raise
+        if len(batch) > 1:
+            each = (rows_of(guard, [one], images=False, explain=explain) for one in batch)
+            return list(chain.from_iterable(each))
+        rows[0]["error"] = why_refused(error)
+        return rows
+    for column, values in found.items():
+        for i, value in zip(good, values, strict=True):
+            rows[i][column] = value
     return rows
+
+
+def _found(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+    """The columns of a verdict."""
+    if not explain:
+        return guard(inputs).to_dict()
+    verdict, reasons = explained(guard, inputs)
+    return verdict.to_dict() | {REASON: list(reasons)}
+
+
+def why_refused(error: Exception) -> str:
+    """What a network says of one row that it does not take; raised again if the row is not why."""
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error
+    return f"the network refuses it: {type(error).__name__}: {first_line(error)}"
 
 
 def columns_of(guard: Guard, *, explain: bool) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from offmap._utils.files import expanded
 from offmap._utils.hub import reached
 from offmap.errors import ArgumentError, MissingExtraError, UnknownNameError
 
@@ -17,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def folders() -> list[Path]:
     """The zoo folders at hand, first looked at first."""
     named = os.environ.get("OFFMAP_ZOO")
-    places = [Path(named).expanduser()] if named else []
+    places = [expanded(named)] if named else []
     root = Path(__file__).parents[3]
     if (root / "pyproject.toml").is_file():  # a clone; an installed package has none above it
         places.append(root / "zoo")

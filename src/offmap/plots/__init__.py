@@ -1,6 +1,6 @@
 """Figures. Each function returns a matplotlib figure; ``save`` writes it atomically."""
 
-from offmap.plots._panels import save
+from offmap.plots._panels import check_suffix, save
 from offmap.plots.collapse import against, cosine_matrices, epoch_curves, plane
 from offmap.plots.differences import differences
 from offmap.plots.images import image_grid
@@ -13,6 +13,7 @@ from offmap.plots.watch import watch
 
 __all__ = [
     "against",
+    "check_suffix",
     "confusion",
     "cosine_matrices",
     "differences",

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 from offmap._utils.files import atomic
+from offmap.errors import ArgumentError
 
 ID, OOD = "#4477aa", "#cc6677"
 TITLE, LABEL, SMALL = 9, 8, 7  # points, in every figure; small are ticks and keys
@@ -24,9 +28,46 @@ _LETTERS = 34  # of a name in a key
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure; the format follows the suffix."""
+    """Write a figure; the format follows the suffix.
+
+    Raises:
+        ArgumentError: there is no such format.
+    """
+    check_suffix(path)
+    _readable(figure)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=120)
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse, before any work, a path that no figure can be written to.
+
+    Raises:
+        ArgumentError: its suffix is that of no format.
+    """
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise ArgumentError(f"{path}: a figure is a file such as {Path(path).stem}.png")
+
+
+def _readable(figure: Figure) -> None:
+    """Let every name be drawn: a file may be called by dollars, and by bytes that are no text."""
+    for axis in (axis for each in figure.axes for axis in (each.xaxis, each.yaxis)):
+        names = [label.get_text() for label in axis.get_ticklabels()]  # made as they are asked for
+        if names != (plain := [*map(_as_text, names)]):
+            axis.set_ticks(axis.get_ticklocs(), plain)
+    parser = MathTextParser("agg")
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(_as_text(text.get_text()))
+        try:
+            parser.parse(text.get_text())
+        except ValueError:  # dollars that stand around no formula
+            text.set_parse_math(False)
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def panels(count: int, *, side: float = 2.8, columns: int = 4) -> tuple[Figure, list[Axes]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from offmap._utils.addresses import place
 from offmap._utils.inputs import IMAGE
-from offmap.data import FEATURES, OwnTransform, Skipped, decoded
+from offmap.data import FEATURES, OwnTransform, Skipped, as_features, decoded
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError
 
@@ -115,9 +115,7 @@ def rows_of(
     if names:
         return samples
     return [
-        x
-        if isinstance(x, Skipped) or next(iter(x.values())).shape == shape
-        else Skipped(f"row {i}", f"features of {tuple(next(iter(x.values())).shape)}, not {shape}")
+        x if isinstance(x, Skipped) else as_features(f"row {i}", x, shape)
         for i, x in enumerate(samples)
     ]
 

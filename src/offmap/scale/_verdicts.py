@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from offmap.data import Skipped, padded
 from offmap.guard import Guard, Verdict
+from offmap.guard.reading import REFUSED, why_refused
 
 
 def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
@@ -25,12 +26,22 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
     }
     if guard.control_ is not None:
         columns["accepted"] = np.zeros(n, bool)
-    if good:
-        rows = [samples[i] for i in good]
-        are_tensors = torch.is_tensor(rows[0])
+    if not good:
+        return columns
+    rows = [samples[i] for i in good]
+    are_tensors = torch.is_tensor(rows[0])
+    try:
         verdict = guard(torch.stack(rows) if are_tensors else padded(rows, guard.input_names))
-        for name, values in _values(verdict).items():
-            columns[name][good] = values
+    except REFUSED as error:
+        if are_tensors:
+            raise
+        if n > 1:  # which of them is it?
+            each = [columns_of(guard, [sample]) for sample in samples]
+            return {name: np.concatenate([one[name] for one in each]) for name in columns}
+        columns["reason"][0] = why_refused(error)
+        return columns
+    for name, values in _values(verdict).items():
+        columns[name][good] = values
     return columns
 
 

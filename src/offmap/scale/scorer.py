@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from offmap._utils.files import expanded
 from offmap.data import OwnTransform, limit_decoding
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization
@@ -76,13 +77,13 @@ class Scorer:
         alarm_rate: float | None = None,
         transform: str | None = None,
     ) -> None:
-        self.folder = str(Path(folder).expanduser().absolute())
+        self.folder = str(expanded(folder).absolute())
         self.column, self.prefix, self.threads = column, prefix, threads
         self.keep = None if keep is None else list(keep)
         self.transform = None if transform is None else _anywhere(transform)
         self.options: dict[str, Any] = {
             "model": None if model is None else _anywhere(model),
-            "weights": None if weights is None else str(Path(weights).expanduser().absolute()),
+            "weights": None if weights is None else str(expanded(weights).absolute()),
             "detectors": [_anywhere(spec) for spec in detectors],
             "device": device,
             "normalization": normalization,
@@ -170,4 +171,4 @@ class Scorer:
 def _anywhere(spec: str) -> str:
     """What a file or module calls by a name, with the whole path of the file."""
     place, colon, name = spec.partition(".py:")
-    return f"{Path(place).expanduser().absolute()}{colon}{name}" if colon else spec
+    return f"{expanded(place).absolute()}{colon}{name}" if colon else spec

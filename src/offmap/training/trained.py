@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from offmap._utils.files import expanded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.forward import Normalization
 from offmap.networks import Ensemble, build, zoo
@@ -67,12 +68,12 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         card = zoo.card(spec.removeprefix(zoo.PREFIX))
         return Trained(build(spec), normalization(spec), spec, _trained_on(card))
     file, at, stated_in_spec = spec.rpartition("@")
-    if not at or Path(spec).expanduser().exists():  # an "@" may be of a folder's own name
+    if not at or expanded(spec).exists():  # an "@" may be of a folder's own name
         file, stated_in_spec = spec, ""
     name, colon, of_network = file.partition(":")
     if colon and is_own(name):
-        return _of_network(name, Path(of_network).expanduser(), stated_in_spec)
-    path = Path(file).expanduser()
+        return _of_network(name, expanded(of_network), stated_in_spec)
+    path = expanded(file)
     run = path.parent if path.name == WEIGHTS else path
     if is_finished(run) and not stated_in_spec:
         card, weights = finished(run)

@@ -20,7 +20,8 @@ from offmap.data.sources import Source
 from offmap.data.types import Labels
 from offmap.errors import DataError
 
-_UNREADABLE = (
+# What readers of arrays raise on files that are none.
+UNREADABLE = (
     OSError,
     EOFError,
     TypeError,
@@ -120,7 +121,7 @@ def _unpacked(path: Path) -> dict[str, NDArray[Any]]:
 def _read(read: Callable[[], Any], path: Path) -> Any:
     try:
         return read()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} cannot be read as plain arrays, and pickled ones are refused: {error}"
         ) from error
