@@ -50,14 +50,13 @@ class Taps:
         A rule stands for no layer where none gives feature maps.
         """
         taps = [tap for tap in self._taps if _is_rule(tap.layer)]
-        with watching(self._network, taps) as (found, norm):
+        with watching(self._network, taps) as ends:
             acts = run()
-        stages = list(found.values())
-        layers = {":stages": stages, ":last_map": stages[-1:], ":last_norm": list(norm.values())}
+        layers = ends.of_rules(len(acts))
         values = {
-            tap.key(i): of[tap] for tap in taps for i, (_, of) in enumerate(layers[tap.layer])
+            tap.key(i): end.values[tap] for tap in taps for i, end in enumerate(layers[tap.layer])
         }
-        names = {rule: tuple(name for name, _ in layers[rule]) for rule in self._rules}
+        names = {rule: tuple(end.name for end in layers[rule]) for rule in self._rules}
         self._hook(taps, names, keeping, stack)
         self.layers = names  # last: other threads run without a lock from here on
         return acts.replace(layers={**acts.layers, **values})
