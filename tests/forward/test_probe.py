@@ -494,10 +494,38 @@ def test_one_logit_is_refused() -> None:
     [
         (lambda z, h: (h, z), "number 2"),
         (lambda z, h: {"features": h, "output": z}, "'output'"),
+        (lambda z, h: (z[:, :, None, None], h), "number 1"),
     ],
 )
 def test_features_are_not_taken_for_logits(wrap: Any, where: str) -> None:
     with Probe(Returning(wrap)) as probe, pytest.raises(ShapeError, match=f"but {where} is what"):
+        probe(torch.rand(6, 12))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda z, h: z[:, :, None, None],
+        lambda z, h: {"logits": z[:, :, None, None], "features": h},
+        lambda z, h: (h[:, :, None, None], z),
+    ],
+)
+def test_maps_of_one_pixel_are_logits_where_there_are_no_others(wrap: Any) -> None:
+    network, x = Returning(wrap), torch.rand(6, 12)
+    with Probe(network) as probe:
+        for _ in range(2):
+            acts = probe(x)
+            h = x.double().numpy() @ network.body.weight.double().detach().numpy().T
+            h = np.maximum(h + network.body.bias.double().detach().numpy(), 0)
+            z = h @ network.fc.weight.double().detach().numpy().T
+            z = z + network.fc.bias.double().detach().numpy()
+            np.testing.assert_allclose(acts.logits.numpy(), z, atol=1e-5)
+        assert probe.knows_head
+
+
+def test_what_is_called_logits_is_not_passed_over() -> None:
+    network = Returning(lambda z, h: {"logits": z[:, :, None].repeat(1, 1, 2), "features": h})
+    with Probe(network) as probe, pytest.raises(ShapeError, match="must return logits of shape"):
         probe(torch.rand(6, 12))
 
 

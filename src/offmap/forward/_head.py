@@ -184,7 +184,8 @@ def check_others(calls: Sequence[Call], output: Any, logits: Tensor, near: float
             raise ShapeError(
                 f"the network returns several arrays; the first, of shape {tuple(logits.shape)}, "
                 f"was taken for the logits, but {where} is what its last linear layer "
-                f"{last.name!r} gives: return that one first, or as 'logits'"
+                f"{last.name!r} gives: return that one first, of shape {tuple(other.shape)}, or as "
+                "'logits'"
             )
 
 
