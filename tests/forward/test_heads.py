@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 import offmap
 from offmap.activations import Head
@@ -100,6 +102,54 @@ def test_a_head_of_any_name_keeps_its_features_in_every_call(network: nn.Module)
     first, second = probe(samples()), probe(samples())
     assert probe.knows_head
     assert torch.equal(first.features, second.features)
+
+
+def tied(layer: nn.Linear) -> nn.Linear:
+    """The layer, whose weight stands in another one too, which the network has but does not run."""
+    layer.other = nn.Linear(5, CLASSES)
+    layer.other.weight = layer.weight
+    return layer
+
+
+HEADS: dict[str, Callable[[], nn.Module]] = {
+    "normed": lambda: parametrizations.weight_norm(nn.Linear(5, CLASSES)),
+    "normed, as in old times": lambda: nn.utils.weight_norm(nn.Linear(5, CLASSES)),
+    "spectral": lambda: parametrizations.spectral_norm(nn.Linear(5, CLASSES, bias=False)),
+    "tied": lambda: tied(nn.Linear(5, CLASSES)),
+    "lazy": lambda: nn.LazyLinear(CLASSES),
+    "lazy convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (5, 1, 1)), nn.LazyConv2d(CLASSES, 1), nn.Flatten()
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_layer_whose_weight_is_no_parameter_of_its_own_is_hooked(kind: str) -> None:
+    net = Net()
+    net.fc = HEADS[kind]()
+    x = samples()
+    with Probe(net.eval()) as probe:
+        for _ in range(2):
+            acts = probe(x)
+            assert torch.equal(acts.features, net.features(x))
+        assert probe.head_name == ("fc.1" if kind == "lazy convolution" else "fc")
+        layer = net.get_submodule(probe.head_name)
+        weight = layer.weight.detach().double().numpy().reshape(CLASSES, 5)
+        bias = 0 if layer.bias is None else layer.bias.detach().double().numpy()
+        expected = acts.features.double().numpy() @ weight.T + bias
+        np.testing.assert_allclose(acts.logits.numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(probe.head(acts.features).numpy(), expected, atol=1e-5)
+
+
+def test_a_guard_of_a_normed_head_is_exported(tmp_path: object) -> None:
+    net, x = Net(), samples(90)
+    net.fc = parametrizations.weight_norm(net.fc)
+    guard = offmap.Guard(net, "knn").fit([x[:60]]).calibrate([x[60:]])
+    offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])
+    assert torch.allclose(
+        torch.export.load(f"{tmp_path}/guard.pt2").module()(x)[1], guard(x).scores, atol=1e-5
+    )
 
 
 def test_logits_that_are_the_mean_of_two_layers_have_one_head() -> None:
