@@ -193,6 +193,23 @@ def test_a_head_that_is_given_finds_its_features(tmp_path: object) -> None:
     assert torch.equal(offmap.load(str(tmp_path), net)(x).scores, guard(x).scores)
 
 
+@pytest.mark.parametrize("n", [1, CLASSES, 5])
+def test_a_batch_of_as_many_samples_as_classes_keeps_its_features(n: int) -> None:
+    """The class vectors are an array of that shape, too."""
+    net = Net(lambda net, h: F.normalize(h.tanh()) @ F.normalize(net.weight).T).eval()
+    turned = Net(lambda net, h: (F.normalize(net.weight) @ F.normalize(h.tanh()).T).T).eval()
+    turned.load_state_dict(net.state_dict())
+    x = samples(20)
+    w, b = (p.detach().double().numpy() for p in net.body.parameters())
+    h = np.tanh(np.maximum(x.double().numpy() @ w.T + b, 0))
+    h /= np.linalg.norm(h, axis=1, keepdims=True)
+    for each in (net, turned):
+        with Probe(each, head=Head(F.normalize(each.weight.detach()))) as probe:
+            for rows in (slice(0, 20), slice(0, n)):
+                found = probe(x[rows]).features.numpy()
+                np.testing.assert_allclose(found, h[rows], atol=1e-6)
+
+
 def test_a_head_that_fits_nothing_is_refused() -> None:
     probe = Probe(Cosine(), head=Head(torch.randn(CLASSES, 5)))
     with pytest.raises(HeadError, match="give weight and bias as they stand in the network"):
@@ -303,6 +320,27 @@ def test_outputs_that_are_no_logits_are_refused_and_have_a_way_in(kind: str) -> 
     with Probe(net, outputs=kind) as probe:
         expected = net.fc(net.features(x)).softmax(1)
         assert torch.allclose(probe(x).logits.softmax(1), expected, atol=1e-6)
+
+
+def test_a_batch_that_goes_another_way_has_logits_and_no_features() -> None:
+    net = Net(lambda net, h: net.fc(h) if h.mean() < 10 else net.other(h)).eval()
+    x = samples()
+    with Probe(net) as probe:
+        probe(x)
+        acts = probe(1000 * x.abs())
+        h = np.maximum(
+            1000 * x.abs().double().numpy() @ net.body.weight.double().detach().numpy().T
+            + net.body.bias.double().detach().numpy(),
+            0,
+        )
+        z = (
+            h @ net.other.weight.double().detach().numpy().T
+            + net.other.bias.double().detach().numpy()
+        )
+        np.testing.assert_allclose(acts.logits.numpy(), z, rtol=1e-5)
+        with pytest.raises(NeedsError, match="'fc' was called for the first batch, and not for"):
+            _ = acts.features
+        assert probe(x).has_features
 
 
 def test_a_head_inside_an_exported_guard_must_be_a_layer(tmp_path: object) -> None:

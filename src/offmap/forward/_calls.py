@@ -181,13 +181,18 @@ class Vectors(TorchFunctionMode):
             self.number += 1
 
 
-def capturing(call: Call, samples: int, keep: Callable[[Tensor], None]) -> TorchFunctionMode:
-    """A context in which the input of a call is kept that no hook sees."""
+def capturing(call: Call, samples: int, keep: Callable[[Tensor, str], None]) -> TorchFunctionMode:
+    """A context in which the input of a call is kept that no hook sees.
+
+    Of a vector that a head was given for, all that may be it are kept, each with its number: how
+    many there are is another in each batch, as weights have its shape where they have as many rows.
+    """
 
     def see(number: int, x: Tensor, *_: Any) -> None:
         if number == call.number:
-            keep(x)
+            keep(x, "")
 
     if call.name.startswith(VECTOR):
-        return Vectors((samples, call.features.shape[1]), see)
+        shape = samples, call.features.shape[1]
+        return Vectors(shape, lambda number, x: keep(x, f"[{number}]"))
     return _Linears(see)
