@@ -15,7 +15,7 @@ from offmap import Activations, Head, MemberMean, ReAct
 from offmap.detectors import Detector, Stage, detector, fit
 from offmap.errors import ArgumentError, LabelError, NeedsError, NotFittedError, ShapeError
 from offmap.stats import Counts
-from tests.conftest import World, world_of
+from tests.conftest import World, make_world, world_of
 
 
 def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +113,13 @@ def test_labels_of_a_type_that_does_not_hold_the_number_of_classes(dtype: torch.
     assert np.allclose(made.means_.numpy(), expected, atol=1e-12)
     with pytest.raises(LabelError, match=r"1 labels lie outside 0 … 88"):
         offmap.CTM().fit([(Activations(torch.zeros(90, 89), h), labels)])
+
+
+@pytest.mark.parametrize("spec", ["ras(multilayermahalanobis)", "dice(auto)"])
+def test_layers_that_a_composite_hands_to_its_parts_are_there_in_later_passes(spec: str) -> None:
+    world = world_of(spec, make_world(300, relu=True))
+    again, once = world.batches(100), [iter(world.batches(100)) for _ in range(2)]
+    made = detector(spec).fit(again, calibration=again, head=world.head)
+    streamed = detector(spec).fit(once[0], calibration=once[1], head=world.head)
+    assert streamed.summary() == made.summary()
+    assert torch.equal(streamed.score(world.ood), made.score(world.ood))
