@@ -55,6 +55,14 @@ def test_members_must_agree_on_their_classes() -> None:
         Activations.of_members([Activations(torch.zeros(2, 3)), Activations(torch.zeros(2, 4))])
 
 
+@pytest.mark.parametrize("name", ["logits", "features"])
+def test_maps_are_no_rows(name: str) -> None:
+    parts = {"logits": torch.zeros(6, 3), "features": torch.zeros(6, 5)}
+    parts[name] = parts[name][:, :, None, None]
+    with pytest.raises(ShapeError, match=rf"{name} must be one row a sample.* \(6, .*average maps"):
+        Activations(**parts)
+
+
 def test_a_member_that_is_not_finite_is_refused() -> None:
     acts = of_members()
     acts.members[1].features[4] = torch.nan

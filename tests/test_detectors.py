@@ -6,15 +6,16 @@ import inspect
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
 import offmap
 from offmap import Activations, Head, MemberMean, ReAct
 from offmap.detectors import Detector, Stage, detector, fit
-from offmap.errors import ArgumentError, NeedsError, NotFittedError, ShapeError
+from offmap.errors import ArgumentError, LabelError, NeedsError, NotFittedError, ShapeError
 from offmap.stats import Counts
-from tests.conftest import World, world_of
+from tests.conftest import World, make_world, world_of
 
 
 def test_all_batches_come_to_the_device_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,3 +100,26 @@ def test_what_was_scored_once_does_not_spare_the_next_its_checks() -> None:
     vim.reset()
     with pytest.raises(NotFittedError):
         vim.score(acts)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.uint16, torch.int32])
+def test_labels_of_a_type_that_does_not_hold_the_number_of_classes(dtype: torch.dtype) -> None:
+    h = torch.rand(90, 4, generator=torch.Generator().manual_seed(0))
+    labels = (torch.arange(90) % 90).to(dtype)
+    acts = Activations(torch.zeros(90, 300), h)
+    made = offmap.CTM().fit([(acts, labels)])
+    array = h.double().numpy()
+    expected = array / np.linalg.norm(array, axis=1, keepdims=True)
+    assert np.allclose(made.means_.numpy(), expected, atol=1e-12)
+    with pytest.raises(LabelError, match=r"1 labels lie outside 0 … 88"):
+        offmap.CTM().fit([(Activations(torch.zeros(90, 89), h), labels)])
+
+
+@pytest.mark.parametrize("spec", ["ras(multilayermahalanobis)", "dice(auto)"])
+def test_layers_that_a_composite_hands_to_its_parts_are_there_in_later_passes(spec: str) -> None:
+    world = world_of(spec, make_world(300, relu=True))
+    again, once = world.batches(100), [iter(world.batches(100)) for _ in range(2)]
+    made = detector(spec).fit(again, calibration=again, head=world.head)
+    streamed = detector(spec).fit(once[0], calibration=once[1], head=world.head)
+    assert streamed.summary() == made.summary()
+    assert torch.equal(streamed.score(world.ood), made.score(world.ood))

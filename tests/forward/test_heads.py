@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 import offmap
 from offmap.activations import Head
@@ -102,6 +104,54 @@ def test_a_head_of_any_name_keeps_its_features_in_every_call(network: nn.Module)
     assert torch.equal(first.features, second.features)
 
 
+def tied(layer: nn.Linear) -> nn.Linear:
+    """The layer, whose weight stands in another one too, which the network has but does not run."""
+    layer.other = nn.Linear(5, CLASSES)
+    layer.other.weight = layer.weight
+    return layer
+
+
+HEADS: dict[str, Callable[[], nn.Module]] = {
+    "normed": lambda: parametrizations.weight_norm(nn.Linear(5, CLASSES)),
+    "normed, as in old times": lambda: nn.utils.weight_norm(nn.Linear(5, CLASSES)),
+    "spectral": lambda: parametrizations.spectral_norm(nn.Linear(5, CLASSES, bias=False)),
+    "tied": lambda: tied(nn.Linear(5, CLASSES)),
+    "lazy": lambda: nn.LazyLinear(CLASSES),
+    "lazy convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (5, 1, 1)), nn.LazyConv2d(CLASSES, 1), nn.Flatten()
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_layer_whose_weight_is_no_parameter_of_its_own_is_hooked(kind: str) -> None:
+    net = Net()
+    net.fc = HEADS[kind]()
+    x = samples()
+    with Probe(net.eval()) as probe:
+        for _ in range(2):
+            acts = probe(x)
+            assert torch.equal(acts.features, net.features(x))
+        assert probe.head_name == ("fc.1" if kind == "lazy convolution" else "fc")
+        layer = net.get_submodule(probe.head_name)
+        weight = layer.weight.detach().double().numpy().reshape(CLASSES, 5)
+        bias = 0 if layer.bias is None else layer.bias.detach().double().numpy()
+        expected = acts.features.double().numpy() @ weight.T + bias
+        np.testing.assert_allclose(acts.logits.numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(probe.head(acts.features).numpy(), expected, atol=1e-5)
+
+
+def test_a_guard_of_a_normed_head_is_exported(tmp_path: object) -> None:
+    net, x = Net(), samples(90)
+    net.fc = parametrizations.weight_norm(net.fc)
+    guard = offmap.Guard(net, "knn").fit([x[:60]]).calibrate([x[60:]])
+    offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])
+    assert torch.allclose(
+        torch.export.load(f"{tmp_path}/guard.pt2").module()(x)[1], guard(x).scores, atol=1e-5
+    )
+
+
 def test_logits_that_are_the_mean_of_two_layers_have_one_head() -> None:
     """Distilled transformers: two tokens, two heads, the mean of both."""
 
@@ -141,6 +191,23 @@ def test_a_head_that_is_given_finds_its_features(tmp_path: object) -> None:
     guard.calibrate([samples(80)[64:]], alarm_rate=0.1)
     guard.save(str(tmp_path))
     assert torch.equal(offmap.load(str(tmp_path), net)(x).scores, guard(x).scores)
+
+
+@pytest.mark.parametrize("n", [1, CLASSES, 5])
+def test_a_batch_of_as_many_samples_as_classes_keeps_its_features(n: int) -> None:
+    """The class vectors are an array of that shape, too."""
+    net = Net(lambda net, h: F.normalize(h.tanh()) @ F.normalize(net.weight).T).eval()
+    turned = Net(lambda net, h: (F.normalize(net.weight) @ F.normalize(h.tanh()).T).T).eval()
+    turned.load_state_dict(net.state_dict())
+    x = samples(20)
+    w, b = (p.detach().double().numpy() for p in net.body.parameters())
+    h = np.tanh(np.maximum(x.double().numpy() @ w.T + b, 0))
+    h /= np.linalg.norm(h, axis=1, keepdims=True)
+    for each in (net, turned):
+        with Probe(each, head=Head(F.normalize(each.weight.detach()))) as probe:
+            for rows in (slice(0, 20), slice(0, n)):
+                found = probe(x[rows]).features.numpy()
+                np.testing.assert_allclose(found, h[rows], atol=1e-6)
 
 
 def test_a_head_that_fits_nothing_is_refused() -> None:
@@ -253,6 +320,27 @@ def test_outputs_that_are_no_logits_are_refused_and_have_a_way_in(kind: str) -> 
     with Probe(net, outputs=kind) as probe:
         expected = net.fc(net.features(x)).softmax(1)
         assert torch.allclose(probe(x).logits.softmax(1), expected, atol=1e-6)
+
+
+def test_a_batch_that_goes_another_way_has_logits_and_no_features() -> None:
+    net = Net(lambda net, h: net.fc(h) if h.mean() < 10 else net.other(h)).eval()
+    x = samples()
+    with Probe(net) as probe:
+        probe(x)
+        acts = probe(1000 * x.abs())
+        h = np.maximum(
+            1000 * x.abs().double().numpy() @ net.body.weight.double().detach().numpy().T
+            + net.body.bias.double().detach().numpy(),
+            0,
+        )
+        z = (
+            h @ net.other.weight.double().detach().numpy().T
+            + net.other.bias.double().detach().numpy()
+        )
+        np.testing.assert_allclose(acts.logits.numpy(), z, rtol=1e-5)
+        with pytest.raises(NeedsError, match="'fc' was called for the first batch, and not for"):
+            _ = acts.features
+        assert probe(x).has_features
 
 
 def test_a_head_inside_an_exported_guard_must_be_a_layer(tmp_path: object) -> None:

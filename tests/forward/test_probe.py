@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -228,6 +229,108 @@ def test_other_layers_are_reduced_inside_the_hook() -> None:
         assert probe.layers == {":stages": ("layer1", "layer2", "layer3")}
 
 
+class OneReLU(nn.Module):
+    """One ReLU for all stages and, if ``late``, for what follows them: each call is another map."""
+
+    def __init__(self, *, late: bool = False) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.relu, self.pool, self.fc = nn.ReLU(), nn.MaxPool2d(2), nn.Linear(3, 4)
+        self.late = late
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, convolution in enumerate(self.convolutions):
+            x = self.relu(convolution(self.pool(x) if i else x))
+        h = x.mean((2, 3))
+        return self.fc(self.relu(h) if self.late else h)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_layer_that_is_called_at_several_sizes_is_no_stage(late: bool) -> None:
+    network, x = OneReLU(late=late).eval(), torch.rand(6, 3, 8, 8)
+    means, y = [], x.double()
+    for i, conv in enumerate(network.convolutions):
+        y = nn.functional.max_pool2d(y.relu(), 2) if i else y
+        y = nn.functional.conv2d(y, conv.weight.double(), conv.bias.double(), padding=1)
+        means.append(y.detach().numpy().mean((2, 3)))
+    with Probe(network, taps=[Tap(":stages")]) as probe:
+        for _ in range(2):  # the first batch resolves the rule, and hooks see the others
+            kept = probe(x).tapped(Tap(":stages"))
+            for found, expected in zip(kept, means, strict=True):
+                np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+        cut = probe.sample(x).run(x, edit={":stages[-1]": torch.zeros_like})
+        assert torch.equal(cut.features, torch.zeros(6, 3))
+
+
+class Again(nn.Module):
+    """One block, three times at one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.fc = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = self.block(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_block_that_is_called_again_at_one_size_is_its_stage() -> None:
+    with Probe(Again().eval(), taps=[Tap(":stages")]) as probe:
+        for _ in range(2):
+            acts = probe(torch.rand(6, 3, 8, 8))
+            assert torch.allclose(acts.tapped(Tap(":stages"))[0], acts.features)
+        assert probe.layers == {":stages": ("block",)}
+
+
+class Attending(nn.Module):
+    """Attention over all places, or in four windows, with a layer for the dropout of its shares."""
+
+    def __init__(self, windows: int) -> None:
+        super().__init__()
+        self.patches, self.fc = nn.Conv2d(3, 6, 2, stride=2), nn.Linear(6, 4)
+        self.dropout, self.windows = nn.Dropout(0.1), windows
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        n, size = len(x), x.shape[1] // self.windows
+        heads = x.reshape(n * self.windows, size, 2, 3).transpose(1, 2)
+        shares = self.dropout((heads @ heads.mT).softmax(-1))
+        return self.fc((shares @ heads).transpose(1, 2).reshape(n, -1, 6).mean(1))
+
+
+@pytest.mark.parametrize("windows", [1, 4])
+def test_shares_of_attention_are_no_feature_map(windows: int) -> None:
+    """Their means are 1 over the number of places, whatever the input."""
+    with Probe(Attending(windows).eval(), taps=[Tap(":stages")]) as probe:
+        for _ in range(2):
+            assert len(probe(torch.rand(6, 3, 8, 8)).tapped(Tap(":stages"))) == 1
+        assert probe.layers == {":stages": ("patches",)}
+
+
+class Windows(nn.Module):
+    """A map of windows, each of which is a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.inner, self.fc = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        parts = self.inner(x.unflatten(2, (2, -1)).transpose(1, 2).flatten(0, 1))
+        return self.fc(parts.unflatten(0, (len(x), 2)).mean((1, 3, 4)))
+
+
+def test_a_map_that_is_not_one_row_a_sample_is_no_stage() -> None:
+    with Probe(Windows().eval(), taps=[Tap(":stages"), Tap(":last_map", "max")]) as probe:
+        for _ in range(2):
+            assert probe(torch.rand(6, 3, 8, 8)).layers.keys() == {
+                ":stages|mean|0",
+                ":last_map|max|0",
+            }
+        assert probe.layers == {":stages": ("conv",), ":last_map": ("conv",)}
+
+
 def test_the_last_batch_normalisation_is_found_by_rule() -> None:
     with Probe(resnet20(), taps=[Tap(":last_norm", "moments"), Tap(":stages", "max")]) as probe:
         for _ in range(2):
@@ -391,10 +494,38 @@ def test_one_logit_is_refused() -> None:
     [
         (lambda z, h: (h, z), "number 2"),
         (lambda z, h: {"features": h, "output": z}, "'output'"),
+        (lambda z, h: (z[:, :, None, None], h), "number 1"),
     ],
 )
 def test_features_are_not_taken_for_logits(wrap: Any, where: str) -> None:
     with Probe(Returning(wrap)) as probe, pytest.raises(ShapeError, match=f"but {where} is what"):
+        probe(torch.rand(6, 12))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda z, h: z[:, :, None, None],
+        lambda z, h: {"logits": z[:, :, None, None], "features": h},
+        lambda z, h: (h[:, :, None, None], z),
+    ],
+)
+def test_maps_of_one_pixel_are_logits_where_there_are_no_others(wrap: Any) -> None:
+    network, x = Returning(wrap), torch.rand(6, 12)
+    with Probe(network) as probe:
+        for _ in range(2):
+            acts = probe(x)
+            h = x.double().numpy() @ network.body.weight.double().detach().numpy().T
+            h = np.maximum(h + network.body.bias.double().detach().numpy(), 0)
+            z = h @ network.fc.weight.double().detach().numpy().T
+            z = z + network.fc.bias.double().detach().numpy()
+            np.testing.assert_allclose(acts.logits.numpy(), z, atol=1e-5)
+        assert probe.knows_head
+
+
+def test_what_is_called_logits_is_not_passed_over() -> None:
+    network = Returning(lambda z, h: {"logits": z[:, :, None].repeat(1, 1, 2), "features": h})
+    with Probe(network) as probe, pytest.raises(ShapeError, match="must return logits of shape"):
         probe(torch.rand(6, 12))
 
 
@@ -498,6 +629,8 @@ def test_what_is_kept_does_not_change_when_something_works_in_place_on_it() -> N
             acts = probe(x.clone())
             assert torch.equal(acts.features, x.flatten(1))
         assert probe.knows_head
+        again = probe.sample(x.clone()).run(x.clone())
+        assert torch.equal(again.features, x.flatten(1))
 
 
 def test_a_sample_runs_other_inputs_with_gradients_and_edits() -> None:

@@ -32,7 +32,7 @@ class Activations:
         absent: why there are no features, where that is known.
 
     Raises:
-        ShapeError: they are not all of so many samples.
+        ShapeError: they are not all of so many samples, or not one row each.
     """
 
     __slots__ = (
@@ -65,6 +65,12 @@ class Activations:
         self._finite = False
         if torch.compiler.is_exporting():  # where a batch has no size yet
             return
+        for name, x in (("logits", logits), ("features", features)):
+            if x is not None and x.ndim != 2:
+                raise ShapeError(
+                    f"{name} must be one row a sample, (n, columns); seen {tuple(x.shape)}: "
+                    "average maps over their positions, or flatten them"
+                )
         sizes = {x.shape[0] for x in self._all()}
         if self.members:
             sizes |= {len(m) for m in self.members}

@@ -98,6 +98,7 @@ def check_labels(labels: Tensor | None, acts: Activations, who: object) -> None:
             f"seen {labels.dtype} of shape {tuple(labels.shape)}"
         )
     classes = columns(acts)[0]
+    labels = labels.long()  # the number of classes may be none of a narrower type
     outside = (labels < 0) | (labels >= classes if classes else labels < 0)
     if outside.any():
         below = f"outside 0 … {classes - 1}, the network's classes" if classes else "below 0"

@@ -121,11 +121,14 @@ class Detector(KeepsTypes):
         """
         self.check(acts)
         batch = self.view_of(acts)
-        device = (acts.acts if isinstance(acts, Sample) else acts).device
+        if isinstance(acts, Sample):
+            # The network may run again, and what takes gradients turns them on.
+            with torch.no_grad(), without_autocast(acts.acts.device):
+                return self.forward(batch).float()
         # Not self(batch), which looks for hooks as long as a small score takes.
-        if not torch.is_autocast_enabled(device.type):
+        if not torch.is_autocast_enabled(acts.device.type):
             return self.forward(batch).float()
-        with without_autocast(device):
+        with without_autocast(acts.device):
             return self.forward(batch).float()
 
     def view_of(self, acts: Activations | Sample) -> Activations | Sample:

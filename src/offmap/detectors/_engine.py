@@ -161,7 +161,9 @@ class Fitting:
             for step in plan(root):
                 if step.source == source and step.number:
                     needs |= reads(root, step)
-                    layers = layers or bool(taps_of(at(root, step.path)))
+                    # The layers of a part are asked for by what it is part of, or by itself.
+                    above = (at(root, step.path[:k]).taps() for k in range(len(step.path)))
+                    layers = layers or any(above) or bool(taps_of(at(root, step.path)))
         return needs, layers
 
     def _check_samples(self, source: Source) -> None:

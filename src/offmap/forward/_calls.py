@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -46,6 +47,23 @@ class Call:
         return replace(self, features=self.features[:0], map=None)
 
 
+def _alike(a: Call, b: Call) -> bool:
+    """Whether two calls make the same of the same vectors."""
+    if a.map is None or b.map is None:
+        return False
+    pairs = [(a.features, b.features), (a.map.weight, b.map.weight)]
+    if a.map.bias is not None and b.map.bias is not None:
+        pairs.append((a.map.bias, b.map.bias))
+    elif a.map.bias is not b.map.bias:
+        return False
+    return all(_same(x, y) for x, y in pairs)
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    kinds = [(z.shape, z.dtype, z.device) for z in (x, y)]
+    return kinds[0] == kinds[1] and torch.equal(x.nan_to_num(), y.nan_to_num())
+
+
 def tokens(x: Tensor) -> Tensor:
     """Vectors ``(n, d)``: those of several tokens ``(n, ..., d)`` are averaged."""
     return x if x.ndim < 3 else x.flatten(1, -2).mean(1)
@@ -56,13 +74,19 @@ def maps(x: Tensor) -> Tensor:
     return x if x.ndim < 3 else x.flatten(2).mean(2)
 
 
-def map_of(module: nn.Module | None) -> tuple[Head | None, Callable[[Tensor], Tensor]]:
+def map_of(module: nn.Module) -> tuple[Head | None, Callable[[Tensor], Tensor]]:
     """The linear map of a layer, and how its inputs become rows: other layers have none."""
-    if isinstance(module, nn.Linear):
-        return Head(module.weight.detach(), _detached(module.bias)), tokens
-    if isinstance(module, _CONVOLUTIONS) and set(module.kernel_size) == {1} == {module.groups}:
-        return Head(module.weight.detach().flatten(1), _detached(module.bias)), maps
-    return None, features_of
+    if not _is_map(module):
+        return None, features_of
+    weight, bias = module.weight.detach(), _detached(module.bias)  # type: ignore[operator, arg-type]
+    return Head(weight.flatten(1), bias), tokens if isinstance(module, nn.Linear) else maps
+
+
+def _is_map(module: nn.Module) -> bool:
+    """Whether a layer is a linear map, of vectors or of the channels at each position."""
+    if isinstance(module, _CONVOLUTIONS):
+        return set(module.kernel_size) == {1} == {module.groups}
+    return isinstance(module, nn.Linear)
 
 
 def _detached(bias: Tensor | None) -> Tensor | None:
@@ -79,32 +103,36 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
     """While the block runs: the last call of each layer that is a linear map, or was named."""
     calls: dict[str, Call] = {}
     names = named.split("+") if named else []
-    wanted = {n: m for n, m in modules.items() if (n in names if names else map_of(m)[0])}
+    wanted = {n: m for n, m in modules.items() if (n in names if names else _is_map(m))}
 
-    def recorder(name: str, module: nn.Module) -> Callable[..., None]:
-        linear, reduce = map_of(module)
-
-        def record(_: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:
+    def recorder(name: str) -> Callable[..., None]:
+        def record(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:
             calls.pop(name, None)  # a layer called again moves to the end, in the order of calls
             if isinstance(x := given_to(args, kwargs), Tensor) and x.ndim:
+                # Of this call: weights may be made, or made anew, just before it.
+                linear, reduce = map_of(module)
                 # A copy, because what follows may work in place.
                 calls[name] = Call(name, reduce(x.detach()).clone(), reduce, linear)
 
         return record
 
-    by_weight = {id(m.weight): n for n, m in modules.items() if isinstance(m, nn.Linear)}
+    # Not m.weight, which a parametrised layer makes anew whenever it is asked for.
+    own = {n: m._parameters.get("weight") for n, m in modules.items() if isinstance(m, nn.Linear)}
+    by_weight = {id(weight): n for n, weight in own.items() if weight is not None}
 
     def see(number: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         name = by_weight.get(id(weight), f"{LINEAR}[{number}]")
         if name in calls or (names and name not in names):
             return  # a hook saw it, or nobody asked
         linear = Head(weight.detach(), _detached(bias))
-        calls[name] = Call(name, tokens(x.detach()).clone(), tokens, linear, number)
+        call = Call(name, tokens(x.detach()).clone(), tokens, linear, number)
+        # Of a layer that a hook saw: its weights are made anew, or stand in another one too.
+        if not any(_alike(call, other) for other in calls.values() if other.number is None):
+            calls[name] = call
 
     with ExitStack() as stack:
         for name, module in wanted.items():
-            hook = recorder(name, module)
-            handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            handle = module.register_forward_pre_hook(recorder(name), with_kwargs=True)
             stack.callback(handle.remove)
         stack.enter_context(_Linears(see))
         result: list[Call] = []
@@ -153,13 +181,18 @@ class Vectors(TorchFunctionMode):
             self.number += 1
 
 
-def capturing(call: Call, samples: int, keep: Callable[[Tensor], None]) -> TorchFunctionMode:
-    """A context in which the input of a call is kept that no hook sees."""
+def capturing(call: Call, samples: int, keep: Callable[[Tensor, str], None]) -> TorchFunctionMode:
+    """A context in which the input of a call is kept that no hook sees.
+
+    Of a vector that a head was given for, all that may be it are kept, each with its number: how
+    many there are is another in each batch, as weights have its shape where they have as many rows.
+    """
 
     def see(number: int, x: Tensor, *_: Any) -> None:
         if number == call.number:
-            keep(x)
+            keep(x, "")
 
     if call.name.startswith(VECTOR):
-        return Vectors((samples, call.features.shape[1]), see)
+        shape = samples, call.features.shape[1]
+        return Vectors(shape, lambda number, x: keep(x, f"[{number}]"))
     return _Linears(see)

@@ -88,14 +88,21 @@ def found_for(head: Head, arrays: Sequence[tuple[int, Tensor]], z: Tensor, near:
         HeadError: there are none.
     """
     head = head.to(z.device)
-    for number, x in reversed(arrays):
-        if _miss(head, x.float(), z) <= near:
-            return Found((Call(f"{VECTOR}[{number}]", x, _as_it_is, head, number),), head)
+    vectors = dict(arrays)
+    if (number := number_of(head, vectors, z, near)) is not None:
+        call = Call(f"{VECTOR}[{number}]", vectors[number], _as_it_is, head, number)
+        return Found((call,), head)
     raise HeadError(
         f"the head that was given takes {head.weight.shape[1]} features, and from none of the "
         f"{len(arrays)} arrays of that width that the network makes on its way does W h + b give "
         "the logits: give weight and bias as they stand in the network, scale included"
     )
+
+
+def number_of(head: Head, vectors: dict[int, Tensor], z: Tensor, near: float) -> int | None:
+    """Which of the vectors are those from which a head makes the logits, the last of them."""
+    fitting = (n for n in reversed(vectors) if _miss(head, vectors[n].float(), z) <= near)
+    return next(fitting, None)
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -184,7 +191,8 @@ def check_others(calls: Sequence[Call], output: Any, logits: Tensor, near: float
             raise ShapeError(
                 f"the network returns several arrays; the first, of shape {tuple(logits.shape)}, "
                 f"was taken for the logits, but {where} is what its last linear layer "
-                f"{last.name!r} gives: return that one first, or as 'logits'"
+                f"{last.name!r} gives: return that one first, of shape {tuple(other.shape)}, or as "
+                "'logits'"
             )
 
 

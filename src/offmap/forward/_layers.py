@@ -4,55 +4,116 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from offmap.activations import Tap
+from offmap.activations.taps import Reduction
 from offmap.errors import ArgumentError
 from offmap.forward._calls import given_to
 from offmap.forward._outputs import first_tensor
 
 Edit = Callable[[Tensor], Tensor]
 _NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+# Their outputs of three axes are lines, (n, c, s); those of others are tokens, (n, t, c).
+_OF_LINES = nn.Conv1d | nn.BatchNorm1d | nn.SyncBatchNorm | nn.InstanceNorm1d
+# What hands on what it was given, and shares of attention, make no map of their own.
+_NO_LAYERS = nn.Identity | nn.modules.dropout._DropoutNd | nn.Softmax
+_NORM = ()  # in the place of a size of map
+# Of each size so many layers are known, as some may turn out to be called again.
+_KNOWN = 8
 
 
-Found = dict[tuple[int, ...], tuple[str, dict[Tap, Tensor]]]
+@dataclass(frozen=True)
+class End:
+    """A layer that has ended.
+
+    Args:
+        name: of the layer.
+        place: in the order of all ends.
+        rows: of what it gave.
+        values: what the taps keep of that.
+    """
+
+    name: str
+    place: int
+    rows: int
+    values: dict[Tap, Tensor]
+
+
+class Ends:
+    """Which layers end last: of each size of feature map, and of the batch normalisations.
+
+    A stage ends behind its blocks. Maps of one pixel are vectors. The values are those of the taps,
+    so the batch on which rules are resolved need not run twice. Hooks keep the last call of a layer
+    that is called several times, as one ReLU that serves all stages: of other sizes it is not, and
+    only where there is no other.
+
+    Args:
+        taps: the rules that are asked for, each with its reduction.
+    """
+
+    def __init__(self, taps: Sequence[Tap]) -> None:
+        self._taps = taps
+        self._known: dict[tuple[int, ...], dict[str, End]] = {}
+        self._sizes: dict[str, set[tuple[int, ...] | None]] = {}
+        self._count = 0
+
+    def record(self, name: str, module: nn.Module, output: Any) -> None:
+        """A layer has ended."""
+        for known in self._known.values():
+            known.pop(name, None)
+        tensor = isinstance(output, Tensor)
+        is_map = tensor and output.ndim == 4 and max(output.shape[2:]) > 1
+        size = tuple(output.shape[2:]) if is_map else None
+        self._sizes.setdefault(name, set()).add(size)
+        if size is not None and not isinstance(module, _NO_LAYERS):
+            self._add(size, name, module, output)
+        if tensor and isinstance(module, _NORMS):
+            self._add(_NORM, name, module, output)
+
+    def _add(self, size: tuple[int, ...], name: str, module: nn.Module, output: Tensor) -> None:
+        self._count += 1
+        wanted = [tap for tap in self._taps if (tap.layer == ":last_norm") is (size == _NORM)]
+        values = {tap: reducer(module, tap)(output.detach()).float().clone() for tap in wanted}
+        known = self._known.setdefault(size, {})
+        known[name] = End(name, self._count, len(output), values)
+        if len(known) > _KNOWN:
+            del known[next(iter(known))]
+
+    def of_rules(self, samples: int) -> dict[str, list[End]]:
+        """What each rule stands for, of layers that give a row for each of the samples."""
+        last = {size: self._last(size, samples) for size in self._known}
+        norm = last.pop(_NORM, [])
+        stages = sorted((end for ends in last.values() for end in ends), key=lambda e: e.place)
+        return {":stages": stages, ":last_map": stages[-1:], ":last_norm": norm}
+
+    def _last(self, size: tuple[int, ...], samples: int) -> list[End]:
+        known = [end for end in self._known[size].values() if end.rows == samples]
+        of_this = [end for end in known if len(self._sizes[end.name]) == 1]
+        return (of_this or known)[-1:]
+
+
+def reducer(module: nn.Module, tap: Tap) -> Reduction:
+    """What is kept of the output of such a layer."""
+    return tap.of_line if isinstance(module, _OF_LINES) else tap
 
 
 @contextmanager
-def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[tuple[Found, Found]]:
-    """While the block runs: by size of feature map the layer that is finished last, and its values.
-
-    Beside it, without a size, the batch normalisation that is finished last. A stage is finished
-    behind its blocks. Maps of one pixel are vectors. The values are those of the taps, so the batch
-    on which rules are resolved need not run twice.
-    """
-    last: Found = {}
-    norm: Found = {}
-
-    def values(output: Tensor, *, of_norm: bool) -> dict[Tap, Tensor]:
-        wanted = [tap for tap in taps if (tap.layer == ":last_norm") is of_norm]
-        return {tap: tap(output.detach()).float().clone() for tap in wanted}
+def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[Ends]:
+    """While the block runs: which layers end last."""
+    ends = Ends(taps)
 
     def recorder(name: str) -> Callable[..., None]:
-        def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor):
-                return
-            if output.ndim == 4 and max(output.shape[2:]) > 1:
-                size = tuple(output.shape[2:])
-                last.pop(size, None)  # the order is that of the ends
-                last[size] = name, values(output, of_norm=False)
-            if isinstance(module, _NORMS):
-                norm[()] = name, values(output, of_norm=True)
-
-        return record
+        return lambda module, inputs, output: ends.record(name, module, output)
 
     with ExitStack() as stack:
         for name, module in network.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(recorder(name)).remove)
-        yield last, norm
+        yield ends
 
 
 @contextmanager

@@ -29,14 +29,17 @@ def is_compiled(module: nn.Module) -> bool:
 
 def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
-    for value in (output,) if isinstance(output, Tensor) else _candidates(output):
-        if _is_array(value, samples):
-            if value.shape[1] < 2:
-                raise ShapeError(
-                    "the network returns one logit a sample, and scores compare classes: return "
-                    "two, with a column of zeros for the first class"
-                )
-            return value
+    if _is_array(output, samples) and output.ndim == 2 and output.shape[1] > 1:
+        return output  # as most do: a guard asks at every call
+    arrays = [value for value in _candidates(output) if _is_array(value, samples)]
+    # Pooled features may stand before the logits as maps of one pixel: rows come first.
+    if (value := next((x for x in arrays if x.ndim == 2), next(iter(arrays), None))) is not None:
+        if value.shape[1] < 2:
+            raise ShapeError(
+                "the network returns one logit a sample, and scores compare classes: return "
+                "two, with a column of zeros for the first class"
+            )
+        return value.flatten(1)
     raise ShapeError(
         f"the network must return logits of shape ({samples}, classes), alone, first in a tuple, "
         f"or under the name 'logits'; it returned {_described(output)}"
@@ -59,7 +62,7 @@ def arrays_of(output: Any, samples: int) -> Iterator[tuple[str, Tensor]]:
     named = output.items() if isinstance(output, Mapping) else enumerate(_candidates(output), 1)
     for where, value in named:
         if _is_array(value, samples):
-            yield repr(where) if isinstance(where, str) else f"number {where}", value
+            yield repr(where) if isinstance(where, str) else f"number {where}", value.flatten(1)
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -79,15 +82,19 @@ def features_of(inputs: Tensor) -> Tensor:
 
 
 def _is_array(value: Any, samples: int | SymInt) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.ndim == 2 and value.shape[0] == samples
+    """Whether it is one vector a sample, or a map of one pixel, as of a head that convolves."""
+    if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[0] != samples:
+        return False
+    return value.ndim == 2 or (value.ndim == 4 and value.shape[2] == value.shape[3] == 1)
 
 
 def _candidates(output: Any) -> Iterator[Any]:
     if isinstance(output, Tensor):  # first: most are, and the others take longer to tell
         yield output
     elif isinstance(output, Mapping):
-        yield output.get("logits")
-        yield from output.values()
+        named = output.get("logits")
+        # What is called so is nothing else, whatever its shape.
+        yield from output.values() if named is None else [named]
     elif hasattr(output, "logits"):
         yield output.logits
     elif hasattr(output, "pooler_output"):

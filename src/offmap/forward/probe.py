@@ -19,11 +19,11 @@ from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
-from offmap.forward._calls import LINEAR, Call, Vectors, capturing, recording
+from offmap.forward._calls import LINEAR, VECTOR, Call, Vectors, capturing, recording
 from offmap.forward._compiled import Compiled, Place
 from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
-from offmap.forward._head import Found, check_others, found, found_for, tolerance
+from offmap.forward._head import Found, check_others, found, found_for, number_of, tolerance
 from offmap.forward._keeping import Keeping, hook_before
 from offmap.forward._layers import editing, hooked
 from offmap.forward._outputs import (
@@ -41,6 +41,10 @@ from offmap.forward.normalization import Normalization
 from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
+_ANOTHER_WAY = (
+    "was called for the first batch, and not for this one: name a layer that all inputs pass, by "
+    "head="
+)
 
 
 class Probe(AnyProbe):
@@ -197,10 +201,29 @@ class Probe(AnyProbe):
         assert self._found is not None
         if self.outputs == "features":
             return Activations(None, _own(vectors_of(output, samples)), kept)
-        parts = [kept.pop(_key(i)) for i in range(len(self._found.calls))]
-        features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) if parts else None
         logits = self._logits(output, samples)
+        calls = enumerate(self._found.calls)
+        parts = [self._part(kept, _key(i), call, logits) for i, call in calls]
+        there = [part for part in parts if part is not None]
+        if len(there) < len(parts):
+            return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
+        features = there[0] if len(there) == 1 else torch.cat(there, dim=1) if there else None
         return Activations(logits, features, kept, absent=self.why_no_head)
+
+    def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
+        """One part of the features, if it was kept."""
+        if not call.name.startswith(VECTOR):
+            return kept.pop(key, None)
+        names = [name for name in kept if name.startswith(key)]
+        vectors = {int(name.removeprefix(key)[1:-1]): kept.pop(name) for name in names}
+        number = call.number
+        if bool(logits.isfinite().all(1).any()):  # else nothing tells which they are
+            assert self.head is not None
+            near = tolerance(self.precision, self._dtype, self.device)
+            plain = {n: x.detach() for n, x in vectors.items()}
+            with torch.no_grad(), without_autocast(self.device):
+                number = number_of(self.head, plain, logits.detach(), near)
+        return None if number is None else vectors.get(number)
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -383,9 +406,11 @@ class Probe(AnyProbe):
         if self._compiled:
             stack.enter_context(EAGER)
         for i, call in self._unhooked:
-            keep = self._keeping.keeper(_key(i), call.reduce)
-            stack.enter_context(capturing(call, count_of(x), keep))
+            stack.enter_context(capturing(call, count_of(x), partial(self._keep, i, call)))
         return stack
+
+    def _keep(self, i: int, call: Call, x: Tensor, place: str) -> None:
+        self._keeping.keeper(_key(i) + place, call.reduce)(x)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
@@ -452,7 +477,8 @@ class Probe(AnyProbe):
         if self._fast is None or self._unhooked or not self._taps.resolved:
             return
         parts = [Place(_key(i), call.name, call.reduce) for i, call in enumerate(calls)]
-        layers = [Place(key, name, tap, behind=True) for name, tap, key in self._taps.places()]
+        places = self._taps.places()
+        layers = [Place(key, name, reduce, behind=True) for name, reduce, key in places]
         self._fast.hook([*parts, *layers], self._stack)
 
     def _hook_features(self, of: Found) -> None:

@@ -90,8 +90,8 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
 def _shorter(path: Path, place: int, unit: str) -> StoreError:
     return StoreError(
         f"{path} is shorter than the {place:,} {unit} that were read of it: a log is only added "
-        "to, and verdicts that were written anew are another stream; give the one that was read, or "
-        "begin with another --state"
+        "to, and verdicts that were written anew are another stream: give the one that was read, "
+        "or begin with another --state"
     )
 
 
