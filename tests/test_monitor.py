@@ -388,6 +388,27 @@ def test_the_state_has_some_kilobytes(tmp_path: Path) -> None:
         monitor.save(tmp_path / "state")
 
 
+def test_numbers_of_numpy_and_torch_are_counted_and_written_as_any(tmp_path: Path) -> None:
+    monitors = [Monitor(certified(), 0.05, 0.05) for _ in range(2)]
+    of_python, others = monitors
+    of_python.count(3, 10, 2, time="t")
+    others.count(np.int64(3), np.int64(10), np.int64(2), time="t")
+    of_python.see(True, 2, 0.01, time="t")
+    others.see(np.bool_(True), torch.tensor(2), np.float64(0.01), time="t")
+    for monitor, name in zip(monitors, "ab", strict=True):
+        monitor.save(tmp_path / f"{name}.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert Monitor.load(tmp_path / "b.json").tally.by_class == {2: (11, 4)}
+
+
+@pytest.mark.parametrize("is_ood", [0.01, 0.97, "no", None, math.nan])
+def test_what_is_no_decision_is_refused(is_ood: object) -> None:
+    monitor = Monitor(certified())
+    with pytest.raises(ArgumentError, match="is_ood must be true or false; seen"):
+        monitor.see(is_ood)
+    assert monitor.samples == 0
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
