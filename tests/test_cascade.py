@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import offmap
 from offmap import demo
 from offmap.activations import Activations, Tap
-from offmap.errors import ArgumentError, NonFiniteError, NotFittedError, ShapeError, StoreError
+from offmap.errors import ArgumentError, NotFittedError, ShapeError, StoreError
 from offmap.forward import CascadeProbe, FilterAndClassifier, Probe, cache_key, forward, probe_of
 from offmap.networks import DigitsCNN, Ensemble
 
@@ -30,6 +30,17 @@ class Convolutions(nn.Sequential):
     def __init__(self, classes: int = 8) -> None:
         torch.manual_seed(2)
         super().__init__(nn.Conv2d(1, classes, 8), nn.Flatten())
+
+
+class FailsAbove(nn.Module):
+    """A classifier that divides by nothing where an image is brighter than any."""
+
+    def __init__(self, network: nn.Module, brightest: float) -> None:
+        super().__init__()
+        self.network, self.brightest = network, brightest
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) / (x.amax((1, 2, 3)) <= self.brightest)[:, None]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def guard(sets: demo.Digits, bad: DigitsCNN) -> offmap.Guard:
     return calibrated(sets, bad)
 
 
-def calibrated(sets: demo.Digits, network: nn.Module, spec: str = "vim") -> offmap.Guard:
+def calibrated(sets: demo.Digits, network: nn.Module, spec: Any = "vim") -> offmap.Guard:
     guard = offmap.Guard(network, spec, normalization=NORMALIZATION)
     return guard.fit(sets.train).calibrate(sets.calibration, 0.1)
 
@@ -295,14 +306,39 @@ def test_a_cascade_in_a_cascade_is_refused(
         offmap.Cascade(filter=guard, classifier=offmap.Guard(inner, "vim"))
 
 
-def test_a_classifier_that_is_not_finite_is_refused(
+@pytest.mark.parametrize("detectors", ["vim", ["vim", "msp"]])
+def test_one_image_without_finite_output_costs_no_other_its_verdict(
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, detectors: Any
+) -> None:
+    """Of the first the filter gives nothing finite, of the second the classifier alone."""
+    guard = calibrated(sets, bad, detectors)
+    images = NORMALIZATION(sets.test.images[:20])
+    cascade = offmap.Cascade(filter=guard, classifier=FailsAbove(good, 50))
+    expected = cascade(images)
+    assert expected.reasons is None
+    images[0], images[1] = torch.nan, 100.0
+    verdict = cascade(images)
+    for name in ("labels", "scores", "p_values", "is_ood"):
+        assert torch.equal(getattr(verdict, name)[2:], getattr(expected, name)[2:]), name
+    assert verdict.is_ood[:2].all()
+    assert verdict.reasons == ("the network's output is not finite",) * 2 + (None,) * 18
+    assert verdict.to_dict()["score"][:2] == [None, None]
+    tests, n = len(guard.detectors), len(sets.calibration)
+    assert verdict.p_values[:2].tolist() == [tests / (n + 1)] * 2
+
+
+def test_where_a_classifier_gives_nothing_finite_all_is_unknown_and_nothing_accepted(
     sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
     broken = copy.deepcopy(good)
     with torch.no_grad():
         broken[-1].bias[3] = torch.nan
-    with pytest.raises(NonFiniteError, match=r"classifier_logits .* 361 samples"):
-        offmap.Cascade(filter=guard, classifier=broken)(sets.test.images)
+    cascade = offmap.Cascade(filter=guard, classifier=broken)
+    verdict = cascade(sets.test.images)
+    assert verdict.is_ood.all()
+    assert verdict.reasons == ("the network's output is not finite",) * len(sets.test)
+    with pytest.raises(ArgumentError, match="do not show an error rate"):
+        cascade.control(sets.test, 0.9)  # what it says of threes is right by chance alone
 
 
 def test_a_second_pass_reads_both_from_the_cache(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,6 +235,16 @@ def test_errors_at_one_score_are_accepted_together_or_not_at_all() -> None:
     calibration = calibrated(torch.arange(100.0), 0.05, None)
     found = control_of(calibration, [(scores, wrong, torch.zeros(1000).long())], 0.02, 0.95, "all")
     assert (found.threshold, found.accepted, found.wrong) == (0.0, 500, 0)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, Fraction, torch.tensor])
+def test_rates_of_any_kind_can_be_saved(kind: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    calibration = calibrated(torch.rand(500, generator=generator), 0.05, None)
+    found = control_of(calibration, [samples(1000, generator)], kind(0.0625), kind(0.75), "all")
+    kept = json.loads(json.dumps(found.record()))
+    assert (kept["error_rate"], kept["confidence"]) == (0.0625, 0.75)
+    assert Control(**kept) == found
 
 
 def test_no_threshold_lies_above_the_guards_own() -> None:

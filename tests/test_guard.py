@@ -521,6 +521,11 @@ def test_of_a_detector_that_fails_on_some_samples_p_values_are_as_in_calibration
     assert verdict.is_ood.numpy()[failed].all()
     assert verdict.reasons is not None
     assert [reason is not None for reason in verdict.reasons] == failed.tolist()
+    assert [score is None for score in verdict.to_dict()["score"]] == failed.tolist()
+    guard.control(sets.calibration, 0.2, 0.9)
+    accepted = guard(sets.test.images).accepted.numpy()
+    assert not accepted[failed].any()
+    assert accepted[~failed].mean() > 0.9
 
 
 def test_a_rate_of_numpy_can_be_saved() -> None:

@@ -147,6 +147,58 @@ def test_at_the_certified_rate_the_wealth_is_one_on_average(
     assert expected == pytest.approx(1, abs=1e-9) if mean else expected < 1
 
 
+@pytest.mark.parametrize("quiet", ["sample by sample", "counted"])
+def test_a_wealth_that_was_huge_falls_as_its_formula_says(quiet: str, tmp_path: Path) -> None:
+    """By logarithms, which neither overflow nor vanish: 2,000 alarms, then a long quiet time."""
+    monitor = Monitor(certified())
+    rates = monitor.rates[0] * (1 - SHARES) + SHARES
+    logs = np.log(factors(rates))
+    stakes, unbet = np.full(logs.shape[1:], -np.inf), 1.0
+
+    def expected(samples: int, alarms: int) -> np.ndarray:
+        nonlocal stakes, unbet
+        weight = weights(monitor.samples + 1, samples)
+        factor = alarms * logs[1] + (samples - alarms) * logs[0]
+        stakes, unbet = np.logaddexp(stakes, math.log(weight)) + factor, unbet - weight
+        mean = np.logaddexp.reduce(stakes, axis=0) - math.log(4)
+        return np.asarray(np.logaddexp(mean, math.log(unbet)))
+
+    for _ in range(2000):
+        wealths = expected(1, 1)
+        monitor.see(True)
+    np.testing.assert_allclose(monitor.log_wealths[:-1], wealths, rtol=1e-9)
+    for i in range(60):
+        if quiet == "counted":
+            wealths = expected(1000, 50)
+            monitor.count(50, 1000)
+        else:
+            for t in range(200):
+                wealths = expected(1, t % 20 == 0)
+                monitor.see(t % 20 == 0)
+        np.testing.assert_allclose(monitor.log_wealths[:-1], wealths, rtol=1e-9, atol=1e-9)
+        if i % 20 == 0:
+            monitor.save(tmp_path / "state.json")
+            again = Monitor.load(tmp_path / "state.json")
+            assert again.log_wealths.tolist() == monitor.log_wealths.tolist()
+            monitor = again
+    assert quiet != "counted" or monitor.log_wealth < 0  # all that was won is lost
+
+
+def test_a_state_with_one_power_for_all_stakes_of_a_rate_is_read(tmp_path: Path) -> None:
+    """As they were written before each stake had its own."""
+    monitor = Monitor(certified())
+    for _ in range(200):
+        monitor.see(True)
+    monitor.save(tmp_path / "state.json")
+    content = json.loads((tmp_path / "state.json").read_text())
+    exponents = np.array(content["exponents"])
+    least = exponents.min(0)
+    content["stakes"] = np.ldexp(content["stakes"], exponents - least).tolist()
+    content["exponents"] = least.tolist()
+    (tmp_path / "older.json").write_text(json.dumps(content))
+    assert Monitor.load(tmp_path / "older.json").log_wealths == pytest.approx(monitor.log_wealths)
+
+
 def crossed(n: int, k: int, steps: int, share: float, runs: int, quiet: int = 0) -> np.ndarray:
     """When streams, each with a true rate of its own drawn from its Beta, raise an alarm first.
 
@@ -334,6 +386,27 @@ def test_the_state_has_some_kilobytes(tmp_path: Path) -> None:
     assert len(monitor.path.points) < 128
     with pytest.raises(ArgumentError, match=r"is a \.json file"):
         monitor.save(tmp_path / "state")
+
+
+def test_numbers_of_numpy_and_torch_are_counted_and_written_as_any(tmp_path: Path) -> None:
+    monitors = [Monitor(certified(), 0.05, 0.05) for _ in range(2)]
+    of_python, others = monitors
+    of_python.count(3, 10, 2, time="t")
+    others.count(np.int64(3), np.int64(10), np.int64(2), time="t")
+    of_python.see(True, 2, 0.01, time="t")
+    others.see(np.bool_(True), torch.tensor(2), np.float64(0.01), time="t")
+    for monitor, name in zip(monitors, "ab", strict=True):
+        monitor.save(tmp_path / f"{name}.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert Monitor.load(tmp_path / "b.json").tally.by_class == {2: (11, 4)}
+
+
+@pytest.mark.parametrize("is_ood", [0.01, 0.97, "no", None, math.nan])
+def test_what_is_no_decision_is_refused(is_ood: object) -> None:
+    monitor = Monitor(certified())
+    with pytest.raises(ArgumentError, match="is_ood must be true or false; seen"):
+        monitor.see(is_ood)
+    assert monitor.samples == 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 FRACTIONS = np.array([0.05, 0.1, 0.2, 0.4])
 # The sum of 1 / (t log^2(t + 1)) over all t from 1, rounded up: the weights sum to at most 1.
@@ -49,7 +49,8 @@ class Bets:
     .. math:: S_g \leftarrow (S_g + w_t)\,(1 + g\,(1[\mathrm{alarm}] / q - 1)), \qquad
         M = \tfrac14 \sum_g S_g + 1 - \sum_{u \le t} w_u
 
-    Stakes are kept beside a power of two for each rate, so that they do not overflow.
+    Each stake is kept beside a power of two, so that it does not overflow, nor vanish while another
+    is large.
 
     Args:
         shape: of the rates.
@@ -57,44 +58,56 @@ class Bets:
 
     def __init__(self, *shape: int) -> None:
         self.stakes = np.zeros((len(FRACTIONS), *shape))
-        self.exponents = np.zeros(shape, dtype=np.int64)
+        self.exponents = np.zeros_like(self.stakes, dtype=np.int64)
         self.samples = 0
         self.unbet = 1.0
 
-    def step(self, factors: Float64[Array, "f ..."], samples: int = 1) -> None:
-        """Bet on one sample, or on a batch of a size that was fixed before it was seen.
-
-        Args:
-            factors: what multiplies each stake; of a batch, the product.
-            samples: in the batch; all their weights are staked before it.
-        """
-        weight = weights(self.samples + 1, samples)
-        self.stakes = (self.stakes + weight * self._scale) * factors
-        self.samples += samples
-        self.unbet -= weight
-        if self.stakes.max() > _LARGE:
-            self._rescale()
+    def step(self, factors: Float64[Array, "f ..."]) -> None:
+        """Bet on one sample; ``factors`` multiply its stakes."""
+        self._step(factors, 1, None)
 
     def step_batch(self, logs: Float64[Array, "f ..."], samples: int) -> None:
-        """The same, by the logarithms of the factors, as a product may overflow."""
-        powers = np.maximum(np.floor(logs.max(0) / _LOG2), 0)
-        self.step(np.exp(logs - powers * _LOG2), samples)
-        self.exponents = self.exponents + powers.astype(np.int64)
+        """Bet on a batch of a size that was fixed before it was seen.
+
+        Args:
+            logs: of the product of the factors, which may overflow.
+            samples: in the batch; all their weights are staked before it.
+        """
+        # No more is taken from a power than there is: below, a stake is its own number again.
+        powers = np.maximum(np.floor(logs / _LOG2), -self.exponents)
+        self._step(np.exp(logs - powers * _LOG2), samples, powers.astype(np.int64))
+
+    def _step(
+        self, factors: Float64[Array, "f ..."], samples: int, powers: Int64[Array, "f ..."] | None
+    ) -> None:
+        weight = weights(self.samples + 1, samples)
+        own = weight * np.exp2(-self.exponents) if self.exponents.any() else weight
+        self.stakes = (self.stakes + own) * factors
+        self.samples += samples
+        self.unbet -= weight
+        if powers is not None:
+            self.exponents = self.exponents + powers
+        if self.exponents.any() or self.stakes.max() > _LARGE:
+            self._rescale()
 
     def _rescale(self) -> None:
-        powers = np.where(self.stakes.max(0) > _LARGE, 500, 0)
+        """Keep stakes between 1 and 2^500, or their powers at 0."""
+        size = np.frexp(self.stakes)[1]
+        low = np.minimum(self.exponents, np.where(self.stakes < 1, 250 - size, 0))
+        powers = np.where(
+            self.stakes > _LARGE, 500, -np.where(self.stakes > 0, low, self.exponents)
+        )
         self.stakes = np.ldexp(self.stakes, -powers)
         self.exponents = self.exponents + powers
 
     @property
-    def _scale(self) -> Float64[Array, "..."]:
-        return np.exp2(-self.exponents)
-
-    @property
     def log_wealth(self) -> Float64[Array, "..."]:
         """The logarithm of each wealth."""
-        wealth = self.stakes.sum(0) / len(FRACTIONS) + self.unbet * self._scale
-        return np.asarray(np.log(wealth) + self.exponents * _LOG2)
+        if not self.exponents.any():  # as mostly, and four times as fast
+            return np.asarray(np.log(self.stakes.sum(0) / len(FRACTIONS) + self.unbet))
+        top = self.exponents.max(0)
+        stakes = np.ldexp(self.stakes, self.exponents - top).sum(0) / len(FRACTIONS)
+        return np.asarray(np.log(stakes + self.unbet * np.exp2(-top)) + top * _LOG2)
 
 
 class Runs:

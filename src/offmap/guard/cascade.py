@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
+from offmap.activations import Activations
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import FilterAndClassifier, forward, probe_of
 from offmap.guard.control import Control, control_of
 from offmap.guard.guard import Guard
-from offmap.guard.verdict import Verdict
+from offmap.guard.verdict import Verdict, why_not_finite
 
 _INSTEAD = "or put a guard around the whole: offmap.Guard(cascade, 'mahalanobis')"
 
@@ -45,6 +47,8 @@ class Cascade(FilterAndClassifier):
     def forward(self, images: Tensor) -> Verdict:
         """The filter's verdict on a batch of images, uint8 or normalised, with other labels.
 
+        A sample to which either part gives nothing finite is called OOD, with the reason.
+
         Raises:
             ArgumentError: the filter is no guard.
             NotFittedError: it is one that was not calibrated.
@@ -53,9 +57,7 @@ class Cascade(FilterAndClassifier):
         guard = self._guard()
         with self.probe as probe:
             acts = probe(images)
-            acts.check_finite()
-        # What was calibrated within classes was so within those that the filter itself answers.
-        verdict = guard.judge(acts.replace(classifier_logits=None))
+        verdict = self._judged(guard, acts)
         own = self.classifier.classes if isinstance(self.classifier, Guard) else ()
         names = own or verdict.classes
         # The guard's own control is of errors of its own network.
@@ -85,12 +87,31 @@ class Cascade(FilterAndClassifier):
         with self.probe as probe:
             batches = forward(probe, labelled, batch_size=batch_size, strict=False)
             samples = (
-                (guard.judge(acts.replace(classifier_logits=None)).scores, acts.predictions, labels)
+                (self._judged(guard, acts).scores, acts.predictions, labels)
                 for acts, labels in batches
             )
             calibration = guard.calibration
             self.control_ = control_of(calibration, samples, error_rate, confidence, of)
         return self
+
+    @staticmethod
+    def _judged(guard: Guard, acts: Activations) -> Verdict:
+        """The filter's verdict; where the classifier gives nothing finite, that of no score."""
+        # What was calibrated within classes was so within those that the filter itself answers.
+        verdict = guard.judge(acts.replace(classifier_logits=None))
+        words = why_not_finite(acts, verdict.scores[:, None])
+        if words is None:
+            return verdict
+        bad, reasons = ~acts.finite_rows(), verdict.reasons or (None,) * len(verdict)
+        none = verdict.scores.new_full((len(bad), len(guard.detectors)), torch.inf)
+        _, p, _ = guard.calibration(none, verdict.labels)
+        return replace(
+            verdict,
+            scores=verdict.scores.masked_fill(bad, torch.inf),
+            p_values=verdict.p_values.where(~bad, p),
+            is_ood=verdict.is_ood | bad,
+            reasons=tuple(a or b for a, b in zip(words, reasons, strict=True)),
+        )
 
     def _guard(self) -> Guard:
         if not isinstance(self.filter, Guard):

@@ -136,7 +136,7 @@ def control_of(
         )
     n, hits = len(scores), int((wrong & accepted).sum())
     counts = (n, int(accepted.sum()), hits, int(wrong.sum()))
-    return Control(threshold, error_rate, confidence, of, *counts)
+    return Control(threshold, float(error_rate), float(confidence), of, *counts)
 
 
 def _scores_and_errors(

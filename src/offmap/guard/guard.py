@@ -546,6 +546,8 @@ class Guard(nn.Module):
             finite = scores.isfinite() & of.finite_rows()[:, None].to(scores.device)
             scores = scores.where(finite, torch.inf)
         score, p, is_ood = calibration.forward(scores, labels)  # no hooks are looked for
+        if reasons is not None:  # one made of ranks is finite, and would pass for a score
+            score = score.masked_fill(~finite.all(1), torch.inf)
         accepted = None if self.control_ is None else self.control_.accepts(score)
         return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)
 

@@ -194,7 +194,12 @@ class Monitor:
             label: its prediction.
             p_value: its p-value, for the histogram.
             time: of it; by default now.
+
+        Raises:
+            ArgumentError: ``is_ood`` is neither true nor false; or there is no such class.
         """
+        if is_ood not in (True, False):  # a score or p-value must not pass for no alarm
+            raise ArgumentError(f"is_ood must be true or false; seen {is_ood!r}")
         self._go_on(1, int(is_ood), label, p_value, time)
         return self.alarmed
 
@@ -216,8 +221,8 @@ class Monitor:
             label: the prediction of all of them; needed where the guard is calibrated per class.
             time: of the samples; by default now.
         """
-        whole("samples", samples, 0)
-        whole("alarms", alarms, 0, samples)
+        samples = whole("samples", samples, 0)
+        alarms = whole("alarms", alarms, 0, samples)
         if samples:
             self._go_on(samples, alarms, label, None, time)
         return self.alarmed
@@ -230,6 +235,7 @@ class Monitor:
         p_value: float | None,
         time: Time,
     ) -> None:
+        label = None if label is None else int(label)  # of NumPy it could not be written
         group = self.certified.group(label)
         none, one = self._logs[group]
         if samples == 1:
