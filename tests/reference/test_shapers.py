@@ -440,6 +440,29 @@ def test_bats_clips_the_last_batch_normalisation_of_a_network() -> None:
     assert torch.allclose(guard(images).scores, -logits.logsumexp(1), atol=1e-5)
 
 
+@pytest.mark.parametrize("positions", [4, 9])
+def test_bats_clips_the_channels_of_a_network_of_one_dimension(positions: int) -> None:
+    """They stand before the positions; with as many of both, too."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(nn.Conv1d(2, 4, 3, padding=1), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)),
+    )
+    series = torch.randn(60, 2, positions)
+    guard = offmap.Guard(network, "bats(energy, width=0.5)").fit([series])
+    guard.calibrate([series], alarm_rate=0.2)
+    with torch.no_grad():
+        lines = network.eval()[:2](series).double().numpy()
+    mean, deviation = lines.mean((0, 2)), lines.std((0, 2))
+    low, high = mean - 0.5 * deviation, mean + 0.5 * deviation
+    assert np.allclose(guard.detectors[0].low_.numpy(), low, atol=1e-5)
+    clipped = np.clip(lines, low[:, None], high[:, None])
+    weight, bias = (x.detach().double().numpy() for x in network[5].parameters())
+    z = np.maximum(clipped, 0).mean(2) @ weight.T + bias
+    expected = -np.log(np.exp(z).sum(1))
+    assert np.allclose(guard(series).scores.detach().numpy(), expected, atol=1e-5)
+
+
 def test_a_network_without_batch_normalisation_is_told() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     with pytest.raises(NeedsError, match="the network has no such layer"):

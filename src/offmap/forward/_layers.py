@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from offmap.activations import Tap
+from offmap.activations.taps import Reduction
 from offmap.errors import ArgumentError
 from offmap.forward._calls import given_to
 from offmap.forward._outputs import first_tensor
 
 Edit = Callable[[Tensor], Tensor]
 _NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+# Their outputs of three axes are lines, (n, c, s); those of others are tokens, (n, t, c).
+_OF_LINES = nn.Conv1d | nn.BatchNorm1d | nn.SyncBatchNorm | nn.InstanceNorm1d
+# The reductions that tell channels from positions.
+_BY_CHANNEL = ("mean", "max", "moments", "norm", "gram")
 # What hands on what it was given, and shares of attention, make no map of their own.
 _NO_LAYERS = nn.Identity | nn.modules.dropout._DropoutNd | nn.Softmax
 _NORM = ()  # in the place of a size of map
@@ -44,9 +50,10 @@ class Ends:
     """Which layers end last: of each size of feature map, and of the batch normalisations.
 
     A stage ends behind its blocks. Maps of one pixel are vectors. The values are those of the taps,
-    so the batch on which rules are resolved need not run twice. Hooks keep the last call of a layer
-    that is called several times, as one ReLU that serves all stages: of other sizes it is not, and
-    only where there is no other.
+    so the batch on which rules are resolved need not run twice.
+
+    Hooks keep the last call of a layer. So one ReLU that serves all stages is the last layer of no
+    earlier size, and that of the last size only where there is no other.
 
     Args:
         taps: the rules that are asked for, each with its reduction.
@@ -67,14 +74,14 @@ class Ends:
         size = tuple(output.shape[2:]) if is_map else None
         self._sizes.setdefault(name, set()).add(size)
         if size is not None and not isinstance(module, _NO_LAYERS):
-            self._add(size, name, output)
+            self._add(size, name, module, output)
         if tensor and isinstance(module, _NORMS):
-            self._add(_NORM, name, output)
+            self._add(_NORM, name, module, output)
 
-    def _add(self, size: tuple[int, ...], name: str, output: Tensor) -> None:
+    def _add(self, size: tuple[int, ...], name: str, module: nn.Module, output: Tensor) -> None:
         self._count += 1
         wanted = [tap for tap in self._taps if (tap.layer == ":last_norm") is (size == _NORM)]
-        values = {tap: tap(output.detach()).float().clone() for tap in wanted}
+        values = {tap: reducer(module, tap)(output.detach()).float().clone() for tap in wanted}
         known = self._known.setdefault(size, {})
         known[name] = End(name, self._count, len(output), values)
         if len(known) > _KNOWN:
@@ -91,6 +98,16 @@ class Ends:
         known = [end for end in self._known[size].values() if end.rows == samples]
         of_this = [end for end in known if len(self._sizes[end.name]) == 1]
         return (of_this or known)[-1:]
+
+
+def reducer(module: nn.Module, tap: Tap) -> Reduction:
+    """What is kept of the output of such a layer."""
+    of_lines = isinstance(module, _OF_LINES) and tap.reduction in _BY_CHANNEL
+    return partial(_of_line, tap) if of_lines else tap
+
+
+def _of_line(tap: Tap, output: Tensor) -> Tensor:
+    return tap(output[:, :, None] if output.ndim == 3 else output)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from functools import partial
 from torch import Tensor, nn
 
 from offmap.activations import Activations, Tap
+from offmap.activations.taps import Reduction
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._keeping import Keeping, hook_behind
-from offmap.forward._layers import watching
+from offmap.forward._layers import reducer, watching
 
 
 class Taps:
@@ -72,22 +73,30 @@ class Taps:
         keeping: Keeping,
         stack: ExitStack,
     ) -> None:
-        for name, tap, key in _places(taps, layers):
-            keep = keeping.keeper(key, tap)
+        for name, reduce, key in self._reduced(taps, layers):
+            keep = keeping.keeper(key, reduce)
             stack.callback(hook_behind(module_of(self._network, name), keep).remove)
 
     @contextmanager
     def traced(self, kept: dict[str, Tensor]) -> Iterator[None]:
         """Keep the layers in terms that a trace can follow, while the block runs."""
         with ExitStack() as stack:
-            for name, tap, key in self.places():
-                keep = partial(_keep, kept, key, tap)
+            for name, reduce, key in self.places():
+                keep = partial(_keep, kept, key, reduce)
                 stack.callback(hook_behind(module_of(self._network, name), keep).remove)
             yield
 
-    def places(self) -> Iterator[tuple[str, Tap, str]]:
+    def places(self) -> Iterator[tuple[str, Reduction, str]]:
         """Each layer that is known by name, its reduction, and under what key it is kept."""
-        yield from _places(self._taps, self.layers)
+        yield from self._reduced(self._taps, self.layers)
+
+    def _reduced(
+        self, taps: Sequence[Tap], layers: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, Reduction, str]]:
+        for tap in taps:
+            names = layers.get(tap.layer, ()) if _is_rule(tap.layer) else [tap.layer]
+            for i, name in enumerate(names):
+                yield name, reducer(module_of(self._network, name), tap), tap.key(i)
 
     def named(self, layer: str) -> str:
         """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
@@ -101,17 +110,8 @@ class Taps:
         return names[number]
 
 
-def _places(
-    taps: Sequence[Tap], layers: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, Tap, str]]:
-    for tap in taps:
-        names = layers.get(tap.layer, ()) if _is_rule(tap.layer) else [tap.layer]
-        for i, name in enumerate(names):
-            yield name, tap, tap.key(i)
-
-
-def _keep(kept: dict[str, Tensor], key: str, tap: Tap, value: Tensor) -> None:
-    kept[key] = tap(value).float()
+def _keep(kept: dict[str, Tensor], key: str, reduce: Reduction, value: Tensor) -> None:
+    kept[key] = reduce(value).float()
 
 
 def module_of(network: nn.Module, name: str) -> nn.Module:

@@ -474,7 +474,8 @@ class Probe(AnyProbe):
         if self._fast is None or self._unhooked or not self._taps.resolved:
             return
         parts = [Place(_key(i), call.name, call.reduce) for i, call in enumerate(calls)]
-        layers = [Place(key, name, tap, behind=True) for name, tap, key in self._taps.places()]
+        places = self._taps.places()
+        layers = [Place(key, name, reduce, behind=True) for name, reduce, key in places]
         self._fast.hook([*parts, *layers], self._stack)
 
     def _hook_features(self, of: Found) -> None:

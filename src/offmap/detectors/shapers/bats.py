@@ -116,8 +116,11 @@ class BATS(Composite):
         return self._clipped if edit is None else lambda output: edit(self._clipped(output))
 
     def _clipped(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        # Channels stand behind tokens, and before the positions of a map.
-        shape = [-1] + [1] * (output.ndim - 2) if output.ndim != 3 else [-1]
+        # Channels stand before the positions of a map, or of a line, and behind tokens, which no
+        # batch normalisation gives.
+        tokens = output.ndim == 3 and self.layer != ":last_norm"
+        tokens = tokens and output.shape[2] == len(self.low_)
+        shape = [-1] if tokens else [-1] + [1] * (output.ndim - 2)
         low, high = (x.to(output.dtype).view(shape) for x in (self.low_, self.high_))
         return output.maximum(low).minimum(high)
 
