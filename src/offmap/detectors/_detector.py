@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -121,7 +122,11 @@ class Detector(KeepsTypes):
         self.check(acts)
         batch = self.view_of(acts)
         # Not self(batch), which looks for hooks as long as a small score takes.
-        with without_autocast((acts.acts if isinstance(acts, Sample) else acts).device):
+        if not isinstance(acts, Sample):
+            with without_autocast(acts.device):
+                return self.forward(batch).float()
+        # The network may run again, and what takes gradients turns them on.
+        with torch.no_grad(), without_autocast(acts.acts.device):
             return self.forward(batch).float()
 
     def view_of(self, acts: Activations | Sample) -> Activations | Sample:
