@@ -629,6 +629,8 @@ def test_what_is_kept_does_not_change_when_something_works_in_place_on_it() -> N
             acts = probe(x.clone())
             assert torch.equal(acts.features, x.flatten(1))
         assert probe.knows_head
+        again = probe.sample(x.clone()).run(x.clone())
+        assert torch.equal(again.features, x.flatten(1))
 
 
 def test_a_sample_runs_other_inputs_with_gradients_and_edits() -> None:

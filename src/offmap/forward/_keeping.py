@@ -42,13 +42,13 @@ class Keeping(threading.local):
         """A function that keeps what it is given, reduced, under that name."""
 
         def keep(value: Tensor) -> None:
+            # What comes behind may work in place, and what is kept must not change with it.
             if self._gradients:
-                self._kept[name] = reduction(value).float()
+                self._kept[name] = reduction(value).float().clone()
                 return
             value = value.detach()
             reduced = reduction(value).float()
-            # What comes behind may work in place, and what is kept must not change with it. What
-            # is traced lies in no memory.
+            # What is traced lies in no memory.
             shared = not torch.compiler.is_exporting() and (
                 reduced.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
             )
