@@ -271,7 +271,7 @@ class Probe(AnyProbe):
         x = self.normalization.of_unit(inputs) if unit else inputs
         edits = {self._taps.named(layer): change for layer, change in (edit or {}).items()}
         with editing(self.network, edits):
-            x = self.preparing.laid_out(x.to(self._dtype))
+            x = self.preparing.laid_out(self._typed(x))
             return self._kept(*self._pass(x, gradients=True), len(inputs))
 
     def _logits_under(
@@ -289,7 +289,7 @@ class Probe(AnyProbe):
             self._keeping.begin(gradients=True)
             twin = self._twin()
             try:
-                output = functional_call(twin, dict(parameters), (x.to(self._dtype),))
+                output = functional_call(twin, dict(parameters), (self._typed(x),))
             finally:
                 self._keeping.end()
         return self._logits(output, len(inputs))
@@ -337,6 +337,10 @@ class Probe(AnyProbe):
             x = self.normalization(images)
         elif self._is_unit(images):
             x = self.normalization.of_unit(images)
+        return self._typed(x)
+
+    def _typed(self, x: Tensor) -> Tensor:
+        """Floats in the network's type; whole numbers, such as tokens, as they are."""
         return x.to(self._dtype) if x.is_floating_point() else x
 
     def logits(self, inputs: Inputs | Prepared) -> Tensor:
