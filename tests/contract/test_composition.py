@@ -192,6 +192,32 @@ def test_a_composite_around_another(outer: str, inner: str, tmp_path: Path) -> N
     assert torch.equal(loaded.score(world.ood), scores)
 
 
+@pytest.mark.parametrize("inner", ["multilayermahalanobis", "auto"])
+def test_a_mean_over_members_of_what_makes_copies_or_goes_without_parts(
+    inner: str, tmp_path: Path
+) -> None:
+    """Both are told what there is by the activations of each member, not by those of all."""
+    world = world_for(f"membermean({inner})")
+    made = fit(f"membermean({inner})", world)
+    expected = membermean(inner, world)
+    assert torch.allclose(made.score(world.ood), expected, rtol=1e-5)
+    save(made, tmp_path / "made")
+    assert torch.equal(load(tmp_path / "made").score(world.ood), made.score(world.ood))
+
+
+def test_a_member_goes_without_what_it_lacks_itself() -> None:
+    world = world_for("membermean(auto)")
+
+    def lacking(acts: Activations) -> Activations:
+        first, second = acts.members
+        return Activations.of_members([first, second.replace(layers={})])
+
+    world = replace(world, acts=lacking(world.acts), ood=lacking(world.ood))
+    made = fit("membermean(auto)", world)
+    assert [len(part.left_out) for part in made.parts] == [0, 1]
+    assert torch.allclose(made.score(world.ood), membermean("auto", world), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("outer", "inner"), REFUSED)
 def test_what_cannot_stand_around_another_says_why(outer: str, inner: str) -> None:
     with pytest.raises(ArgumentError, match=REFUSED[outer, inner]):

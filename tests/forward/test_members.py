@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from offmap.activations import Activations, Head, Shards, Tap
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, ShapeError
-from offmap.forward import EnsembleProbe, Normalization, Probe, cache_key, forward, probe_of
+from offmap.forward import (
+    EnsembleProbe,
+    FilterAndClassifier,
+    Normalization,
+    Probe,
+    cache_key,
+    forward,
+    probe_of,
+)
 from offmap.networks import Ensemble
 
 
@@ -92,7 +100,8 @@ def test_images_are_normalised_once_for_all(ensemble: Ensemble, images: ImageSet
     with probe_of(ensemble.double(), normalization=normalization) as probe:
         probe(images.images)
     assert calls == [50]
-    assert len({member.inputs.data_ptr() for member in ensemble.members}) == 1
+    first, *others = (member.inputs for member in ensemble.members)
+    assert all(torch.equal(first, x) for x in others)
     assert {member.inputs.dtype for member in ensemble.members} == {torch.float64}
 
 
@@ -145,6 +154,52 @@ def test_members_may_share_modules(images: ImageSet) -> None:
     for member, seen in zip(ensemble.members, found[0].members, strict=True):
         with Probe(member, taps=[Tap("body", "whole")]) as own:
             assert equal(seen, own(images.images))
+
+
+class Centring(nn.Module):
+    """Works in place on what it is given."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        return self.fc(x)
+
+    def expected(self, x: Tensor) -> np.ndarray:
+        weight, bias = (p.detach().double().numpy() for p in self.fc.parameters())
+        return (x.double().numpy() - 0.5) @ weight.T + bias
+
+
+def test_systems_that_work_in_place_do_not_disturb_each_other() -> None:
+    systems, x = [Centring(0), Centring(1)], torch.rand(20, 6)
+    expected = [each.expected(x) for each in systems]
+    with probe_of(Ensemble(systems)) as probe:
+        for member, z in zip(probe(x).members, expected, strict=True):
+            np.testing.assert_allclose(member.logits.numpy(), z, atol=1e-6)
+    pair = FilterAndClassifier(filter=systems[0], classifier=systems[1])
+    with probe_of(pair) as probe:
+        acts = probe(x.clone())
+        np.testing.assert_allclose(acts.logits.numpy(), expected[0], atol=1e-6)
+        np.testing.assert_allclose(acts.classifier_logits.numpy(), expected[1], atol=1e-6)
+
+
+def test_a_network_that_works_in_place_runs_again_on_the_same_inputs() -> None:
+    system, x = Centring(0), torch.rand(20, 6)
+    expected = system.expected(x)
+    with Probe(system) as probe:
+        sample = probe.sample(x)
+        for acts in (sample.acts, sample.run(sample.inputs), sample.run(sample.inputs)):
+            np.testing.assert_allclose(acts.logits.detach().numpy(), expected, atol=1e-6)
+        leaf = sample.inputs.clone().requires_grad_()
+        slope = torch.autograd.grad(sample.run(leaf).logits.sum(), leaf)[0]
+        weight = system.fc.weight.detach().double().numpy().sum(0)
+        np.testing.assert_allclose(slope.numpy(), np.tile(weight, (20, 1)), atol=1e-6)
+        again = sample.logits_under(sample.inputs, sample.parameters)
+        np.testing.assert_allclose(again.detach().numpy(), expected, atol=1e-6)
+        assert torch.equal(sample.inputs, x)
 
 
 def test_members_of_other_classes_are_refused(images: ImageSet) -> None:

@@ -11,9 +11,10 @@ import torch
 import offmap
 from offmap.activations import Activations
 from offmap.detectors import Needs, detector, load, nodes, save
+from offmap.detectors._engine import Fitting
 from offmap.detectors.combined.auto import Auto, bounded
 from offmap.detectors.logits.energy import Energy
-from offmap.errors import NeedsError
+from offmap.errors import DegenerateError, NeedsError
 from tests.conftest import World, fitted, make_world
 
 NAMES = {"auto"}
@@ -164,6 +165,20 @@ def test_a_fit_begins_with_all_members_again(world: World) -> None:
     made.fit(world.batches(), calibration=world.batches(), head=world.head)
     assert list(made.left_out) == [repr(made.members[5])]  # which reads layers, and there are none
     assert torch.equal(made(world.ood), fitted("auto", world)(world.ood))
+
+
+def test_calibration_data_of_one_sample_leave_the_members_for_others(
+    made: Auto, world: World
+) -> None:
+    one = [(world.acts[:1].replace(keys=None), world.labels[:1])] * 30
+    fitting = Fitting([other := Auto()], world.head)
+    fitting.begin()
+    fitting.learn("train", world.batches())
+    with pytest.raises(DegenerateError, match="gives all 30 calibration samples one score: give"):
+        fitting.learn("calibration", one)
+    assert not other.fitted
+    Fitting([other], world.head).learn("calibration", world.batches())
+    assert np.allclose(other.score(world.ood), by_hand(made, world, made.used), rtol=1e-4)
 
 
 def test_what_was_left_out_is_kept_in_a_file(world: World, tmp_path: Path) -> None:

@@ -185,3 +185,40 @@ def test_a_network_whose_parameters_are_not_to_be_had_is_refused() -> None:
         pytest.raises(NeedsError, match="cannot be differentiated sample by sample"),
     ):
         offmap.detectors.GradNormAll().score(probe.sample(torch.randn(5, 4)))
+
+
+class Words(nn.Module):
+    """Takes tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm, self.fc = nn.Embedding(9, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.norm(self.table(tokens).mean(1)).relu())
+
+
+def test_a_network_of_tokens_runs_again_and_has_no_gradient_along_them() -> None:
+    torch.manual_seed(0)
+    network, tokens = Words().eval(), torch.randint(0, 9, (60, 4))
+    guard = offmap.Guard(network, "bats(energy, width=0.5)").fit([tokens])
+    table, weight, bias = (
+        x.detach().double().numpy()
+        for x in (network.table.weight, network.fc.weight, network.fc.bias)
+    )
+    h = table[tokens.numpy()].mean(1) / np.sqrt(1 + network.norm.eps)
+    low, high = (h.mean(0) + sign * 0.5 * h.std(0) for sign in (-1, 1))
+    z = np.maximum(np.clip(h, low, high), 0) @ weight.T + bias
+    guard.calibrate([tokens], alarm_rate=0.2)
+    assert np.allclose(guard(tokens).scores, -np.log(np.exp(z).sum(1)), atol=1e-5)
+    norms = []
+    for row in tokens:
+        z = network.double()(row[None])[0]
+        gradients = torch.autograd.grad(z.logsumexp(0) - z.mean(), list(network.parameters()))
+        norms.append(sum(float(g.abs().sum()) for g in gradients))
+    guard = offmap.Guard(network.float(), "gradnormall").fit([tokens])
+    guard.calibrate([tokens], alarm_rate=0.2)
+    assert np.allclose(guard(tokens).scores, -np.array(norms), rtol=1e-5)
+    for spec in ("odin", "adascale"):
+        with pytest.raises(NeedsError, match="inputs of int64, such as tokens, have none"):
+            offmap.Guard(network, spec).fit([tokens]).calibrate([tokens], alarm_rate=0.2)

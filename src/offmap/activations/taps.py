@@ -14,8 +14,6 @@ from offmap.errors import ArgumentError, UnknownNameError
 Reduction = Callable[[Tensor], Tensor]
 
 REDUCTIONS: dict[str, Reduction] = {}
-# Those that read channels and their positions.
-_BY_CHANNEL = ("mean", "max", "moments", "norm", "gram")
 # Layers by rule, resolved on the first batch: the last layer of each size of feature map, the last
 # feature map of all, and the last batch normalisation.
 RULES = (":stages", ":last_map", ":last_norm")
@@ -75,11 +73,6 @@ class Tap:
     def __call__(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """What is kept of the layer's output."""
         return REDUCTIONS[self.reduction](output)
-
-    def of_line(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        """The same where channels come before positions, ``(n, c, s)``, as of ``nn.Conv1d``."""
-        line = output.ndim == 3 and self.reduction in _BY_CHANNEL
-        return self(output[:, :, None] if line else output)
 
 
 @reduction("whole")

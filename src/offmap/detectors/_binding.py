@@ -36,7 +36,7 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
         if head is not None and Needs.HEAD in root.needs:
             check_head(head, first, root)
         warn_signed(root, first)
-    _expand(root, head, first)
+    _expand(root, head, first, width)
     _check_footprint(root, width)
     bind(root, head, root)
     read = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
@@ -49,15 +49,34 @@ def _columns_of(head: AnyHead) -> tuple[int, int, int]:
     return (*width, len(head) if isinstance(head, tuple) else 0)  # type: ignore[return-value]
 
 
-def _expand(root: Detector, head: AnyHead, first: Activations | None) -> None:
-    for node in list(nodes(root)):
-        if getattr(node, "template", None) is None:
-            continue
+def _expand(
+    node: Detector, head: AnyHead, first: Activations | None, width: tuple[int, int, int]
+) -> None:
+    """Make the copies of a tree from its root on: each copy may hold some itself."""
+    if getattr(node, "template", None) is not None:
         wrapper = cast("Composite", node)
         if first is not None:
             wrapper.expand(wrapper.copies(first))
         elif isinstance(head, tuple):
             wrapper.expand(len(head))
+    for i, part in enumerate(node.all_parts()):
+        of_one = head[i] if isinstance(head, tuple) and _is_over_members(node) else head
+        seen = _seen_by(node, i, first)
+        if _is_over_members(node):  # one may lack what another has
+            _leave_out_unserved(part, seen, width)
+        _expand(part, of_one, seen, width)
+
+
+def _is_over_members(node: Detector) -> bool:
+    """Whether each part of a node sees a member of its own."""
+    return Needs.MEMBERS in type(node).needs
+
+
+def _seen_by(node: Detector, i: int, first: Activations | None) -> Activations | None:
+    """The activations of the network that part ``i`` of a node sees."""
+    if first is None or not first.members or not _is_over_members(node):
+        return first
+    return first.members[i]
 
 
 def bind(node: Detector, head: AnyHead, root: Detector) -> None:
@@ -87,18 +106,18 @@ def bind_parts(node: Detector, head: AnyHead, root: Detector) -> None:
 
 
 def _leave_out_unserved(
-    root: Detector, first: Activations | None, width: tuple[int, int, int]
+    node: Detector, first: Activations | None, width: tuple[int, int, int]
 ) -> None:
     """Where parts may be left out, leave out those that read what is not there, or too much."""
-    for node in list(nodes(root)):
-        for i, part in enumerate(node.all_parts()):
-            if not node.goes_on:
-                break
+    for i, part in enumerate(node.all_parts()):
+        if node.goes_on:
             with sparing_part(node, (i,)):
                 if first is not None:
                     check_needs(part.needs & ~Needs.INPUTS, first, part)
                     _check_layers(part, first)
                 _check_footprint(part, width)
+    for i, part in enumerate(node.all_parts()):
+        _leave_out_unserved(part, _seen_by(node, i, first), width)
 
 
 def _check_layers(part: Detector, first: Activations) -> None:

@@ -27,6 +27,9 @@ def gradient(
     Raises:
         NeedsError: the score does not depend on the inputs in a way that has one.
     """
+    if not sample.inputs.is_floating_point():
+        kind = str(sample.inputs.dtype).removeprefix("torch.")
+        raise NeedsError(f"{what}, and inputs of {kind}, such as tokens, have none: use another")
     x = sample.inputs.detach().clone().requires_grad_()
     scores = score(replace(sample, acts=sample.run(x), inputs=x))
     if not scores.requires_grad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ Edit = Callable[[Tensor], Tensor]
 _NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 # Their outputs of three axes are lines, (n, c, s); those of others are tokens, (n, t, c).
 _OF_LINES = nn.Conv1d | nn.BatchNorm1d | nn.SyncBatchNorm | nn.InstanceNorm1d
+# The reductions that tell channels from positions.
+_BY_CHANNEL = ("mean", "max", "moments", "norm", "gram")
 # What hands on what it was given, and shares of attention, make no map of their own.
 _NO_LAYERS = nn.Identity | nn.modules.dropout._DropoutNd | nn.Softmax
 _NORM = ()  # in the place of a size of map
@@ -47,9 +50,10 @@ class Ends:
     """Which layers end last: of each size of feature map, and of the batch normalisations.
 
     A stage ends behind its blocks. Maps of one pixel are vectors. The values are those of the taps,
-    so the batch on which rules are resolved need not run twice. Hooks keep the last call of a layer
-    that is called several times, as one ReLU that serves all stages: of other sizes it is not, and
-    only where there is no other.
+    so the batch on which rules are resolved need not run twice.
+
+    Hooks keep the last call of a layer. So one ReLU that serves all stages is the last layer of no
+    earlier size, and that of the last size only where there is no other.
 
     Args:
         taps: the rules that are asked for, each with its reduction.
@@ -98,7 +102,12 @@ class Ends:
 
 def reducer(module: nn.Module, tap: Tap) -> Reduction:
     """What is kept of the output of such a layer."""
-    return tap.of_line if isinstance(module, _OF_LINES) else tap
+    of_lines = isinstance(module, _OF_LINES) and tap.reduction in _BY_CHANNEL
+    return partial(_of_line, tap) if of_lines else tap
+
+
+def _of_line(tap: Tap, output: Tensor) -> Tensor:
+    return tap(output[:, :, None] if output.ndim == 3 else output)
 
 
 @contextmanager

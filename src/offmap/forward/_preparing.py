@@ -110,6 +110,19 @@ class Preparing:
         return True
 
 
+def copied(inputs: Inputs | Prepared) -> Inputs | Prepared:
+    """For a network that may work in place on what it is given, where others are given it too."""
+    if isinstance(inputs, Prepared):
+        return Prepared(_copied(inputs.inputs))
+    return _copied(inputs)
+
+
+def _copied(inputs: Inputs) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return inputs.clone()
+    return {name: x.clone() for name, x in inputs.items()}
+
+
 def _check_unit(x: Tensor) -> None:
     if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
         raise DataError(

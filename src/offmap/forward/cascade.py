@@ -15,6 +15,7 @@ from offmap.activations import Activations, HasMembers, Head, Heads, Sample, Tap
 from offmap.errors import ArgumentError, ShapeError
 from offmap.forward._device import as_device, placed
 from offmap.forward._outputs import unwrapped
+from offmap.forward._preparing import copied
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.ensemble import EnsembleProbe
 from offmap.forward.options import ProbeOptions, check_options
@@ -163,7 +164,8 @@ class CascadeProbe(AnyProbe):
     def __call__(self, images: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, and who answers them."""
         with self.opened():
-            return self._labelled(self.filter(images), images)
+            own = images if self.one_system else copied(images)
+            return self._labelled(self.filter(own), images)
 
     def _labelled(self, acts: Activations, images: Inputs | Prepared) -> Activations:
         """The filter's activations, with the classifier's logits of the same images."""

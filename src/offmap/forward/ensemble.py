@@ -21,6 +21,7 @@ from offmap.activations import (
 from offmap.errors import ArgumentError
 from offmap.forward._device import as_device, placed
 from offmap.forward._outputs import unwrapped
+from offmap.forward._preparing import copied
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.options import check_options
 from offmap.forward.probe import Probe
@@ -30,7 +31,7 @@ class EnsembleProbe(AnyProbe):
     """Runs the members of an ensemble in turn, and keeps what the detectors read of each.
 
     It is used as :class:`Probe` is, which it holds for each member. The images are moved and
-    normalised once for all of them, so no member may change its input in place.
+    normalised once for all of them, and each gets a copy, on which it may work in place.
 
     Args:
         network: an ensemble, such as :class:`offmap.networks.Ensemble`; its own ``forward`` is not
@@ -148,7 +149,7 @@ class EnsembleProbe(AnyProbe):
         """The activations of a batch of images, uint8 or normalised, of every member."""
         with self.opened():
             x = self._prepared(inputs)
-            return Activations.of_members([each(x) for each in self.each])
+            return Activations.of_members([each(copied(x)) for each in self.each])
 
     @torch.no_grad()
     def _prepared(self, inputs: Inputs | Prepared) -> Prepared:
@@ -158,7 +159,7 @@ class EnsembleProbe(AnyProbe):
         """The logits of a batch alone, for which no head is looked for."""
         with self.opened():
             x = self._prepared(inputs)
-            each = [Activations(probe.logits(x)) for probe in self.each]
+            each = [Activations(probe.logits(copied(x))) for probe in self.each]
         return Activations.of_members(each).logits
 
     def sample(self, inputs: Inputs | Prepared) -> Sample:

@@ -32,7 +32,7 @@ from offmap.forward._outputs import (
     unwrapped,
     vectors_of,
 )
-from offmap.forward._preparing import Preparing
+from offmap.forward._preparing import Preparing, copied
 from offmap.forward._scale import OUTPUTS, as_logits, check_scale
 from offmap.forward._taps import Taps, module_of
 from offmap.forward.any_probe import AnyProbe
@@ -247,7 +247,7 @@ class Probe(AnyProbe):
                 "name: such detectors are for images and other single tensors of floats"
             )
         with self.opened():
-            acts = self(inputs)
+            acts = self(copied(inputs))
             unit = self._is_unit(inputs)
             x = self._unit(inputs) if unit else self.prepared(inputs)
         assert isinstance(x, Tensor)
@@ -271,7 +271,8 @@ class Probe(AnyProbe):
         x = self.normalization.of_unit(inputs) if unit else inputs
         edits = {self._taps.named(layer): change for layer, change in (edit or {}).items()}
         with editing(self.network, edits):
-            x = self.preparing.laid_out(x.to(self._dtype))
+            # A copy: the network may work in place, and these are run again, or have gradients.
+            x = self.preparing.laid_out(self._typed(x)).clone()
             return self._kept(*self._pass(x, gradients=True), len(inputs))
 
     def _logits_under(
@@ -289,7 +290,7 @@ class Probe(AnyProbe):
             self._keeping.begin(gradients=True)
             twin = self._twin()
             try:
-                output = functional_call(twin, dict(parameters), (x.to(self._dtype),))
+                output = functional_call(twin, dict(parameters), (self._typed(x).clone(),))
             finally:
                 self._keeping.end()
         return self._logits(output, len(inputs))
@@ -337,6 +338,10 @@ class Probe(AnyProbe):
             x = self.normalization(images)
         elif self._is_unit(images):
             x = self.normalization.of_unit(images)
+        return self._typed(x)
+
+    def _typed(self, x: Tensor) -> Tensor:
+        """Floats in the network's type; whole numbers, such as tokens, as they are."""
         return x.to(self._dtype) if x.is_floating_point() else x
 
     def logits(self, inputs: Inputs | Prepared) -> Tensor:

@@ -21,6 +21,7 @@ from offmap.detectors.features.vim import ViM
 from offmap.detectors.layers.multi_layer_mahalanobis import MultiLayerMahalanobis
 from offmap.detectors.logits.energy import Energy
 from offmap.detectors.shapers.ras import RAS
+from offmap.errors import DegenerateError
 from offmap.stats import Moments
 
 _FROM = 3.0  # deviations
@@ -79,6 +80,11 @@ class Auto(Tolerant):
         return Moments.of(self.score_columns(acts))
 
     def solve(self, stage: int, stats: Moments) -> None:
+        if stats.constant.all():  # before any is left out: other calibration data may do
+            raise DegenerateError(
+                f"{self!r}: each part that it can use gives all {int(stats.count)} calibration "
+                "samples one score: give more calibration data, of samples that differ"
+            )
         for i, constant in zip(self.used, stats.constant.tolist(), strict=True):
             if constant:
                 self.leave_out(i, "it gives all calibration samples one score")
