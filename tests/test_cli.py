@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import offmap
 from offmap import demo
+from offmap.cli._bench import _files_of
 from offmap.demo import letters
 from offmap.detectors import ordinary
 from offmap.networks import DigitsCNN, LettersCNN, resnet20
@@ -262,6 +263,26 @@ def test_the_whole_recipe_is_printed() -> None:
     recipe = json.loads(done.stdout)
     assert (recipe["seed"], recipe["pixmix"]["k"], recipe["epochs"]) == (3, 2, 100)
     assert run("train", "--recipe", "plain").stderr.startswith("offmap: give --out")
+
+
+def test_what_would_have_no_effect_on_a_training_is_refused(tmp_path: Path) -> None:
+    recipe = json.loads(run("train", "--recipe", "digits", "--print-config").stdout)
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe, "budget": "cpu"}))
+    given = ("train", "--recipe", "run.json", "--print-config", "--budget")
+    assert run(*given, "cpu", cwd=tmp_path).returncode == 0
+    assert "of the budget cpu" in run(*given, "smoke", cwd=tmp_path).stderr
+    alone = ("train", "--recipe", "digits", "--out", "runs", "--evaluate-every", "2")
+    assert "give --ood" in run(*alone, cwd=tmp_path).stderr
+
+
+def test_histograms_of_all_detectors_are_kept() -> None:
+    """Names may differ in signs alone, and be longer than those of files."""
+    long = f"Combine([{', '.join(f'KNN(k={k})' for k in range(60))}])"
+    names = ["mahalanobis", "mahalanobis++", "KNN(k=5)", long, long.replace("KNN(k=59)", "msp")]
+    files = list(_files_of(names).values())
+    assert files[0] == "mahalanobis"
+    assert len({file.lower() for file in files}) == len(names)
+    assert max(len(file.encode()) for file in files) < 240
 
 
 def test_a_network_is_trained_on_the_users_folder_watched_and_published(mine: Path) -> None:

@@ -193,6 +193,9 @@ def test_several_detectors_of_a_guard(call: Call) -> None:
     assert "Detector Entropy" in text
     assert "It has no threshold yet: run `offmap calibrate`." in text
     assert call(f"{fit} --detector msp entropy")[1] == text
+    status, _, said = call(f"{fit} --detectors msp --combine fisher")
+    assert status == 1
+    assert "--combine fisher is of several detectors" in said
 
 
 def test_one_set_as_training_and_id_data_is_refused(call: Call, made: Path) -> None:

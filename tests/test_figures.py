@@ -147,15 +147,18 @@ def test_differences_stand_with_their_intervals_the_largest_first() -> None:
     assert axis.yaxis_inverted()
 
 
-def test_names_are_drawn_whatever_they_are_made_of(tmp_path: Path) -> None:
+def test_names_are_drawn_whatever_they_are_made_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Dollars stand around formulas elsewhere, and a file's name need not be text."""
-    names = ["a$b_$.png", os.fsdecode(b"\xff.png"), "$", "50%"]
+    names = ["a$b_$.png\nno", os.fsdecode(b"\xff.png"), "$", "50%"]
     images = [torch.rand(1, 4, 4) for _ in names]
     plots.save(plots.image_grid(images, names, heading="$_{$"), tmp_path / "grid.png")
     lines = {name: X for name in names}
     plots.save(plots.epoch_curves(range(5), {"NC1": lines}, log={"NC1"}), tmp_path / "lines.png")
     plots.save(plots.confusion(np.eye(4, dtype=np.int64), names), tmp_path / "confusion.png")
     assert len(list(tmp_path.iterdir())) == 3
+    assert not caplog.records
     with pytest.raises(ArgumentError, match=r"a figure is a file such as grid\.png"):
         plots.save(plots.image_grid(images, names), tmp_path / "grid.txt")
 

@@ -21,7 +21,7 @@ from offmap.evaluation.subsets import held_out, only_correct
 from offmap.networks import Ensemble, digits_cnn
 from offmap.studies import disagreement
 from offmap.studies._study import Data
-from offmap.studies.disagreement import open_network
+from offmap.studies.disagreement import _members_of, open_network
 from tests.studies.conftest import run_study
 
 
@@ -172,3 +172,26 @@ def test_members_of_different_classes_are_refused() -> None:
             unequal, id_test=[(images, torch.zeros(4).long())], ood={"x": [images]},
             detectors=["totalentropy"],
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "members"),
+    [
+        ("a", ["a"]),
+        ("a@0.5/0.25", ["a@0.5/0.25"]),
+        ("a@0.5,0.4,.3/0.2,0.1,1e-1", ["a@0.5,0.4,.3/0.2,0.1,1e-1"]),
+        ("a,b", ["a", "b"]),
+        ("a@imagenet,b@imagenet", ["a@imagenet", "b@imagenet"]),
+        ("a@0.5,0.4/1,1,vgg16:b@0.5,0.4/1,1", ["a@0.5,0.4/1,1", "vgg16:b@0.5,0.4/1,1"]),
+        ("zoo:a,runs/b", ["zoo:a", "runs/b"]),
+    ],
+)
+def test_members_stand_between_commas_each_with_its_normalisation(
+    spec: str, members: list[str]
+) -> None:
+    assert _members_of(spec) == members
+
+
+def test_a_file_may_have_commas_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a,b@1").touch()
+    assert _members_of(str(tmp_path / "a,b@1")) == [str(tmp_path / "a,b@1")]

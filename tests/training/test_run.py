@@ -110,6 +110,21 @@ def test_it_learns_and_says_so(whole: Path, sets: Sets) -> None:
     assert float(right) == pytest.approx(card["accuracy"], abs=2 / len(sets.validation))
 
 
+def test_one_process_at_a_time_trains_in_a_folder(sets: Sets, tmp_path: Path) -> None:
+    """Else the record of one would stand beside the weights of the other."""
+    said = []
+
+    def other(epoch: Epoch) -> None:
+        with pytest.raises(StoreError, match="another process trains in") as refused:
+            train(recipe, tmp_path / "run", sets=sets, resume=True)
+        said.append(refused)
+
+    recipe = replace(RECIPE, epochs=1)
+    train(recipe, tmp_path / "run", sets=sets, after_epoch=[other])
+    assert len(said) == 1
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def test_the_folder_says_how_to_repeat_it(whole: Path, sets: Sets) -> None:
     record = json.loads((whole / "run.json").read_text())
     assert Recipe.of(record["recipe"]) == RECIPE

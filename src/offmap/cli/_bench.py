@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from offmap.reporting import report as write_report
 from offmap.training import normalization
 
 CALIBRATION_SHARE = 0.1
+_LONG_NAME = 200  # bytes of a file's name, of which systems take 255
 Set = data.ImageSet | data.StreamedSet
 
 
@@ -178,8 +180,8 @@ def run(
         **options,
     )
     results.save(out)
-    for name in results.detectors:
-        plots.save(plots.histograms(results, name), out / "histograms" / f"{_plain(name)}.png")
+    for name, file in _files_of(results.detectors).items():
+        plots.save(plots.histograms(results, name), out / "histograms" / f"{file}.png")
     plots.save(plots.roc_curves(results), out / "roc.png")
     for name in metrics:
         say(results.table(name) + "\n" * (name != metrics[-1]))
@@ -266,6 +268,18 @@ def normalization_or_usual(
     except ArgumentError:
         typer.echo(f"no normalisation is known for {id}: images in [0, 1]", err=True)
         return Normalization()
+
+
+def _files_of(names: Sequence[str]) -> dict[str, str]:
+    """A file name for each detector; a hash tells those apart that differ in signs alone."""
+    files: dict[str, str] = {}
+    for name in names:
+        plain = _plain(name)
+        short = plain.encode()[:_LONG_NAME].decode(errors="ignore")
+        if short != plain or short.lower() in map(str.lower, files.values()):
+            short += f"-{sha256(name.encode()).hexdigest()[:8]}"
+        files[name] = short
+    return files
 
 
 def _plain(name: str) -> str:

@@ -50,9 +50,14 @@ def fit(
     from offmap.data import check_resize
     from offmap.detectors import detector
     from offmap.detectors.combined.combine import Combine
+    from offmap.errors import ArgumentError
     from offmap.guard import Guard
     from offmap.guard.opening import device_or_usual
 
+    if combine != "bonferroni" and len(detectors) < 2:
+        raise ArgumentError(
+            f"--combine {combine} is of several detectors: name them by --detectors"
+        )
     several_processes = workers_of(engine, workers)
     # With an engine, its workers have the device.
     network = trained_network(model, weights)

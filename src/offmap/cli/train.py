@@ -13,6 +13,7 @@ from offmap.cli._output import echo_epoch, echo_files
 if TYPE_CHECKING:
     from offmap.training import Recipe, Sets
 
+_BUDGET = "cpu"  # where the command names none
 # Evaluations while training, and weights that are kept, where the command says nothing of them.
 _WATCHED: dict[str, Any] = {"ood": [], "evaluate_every": 5, "keep_every": 0}
 
@@ -21,7 +22,9 @@ def train(
     recipe: str | None = typer.Option(
         None, help="A name (see offmap list), or a JSON file, of a recipe or run.json."
     ),
-    budget: str = typer.Option("cpu", help="smoke, cpu or full; of a named recipe."),
+    budget: str | None = typer.Option(
+        None, help="smoke, cpu (the default) or full; of a named recipe."
+    ),
     set: list[str] = typer.Option([], help="key=value, one or more; changes the recipe."),
     out: Path | None = typer.Option(None, help="Folder of the run."),
     resume: bool = typer.Option(
@@ -58,6 +61,7 @@ def train(
     from offmap.errors import ArgumentError
     from offmap.guard.opening import device_or_usual
     from offmap.training import train as run
+    from offmap.training.folder import is_finished
 
     record = out / "run.json" if resume and out is not None else None
     if recipe is None:
@@ -74,6 +78,10 @@ def train(
     watching = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
     stated = {name: value for name, value in watching.items() if value not in (None, [])}
     watched = _WATCHED | before | stated
+    if evaluate_every is not None and not watched["ood"]:
+        raise ArgumentError("--evaluate-every is of OOD sets: give --ood")
+    if resume and is_finished(out):
+        typer.echo(f"the run in {out} is finished: nothing is left to train or to watch", err=True)
     command = _command(recipe, budget, set, out, watched)
     sets, callbacks = _callbacks(declaration, watched["ood"], watched["evaluate_every"])
     try:
@@ -107,15 +115,23 @@ def _command(recipe: str, budget: str, set: list[str], out: Path, watched: dict[
     return shlex.join(words)
 
 
-def _declaration(name: str, budget: str, pairs: list[str]) -> tuple[Recipe, str]:
+def _declaration(name: str, budget: str | None, pairs: list[str]) -> tuple[Recipe, str]:
     """The recipe, and its budget."""
+    from offmap.errors import ArgumentError
     from offmap.training import Recipe, recipe, settings
 
     if not name.endswith(".json"):
+        budget = budget or _BUDGET
         return recipe(name, budget=budget, changes=settings(pairs)), budget
     content = _read(name)
     declaration = Recipe.of(content.get("recipe", content)).but(settings(pairs))
-    return declaration, str(content.get("budget", budget))
+    of_file = str(content.get("budget", budget or _BUDGET))
+    if budget not in (None, of_file):
+        raise ArgumentError(
+            f"{name} holds a recipe of the budget {of_file}, which no other budget changes: leave "
+            "--budget out, and change it by --set"
+        )
+    return declaration, of_file
 
 
 def _read(name: str) -> dict[str, Any]:

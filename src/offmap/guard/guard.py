@@ -289,6 +289,10 @@ class Guard(nn.Module):
             raise ArgumentError("per_class holds the rate of each prediction, and there are none")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
+        if pool and not per_class:
+            raise ArgumentError(
+                "pool joins classes that have a rate each: give per_class= beside it"
+            )
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
@@ -61,7 +62,8 @@ def _readable(figure: Figure) -> None:
         assert isinstance(text, Text)
         text.set_text(_as_text(text.get_text()))
         try:
-            parser.parse(text.get_text())
+            for line in filter(is_math_text, text.get_text().splitlines()):
+                parser.parse(line)
         except ValueError:  # dollars that stand around no formula
             text.set_parse_math(False)
 

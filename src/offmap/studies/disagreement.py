@@ -7,6 +7,7 @@ besides rewarded for disagreeing on images without meaning. Both have seen the d
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from offmap import data
+from offmap._utils.files import expanded
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
@@ -43,6 +45,7 @@ FEATURES = ("mahalanobis", "knn", "vim")
 SCORES_OF_MEMBERS = [*tables.SCORES, *(f"membermean({d})" for d in ("energy", *FEATURES))]
 SCORES_OF_ONE = ["msp", "energy", *FEATURES]
 NOISE_SAMPLES = 2000
+_NUMBERS = re.compile(r"[\d.e+-]+(/[\d.e+-]+)?", re.IGNORECASE)
 _HINT = "give zoo:NAME, the folder of a run, a checkpoint, or members between commas"
 
 
@@ -153,12 +156,25 @@ def open_network(name: str, spec: str) -> Trained:
         DataNotFoundError, StoreError: it, or which of its members, cannot be loaded.
         ArgumentError: members that were normalised differently.
     """
-    if "," in spec.partition("@")[0]:
+    if len(members := _members_of(spec)) > 1:
         member = Checkpoint(lambda path: load_weights(VGG16(), path), "per_image", _HINT)
-        return open_members(spec.split(","), member, name=name)
+        return open_members(members, member, name=name)
     network = recipe("ensemble").network if name in NETWORKS else "vgg16"
     checkpoint = Checkpoint(lambda path: load_weights(build(network), path), "per_image", _HINT)
     return open_trained(spec, checkpoint)
+
+
+def _members_of(spec: str) -> list[str]:
+    """What stands between commas, but for those of a normalisation, ``a@0.5,0.4/0.2,0.3,b``."""
+    if expanded(spec).exists():  # commas may be of a file's own name
+        return [spec]
+    members: list[str] = []
+    for part in spec.split(","):
+        if members and "@" in members[-1] and _NUMBERS.fullmatch(part):
+            members[-1] += f",{part}"
+        else:
+            members.append(part)
+    return members
 
 
 def _trained(setup: Setup, out: Path, sets: Data, names: Sequence[str]) -> dict[str, Trained]:

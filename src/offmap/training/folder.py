@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from offmap._utils import records
-from offmap._utils.files import atomic
+from offmap._utils.files import atomic, claimed
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.networks.card import WEIGHTS as LABEL
@@ -24,6 +25,7 @@ from offmap.training.sets import Sets, normalization
 
 CHECKPOINT, WEIGHTS, CARD, RUN = "last.ckpt", "weights.safetensors", "card.json", "run.json"
 EPOCHS = "epochs"  # a folder: the weights of single epochs
+_LOCK = ".lock"
 _COMMAND = "offmap train"
 
 
@@ -86,6 +88,28 @@ def check(out: Path, recipe: Recipe, resume: bool) -> None:
     before, now = recipe_of(out).record(), recipe.record()
     if changed := [f"{k}: {before[k]!r}, now {now[k]!r}" for k in now if before[k] != now[k]]:
         raise ArgumentError(f"the run in {out} has another recipe ({'; '.join(changed)})")
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """No other process trains in the folder while the block runs.
+
+    Raises:
+        StoreError: one does already.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / _LOCK
+    try:
+        file = claimed(path)
+    except StoreError as error:
+        raise StoreError(
+            f"another process trains in {out}: wait for it, or give another folder"
+        ) from error
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def begin(
@@ -183,7 +207,7 @@ def kept(out: str | Path) -> dict[int, Path]:
     {}
     """
     files = sorted((Path(out) / EPOCHS).glob("[0-9]*.safetensors"))
-    return {int(path.stem): path for path in files}
+    return {int(path.stem): path for path in files if path.stem.isdecimal()}
 
 
 def run_of(out: str | Path) -> Run:

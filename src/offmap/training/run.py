@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def train(
         ArgumentError: ``out`` holds a run and ``resume`` is not set; or another recipe's;
             or ``keep_every`` is no whole number; or a batch is smaller than the devices are many.
         DataError: the run in ``out`` began with other data, or from other weights.
+        StoreError: another process trains in ``out``, or what lies there cannot be read.
         ShapeError, LabelError: network and data do not fit; nothing is written then.
         NonFiniteError: the loss became NaN or infinite.
         MissingExtraError: lightning or kornia is not installed.
@@ -93,19 +95,22 @@ def train(
         raise MissingExtraError(str(error.name), "train") from error
     sets = data_of.load(recipe) if sets is None else sets
     running = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
-    record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
-    trainer.fit(
-        running,
-        out,
-        device=device,
-        devices=devices,
-        after_epoch=after_epoch,
-        keep_every=keep_every,
-        show_progress=show_progress,
-    )
-    # In the layout of a network that is read: another rounds otherwise.
-    trained: nn.Module = running.trained.cpu()
-    trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    if first:
-        folder.finish(out, trained, running.history, record)
+    with folder.alone(out) if first else nullcontext():
+        if first:  # another process may have begun one meanwhile
+            folder.check(out, recipe, resume)
+        record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
+        trainer.fit(
+            running,
+            out,
+            device=device,
+            devices=devices,
+            after_epoch=after_epoch,
+            keep_every=keep_every,
+            show_progress=show_progress,
+        )
+        # In the layout of a network that is read: another rounds otherwise.
+        trained: nn.Module = running.trained.cpu()
+        trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        if first:
+            folder.finish(out, trained, running.history, record)
     return trained.eval()
