@@ -184,6 +184,18 @@ def test_a_wealth_that_was_huge_falls_as_its_formula_says(quiet: str, tmp_path: 
     assert quiet != "counted" or monitor.log_wealth < 0  # all that was won is lost
 
 
+@pytest.mark.parametrize("first", [1, 5_000_000])
+def test_the_weights_of_millions_are_their_sum_and_of_billions_need_no_memory(first: int) -> None:
+    t = np.arange(first, first + 4_000_000, dtype=np.float64)
+    exact = float((1 / (t * np.log1p(t) ** 2)).sum()) * weights(1, 1) * math.log(2) ** 2
+    found = weights(first, 4_000_000)
+    assert exact * (1 - 1e-5) <= found <= exact * (1 + 1e-9)
+    assert found < weights(first, 10**12) < 1
+    monitor = Monitor(certified())
+    monitor.count(50 * 10**9, 10**12)
+    assert (monitor.samples, monitor.alarmed) == (10**12, False)
+
+
 def test_a_state_with_one_power_for_all_stakes_of_a_rate_is_read(tmp_path: Path) -> None:
     """As they were written before each stake had its own."""
     monitor = Monitor(certified())
