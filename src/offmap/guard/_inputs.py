@@ -180,7 +180,7 @@ def check_same_transform(own: OwnTransform | None, meant: tuple[str, str] | None
     if seen is None:
         raise ArgumentError(
             f"this guard was fitted on images made by the transform {meant[0]}: give it, as "
-            f"--transform file.py:{meant[0]}, or transform= of data.load"
+            f"--transform file.py:{meant[0]}, or in Python to data.load"
         )
     raise ArgumentError(
         f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "

@@ -80,7 +80,8 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
 def _found(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
     """The columns of a verdict."""
     if not explain:
-        return guard.forward(inputs).to_dict()
+        found: dict[str, list[Any]] = guard(inputs).to_dict()
+        return found
     verdict, reasons = explained(guard, inputs)
     return verdict.to_dict() | {REASON: list(reasons)}
 
