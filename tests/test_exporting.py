@@ -189,6 +189,33 @@ def test_a_p_value_that_is_the_alarm_rate_raises_the_alarm(
     assert (is_ood == guard(faces).is_ood.numpy()).all()
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_what_is_not_finite_is_ood_in_a_graph_too(suffix: str, tmp_path: Path) -> None:
+    """The energy of an infinite logit is the lowest there is, and would pass for surely known."""
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        network[0].weight.abs_().mul_(10)  # a large input makes every logit infinite
+        network[2].weight.abs_()
+    guard = offmap.Guard(network, ["energy", "maxlogit"], normalization=None)
+    x = torch.randn(300, 4)
+    guard.fit([x]).calibrate([torch.randn(200, 4)], 0.1)
+    x = x[:6].clone()
+    x[1], x[3, 0] = 3e38, torch.nan
+    path = tmp_path / f"guard{suffix}"
+    export(guard, path, example=torch.randn(5, 4))
+    run = runtime(path) if suffix == ".onnx" else program(path)
+    _, score, p, is_ood = run(x)
+    verdict = guard(x)
+    assert verdict.is_ood[[1, 3]].all()
+    assert [x is not None for x in verdict.reasons or ()] == [0, 1, 0, 1, 0, 0]
+    assert (is_ood == verdict.is_ood.numpy()).all()
+    assert np.allclose(p, verdict.p_values.numpy(), rtol=0, atol=1e-12)
+    assert (np.isinf(score) == np.isinf(verdict.scores.numpy())).all()
+
+
 @pytest.mark.parametrize("file", ["softplus.onnx", "vim.onnx", "vim.pt2"])
 def test_a_file_says_what_it_is_and_nothing_of_the_machine(
     file: str, guards: Callable[[str], offmap.Guard], exported: Callable[[str], Path]

@@ -44,12 +44,15 @@ class Graph(nn.Module):
         acts = self.probe.traced(images.to(self.probe.device))
         label = acts.labels
         scores = torch.stack([each(acts).float() for each in self.detectors], dim=1)
+        # As in the guard: what is not finite, or comes of such, is OOD, and never below a limit.
+        of_each = scores.isfinite() & acts.finite_rows()[:, None]
+        scores, finite = torch.where(of_each, scores, torch.inf), of_each.all(1)
         if alarm_rate is None or not self.certified:
             rate = self.alarm_rate if alarm_rate is None else alarm_rate
             table = self.calibration.limits_
             score, p, limit = self.calibration.with_limits(scores, label, table)
-            return label, score, p, limit <= rate
+            return label, torch.where(finite, score, torch.inf), p, limit <= rate
         tables = (self.limits, self.for_any_rate)
         score, p, own, other = self.calibration.with_limits(scores, label, *tables)
         limit = torch.where((self.named == alarm_rate).any(), own, other)
-        return label, score, p, limit <= alarm_rate
+        return label, torch.where(finite, score, torch.inf), p, limit <= alarm_rate
