@@ -454,7 +454,8 @@ def test_a_function_of_the_users_prepares_images_from_fit_to_score(saved: Path) 
     assert done.returncode == 0, done.stderr
     score = ("score", "own", "./faces", *model, "--out", "own.jsonl")
     done = run(*score, cwd=saved)
-    assert "images made by the transform prep: give it, as --transform file.py:prep" in done.stderr
+    said = "images made by the transform prep: give it by --transform, as file.py:prep"
+    assert said in done.stderr
     done = run(*score, *how, "--sheet", "own.png", cwd=saved)
     assert done.returncode == 0, done.stderr
     scores = [json.loads(line)["score"] for line in (saved / "own.jsonl").read_text().splitlines()]

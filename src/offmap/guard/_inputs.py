@@ -179,8 +179,8 @@ def check_same_transform(own: OwnTransform | None, meant: tuple[str, str] | None
         raise ArgumentError(f"this guard was fitted without the transform {own}: leave it out")
     if seen is None:
         raise ArgumentError(
-            f"this guard was fitted on images made by the transform {meant[0]}: give it, as "
-            f"--transform file.py:{meant[0]}, or in Python to data.load"
+            f"this guard was fitted on images made by the transform {meant[0]}: give it by "
+            f"transform=, as file.py:{meant[0]}"
         )
     raise ArgumentError(
         f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "

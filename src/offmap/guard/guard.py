@@ -291,7 +291,7 @@ class Guard(nn.Module):
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         if pool and not per_class:
             raise ArgumentError(
-                "pool joins classes that have a rate each: give per_class= beside it"
+                "pool joins classes that have a rate each, which these have not (per_class=)"
             )
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")

@@ -163,8 +163,8 @@ def _verdict(found: Seen) -> Section:
     if found.monitor is None:
         texts.append(
             Text(
-                "What the guard promises is not told here: give the guard, too (by --guard GUARD/, "
-                'in Python guard="GUARD/"), or a log, which says it.'
+                "What the guard promises is not told here: give the guard beside the verdicts, or "
+                "a log, which says it."
             )
         )
         return Section("verdict", "Verdict", [*texts])
