@@ -196,21 +196,6 @@ def test_the_weights_of_millions_are_their_sum_and_of_billions_need_no_memory(fi
     assert (monitor.samples, monitor.alarmed) == (10**12, False)
 
 
-def test_a_state_with_one_power_for_all_stakes_of_a_rate_is_read(tmp_path: Path) -> None:
-    """As they were written before each stake had its own."""
-    monitor = Monitor(certified())
-    for _ in range(200):
-        monitor.see(True)
-    monitor.save(tmp_path / "state.json")
-    content = json.loads((tmp_path / "state.json").read_text())
-    exponents = np.array(content["exponents"])
-    least = exponents.min(0)
-    content["stakes"] = np.ldexp(content["stakes"], exponents - least).tolist()
-    content["exponents"] = least.tolist()
-    (tmp_path / "older.json").write_text(json.dumps(content))
-    assert Monitor.load(tmp_path / "older.json").log_wealths == pytest.approx(monitor.log_wealths)
-
-
 def crossed(n: int, k: int, steps: int, share: float, runs: int, quiet: int = 0) -> np.ndarray:
     """When streams, each with a true rate of its own drawn from its Beta, raise an alarm first.
 
@@ -426,6 +411,7 @@ def test_what_is_no_decision_is_refused(is_ood: object) -> None:
     [
         ({"stakes": [[0.0]]}, "of another form"),
         ({"exponents": ["x"]}, "does not hold what it must"),
+        ({"exponents": [0, 0]}, "does not hold what it must"),  # one for all stakes, as once
         ({"version": 99}, "it needs a newer offmap"),
         ({"format": "offmap guard"}, "is not the record of a monitor"),
         ({"alphas": []}, "does not hold what it must"),

@@ -53,7 +53,7 @@ class State(records.Record, frozen=True, kw_only=True):
     conforming: Alarm | None
     shown: int
     stakes: list[list[float]]
-    exponents: list[int | list[int]]  # of each stake; in older files, of all of a rate
+    exponents: list[list[int]]
     unbet: float
     runs: _Runs
     read: dict[str, int]
@@ -104,9 +104,7 @@ def restore(monitor: Monitor, state: State) -> None:
     """
     bets, runs = monitor.bets, monitor.runs
     bets.stakes = _shaped(state.stakes, bets.stakes)
-    shared = all(isinstance(row, int) for row in state.exponents)
-    exponents = [state.exponents] * len(bets.exponents) if shared else state.exponents
-    bets.exponents = _shaped(exponents, bets.exponents)
+    bets.exponents = _shaped(state.exponents, bets.exponents)
     bets.unbet, bets.samples = state.unbet, state.tally.samples
     runs.gains = _shaped(state.runs.gains, runs.gains)
     runs.samples = _shaped(state.runs.samples, runs.samples)
