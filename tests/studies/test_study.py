@@ -9,6 +9,7 @@ import pytest
 
 from offmap.errors import ArgumentError
 from offmap.studies import anchors, collapse, disagreement, pixmix
+from offmap.studies._anchors_data import PROTOCOLS, embedded_data
 from offmap.studies._study import Setup, first_local
 from offmap.training import settings
 from offmap.training.trained import open_trained
@@ -39,9 +40,9 @@ def test_study_d_reads_what_its_recipe_names(tmp_path: Path) -> None:
 
 def test_networks_that_may_have_seen_the_calibration_images_are_noted() -> None:
     """Those of the zoo were trained on what seed 0 left of MNIST, and not on digits."""
-    given = {"plain": open_trained("zoo:mnist-plain", anchors.NETWORKS["plain"])}
+    given = {"plain": open_trained("zoo:mnist-plain", anchors.checkpoint(PROTOCOLS["mnist"], "plain"))}
     with pytest.warns(UserWarning, match="plain was trained on other images"):
-        notes = anchors.calibration_notes(given, anchors.embedded_data())
+        notes = anchors.calibration_notes(given, embedded_data())
     assert len(notes) == 1
 
 

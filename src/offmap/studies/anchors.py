@@ -107,7 +107,7 @@ def run(
     count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
     study_name = f"anchors --id {id}" if id else "anchors"
     setup = Setup(study_name, budget, seed, changes or {}, **options)
-    networks = {name: open_trained(spec, _checkpoint(how, name)) for name, spec in weights.items()}
+    networks = {name: open_trained(spec, checkpoint(how, name)) for name, spec in weights.items()}
     everything = how.load(seed)
     home, sets = (out, everything) if how.ten else _split(how, everything, out, seed)
     notes = calibration_notes(networks, sets)
@@ -126,7 +126,7 @@ def run(
     return study
 
 
-def _checkpoint(how: Protocol, name: str) -> Checkpoint:
+def checkpoint(how: Protocol, name: str) -> Checkpoint:
     """How a checkpoint of one of the networks is read."""
     spec = how.network if name == "plain" else f"anchor_head(network={how.network!r})"
     normalization = recipe(how.recipes[0]).normalization
@@ -139,7 +139,7 @@ def _split(how: Protocol, sets: Data, out: Path, seed: int) -> tuple[Path, Data]
     known, others = how.split(seed)
     part = against_others(sets, known, others)
     if not how.ten:
-        part = replace(part, ood={**part.ood, **sets.ood})
+        part = replace(part, ood={**part.ood, **sets.ood, **part.ood})  # theirs first, and whole
     return out / "splits" / "".join(map(str, known)), part
 
 
