@@ -40,7 +40,8 @@ def test_study_d_reads_what_its_recipe_names(tmp_path: Path) -> None:
 
 def test_networks_that_may_have_seen_the_calibration_images_are_noted() -> None:
     """Those of the zoo were trained on what seed 0 left of MNIST, and not on digits."""
-    given = {"plain": open_trained("zoo:mnist-plain", anchors.checkpoint(PROTOCOLS["mnist"], "plain"))}
+    checkpoint = anchors.checkpoint(PROTOCOLS["mnist"], "plain")
+    given = {"plain": open_trained("zoo:mnist-plain", checkpoint)}
     with pytest.warns(UserWarning, match="plain was trained on other images"):
         notes = anchors.calibration_notes(given, embedded_data())
     assert len(notes) == 1
