@@ -23,7 +23,10 @@ _OF_LINES = nn.Conv1d | nn.BatchNorm1d | nn.SyncBatchNorm | nn.InstanceNorm1d
 # The reductions that tell channels from positions.
 _BY_CHANNEL = ("mean", "max", "moments", "norm", "gram")
 # What hands on what it was given, and shares of attention, make no map of their own.
-_NO_LAYERS = nn.Identity | nn.modules.dropout._DropoutNd | nn.Softmax
+_NO_LAYERS = (
+    *(nn.Identity, nn.Softmax, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
 _NORM = ()  # in the place of a size of map
 # Of each size so many layers are known, as some may turn out to be called again.
 _KNOWN = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from torch import Tensor, nn
@@ -74,30 +74,30 @@ class Taps:
         keeping: Keeping,
         stack: ExitStack,
     ) -> None:
-        for name, reduce, key in self._reduced(taps, layers):
-            keep = keeping.keeper(key, reduce)
-            stack.callback(hook_behind(module_of(self._network, name), keep).remove)
+        for _, module, reduce, key in self._reduced(taps, layers):
+            stack.callback(hook_behind(module, keeping.keeper(key, reduce)).remove)
 
     @contextmanager
     def traced(self, kept: dict[str, Tensor]) -> Iterator[None]:
         """Keep the layers in terms that a trace can follow, while the block runs."""
         with ExitStack() as stack:
-            for name, reduce, key in self.places():
-                keep = partial(_keep, kept, key, reduce)
-                stack.callback(hook_behind(module_of(self._network, name), keep).remove)
+            for _, module, reduce, key in self._reduced(self._taps, self.layers):
+                stack.callback(hook_behind(module, partial(_keep, kept, key, reduce)).remove)
             yield
 
     def places(self) -> Iterator[tuple[str, Reduction, str]]:
         """Each layer that is known by name, its reduction, and under what key it is kept."""
-        yield from self._reduced(self._taps, self.layers)
+        places = self._reduced(self._taps, self.layers)
+        return ((name, reduce, key) for name, _, reduce, key in places)
 
     def _reduced(
         self, taps: Sequence[Tap], layers: Mapping[str, Sequence[str]]
-    ) -> Iterator[tuple[str, Reduction, str]]:
+    ) -> Iterator[tuple[str, nn.Module, Reduction, str]]:
         for tap in taps:
             names = layers.get(tap.layer, ()) if _is_rule(tap.layer) else [tap.layer]
             for i, name in enumerate(names):
-                yield name, reducer(module_of(self._network, name), tap), tap.key(i)
+                module = module_of(self._network, name)
+                yield name, module, reducer(module, tap), tap.key(i)
 
     def named(self, layer: str) -> str:
         """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
@@ -121,13 +121,11 @@ def module_of(network: nn.Module, name: str) -> nn.Module:
     Raises:
         ArgumentError: there is none; says which there are.
     """
-    modules = dict(network.named_modules())
-    if name not in modules or not name:
-        raise ArgumentError(
-            f"the network has no layer {name!r}; it has {', '.join(list(modules)[1:40])}"
-        )
-    module: nn.Module = modules[name]
-    return module
+    if name:
+        with suppress(AttributeError):  # asked at every call of a guard, so without a walk
+            return network.get_submodule(name)
+    names = [each for each, _ in network.named_modules() if each]
+    raise ArgumentError(f"the network has no layer {name!r}; it has {', '.join(names[:39])}")
 
 
 def _is_rule(layer: str) -> bool:
