@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,21 @@ def test_temperature_scaled(world: World) -> None:
     assert float(made.temperature_) == pytest.approx(1 / beta, rel=1e-5)
     score, _ = slow.msp(beta * arrays(world.ood)[0])
     assert np.allclose(made.score(world.ood).numpy(), score, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0, 1e4])
+def test_a_temperature_follows_logits_that_are_far_too_large(world: World, scale: float) -> None:
+    noise = noisy(world)
+    large = replace(noise, acts=Activations(plain(noise.acts).logits * scale))
+    temperature = float(fitted("temperaturescaled", noise).temperature_)
+    found = float(fitted("temperaturescaled", large).temperature_)
+    assert found == pytest.approx(scale * temperature, rel=1e-4)
+
+
+def test_a_temperature_at_the_end_of_its_range_is_told(world: World) -> None:
+    small = replace(world, acts=Activations(plain(world.acts).logits * 0.01))
+    assert fitted("temperaturescaled", small).summary() == "temperature 0.05, the least there is"
+    assert "least" not in fitted("temperaturescaled", noisy(world)).summary()
 
 
 def test_a_temperature_that_labels_contradict_is_refused(world: World) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import offmap
 from offmap.errors import (
+    ArgumentError,
     DataError,
     DataNotFoundError,
     ShapeError,
@@ -131,6 +134,27 @@ def test_saved_ensembles_and_members_skip_training(study: tuple[Path, str], tmp_
     assert not (tmp_path / "start").exists()
     start = "disagreement minus plain, maxprobability"
     assert f"{report[report.index(start) :]}\n" == text[text.index(start) :]
+
+
+def test_both_ensembles_are_trained_from_a_start_that_is_given(
+    study: tuple[Path, str], tmp_path: Path
+) -> None:
+    out, _ = study
+    weights = {"start": str(out / "start")}
+    found = disagreement.run(tmp_path, budget="smoke", weights=weights, show_progress=False)
+    assert not (tmp_path / "start").exists()
+    assert found.sources["plain"].endswith("members=2), start + 3 epochs (smoke)")
+    for name in ("plain", "disagreement"):
+        again, before = (load_file(d / name / "weights.safetensors") for d in (tmp_path, out))
+        assert all(torch.equal(again[key], before[key]) for key in before)
+    card = json.loads((tmp_path / "plain" / "card.json").read_text())
+    assert f"--weights start={out / 'start'}" in card["command"]
+    changes = {"network": "ensemble(network='digits_cnn(classes=10)', members=3)"}
+    with pytest.raises(StoreError, match="start does not fit Ensemble"):
+        disagreement.run(tmp_path / "b", budget="smoke", weights=weights, changes=changes)
+    given = {name: str(out / name) for name in ("plain", "disagreement")}
+    with pytest.raises(ArgumentError, match="nothing is trained from the start"):
+        disagreement.run(tmp_path / "c", budget="smoke", weights=weights | given)
 
 
 def test_further_networks_are_systems_too(study: tuple[Path, str], tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def disagreement(
     weights: list[str] = typer.Option(
         [],
         help="plain=... disagreement=... single-NAME=...: zoo:NAME, folder of a run, checkpoint, "
-        "resnet56:FILE@imagenet, or members between commas.",
+        "resnet56:FILE@imagenet, or members between commas; start=...: what both are trained from.",
     ),
     set: list[str] = _SET,
     seed: int = _SEED,
@@ -138,6 +138,8 @@ def disagreement(
         offmap study disagreement --budget smoke
 
         offmap study disagreement --weights plain=a,b,c disagreement=zoo:vgg16x5-disagreement
+
+        offmap study disagreement --weights start=RUN --set epochs=4
     """
     from offmap.studies import disagreement as study
 

@@ -115,7 +115,7 @@ class Setup:
     @property
     def command(self) -> str:
         """The command as it can be typed again."""
-        words = f"offmap study {self.study} --budget {self.budget} --seed {self.seed}".split()
+        words = shlex.split(f"offmap study {self.study} --budget {self.budget} --seed {self.seed}")
         changes = [f"{name}={json.dumps(value)}" for name, value in self.changes.items()]
         return shlex.join([*words, *(["--set", *changes] if changes else [])])
 

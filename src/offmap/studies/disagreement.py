@@ -6,14 +6,12 @@ besides rewarded for disagreeing on images without meaning. Both have seen the d
 
 from __future__ import annotations
 
-import copy
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from offmap import data
 from offmap._utils.files import expanded
@@ -21,6 +19,7 @@ from offmap.activations import HasMembers
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
 from offmap.networks import VGG16, build, load_weights
+from offmap.networks.checkpoint import place
 from offmap.studies import _disagreement_tables as tables
 from offmap.studies._disagreement_figures import draw
 from offmap.studies._study import (
@@ -40,7 +39,7 @@ QUESTION = (
 )
 # By name of a network: the recipe that makes it.
 NETWORKS = {"plain": "ensemble", "disagreement": "disagreement"}
-SINGLE = "single"
+SINGLE, START = "single", "start"
 FEATURES = ("mahalanobis", "knn", "vim")
 SCORES_OF_MEMBERS = [*tables.SCORES, *(f"membermean({d})" for d in ("energy", *FEATURES))]
 SCORES_OF_ONE = ["msp", "energy", *FEATURES]
@@ -91,8 +90,8 @@ def run(
         budget: smoke (embedded digits, seconds), cpu or full; of the training, and of the data.
         weights: for "plain", "disagreement", "single" and any "single-NAME": ``zoo:NAME``, the
             folder of a run or a checkpoint; or the members of an ensemble, such names between
-            commas. Ensembles that are missing are trained; without any single network, the first
-            member of the plain ensemble is one.
+            commas. Ensembles that are missing are trained, from "start" if it is given; without
+            any single network, the first member of the plain ensemble is one.
         changes: to both recipes, but for the seed and the data.
         seed: of training, and of what is held out.
         **options: ``device``, ``show_progress`` and ``after_epoch``: see :class:`Setup`.
@@ -101,15 +100,20 @@ def run(
         UnknownNameError: no such budget or network.
         StoreError, DataNotFoundError: a network, or which member of one, cannot be loaded.
         ShapeError: members of different classes.
+        ArgumentError: a start, and nothing to train from it.
     """
     out, weights = Path(out), weights or {}
     singles = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
-    check_names(weights, [*NETWORKS, *(singles or [SINGLE, f"{SINGLE}-NAME"])])
-    setup = Setup("disagreement", budget, seed, changes or {}, **options)
+    check_names(weights, [*NETWORKS, START, *(singles or [SINGLE, f"{SINGLE}-NAME"])])
+    begun = f" --weights {shlex.quote(f'{START}={weights[START]}')}" if START in weights else ""
+    setup = Setup(f"disagreement{begun}", budget, seed, changes or {}, **options)
     networks = {name: open_network(name, spec) for name, spec in weights.items()}
+    start = networks.pop(START, None)
     sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
     if missing := [name for name in NETWORKS if name not in networks]:
-        networks |= _trained(setup, out, sets, missing)
+        networks |= _trained(setup, out, sets, missing, start)
+    elif start:
+        raise ArgumentError("both ensembles are given, so that nothing is trained from the start")
     if not singles:
         plain = networks["plain"]
         if not isinstance(plain.network, HasMembers):
@@ -159,7 +163,7 @@ def open_network(name: str, spec: str) -> Trained:
     if len(members := _members_of(spec)) > 1:
         member = Checkpoint(lambda path: load_weights(VGG16(), path), "per_image", _HINT)
         return open_members(members, member, name=name)
-    network = recipe("ensemble").network if name in NETWORKS else "vgg16"
+    network = recipe("ensemble").network if name in (*NETWORKS, START) else "vgg16"
     checkpoint = Checkpoint(lambda path: load_weights(build(network), path), "per_image", _HINT)
     return open_trained(spec, checkpoint)
 
@@ -177,26 +181,27 @@ def _members_of(spec: str) -> list[str]:
     return members
 
 
-def _trained(setup: Setup, out: Path, sets: Data, names: Sequence[str]) -> dict[str, Trained]:
+def _trained(
+    setup: Setup, out: Path, sets: Data, names: Sequence[str], start: Trained | None
+) -> dict[str, Trained]:
     """The ensembles of these names.
 
     The full budget trains each from scratch, as the source does, the others from the weights of a
-    common start, which costs less.
+    common start, which costs less; a start that is given is taken by all.
     """
 
-    def train(name: str, folder: Path, network: nn.Module | None, times: str) -> Trained:
+    def train(name: str, folder: Path, start: Trained | None, before: str) -> Trained:
         recipe = setup.recipe(name)
         of_recipe = Sets.of(recipe, sets.train, sets.test)
-        epochs = times.format(recipe.epochs)
+        network = start and place(build(recipe.network), start.network.state_dict(), START)
+        epochs = f"{before}{recipe.epochs} epochs"
         return setup.train(recipe, folder, of_recipe, network, epochs=epochs)
 
-    if setup.budget == "full":
-        return {name: train(NETWORKS[name], out / name, None, "{0} epochs") for name in names}
-    start = train("ensemble", out / "start", None, "{0} epochs").network
-    return {
-        name: train(NETWORKS[name], out / name, copy.deepcopy(start), "{0} + {0} epochs")
-        for name in names
-    }
+    before = f"{start.source} + " if start else ""
+    if setup.budget != "full" and not start:
+        start = train("ensemble", out / START, None, "")
+        before = f"{setup.recipe('ensemble').epochs} + "
+    return {name: train(NETWORKS[name], out / name, start, before) for name in names}
 
 
 def _evaluated(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Results:

@@ -17,8 +17,9 @@ from offmap.detectors._softmax import check_classes, log_rest
 from offmap.errors import DegenerateError
 from offmap.stats import Mean
 
-# The inverse temperatures among which the best one is looked for, and how many at a time.
-_LEAST, _GREATEST, _COARSE, _FINE = 0.05, 20.0, 41, 33
+# The inverse temperatures among which the best one is looked for: closely where it is for most
+# networks, further apart below, for logits that are far too large. How many between two of them.
+_USUAL, _BELOW, _FINE = (0.05, 20.0, 41), (1e-6, 0.05, 30), 33
 
 
 @register("temperaturescaled")
@@ -30,7 +31,8 @@ class TemperatureScaled(Detector):
 
     over labelled *calibration* data. The negative log-likelihood is convex in :math:`1/T`; where
     its derivative is 0 is found on a coarse grid and then on a fine one, whose sums add up over
-    batches. :math:`T` is kept within 0.05 and 20: where every label is right it would be 0.
+    batches. :math:`T` is kept within 0.05 and 10\ :sup:`6`: where every label is right it would
+    be 0, and :meth:`summary` says that it is the least.
 
     Attributes:
         temperature_: ``()``.
@@ -58,8 +60,11 @@ class TemperatureScaled(Detector):
         bracket = self._buffers.get("bracket_")
         if bracket is not None:
             return torch.lerp(bracket[0], bracket[1], torch.linspace(0, 1, _FINE).to(z))
-        ends = math.log10(_LEAST), math.log10(_GREATEST)
-        return torch.logspace(*ends, steps=_COARSE).to(z)
+        below, usual = (
+            torch.logspace(math.log10(low), math.log10(high), steps=steps).to(z)
+            for low, high, steps in (_BELOW, _USUAL)
+        )
+        return torch.cat([below[:-1], usual])
 
     def solve(self, stage: int, stats: Mean) -> None:
         slopes, grid = stats.mean, self._grid(stats.mean)
@@ -83,4 +88,6 @@ class TemperatureScaled(Detector):
         return log_rest(acts.logits.double() / self.temperature_).exp()
 
     def summary(self) -> str:
-        return f"temperature {float(self.temperature_):.4g}"
+        temperature = float(self.temperature_)
+        least = temperature <= 1.0001 / _USUAL[1]
+        return f"temperature {temperature:.4g}{', the least there is' if least else ''}"
