@@ -56,9 +56,16 @@ def _lines(name: str, thing: Any) -> Iterator[str]:
         yield f"  {name}{_signature(thing)}"
         return
     yield f"  class {name}{'' if issubclass(thing, enum.Enum) else _signature(thing)}"
-    for method in sorted(vars(thing)):
+    bases = [base for base in thing.__mro__ if base is thing or _is_private(base)]
+    for method in sorted({method for base in bases for method in vars(base)}):
         if not method.startswith("_"):
             yield from _member(method, inspect.getattr_static(thing, method))
+
+
+def _is_private(cls: type) -> bool:
+    """Whether it stands nowhere else: a base of ours from a module that is nobody's to import."""
+    package, _, module = cls.__module__.rpartition(".")
+    return package.startswith("offmap") and module.startswith("_")
 
 
 def _member(name: str, member: Any) -> Iterator[str]:

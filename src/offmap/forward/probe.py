@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
 from operator import attrgetter
@@ -13,31 +12,20 @@ from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
-from offmap.activations import Activations, Head, Heads, Sample, Tap
+from offmap.activations import Activations, Head, Heads, Tap
 from offmap.errors import ArgumentError, NeedsError
-from offmap.forward._calls import LINEAR, VECTOR, Call, Vectors, capturing, recording
-from offmap.forward._compiled import Compiled, Place
-from offmap.forward._device import as_device, device_of, dtype_of, placed
-from offmap.forward._evaluating import EAGER, evaluating
+from offmap.forward._calls import LINEAR, VECTOR, Call, Vectors, recording
+from offmap.forward._compiled import Place
 from offmap.forward._head import Found, check_others, found, found_for, number_of, tolerance
-from offmap.forward._keeping import Keeping, hook_before
-from offmap.forward._layers import editing, hooked
-from offmap.forward._outputs import (
-    is_compiled,
-    logits_of,
-    unwrapped,
-    vectors_of,
-)
-from offmap.forward._preparing import Preparing, copied
-from offmap.forward._scale import OUTPUTS, as_logits, check_scale
-from offmap.forward._taps import Taps, module_of
-from offmap.forward.any_probe import AnyProbe
-from offmap.forward.computing import COMPUTING
-from offmap.forward.normalization import Normalization
+from offmap.forward._keeping import hook_before
+from offmap.forward._layers import hooked
+from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
+from offmap.forward._outputs import vectors_of
+from offmap.forward._scale import check_scale
+from offmap.forward._taps import module_of
 from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
@@ -47,7 +35,7 @@ _ANOTHER_WAY = (
 )
 
 
-class Probe(AnyProbe):
+class Probe(OneNetwork):
     """Runs a network on images and keeps what the detectors read.
 
     The head is the last linear map, a layer or a call of torch's ``linear``, for which ``W h + b``
@@ -99,16 +87,12 @@ class Probe(AnyProbe):
         **unknown: Never,
     ) -> None:
         check_options(unknown, Probe)
-        super().__init__()
-        self._opaque = isinstance(unwrapped(network), torch.jit.ScriptModule)
-        if self._opaque and (head is not None or taps):
+        if is_opaque(network) and (head is not None or taps):
             raise ArgumentError("TorchScript takes no hooks: give the network it was made from")
-        if outputs not in OUTPUTS:
-            raise ArgumentError(f"outputs must be one of {', '.join(OUTPUTS)}; seen {outputs!r}")
-        if precision not in ("fp32", "bf16"):
-            raise ArgumentError(f"precision must be 'fp32' or 'bf16'; seen {precision!r}")
-        self.network = unwrapped(network)
-        self._fast = Compiled.of(network)
+        super().__init__(
+            network, taps=taps, device=device, precision=precision, channels_last=channels_last,
+            normalization=normalization, outputs=outputs,
+        )  # fmt: skip
         # Where no map gives the logits, a network may say itself whose input its features are.
         own = getattr(self.network, "head_layer", None)
         head = own if head is None and isinstance(own, str) else head
@@ -116,63 +100,17 @@ class Probe(AnyProbe):
         self.head_name = None if isinstance(head, Head) else head
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
-        self._taps = Taps(self.network, taps)
-        self.precision = precision
-        self.outputs = outputs
-        self.preparing = Preparing(normalization, channels_last)
-        self.asked_device = as_device(device)
-        self._modules = list(self.network.modules())
-        self.device = self.asked_device or device_of(self._modules)
-        self._dtype = dtype_of(self._modules)
         self._found: Found | None = None
-        self._unhooked: list[tuple[int, Call]] = []  # parts of the features that no hook sees
-        self._compiled = any(is_compiled(module) for module in self._modules)
         for name in head.split("+") if isinstance(head, str) else []:
             if not name.startswith(LINEAR):
                 module_of(self.network, name)
 
-    def _renew(self) -> None:
-        super()._renew()
-        self._keeping = Keeping()
-
     def _renew_locks(self) -> None:
         super()._renew_locks()
         self._finding = threading.RLock()
-        self._differentiating = threading.RLock()
-        self._compiling = threading.RLock()
-
-    @property
-    def normalization(self) -> Any:
-        """What is applied to images."""
-        return self.preparing.normalization
-
-    @property
-    def floats(self) -> str | None:
-        """In what form float images come."""
-        return self.preparing.floats
-
-    @floats.setter
-    def floats(self, form: str | None) -> None:
-        self.preparing.floats = form
-
-    @property
-    def channels_last(self) -> bool | None:
-        """Memory layout of images."""
-        return self.preparing.channels_last
-
-    @property
-    def unverified(self) -> str:
-        """Why the features may not be the input of the head, if it was not said that they are."""
-        if self._found is None or not self._found.calls or self.knows_head or self.asked_head:
-            return ""
-        return str(self.why_no_head)
 
     def _prepare(self, stack: ExitStack) -> None:
-        evaluating(self.network, self._modules, stack)
-        self._copy: nn.Module | None = None
-        self._dtype = dtype_of(self._modules)
-        self.device = placed(self.network, self._modules, self.asked_device, stack)
-        self._taps.hook(self._keeping, stack)
+        super()._prepare(stack)
         if self._found is not None:
             self._hook_features(self._found)
             self._hook_compiled()
@@ -200,7 +138,7 @@ class Probe(AnyProbe):
         """The activations of what the network returned and the hooks kept."""
         assert self._found is not None
         if self.outputs == "features":
-            return Activations(None, _own(vectors_of(output, samples)), kept)
+            return Activations(None, own_copy(vectors_of(output, samples)), kept)
         logits = self._logits(output, samples)
         calls = enumerate(self._found.calls)
         parts = [self._part(kept, _key(i), call, logits) for i, call in calls]
@@ -224,83 +162,6 @@ class Probe(AnyProbe):
             with torch.no_grad(), without_autocast(self.device):
                 number = number_of(self.head, plain, logits.detach(), near)
         return None if number is None else vectors.get(number)
-
-    @property
-    def taps(self) -> tuple[Tap, ...]:
-        """Other layers that are kept."""
-        return tuple(self._taps)
-
-    @property
-    def layers(self) -> dict[str, Any]:
-        """The layers that each rule stands for."""
-        return dict(self._taps.layers)
-
-    def resolve(self, layers: Mapping[str, Sequence[str]]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same network."""
-        self._taps.layers = {rule: tuple(names) for rule, names in layers.items()}
-
-    def sample(self, inputs: Inputs | Prepared) -> Sample:
-        """The activations of a batch, with the way to run other inputs with gradients."""
-        if not isinstance(inputs, Tensor):
-            raise NeedsError(
-                "a detector runs the network on other inputs, and these are several tensors by "
-                "name: such detectors are for images and other single tensors of floats"
-            )
-        with self.opened():
-            acts = self(copied(inputs))
-            unit = self._is_unit(inputs)
-            x = self._unit(inputs) if unit else self.prepared(inputs)
-        assert isinstance(x, Tensor)
-        again, under = partial(self._again, unit=unit), partial(self._logits_under, unit=unit)
-        return Sample(acts, x, again, dict(self.network.named_parameters()), under)
-
-    def _unit(self, x: Tensor) -> Tensor:
-        """Images in [0, 1], on the device."""
-        x = x.to(self.device)
-        return x.float() / 255 if x.dtype == torch.uint8 else x.float()
-
-    def _is_unit(self, x: Tensor) -> bool:
-        """Whether the normalisation is ours, and can be done with gradients."""
-        normalised_here = x.dtype == torch.uint8 or self.preparing.floats == "unit"
-        return normalised_here and isinstance(self.normalization, Normalization)
-
-    def _again(
-        self, inputs: Tensor, *, edit: Mapping[str, Callable[..., Tensor]] | None = None, unit: bool
-    ) -> Activations:
-        """The activations of other inputs, with gradients where they are asked for."""
-        x = self.normalization.of_unit(inputs) if unit else inputs
-        edits = {self._taps.named(layer): change for layer, change in (edit or {}).items()}
-        with editing(self.network, edits):
-            # A copy: the network may work in place, and these are run again, or have gradients.
-            x = self.preparing.laid_out(self._typed(x)).clone()
-            return self._kept(*self._pass(x, gradients=True), len(inputs))
-
-    def _logits_under(
-        self, inputs: Tensor, parameters: Mapping[str, Tensor], *, unit: bool
-    ) -> Tensor:
-        """The logits of inputs for other values of the parameters; hooks keep nothing."""
-        if self._compiled or self._opaque:
-            raise NeedsError(
-                "a detector differentiates with respect to the network's parameters, and compiled "
-                "code hides them: give the network that it was compiled from"
-            )
-        x = self.normalization.of_unit(inputs) if unit else inputs
-        # Not the network itself: other threads may run it while its parameters are exchanged.
-        with self._differentiating:
-            self._keeping.begin(gradients=True)
-            twin = self._twin()
-            try:
-                output = functional_call(twin, dict(parameters), (self._typed(x).clone(),))
-            finally:
-                self._keeping.end()
-        return self._logits(output, len(inputs))
-
-    def _twin(self) -> nn.Module:
-        """A copy of the network that shares its tensors."""
-        if self._copy is None:
-            tensors = [*self.network.parameters(), *self.network.buffers()]
-            self._copy = deepcopy(self.network, {id(x): x for x in tensors})
-        return self._copy
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""
@@ -328,26 +189,12 @@ class Probe(AnyProbe):
             "call the layer itself, as self.fc(h), to export this guard"
         )
 
-    def traced_logits(self, images: Tensor) -> Tensor:
-        x = self._traced_inputs(images)
-        return self._logits(self.network(x), x.shape[0])
-
-    def _traced_inputs(self, images: Tensor) -> Tensor:
-        x = images
-        if images.dtype == torch.uint8:
-            x = self.normalization(images)
-        elif self._is_unit(images):
-            x = self.normalization.of_unit(images)
-        return self._typed(x)
-
-    def _typed(self, x: Tensor) -> Tensor:
-        """Floats in the network's type; whole numbers, such as tokens, as they are."""
-        return x.to(self._dtype) if x.is_floating_point() else x
-
-    def logits(self, inputs: Inputs | Prepared) -> Tensor:
-        """The logits of a batch alone, for which no head is looked for."""
-        with self.opened():
-            return self._logits(self._run(inputs)[0], count_of(inputs))
+    @property
+    def unverified(self) -> str:
+        """Why the features may not be the input of the head, if it was not said that they are."""
+        if self._found is None or not self._found.calls or self.knows_head or self.asked_head:
+            return ""
+        return str(self.why_no_head)
 
     @property
     def knows_head(self) -> bool:
@@ -361,66 +208,6 @@ class Probe(AnyProbe):
         self.why_no_head = (
             "" if self.knows_head else "no head was found when these activations were stored"
         )
-
-    def prepared(self, inputs: Inputs | Prepared) -> Inputs:
-        """The inputs as the network takes them: on its device, normalised, in its layout."""
-        return self.preparing(inputs, self.device, self._dtype)
-
-    def _run(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
-        """What the network returns, and what the hooks kept."""
-        if not torch.is_grad_enabled():
-            return self._prepared_pass(inputs)
-        with torch.no_grad():
-            return self._prepared_pass(inputs)
-
-    def _prepared_pass(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
-        try:
-            return self._pass(self.prepared(inputs))
-        except RuntimeError as error:
-            if not self.preparing.refuses(error):
-                raise
-            return self._pass(self.prepared(inputs))
-
-    def _pass(self, x: Inputs, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
-        if self._fast is not None and self._fast.ready and not gradients:
-            with COMPUTING, self._autocast():
-                passed = self._fast(x, self._compiling)
-            if passed is not None:
-                return passed
-        kept = self._keeping.begin(gradients=gradients)
-        # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        with COMPUTING, self._around(x):
-            output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
-        self._keeping.end()
-        return output, kept
-
-    @property
-    def bears_inference(self) -> bool:
-        """Whether it runs as it is written, and without autocast."""
-        if self._compiled or self._opaque or self._fast or self.precision == "bf16":
-            return False
-        # Autocast would keep the weights that it cast for the caller, too.
-        return not torch.is_autocast_enabled(self.device.type)
-
-    def _around(self, x: Inputs) -> AbstractContextManager[Any]:
-        """What a pass is run in: its precision, and what sees to all that hooks do not."""
-        if not self._compiled and not self._unhooked:
-            return self._autocast()
-        stack = ExitStack()
-        stack.enter_context(self._autocast())
-        if self._compiled:
-            stack.enter_context(EAGER)
-        for i, call in self._unhooked:
-            stack.enter_context(capturing(call, count_of(x), partial(self._keep, i, call)))
-        return stack
-
-    def _keep(self, i: int, call: Call, x: Tensor, place: str) -> None:
-        self._keeping.keeper(_key(i) + place, call.reduce)(x)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return without_autocast(self.device)
 
     def _first(self, inputs: Inputs | Prepared) -> Activations:
         """Run the first batch, and keep the place in the network where the features are."""
@@ -436,7 +223,8 @@ class Probe(AnyProbe):
         features = of.features
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
-        self._unhooked = [(i, call) for i, call in enumerate(of.calls) if call.number is not None]
+        calls = enumerate(of.calls)
+        self._unhooked = [(_key(i), call) for i, call in calls if call.number is not None]
         self._found = of.without_features()
         self._hook_compiled()
         return Activations(logits, features, kept, absent=of.why)
@@ -473,9 +261,6 @@ class Probe(AnyProbe):
         with without_autocast(self.device):
             return found_for(head, arrays, logits, near), kept, logits
 
-    def _logits(self, output: Any, samples: Any) -> Tensor:
-        return as_logits(_own(logits_of(output, samples)), self.outputs)
-
     def _hook_compiled(self) -> None:
         """Keep all in compiled code, once it is known which layers that are."""
         calls = self._found.calls if self._found else ()
@@ -504,8 +289,3 @@ def _getter(name: str) -> Callable[[nn.Module], Any]:
 def _key(i: int) -> str:
     """Under which part ``i`` of the features is kept: no layer has such a name."""
     return f"features {i}"
-
-
-def _own(x: Tensor) -> Tensor:
-    """A float32 copy: a network may hand on its input, or fill the same output again."""
-    return x.float() if torch.compiler.is_exporting() else x.to(torch.float32, copy=True)
