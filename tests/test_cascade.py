@@ -341,6 +341,37 @@ def test_where_a_classifier_gives_nothing_finite_all_is_unknown_and_nothing_acce
         cascade.control(sets.test, 0.9)  # what it says of threes is right by chance alone
 
 
+def test_what_is_controlled_is_gone_with_what_it_was_controlled_on(
+    sets: demo.Digits, good: DigitsCNN
+) -> None:
+    guard = offmap.Guard(good, "mahalanobis", normalization=NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    cascade = offmap.Cascade(filter=guard, classifier=copy.deepcopy(good))
+    cascade.control(sets.test, 0.05)
+    assert copy.deepcopy(cascade)(sets.test.images).accepted.any()
+    with torch.no_grad():
+        cascade.classifier[-1].bias[3] += 1
+    with pytest.raises(NotFittedError, match="classifier of this cascade has been trained on"):
+        cascade(sets.test.images)
+    assert cascade.control(sets.test, 0.05)(sets.test.images).accepted.any()
+    guard.calibrate(sets.calibration, 0.1)
+    assert cascade.control_ is None
+    assert cascade(sets.test.images).accepted is None
+
+
+def test_a_filter_that_was_trained_on_is_refused(sets: demo.Digits, good: DigitsCNN) -> None:
+    network = copy.deepcopy(good)
+    guard = offmap.Guard(network, "mahalanobis", normalization=NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    cascade = offmap.Cascade(filter=guard, classifier=good)
+    cascade(sets.test.images)
+    with torch.no_grad():
+        network[-1].bias[3] += 1
+    for call in (lambda: cascade(sets.test.images), lambda: cascade.control(sets.test)):
+        with pytest.raises(NotFittedError, match="weights are others"):
+            call()
+
+
 def test_a_second_pass_reads_both_from_the_cache(
     sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -394,6 +394,29 @@ def test_an_interrupted_calibration_leaves_the_network_as_it_was(sets: demo.Digi
     assert network.training
     assert not any(m._forward_pre_hooks for m in network.modules())
     assert kept.value.__traceback__ is not None  # as a notebook keeps it
+
+
+@pytest.mark.parametrize("spec", ["auto", "temperaturescaled", "mahalanobis"])
+def test_learning_that_fails_leaves_the_guard_as_it_was(spec: str, sets: demo.Digits) -> None:
+    guard = make(sets, spec)
+    other = guard.at(0.1)
+    before, at = guard(sets.test.images), other(sets.test.images)
+    few = sets.test.subset(torch.arange(12))
+    with pytest.raises(ArgumentError, match="needs"):  # after the detectors have learned on it
+        guard.calibrate(few, 0.05)
+
+    def interrupted() -> Iterator[tuple[Tensor, Tensor]]:
+        yield from sets.test.batches(50)
+        raise KeyboardInterrupt
+
+    if spec != "temperaturescaled":  # which reads none of it
+        with pytest.raises(KeyboardInterrupt):
+            guard.fit(interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        guard.calibrate(interrupted())
+    for verdict, expected in ((guard(sets.test.images), before), (other(sets.test.images), at)):
+        assert torch.equal(verdict.scores, expected.scores)
+        assert torch.equal(verdict.p_values, expected.p_values)
 
 
 def test_a_network_that_was_trained_on_is_refused(sets: demo.Digits, tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ def test_calibration_keeps_the_alarm_rate_on_new_data_and_training_quantiles_do_
     assert np.mean(plain) > 0.15
 
 
+def test_a_calibration_that_fails_leaves_all_as_it_was(x: np.ndarray) -> None:
+    guard = OODDetector(offmap.Combine([offmap.KNN(), offmap.KNN(k=1)]))
+    guard.fit(x[:300]).calibrate(x[300:])
+    before = guard.decision_function(x)
+    with pytest.raises(ArgumentError, match="needs"):
+        guard.calibrate(3 * x[:20])
+    assert np.array_equal(guard.decision_function(x), before)
+
+
 def test_fitting_again_forgets_the_calibration(x: np.ndarray) -> None:
     fitted = OODDetector().fit(x)
     offset = fitted.offset_

@@ -118,7 +118,8 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         self._classes = names
         self.__dict__.pop("offset_", None)
         if method.waiting_for is None:
-            self.offset_ = float(np.quantile(-self._scores(features).numpy(), self.alarm_rate))
+            scores = self._scores(features, method)
+            self.offset_ = float(np.quantile(-scores.numpy(), self.alarm_rate))
         return self
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
@@ -141,22 +142,24 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         """
         check_is_fitted(self, "detector_")
         features = self._features(X, reset=False)
-        stages = [s for node in nodes(self.detector_) for s in node.stages]
+        method = deepcopy(self.detector_)  # if this fails, the offset still belongs to the other
+        stages = [s for node in nodes(method) for s in node.stages]
         if stages := [stage for stage in stages if stage.source == "calibration"]:
             learn = to_learn_on([str(i) for i in range(len(features))], LEARN_SHARE)
             acts = _activations(features[learn], self.head_, self.n_classes_)
             read = y is not None and any(stage.labels for stage in stages)
             target = self._indices(y)[learn] if read else None
-            fitting = Fitting([self.detector_], self.head_)
+            fitting = Fitting([method], self.head_)
             fitting.learn("calibration", [(acts, target)])
             features = features[~learn]
-        self.offset_ = -alarm_threshold(self._scores(features), self.alarm_rate)
+        offset = -alarm_threshold(self._scores(features, method), self.alarm_rate)
+        self.detector_, self.offset_ = method, offset
         return self
 
     def score_samples(self, X: Any) -> Float64[np.ndarray, " n"]:
         """The OOD score of each sample with its sign changed, ``(n,)``: higher is more normal."""
         check_is_fitted(self, "offset_")
-        return (-self._scores(self._features(X, reset=False))).numpy()
+        return (-self._scores(self._features(X, reset=False), self.detector_)).numpy()
 
     def decision_function(self, X: Any) -> Float64[np.ndarray, " n"]:
         """``score_samples(X) - offset_``, ``(n,)``: negative for outliers."""
@@ -164,7 +167,7 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
 
     def predict(self, X: Any) -> Int64[np.ndarray, " n"]:
         """-1 for outliers, 1 for the others, ``(n,)``."""
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(self.decision_function(X) >= 0, 1, -1)  # what is no number is an outlier
 
     def fit_predict(self, X: Any, y: Any = None) -> Int64[np.ndarray, " n"]:
         """``fit(X, y).predict(X)``."""
@@ -189,9 +192,8 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         return torch.tensor(found)  # a copy: the array may be read-only
 
     @torch.no_grad()
-    def _scores(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
-        acts = _activations(features, self.head_, self.n_classes_)
-        return self.detector_.score(acts).double()
+    def _scores(self, features: Float[Tensor, "n d"], method: Detector) -> Float64[Tensor, " n"]:
+        return method.score(_activations(features, self.head_, self.n_classes_)).double()
 
 
 def _activations(features: Float[Tensor, "n d"], head: Head | None, classes: int) -> Activations:

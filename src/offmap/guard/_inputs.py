@@ -19,6 +19,7 @@ from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
+    from offmap.guard._learning import Learning
     from offmap.guard.guard import Guard
 
 _BATCH = 256
@@ -32,7 +33,7 @@ def first_data(data: Any) -> Any:
     return load(data) if isinstance(data, str | Path) else data
 
 
-def data_like_fit(guard: Guard, data: Any) -> Any:
+def data_like_fit(guard: Learning, data: Any) -> Any:
     """Data for a guard that is fitted; of a name or path, images are made as those were.
 
     Warns:
@@ -49,7 +50,7 @@ def data_like_fit(guard: Guard, data: Any) -> Any:
     return data
 
 
-def _loaded(guard: Guard, spec: str | Path) -> Any:
+def _loaded(guard: Learning, spec: str | Path) -> Any:
     from offmap.data import load  # as above
 
     if not _takes_pictures(guard):
@@ -58,13 +59,13 @@ def _loaded(guard: Guard, spec: str | Path) -> Any:
     return load(spec, size=(side[0], side[1]), channels=channels, resize=guard.input_resize)
 
 
-def _takes_pictures(guard: Guard) -> bool:
+def _takes_pictures(guard: Learning) -> bool:
     """Whether what it was fitted on has a size and channels that image files can be brought to."""
     shape = guard.input_shape
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
-def _check_made_alike(guard: Guard, data: Any) -> None:
+def _check_made_alike(guard: Learning, data: Any) -> None:
     own, resize = getattr(data, "own", None), getattr(data, "resize", None)
     if own is None and resize is None:  # images as given
         return
@@ -99,7 +100,7 @@ def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
     return Verdict.joined(verdicts)
 
 
-def image_shape(guard: Guard) -> tuple[int, int, int]:
+def image_shape(guard: Learning) -> tuple[int, int, int]:
     """Channels, height and width of the images that a guard takes.
 
     Raises:

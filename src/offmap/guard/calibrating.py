@@ -19,7 +19,7 @@ from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.groups import Groups
 
 if TYPE_CHECKING:
-    from offmap.guard.guard import Guard
+    from offmap.guard._learning import Learning
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Scored:
 
 
 def scored(
-    guard: Guard,
+    guard: Learning,
     data: Any,
     passing: Callable[[Seen], Iterator[Any]],
     learn_share: float,
@@ -104,7 +104,7 @@ def classes_of(acts: Activations) -> int:
     return acts.logits.shape[1] if acts.has_logits else 0
 
 
-def _score(guard: Guard, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
+def _score(guard: Learning, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
     """Scores and predictions of all batches, the number of classes, and the keys."""
     scores, predictions, classes = [], [], 0
     keys: list[str] = []

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from offmap.activations import Activations
 from offmap.errors import ArgumentError, NotFittedError
-from offmap.forward import FilterAndClassifier, forward, probe_of
+from offmap.forward import FilterAndClassifier, forward, probe_of, weights_digest
+from offmap.guard._inputs import Watched
+from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control, control_of
 from offmap.guard.guard import Guard
 from offmap.guard.verdict import Verdict, why_not_finite
@@ -42,7 +44,35 @@ class Cascade(FilterAndClassifier):
     def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
         super().__init__(filter=filter, classifier=classifier)
         self.probe = probe_of(self)
-        self.control_: Control | None = None
+        self._controlled: tuple[Control, Calibration, Watched, str] | None = None
+
+    @property
+    def control_(self) -> Control | None:
+        """The threshold of :meth:`control`; none, if the filter was calibrated anew since.
+
+        Raises:
+            NotFittedError: the classifier has been trained on since.
+        """
+        if self._controlled is None:
+            return None
+        control, calibration, watched, digest = self._controlled
+        if not isinstance(self.filter, Guard) or not self.filter.calibrated:
+            return None
+        if self.filter.calibration is not calibration:
+            return None
+        if watched.changed():
+            if weights_digest(self._answering) != digest:
+                raise NotFittedError(
+                    "the classifier of this cascade has been trained on since the errors of what "
+                    "is accepted were controlled: call control again"
+                )
+            watched.accept()
+        return control
+
+    @property
+    def _answering(self) -> nn.Module:
+        """The network whose answers are given."""
+        return self.classifier.network if isinstance(self.classifier, Guard) else self.classifier
 
     def forward(self, images: Tensor) -> Verdict:
         """The filter's verdict on a batch of images, uint8 or normalised, with other labels.
@@ -54,14 +84,15 @@ class Cascade(FilterAndClassifier):
             NotFittedError: it is one that was not calibrated.
             ShapeError: filter and classifier differ in their number of classes.
         """
-        guard = self._guard()
+        guard, control = self._guard(), self.control_
+        guard.refuse_changed()
         with self.probe as probe:
             acts = probe(images)
         verdict = self._judged(guard, acts)
         own = self.classifier.classes if isinstance(self.classifier, Guard) else ()
         names = own or verdict.classes
         # The guard's own control is of errors of its own network.
-        accepted = None if self.control_ is None else self.control_.accepts(verdict.scores)
+        accepted = None if control is None else control.accepts(verdict.scores)
         return replace(verdict, labels=acts.predictions, classes=names, accepted=accepted)
 
     def control(
@@ -75,7 +106,8 @@ class Cascade(FilterAndClassifier):
     ) -> Self:
         """Accept up to a score of the filter, so that the classifier is seldom wrong on those.
 
-        As :meth:`offmap.Guard.control`, of the classifier's errors; it is not saved. ID samples
+        As :meth:`offmap.Guard.control`, of the classifier's errors; it is not saved, and gone when
+        the filter is calibrated anew. ID samples
         that stand in the calibration data are not recognised here: give others for "accepted".
 
         Raises:
@@ -84,6 +116,7 @@ class Cascade(FilterAndClassifier):
             NotFittedError: the filter was not calibrated.
         """
         guard = self._guard()
+        guard.refuse_changed()
         with self.probe as probe:
             batches = forward(probe, labelled, batch_size=batch_size, strict=False)
             samples = (
@@ -91,7 +124,10 @@ class Cascade(FilterAndClassifier):
                 for acts, labels in batches
             )
             calibration = guard.calibration
-            self.control_ = control_of(calibration, samples, error_rate, confidence, of)
+            control = control_of(calibration, samples, error_rate, confidence, of)
+        answering = self._answering
+        watched, digest = Watched(answering), weights_digest(answering)
+        self._controlled = control, calibration, watched, digest
         return self
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -10,20 +10,17 @@ from offmap.activations import Activations, Sample
 from offmap.detectors import Spread
 from offmap.forward import Seen
 
-if TYPE_CHECKING:
-    from offmap.guard.guard import Guard
-
 
 class Spreading(Protocol):
-    """Processes that learn and score for a guard; :mod:`offmap.scale` has some."""
+    """Processes that learn and score for a :class:`Guard`; :mod:`offmap.scale` has some."""
 
     def over(
-        self, guard: Guard, data: Any, first: Activations | Sample, batch_size: int, seen: Seen
+        self, guard: Any, data: Any, first: Activations | Sample, batch_size: int, seen: Seen
     ) -> Spread:
         """The data to fit on; ``seen`` gets what went by."""
 
     def scored(
-        self, guard: Guard, data: Any, learn_share: float, batch_size: int, seen: Seen
+        self, guard: Any, data: Any, learn_share: float, batch_size: int, seen: Seen
     ) -> tuple[Tensor, Tensor, int, list[str]]:
         """Calibration data: what detectors learn from is learned, and the rest is scored.
 
