@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import offmap
@@ -341,8 +342,24 @@ def test_labels_in_another_order_are_told_and_right_ones_are_not() -> None:
     assert "the network is right on 100.00% of them" in guard.explain()
     with pytest.warns(ChanceWarning, match=r"right on 0\.0% of the 240 samples of the data to fit"):
         offmap.Guard(Right(), "mahalanobis").fit((x, (y + 1) % 4))
+    one = y == 3  # of one class alone, labelled as another
+    with pytest.warns(ChanceWarning, match=r"right on 0\.0%.*by chance \(25\.0%\)"):
+        offmap.Guard(Right(), "msp").fit((x[one], y[one] - 1))
+    offmap.Guard(Right(), "msp").fit((x[one], y[one]))
     with pytest.warns(ChanceWarning, match="the set 'id'"):
         offmap.evaluate(Right(), id_test=[(x, (y + 1) % 4)], ood={"far": [5 + x]}, detectors="msp")
+
+
+@pytest.mark.parametrize("kind", ["column", "one-hot"])
+def test_labels_of_two_axes_are_no_second_batch(kind: str) -> None:
+    x, y = known(0)
+    images = x[:, :, None]
+    labels = y[:, None] if kind == "column" else F.one_hot(y, 4)
+    for data in [(images, labels)] + [(x, labels)] * (kind == "column"):
+        with pytest.raises(LabelError, match=r"labels of shape \(240, .\) beside inputs"):
+            offmap.Guard(nn.Sequential(nn.Flatten(), Right()), "msp").fit(data)
+    tokens = [x, x[:, :3], x[:1, :1]]  # batches, one behind the other, may differ in length
+    assert [len(each) for each, _ in batches_of(tokens, 7)] == [240, 240, 1]
 
 
 @pytest.mark.filterwarnings("error")

@@ -49,7 +49,43 @@ _MODULES = (
 _NAMES = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
-__all__ = sorted([*_NAMES, *_MODULES])  # pyright: ignore
+# Written out, as checkers of types take no other list for names that are there to be used.
+__all__ = [
+    "Activations",
+    "Cascade",
+    "Detector",
+    "Guard",
+    "Head",
+    "Monitor",
+    "Normalization",
+    "Probe",
+    "Results",
+    "Verdict",
+    "activations",
+    "aggregate",
+    "alarm_threshold",
+    "catalogue",
+    "compare",
+    "data",
+    "detector",
+    "detectors",
+    "errors",
+    "evaluate",
+    "evaluation",
+    "export",
+    "fit",
+    "forward",
+    "guard",
+    "load",
+    "metrics",
+    "networks",
+    "plots",
+    "report",
+    "scale",
+    "serve",
+    "stats",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

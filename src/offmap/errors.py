@@ -27,7 +27,7 @@ not, is told by a warning:
     ├── ChanceWarning             a network that is hardly better than chance on what was read
     ├── FeaturesWarning           features that cannot be shown to be the input of the head
     ├── InputsWarning             inputs of another kind than those before
-    ├── LeftOutWarning            images or files of a data set that are not used
+    ├── LeftOutWarning            images, files or labels of a data set that are not used
     └── OverlapWarning            samples that stand in two sets
 """
 
@@ -114,7 +114,7 @@ class InputsWarning(OffmapWarning):
 
 
 class LeftOutWarning(OffmapWarning):
-    """Images that cannot be read, or files of a data set that are none, were left out."""
+    """Images that cannot be read, files of a data set that are none, or labels are not used."""
 
 
 class OverlapWarning(OffmapWarning):

@@ -12,7 +12,7 @@ import torch
 import offmap
 from offmap import demo
 from offmap.data import ImageSet, join, load
-from offmap.errors import ArgumentError, DataError, LabelError, ShapeError
+from offmap.errors import ArgumentError, DataError, LabelError, LeftOutWarning, ShapeError
 
 Make = Callable[..., Any]
 
@@ -62,7 +62,8 @@ def test_a_single_set_stays_what_it_is(folders: list[Path]) -> None:
 
 def test_without_labels_of_all_there_are_none(folders: list[Path]) -> None:
     one, flat = load(folders[0]), load(folders[1] / "cat")
-    whole = join([one, flat])
+    with pytest.warns(LeftOutWarning, match="no label of these 2 sets .*/cat has none"):
+        whole = join([one, flat])
     assert whole.labels is None
     assert {y is None for _, y in whole.batches(4)} == {True}
 

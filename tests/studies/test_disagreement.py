@@ -182,7 +182,7 @@ def test_what_cannot_be_loaded_is_named(study: tuple[Path, str], tmp_path: Path)
     torch.save({"x": torch.zeros(1)}, tmp_path / "bad.pt")
     with pytest.raises(StoreError, match="member 1 of plain"):
         open_network("plain", f"{tmp_path / 'bad.pt'},{out / 'plain'}")
-    with pytest.raises(UnknownNameError, match="plain, disagreement, single"):
+    with pytest.raises(UnknownNameError, match="plain, disagreement, start, single"):
         disagreement.run(tmp_path, budget="smoke", weights={"other": "x"})
     with pytest.raises(DataError, match="leaves a part empty"):
         held_out(100, 2)

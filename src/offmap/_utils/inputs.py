@@ -203,7 +203,15 @@ def _are_arrays(data: Any) -> bool:
     x: Any
     y: Any
     x, y = data
-    return bool(x.ndim > 1 and y.ndim == 1 and len(x) == len(y))
+    if x.ndim < 2 or not 0 < y.ndim <= x.ndim or len(x) != len(y):
+        return False
+    # Batches one behind the other have as many axes, and of two numbers a sample one is no batch.
+    if 1 < y.ndim < x.ndim or (y.ndim == 2 and y.shape[1] == 1 < x.shape[1]):
+        raise LabelError(
+            f"labels of shape {tuple(y.shape)} beside inputs of {tuple(x.shape)}: give the number "
+            "of each sample's class, one axis (n,), as the network counts them"
+        )
+    return bool(y.ndim == 1)
 
 
 def _is_sample(item: Any) -> bool:

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from offmap._utils.warning import warn_user
 from offmap.data._decode import Skipped
 from offmap.data._image_set import ImageSet
 from offmap.data._own_transform import OwnTransform
 from offmap.data._streamed_set import StreamedSet
 from offmap.data._subsets import check_range, check_reading, described
 from offmap.data.types import Batch, KeyedBatch, Resize
-from offmap.errors import ArgumentError, LabelError, ShapeError
+from offmap.errors import ArgumentError, LabelError, LeftOutWarning, ShapeError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,6 +136,9 @@ def join(sets: Sequence[ImageSet | StreamedSet]) -> ImageSet | StreamedSet | Joi
 
     Labels count in the classes of the first. Where one set has no labels, the whole has none.
 
+    Warns:
+        LeftOutWarning: there are labels, and not in all of the sets.
+
     Raises:
         ArgumentError: no sets, two of one name, or two of the same images.
         ShapeError: images of different shapes.
@@ -156,7 +160,14 @@ def join(sets: Sequence[ImageSet | StreamedSet]) -> ImageSet | StreamedSet | Joi
                 f"{part.name} holds images of {part.shape}, and {first.name} of {first.shape}: "
                 "load both at one size, with the same channels"
             )
-    labelled = all(part.labels is not None for part in sets)
+    bare = [part.name for part in sets if part.labels is None]
+    labelled = not bare
+    if bare and len(bare) < len(sets):
+        warn_user(
+            f"no label of these {len(sets)} sets is used, because {', '.join(bare)} has none: give "
+            "the sets with labels alone, if labels are needed",
+            LeftOutWarning,
+        )
     parts = [_as_first(part, first) if labelled else part for part in sets]
     return first if len(sets) == 1 else JoinedSet(tuple(parts))
 

@@ -134,9 +134,11 @@ class Seen:
 
     def warn_near_chance(self, name: str) -> None:
         """Tell of labels that predictions do not fit: another order of classes, or no training."""
-        if self.accuracy is None or self.samples < _ENOUGH or len(self.counts) < 2:
+        if self.accuracy is None or self.samples < _ENOUGH or self.classes < 2:
             return
-        chance = max(max(self.counts.values()) / self.samples, 1 / self.classes)
+        # Of one class alone, the most frequent is no measure: all of it may be right.
+        most = max(self.counts.values()) / self.samples if len(self.counts) > 1 else 0
+        chance = max(most, 1 / self.classes)
         # A tenth of the way from chance to all right.
         if self.accuracy < chance + 0.1 * (1 - chance):
             warn_user(

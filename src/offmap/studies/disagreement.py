@@ -193,7 +193,8 @@ def _trained(
     def train(name: str, folder: Path, start: Trained | None, before: str) -> Trained:
         recipe = setup.recipe(name)
         of_recipe = Sets.of(recipe, sets.train, sets.test)
-        network = start and place(build(recipe.network), start.network.state_dict(), START)
+        weights = start and start.network.state_dict()
+        network = place(build(recipe.network), weights, START) if weights else None
         epochs = f"{before}{recipe.epochs} epochs"
         return setup.train(recipe, folder, of_recipe, network, epochs=epochs)
 
