@@ -62,8 +62,7 @@ class Judge:
         Raises:
             Refusal: there is no place for them, it takes too long, or the network refuses them.
         """
-        if (rows := sum(map(count_of, inputs))) > self._settings.queue:
-            raise Refusal(413, f"{rows:,} rows are too many: send {self._settings.queue:,} at most")
+        check_rows(sum(map(count_of, inputs)), self._settings.queue)
         end = time.monotonic() + self._settings.timeout
         size, groups = self._settings.max_batch, []
         for each in inputs:
@@ -111,6 +110,16 @@ class Judge:
             job.answer.set_result({name: values[rows] for name, values in columns.items()})
         names = [f"{job.name}#{i}" for job in jobs for i in range(job.rows)]
         self._recorder.record(asked.served, verdict, names)
+
+
+def check_rows(rows: int, most: int) -> None:
+    """Refuse more rows than could ever wait.
+
+    Raises:
+        Refusal: there are more.
+    """
+    if rows > most:
+        raise Refusal(413, f"{rows:,} rows are too many: send {most:,} at most")
 
 
 def _kind(asked: Asked, inputs: Inputs) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from offmap._utils.inputs import Inputs
 from offmap.errors import ArgumentError
 from offmap.guard import Guard
 from offmap.serve.refusals import Refusal
+from offmap.serve.tensors import check_numbers
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Reads:
 def _numbers(name: str, values: Any, kinds: str) -> Tensor:
     """A list of numbers as a tensor."""
     try:
+        check_numbers(values)
         array = np.asarray(values)
     except (ValueError, OverflowError):  # lists of several lengths; numbers beyond any type
         raise Refusal(400, f"{name} must be a list of numbers") from None
