@@ -159,6 +159,11 @@ def slow_clients_are_left(running: Running) -> None:
     with socket.create_connection((host, int(port)), PATIENCE) as slow:
         slow.sendall(b"POST /score HTTP/1.1\r\nHost: loc")  # and nothing more
         assert slow.makefile("rb").read() == b""
+    with socket.create_connection((host, int(port)), PATIENCE) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc")
+        assert slow.recv(13) == b"HTTP/1.1 200 "  # the body is not read, and not waited for either
+        slow.sendall(b"d")
+        assert slow.makefile("rb").read().endswith(b"</html>\n")
     with socket.create_connection((host, int(port)), PATIENCE) as wrong:
         wrong.sendall(b"\x16\x03\x01\x02\x00 no HTTP at all\r\n\r\n")
         assert wrong.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
