@@ -129,7 +129,7 @@ def test_monitors_of_several_workers_are_merged(
         Slot(settings)
     certified = Certified.of(guard)
     for slot, images in zip(slots, (digits.images[:40], faces.images[:40]), strict=True):
-        book = Book(guard, certified, settings, slot.number)
+        book = Book(certified, settings, slot.number)
         book.add(guard(images), [str(i) for i in range(40)])
         book.close()
         slot.free()
