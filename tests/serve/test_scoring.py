@@ -63,6 +63,11 @@ def test_a_request_id_is_taken_over_where_it_is_a_plain_word(client: TestClient)
     assert len(given) == 32
 
 
+def test_a_name_of_a_container_may_have_an_underscore(opened: Open, guard: offmap.Guard) -> None:
+    client = opened(guard, allow_hosts=("a_guard",))
+    assert client.get("/v2", headers={"Host": "a_guard:8000"}).status_code == 200
+
+
 def test_the_alarm_rate_is_the_guards_unless_the_service_allows_another(
     opened: Open, guard: offmap.Guard, digits: ImageSet
 ) -> None:
@@ -165,6 +170,10 @@ def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None
         ({"max_wait_ms": -1}, "max_wait_ms must lie in 0"),
         ({"name": "a/b"}, "name must be letters"),
         ({"token": "short"}, "a token must have at least 16"),
+        ({"token": "two words of a secret"}, "and without spaces"),
+        ({"allow_hosts": ("a.example:8000",)}, "without a scheme and a port"),
+        ({"allow_hosts": ("https://a.example",)}, "without a scheme"),
+        ({"allow_hosts": ("::1",)}, "without a scheme"),
     ],
 )
 def test_a_limit_out_of_range_is_refused(limit: dict[str, object], words: str) -> None:
