@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from torch import nn
 
 import offmap
+from offmap import demo
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, MissingExtraError, NotFittedError
 from offmap.serve import Settings, app, factory
@@ -228,6 +229,27 @@ def test_answers_do_not_depend_on_their_company_and_are_never_mixed(
         assert row["p_value"] == float(alone.p_values)
         assert response.json()["request_id"] == response.headers["x-request-id"]
     assert len({response.headers["x-request-id"] for response in said}) == 8
+
+
+def test_files_are_no_input_of_a_guard_over_normalised_images(
+    opened: Open, digits: ImageSet
+) -> None:
+    def normalised(images: torch.Tensor) -> torch.Tensor:
+        return (images / 255 - 0.305) / 0.376
+
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "energy")
+    guard.fit([(normalised(sets.train.images[:99]), sets.train.labels[:99])])
+    guard.calibrate([(normalised(sets.calibration.images), None)])
+    client = opened(guard)
+    said = client.post("/score", files=[("f", ("a.png", png(digits.images[0])))])
+    assert said.status_code == 415
+    assert "normalised already: send FP32 tensors" in said.json()["error"]
+    (wanted,) = client.get("/v2/models/guard").json()["inputs"]
+    data = normalised(digits.images[0]).flatten().tolist()
+    tensor = wanted | {"shape": [1, *wanted["shape"][1:]], "data": data}
+    answer = client.post("/v2/models/guard/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 200
 
 
 class Touchy(nn.Module):

@@ -81,6 +81,10 @@ async def _of_files(
     served = asked.served
     if served.reads.kind != "images":
         raise Refusal(415, f"this guard reads {served.reads.kind}: send JSON")
+    if served.own is None and "UINT8" not in served.reads.datatypes:
+        raise Refusal(
+            415, "this guard reads images that are normalised already: send FP32 tensors to infer"
+        )
     files = await service.in_thread(lambda: files_of(body, content_type, service.settings.queue))
     decode = [service.in_thread(decoder(file, served, service.settings)) for file in files]
     try:
