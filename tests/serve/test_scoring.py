@@ -253,7 +253,7 @@ def test_files_are_no_input_of_a_guard_over_normalised_images(
 
 
 class Touchy(nn.Module):
-    """Fails on a batch that holds a 9."""
+    """Fails on a batch that holds a 9, for want of memory on a 10, by a broken device on an 11."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -262,6 +262,10 @@ class Touchy(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if bool((x == 9).any()):
             raise ValueError("a nine")
+        if bool((x == 10).any()):
+            torch.empty(1 << 50)
+        if bool((x == 11).any()):
+            raise RuntimeError("CUDA error: device-side assert triggered")
         return self.head(x)
 
 
@@ -273,6 +277,8 @@ def test_a_row_that_breaks_the_network_costs_none_of_its_batch(opened: Open) -> 
     rows = [[0.5, 1, 2], [9, 1, 2], [1, 1, 1.5]]
     first, bad, last = together(client, [{"json": {"rows": [row]}} for row in rows])
     assert (bad.status_code, bad.json()) == (400, {"error": "the network refuses these inputs"})
+    for number, status in ((10, 503), (11, 500)):  # of the machine, and no fault of the client's
+        assert client.post("/score", json={"rows": [[number] * 3] * 3}).status_code == status
     for row, response in ((rows[0], first), (rows[2], last)):
         p = float(guard(torch.tensor([row]).float()).p_values)
         assert response.json()["answers"][0]["p_value"] == p

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from offmap._utils.failures import lacks_memory, of_machine
 from offmap._utils.inputs import Inputs, count_of, rows_of
 from offmap.errors import OffmapError
 from offmap.serve.batching import Batcher, FullError, Job
@@ -149,8 +150,9 @@ def _joined(parts: Sequence[Columns]) -> Columns:
 def _refusal(error: Exception, job: Job) -> Exception:
     """What a client is told; what the error says is for the log alone."""
     _LOGGER.error("request %s: %s: %s", job.name, type(error).__name__, error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if lacks_memory(error):
         return busy("no memory for these rows now: try again, or send fewer")
-    if isinstance(error, OffmapError | IndexError | ValueError | RuntimeError):
+    of_inputs = isinstance(error, OffmapError | IndexError | ValueError | RuntimeError)
+    if of_inputs and not of_machine(error):
         return Refusal(400, "the network refuses these inputs")
     return error
