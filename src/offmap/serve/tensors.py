@@ -23,6 +23,7 @@ DATATYPES: dict[str, str] = {  # little-endian, as the protocol has them
     "FP32": "<f4",
     "FP64": "<f8",
 }
+Parameters = dict[str, Any] | None  # clients say null of what they leave out
 Extent = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
@@ -40,7 +41,7 @@ class InputTensor(msgspec.Struct):
     name: str
     shape: Annotated[list[Extent], msgspec.Meta(min_length=1, max_length=8)]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = None
     data: Any = None
 
     @property
@@ -55,7 +56,7 @@ class InputTensor(msgspec.Struct):
         Raises:
             Refusal: it is no size, or not that of the shape.
         """
-        size = self.parameters.get("binary_data_size")
+        size = (self.parameters or {}).get("binary_data_size")
         if size is None:
             return None
         wanted = self.count * np.dtype(DATATYPES[self.datatype]).itemsize
