@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from offmap import demo
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, MissingExtraError, NotFittedError
 from offmap.serve import Settings, app, factory
+from offmap.serve.reading import Reads
+from offmap.serve.refusals import Refusal
 from tests.serve.conftest import Open, png
 
 
@@ -152,6 +156,21 @@ def test_a_guard_over_text_reads_tokens_and_fills_up_none(opened: Open) -> None:
     # A token that the network does not have is refused, and costs nobody else anything.
     assert client.post("/score", json={"rows": [{"input_ids": [99]}]}).status_code == 400
     assert client.post("/score", json={"rows": rows}).json()["answers"] == answers
+
+
+def test_what_a_network_looks_up_must_stand_in_its_tables() -> None:
+    class Configured(Text):
+        config = SimpleNamespace(vocab_size=20, type_vocab_size=2)
+
+    tokens = torch.arange(80).reshape(16, 5) % 20
+    names = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    reads = Reads.of(offmap.Guard(Configured(), "energy").fit([(names, tokens[:, 0] % 2)]))
+    reads = replace(reads, names=("input_ids", "token_type_ids"))
+    good = {"input_ids": tokens, "token_type_ids": tokens % 2}
+    assert set(reads.checked(good)) == set(good)
+    for name, bad in (("input_ids", tokens + 1), ("token_type_ids", tokens % 3)):
+        with pytest.raises(Refusal, match=f"{name} has values that are no tokens"):
+            reads.checked(good | {name: bad})
 
 
 def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None:
