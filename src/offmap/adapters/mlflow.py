@@ -129,7 +129,7 @@ def _figures(results: Results) -> dict[str, float]:
     if results.accuracy is not None:
         right, n = results.accuracy
         figures["accuracy"] = right / n
-    groups = _names(results.groups)
+    groups = _names(list(results.groups))
     for detector, plain in _names(results.detectors).items():
         for metric in METRICS:
             name = f"{plain}/{metric}"
