@@ -475,6 +475,19 @@ def test_a_row_that_the_network_refuses_costs_no_other_its_verdict(tmp_path: Pat
     assert found[0]["score"] == pytest.approx(float(alone.scores[0]), rel=1e-5)
 
 
+def test_a_row_without_memory_is_no_row_that_the_network_refuses(tmp_path: Path) -> None:
+    class Hungry(Text):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+            if len(input_ids) == 1:
+                torch.empty(1 << 50)
+            return super().forward(input_ids, attention_mask)
+
+    guard = offmap.Guard(Hungry(), "mahalanobis").fit([tokens(0)]).calibrate([tokens(1)])
+    (tmp_path / "rows.jsonl").write_text('{"input_ids": [1, 2, 3, 4]}\n')
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        score_files(guard, [str(tmp_path / "rows.jsonl")], tmp_path / "out.jsonl")
+
+
 def test_whole_numbers_are_features_in_any_company(tmp_path: Path) -> None:
     """Programs write 1 for 1.0; and a row of another length is one row with a reason."""
     torch.manual_seed(0)

@@ -496,6 +496,9 @@ def test_a_pipeline_can_be_stopped(saved: Path) -> None:
     assert done.returncode == 1
     assert "is above 20.0%" in done.stderr
     assert (saved / "w.jsonl").is_file()
+    done = run(*score, "--fail-above", "20", cwd=saved)  # no share is ever above 20
+    assert done.returncode == 2
+    assert "--fail-above" in done.stderr
 
 
 def test_a_record_does_not_choose_what_code_is_run(saved: Path) -> None:

@@ -86,6 +86,18 @@ def test_a_network_with_detectors_that_run_it_again(sets: demo.Digits) -> None:
     assert [int(v.argmax() == 8) for v in vectors] == guard(images).is_ood.int().tolist()
 
 
+def test_the_answers_of_a_cascade_are_those_of_its_classifier(sets: demo.Digits) -> None:
+    torch.manual_seed(0)
+    other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8))
+    cascade = offmap.Cascade(filter=demo.shipped(), classifier=other)
+    guard = offmap.Guard(cascade, "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train.take(50, 0)).calibrate(sets.calibration.take(60, 0), 0.1)
+    images = sets.test.images[:20]
+    verdict, vectors = guard(images), np.stack(adapter.Model(guard)(list(images)))
+    expected = torch.where(verdict.is_ood, 8, verdict.labels)
+    assert vectors.argmax(1).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("target", [[0.5, 0.5], [0, 0], [[1, 0]], []])
 def test_targets_that_name_no_class_are_refused(target: Any) -> None:
     dataset = [(np.zeros((1, 8, 8), np.uint8), np.array(target), {"id": 0})]

@@ -75,6 +75,24 @@ def test_results_are_parameters_metrics_and_files(results: Results, tmp_path: Pa
     assert Results.load(folder) == results
 
 
+def test_detectors_that_differ_in_signs_alone_have_figures_of_their_own(
+    sets: demo.Digits,
+) -> None:
+    ood = {"far": {"faces": sets.ood["far"]["faces"]}}
+    scores = {
+        "mahalanobis++": lambda acts: acts.features.norm(dim=1),
+        "mahalanobis": lambda acts: -acts.features.norm(dim=1),
+        "(mahalanobis)": lambda acts: acts.features[:, 0],
+    }
+    found = offmap.evaluate(demo.shipped(), id_test=sets.test, ood=ood, detectors=scores)
+    adapter.log_results(found)
+    metrics = last_run().data.metrics
+    assert metrics["mahalanobispp/auroc/all"] == found.mean("mahalanobis++")
+    assert metrics["mahalanobis/auroc/far"] == found.mean("mahalanobis")
+    (third,) = (n for n in metrics if n.startswith("mahalanobis-") and n.endswith("auroc/all"))
+    assert metrics[third] == found.mean("(mahalanobis)")
+
+
 def test_a_run_that_is_open_takes_them_and_goes_on(results: Results) -> None:
     with mlflow.start_run() as mine:
         adapter.log_results(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -141,6 +142,53 @@ def test_one_process_at_a_time_writes_a_log(guard: offmap.Guard, tmp_path: Path)
         pytest.raises(StoreError, match="another process is writing"),
     ):
         Log(tmp_path / "log.jsonl", guard)
+
+
+def test_a_log_on_a_full_disk_holds_whole_additions_and_nothing_of_the_others(
+    guard: offmap.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def full(file: int, content: bytes) -> int:
+        if len(content) < 100:
+            raise OSError("no space left")
+        return write(file, content[: len(content) // 2])
+
+    with Log(tmp_path / "log.jsonl", guard) as file:
+        file.add(decided([True]), ["before"])
+        monkeypatch.setattr("os.write", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="no space left"):
+                file.add(decided([True] * 3), ["lost"] * 3)
+        monkeypatch.undo()
+        file.add(decided([True]), ["after"])
+    inputs = [row["input"] for row in rows(tmp_path / "log.jsonl") if "certified" not in row]
+    assert inputs == ["before", "after"]
+
+
+def test_a_log_that_was_moved_away_or_deleted_is_begun_anew(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.jsonl"
+    with Log(path, guard) as file:
+        file.add(decided([True]), ["1"])
+        path.rename(tmp_path / "log.1")
+        file.add(decided([True]), ["2"])
+        path.unlink()
+        file.add(decided([True]), ["3"])
+        file.add(decided([True]), ["4"])
+    assert [row.get("input") for row in rows(tmp_path / "log.1")] == [None, "1"]
+    assert [row.get("input") for row in rows(path)] == [None, "3", "4"]
+    assert "certified" in rows(path)[0]
+
+
+def test_logs_that_begin_in_one_millisecond_are_two(guard: offmap.Guard, tmp_path: Path) -> None:
+    first = []
+    for name in ("a.jsonl", "b.jsonl"):
+        with Log(tmp_path / name, guard):
+            pass
+        first.append(rows(tmp_path / name)[0] | {"time": ""})
+    assert first[0] != first[1]
 
 
 def test_a_log_goes_on_at_another_threshold_and_not_with_another_guard(

@@ -80,6 +80,22 @@ def test_every_sample_is_read_once_as_in_the_whole(whole: Any) -> None:
         assert y is None or torch.equal(y, v)
 
 
+class Named(Plain):
+    """Tokens by name."""
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[Any]:
+        for ids, _ in super().batches(batch_size, start):
+            yield {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, None
+
+
+def test_inputs_by_name_are_cut_by_their_rows() -> None:
+    whole = Named(torch.arange(70 * 4).reshape(70, 4))
+    shards = Shards(whole, 2)
+    found = [batch for each in shards.to_send() for batch, _ in shards.open(each).batches(2)]
+    assert torch.equal(torch.cat([batch["input_ids"] for batch in found]), whole.images)
+    assert {len(batch["attention_mask"]) for batch in found} == {2}
+
+
 def test_corrupt_images_are_left_out_and_known(tmp_path: Path) -> None:
     sets = demo.digits_data()
     for i in range(40):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,9 @@ from starlette.testclient import TestClient
 import offmap
 from offmap.data import ImageSet
 from offmap.serve import app
+from offmap.serve.reading import Reads
+from offmap.serve.refusals import Refusal
+from offmap.serve.tensors import InputTensor, from_json
 from tests.serve.conftest import png
 
 INFER = "/v2/models/guard/infer"
@@ -181,6 +185,8 @@ HOSTILE: dict[str, tuple[int, dict[str, Any]]] = {
     "a size of words": (400, binary(None, "64", bytes(64))),
     "a shape that is a bomb": (400, binary(None, 2**40, b"", shape=[2**40])),
     "no rows of bytes": (400, binary(None, 0, b"", shape=[0, 1, 8, 8])),
+    "no rows of huge ones": (400, infer(shape=[0] + [2**40] * 7, data=[])),
+    "huge rows without a value": (400, binary(None, 0, b"", shape=[2**40] * 7 + [0])),
 }  # fmt: skip
 
 
@@ -247,6 +253,26 @@ def test_hostile_rows_are_refused(name: str, features: TestClient) -> None:
     assert response.status_code == 400, response.text
     good = features.post("/score", json={"rows": [[0, 0, 0]]})
     assert len(good.json()["answers"]) == 1
+
+
+def test_more_rows_than_may_wait_are_refused_before_any_is_read(features: TestClient) -> None:
+    response = features.post("/score", json={"rows": [[1]] * 1025})
+    assert response.status_code == 413
+    assert response.json()["error"] == "1,025 rows are too many: send 1,024 at most"
+
+
+def test_a_long_word_among_many_takes_no_memory() -> None:
+    words = ["a" * 100_000, *[""] * 1000]
+    reads = Reads("features", ("FP32",), (3,), ("features",))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="must be numbers"):
+            from_json(InputTensor("features", [1, 3], "FP32", data=words))
+        with pytest.raises(Refusal, match="must be a list of numbers"):
+            list(reads.rows([words]))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20  # numpy would give each 400,000 bytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_infinity_in_binary_features_is_refused(features: TestClient) -> None:

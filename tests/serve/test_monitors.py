@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import offmap
@@ -129,7 +131,7 @@ def test_monitors_of_several_workers_are_merged(
         Slot(settings)
     certified = Certified.of(guard)
     for slot, images in zip(slots, (digits.images[:40], faces.images[:40]), strict=True):
-        book = Book(guard, certified, settings, slot.number)
+        book = Book(certified, settings, slot.number)
         book.add(guard(images), [str(i) for i in range(40)])
         book.close()
         slot.free()
@@ -232,6 +234,16 @@ def test_what_takes_too_long_is_told_when_to_try_again(
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
         assert response.json() == {"error": "no verdict within 0.05 seconds"}
+
+
+def test_a_service_whose_lifespan_nobody_runs_says_so_at_once(
+    guard: offmap.Guard, digits: ImageSet
+) -> None:
+    whole = Starlette(routes=[Mount("/ood", app(guard))])
+    with TestClient(whole, base_url="http://localhost") as client:
+        response = client.post("/ood/score", content=png(digits.images[0]), headers=PNG)
+    assert response.status_code == 503
+    assert "must run its lifespan" in response.json()["error"]
 
 
 def test_a_full_queue_is_told_when_to_try_again(guard: offmap.Guard, digits: ImageSet) -> None:

@@ -74,7 +74,7 @@ def test_a_token_comes_from_a_file_or_the_environment(
 ) -> None:
     Path("token").write_text("a-secret-of-the-house\n")
     assert call("--token-file token")[0].token == "a-secret-of-the-house"
-    monkeypatch.setenv("OFFMAP_SERVE_TOKEN", "another-secret-of-it")
+    monkeypatch.setenv("OFFMAP_SERVE_TOKEN", "another-secret-of-it\n")  # as secrets are mounted
     assert call("")[0].token == "another-secret-of-it"
 
 

@@ -54,6 +54,17 @@ def test_the_paths_of_server_and_model(client: TestClient, guard: offmap.Guard) 
         assert client.get(path).status_code == 404
 
 
+def test_what_a_client_leaves_out_may_be_null(client: TestClient, digits: ImageSet) -> None:
+    request = asked(digits.images[:2])
+    expected = client.post(INFER, json=request).json()
+    request["inputs"][0]["parameters"] = None
+    said = client.post(INFER, json=request | {"id": None, "parameters": None, "outputs": None})
+    assert said.json() == expected
+    outputs = [{"name": "label", "parameters": None}]
+    (label,) = client.post(INFER, json=request | {"outputs": outputs}).json()["outputs"]
+    assert label["data"] == expected["outputs"][0]["data"]
+
+
 @pytest.mark.parametrize("nested", [True, False])
 def test_json_tensors(
     client: TestClient, guard: offmap.Guard, digits: ImageSet, nested: bool

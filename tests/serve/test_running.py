@@ -12,14 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
 import offmap
 from offmap.data import ImageSet
 from offmap.guard import Certified, Monitor
+from offmap.serve import running
 from tests.serve.conftest import png
 
 PATIENCE = 120.0  # seconds: machines may be slow
@@ -159,6 +162,11 @@ def slow_clients_are_left(running: Running) -> None:
     with socket.create_connection((host, int(port)), PATIENCE) as slow:
         slow.sendall(b"POST /score HTTP/1.1\r\nHost: loc")  # and nothing more
         assert slow.makefile("rb").read() == b""
+    with socket.create_connection((host, int(port)), PATIENCE) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc")
+        assert slow.recv(13) == b"HTTP/1.1 200 "  # the body is not read, and not waited for either
+        slow.sendall(b"d")
+        assert slow.makefile("rb").read().endswith(b"</html>\n")
     with socket.create_connection((host, int(port)), PATIENCE) as wrong:
         wrong.sendall(b"\x16\x03\x01\x02\x00 no HTTP at all\r\n\r\n")
         assert wrong.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
@@ -185,6 +193,68 @@ def test_several_workers_count_together_and_reload_without_a_gap(
     assert f"offmap_alarm_ratio {alarms / 12}" in text
     assert len(states) == 2
     assert running.end(signal.SIGTERM) == 0
+
+
+class Fake:
+    """A worker's process, and what became of it."""
+
+    def __init__(self, *_: object) -> None:
+        self.exitcode: int | None = None
+        self.pid, self.process = id(self), self
+
+    def start(self) -> None:
+        pass
+
+    def join(self) -> None:
+        assert self.exitcode is not None
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(running, "Process", Fake)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    made = running._Workers(SimpleNamespace(workers=2), [])
+    made.processes = [Fake(), Fake()]
+    return made
+
+
+def test_a_first_worker_that_cannot_begin_ends_the_service(workers: Any) -> None:
+    workers.keep_subprocess_alive()
+    assert not workers.should_exit.is_set()
+    workers.processes[1].exitcode = STARTUP_FAILURE
+    workers.keep_subprocess_alive()
+    assert workers.failed
+    assert workers.should_exit.is_set()
+
+
+def test_a_worker_that_cannot_begin_later_is_tried_again_beside_the_others(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    first, killed = workers.processes
+    killed.exitcode = -signal.SIGKILL
+    workers.keep_subprocess_alive()
+    again = workers.processes[1]
+    assert again is not killed
+    again.exitcode = STARTUP_FAILURE  # its guard is being written
+    workers.keep_subprocess_alive()
+    told: list[int] = []
+    monkeypatch.setattr("os.kill", lambda number, _: told.append(number))
+    workers.handle_hup()
+    assert told == [first.pid]  # another process may have the number of the one that has ended
+    assert workers.processes == [first, again]
+    now[0] += 6
+    workers.keep_subprocess_alive()
+    assert workers.processes[1] is not again
+    assert not workers.should_exit.is_set()
+    for each in workers.processes:
+        each.exitcode = STARTUP_FAILURE
+    workers.keep_subprocess_alive()
+    assert workers.failed
 
 
 def test_a_guard_that_cannot_be_opened_is_told_in_one_line(folder: Path) -> None:

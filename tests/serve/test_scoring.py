@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,12 @@ from starlette.testclient import TestClient
 from torch import nn
 
 import offmap
+from offmap import demo
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, MissingExtraError, NotFittedError
 from offmap.serve import Settings, app, factory
+from offmap.serve.reading import Reads
+from offmap.serve.refusals import Refusal
 from tests.serve.conftest import Open, png
 
 
@@ -61,6 +66,11 @@ def test_a_request_id_is_taken_over_where_it_is_a_plain_word(client: TestClient)
     assert client.get("/v2", headers={"X-Request-Id": "a-1.b"}).headers["x-request-id"] == "a-1.b"
     given = client.get("/v2", headers={"X-Request-Id": "a b"}).headers["x-request-id"]
     assert len(given) == 32
+
+
+def test_a_name_of_a_container_may_have_an_underscore(opened: Open, guard: offmap.Guard) -> None:
+    client = opened(guard, allow_hosts=("a_guard",))
+    assert client.get("/v2", headers={"Host": "a_guard:8000"}).status_code == 200
 
 
 def test_the_alarm_rate_is_the_guards_unless_the_service_allows_another(
@@ -148,6 +158,21 @@ def test_a_guard_over_text_reads_tokens_and_fills_up_none(opened: Open) -> None:
     assert client.post("/score", json={"rows": rows}).json()["answers"] == answers
 
 
+def test_what_a_network_looks_up_must_stand_in_its_tables() -> None:
+    class Configured(Text):
+        config = SimpleNamespace(vocab_size=20, type_vocab_size=2)
+
+    tokens = torch.arange(80).reshape(16, 5) % 20
+    names = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    reads = Reads.of(offmap.Guard(Configured(), "energy").fit([(names, tokens[:, 0] % 2)]))
+    reads = replace(reads, names=("input_ids", "token_type_ids"))
+    good = {"input_ids": tokens, "token_type_ids": tokens % 2}
+    assert set(reads.checked(good)) == set(good)
+    for name, bad in (("input_ids", tokens + 1), ("token_type_ids", tokens % 3)):
+        with pytest.raises(Refusal, match=f"{name} has values that are no tokens"):
+            reads.checked(good | {name: bad})
+
+
 def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None:
     torch.manual_seed(0)
     fitted = offmap.Guard(nn.Linear(3, 2), "energy")
@@ -165,6 +190,10 @@ def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None
         ({"max_wait_ms": -1}, "max_wait_ms must lie in 0"),
         ({"name": "a/b"}, "name must be letters"),
         ({"token": "short"}, "a token must have at least 16"),
+        ({"token": "two words of a secret"}, "and without spaces"),
+        ({"allow_hosts": ("a.example:8000",)}, "without a scheme and a port"),
+        ({"allow_hosts": ("https://a.example",)}, "without a scheme"),
+        ({"allow_hosts": ("::1",)}, "without a scheme"),
     ],
 )
 def test_a_limit_out_of_range_is_refused(limit: dict[str, object], words: str) -> None:
@@ -221,8 +250,29 @@ def test_answers_do_not_depend_on_their_company_and_are_never_mixed(
     assert len({response.headers["x-request-id"] for response in said}) == 8
 
 
+def test_files_are_no_input_of_a_guard_over_normalised_images(
+    opened: Open, digits: ImageSet
+) -> None:
+    def normalised(images: torch.Tensor) -> torch.Tensor:
+        return (images / 255 - 0.305) / 0.376
+
+    sets = demo.digits_data()
+    guard = offmap.Guard(demo.shipped(), "energy")
+    guard.fit([(normalised(sets.train.images[:99]), sets.train.labels[:99])])
+    guard.calibrate([(normalised(sets.calibration.images), None)])
+    client = opened(guard)
+    said = client.post("/score", files=[("f", ("a.png", png(digits.images[0])))])
+    assert said.status_code == 415
+    assert "normalised already: send FP32 tensors" in said.json()["error"]
+    (wanted,) = client.get("/v2/models/guard").json()["inputs"]
+    data = normalised(digits.images[0]).flatten().tolist()
+    tensor = wanted | {"shape": [1, *wanted["shape"][1:]], "data": data}
+    answer = client.post("/v2/models/guard/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 200
+
+
 class Touchy(nn.Module):
-    """Fails on a batch that holds a 9."""
+    """Fails on a batch that holds a 9, for want of memory on a 10, by a broken device on an 11."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,6 +281,10 @@ class Touchy(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if bool((x == 9).any()):
             raise ValueError("a nine")
+        if bool((x == 10).any()):
+            torch.empty(1 << 50)
+        if bool((x == 11).any()):
+            raise RuntimeError("CUDA error: device-side assert triggered")
         return self.head(x)
 
 
@@ -242,6 +296,8 @@ def test_a_row_that_breaks_the_network_costs_none_of_its_batch(opened: Open) -> 
     rows = [[0.5, 1, 2], [9, 1, 2], [1, 1, 1.5]]
     first, bad, last = together(client, [{"json": {"rows": [row]}} for row in rows])
     assert (bad.status_code, bad.json()) == (400, {"error": "the network refuses these inputs"})
+    for number, status in ((10, 503), (11, 500)):  # of the machine, and no fault of the client's
+        assert client.post("/score", json={"rows": [[number] * 3] * 3}).status_code == status
     for row, response in ((rows[0], first), (rows[2], last)):
         p = float(guard(torch.tensor([row]).float()).p_values)
         assert response.json()["answers"][0]["p_value"] == p

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from offmap.activations import Sample
+from offmap.activations import Activations, Sample
 from offmap.data import ImageSet
 from offmap.errors import LabelError, NotFittedError
 from offmap.guard import Guard
@@ -66,10 +66,18 @@ class Model:
             batch_acts = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
             verdict = self.guard.judge(batch_acts)
             acts = batch_acts.acts if isinstance(batch_acts, Sample) else batch_acts
-            known = acts.logits.softmax(1) if acts.has_logits else torch.ones(len(verdict), 1)
+            known = _probabilities(acts)
         unknown = verdict.is_ood.cpu().float()[:, None]
         targets = torch.cat([known.cpu().float() * (1 - unknown), unknown], dim=1)
         return list(targets.nan_to_num(0).numpy())
+
+
+def _probabilities(acts: Activations) -> Tensor:
+    """Those of the network whose labels count; 1 for "known" where there are none."""
+    if not acts.has_predictions:
+        return torch.ones(len(acts), 1)
+    other = acts.classifier_logits
+    return (acts.logits if other is None else other).softmax(1)
 
 
 class Dataset:

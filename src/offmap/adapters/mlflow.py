@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -128,12 +129,25 @@ def _figures(results: Results) -> dict[str, float]:
     if results.accuracy is not None:
         right, n = results.accuracy
         figures["accuracy"] = right / n
-    for detector in results.detectors:
-        # Letters, digits, and what MLflow allows besides.
-        plain = re.sub(r"[^\w.\-]+", "-", detector).strip("-")
+    groups = _names(list(results.groups))
+    for detector, plain in _names(results.detectors).items():
         for metric in METRICS:
             name = f"{plain}/{metric}"
             figures[f"{name}/all"] = results.mean(detector, metric)
-            for group in results.groups:
-                figures[f"{name}/{group}"] = results.mean(detector, metric, group=group)
+            for group, of_group in groups.items():
+                figures[f"{name}/{of_group}"] = results.mean(detector, metric, group=group)
     return figures
+
+
+def _names(names: Sequence[str]) -> dict[str, str]:
+    """Each in letters and digits of ASCII, and signs that MLflow allows; a hash tells equals apart.
+
+    ``mahalanobis++`` is ``mahalanobispp``, in whatever company: runs are compared by these names.
+    """
+    plain: dict[str, str] = {}
+    for name in names:
+        short = re.sub(r"[^\w.\-]+", "-", name.replace("+", "p"), flags=re.ASCII).strip("-")
+        if not short or short in plain.values():
+            short += f"-{sha256(name.encode()).hexdigest()[:8]}"
+        plain[name] = short
+    return plain

@@ -54,7 +54,7 @@ def serve_guard(served: Served, settings: Settings, host: str, port: int) -> Non
     from offmap.serve.running import run
 
     if host not in _EVERYWHERE:
-        name = f"[{host}]" if ":" in host else host
+        name = f"[{host.partition('%')[0]}]" if ":" in host else host  # without its zone
         settings = replace(settings, allow_hosts=(*settings.allow_hosts, name))
     loopback = host in ("localhost", "::1") or host.startswith("127.")
     if settings.token is None and not loopback:

@@ -31,7 +31,10 @@ def score(
         help="PNG of the most and least known images; with --explain, of what raises the score.",
     ),
     fail_above: float | None = typer.Option(
-        None, help="Exit with status 1 if a larger share is unknown, or nothing can be read."
+        None,
+        min=0,
+        max=1,
+        help="Exit with status 1 if a larger share is unknown, or nothing can be read.",
     ),
     log: Path | None = typer.Option(
         None, help="JSONL that the verdicts are added to, for `offmap watch`."

@@ -75,6 +75,5 @@ def _token(file: Path | None) -> str | None:
     """The token of a file, or of the environment; on the command line anyone could see it."""
     import os
 
-    if file is not None:
-        return file.read_text(encoding="utf-8").strip()
-    return os.environ.get(TOKEN)
+    text = os.environ.get(TOKEN) if file is None else file.read_text("utf-8", "replace")
+    return None if text is None else text.strip()

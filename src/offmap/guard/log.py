@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import msgspec
 
@@ -27,23 +30,45 @@ class Log:
 
     First, at each opening, stands what the guard's calibration set certifies; then a line a sample:
     ``time``, ``guard`` (a hash), ``input``, ``label``, ``score``, ``p_value``, ``is_ood``,
-    ``error``. Lines are written whole; one that was torn by a crash is ended, and read by nobody.
+    ``error``. What is added at once is written whole, or not at all where the disk is full; a line
+    that was torn by a crash is ended, and read by nobody. Where the file is moved away or deleted,
+    as by what turns logs over, a new one is begun.
 
     Args:
         path: of the file, which may exist; one process at a time adds to it.
-        guard: calibrated, or a cascade.
+        guard: calibrated, or a cascade; or a :class:`Certified`.
 
     Raises:
         NotFittedError: the guard has no threshold.
         StoreError: another process is writing it.
     """
 
-    def __init__(self, path: str | Path, guard: Guard | Cascade) -> None:
-        self.certified = Certified.of(guard)
-        self._file = claimed(Path(path))
-        if self._is_torn(Path(path)):
-            self._file.write("\n")
-        self._write([{"certified": msgspec.to_builtins(self.certified)}], None)
+    def __init__(self, path: str | Path, guard: Guard | Cascade | Certified) -> None:
+        self.path = Path(path)
+        self._file: TextIO | None = None
+        self.go_on_with(guard)
+        try:
+            self._write([], None)
+        except BaseException:
+            self.close()
+            raise
+
+    def go_on_with(self, guard: Guard | Cascade | Certified) -> None:
+        """Say before the next samples what another threshold certifies."""
+        self.certified = guard if isinstance(guard, Certified) else Certified.of(guard)
+        self._said = False
+
+    def _open(self) -> TextIO:
+        """The file under its name, which need not be the one that was opened."""
+        with suppress(FileNotFoundError):
+            if self._file and os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+                return self._file
+        fresh = claimed(self.path)
+        self.close()
+        self._file, self._said = fresh, False
+        if self._is_torn(self.path):
+            _add(fresh, "\n")
+        return fresh
 
     @staticmethod
     def _is_torn(path: Path) -> bool:
@@ -83,13 +108,18 @@ class Log:
     def _write(self, lines: Iterable[Row], time: datetime | None) -> None:
         now = (time or datetime.now(UTC)).isoformat(timespec="milliseconds")
         stamp = {"time": now, "guard": self.certified.guard}
-        # JSON in ASCII, as a path need not be UTF-8; one write, so that lines are whole.
-        self._file.write("".join(json.dumps(stamp | line) + "\n" for line in lines))
-        self._file.flush()
+        file = self._open()
+        # By its first line a log is known, and several may begin in one millisecond.
+        said = {"certified": msgspec.to_builtins(self.certified), "log": uuid.uuid4().hex}
+        # JSON in ASCII, as a path need not be UTF-8.
+        whole = [*([] if self._said else [said]), *lines]
+        _add(file, "".join(json.dumps(stamp | line) + "\n" for line in whole))
+        self._said = True
 
     def close(self) -> None:
         """Let others have the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -101,3 +131,16 @@ class Log:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _add(file: TextIO, text: str) -> None:
+    """Add all of a text, or nothing of it: the next line would be joined to a torn one."""
+    number, left = file.fileno(), text.encode()
+    size = os.fstat(number).st_size
+    try:
+        while left:
+            left = left[os.write(number, left) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(number, size)
+        raise

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from offmap._utils.failures import of_machine
 from offmap._utils.hub import first_line
 from offmap.data import OwnTransform, Skipped, Span, decoded, padded
 from offmap.data.types import Resize
@@ -88,7 +89,7 @@ def _found(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
 
 def why_refused(error: Exception) -> str:
     """What a network says of one row that it does not take; raised again if the row is not why."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if of_machine(error):
         raise error
     return f"the network refuses it: {type(error).__name__}: {first_line(error)}"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from offmap._utils.inputs import count_of, rows_of
 from offmap.data import ImageSet, JoinedSet, Skipped, StreamedSet
 from offmap.errors import ArgumentError
 from offmap.forward import Batched
@@ -108,8 +109,8 @@ class _Rows:
         for inputs, labels in self.data.batches(batch_size, self.rows.start + start):
             if left <= 0:
                 return
-            yield inputs[:left], None if labels is None else labels[:left]
-            left -= len(inputs)
+            yield rows_of(inputs, slice(left)), None if labels is None else labels[:left]
+            left -= count_of(inputs)
 
     def keys(self, start: int, stop: int) -> tuple[str, ...]:
         rows = self.rows[start:stop]

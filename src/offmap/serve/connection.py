@@ -1,4 +1,4 @@
-"""A connection that does not wait for ever for the head of a request."""
+"""A connection that waits for ever neither for the head of a request, nor for its rest."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-SECONDS = 10.0  # for the head of a request, from its first byte or the connection's opening
+# For the head of a request, from its first byte or the connection's opening; and for the rest of a
+# body that was answered before it was all there.
+SECONDS = 10.0
 
 
 class Connection(H11Protocol):
-    """That of uvicorn, which times the pause between requests and not a head that dribbles in."""
+    """That of uvicorn, which times the pause between requests and not what dribbles in."""
 
     _patience: asyncio.TimerHandle | None = None
 
@@ -22,10 +24,15 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        if not self._waits:
             self._end()
         elif self._patience is None:
             self._begin()
+
+    @property
+    def _waits(self) -> bool:
+        """Whether it is the client's turn: to ask, or to end what has its answer already."""
+        return self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
 
     def on_response_complete(self) -> None:
         self._end()
@@ -45,7 +52,7 @@ class Connection(H11Protocol):
 
     def _give_up(self) -> None:
         self._patience = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self._waits and not self.transport.is_closing():
             self.transport.close()
 
 

@@ -18,11 +18,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from offmap.serve.refusals import Refusal
-from offmap.serve.settings import Settings
+from offmap.serve.settings import HOST, Settings
 
 _LOGGER = logging.getLogger("offmap.serve")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(rf"(?P<name>{HOST.pattern})(?::[0-9]{{1,5}})?")
 # Whoever has no token may see the page that asks for one, and whether the service lives.
 _OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 _ALWAYS = {

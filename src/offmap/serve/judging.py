@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from offmap._utils.failures import lacks_memory, of_machine
 from offmap._utils.inputs import Inputs, count_of, rows_of
 from offmap.errors import OffmapError
 from offmap.serve.batching import Batcher, FullError, Job
@@ -62,8 +63,7 @@ class Judge:
         Raises:
             Refusal: there is no place for them, it takes too long, or the network refuses them.
         """
-        if (rows := sum(map(count_of, inputs))) > self._settings.queue:
-            raise Refusal(413, f"{rows:,} rows are too many: send {self._settings.queue:,} at most")
+        check_rows(sum(map(count_of, inputs)), self._settings.queue)
         end = time.monotonic() + self._settings.timeout
         size, groups = self._settings.max_batch, []
         for each in inputs:
@@ -113,6 +113,16 @@ class Judge:
         self._recorder.record(asked.served, verdict, names)
 
 
+def check_rows(rows: int, most: int) -> None:
+    """Refuse more rows than could ever wait.
+
+    Raises:
+        Refusal: there are more.
+    """
+    if rows > most:
+        raise Refusal(413, f"{rows:,} rows are too many: send {most:,} at most")
+
+
 def _kind(asked: Asked, inputs: Inputs) -> tuple[Any, ...]:
     """What rows of one batch share.
 
@@ -140,8 +150,9 @@ def _joined(parts: Sequence[Columns]) -> Columns:
 def _refusal(error: Exception, job: Job) -> Exception:
     """What a client is told; what the error says is for the log alone."""
     _LOGGER.error("request %s: %s: %s", job.name, type(error).__name__, error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if lacks_memory(error):
         return busy("no memory for these rows now: try again, or send fewer")
-    if isinstance(error, OffmapError | IndexError | ValueError | RuntimeError):
+    of_inputs = isinstance(error, OffmapError | IndexError | ValueError | RuntimeError)
+    if of_inputs and not of_machine(error):
         return Refusal(400, "the network refuses these inputs")
     return error

@@ -42,7 +42,7 @@ class Metrics:
         )  # fmt: skip
         self.requests = Counter("offmap_requests", "Requests by status.", ["status"], registry=own)
         self.lost = Counter(
-            "offmap_unrecorded", "Samples that neither log nor monitor could keep.", registry=own
+            "offmap_unrecorded", "Samples that the log or the monitor could not keep.", registry=own
         )
         self._state = _State(shown, waiting)
         self._registry = own

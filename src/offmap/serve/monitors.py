@@ -11,7 +11,7 @@ from typing import TextIO
 
 from offmap._utils.files import claimed
 from offmap.errors import ArgumentError, StoreError
-from offmap.guard import Certified, Guard, Log, Monitor, Verdict, merged
+from offmap.guard import Certified, Log, Monitor, Verdict, merged
 from offmap.serve.settings import Settings
 
 _EVERY = 1.0  # seconds between two writings of a state
@@ -78,8 +78,7 @@ class Book:
     """The log and the monitor of one guard, by one worker.
 
     Args:
-        guard: calibrated.
-        certified: what it certifies.
+        certified: what the guard certifies.
         settings: where they are kept.
         slot: of the worker.
 
@@ -87,33 +86,25 @@ class Book:
         StoreError: another process writes the log, or the state cannot be read.
     """
 
-    def __init__(self, guard: Guard, certified: Certified, settings: Settings, slot: int) -> None:
+    def __init__(self, certified: Certified, settings: Settings, slot: int) -> None:
         self.certified = certified
         name = f"{certified.guard}-{slot}"
-        self._log_path = None if settings.log is None else settings.log / f"{name}.jsonl"
         state = settings.monitor_state
         self._state = None if state is None else state / f"{name}.json"
         there = self._state is not None and self._state.is_file()
         self.monitor = Monitor.load(self._state, certified) if there else Monitor(certified)  # type: ignore[arg-type]
-        self._log = self._opened(guard)
+        self._log = None if settings.log is None else _log(settings.log, name, certified)
         self._saved, self._dirty = 0.0, True
         self.save()
 
-    def _opened(self, guard: Guard) -> Log | None:
-        if self._log_path is None:
-            return None
-        self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        return Log(self._log_path, guard)
-
-    def go_on_with(self, guard: Guard, certified: Certified) -> None:
+    def go_on_with(self, certified: Certified) -> None:
         """The same guard at another threshold."""
         if certified == self.certified:
             return
         self.monitor.go_on_with(certified)
         self.certified = certified
         if self._log is not None:
-            self._log.close()
-            self._log = self._opened(guard)
+            self._log.go_on_with(certified)
 
     def add(self, verdict: Verdict, names: list[str]) -> None:
         """Keep what was decided."""
@@ -144,6 +135,11 @@ class Book:
         self.save()
         if self._log is not None:
             self._log.close()
+
+
+def _log(folder: Path, name: str, certified: Certified) -> Log:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Log(folder / f"{name}.jsonl", certified)
 
 
 def _shown(monitor: Monitor) -> Shown:

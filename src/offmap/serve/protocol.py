@@ -20,7 +20,14 @@ from offmap.serve.judging import Asked
 from offmap.serve.refusals import Refusal
 from offmap.serve.served import Columns, Served
 from offmap.serve.service import Service
-from offmap.serve.tensors import InputTensor, check_datatypes, from_binary, from_json, output
+from offmap.serve.tensors import (
+    InputTensor,
+    Parameters,
+    check_datatypes,
+    from_binary,
+    from_json,
+    output,
+)
 
 LENGTH = "Inference-Header-Content-Length"
 VERSION = "1"
@@ -33,7 +40,7 @@ class WantedOutput(msgspec.Struct):
     """An output that a request asks for."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = None
 
 
 class Infer(msgspec.Struct):
@@ -41,8 +48,8 @@ class Infer(msgspec.Struct):
 
     inputs: Annotated[list[InputTensor], msgspec.Meta(min_length=1, max_length=16)]
     id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
-    parameters: dict[str, Any] = {}
-    outputs: Annotated[list[WantedOutput], msgspec.Meta(max_length=16)] = []
+    parameters: Parameters = None
+    outputs: Annotated[list[WantedOutput], msgspec.Meta(max_length=16)] | None = None
 
 
 def server_metadata() -> dict[str, Any]:
@@ -80,7 +87,7 @@ async def infer(request: Request, service: Service) -> Response:
                 asked, inputs = await service.in_thread(
                     lambda: _parsed(body, request.headers, served)
                 )
-            rate = service.rate_of(served, asked.parameters.get("alarm_rate"))
+            rate = service.rate_of(served, (asked.parameters or {}).get("alarm_rate"))
             ours = Asked(served, request.state.request_id, rate)
             (columns,) = await service.judge.verdicts(ours, [inputs])
         return _response(service.settings.name, asked, columns)
@@ -99,7 +106,7 @@ def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, I
         why = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
         raise Refusal(400, f"the request is not as the protocol has it{why[:200]}") from None
     check_datatypes(asked.inputs, served.reads.datatypes)
-    outputs = [each.name for each in asked.outputs]
+    outputs = [each.name for each in asked.outputs or ()]
     if not set(outputs) <= set(OUTPUTS) or len(set(outputs)) < len(outputs):
         raise Refusal(400, f"outputs are {', '.join(OUTPUTS)}, each once")
     tensors = _tensors(asked.inputs, memoryview(body)[size:])
@@ -123,12 +130,12 @@ def _tensors(inputs: Sequence[InputTensor], rest: memoryview) -> dict[str, Tenso
 
 
 def _response(name: str, asked: Infer, columns: Columns) -> Response:
-    all_binary = asked.parameters.get("binary_data_output") is True
+    all_binary = (asked.parameters or {}).get("binary_data_output") is True
     wanted = asked.outputs or [WantedOutput(each) for each in OUTPUTS]
     columns = columns | {"label": [-1 if x is None else x for x in columns["label"]]}
     entries, parts = [], []
     for each in wanted:
-        binary = each.parameters.get("binary_data", all_binary) is True
+        binary = (each.parameters or {}).get("binary_data", all_binary) is True
         entry, content = output(each.name, OUTPUTS[each.name], columns[each.name], binary=binary)
         entries.append(entry)
         parts.append(content)

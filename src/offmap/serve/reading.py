@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,10 @@ from offmap._utils.inputs import Inputs
 from offmap.errors import ArgumentError
 from offmap.guard import Guard
 from offmap.serve.refusals import Refusal
+from offmap.serve.tensors import check_numbers
+
+# Inputs that are looked up, and what a configuration of transformers calls the sizes of the tables.
+_TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,15 @@ class Reads:
         datatypes: the first is the usual one.
         shape: of one row; none of tokens, whose rows are of any length.
         names: of the inputs.
-        vocabulary: tokens lie below it, where that is known.
+        below: numbers that tokens, by the name of their input, lie below, where that is known: a
+            GPU that looks one up beyond its table answers nothing any more.
     """
 
     kind: str
     datatypes: tuple[str, ...]
     shape: tuple[int, ...] | None
     names: tuple[str, ...]
-    vocabulary: int | None = None
+    below: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, guard: Guard) -> Self:
@@ -42,8 +47,10 @@ class Reads:
             ArgumentError: it does not know the shape of its inputs.
         """
         if guard.input_names:
-            size = getattr(getattr(guard.probe.network, "config", None), "vocab_size", None)
-            return cls("tokens", ("INT64", "INT32"), None, guard.input_names, size)
+            config = getattr(guard.probe.network, "config", None)
+            sizes = {name: getattr(config, size, None) for name, size in _TABLES.items()}
+            below = {name: size for name, size in sizes.items() if size}
+            return cls("tokens", ("INT64", "INT32"), None, guard.input_names, below)
         if guard.input_shape is None or len(guard.input_shape) not in (1, 3):
             raise ArgumentError(
                 "this guard does not know the shape of its inputs, or it is neither that of images "
@@ -91,7 +98,7 @@ class Reads:
         if x.ndim != 2 or x.shape[1] == 0 or x.is_floating_point():
             raise Refusal(400, f"{name} must be integers of shape (n, length)")
         x = x.long()
-        most = self.vocabulary if name == "input_ids" else None
+        most = self.below.get(name)
         if bool((x < 0).any()) or (most is not None and bool((x >= most).any())):
             raise Refusal(400, f"{name} has values that are no tokens of this network")
         return x
@@ -135,6 +142,7 @@ class Reads:
 def _numbers(name: str, values: Any, kinds: str) -> Tensor:
     """A list of numbers as a tensor."""
     try:
+        check_numbers(values)
         array = np.asarray(values)
     except (ValueError, OverflowError):  # lists of several lengths; numbers beyond any type
         raise Refusal(400, f"{name} must be a list of numbers") from None

@@ -96,7 +96,7 @@ class Recorder:
         certified, slot = served.certified, self._slot.number if self._slot else 0
         book = self._books.get(certified.guard)
         if book is None:
-            book = Book(served.guard, certified, self._settings, slot)
+            book = Book(certified, self._settings, slot)
             self._books[certified.guard] = book
         return book
 
@@ -118,7 +118,7 @@ class Recorder:
             self.metrics.count(entry.verdict)
             with self._lock:
                 book = self._book(entry.served)
-                book.go_on_with(entry.served.guard, entry.served.certified)
+                book.go_on_with(entry.served.certified)
                 book.add(entry.verdict, entry.names)
         except Exception as error:  # else the service would stop with its log
             self.metrics.lost.inc(len(entry.verdict))

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,7 @@ from offmap.serve.connection import settings_of
 from offmap.serve.metrics import folder_of
 from offmap.serve.settings import Settings
 
+_AGAIN = 5.0  # seconds before a worker that could not begin is tried again
 Make = Callable[[Settings], Any]  # the application; picklable where there are several workers
 
 
@@ -54,7 +56,7 @@ def run(make: Make, settings: Settings, host: str, port: int, tell: Callable[[st
             settings = replace(settings, monitor_state=shared / "monitors")
         workers = _Workers(config_of(partial(_made, make, settings), settings), [listening])
         workers.run()
-        if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
+        if workers.failed:
             raise SystemExit(1)
 
 
@@ -82,23 +84,37 @@ def config_of(app: Any, settings: Settings) -> Config:
 
 
 class _Workers(Multiprocess):
-    """The supervisor of uvicorn; a hangup reloads the guard in each worker, and ends none."""
+    """The supervisor of uvicorn; a hangup reloads the guard in each worker, and ends none.
+
+    A worker that cannot begin ends the others where it is one of the first, or they cannot either;
+    later it is tried again, as its guard may be written anew while they go on with theirs.
+    """
+
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self.failed = False
+        self._tried: dict[int, float] = {}  # when the worker of a place was replaced last
 
     def keep_subprocess_alive(self) -> None:
         """Replace workers that have ended; one that still loads its network is not asked."""
-        for i, process in enumerate(self.processes):
-            if process.process.is_alive():
-                continue
-            process.join()
-            if process.exitcode == STARTUP_FAILURE:
-                self.should_exit.set()
-                return
-            self.processes[i] = Process(self.config, self.sockets)
-            self.processes[i].start()
+        ended = [i for i, each in enumerate(self.processes) if not each.process.is_alive()]
+        for i in ended:
+            self.processes[i].join()
+        failed = [i for i in ended if self.processes[i].exitcode == STARTUP_FAILURE]
+        if len(failed) == len(self.processes) or not self._tried.keys() >= set(failed):
+            self.failed = True
+            self.should_exit.set()
+        if self.should_exit.is_set():
+            return
+        for i in ended:
+            if i not in failed or time.monotonic() >= self._tried[i] + _AGAIN:
+                self._tried[i] = time.monotonic()
+                self.processes[i] = Process(self.config, self.sockets)
+                self.processes[i].start()
 
     def handle_hup(self) -> None:
         for process in self.processes:
-            if process.pid is not None:
+            if process.pid is not None and process.process.is_alive():
                 os.kill(process.pid, signal.SIGHUP)
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from offmap.data import Skipped
-from offmap.serve.judging import Asked
+from offmap.serve.judging import Asked, check_rows
 from offmap.serve.refusals import Refusal, busy
 from offmap.serve.served import Columns
 from offmap.serve.service import Service
@@ -57,7 +57,8 @@ async def score(request: Request, service: Service) -> Response:
 
 async def _of_rows(service: Service, asked: Asked, body: bytearray) -> list[Row]:
     reads = asked.served.reads
-    groups = await service.in_thread(lambda: list(reads.rows(_decoded(body))))
+    most = service.settings.queue
+    groups = await service.in_thread(lambda: list(reads.rows(_decoded(body, most))))
     columns = await service.judge.verdicts(asked, [inputs for _, inputs in groups])
     answers: dict[int, Row] = {}
     for (places, _), part in zip(groups, columns, strict=True):
@@ -65,11 +66,13 @@ async def _of_rows(service: Service, asked: Asked, body: bytearray) -> list[Row]
     return [answers[i] for i in range(len(answers))]
 
 
-def _decoded(body: bytearray) -> list[Any]:
+def _decoded(body: bytearray, most: int) -> list[Any]:
     try:
-        return msgspec.json.decode(body, type=Rows).rows
+        rows = msgspec.json.decode(body, type=Rows).rows
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Refusal(400, 'the body must be JSON, {"rows": [...]} and nothing else') from None
+    check_rows(len(rows), most)  # a tensor of each takes a hundred times its bytes
+    return rows
 
 
 async def _of_files(
@@ -78,6 +81,10 @@ async def _of_files(
     served = asked.served
     if served.reads.kind != "images":
         raise Refusal(415, f"this guard reads {served.reads.kind}: send JSON")
+    if served.own is None and "UINT8" not in served.reads.datatypes:
+        raise Refusal(
+            415, "this guard reads images that are normalised already: send FP32 tensors to infer"
+        )
     files = await service.in_thread(lambda: files_of(body, content_type, service.settings.queue))
     decode = [service.in_thread(decoder(file, served, service.settings)) for file in files]
     try:

@@ -18,7 +18,7 @@ from offmap.serve.bodies import Bodies
 from offmap.serve.judging import Judge
 from offmap.serve.metrics import Metrics
 from offmap.serve.recording import Recorder
-from offmap.serve.refusals import Refusal
+from offmap.serve.refusals import Refusal, busy
 from offmap.serve.served import Served
 from offmap.serve.settings import Settings
 
@@ -97,7 +97,13 @@ class Service:
 
     @asynccontextmanager
     async def current(self) -> AsyncIterator[Served]:
-        """The guard that is served now, which stays until the block ends."""
+        """The guard that is served now, which stays until the block ends.
+
+        Raises:
+            Refusal: nothing is judged, as where another application does not start this one.
+        """
+        if not self.ready:
+            raise busy("the service is not running: what it is part of must run its lifespan")
         served = self.served
         served.requests += 1
         try:

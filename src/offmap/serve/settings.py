@@ -10,6 +10,8 @@ from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")  # an address of version 6 in brackets
+_TOKEN = re.compile(r"[!-~]{16,}")  # what a header can hold
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,8 +71,15 @@ class Settings:
                 f"name must be letters, digits, dots and dashes, as it stands in paths; seen "
                 f"{self.name!r}"
             )
-        if self.token is not None and (len(self.token) < 16 or not self.token.isascii()):
-            raise ArgumentError("a token must have at least 16 characters, all of ASCII")
+        for name in self.allow_hosts:
+            if name != "*" and not HOST.fullmatch(name):
+                raise ArgumentError(
+                    f"a service is called by a name without a scheme and a port; seen {name!r}"
+                )
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise ArgumentError(
+                "a token must have at least 16 characters, all of ASCII and without spaces"
+            )
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -23,6 +23,7 @@ DATATYPES: dict[str, str] = {  # little-endian, as the protocol has them
     "FP32": "<f4",
     "FP64": "<f8",
 }
+Parameters = dict[str, Any] | None  # clients say null of what they leave out
 Extent = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
@@ -40,7 +41,7 @@ class InputTensor(msgspec.Struct):
     name: str
     shape: Annotated[list[Extent], msgspec.Meta(min_length=1, max_length=8)]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = None
     data: Any = None
 
     @property
@@ -55,7 +56,7 @@ class InputTensor(msgspec.Struct):
         Raises:
             Refusal: it is no size, or not that of the shape.
         """
-        size = self.parameters.get("binary_data_size")
+        size = (self.parameters or {}).get("binary_data_size")
         if size is None:
             return None
         wanted = self.count * np.dtype(DATATYPES[self.datatype]).itemsize
@@ -68,13 +69,15 @@ def check_datatypes(inputs: Sequence[InputTensor], known: Sequence[str]) -> None
     """Refuse what the guard does not read, before any value is looked at.
 
     Raises:
-        Refusal: a datatype is none of these, or an input stands there twice.
+        Refusal: a datatype is none of these, an input stands there twice, or has no values.
     """
     if len({tensor.name for tensor in inputs}) < len(inputs):
         raise Refusal(400, "an input stands there twice")
     for tensor in inputs:
         if tensor.datatype not in known:
             raise Refusal(400, f"the datatype must be {' or '.join(known)}")
+        if not tensor.count:  # numpy reads no empty buffer, nor a shape of 0 and huge numbers
+            raise Refusal(400, f"{tensor.name} needs one row or more, with values")
 
 
 def from_json(tensor: InputTensor) -> Tensor:
@@ -85,6 +88,7 @@ def from_json(tensor: InputTensor) -> Tensor:
     """
     kind = np.dtype(DATATYPES[tensor.datatype])
     try:
+        check_numbers(tensor.data)
         values = np.asarray(tensor.data)
     except (ValueError, OverflowError, RecursionError):  # lists of several lengths, or too deep
         raise Refusal(400, f"{tensor.name}: data must be numbers, in lists alike") from None
@@ -97,10 +101,18 @@ def from_json(tensor: InputTensor) -> Tensor:
     return torch.from_numpy(exact.reshape(tensor.shape))
 
 
+def check_numbers(values: Any) -> None:
+    """Refuse what is no number before numpy sees it: among words it gives each the longest's room.
+
+    Raises:
+        ValueError: something of it is no number.
+    """
+    if not set(map(type, np.asarray(values, object).flat)) <= {int, float}:
+        raise ValueError("no numbers")
+
+
 def from_binary(tensor: InputTensor, rest: memoryview) -> Tensor:
     """The values that stand behind the JSON, in as many bytes as their shape needs."""
-    if not tensor.count:  # numpy reads no empty buffer
-        return torch.empty(tensor.shape)
     values = np.frombuffer(rest, DATATYPES[tensor.datatype], tensor.count)
     return torch.from_numpy(np.require(values, requirements=["A", "W"]).reshape(tensor.shape))
 
