@@ -98,7 +98,8 @@ def run(
 
     Raises:
         UnknownNameError: no such budget, ID set or network.
-        ArgumentError: ``splits`` below 0, or an ID set for the smoke budget.
+        ArgumentError: ``splits`` below 0, or more than there are; or an ID set for the smoke
+            budget.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
@@ -106,8 +107,11 @@ def run(
     how = protocol(id, budget)
     count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
     study_name = f"anchors --id {id}" if id else "anchors"
+    seeds = how.seeds(count)
     setup = Setup(study_name, budget, seed, changes or {}, **options)
-    networks = {name: open_trained(spec, checkpoint(how, name)) for name, spec in weights.items()}
+    networks = {
+        name: open_trained(spec, checkpoint(how, name, budget)) for name, spec in weights.items()
+    }
     everything = how.load(seed)
     home, sets = (out, everything) if how.ten else _split(how, everything, out, seed)
     notes = calibration_notes(networks, sets)
@@ -116,7 +120,7 @@ def run(
     results = _evaluated(networks, sets, **setup.options)
     for name, of_network in results.items():
         of_network.save(out / name)
-    splits_of = _splits(setup, how, everything, out, count) if count else None
+    splits_of = _splits(setup, how, everything, out, seeds) if seeds else None
     sources = {name: network.source for name, network in networks.items()}
     study = Study(results, sets.test.labels.numpy(), sources, splits_of, notes)
     guard = _guard(networks["anchors"], sets, setup.options["device"])
@@ -126,10 +130,10 @@ def run(
     return study
 
 
-def checkpoint(how: Protocol, name: str) -> Checkpoint:
+def checkpoint(how: Protocol, name: str, budget: str = "cpu") -> Checkpoint:
     """How a checkpoint of one of the networks is read."""
     spec = how.network if name == "plain" else f"anchor_head(network={how.network!r})"
-    normalization = recipe(how.recipes[0]).normalization
+    normalization = recipe(how.recipes[0], budget=budget).normalization
     hint = "give zoo:NAME, the folder of a run, or a checkpoint of the study's network"
     return Checkpoint(lambda path: load_weights(build(spec), path), normalization, hint)
 
@@ -204,10 +208,10 @@ def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> d
     }
 
 
-def _splits(setup: Setup, how: Protocol, sets: Data, out: Path, count: int) -> Splits:
+def _splits(setup: Setup, how: Protocol, sets: Data, out: Path, seeds: list[int]) -> Splits:
     """The harder protocol: six of ten classes are known; networks of their own for each split."""
     known, results = [], []
-    for seed in range(count):
+    for seed in seeds:
         home, part = _split(how, sets, out, seed)
         networks = _trained(setup, how, home, part, NETWORKS)
         results.append(_evaluated(networks, part, **setup.options))
