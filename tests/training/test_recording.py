@@ -19,6 +19,7 @@ from offmap.training import Epoch, Recipe, Sets, kept, train
 from offmap.training.callbacks import watch_collapse, watch_ood
 from offmap.training.recording import record_run
 from offmap.training.records import Records
+from offmap.training.trained import Checkpoint, open_trained
 
 RECIPE = Recipe(
     network="digits_cnn(classes=10)",
@@ -222,3 +223,11 @@ def test_a_watcher_of_more_sets_goes_on_with_the_table(sets: Sets, tmp_path: Pat
     assert np.isfinite(records.of("nc5")).tolist() == [False, True, True]
     assert np.isfinite(records.of("test_accuracy")).tolist() == [False, True, True]
     assert not records.ood
+
+
+def test_a_run_says_itself_how_its_images_are_normalised(run: Path) -> None:
+    """With another behind it, there was "neither a checkpoint nor a finished run"."""
+    checkpoint = Checkpoint(lambda _: DigitsCNN(10), "none", "")
+    assert open_trained(str(run), checkpoint).normalization == demo.NORMALIZATION
+    with pytest.raises(ArgumentError, match=r"says itself .* leave @0.1/0.2 out"):
+        open_trained(f"{run}@0.1/0.2", checkpoint)

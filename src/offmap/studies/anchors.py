@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
@@ -112,10 +114,14 @@ def run(
     networks = {
         name: open_trained(spec, checkpoint(how, name, budget)) for name, spec in weights.items()
     }
+    missing = [name for name in NETWORKS if name not in networks]
+    setup.check_trains([*missing, *map(str, seeds)])
+    if "anchors" in networks:
+        _check_anchors(networks["anchors"].network)
     everything = how.load(seed)
     home, sets = (out, everything) if how.ten else _split(how, everything, out, seed)
     notes = calibration_notes(networks, sets)
-    if missing := [name for name in NETWORKS if name not in networks]:
+    if missing:
         networks |= _trained(setup, how, home, sets, missing)
     results = _evaluated(networks, sets, **setup.options)
     for name, of_network in results.items():
@@ -175,17 +181,21 @@ def _trained(
     return trained
 
 
+def _check_anchors(network: nn.Module) -> AnchorHead:
+    if not isinstance(network, AnchorHead):
+        raise ArgumentError(
+            f"the anchor network is a {type(network).__name__}, whose logits are no distances: "
+            "give one whose card says anchor_head(...)"
+        )
+    return network
+
+
 def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> dict[str, Results]:
     """Results of the plain network, the anchor network, and the same with estimated anchors."""
     anchors = networks["anchors"]
-    if not isinstance(anchors.network, AnchorHead):
-        raise ArgumentError(
-            f"the anchor network is a {type(anchors.network).__name__}, whose logits are no "
-            "distances: give one whose card says anchor_head(...)"
-        )
     normalization = anchors.normalization
     moved = with_estimated_anchors(
-        anchors.network, sets.train, normalization=normalization, **options
+        _check_anchors(anchors.network), sets.train, normalization=normalization, **options
     )
     systems = {
         "plain": (networks["plain"], list(SCORES)),

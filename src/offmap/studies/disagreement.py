@@ -101,22 +101,22 @@ def run(
         UnknownNameError: no such budget or network.
         StoreError, DataNotFoundError: a network, or which member of one, cannot be loaded.
         ShapeError: members of different classes.
+        ArgumentError: one network in the place of an ensemble; or changes where nothing is trained.
     """
     out, weights = Path(out), weights or {}
     singles = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
     check_names(weights, [*NETWORKS, *(singles or [SINGLE, f"{SINGLE}-NAME"])])
     setup = Setup("disagreement", budget, seed, changes or {}, **options)
     networks = {name: open_network(name, spec) for name, spec in weights.items()}
+    _check_ensembles(networks)
+    missing = [name for name in NETWORKS if name not in networks]
+    setup.check_trains(missing)
     sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    if missing := [name for name in NETWORKS if name not in networks]:
+    if missing:
         networks |= _trained(setup, out, sets, missing)
     if not singles:
         plain = networks["plain"]
-        if not isinstance(plain.network, HasMembers):
-            raise ArgumentError(
-                f"plain is one {type(plain.network).__name__}: give an ensemble, or its members "
-                "between commas"
-            )
+        assert isinstance(plain.network, HasMembers)
         source = "the first member of the plain ensemble"
         networks[SINGLE] = Trained(plain.network.members[0], plain.normalization, source)
     order = (*NETWORKS, *(singles or [SINGLE]))
@@ -162,6 +162,20 @@ def open_network(name: str, spec: str) -> Trained:
     network = recipe("ensemble").network if name in NETWORKS else "vgg16"
     checkpoint = Checkpoint(lambda path: load_weights(build(network), path), "per_image", _HINT)
     return open_trained(spec, checkpoint)
+
+
+def _check_ensembles(networks: Mapping[str, Trained]) -> None:
+    """Refuse one network where the members of an ensemble are compared.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    for name in NETWORKS:
+        if name in networks and not isinstance(network := networks[name].network, HasMembers):
+            raise ArgumentError(
+                f"{name} is one {type(network).__name__}: give an ensemble, or its members between "
+                "commas"
+            )
 
 
 def _members_of(spec: str) -> list[str]:
