@@ -33,6 +33,7 @@ from offmap.errors import (
     StoreError,
 )
 from offmap.networks import DigitsCNN, build
+from offmap.networks.card import read as read_card
 from offmap.training import Epoch, Recipe, Sets, train
 from offmap.training.folder import finished
 from offmap.training.publish import publish
@@ -498,6 +499,14 @@ def test_what_is_published_is_measured_as_it_is_stored(
     path = publish(tmp_path / "run", "mine", folder=tmp_path)
     assert torch.equal(measured[0], load_file(path)["anchors"].float())
     assert not torch.equal(measured[0], moved["anchors"])
+
+
+def test_a_run_begun_from_python_can_be_published(tmp_path: Path) -> None:
+    made = RECIPE.but({"network": "digits_cnn(classes=10)", "epochs": 1, "limit": 300})
+    train(made, tmp_path / "run")
+    path = publish(tmp_path / "run", "mine", folder=tmp_path)
+    card = read_card(path.with_suffix(".json"))
+    assert (card.budget, card.command, card.epochs) == (None, None, 1)
 
 
 def test_what_was_validated_on_other_labels_is_not_published(

@@ -56,6 +56,6 @@ def publish(
         )
     how = sets.normalization(recipe.normalization)
     accuracy = validated(network, validation, how)[1]
-    return zoo.add(
-        folder, name, network, msgspec.to_builtins(card) | {"accuracy": accuracy}, half=True
-    )
+    # A run that was begun from Python may name neither.
+    stated = {"budget": None, "command": None, **msgspec.to_builtins(card)}
+    return zoo.add(folder, name, network, stated | {"accuracy": accuracy}, half=True)
