@@ -189,4 +189,4 @@ def test_what_a_recipe_is_given_becomes_what_json_keeps() -> None:
     assert made.schedule_options == {"at": [2, 5]}
     for wrong, said in ({"pixmix": {"k": {1}}}, "plain values"), ({"epochs": "3"}, "must be int"):
         with pytest.raises(ArgumentError, match=said):
-            Recipe(network="digits_cnn", data="embedded:digits", **wrong)  # type: ignore[arg-type]
+            Recipe(network="digits_cnn", data="embedded:digits", **wrong)

@@ -515,6 +515,7 @@ def test_what_was_validated_on_other_labels_is_not_published(
     made = RECIPE.but({"network": "digits_cnn(classes=10)", "epochs": 1})
     train(made, tmp_path / "run", settings={"budget": "smoke", "command": "offmap train"})
     held, rest = embedded("digits").split(made.holdout, seed=made.seed)
+    assert held.labels is not None
     corrected = replace(held, labels=9 - held.labels)
     monkeypatch.setattr("offmap.training.sets.known", lambda _: (rest, corrected))
     with pytest.raises(DataError, match=r"does not hold the labels that .* was validated on"):
