@@ -406,6 +406,42 @@ def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path, sets: Set
         train(RECIPE, tmp_path, sets=sets, resume=True)
 
 
+@pytest.mark.parametrize("error", [PermissionError("not yours"), MemoryError()])
+def test_a_checkpoint_that_may_be_whole_is_not_to_be_deleted(
+    error: Exception, tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(1)])
+
+    def load(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("offmap.training.trainer.torch.load", load)
+    with pytest.raises(StoreError, match=r"last.ckpt cannot be read: (not yours|.*memory)$"):
+        train(RECIPE, tmp_path, sets=sets, resume=True)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last(
+    tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sync, replace_ = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        steps.append("sync")
+        sync(file)
+
+    def replaced(old: Any, new: Any) -> None:
+        if Path(new).name == "last.ckpt":
+            steps.append("replace")
+        replace_(old, new)
+
+    monkeypatch.setattr("offmap.training.keeper.os.fsync", synced)
+    monkeypatch.setattr("offmap.training.keeper.os.replace", replaced)
+    train(RECIPE.but({"epochs": 2}), tmp_path, sets=sets)
+    assert steps == ["sync", "replace"] * 2
+
+
 def test_unreadable_images_do_not_go_unnoticed(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()

@@ -40,6 +40,8 @@ class Keeper(Checkpoint):
         # Before the checkpoint: a run that resumes behind an epoch then has its weights.
         if self.keep_every and (number in (1, of) or number % self.keep_every == 0):
             folder.keep(self.out, number, task.trained)
+        with temporary.open("rb+") as file:  # else a power cut may leave the new name without bytes
+            os.fsync(file.fileno())
         os.replace(temporary, self.out / "last.ckpt")
         self._tell(task)
 
