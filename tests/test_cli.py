@@ -271,6 +271,10 @@ def test_what_would_have_no_effect_on_a_training_is_refused(tmp_path: Path) -> N
     given = ("train", "--recipe", "run.json", "--print-config", "--budget")
     assert run(*given, "cpu", cwd=tmp_path).returncode == 0
     assert "of the budget cpu" in run(*given, "smoke", cwd=tmp_path).stderr
+    # As --print-config prints it: all of it was trained, and the run said that it was of "smoke".
+    (tmp_path / "run.json").write_text(json.dumps(recipe))
+    assert "a recipe that no budget changes" in run(*given, "smoke", cwd=tmp_path).stderr
+    assert run(*given[:-1], cwd=tmp_path).returncode == 0
     alone = ("train", "--recipe", "digits", "--out", "runs", "--evaluate-every", "2")
     assert "give --ood" in run(*alone, cwd=tmp_path).stderr
 

@@ -46,6 +46,14 @@ def test_a_member_is_the_network_on_what_its_mask_keeps() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_mask_that_was_drawn_in_inference_mode_takes_part_in_gradients() -> None:
+    ensemble, x = mc_dropout(linear(), 2), images().requires_grad_()
+    with torch.inference_mode():
+        ensemble(x)
+    ensemble(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_a_sample_is_answered_alike_in_any_batch_mode_and_run() -> None:
     x = images()
     first, again, other = (mc_dropout(linear(), 5, seed) for seed in (0, 0, 1))

@@ -192,3 +192,24 @@ def test_classes_that_are_always_known_make_the_main_part_a_split(
     assert sorted(study.labels.tolist()) == sorted(
         known.index(c) for c in digits.labels.tolist() if c in known
     )
+
+
+@pytest.mark.parametrize(("name", "count"), [("mnist", 15), ("cifar10", 15)])
+def test_no_split_counts_twice(name: str, count: int) -> None:
+    """A mean and a deviation over splits take them for different ones."""
+    how = PROTOCOLS[name]
+    seeds = how.seeds(count)
+    assert seeds[:5] == list(range(5))  # those of the published tables
+    assert len({tuple(how.split(seed)[0]) for seed in seeds}) == count
+
+
+def test_more_splits_than_there_are_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="these classes have 15 splits, and 16 were asked for"):
+        anchors.run(tmp_path, id="cifar10", splits=16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bare_file_is_normalised_as_the_budget_trains() -> None:
+    for budget, normalization in (("smoke", "0.305/0.376"), ("cpu", "mnist")):
+        how = _anchors_data.protocol(None, budget)
+        assert anchors.checkpoint(how, "plain", budget).normalization == normalization

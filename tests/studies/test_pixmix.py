@@ -166,6 +166,7 @@ def test_a_limit_leaves_a_seeded_part_of_each_set(monkeypatch: pytest.MonkeyPatc
     sets = pixmix.cifar_data(5, 40)
     names = ("cifar10:test", "svhn", "textures", "cifar100", "cifar10:train")
     assert asked == [(name, {"limit": 40, "seed": 5}) for name in names]
+    assert {name: len(images) for name, images in sets.ood.items()}["rademacher"] == 40
     assert (len(sets.calibration), len(sets.test), len(sets.train)) == (4, 36, 40)
     with pytest.raises(ArgumentError, match="leave limit out"):
         pixmix.run("nowhere", budget="smoke", limit=3)

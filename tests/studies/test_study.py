@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,43 @@ def test_the_seed_of_a_study_is_that_of_its_recipes() -> None:
 def test_changes_without_effect_are_refused(study: object, change: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=f"{change} of the recipe cannot be changed here"):
         study.run(tmp_path, budget="smoke", changes={change: 5})  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("study", "weights"),
+    [
+        (pixmix, {"plain": "zoo:wrn40-2-plain", "pixmix": "zoo:wrn40-2-plain"}),
+        (anchors, {"plain": "zoo:mnist-plain", "anchors": "zoo:mnist-anchors"}),
+        (disagreement, dict.fromkeys(("plain", "disagreement"), "zoo:vgg16x5-disagreement")),
+    ],
+)
+def test_changes_are_refused_where_all_networks_are_given(
+    study: Any, weights: dict[str, str], tmp_path: Path
+) -> None:
+    splits = {"splits": 0} if study is anchors else {}
+    with pytest.raises(ArgumentError, match="epochs of the recipe has no effect here"):
+        study.run(tmp_path, weights=weights, changes={"epochs": 3}, **splits)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["plain", "disagreement"])
+def test_one_network_is_no_ensemble(name: str, tmp_path: Path) -> None:
+    """That ended in a KeyError, after the evaluation."""
+    given = {name: "zoo:mnist-plain", "single": "zoo:mnist-plain"}
+    with pytest.raises(ArgumentError, match=f"{name} is one MnistCNN: give an ensemble"):
+        disagreement.run(tmp_path, budget="smoke", weights=given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_anchors_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="MnistCNN, whose logits are no distances"):
+        anchors.run(tmp_path, weights={"anchors": "zoo:mnist-plain"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_the_other_network_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="only plain is evaluated: leave pixmix out"):
+        pixmix.run(tmp_path, only="plain", weights={"pixmix": "zoo:wrn40-2-plain"})
 
 
 def test_study_d_reads_what_its_recipe_names(tmp_path: Path) -> None:

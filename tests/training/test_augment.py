@@ -81,3 +81,18 @@ def test_places_have_seeds_of_their_own_and_leave_the_callers_draws_alone() -> N
     with seeded(CPU, 0, "step", 5):
         torch.rand(7)
     assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+
+
+def test_turned_images_are_images_to_mix() -> None:
+    """Interpolation leaves white a bit above 1, which stopped a training with PixMix."""
+    seen: list[Tensor] = []
+
+    def mix(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x
+
+    augment = Augment(PLAIN.but({"rotation": 15.0}), (8, 8), NORMALIZATION, mix)
+    with seeded(CPU, 0, "test"):
+        augment(torch.full((64, 3, 8, 8), 255, dtype=torch.uint8))
+    assert seen[0].min() >= 0
+    assert seen[0].max() == 1

@@ -219,7 +219,7 @@ def test_a_run_goes_on_whose_recipe_was_written_before_a_field_came(
             "images of 8x8 cannot be cut into 3x3",
         ),
         (
-            {"objective": "outlier_exposure", "outliers": "others"},
+            {"objective": "outlier_exposure", "outliers": "embedded:text"},
             lambda: Ensemble([DigitsCNN(10), DigitsCNN(10)]),
             ArgumentError,
             "trains one network",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,7 +270,11 @@ def test_pictures_are_no_part_of_a_checkpoint() -> None:
 
 
 def test_errors_say_what_is_wrong() -> None:
-    for wrong in ({"k": -1}, {"beta": 0.0}, {"severity": 0.0}, {"severity": 11.0}):
+    wrongs: tuple[dict[str, Any], ...] = (
+        *({"k": -1}, {"beta": 0.0}, {"severity": 0.0}, {"severity": 11.0}),
+        *({"k": 2.5}, {"k": "two"}, {"beta": "3"}, {"beta": float("nan")}, {"severity": None}),
+    )
+    for wrong in wrongs:
         with pytest.raises(ArgumentError, match=r"severity between 0.1 and 10; seen"):
             PixMix(mixing_set(), **wrong)
     with pytest.raises(DataError, match=r"must hold uint8 pictures .* seen torch.float32"):

@@ -138,6 +138,15 @@ def test_constant_stays() -> None:
         {"optimizer": "lion"},
         {"schedule_options": {"warm": 1}},
         {"schedule": "steps", "schedule_options": {"every": 0}},
+        {"schedule": "steps", "schedule_options": {"every": 2.5}},
+        # As text, these epochs were never met, and the rate stayed as it was.
+        {"schedule": "milestones", "schedule_options": {"at": "60,120"}},
+        {"schedule": "milestones", "schedule_options": {"at": ["60"]}},
+        {"schedule": "milestones", "schedule_options": {"at": [0.5]}},
+        {"schedule": "milestones", "schedule_options": {"gamma": "0.2,"}},
+        {"schedule": "milestones", "schedule_options": {"gamma": -1}},
+        {"schedule_options": {"warmup": 1.0}},
+        {"schedule_options": {"warmup": 0.05}},  # one step of the 20
     ],
 )
 def test_unknown_optimizers_and_schedules_are_refused(changes: dict[str, object]) -> None:
@@ -163,3 +172,21 @@ def test_options_that_a_schedule_cannot_have_are_named() -> None:
     made = SMALL.but({"schedule": "onecycle", "schedule_options": {"warmup": 2.0}})
     with pytest.raises(ArgumentError, match="schedule_options of onecycle"):
         lr_of(made, 2, 2)
+
+
+def test_what_a_recipe_is_given_becomes_what_json_keeps() -> None:
+    """Else a run that was begun with a tuple was refused as one of another recipe."""
+    options: dict[str, object] = {"at": (2, 5)}
+    made = Recipe(
+        network="digits_cnn",
+        data="embedded:digits",
+        jitter=(0.1, 0.1, 0, 0),  # type: ignore[arg-type]
+        schedule="milestones",
+        schedule_options=options,
+    )
+    assert Recipe.of(json.loads(json.dumps(made.record()))) == made
+    options["at"] = ()
+    assert made.schedule_options == {"at": [2, 5]}
+    for wrong, said in ({"pixmix": {"k": {1}}}, "plain values"), ({"epochs": "3"}, "must be int"):
+        with pytest.raises(ArgumentError, match=said):
+            Recipe(network="digits_cnn", data="embedded:digits", **wrong)

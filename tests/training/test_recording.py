@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import offmap
@@ -18,6 +19,7 @@ from offmap.training import Epoch, Recipe, Sets, kept, train
 from offmap.training.callbacks import watch_collapse, watch_ood
 from offmap.training.recording import record_run
 from offmap.training.records import Records
+from offmap.training.trained import Checkpoint, open_trained
 
 RECIPE = Recipe(
     network="digits_cnn(classes=10)",
@@ -177,3 +179,55 @@ def test_what_cannot_be_recorded_is_named(run: Path, sets: Sets, tmp_path: Path)
     (out / "collapse.csv").write_text("epoch,nc1\nx,1\n")
     with pytest.raises(StoreError, match="no table of records"):
         Records.read(out)
+
+
+def test_two_watchers_leave_each_others_lines(sets: Sets, tmp_path: Path) -> None:
+    """Those of the first were erased by the second, in the same epoch."""
+    options: dict[str, Any] = {"every": 1, "normalization": demo.NORMALIZATION}
+    options["show_progress"] = False
+    faces = FAR["far"]["faces"]
+    watchers = [
+        watch_ood(sets.validation, {name: faces}, detectors=[detector], **options)
+        for name, detector in (("one", "msp"), ("one", "energy"), ("two", "msp"))
+    ]
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    short = RECIPE.but({"epochs": 3})
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, sets=sets, after_epoch=[*watchers, stop])
+    train(short, tmp_path, sets=sets, resume=True, after_epoch=watchers)
+    lines = [(row["epoch"], row["detector"], row["set"]) for row in Records.read(tmp_path).ood]
+    three = [("msp", "one"), ("energy", "one"), ("msp", "two")]
+    assert lines == [(epoch, *line) for epoch in (1, 2, 3) for line in three]
+
+
+def test_a_watcher_of_more_sets_goes_on_with_the_table(sets: Sets, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"every": 1, "show_progress": False}
+    options["normalization"] = demo.NORMALIZATION
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    short = RECIPE.but({"epochs": 3})
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, sets=sets, after_epoch=[watch_collapse(sets.train, **options), stop])
+    # Without detectors, too: test accuracy and NC5 are measured.
+    more = watch_collapse(sets.train, id_test=sets.validation, ood=FAR, **options)
+    train(short, tmp_path, sets=sets, resume=True, after_epoch=[more])
+    records = Records.read(tmp_path)
+    assert records.epochs == [1, 2, 3]
+    assert np.isfinite(records.of("nc5")).tolist() == [False, True, True]
+    assert np.isfinite(records.of("test_accuracy")).tolist() == [False, True, True]
+    assert not records.ood
+
+
+def test_a_run_says_itself_how_its_images_are_normalised(run: Path) -> None:
+    """With another behind it, there was "neither a checkpoint nor a finished run"."""
+    checkpoint = Checkpoint(lambda _: DigitsCNN(10), "none", "")
+    assert open_trained(str(run), checkpoint).normalization == demo.NORMALIZATION
+    with pytest.raises(ArgumentError, match=r"says itself .* leave @0.1/0.2 out"):
+        open_trained(f"{run}@0.1/0.2", checkpoint)

@@ -33,6 +33,7 @@ from offmap.errors import (
     StoreError,
 )
 from offmap.networks import DigitsCNN, build
+from offmap.networks.card import read as read_card
 from offmap.training import Epoch, Recipe, Sets, train
 from offmap.training.folder import finished
 from offmap.training.publish import publish
@@ -154,6 +155,29 @@ def test_a_run_stopped_before_its_weights_were_written_is_finished_by_resuming(
     assert same(tmp_path, whole)
 
 
+def test_figures_that_an_interruption_left_out_are_written(tmp_path: Path, sets: Sets) -> None:
+    """A kill between the last checkpoint and the table left it without its last line for good."""
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(RECIPE.epochs)])
+    (tmp_path / "metrics.csv").unlink()
+    train(RECIPE, tmp_path, sets=sets, resume=True)
+    assert len(without_seconds(tmp_path)) == 1 + RECIPE.epochs
+
+
+def test_weights_that_were_kept_are_not_mixed_with_those_of_another_run(
+    tmp_path: Path, sets: Sets
+) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, keep_every=1, after_epoch=[stop_at(2)])
+    (tmp_path / "last.ckpt").unlink()  # as the message of a damaged one says
+    with pytest.raises(ArgumentError, match="holds a run: give --resume"):
+        train(RECIPE, tmp_path, sets=sets)
+    with pytest.raises(ArgumentError, match="another recipe"):
+        train(RECIPE.but({"seed": 1}), tmp_path, sets=sets, resume=True)
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, resume=True, after_epoch=[stop_at(1)])
+
+
 @pytest.mark.parametrize("number", [2, 4])
 def test_who_was_interrupted_is_told_again(number: int, tmp_path: Path, sets: Sets) -> None:
     """Also of the last epoch, behind which nothing is left to train."""
@@ -266,6 +290,38 @@ def test_data_that_cannot_be_trained_on_is_refused(sets: Sets) -> None:
         Sets(unlabelled, sets.validation)
     with pytest.raises(DataError, match="uint8"):
         Sets(ImageSet("mine", sets.train.images.float(), sets.train.labels), sets.validation)
+    larger = ImageSet("mine", torch.zeros(4, 1, 9, 9, dtype=torch.uint8), torch.zeros(4).long())
+    with pytest.raises(ShapeError, match=r"images of mine are 1x9x9, and those of .* 1x8x8"):
+        Sets(sets.train, larger)
+
+
+def test_what_a_recipe_names_is_loaded_beside_data_of_the_callers(
+    tmp_path: Path, sets: Sets
+) -> None:
+    """A recipe with PixMix was trained without it, and its card said that it was with."""
+    pixmix = RECIPE.but({"pixmix": {"mixing_set": "fractals:8", "k": 2}, "epochs": 1})
+    named = sets.with_named(pixmix)
+    train(pixmix, tmp_path / "ours", sets=sets)
+    train(pixmix, tmp_path / "theirs", sets=named)
+    assert same(tmp_path / "ours", tmp_path / "theirs")
+    data = json.loads((tmp_path / "ours" / "run.json").read_text())["data"]
+    assert data["mixing"]["images"] == 8
+    with pytest.raises(ArgumentError, match="the recipe has no pixmix"):
+        train(RECIPE, tmp_path / "none", sets=named)
+    exposed = {"objective": "outlier_exposure", "outliers": "embedded:text"}
+    outliers = sets.with_named(RECIPE.but(exposed))
+    assert outliers.outliers is not None
+    assert outliers.with_named(RECIPE.but(exposed)).outliers is outliers.outliers
+    with pytest.raises(ArgumentError, match="cross_entropy makes no use of them"):
+        train(RECIPE, tmp_path / "none", sets=outliers)
+    assert not (tmp_path / "none").exists()
+
+
+def test_colours_of_grey_images_cannot_be_changed(tmp_path: Path, sets: Sets) -> None:
+    with pytest.raises(ArgumentError, match=r"set jitter to \[0.2, 0.1, 0, 0\]"):
+        train(RECIPE.but({"jitter": [0.2, 0.1, 0.1, 0]}), tmp_path / "run", sets=sets)
+    assert not (tmp_path / "run").exists()
+    train(RECIPE.but({"jitter": [0.2, 0.1, 0, 0], "epochs": 1}), tmp_path / "run", sets=sets)
 
 
 def test_labels_beyond_the_networks_classes_are_refused(tmp_path: Path, sets: Sets) -> None:
@@ -348,6 +404,42 @@ def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path, sets: Set
     (tmp_path / "last.ckpt").write_bytes(content)
     with pytest.raises(StoreError, match=r"last.ckpt cannot be read: delete it"):
         train(RECIPE, tmp_path, sets=sets, resume=True)
+
+
+@pytest.mark.parametrize("error", [PermissionError("not yours"), MemoryError()])
+def test_a_checkpoint_that_may_be_whole_is_not_to_be_deleted(
+    error: Exception, tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StopError):
+        train(RECIPE, tmp_path, sets=sets, after_epoch=[stop_at(1)])
+
+    def load(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("offmap.training.trainer.torch.load", load)
+    with pytest.raises(StoreError, match=r"last.ckpt cannot be read: (not yours|.*memory)$"):
+        train(RECIPE, tmp_path, sets=sets, resume=True)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last(
+    tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sync, replace_ = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        steps.append("sync")
+        sync(file)
+
+    def replaced(old: Any, new: Any) -> None:
+        if Path(new).name == "last.ckpt":
+            steps.append("replace")
+        replace_(old, new)
+
+    monkeypatch.setattr("offmap.training.keeper.os.fsync", synced)
+    monkeypatch.setattr("offmap.training.keeper.os.replace", replaced)
+    train(RECIPE.but({"epochs": 2}), tmp_path, sets=sets)
+    assert steps == ["sync", "replace"] * 2
 
 
 def test_unreadable_images_do_not_go_unnoticed(tmp_path: Path) -> None:
@@ -443,6 +535,27 @@ def test_what_is_published_is_measured_as_it_is_stored(
     path = publish(tmp_path / "run", "mine", folder=tmp_path)
     assert torch.equal(measured[0], load_file(path)["anchors"].float())
     assert not torch.equal(measured[0], moved["anchors"])
+
+
+def test_a_run_begun_from_python_can_be_published(tmp_path: Path) -> None:
+    made = RECIPE.but({"network": "digits_cnn(classes=10)", "epochs": 1, "limit": 300})
+    train(made, tmp_path / "run")
+    path = publish(tmp_path / "run", "mine", folder=tmp_path)
+    card = read_card(path.with_suffix(".json"))
+    assert (card.budget, card.command, card.epochs) == (None, None, 1)
+
+
+def test_what_was_validated_on_other_labels_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = RECIPE.but({"network": "digits_cnn(classes=10)", "epochs": 1})
+    train(made, tmp_path / "run", settings={"budget": "smoke", "command": "offmap train"})
+    held, rest = embedded("digits").split(made.holdout, seed=made.seed)
+    assert held.labels is not None
+    corrected = replace(held, labels=9 - held.labels)
+    monkeypatch.setattr("offmap.training.sets.known", lambda _: (rest, corrected))
+    with pytest.raises(DataError, match=r"does not hold the labels that .* was validated on"):
+        publish(tmp_path / "run", "mine", folder=tmp_path)
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:

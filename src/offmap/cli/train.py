@@ -103,11 +103,14 @@ def train(
         echo_files(out)
 
 
-def _command(recipe: str, budget: str, set: list[str], out: Path, watched: dict[str, Any]) -> str:
+def _command(
+    recipe: str, budget: str | None, set: list[str], out: Path, watched: dict[str, Any]
+) -> str:
     """The command as it can be typed again, but for the devices."""
     import shlex
 
-    words = ["offmap", "train", "--recipe", recipe, "--budget", budget, "--out", str(out)]
+    words = ["offmap", "train", "--recipe", recipe, *(["--budget", budget] if budget else [])]
+    words += ["--out", str(out)]
     words += ["--set", *set] if set else []
     for name in (name for name in _WATCHED if watched[name] != _WATCHED[name]):
         value = watched[name]
@@ -115,8 +118,8 @@ def _command(recipe: str, budget: str, set: list[str], out: Path, watched: dict[
     return shlex.join(words)
 
 
-def _declaration(name: str, budget: str | None, pairs: list[str]) -> tuple[Recipe, str]:
-    """The recipe, and its budget."""
+def _declaration(name: str, budget: str | None, pairs: list[str]) -> tuple[Recipe, str | None]:
+    """The recipe, and its budget, which one of the user's own has none of."""
     from offmap.errors import ArgumentError
     from offmap.training import Recipe, recipe, settings
 
@@ -125,11 +128,11 @@ def _declaration(name: str, budget: str | None, pairs: list[str]) -> tuple[Recip
         return recipe(name, budget=budget, changes=settings(pairs)), budget
     content = _read(name)
     declaration = Recipe.of(content.get("recipe", content)).but(settings(pairs))
-    of_file = str(content.get("budget", budget or _BUDGET))
+    of_file = content.get("budget")
     if budget not in (None, of_file):
+        holds = f"of the budget {of_file}, which no other budget" if of_file else "that no budget"
         raise ArgumentError(
-            f"{name} holds a recipe of the budget {of_file}, which no other budget changes: leave "
-            "--budget out, and change it by --set"
+            f"{name} holds a recipe {holds} changes: leave --budget out, and change it by --set"
         )
     return declaration, of_file
 

@@ -48,7 +48,8 @@ def measure(
     Args:
         network: a classifier.
         train: its training data, un-augmented.
-        id_test: ID data to evaluate on; without OOD sets, only the accuracy on it is measured.
+        id_test: ID data to evaluate on; without OOD sets or detectors, only the accuracy on it is
+            measured.
         ood: OOD sets by name, or by group and name.
         detectors: as for :func:`offmap.evaluate`; those that cannot be fitted are left out.
         cache: folder for activations; by default a temporary one. Data that are no sets of
@@ -64,7 +65,7 @@ def measure(
         figures = collapse(network, train, ood=ood, **options)
         if id_test is None:
             return Measurement(figures)
-        if not ood:
+        if not ood or not detectors:
             return Measurement(figures, _accuracy(network, id_test, options))
         results = evaluate(
             network,

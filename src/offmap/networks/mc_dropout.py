@@ -52,7 +52,9 @@ class FixedDropout(nn.Module):
         axes = x.ndim - 1 if self.axes is None else self.axes
         shape = (*x.shape[1 : 1 + axes], *[1] * (x.ndim - 1 - axes))
         if self.mask is None:
-            self.mask = self._drawn(shape).to(x.device)
+            # A mask of inference mode could take part in no gradient afterwards.
+            with torch.inference_mode(False):
+                self.mask = self._drawn(shape).to(x.device)
         if self.mask.shape != shape:
             raise ShapeError(
                 f"this dropout has a mask of shape {tuple(self.mask.shape)}, and its input asks "

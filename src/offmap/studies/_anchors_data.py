@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import comb
 
 import torch
 
@@ -42,6 +43,21 @@ class Protocol:
         order = torch.randperm(len(self.drawn), generator=generator, device="cpu").tolist()
         drawn, free = [self.drawn[i] for i in order], _KNOWN - len(self.always)
         return sorted([*self.always, *drawn[:free]]), sorted(drawn[free:])
+
+    def seeds(self, count: int) -> list[int]:
+        """The first seeds of so many splits, no two of which are the same.
+
+        Raises:
+            ArgumentError: there are not so many.
+        """
+        if count > (most := comb(len(self.drawn), _KNOWN - len(self.always))):
+            raise ArgumentError(f"these classes have {most} splits, and {count} were asked for")
+        seeds: dict[tuple[int, ...], int] = {}
+        seed = 0
+        while len(seeds) < count:
+            seeds.setdefault(tuple(self.split(seed)[0]), seed)
+            seed += 1
+        return list(seeds.values())
 
 
 def protocol(id: str | None, budget: str) -> Protocol:

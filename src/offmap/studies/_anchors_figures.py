@@ -87,7 +87,9 @@ def _draw_places(guard: Guard, sets: Data, out: Path) -> None:
     groups = {str(c): known[labels == c] for c in range(len(network.anchors))}
     for name, images in sets.ood["unknown"].items():
         groups[name] = _placed(network, images.take(300), options)[0]
-    figure = plots.projection(groups, network.anchors.numpy(), heading="logits and their anchors")
+    figure = plots.projection(
+        groups, network.anchors.cpu().numpy(), heading="logits and their anchors"
+    )
     plots.save(figure, out / "places.png")
 
 

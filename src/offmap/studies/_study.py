@@ -106,6 +106,21 @@ class Setup:
             )
         return recipe(name, budget=self.budget, changes={**self.changes, "seed": self.seed})
 
+    def check_trains(self, networks: Collection[str]) -> None:
+        """Refuse changes of recipes by which nothing is trained.
+
+        Args:
+            networks: those that are not given.
+
+        Raises:
+            ArgumentError: there are none, and changes.
+        """
+        if self.changes and not networks:
+            raise ArgumentError(
+                f"{', '.join(self.changes)} of the recipe has no effect here: all networks are "
+                "given, and none is trained"
+            )
+
     @property
     def options(self) -> dict[str, Any]:
         """Where networks run, for training and evaluation alike."""

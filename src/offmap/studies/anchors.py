@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
@@ -98,7 +100,8 @@ def run(
 
     Raises:
         UnknownNameError: no such budget, ID set or network.
-        ArgumentError: ``splits`` below 0, or an ID set for the smoke budget.
+        ArgumentError: ``splits`` below 0, or more than there are; or an ID set for the smoke
+            budget.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
@@ -106,17 +109,24 @@ def run(
     how = protocol(id, budget)
     count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
     study_name = f"anchors --id {id}" if id else "anchors"
+    seeds = how.seeds(count)
     setup = Setup(study_name, budget, seed, changes or {}, **options)
-    networks = {name: open_trained(spec, checkpoint(how, name)) for name, spec in weights.items()}
+    networks = {
+        name: open_trained(spec, checkpoint(how, name, budget)) for name, spec in weights.items()
+    }
+    missing = [name for name in NETWORKS if name not in networks]
+    setup.check_trains([*missing, *map(str, seeds)])
+    if "anchors" in networks:
+        _check_anchors(networks["anchors"].network)
     everything = how.load(seed)
     home, sets = (out, everything) if how.ten else _split(how, everything, out, seed)
     notes = calibration_notes(networks, sets)
-    if missing := [name for name in NETWORKS if name not in networks]:
+    if missing:
         networks |= _trained(setup, how, home, sets, missing)
     results = _evaluated(networks, sets, **setup.options)
     for name, of_network in results.items():
         of_network.save(out / name)
-    splits_of = _splits(setup, how, everything, out, count) if count else None
+    splits_of = _splits(setup, how, everything, out, seeds) if seeds else None
     sources = {name: network.source for name, network in networks.items()}
     study = Study(results, sets.test.labels.numpy(), sources, splits_of, notes)
     guard = _guard(networks["anchors"], sets, setup.options["device"])
@@ -126,10 +136,10 @@ def run(
     return study
 
 
-def checkpoint(how: Protocol, name: str) -> Checkpoint:
+def checkpoint(how: Protocol, name: str, budget: str = "cpu") -> Checkpoint:
     """How a checkpoint of one of the networks is read."""
     spec = how.network if name == "plain" else f"anchor_head(network={how.network!r})"
-    normalization = recipe(how.recipes[0]).normalization
+    normalization = recipe(how.recipes[0], budget=budget).normalization
     hint = "give zoo:NAME, the folder of a run, or a checkpoint of the study's network"
     return Checkpoint(lambda path: load_weights(build(spec), path), normalization, hint)
 
@@ -171,17 +181,21 @@ def _trained(
     return trained
 
 
+def _check_anchors(network: nn.Module) -> AnchorHead:
+    if not isinstance(network, AnchorHead):
+        raise ArgumentError(
+            f"the anchor network is a {type(network).__name__}, whose logits are no distances: "
+            "give one whose card says anchor_head(...)"
+        )
+    return network
+
+
 def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> dict[str, Results]:
     """Results of the plain network, the anchor network, and the same with estimated anchors."""
     anchors = networks["anchors"]
-    if not isinstance(anchors.network, AnchorHead):
-        raise ArgumentError(
-            f"the anchor network is a {type(anchors.network).__name__}, whose logits are no "
-            "distances: give one whose card says anchor_head(...)"
-        )
     normalization = anchors.normalization
     moved = with_estimated_anchors(
-        anchors.network, sets.train, normalization=normalization, **options
+        _check_anchors(anchors.network), sets.train, normalization=normalization, **options
     )
     systems = {
         "plain": (networks["plain"], list(SCORES)),
@@ -204,10 +218,10 @@ def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> d
     }
 
 
-def _splits(setup: Setup, how: Protocol, sets: Data, out: Path, count: int) -> Splits:
+def _splits(setup: Setup, how: Protocol, sets: Data, out: Path, seeds: list[int]) -> Splits:
     """The harder protocol: six of ten classes are known; networks of their own for each split."""
     known, results = [], []
-    for seed in range(count):
+    for seed in seeds:
         home, part = _split(how, sets, out, seed)
         networks = _trained(setup, how, home, part, NETWORKS)
         results.append(_evaluated(networks, part, **setup.options))

@@ -100,7 +100,8 @@ def run(
         UnknownNameError: no such budget or network.
         StoreError, DataNotFoundError: a network, or which member of one, cannot be loaded.
         ShapeError: members of different classes.
-        ArgumentError: a start, and nothing to train from it.
+        ArgumentError: one network in the place of an ensemble; or changes, or a start, where
+            nothing is trained.
     """
     out, weights = Path(out), weights or {}
     singles = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
@@ -109,18 +110,17 @@ def run(
     setup = Setup(f"disagreement{begun}", budget, seed, changes or {}, **options)
     networks = {name: open_network(name, spec) for name, spec in weights.items()}
     start = networks.pop(START, None)
-    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
-    if missing := [name for name in NETWORKS if name not in networks]:
-        networks |= _trained(setup, out, sets, missing, start)
-    elif start:
+    _check_ensembles(networks)
+    missing = [name for name in NETWORKS if name not in networks]
+    setup.check_trains(missing)
+    if start and not missing:
         raise ArgumentError("both ensembles are given, so that nothing is trained from the start")
+    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
+    if missing:
+        networks |= _trained(setup, out, sets, missing, start)
     if not singles:
         plain = networks["plain"]
-        if not isinstance(plain.network, HasMembers):
-            raise ArgumentError(
-                f"plain is one {type(plain.network).__name__}: give an ensemble, or its members "
-                "between commas"
-            )
+        assert isinstance(plain.network, HasMembers)
         source = "the first member of the plain ensemble"
         networks[SINGLE] = Trained(plain.network.members[0], plain.normalization, source)
     order = (*NETWORKS, *(singles or [SINGLE]))
@@ -166,6 +166,20 @@ def open_network(name: str, spec: str) -> Trained:
     network = recipe("ensemble").network if name in (*NETWORKS, START) else "vgg16"
     checkpoint = Checkpoint(lambda path: load_weights(build(network), path), "per_image", _HINT)
     return open_trained(spec, checkpoint)
+
+
+def _check_ensembles(networks: Mapping[str, Trained]) -> None:
+    """Refuse one network where the members of an ensemble are compared.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    for name in NETWORKS:
+        if name in networks and not isinstance(network := networks[name].network, HasMembers):
+            raise ArgumentError(
+                f"{name} is one {type(network).__name__}: give an ensemble, or its members between "
+                "commas"
+            )
 
 
 def _members_of(spec: str) -> list[str]:

@@ -103,7 +103,8 @@ def run(
 
     Raises:
         UnknownNameError: no such budget or network.
-        ArgumentError: a ``limit`` below 1, or with the smoke budget.
+        ArgumentError: a ``limit`` below 1, or with the smoke budget; weights of the other network
+            than ``only``; or changes where nothing is trained.
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out, weights = Path(out), weights or {}
@@ -112,14 +113,18 @@ def run(
         whole("limit", limit)
         if budget == "smoke":
             raise ArgumentError("the smoke budget has few samples as it is: leave limit out")
+    chosen = [name for name in NETWORKS if only in (None, name)]
+    if unread := [name for name in weights if name not in chosen]:
+        raise ArgumentError(f"only {only} is evaluated: leave {unread[0]} out of the weights")
     setup = Setup("pixmix", budget, seed, changes or {}, **options)
+    setup.check_trains([name for name in chosen if name not in weights])
     sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed, limit)
     networks = {
         name: open_trained(weights[name], checkpoint)
         if name in weights
         else _trained(name, out / name, sets, setup)
         for name, checkpoint in NETWORKS.items()
-        if only in (None, name)
+        if name in chosen
     }
     results = {}
     for name, network in networks.items():
@@ -144,7 +149,8 @@ def cifar_data(seed: int = 0, limit: int | None = None) -> Data:
     """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
     some: dict[str, Any] = {"limit": limit, "seed": seed}
     calibration, test = data.load("cifar10:test", **some).split(CALIBRATION_SHARE, seed=seed)
-    noise = data.noise("rademacher", NOISE_SAMPLES, test.shape, seed=seed)
+    count = NOISE_SAMPLES if limit is None else min(limit, NOISE_SAMPLES)
+    noise = data.noise("rademacher", count, test.shape, seed=seed)
     names = (first_local("svhn", "svhn370"), "textures", "cifar100")
     ood = {"rademacher": noise} | {name: data.load_like(name, test, **some) for name in names}
     return Data(data.load_like("cifar10:train", test, **some), calibration, test, ood)

@@ -98,6 +98,20 @@ def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:
             )
 
 
+def check_augmentation(recipe: Recipe, sets: Sets) -> None:
+    """Check that the augmentations fit the images.
+
+    Raises:
+        ArgumentError: colours are to be changed, and there are none.
+    """
+    if any(recipe.jitter[2:]) and sets.train.shape[0] != 3:
+        brightness, contrast = recipe.jitter[:2]
+        raise ArgumentError(
+            "jitter of saturation and hue is of colours, and the images of "
+            f"{sets.train.name} have none: set jitter to [{brightness}, {contrast}, 0, 0]"
+        )
+
+
 def pixmix_options(recipe: Recipe) -> dict[str, Any]:
     """The options of PixMix in a recipe.
 

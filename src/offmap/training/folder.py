@@ -230,7 +230,7 @@ def recipe_of(out: str | Path) -> Recipe:
 
 def _has_begun(out: Path) -> bool:
     """Whether there is something to lose: a run that failed at its start has left its record."""
-    return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS, CARD))
+    return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS, CARD)) or bool(kept(out))
 
 
 def machine() -> str:

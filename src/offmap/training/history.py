@@ -35,6 +35,7 @@ class Epoch:
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write a table of one line per row, anew each time, so that no epoch stands there twice."""
     with atomic(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
+        # Of all rows: what is measured may have changed between two of them.
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in history for name in row)))
         writer.writeheader()
         writer.writerows(history)

@@ -40,16 +40,19 @@ class Keeper(Checkpoint):
         # Before the checkpoint: a run that resumes behind an epoch then has its weights.
         if self.keep_every and (number in (1, of) or number % self.keep_every == 0):
             folder.keep(self.out, number, task.trained)
+        with temporary.open("rb+") as file:  # else a power cut may leave the new name without bytes
+            os.fsync(file.fileno())
         os.replace(temporary, self.out / "last.ckpt")
-        write_history(self.out / "metrics.csv", task.history)
-        self._call(task)
+        self._tell(task)
 
     def on_fit_start(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Call again for the epoch that a run goes on behind: a call may have been cut short."""
+        """Do again what follows an epoch that a run goes on behind: it may have been cut short."""
         if task.history and trainer.is_global_zero:
-            self._call(task)
+            self._tell(task)
 
-    def _call(self, task: Any) -> None:
+    def _tell(self, task: Any) -> None:
+        """Write the figures, and call the callbacks."""
+        write_history(self.out / "metrics.csv", task.history)
         number, of = len(task.history), task.recipe.epochs
         for call in self.after_epoch:
             call(Epoch(number, of, list(task.history), task.trained, self.out))

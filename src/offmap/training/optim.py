@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.training.recipe import Recipe
 
@@ -54,6 +55,12 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
 
 def _onecycle(o: Optimizer, recipe: Recipe, steps: int, *, warmup: float = 0.3) -> LRScheduler:
     total = recipe.epochs * steps
+    # Of no rise, of nothing after it, and of one step: torch divides by the length of a part.
+    if not isinstance(warmup, int | float) or not 0 < warmup < 1 or warmup * total == 1:
+        raise ValueError(
+            "warmup must be a share between 0 and 1, and more or less than one step of the "
+            f"{total} in all; seen {warmup!r}"
+        )
     return OneCycleLR(o, recipe.lr, total, pct_start=warmup, cycle_momentum=False)
 
 
@@ -73,15 +80,23 @@ def _milestones(
     at: Iterable[int] = (60, 120, 160),
     gamma: float = 0.2,
 ) -> LRScheduler:
-    return MultiStepLR(o, [epoch * steps for epoch in at], gamma)
+    # What is no whole number is never met, and the rate would stay as it is without a word.
+    if isinstance(at, str) or not all(type(epoch) is int and epoch >= 1 for epoch in at):
+        raise ValueError(f"at must list epochs, such as [60, 120, 160]; seen {at!r}")
+    return MultiStepLR(o, [epoch * steps for epoch in at], _factor(gamma))
 
 
 def _steps(
     o: Optimizer, recipe: Recipe, steps: int, *, every: int = 20_000, gamma: float = 0.1
 ) -> LRScheduler:
-    if every < 1:  # torch would divide by it at the first step
-        raise ValueError(f"every must be at least 1; seen {every}")
-    return StepLR(o, every, gamma)
+    # Torch would divide by 0 at the first step.
+    return StepLR(o, whole("every", every), _factor(gamma))
+
+
+def _factor(gamma: float) -> float:
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not gamma > 0:
+        raise ValueError(f"gamma must be a number above 0; seen {gamma!r}")
+    return gamma
 
 
 _SCHEDULES: dict[str, Callable[..., LRScheduler]] = {

@@ -47,13 +47,15 @@ def publish(
         for value in network.state_dict().values():
             value.copy_(zoo.as_stored(value, half=True))
     _, validation = sets.known(recipe)
-    if validation.fingerprint != run_of(run).data["validation"].fingerprint:
+    then = run_of(run).data["validation"]
+    if (validation.fingerprint, validation.label_fingerprint) != (then.fingerprint, then.labels):
+        what = "data" if validation.fingerprint != then.fingerprint else "labels"
         raise DataError(
-            f"{validation.name} is not the data that {run} was validated on: publish it "
-            "where that data is"
+            f"{validation.name} does not hold the {what} that {run} was validated on: publish it "
+            "where those are"
         )
     how = sets.normalization(recipe.normalization)
     accuracy = validated(network, validation, how)[1]
-    return zoo.add(
-        folder, name, network, msgspec.to_builtins(card) | {"accuracy": accuracy}, half=True
-    )
+    # A run that was begun from Python may name neither.
+    stated = {"budget": None, "command": None, **msgspec.to_builtins(card)}
+    return zoo.add(folder, name, network, stated | {"accuracy": accuracy}, half=True)

@@ -120,12 +120,12 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._make_plain()
         for name, (holds, wanted) in _RANGES.items():
             if not holds(value := getattr(self, name)):
                 raise ArgumentError(f"{name} of a recipe must be {wanted}; seen {value!r}")
         self._check_contrast()
-        read = self.objective == "outlier_exposure" or self.contrast == "outliers"
-        if self.outliers is not None and not read:
+        if self.outliers is not None and not self.reads_outliers:
             raise ArgumentError(f"outliers are named, and {self.objective} makes no use of them")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
@@ -135,6 +135,16 @@ class Recipe:
                 "jitter takes brightness, contrast and saturation from 0 up, and a hue from 0 to "
                 f"0.5; seen {self.jitter}"
             )
+
+    def _make_plain(self) -> None:
+        """What JSON makes of each value: a run compares its recipe with the one that it wrote."""
+        for name, value in vars(self).items():
+            try:
+                plain = json.loads(json.dumps(value))
+            except (TypeError, ValueError) as error:
+                raise ArgumentError(f"{name} of a recipe must be plain values: {error}") from error
+            object.__setattr__(self, name, plain)
+        _check(vars(self), type(self))
 
     def _check_contrast(self) -> None:
         if self.contrast not in (None, *CONTRASTS):
@@ -148,6 +158,11 @@ class Recipe:
             raise ArgumentError("disagreement needs contrast images: contrast=shuffle, or noise")
         if self.contrast == "outliers" and self.outliers is None:
             raise ArgumentError("contrast=outliers needs outliers: name a data set for them")
+
+    @property
+    def reads_outliers(self) -> bool:
+        """Whether the training makes use of outliers."""
+        return self.objective == "outlier_exposure" or self.contrast == "outliers"
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:

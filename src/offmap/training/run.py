@@ -48,7 +48,8 @@ def train(
     Args:
         recipe: how.
         out: the folder of the run.
-        sets: the data, if not what the recipe names.
+        sets: the data, if not what the recipe names; outliers and pictures that it names, and that
+            these lack, are loaded.
         network: what to train, if not what the recipe names; its weights are where it starts.
         resume: go on with the run in ``out``; start it, if there is none.
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
@@ -93,7 +94,7 @@ def train(
         from offmap.training import task, trainer
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "train") from error
-    sets = data_of.load(recipe) if sets is None else sets
+    sets = data_of.load(recipe) if sets is None else sets.with_named(recipe)
     running = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
     with folder.alone(out) if first else nullcontext():
         if first:  # another process may have begun one meanwhile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from offmap import data
 from offmap._utils.files import cache_folder
 from offmap.data import ImageSet
-from offmap.errors import ArgumentError, DataError, LabelError
+from offmap.errors import ArgumentError, DataError, LabelError, ShapeError
 from offmap.forward import Normalization
 from offmap.networks import zoo
 from offmap.training.fractals import fractals
@@ -39,6 +39,12 @@ class Sets:
         for part in (self.train, self.validation, self.outliers):
             if part is not None and part.images.dtype != torch.uint8:
                 raise DataError(f"{part.name} holds floats: training takes uint8 images")
+        for part in (self.validation, self.outliers):
+            if part is not None and part.shape != self.train.shape:
+                raise ShapeError(
+                    f"images of {part.name} are {_size(part)}, and those of {self.train.name} "
+                    f"{_size(self.train)}: load them at one size and with as many channels"
+                )
         if self.train.labels is None or self.validation.labels is None:
             raise LabelError("training and validation data need labels")
         names, others = self.train.classes, self.validation.classes
@@ -56,8 +62,30 @@ class Sets:
     @classmethod
     def of(cls, recipe: Recipe, train: ImageSet, validation: ImageSet) -> Self:
         """Data of the caller, with the outliers and pictures that a recipe names."""
-        outliers = None if recipe.outliers is None else _load_like(recipe.outliers, train)
-        return cls(train, validation, outliers, mixing(recipe, train))
+        return cls(train, validation).with_named(recipe)
+
+    def with_named(self, recipe: Recipe) -> Self:
+        """The same with the outliers and pictures that a recipe names, where there are none yet.
+
+        Raises:
+            ArgumentError: there are some that the recipe makes no use of.
+        """
+        if self.outliers is not None and not recipe.reads_outliers:
+            raise ArgumentError(
+                f"outliers are given ({self.outliers.name}), and {recipe.objective} makes no use "
+                "of them"
+            )
+        if self.mixing is not None and not recipe.pixmix:
+            raise ArgumentError(
+                f"pictures to mix in are given ({self.mixing.name}), and the recipe has no pixmix: "
+                "set its options, k, beta or severity"
+            )
+        outliers, pictures = self.outliers, self.mixing
+        if outliers is None and recipe.outliers is not None:
+            outliers = _load_like(recipe.outliers, self.train)
+        if pictures is None:
+            pictures = mixing(recipe, self.train)
+        return replace(self, outliers=outliers, mixing=pictures)
 
 
 def load(recipe: Recipe) -> Sets:
@@ -120,6 +148,10 @@ def normalization(text: str) -> Normalization:
 def _load_like(spec: str, like: ImageSet) -> ImageSet:
     channels, height, width = like.shape
     return _in_memory(spec, size=(height, width), resize=like.resize or "crop", channels=channels)
+
+
+def _size(part: ImageSet) -> str:
+    return "x".join(map(str, part.shape))
 
 
 def _in_memory(spec: str, **options: Any) -> ImageSet:

@@ -14,7 +14,12 @@ from offmap.activations import HasMembers
 from offmap.errors import NonFiniteError
 from offmap.forward import Normalization
 from offmap.training import optim
-from offmap.training._checks import check_objective, check_outputs, pixmix_options
+from offmap.training._checks import (
+    check_augmentation,
+    check_objective,
+    check_outputs,
+    pixmix_options,
+)
 from offmap.training._seeds import seeded
 from offmap.training.augment import Augment
 from offmap.training.batches import Batches
@@ -44,7 +49,8 @@ class Task(lightning.LightningModule):
         ShapeError: the network does not take these images, its members have other classes each, or
             the images cannot be cut as asked.
         LabelError: there are labels beyond the classes of the network.
-        ArgumentError: the objective is not one for this network.
+        ArgumentError: the objective is not one for this network, or an augmentation not one for
+            these images.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Task(lightning.LightningModule):
         super().__init__()
         check_outputs(network, sets, normalization)
         check_objective(recipe, network, sets)
+        check_augmentation(recipe, sets)
         self.recipe = recipe
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sets = sets

@@ -62,7 +62,8 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     Raises:
         DataNotFoundError: there is no such file; says where to find one.
         StoreError: it does not fit.
-        ArgumentError: a network is named, and no normalisation.
+        ArgumentError: a network is named, and no normalisation; or one behind a run, which has its
+            own.
     """
     if spec.startswith(zoo.PREFIX):
         card = zoo.card(spec.removeprefix(zoo.PREFIX))
@@ -80,6 +81,11 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         network = place(build(card.network), weights, str(run)).eval()
         stated = Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
         return Trained(network, stated, run.name, _trained_on(card))
+    if path.is_dir() and is_finished(path):
+        raise ArgumentError(
+            f"the run in {path} says itself how its images are normalised: leave @"
+            f"{stated_in_spec} out"
+        )
     if not path.is_file():
         raise DataNotFoundError(
             f"there is neither a checkpoint nor a finished run at {path}: {checkpoint.hint}"

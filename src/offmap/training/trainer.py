@@ -60,6 +60,9 @@ def _checkpoint(out: Path) -> str | None:
         return None
     try:
         torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, MemoryError) as error:  # it may be whole: nothing of it is to be deleted
+        reason = str(error) or "there is not enough memory"
+        raise StoreError(f"{path} cannot be read: {reason}") from error
     # Bytes that are no checkpoint can fail the reader in any way.
     except Exception as error:
         raise StoreError(f"{path} cannot be read: delete it, and the run starts anew") from error

@@ -61,10 +61,12 @@ class PixMix(nn.Module):
         severity: float = 3.0,
     ) -> None:
         super().__init__()
-        if k < 0 or beta <= 0 or not 0.1 <= severity <= STRONGEST:
+        # A recipe may hold anything: text, or a k of 2.5.
+        numbers = type(k) is int and all(type(x) in (int, float) for x in (beta, severity))
+        if not numbers or k < 0 or not beta > 0 or not 0.1 <= severity <= STRONGEST:
             raise ArgumentError(
-                "k must be at least 0, beta above 0, and severity between 0.1 and 10; seen "
-                f"{k}, {beta} and {severity}"
+                "k must be a whole number of at least 0, beta a number above 0, and severity "
+                f"between 0.1 and 10; seen {k!r}, {beta!r} and {severity!r}"
             )
         pictures = mixing_set.hold() if isinstance(mixing_set, StreamedSet) else mixing_set
         if pictures.images.dtype != torch.uint8 or pictures.shape[0] not in (1, 3):
