@@ -222,7 +222,8 @@ class Results(Tabular):
             lines.append(f"{name}: accuracy {right / total:.2%} ({right:,} of {total:,})")
         calibration = next((s for s in self.sets if s.role == "calibration"), None)
         held = f"; {calibration.n:,} more held out for calibration" if calibration else ""
-        lines.append(f"{grid.metric.heading}; {id_set.n:,} ID samples evaluated{held}")
+        evaluated = self.rows[0].n_id if self.rows else id_set.n  # of some samples: how many
+        lines.append(f"{grid.metric.heading}; {evaluated:,} ID samples evaluated{held}")
         if ratio := self.settings.get("ratio"):
             lines[-1] = f"{grid.metric.heading}; ID:OOD = {ratio}:1, seeded"
         return lines
