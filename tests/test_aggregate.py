@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,3 +226,18 @@ def main_ok(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert not stopped.value.code
+
+
+def test_a_terminal_takes_names_that_are_no_text(
+    three: list[Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that could not be read, and whose name is of other bytes than UTF-8, is told."""
+    skipped = [[os.fsdecode(b"\xff.png"), "truncated"]]
+    for name, each in zip("ab", three, strict=False):
+        sets = [replace(info, skipped=skipped) for info in each.sets]
+        replace(each, sets=sets).save(tmp_path / name)
+    told = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr("sys.stdout", told)
+    main_ok(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    told.seek(0)
+    assert "1 unreadable, first \\udcff.png (truncated)" in told.read()

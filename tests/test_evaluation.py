@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,23 @@ def test_saved_results_load_back(results: Results, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(StoreError):
         Results.load(tmp_path)
+
+
+def test_names_of_files_need_not_be_utf8(sets: dict[str, Any], tmp_path: Path) -> None:
+    """A photo called by bytes that are no text cost a whole evaluation when it was to be saved."""
+    strange = tuple(os.fsdecode(b"caf\xe9-%d.png" % i) for i in range(90))
+    photos = replace(sets["id_test"], sample_keys=strange)
+    bright = {os.fsdecode(b"/photos/\xff"): sets["ood"]["far"]["bright"]}
+    found = offmap.evaluate(Net(), id_test=photos, ood=bright, detectors="msp")
+    found.save(tmp_path)
+    loaded = Results.load(tmp_path)
+    assert loaded == found
+    assert loaded.keys["id"][3] == r"caf\xe9-3.png"
+    assert loaded.groups == {"ood": [r"/photos/\xff"]}
+    offmap.report(found, tmp_path / "report.html", command=strange[0])
+    assert r"caf\udce9-" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(ArgumentError, match="called by texts, and one by 7"):
+        offmap.evaluate(Net(), id_test=photos, ood={7: sets["train"]}, detectors="msp")
 
 
 def test_the_table_marks_the_best_of_each_column(results: Results) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from offmap._utils.files import as_text
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -26,7 +28,8 @@ def as_table(
     """One row a sample: its set, key, label and prediction, and one column a detector."""
     import pyarrow as pa
 
-    others = zip(_COLUMNS.values(), (predictions, labels, keys), strict=True)
+    named = {name: [*map(as_text, of)] for name, of in keys.items()}  # paths, of any bytes
+    others = zip(_COLUMNS.values(), (predictions, labels, named), strict=True)
     parts = {name: of for name, of in {**dict(others), **scores}.items() if of}
     sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
     names = [name for name, size in sizes.items() for _ in range(size)]

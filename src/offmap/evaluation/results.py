@@ -248,7 +248,7 @@ class Results(Tabular):
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, _row_names())
             writer.writeheader()
             writer.writerows(asdict(row) for row in self.rows)

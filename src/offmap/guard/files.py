@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offmap._utils.arguments import whole
-from offmap._utils.files import atomic
+from offmap._utils.files import as_text, atomic
 from offmap._utils.progress import progress
 from offmap.data import (
     OwnTransform,
@@ -260,11 +259,7 @@ def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
 
 def _readable(row: Row) -> Row:
     """A row with a path that any file can hold: names need not be UTF-8."""
-    try:
-        row["path"].encode()
-    except UnicodeEncodeError:
-        return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
-    return row
+    return row | {"path": as_text(row["path"])}
 
 
 def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
