@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from offmap._utils.arguments import whole
 from offmap._utils.files import as_text, atomic
+from offmap._utils.percent import at_most, percent
 from offmap._utils.progress import progress
 from offmap.data import (
     OwnTransform,
@@ -101,10 +102,11 @@ class Summary:
 
     def __str__(self) -> str:
         others = skipped_in_words("the inputs", (), self.left_out)
+        rate, false = percent(self.alarm_rate, 1), at_most(self.false_discoveries)
         return (
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
-            f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
-            f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            f"{self.unreadable:,} unreadable. At an alarm rate of {rate}, at most "
+            f"{false} of those called unknown are expected to be known."
             + (f"\n{self.promise}" if self.promise else "")
             + (f"\n{others}" if others else "")
         )

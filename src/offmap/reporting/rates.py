@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from offmap._utils.percent import at_most, percent
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results
 from offmap.guard.decide import alarm_rank
@@ -110,7 +111,11 @@ def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
         asdict(each) | {"thresholds": [float(f"{x:.6g}") for x in each.thresholds]}
         for each in by_detector.values()
     ]
-    return asdict(rates) | {"confidence": CONFIDENCE, "curves": curves}
+    words = {
+        "rates_shown": [percent(rate, 2) for rate in rates.rates],
+        "bounds_shown": [at_most(bound) for bound in rates.bounds],
+    }
+    return asdict(rates) | words | {"confidence": CONFIDENCE, "curves": curves}
 
 
 def _ascending(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:
