@@ -227,7 +227,9 @@ class Results(Tabular):
         write_json(path, self._record())
 
     def _record(self) -> dict[str, Any]:
-        return asdict(replace(self, **dict.fromkeys(BY_SAMPLE))) | {"version": _VERSION}
+        content = {name: x for name, x in vars(self).items() if name not in BY_SAMPLE}
+        rows, sets = map(asdict, self.rows), map(asdict, self.sets)
+        return content | {"rows": [*rows], "sets": [*sets], "version": _VERSION}
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows."""
@@ -262,8 +264,8 @@ class Results(Tabular):
             content["rows"] = [_known(Row, row) for row in content["rows"]]
             content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
             sha256 = content.pop("scores_sha256", None)
-            by_sample = from_table(read_table(folder / "scores.parquet", sha256))
-            return cls(**{**content, **by_sample})
+            table = read_table(folder / "scores.parquet", sha256)
+            return cls(**content, **from_table(table))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{folder} holds no results that can be read: {error}") from error
 
