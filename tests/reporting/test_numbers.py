@@ -264,6 +264,23 @@ def test_limits_are_rounded_up_and_rates_stay_as_they_were_typed(tmp_path: Path)
 
 
 @needs_node
+def test_scores_that_differ_in_late_digits_are_told_apart(tmp_path: Path) -> None:
+    """Cosines of a collapsed network lie within 1e-7 of minus one."""
+    rng = np.random.default_rng(0)
+    sizes = {"id": (80, 0), "x": (40, 1), "calibration": (80, 0)}
+    of = {name: -1 + 1e-8 * rng.normal(at, 1, n) for name, (n, at) in sizes.items()}
+    report = offmap.report(offmap.evaluation.of_scores({"ctm": of}))
+    (drawn,) = report.data["histograms"][0]
+    assert drawn["low"] < drawn["high"]
+    rates = report.data["rates"]
+    (curve,), start = rates["curves"], rates["start"]
+    assert drawn["low"] < curve["thresholds"][start] < drawn["high"]
+    (page,) = run_script(report.data, [], tmp_path)["pages"]
+    told = float(page["words"].partition("its threshold is ")[2].split(" ")[0].rstrip("."))
+    assert (of["id"] <= told).sum() == curve["accepted"][start]
+
+
+@needs_node
 def test_the_page_runs_without_labels_and_calibration_data(tmp_path: Path) -> None:
     report = offmap.report(evaluated(labels=False, calibration=False))
     (page,) = run_script(report.data, [], tmp_path)["pages"]
