@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from offmap.cli import main
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.evaluation import Results, Row, SetInfo
 from offmap.evaluation.significance import Significance
+from offmap.evaluation.subsets import at_ratio, only_correct
 from offmap.metrics import delong_test, delong_test_of_mean, detection, holm
 
 GROUPS = {"near": ["a", "b"], "far": ["c"]}
@@ -88,6 +91,13 @@ def test_ranks_are_over_sets_and_ties_share_them() -> None:
     assert found.sets == 3
     # Demšar, table 5: q is 2.343 for three, at 5 %.
     assert found.critical_difference == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * 3)), rel=1e-3)
+
+
+def test_detectors_that_are_all_alike_rank_alike() -> None:
+    """Friedman's statistic divides by the spread of the ranks, and there is none."""
+    found = offmap.aggregate([evaluated(0, dict.fromkeys("xyz", 9.0))])
+    assert found.ranks().p_value == 1.0
+    assert "Friedman p = 1" in found.table()
 
 
 def test_a_low_metric_ranks_the_lowest_first(three: list[Results]) -> None:
@@ -179,9 +189,21 @@ def test_significance_of_a_mean_shares_the_id_samples(three: list[Results]) -> N
 
 
 def test_rows_of_some_samples_are_not_tested_by_the_scores_of_all(three: list[Results]) -> None:
+    """Of 300 ID and 200 OOD samples, a ratio of 5:1 leaves out OOD alone."""
+    words = "rows of these results are of some of their samples"
     rows = [replace(row, n_id=100) for row in three[0].rows]
-    with pytest.raises(ArgumentError, match="rows of these results are of some of their samples"):
-        Significance(replace(three[0], rows=rows))
+    some = replace(three[0], rows=rows), at_ratio(three[0], 5)
+    assert {row.n_id for row in some[1].rows} == {len(three[0].scores["weak"]["id"])}
+    for results in some:
+        with pytest.raises(ArgumentError, match=words):
+            Significance(results)
+        with pytest.raises(ArgumentError, match=words):
+            offmap.compare({"all": three[1], "some": results})
+
+
+def test_a_table_of_some_samples_says_how_many(three: list[Results]) -> None:
+    right = np.arange(len(three[0].scores["weak"]["id"])) < 30
+    assert "; 30 ID samples evaluated" in only_correct(three[0], right).table()
 
 
 def test_saved_results_are_compared_and_averaged_by_a_command(
@@ -204,3 +226,18 @@ def main_ok(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert not stopped.value.code
+
+
+def test_a_terminal_takes_names_that_are_no_text(
+    three: list[Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that could not be read, and whose name is of other bytes than UTF-8, is told."""
+    skipped = [[os.fsdecode(b"\xff.png"), "truncated"]]
+    for name, each in zip("ab", three, strict=False):
+        sets = [replace(info, skipped=skipped) for info in each.sets]
+        replace(each, sets=sets).save(tmp_path / name)
+    told = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr("sys.stdout", told)
+    main_ok(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    told.seek(0)
+    assert "1 unreadable, first \\udcff.png (truncated)" in told.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,27 @@ def test_too_few_calibration_samples_show_before_any_work(sets: dict[str, Any]) 
     assert network.seen == 0
 
 
+def test_what_cannot_be_right_shows_before_any_work(sets: dict[str, Any]) -> None:
+    network, some = Net(), {name: sets[name] for name in ("id_test", "ood")}
+    for rate in (0, 5):  # per cent for a share, where nothing else would look at it
+        with pytest.raises(ArgumentError, match=f"alarm_rate must lie in .* seen {rate}"):
+            offmap.evaluate(network, **some, alarm_rate=rate, detectors="msp")
+    for value in (Path("x"), np.float32(1), float("nan")):
+        with pytest.raises(ArgumentError, match="settings are kept as JSON"):
+            offmap.evaluate(network, **some, detectors="msp", settings={"weights": value})
+    assert network.seen == 0
+
+
+def test_too_few_calibration_samples_of_a_loader_show_before_ood_is_read(
+    sets: dict[str, Any],
+) -> None:
+    network, loader = Net(), list(sets["calibration"].batches(30))
+    options = {"id_test": sets["id_test"], "ood": sets["ood"], "detectors": "msp"}
+    with pytest.raises(ArgumentError, match="at least 99 calibration samples; there are 60"):
+        offmap.evaluate(network, **options, calibration=loader, alarm_rate=0.01)
+    assert network.seen == 90 + 60
+
+
 def test_flat_ood_sets_are_one_group(sets: dict[str, Any]) -> None:
     found = offmap.evaluate(
         Net(), id_test=sets["id_test"], ood=sets["ood"]["far"], detectors=["msp"]
@@ -266,6 +288,37 @@ def test_saved_results_load_back(results: Results, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(StoreError):
         Results.load(tmp_path)
+
+
+def test_interrupted_writing_leaves_no_mixture(results: Results, tmp_path: Path) -> None:
+    """A run over older results that is killed between two files: figures beside other scores."""
+    results.save(tmp_path / "old")
+    moved = {d: {s: x + 1 for s, x in of.items()} for d, of in results.scores.items()}
+    replace(results, scores=moved).save(tmp_path / "new")
+    for name in ("results.json", "scores.parquet"):
+        before = (tmp_path / "old" / name).read_bytes()
+        (tmp_path / "old" / name).write_bytes((tmp_path / "new" / name).read_bytes())
+        with pytest.raises(StoreError, match="is not of the results beside it"):
+            Results.load(tmp_path / "old")
+        (tmp_path / "old" / name).write_bytes(before)
+    assert Results.load(tmp_path / "old") == results
+
+
+def test_names_of_files_need_not_be_utf8(sets: dict[str, Any], tmp_path: Path) -> None:
+    """A photo called by bytes that are no text cost a whole evaluation when it was to be saved."""
+    strange = tuple(os.fsdecode(b"caf\xe9-%d.png" % i) for i in range(90))
+    photos = replace(sets["id_test"], sample_keys=strange)
+    bright = {os.fsdecode(b"/photos/\xff"): sets["ood"]["far"]["bright"]}
+    found = offmap.evaluate(Net(), id_test=photos, ood=bright, detectors="msp")
+    found.save(tmp_path)
+    loaded = Results.load(tmp_path)
+    assert loaded == found
+    assert loaded.keys["id"][3] == r"caf\xe9-3.png"
+    assert loaded.groups == {"ood": [r"/photos/\xff"]}
+    offmap.report(found, tmp_path / "report.html", command=strange[0])
+    assert r"caf\udce9-" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(ArgumentError, match="called by texts, and one by 7"):
+        offmap.evaluate(Net(), id_test=photos, ood={7: sets["train"]}, detectors="msp")
 
 
 def test_the_table_marks_the_best_of_each_column(results: Results) -> None:

@@ -270,6 +270,11 @@ def test_an_alarm_stays_and_tells_when_and_how_much() -> None:
     assert f"exceeded {monitor.ood_share:.0%} (if all of it were caught:" in monitor.explain()
 
 
+def test_a_confidence_is_not_rounded_to_certainty() -> None:
+    told = Monitor(certified(), delta=0.005).explain()
+    assert "with 99.5% confidence in its calibration set" in told
+
+
 def test_the_point_figure_is_the_share_of_what_was_caught_since_the_change() -> None:
     monitor = Monitor(certified())
     monitor.count(100, 2000)

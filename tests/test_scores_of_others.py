@@ -72,7 +72,17 @@ def test_sets_of_two_types_are_saved_as_they_are(tmp_path: Path) -> None:
     assert loaded["id"].tolist() == single.tolist()
 
 
-@pytest.mark.parametrize("predictions", [[1], [1, 0], [[1], [0], [1]], [1.5, 0, 1], [2**32, 0, 1]])
+def test_scores_that_float64_cannot_tell_apart_are_refused() -> None:
+    with pytest.raises(DataError, match=r"scores of a on x go beyond 2\*\*53"):
+        of_scores({"a": {"id": [1, 2], "x": [2**60, 2**60 + 1]}})
+    with pytest.raises(ArgumentError, match=r"alarm_rate must lie in \(0, 1\); seen 5"):
+        of_scores({"a": {"id": [1, 2], "x": [3, 4]}}, alarm_rate=5)
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    [[1], [1, 0], [[1], [0], [1]], [1.5, 0, 1], [2**32, 0, 1], ["cat", "dog", "cat"], [None] * 3],
+)
 def test_predictions_that_are_not_one_class_a_sample_are_refused(predictions: Any) -> None:
     scores = {"a": {"id": [0.1, 0.2, 0.3], "x": [1.0, 2.0]}}
     labels = {"id": [1, 0, 1]}

@@ -28,7 +28,7 @@ from offmap.errors import (
     NotFittedError,
     StoreError,
 )
-from offmap.guard.files import COLUMNS, score_files
+from offmap.guard.files import COLUMNS, Summary, score_files
 from offmap.networks import DigitsCNN
 
 
@@ -421,3 +421,8 @@ def test_the_false_discovery_estimate() -> None:
     summary = offmap.guard.files.Summary(0.05, images=110, unknown=20, unreadable=10)
     assert summary.share == 0.2
     assert summary.false_discoveries == pytest.approx(0.05 * 100 / 20)
+
+
+def test_a_small_rate_is_told_as_it_was_typed() -> None:
+    told = str(Summary(images=10_000, unknown=900, unreadable=0, alarm_rate=0.00025))
+    assert "At an alarm rate of 0.025%, at most 0.28% of those called unknown" in told

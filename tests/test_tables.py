@@ -132,6 +132,13 @@ def test_markdown_has_the_best_bold_and_the_second_underlined(hand_made: Results
     assert "**5.00**" in low.splitlines()[4]
 
 
+def test_numbers_that_are_shown_alike_have_one_mark(hand_made: Results) -> None:
+    """In the terminal as in documents: 70.0001 is no better than 70 where both are 70.00."""
+    table = [line.split() for line in hand_made.table().splitlines()]
+    assert [line.count("70.00*") for line in table].count(2) == 2  # of a set and of its group
+    assert sum(line[-1:] == ["80.00*"] for line in table) == 1
+
+
 def test_latex_is_booktabs_with_every_sign_escaped(hand_made: Results) -> None:
     lines = hand_made.to_latex().splitlines()
     assert lines[:3] == [

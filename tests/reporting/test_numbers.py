@@ -192,7 +192,6 @@ def test_the_script_computes_what_python_does(
                 assert one["interval"] == pytest.approx(share_interval(one["caught"], 120))
     assert found["wilson"] == [pytest.approx(share_interval(*x)) for x in ((0, 9), (9, 9), (3, 70))]
     assert found["order"] == [[1, 0, 2], [0, 2, 1]]
-    assert found["places"] == [1, 1, 2]
 
 
 @needs_node
@@ -231,6 +230,54 @@ def test_the_page_follows_the_slider_the_menus_and_the_headings(
     }
     assert "weak: AUROC" in at_first["labels"][0]
     assert "weak: AUROC" not in fewer["labels"][0]
+
+
+@needs_node
+def test_the_page_shows_the_figures_of_the_tables(results: Results, tmp_path: Path) -> None:
+    """Shares of 800 samples lie halfway between two figures, and others close to it."""
+    values = [481 / 800, 483 / 800, 489 / 800, 497 / 800, 0.912349997, 0.876549996, 0.5, 1.0, 0.25]
+    rows = [replace(row, auroc=x) for row, x in zip(results.rows, values, strict=True)]
+    changed = replace(results, rows=rows)
+    (page,) = run_script(offmap.report(changed).data, [], tmp_path)["pages"]
+    found = {row[0]: row[1:] for row in page["table"]}
+    for detector, texts in changed.grid().texts().items():
+        for cell, text in zip(found[detector], texts, strict=True):
+            assert cell.startswith(text)
+
+
+@needs_node
+def test_limits_are_rounded_up_and_rates_stay_as_they_were_typed(tmp_path: Path) -> None:
+    """A limit of 0.149% is not "at most 0.1%", and a rate of 0.025% is neither 0.03% nor 0.02%."""
+    rng = np.random.default_rng(0)
+    of = {"id": rng.normal(size=50), "x": rng.normal(size=20), "calibration": rng.normal(size=8000)}
+    results = offmap.evaluation.of_scores({"a": of}, alarm_rate=0.00025)
+    report = offmap.report(results)
+    words = run_script(report.data, [], tmp_path)["pages"][0]["words"]
+    rates = report.data["rates"]
+    assert "At a rate of 0.025%, " in words
+    bound = rates["bounds"][rates["start"]]
+    told = float(
+        words.partition("for all positions of this detector at once, at most ")[2].split("%")[0]
+    )
+    assert bound <= told / 100 < 1.1 * bound
+    assert "at most 0.025% OOD, on average" in " ".join(report.text("verdict").split())
+
+
+@needs_node
+def test_scores_that_differ_in_late_digits_are_told_apart(tmp_path: Path) -> None:
+    """Cosines of a collapsed network lie within 1e-7 of minus one."""
+    rng = np.random.default_rng(0)
+    sizes = {"id": (80, 0), "x": (40, 1), "calibration": (80, 0)}
+    of = {name: -1 + 1e-8 * rng.normal(at, 1, n) for name, (n, at) in sizes.items()}
+    report = offmap.report(offmap.evaluation.of_scores({"ctm": of}))
+    (drawn,) = report.data["histograms"][0]
+    assert drawn["low"] < drawn["high"]
+    rates = report.data["rates"]
+    (curve,), start = rates["curves"], rates["start"]
+    assert drawn["low"] < curve["thresholds"][start] < drawn["high"]
+    (page,) = run_script(report.data, [], tmp_path)["pages"]
+    told = float(page["words"].partition("its threshold is ")[2].split(" ")[0].rstrip("."))
+    assert (of["id"] <= told).sum() == curve["accepted"][start]
 
 
 @needs_node

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ import offmap
 from offmap.cli import main
 from offmap.data import ImageSet
 from offmap.errors import ArgumentError, StoreError
-from offmap.evaluation import Results
+from offmap.evaluation import Results, SetInfo
 from tests.reporting.conftest import CLASSES, HOSTILE, KEY, evaluated
 
 VOID = {"meta", "img", "br", "input", "link"}
@@ -190,6 +191,31 @@ def test_paths_can_be_hidden_everywhere(
         assert "set 2" in text
         assert "[path]" in text
     assert (tmp_path / "r.html").read_text().count("<img") == plain.html().count("<img")
+
+
+def test_paths_that_are_names_are_hidden(results: Results) -> None:
+    """A detector goes by its file, and a shifted set or a group may go by its folder."""
+    strange, folder, shifted = "./secret/mine.py:Mine", "/secret/cameras", "/secret/night"
+    scores = {strange if d == "weak" else d: of | {shifted: of["id"][:50]}
+              for d, of in results.scores.items()}  # fmt: skip
+    rows = [
+        replace(
+            row,
+            detector=strange if row.detector == "weak" else row.detector,
+            group=folder if row.group == "near" else row.group,
+        )
+        for row in results.rows
+    ]
+    sets = [*results.sets, SetInfo(name=shifted, role="shift", n=50, right=40)]
+    left_out = {"/secret/a.py:A": "it reads maps", "/secret/b.py:B": "it reads layers"}
+    found = replace(results, rows=rows, scores=scores, sets=sets, left_out=left_out)
+    assert "secret" in offmap.report(found).text("detectors", "shifted", "notes")
+    made = offmap.report(found, redact_paths=True)
+    for text in (made.html(), json.dumps(made.record())):
+        assert "secret" not in text
+        assert all(name in text for name in ("detector 2", "shifted set 1", "group 1"))
+    assert "left out: detector 4 (it reads maps)" in made.text("notes")
+    assert "left out: detector 5 (it reads layers)" in made.text("notes")
 
 
 def test_pictures_can_be_left_out(results: Results, inputs: dict[str, ImageSet]) -> None:

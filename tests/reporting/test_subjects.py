@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import offmap
+from offmap._utils.percent import at_most
 from offmap.cli import main
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.evaluation import aggregate
@@ -130,7 +131,7 @@ def test_verdicts_in_a_log_are_watched(
     assert path["lines"][0]["y"][-1] == pytest.approx(monitor.log_wealth, rel=1e-5)
     assert str(monitor).partition(" (")[0] in words(report, "watch")
     assert "of rows that are sorted, by class or by source, it does not hold" in words(report)
-    certified = f"at most {monitor.rates[0]:.2%} OOD, with 95% confidence"
+    certified = f"at most {at_most(monitor.rates[0])} OOD, with 95% confidence"
     assert certified in words(report, "verdict")
 
 

@@ -49,6 +49,15 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def as_text(name: str) -> str:
+    r"""A name of a file that any file can hold and any figure show: names need not be UTF-8.
+
+    >>> as_text("caf\udce9.png")
+    'caf\\xe9.png'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def cache_folder() -> Path:
     """Where things are kept that can be made again: ``$OFFMAP_CACHE``, or the user's cache."""
     if folder := os.environ.get("OFFMAP_CACHE"):

@@ -26,7 +26,7 @@ def render(
     digits: int = 2,
     width: int | None = None,
 ) -> str:
-    """Rows of numbers under their headings, the best of each column starred.
+    """Rows of numbers under their headings, the best of each column, as shown, starred.
 
     Columns for which there is no room follow in blocks below, each with the names of the rows.
 
@@ -42,14 +42,17 @@ def render(
         digits: behind the point.
         width: of a line at most; by default that of the terminal, 100 where there is none.
     """
-    best = [(min if low else max)(column) for column in zip(*cells.values(), strict=True)]
+    shown = {name: [f"{x * scale:.{digits}f}" for x in row] for name, row in cells.items()}
+    # Of what is shown: nobody could see why one of two equal figures is better.
+    columns_shown = zip(*shown.values(), strict=True)
+    best = [(min if low else max)(map(float, column)) for column in columns_shown]
     texts = {
         name: [
-            f"{value * scale:.{digits}f}{'*' if star and value == top else ' ' if star else ''}"
+            f"{text}{'*' if star and float(text) == top else ' ' if star else ''}"
             + (notes[name][i] if notes else "")
-            for i, (value, top) in enumerate(zip(row, best, strict=True))
+            for i, (text, top) in enumerate(zip(row, best, strict=True))
         ]
-        for name, row in cells.items()
+        for name, row in shown.items()
     }
     heads = [f"{head} " if star else head for head in short(columns)]
     widths = [

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -89,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Where "package.module:factory" is looked for last; python -m looks there first.
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
     parser = typer.main.get_command(app)
     command = command_of(parser, arguments)[0]
     speak_as(command)

@@ -29,6 +29,7 @@ def demo(
 
         offmap demo --retrain --out my-demo
     """
+    from offmap._utils.percent import percent
     from offmap.demo import best, run
 
     results = run(out, retrain=retrain, alarm_rate=alarm_rate, report=report)
@@ -39,7 +40,7 @@ def demo(
     sentences = (
         f"Best mean AUROC on this data: {top} ({results.summaries[top]}).",
         f"Its threshold, {rows[0].threshold:.4g}, is calibrated on {calibration.n} held-out known "
-        f"letters for an alarm rate of {alarm_rate:.0%}.",
+        f"letters for an alarm rate of {percent(alarm_rate)}.",
         f"It accepts {1 - (rows[0].id_alarm or 0):.1%} of the known test letters, and calls OOD: "
         f"{caught}.",
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from offmap._utils.files import as_text
 from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.data import ImageSet, StreamedSet, load, load_like
@@ -90,6 +91,9 @@ def data_sets(
     others = [(name, "shift", "", data) for name, data in (id_shift or {}).items()]
     others += [(name, "ood", group, data) for name, group, data in flat(ood)]
     for name, role, group, data in others:
+        if not isinstance(name, str):
+            raise ArgumentError(f"data sets are called by texts, and one by {name!r}")
+        name = as_text(name)  # a path may be of any bytes, and files of results are UTF-8
         if name in [other.name for other in sets]:
             raise _twice(name)
         sets.append(Named(name, role, loaded(data, id_set), group))

@@ -156,6 +156,8 @@ class Running:
                 parts[name].append(scores)
         if predictions:
             self.predictions[item.name] = np.concatenate(predictions)
+        if item.role == "calibration":  # loaders tell only now; OOD sets may take hours
+            alarm_rank(seen.samples, self.alarm_rate)
         self.keys[item.name] = keys
         if not any(each is None for each in labels):
             self.labels[item.name] = np.concatenate(labels)

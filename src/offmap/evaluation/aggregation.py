@@ -189,7 +189,10 @@ class Aggregate(Tabular):
         )
         means = stats.rankdata(table, axis=1).mean(0)
         n, k = table.shape
-        p_value = float(stats.friedmanchisquare(*table.T).pvalue) if k > 2 and n > 1 else None
+        p_value = None
+        if k > 2 and n > 1:
+            alike = (table == table[:, :1]).all()  # Friedman's test has no value there
+            p_value = 1.0 if alike else float(stats.friedmanchisquare(*table.T).pvalue)
         critical = float(stats.studentized_range.ppf(1 - _LEVEL, k, np.inf)) / sqrt(2)
         return Ranks(
             dict(zip(self.detectors, means.tolist(), strict=True)),

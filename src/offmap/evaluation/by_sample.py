@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from offmap._utils.files import as_text, atomic
+from offmap.errors import StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +31,8 @@ def as_table(
     """One row a sample: its set, key, label and prediction, and one column a detector."""
     import pyarrow as pa
 
-    others = zip(_COLUMNS.values(), (predictions, labels, keys), strict=True)
+    named = {name: [*map(as_text, of)] for name, of in keys.items()}  # paths, of any bytes
+    others = zip(_COLUMNS.values(), (predictions, labels, named), strict=True)
     parts = {name: of for name, of in {**dict(others), **scores}.items() if of}
     sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
     names = [name for name, size in sizes.items() for _ in range(size)]
@@ -41,6 +47,40 @@ def as_table(
         kind = pa.float64() if pa.float64() in kinds else next(iter(kinds), pa.null())
         columns[column] = pa.concat_arrays([chunk.cast(kind) for chunk in chunks])
     return pa.table(columns)
+
+
+def write_table(table: pa.Table, path: Path) -> str:
+    """Write such a table, and give the SHA-256 of its file."""
+    import pyarrow.parquet as pq
+
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+        return _sha256(temporary)
+
+
+def read_table(path: Path, sha256: str | None) -> pa.Table:
+    """Read one back.
+
+    Args:
+        path: of its file.
+        sha256: of the file, where it is known.
+
+    Raises:
+        StoreError: it is another file.
+    """
+    import pyarrow.parquet as pq
+
+    if sha256 is not None and _sha256(path) != sha256:
+        raise StoreError(
+            f"{path} is not of the results beside it: they were replaced, and the writing was "
+            "interrupted; make them anew"
+        )
+    return pq.read_table(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_table(table: pa.Table) -> dict[str, Any]:

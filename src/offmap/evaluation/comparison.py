@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from offmap._utils.table import render
 from offmap.errors import ArgumentError
 from offmap.evaluation.results import Results
+from offmap.evaluation.significance import check_whole
 from offmap.metrics import delong_test, holm
 
 
@@ -72,10 +73,13 @@ def compare(results: Mapping[str, Results]) -> Comparison:
         results: by name; the first is what the others are held against.
 
     Raises:
-        ArgumentError: fewer than two, or no detector and set in common.
+        ArgumentError: fewer than two, no detector and set in common, or rows that are of only some
+            of the samples.
     """
     if len(results) < 2:
         raise ArgumentError(f"compare takes at least two results; seen {list(results)}")
+    for each in results.values():
+        check_whole(each)
     (first, base), *others = results.items()
     differences = [
         _difference(name, found, first, base, detector, ood)

@@ -13,10 +13,15 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from offmap._utils.files import atomic, write_json
-from offmap._utils.table import alike
-from offmap.data import Skipped, skipped_in_words
 from offmap.errors import MissingExtraError, StoreError, UnknownNameError
-from offmap.evaluation.by_sample import BY_SAMPLE, as_table, from_table
+from offmap.evaluation._words import heading, notes
+from offmap.evaluation.by_sample import (
+    BY_SAMPLE,
+    as_table,
+    from_table,
+    read_table,
+    write_table,
+)
 from offmap.evaluation.metric import METRICS, metric_of
 from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
@@ -197,9 +202,9 @@ class Results(Tabular):
 
     def table(self, metric: str = "auroc") -> str:
         """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""
-        grid, notes = self.grid(metric), self.notes()
-        footing = ["", *notes] if notes else []
-        return "\n".join([*self._heading(grid), "", grid.render(), *footing])
+        grid, told = self.grid(metric), self.notes()
+        footing = ["", *told] if told else []
+        return "\n".join([*heading(self, grid), "", grid.render(), *footing])
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame: one for each detector and OOD set, a column a number.
@@ -213,63 +218,41 @@ class Results(Tabular):
             raise MissingExtraError("pandas", "pandas") from error
         return pd.DataFrame([asdict(row) for row in self.rows], columns=_row_names())
 
-    def _heading(self, grid: Grid) -> list[str]:
-        lines = []
-        id_set = next(s for s in self.sets if s.role == "id")
-        if self.accuracy:
-            right, total = self.accuracy
-            name = self.settings.get("id", id_set.source)
-            lines.append(f"{name}: accuracy {right / total:.2%} ({right:,} of {total:,})")
-        calibration = next((s for s in self.sets if s.role == "calibration"), None)
-        held = f"; {calibration.n:,} more held out for calibration" if calibration else ""
-        lines.append(f"{grid.metric.heading}; {id_set.n:,} ID samples evaluated{held}")
-        if ratio := self.settings.get("ratio"):
-            lines[-1] = f"{grid.metric.heading}; ID:OOD = {ratio}:1, seeded"
-        return lines
-
     def notes(self) -> list[str]:
         """What was left out or skipped, a line each."""
-        lines = [f"left out: {names} ({why})" for names, why in alike(self.left_out)]
-        told: set[tuple[str, ...]] = set()
-        for info in self.sets:
-            skipped, left_out = (
-                [Skipped(*file) for file in files if tuple(file) not in told]
-                for files in (info.skipped, info.left_out)
-            )
-            told.update(map(tuple, info.skipped + info.left_out))  # of parts of one set, once
-            lines += filter(None, [skipped_in_words(info.name, skipped, left_out)])
-        return lines
+        return notes(self.sets, self.left_out)
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the per-sample scores."""
-        content = {name: of for name, of in asdict(self).items() if name not in BY_SAMPLE}
-        write_json(path, content | {"version": _VERSION})
+        write_json(path, self._record())
+
+    def _record(self) -> dict[str, Any]:
+        content = {name: x for name, x in vars(self).items() if name not in BY_SAMPLE}
+        rows, sets = map(asdict, self.rows), map(asdict, self.sets)
+        return content | {"rows": [*rows], "sets": [*sets], "version": _VERSION}
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, _row_names())
             writer.writeheader()
             writer.writerows(asdict(row) for row in self.rows)
 
     def save(self, folder: str | Path) -> None:
         """Write ``results.json``, ``results.csv`` and ``scores.parquet`` into a folder."""
-        import pyarrow.parquet as pq
-
-        self.to_json(Path(folder) / "results.json")
+        table = as_table(**{name: getattr(self, name) for name in BY_SAMPLE})
+        sha256 = write_table(table, Path(folder) / "scores.parquet")
         self.to_csv(Path(folder) / "results.csv")
-        with atomic(Path(folder) / "scores.parquet") as temporary:
-            pq.write_table(as_table(**{n: getattr(self, n) for n in BY_SAMPLE}), temporary)
+        # Last, with what it belongs to: whoever is killed before leaves hashes that do not fit.
+        write_json(Path(folder) / "results.json", self._record() | {"scores_sha256": sha256})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read back what :meth:`save` wrote.
 
         Raises:
-            StoreError: a file is missing, damaged or of another version.
+            StoreError: a file is missing, damaged, of another version, or not of the same results.
         """
-        import pyarrow.parquet as pq
-
         folder = Path(folder)
         try:
             content = json.loads((folder / "results.json").read_text())
@@ -280,7 +263,9 @@ class Results(Tabular):
                 )
             content["rows"] = [_known(Row, row) for row in content["rows"]]
             content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
-            return cls(**content, **from_table(pq.read_table(folder / "scores.parquet")))
+            sha256 = content.pop("scores_sha256", None)
+            table = read_table(folder / "scores.parquet", sha256)
+            return cls(**content, **from_table(table))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{folder} holds no results that can be read: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from offmap.evaluation._overlaps import check_other_sets
 from offmap.evaluation._running import Running, detectors_of
 from offmap.evaluation.results import Results
 from offmap.forward import ProbeOptions, check_options, forward, probe_of
-from offmap.guard.decide import alarm_rank
+from offmap.guard.decide import alarm_rank, exact_rate
 
 if TYPE_CHECKING:
     from offmap.scale import Passes
@@ -86,13 +87,15 @@ def evaluate(
     Raises:
         DataError: one set in two parts, or more than 1 % of a set in another; loaders are warned
             of.
-        ArgumentError: two detectors or sets of one name, no OOD set, no such option, too few
-            calibration samples for the alarm rate, or an engine that is not known or has a cache
-            beside it.
+        ArgumentError: two detectors or sets of one name, no OOD set, no such option, an alarm rate
+            that is none or needs more calibration samples, settings that are no JSON, or an engine
+            that is not known or has a cache beside it.
         NeedsError: a detector that was named needs training data or a head, and there is none.
         NonFiniteError: activations or scores are NaN or infinite.
     """
     check_options(probe, evaluate)
+    exact_rate(alarm_rate, "alarm_rate")  # what cannot be right must not show at the end
+    _check_settings(settings)
     start = time.perf_counter()
     sets = data_sets(id_test, ood, calibration, train, id_shift)
     check_other_sets(sets)
@@ -135,6 +138,14 @@ def evaluate(
         labels=whole.labels,
         keys=whole.keys,
     )
+
+
+def _check_settings(settings: Mapping[str, Any] | None) -> None:
+    """Refuse what could not be saved with the results."""
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"settings are kept as JSON: {error}") from None
 
 
 def _passes(engine: str, workers: int, device: Any, cache: Any) -> Passes:

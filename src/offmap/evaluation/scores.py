@@ -14,6 +14,7 @@ from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelErro
 from offmap.evaluation._inputs import check_names
 from offmap.evaluation.results import Results, SetInfo
 from offmap.evaluation.rows import row_of
+from offmap.guard.decide import exact_rate
 
 Array = NDArray[Any]
 _ROLES = {"id": "id", "calibration": "calibration"}
@@ -58,6 +59,7 @@ def of_scores(
         ShapeError, NonFiniteError: as the metrics.
     """
     check_names(scores)
+    exact_rate(alarm_rate, "alarm_rate")
     known = {
         name: _of_one_type({s: _checked(x, f"{name} on {s}") for s, x in of.items()})
         for name, of in scores.items()
@@ -132,6 +134,9 @@ def _checked(values: Any, what: str) -> Array:
     if scores.ndim != 1 or scores.dtype.kind not in "iuf":
         raise DataError(f"scores of {what} must be numbers (n,); seen {scores.dtype} of shape "
                         f"{scores.shape}")  # fmt: skip
+    whole = scores.dtype.kind in "iu" and scores.size > 0
+    if whole and max(-int(scores.min()), int(scores.max())) > 2**53:
+        raise DataError(f"scores of {what} go beyond 2**53, where float64 skips whole numbers")
     # Whole numbers too become float64: float32 skips some of them, and two scores would be one.
     return scores.astype(np.float32 if scores.dtype in (np.float16, np.float32) else np.float64)
 
@@ -149,10 +154,11 @@ def _classes(
     classes = {}
     for name, values in of.items():
         array = np.asarray(values)
+        numbers = array if array.dtype.kind in "biuf" else np.full(array.shape, np.nan)
         with np.errstate(invalid="ignore"):
-            classes[name] = array.astype(np.int32)
+            classes[name] = numbers.astype(np.int32)
         shape = (sizes.get(name, array.size),)
-        if array.shape != shape or not np.array_equal(classes[name], array):
+        if array.shape != shape or not np.array_equal(classes[name], numbers):
             raise LabelError(
                 f"{what} of {name} must be {shape[0]} classes, one a sample; seen {array.dtype} of "
                 f"shape {array.shape}"

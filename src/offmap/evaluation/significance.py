@@ -14,6 +14,22 @@ from offmap.metrics import Interval, Placements, holm, placed_difference, placed
 LEVEL = 0.05
 
 
+def check_whole(results: Results) -> None:
+    """Refuse to test figures of some samples by the scores of all.
+
+    Raises:
+        ArgumentError: the rows are of fewer samples, of either kind, than there are scores.
+    """
+    for row in results.rows:
+        scores = results.scores.get(row.detector, {})
+        sizes = {"id": row.n_id, row.set: row.n_ood}
+        if any(name in scores and len(scores[name]) != n for name, n in sizes.items()):
+            raise ArgumentError(
+                "the rows of these results are of some of their samples, and the scores of all: "
+                "give the results of the whole evaluation"
+            )
+
+
 @dataclass(frozen=True)
 class Against:
     """Detectors held against the best of them, by their mean AUROC over some OOD sets.
@@ -47,11 +63,7 @@ class Significance:
     """
 
     def __init__(self, results: Results) -> None:
-        if any(row.n_id != len(results.scores[row.detector]["id"]) for row in results.rows):
-            raise ArgumentError(
-                "the rows of these results are of some of their samples, and the scores of all: "
-                "give the results of the whole evaluation"
-            )
+        check_whole(results)
         self.results = results
         self.sets = [name for names in results.groups.values() for name in names]
         self.placed = cache(self._placed)

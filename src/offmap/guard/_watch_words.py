@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from offmap._utils.percent import at_most, percent
+
 if TYPE_CHECKING:
     from offmap.guard.monitor import Monitor
 
@@ -34,16 +36,17 @@ def explained(monitor: Monitor) -> str:
 def _certified(monitor: Monitor) -> str:
     """The rate that is bet on."""
     known, rates = monitor.certified, monitor.rates
-    confidence = f"with {1 - monitor.delta:.0%} confidence in its calibration set"
+    confidence = f"with {percent(1 - monitor.delta)} confidence in its calibration set"
     if len(rates) > 1:
         return (
-            f"The guard {known.guard} calls at most {rates.min():.2%} to {rates.max():.2%} of ID "
-            f"samples OOD, by class, in all {len(rates)} classes {confidence}."
+            f"The guard {known.guard} calls at most {at_most(rates.min())} to "
+            f"{at_most(rates.max())} of ID samples OOD, by class, in all {len(rates)} classes "
+            f"{confidence}."
         )
     of = f" of each of {known.tests} detectors" if known.tests > 1 else ""
     return (
-        f"The guard {known.guard} calls at most {rates[0]:.2%} of ID samples OOD, {confidence} "
-        f"(threshold at rank {known.ranks[0]:,} of {known.samples[0]:,} scores{of})."
+        f"The guard {known.guard} calls at most {at_most(rates[0])} of ID samples OOD, "
+        f"{confidence} (threshold at rank {known.ranks[0]:,} of {known.samples[0]:,} scores{of})."
     )
 
 
@@ -70,5 +73,5 @@ def _bound(monitor: Monitor) -> str:
     )
     return (
         f"A false alarm, ever, has a probability of at most alpha {alphas} + delta "
-        f"{times * monitor.delta:.2g} = {monitor.false_alarm_bound:.1%}.{again}"
+        f"{times * monitor.delta:.2g} = {percent(monitor.false_alarm_bound, 1)}.{again}"
     )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.percent import percent
 from offmap._utils.precision import KeepsTypes
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError, StoreError
 from offmap.guard.decide import exact_rate, p_ranks
@@ -277,8 +278,8 @@ class Calibration(KeepsTypes):
 
     def __repr__(self) -> str:
         samples = self.scores_.shape[-1]
-        sure = "" if self.confidence is None else f", confidence {self.confidence:.2%}"
-        rate = f"alarm rate {self.alarm_rate:.2%}{sure}"
+        sure = "" if self.confidence is None else f", confidence {percent(self.confidence, 2)}"
+        rate = f"alarm rate {percent(self.alarm_rate, 2)}{sure}"
         return f"Calibration({self.rule}, {samples:,} samples, {rate})"
 
     def explain(self) -> str:
@@ -294,8 +295,8 @@ class Calibration(KeepsTypes):
         }[self.rule]
         count = self.scores_.shape[1]
         return (
-            f"Calibrated on {count:,} samples for an alarm rate of {self.alarm_rate:.2%}: a sample "
-            f"is called OOD if {rule}.\n{self.promise}{self._extensions()}"
+            f"Calibrated on {count:,} samples for an alarm rate of {percent(self.alarm_rate, 2)}: "
+            f"a sample is called OOD if {rule}.\n{self.promise}{self._extensions()}"
         )
 
     def _extensions(self) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from offmap.guard.promise import expected_of, percent
+from offmap._utils.percent import percent
+from offmap.guard.promise import expected_of
 
 if TYPE_CHECKING:
     from offmap.guard.calibration import Calibration
@@ -53,15 +54,16 @@ class Check:
         interval = f"{percent(self.confidence)} interval {self.low:.2%} to {self.high:.2%}"
         of = "OOD samples caught" if self.alarm_rate is None else "ID samples called OOD"
         words = f"{self.alarms:,} of {self.samples:,} {of}: {self.share:.2%}, {interval}."
+        rate = percent(self.alarm_rate or 0, 2)
         if self.result is not None:
-            words += f" The certificate of at most {self.alarm_rate:.2%} is {_MEANS[self.result]}."
+            words += f" The certificate of at most {rate} is {_MEANS[self.result]}."
         elif self.p_value is not None:
             words += (
-                f" A guard that keeps {self.alarm_rate:.2%} on average over calibration sets has "
+                f" A guard that keeps {rate} on average over calibration sets has "
                 f"that many or more with probability {self.p_value:.3g}."
             )
         elif self.alarm_rate is not None:
-            words += f" Promised on average over calibration sets: at most {self.alarm_rate:.2%}."
+            words += f" Promised on average over calibration sets: at most {rate}."
         return words
 
 

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, LabelError
 from offmap.guard.decide import exact_rate
-from offmap.guard.promise import percent
 
 if TYPE_CHECKING:
     from offmap.guard.calibration import Calibration
@@ -70,7 +70,7 @@ class Control:
             "all": "of ID samples are accepted and wrong",
             "accepted": "of the ID samples accepted are wrong",
         }[self.of]
-        sure, rate = percent(self.confidence), f"{self.error_rate:.2%}"
+        sure, rate = percent(self.confidence), percent(self.error_rate, 2)
         return (
             f"Accepted is what scores at most {self.threshold}: with confidence {sure}, at most "
             f"{rate} {what}. Of {self.samples:,} labelled samples {self.coverage:.1%} are "

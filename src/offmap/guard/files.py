@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offmap._utils.arguments import whole
-from offmap._utils.files import atomic
+from offmap._utils.files import as_text, atomic
+from offmap._utils.percent import at_most, percent
 from offmap._utils.progress import progress
 from offmap.data import (
     OwnTransform,
@@ -102,10 +102,11 @@ class Summary:
 
     def __str__(self) -> str:
         others = skipped_in_words("the inputs", (), self.left_out)
+        rate, false = percent(self.alarm_rate, 1), at_most(self.false_discoveries)
         return (
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
-            f"{self.unreadable:,} unreadable. At an alarm rate of {self.alarm_rate:.1%}, at most "
-            f"{self.false_discoveries:.0%} of those called unknown are expected to be known."
+            f"{self.unreadable:,} unreadable. At an alarm rate of {rate}, at most "
+            f"{false} of those called unknown are expected to be known."
             + (f"\n{self.promise}" if self.promise else "")
             + (f"\n{others}" if others else "")
         )
@@ -260,11 +261,7 @@ def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
 
 def _readable(row: Row) -> Row:
     """A row with a path that any file can hold: names need not be UTF-8."""
-    try:
-        row["path"].encode()
-    except UnicodeEncodeError:
-        return row | {"path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace")}
-    return row
+    return row | {"path": as_text(row["path"])}
 
 
 def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:

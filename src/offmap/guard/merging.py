@@ -10,6 +10,7 @@ from operator import add
 import msgspec
 import numpy as np
 
+from offmap._utils.percent import percent
 from offmap.errors import ArgumentError
 from offmap.guard._odds import SHARES
 from offmap.guard.monitor import Monitor
@@ -68,7 +69,7 @@ class Merged(msgspec.Struct, frozen=True):
         return (
             f"{len(self.shards)} streams ({names} samples), {self.tally.alarms:,} of "
             f"{self.tally.samples:,} called OOD: {state}. A false alarm, ever, has a probability "
-            f"of at most {self.alpha + self.delta:.1%}."
+            f"of at most {percent(self.alpha + self.delta, 1)}."
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from offmap._utils.percent import percent
 from offmap.guard.limits import delta_of, samples_needed
 
 if TYPE_CHECKING:
@@ -60,18 +61,18 @@ def promise(calibration: Calibration) -> str:
 
 def _on_average(calibration: Calibration) -> str:
     return (
-        f"On average over calibration sets, at most {calibration.alarm_rate:.2%} of ID samples"
-        f"{_where(calibration)} are called OOD."
+        f"On average over calibration sets, at most {percent(calibration.alarm_rate, 2)} of ID "
+        f"samples{_where(calibration)} are called OOD."
     )
 
 
 def _certified(calibration: Calibration) -> str:
-    sure, rate = percent(calibration.confidence), f"{calibration.alarm_rate:.2%}"
+    sure, rate = percent(calibration.confidence or 0), percent(calibration.alarm_rate, 2)
     words = (
         f"With confidence {sure}, at most {rate} of ID samples{_where(calibration)} are called "
         "OOD, given this very calibration set"
     )
-    others = [f"{r:.2%}" for r in calibration.alarm_rates if r != calibration.alarm_rate]
+    others = [percent(r, 2) for r in calibration.alarm_rates if r != calibration.alarm_rate]
     if not calibration.named:
         return (
             f"{words}: by the simultaneous band for all rates at once, as this one was not named "
@@ -87,15 +88,6 @@ def _where(calibration: Calibration) -> str:
         return ""
     joined = "" if calibration.groups_ is None else " (those with few samples joined)"
     return f" within each predicted class{joined}"
-
-
-def percent(share: float | None) -> str:
-    """A share with no more digits than it needs.
-
-    >>> percent(0.95), percent(0.995)
-    ('95%', '99.5%')
-    """
-    return f"{100 * (share or 0):.6g}%"
 
 
 def _expectation(calibration: Calibration) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, StoreError
 from offmap.guard.certified import Certified
 from offmap.guard.log_rows import rows_of
@@ -99,8 +100,8 @@ class Watch:
         if before.threshold != certified.threshold:
             yield (
                 f"threshold changed behind sample {self.monitor.samples:,}, to an alarm rate of "
-                f"{certified.alarm_rate:.2%}: {len(self.monitor.thresholds)} thresholds have each "
-                "spent delta"
+                f"{percent(certified.alarm_rate, 2)}: {len(self.monitor.thresholds)} thresholds "
+                "have each spent delta"
             )
 
     def _seen(self, row: dict[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 
-from offmap._utils.files import atomic
+from offmap._utils.files import as_text, atomic
 from offmap.errors import ArgumentError
 
 ID, OOD = "#4477aa", "#cc6677"
@@ -55,21 +55,17 @@ def _readable(figure: Figure) -> None:
     """Let every name be drawn: a file may be called by dollars, and by bytes that are no text."""
     for axis in (axis for each in figure.axes for axis in (each.xaxis, each.yaxis)):
         names = [label.get_text() for label in axis.get_ticklabels()]  # made as they are asked for
-        if names != (plain := [*map(_as_text, names)]):
+        if names != (plain := [*map(as_text, names)]):
             axis.set_ticks(axis.get_ticklocs(), plain)
     parser = MathTextParser("agg")
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        text.set_text(_as_text(text.get_text()))
+        text.set_text(as_text(text.get_text()))
         try:
             for line in filter(is_math_text, text.get_text().splitlines()):
                 parser.parse(line)
         except ValueError:  # dollars that stand around no formula
             text.set_parse_math(False)
-
-
-def _as_text(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def panels(count: int, *, side: float = 2.8, columns: int = 4) -> tuple[Figure, list[Axes]]:

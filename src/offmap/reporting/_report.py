@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offmap._utils.files import atomic, write_json
+from offmap._utils.files import as_text, atomic, write_json
 from offmap.errors import ArgumentError, StoreError
 from offmap.evaluation import Aggregate, Results, read_scores
 from offmap.guard import Certified, Check, Guard, Monitor
@@ -215,7 +215,7 @@ def _hidden(made: Report, asked: _Asked) -> Report:
 
 def inputs_of(id_test: Any, ood: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Data sets by name, as :func:`report` takes them, from those of an evaluation by group."""
-    return {"id": id_test, **{name: x for sets in ood.values() for name, x in sets.items()}}
+    return {"id": id_test, **{as_text(n): x for sets in ood.values() for n, x in sets.items()}}
 
 
 def checked(path: str | Path) -> Path:

@@ -247,10 +247,7 @@ class Content:
             "columns": [{"above": above, "name": name} for above, name, _ in self.columns],
             "rates": record(self.rates, self.steps),
             "metrics": [self._metric(name) for name in _MENU if self._known(name)],
-            "intervals": [
-                [[round(x, 5) for x in a.intervals[d]] for a in self.against]
-                for d in results.detectors
-            ],
+            "intervals": [[list(a.intervals[d]) for a in self.against] for d in results.detectors],
             "p_values": [[_p_value(a, d) for a in self.against] for d in results.detectors],
             "as_good": [[_as_good(a, d) for a in self.against] for d in results.detectors],
             "histograms": [figures.histograms(results, d, sets) for d in results.detectors],
@@ -261,13 +258,15 @@ class Content:
         }
 
     def _metric(self, name: str) -> dict[str, Any]:
-        metric, cells = METRICS[name], self.results.grid(name).cells
+        metric, grid = METRICS[name], self.results.grid(name)
+        texts, places = grid.texts(), grid.places()  # rounded once, and here
         return {
             "name": name,
             "heading": f"{metric.words}; {metric.heading}",
             "low": metric.better == "low",
-            "scale": metric.scale,
-            "cells": [[round(x, 6) for x in cells[d]] for d in self.results.detectors],
+            "cells": [grid.cells[d] for d in self.results.detectors],
+            "shown": [texts[d] for d in self.results.detectors],
+            "places": [list(places[d]) for d in self.results.detectors],
         }
 
     def _known(self, name: str) -> bool:

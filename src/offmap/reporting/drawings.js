@@ -16,8 +16,8 @@ function range(interval) {
 }
 
 /** A number of few digits. */
-function brief(value) {
-  return Number(value.toPrecision(4)).toString();
+function brief(value, digits = 4) {
+  return Number(value.toPrecision(digits)).toString();
 }
 
 /** Three to six round numbers between two, as [share of the way, text]. */
@@ -25,8 +25,9 @@ function ticksOf(low, high, whole = false) {
   const step = [1, 2, 5, 10].map((m) => m * 10 ** Math.floor(Math.log10((high - low) / 4)))
     .find((s) => (high - low) / s <= 5 && (s >= 1 || !whole)) ?? 1;
   const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+  const digits = Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / step)) + 1;
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step)
-    .map((x) => [(x - low) / (high - low), brief(x)]);
+    .map((x) => [(x - low) / (high - low), brief(x, Math.min(Math.max(digits, 4), 17))]);
 }
 
 /** A text of at most so many letters. */

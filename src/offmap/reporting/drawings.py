@@ -55,8 +55,8 @@ def bars(
     """
     return {
         **{"kind": "bars", "title": title, "text": text, "x": x, "y": "share"},
-        **{"counts": [list(counts)], "low": short(ends[0]), "high": short(ends[1])},
-        **{"limit": None if limit is None else short(limit), "expected": expected},
+        **{"counts": [list(counts)], "low": float(ends[0]), "high": float(ends[1])},
+        **{"limit": limit, "expected": expected},
     }
 
 

@@ -18,9 +18,10 @@ function at(data, detector, position) {
   const accepted = curve.accepted[position];
   const right = curve.right === null ? null : curve.right[position];
   return {
-    rate: rates.rates[position],
+    rate: rates.rates_shown[position],
     threshold: curve.thresholds[position],
     bound: rates.bounds[position],
+    most: rates.bounds_shown[position],
     accepted, right, refused: n - accepted, n,
     kept: accepted / n,
     interval: wilson(accepted, n),
@@ -41,13 +42,6 @@ function at(data, detector, position) {
 function order(values, low, reversed) {
   const sign = (low ? 1 : -1) * (reversed ? -1 : 1);
   return values.map((_, i) => i).sort((a, b) => sign * (values[a] - values[b]) || a - b);
-}
-
-/** Which cells of a column are the best (1) and the second (2) as they are shown; else 0. */
-function places(values, low, scale) {
-  const shown = values.map((x) => Number((x * scale).toFixed(2)));
-  const best = [...new Set(shown)].sort((a, b) => low ? a - b : b - a).slice(0, 2);
-  return shown.map((x) => best.indexOf(x) + 1);
 }
 
 /** The detectors drawn at first: those best by the mean over all sets. */
@@ -73,18 +67,18 @@ function startAlarm(data, state, moved) {
 
 function inWords(data, state) {
   const now = at(data, state.detector, state.position);
-  const kept = `At a rate of ${percent(now.rate, 2)}, ${data.detectors[state.detector]} keeps `
+  const kept = `At a rate of ${now.rate}, ${data.detectors[state.detector]} keeps `
     + `${percent(now.kept)} of ID (95% interval ${range(now.interval)}); its threshold is `
     + `${now.threshold}.`;
   if (!data.rates.calibrated) return kept;
   return `${kept} With ${percent(data.rates.confidence, 0)} confidence, for all positions of this `
-    + `detector at once, at most ${percent(now.bound)} of new ID is called OOD at this one.`;
+    + `detector at once, at most ${now.most} of new ID is called OOD at this one.`;
 }
 
 function drawAlarm(data, state, parts) {
   const now = at(data, state.detector, state.position);
-  parts.output.textContent = percent(now.rate, 2);
-  parts.slider.setAttribute("aria-valuetext", percent(now.rate, 2));
+  parts.output.textContent = now.rate;
+  parts.slider.setAttribute("aria-valuetext", now.rate);
   parts.summary.textContent = inWords(data, state);
   const labelled = now.right !== null;
   const sets = tableOf("What is caught of each OOD set",
@@ -188,13 +182,12 @@ function drawTable(data, state) {
   const names = [...data.detectors.keys()];
   const rows = column === null ? (reversed ? names.reverse() : names)
     : order(metric.cells.map((row) => row[column]), metric.low, reversed);
-  const marked = data.columns.map((_, i) => places(metric.cells.map((row) => row[i]), metric.low, metric.scale));
   const first = state.metric === 0;
   replaceCaption(table, metric.heading);
   table.querySelector("tbody").replaceChildren(...rows.map((d) => {
-    const cells = metric.cells[d].map((x, i) => {
-      const mark = ["", " ★", " ☆"][marked[i][d]] + (first && data.as_good[d][i] ? " ≈" : "");
-      const cell = make("td", {}, (x * metric.scale).toFixed(2) + mark);
+    const cells = metric.shown[d].map((text, i) => {
+      const mark = ["", " ★", " ☆"][metric.places[d][i]] + (first && data.as_good[d][i] ? " ≈" : "");
+      const cell = make("td", {}, text + mark);
       if (first) {
         const [low, high] = data.intervals[d][i].map((y) => (100 * y).toFixed(2));
         const p = data.p_values[d][i] === null ? "" : `; p = ${data.p_values[d][i]}`;

@@ -39,7 +39,7 @@ def _binned(known: NDArray[Any], other: NDArray[Any]) -> dict[str, Any]:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
     counts = [np.histogram(np.clip(x, low, high), edges)[0].tolist() for x in (known, other)]
-    return {"low": _short(low), "high": _short(high), "counts": counts}
+    return {"low": low, "high": high, "counts": counts}  # unrounded: cosines lie close to one
 
 
 def roc(results: Results, detector: str, sets: list[str]) -> list[list[list[float]]]:
@@ -96,7 +96,3 @@ def _tells_confidence(results: Results, name: str) -> bool:
 
 def _rounded(values: NDArray[Any]) -> list[float]:
     return [round(float(x), 4) for x in values]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")

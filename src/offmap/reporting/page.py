@@ -36,7 +36,7 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
         data: plain values for the script.
     """
     style, code = _own("report.css"), script()
-    return (
+    text = (
         _environment()
         .from_string(_own("report.html"))
         .render(
@@ -50,6 +50,8 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
             version=version("offmap"),
         )
     )
+    # Names of files need not be UTF-8, and the page is: in its JSON this is an escape as well.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def script() -> str:

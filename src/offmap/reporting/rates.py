@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from offmap._utils.percent import at_most, percent
 from offmap.errors import ArgumentError
 from offmap.evaluation import Results
 from offmap.guard.decide import alarm_rank
@@ -107,10 +109,20 @@ def right_of(results: Results) -> Bool[np.ndarray, " n"] | None:
 def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
     """Plain values for the page; thresholds as they are shown."""
     curves = [
-        asdict(each) | {"thresholds": [float(f"{x:.6g}") for x in each.thresholds]}
-        for each in by_detector.values()
+        asdict(each) | {"thresholds": _told_apart(each.thresholds)} for each in by_detector.values()
     ]
-    return asdict(rates) | {"confidence": CONFIDENCE, "curves": curves}
+    words = {
+        "rates_shown": [percent(rate, 2) for rate in rates.rates],
+        "bounds_shown": [at_most(bound) for bound in rates.bounds],
+    }
+    return asdict(rates) | words | {"confidence": CONFIDENCE, "curves": curves}
+
+
+def _told_apart(thresholds: Sequence[float]) -> list[float]:
+    """With six digits, or more where they differ in later ones, as cosines close to one do."""
+    spread, size = max(thresholds) - min(thresholds), max(map(abs, thresholds))
+    digits = 5 + math.ceil(math.log10(size / spread)) if 0 < spread < math.inf else 6
+    return [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in thresholds]
 
 
 def _ascending(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,17 +19,22 @@ _HIDDEN = "[path]"
 
 
 def without_paths(results: Results) -> Results:
-    """The same evaluation, whose sets are numbered where their names are paths.
+    """The same evaluation, whose sets, groups and detectors are numbered where they are paths.
 
     A word with a slash in it counts as a path: better one word too many hidden than one folder too
     few. What stands without one, such as a file in the working folder, cannot be told.
     """
-    names = _names(results)
-    rows = [replace(row, set=names[row.set]) for row in results.rows]
+    names, groups = _names(results), _numbered("group", results.groups)
+    detectors = _numbered("detector", [*results.detectors, *results.left_out])
+    rows = [
+        replace(row, detector=detectors[row.detector], set=names[row.set], group=groups[row.group])
+        for row in results.rows
+    ]
     sets = [
         replace(
             info,
             name=names.get(info.name, info.name),
+            group=groups.get(info.group, info.group),
             source=hidden(info.source),
             transform=hidden(info.transform),
             skipped=[[f"file {i}", hidden(why)] for i, (_, why) in enumerate(info.skipped, 1)],
@@ -37,15 +42,18 @@ def without_paths(results: Results) -> Results:
         )
         for info in results.sets
     ]
-    scores = {d: {names.get(s, s): x for s, x in of.items()} for d, of in results.scores.items()}
+    scores = {
+        detectors[d]: {names.get(s, s): x for s, x in results.scores[d].items()}
+        for d in results.detectors
+    }
     return replace(
         results,
         rows=rows,
         sets=sets,
         scores=scores,
         settings=hidden(results.settings),
-        summaries=hidden(results.summaries),
-        left_out=hidden(results.left_out),
+        summaries={detectors.get(d, hidden(d)): hidden(x) for d, x in results.summaries.items()},
+        left_out={detectors[d]: hidden(why) for d, why in results.left_out.items()},
         predictions={names.get(s, s): x for s, x in results.predictions.items()},
         keys={names.get(s, s): x for s, x in results.keys.items()},
     )
@@ -100,6 +108,12 @@ def hidden_section(section: Section) -> Section:
 
 
 def _names(results: Results) -> dict[str, str]:
-    """New names of the OOD sets: "set 2" for the second, where the name is a path."""
+    """New names of the OOD sets and of the shifted ones: "set 2" for the second OOD set."""
     sets = [name for names in results.groups.values() for name in names]
-    return {name: f"set {i}" if hidden(name) != name else name for i, name in enumerate(sets, 1)}
+    shifted = [info.name for info in results.sets if info.role == "shift"]
+    return _numbered("set", sets) | _numbered("shifted set", shifted)
+
+
+def _numbered(what: str, names: Iterable[str]) -> dict[str, str]:
+    """Those that are paths by their numbers."""
+    return {n: f"{what} {i}" if hidden(n) != n else n for i, n in enumerate(names, 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from offmap._utils.percent import percent
 from offmap.evaluation import Results
 from offmap.evaluation.significance import Against
 from offmap.metrics import share_interval
@@ -69,7 +70,7 @@ def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
             "threshold is taken from these very samples, and nothing is promised on others."
         )
     return (
-        f"Its promise: of new ID samples it calls at most {100 * rate:.3g}% OOD, on average "
+        f"Its promise: of new ID samples it calls at most {percent(rate)} OOD, on average "
         f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
         f"called {seen} OOD."
     )

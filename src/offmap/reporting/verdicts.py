@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from offmap._utils.percent import at_most, percent
 from offmap.errors import DataError, StoreError
 from offmap.guard import Certified, Monitor
 from offmap.guard.log_rows import rows_of
@@ -170,13 +171,15 @@ def _verdict(found: Seen) -> Section:
         return Section("verdict", "Verdict", [*texts])
     certified, rates = found.monitor.certified, found.monitor.rates
     most = (
-        f"{rates[0]:.2%}" if len(rates) == 1 else f"{rates.min():.2%} to {rates.max():.2%} by class"
+        at_most(rates[0])
+        if len(rates) == 1
+        else f"{at_most(rates.min())} to {at_most(rates.max())} by class"
     )
     texts.append(
         Text(
             f"The guard {certified.guard} was asked for an alarm rate of "
-            f"{certified.alarm_rate:.2%}. Of ID samples it calls at most {most} OOD, with "
-            f"{1 - found.monitor.delta:.0%} confidence in its calibration set "
+            f"{percent(certified.alarm_rate, 2)}. Of ID samples it calls at most {most} OOD, with "
+            f"{percent(1 - found.monitor.delta)} confidence in its calibration set "
             f"({sum(certified.samples):,} samples)."
         )
     )

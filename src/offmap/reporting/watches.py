@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from offmap._utils.percent import at_most
 from offmap.guard import Monitor
 from offmap.reporting.drawings import bars, lines
 from offmap.reporting.sections import Figure, Section, Table, Text
@@ -91,7 +92,7 @@ def classes(
             f"{counts[label][0]:,}",
             f"{counts[label][1]:,}",
             f"{counts[label][1] / counts[label][0]:.1%}",
-            *([] if rates is None else [f"{rates[label]:.1%}"]),
+            *([] if rates is None else [at_most(rates[label])]),
         ]
         for label in order
     ]

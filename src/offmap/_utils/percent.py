@@ -1,0 +1,28 @@
+"""Shares in percent, for sentences that say what was asked for and what is promised."""
+
+from __future__ import annotations
+
+from math import ceil, floor, log10
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as it was typed: so many digits behind the point, or as many as it needs.
+
+    >>> percent(0.95), percent(0.995), percent(0.05, 2), percent(0.00025, 2)
+    ('95%', '99.5%', '5.00%', '0.025%')
+    """
+    exact, padded = f"{100 * share:.6g}", f"{100 * share:.{digits}f}"
+    return f"{padded if float(padded) == float(exact) else exact}%"
+
+
+def at_most(share: float) -> str:
+    """An upper limit, rounded up to two digits behind the point, or to two that say something.
+
+    To the nearest, it could promise what does not hold, or that there is none at all.
+
+    >>> at_most(0.05), at_most(0.063211), at_most(0.000041), at_most(0.0)
+    ('5.00%', '6.33%', '0.0041%', '0.00%')
+    """
+    digits = max(2, 1 - floor(log10(100 * share))) if share > 0 else 2
+    unit = 10**digits
+    return f"{ceil(100 * share * unit - 1e-6) / unit:.{digits}f}%"
