@@ -278,6 +278,19 @@ def test_what_no_report_can_be_made_of_is_refused(tmp_path: Path, guard: offmap.
         offmap.report(tmp_path / "none.jsonl")
 
 
+def test_what_has_no_effect_is_refused(guard: offmap.Guard, log: Path) -> None:
+    results = several()["seed 0"]
+    for subject, given in (
+        (results, {"guard": guard}),
+        (guard, {"inputs": {"id": None}}),
+        (log, {"checks": {"fresh": None}}),
+        (offmap.Monitor(guard), {"guard": guard}),
+    ):
+        (name,) = given
+        with pytest.raises(ArgumentError, match=f"{name} has no effect on a report of"):
+            offmap.report(subject, **given)
+
+
 def test_hostile_names_stay_texts_in_all_of_them(log: Path) -> None:
     for subject in (log, aggregate(several())):
         html = offmap.report(subject).html()

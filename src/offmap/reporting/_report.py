@@ -92,6 +92,16 @@ class _Asked:
     redact_paths: bool
     command: str
 
+    def check_used(self, what: str, used: str = "") -> None:
+        """Refuse what would stand nowhere in a report.
+
+        Raises:
+            ArgumentError: something else than what is used was given.
+        """
+        for name in ("inputs", "checks", "guard"):
+            if name != used and getattr(self, name) not in (None, {}):
+                raise ArgumentError(f"{name} has no effect on a report of {what}: leave it out")
+
 
 def report(
     subject: Subject,
@@ -124,7 +134,8 @@ def report(
     Raises:
         StoreError: the path holds nothing that a report can be made of.
         ArgumentError: the path of the page does not end in .html, the file of its name in .json is
-            no report, or the rows are of only some of the samples.
+            no report, the rows are of only some of the samples, or something is given that has no
+            effect on a report of this subject.
     """
     if path is not None:
         checked(path)
@@ -145,9 +156,11 @@ def _of(subject: Results | Aggregate | Guard | Monitor, asked: _Asked) -> Report
     if isinstance(subject, Results):
         return _of_results(subject, asked)
     if isinstance(subject, Aggregate):
+        asked.check_used("several networks")
         sections = networks.sections_of(subject, asked.command)
         return _hidden(Report(networks.title_of(subject), sections, {}), asked)
     if isinstance(subject, Monitor):
+        asked.check_used("a watch")
         sections = watches.sections_of(subject, asked.command)
         return _hidden(Report(watches.title_of(subject), sections, {}), asked)
     if isinstance(subject, Guard):
@@ -171,9 +184,11 @@ def _of_path(path: Path, asked: _Asked) -> Report:
     if path.suffix == ".npz" or any(path.glob("*.npz")):
         return _of_results(read_scores(path), asked)
     if (path / runs.RECORD).is_file():
+        asked.check_used("a training run")
         run = runs.Run(path)
         return _hidden(Report(run.title, run.sections(asked.command), {}), asked)
     if study := studies.results_of(path):
+        asked.check_used("a study")
         sections = studies.sections_of(study, path, asked.command)
         return _hidden(Report(studies.title_of(path, study), sections, {}), asked)
     raise StoreError(
@@ -182,6 +197,7 @@ def _of_path(path: Path, asked: _Asked) -> Report:
 
 
 def _of_results(results: Results, asked: _Asked) -> Report:
+    asked.check_used("results", "inputs")
     data = dict(asked.inputs)
     if asked.redact_paths:
         data, results = renamed(results, data), without_paths(results)
@@ -191,11 +207,13 @@ def _of_results(results: Results, asked: _Asked) -> Report:
 
 
 def _of_guard(facts: Facts, asked: _Asked) -> Report:
+    asked.check_used("a guard", "checks")
     sections = guards.sections_of(facts, asked.checks, asked.command)
     return _hidden(Report(guards.title_of(facts), sections, {}), asked)
 
 
 def _of_verdicts(path: Path, asked: _Asked) -> Report:
+    asked.check_used("verdicts", "guard")
     certified = asked.guard
     if isinstance(certified, str | Path):
         certified = Certified.read(certified)
