@@ -125,6 +125,13 @@ def test_columns_that_would_be_hidden_are_refused(folder: Path, images: torch.Te
         Scorer(folder, column="photo")(batch)
 
 
+def test_a_column_to_keep_that_is_not_there_is_refused(folder: Path) -> None:
+    batch = {"image": np.zeros((2, 1, 8, 8), np.uint8), "path": np.array(["a", "b"])}
+    assert "path" in Scorer(folder, keep=["path"])(batch)
+    with pytest.raises(ArgumentError, match="keep= names paths, and the batch has image, path"):
+        Scorer(folder, keep=["paths"])(batch)
+
+
 def test_only_the_path_travels_and_a_process_loads_once(
     folder: Path, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,8 @@ class Normalization:
         known: false where images come normalised, by what is not known: uint8 ones are refused.
 
     Raises:
-        ArgumentError: both kinds are asked for.
+        ArgumentError: both kinds are asked for; or means or deviations that no images in [0, 1]
+            have.
 
     References:
         The second is TensorFlow's ``tf.image.per_image_standardization``.
@@ -53,6 +54,13 @@ class Normalization:
         if self.per_image and (self.mean, self.std) != ((0.0,), (1.0,)):
             raise ArgumentError(
                 "per_image takes mean and deviation from each image: give no mean and std with it"
+            )
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std, default=0) <= 0:
+            raise ArgumentError(f"means are numbers, and deviations above 0; seen {self!r}")
+        if max(map(abs, self.mean)) > 1:
+            raise ArgumentError(
+                f"means and deviations are those of images in [0, 1], and {max(self.mean):g} is "
+                "none: divide both by 255"
             )
 
     def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:

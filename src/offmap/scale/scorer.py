@@ -140,12 +140,18 @@ class Scorer:
             guard that controls its errors, ``accepted``.
 
         Raises:
-            ArgumentError: there is no column of inputs, or one is called as one of the verdict's.
+            ArgumentError: there is no column of inputs, or none of a name to keep; or one is called
+                as one of the verdict's.
         """
         guard = self.guard
         columns = {str(name): values for name, values in batch.items()}
         samples = self._samples(guard, columns)
         found = columns_of(guard, samples)
+        if missing := set(self.keep or ()) - columns.keys():
+            raise ArgumentError(
+                f"keep= names {', '.join(sorted(missing))}, and the batch has "
+                f"{', '.join(sorted(columns))}"
+            )
         handed = {n: x for n, x in columns.items() if self.keep is None or n in self.keep}
         named = {f"{self.prefix}{name}": values for name, values in found.items()}
         if both := sorted(set(handed) & set(named)):
