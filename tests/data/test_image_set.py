@@ -215,5 +215,6 @@ def test_a_set_shows_itself_in_one_line(write_folder: Make, encode: Make, pixels
     assert repr(stream) == (
         f"StreamedSet('{root}', 2 samples of 1x4x4, 1 classes (cat), 1 left out)"
     )
-    two = join([labelled, ImageSet("x", torch.zeros(3, 1, 8, 8).byte())])
+    with pytest.warns(LeftOutWarning, match="x has none"):
+        two = join([labelled, ImageSet("x", torch.zeros(3, 1, 8, 8).byte())])
     assert repr(two) == "JoinedSet('digits + x', 1,203 samples of 1x8x8, no labels)"
