@@ -55,7 +55,7 @@ class Normalization:
             raise ArgumentError(
                 "per_image takes mean and deviation from each image: give no mean and std with it"
             )
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std, default=0) <= 0:
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
             raise ArgumentError(f"means are numbers, and deviations above 0; seen {self!r}")
         if max(map(abs, self.mean)) > 1:
             raise ArgumentError(
