@@ -128,7 +128,7 @@ def test_columns_that_would_be_hidden_are_refused(folder: Path, images: torch.Te
 def test_a_column_to_keep_that_is_not_there_is_refused(folder: Path) -> None:
     batch = {"image": np.zeros((2, 1, 8, 8), np.uint8), "path": np.array(["a", "b"])}
     assert "path" in Scorer(folder, keep=["path"])(batch)
-    with pytest.raises(ArgumentError, match="keep= names paths, and the batch has image, path"):
+    with pytest.raises(ArgumentError, match="no column paths to keep: the batch has image, path"):
         Scorer(folder, keep=["paths"])(batch)
 
 

@@ -149,7 +149,7 @@ class Scorer:
         found = columns_of(guard, samples)
         if missing := set(self.keep or ()) - columns.keys():
             raise ArgumentError(
-                f"keep= names {', '.join(sorted(missing))}, and the batch has "
+                f"there is no column {', '.join(sorted(missing))} to keep: the batch has "
                 f"{', '.join(sorted(columns))}"
             )
         handed = {n: x for n, x in columns.items() if self.keep is None or n in self.keep}
