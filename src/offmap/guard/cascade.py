@@ -107,8 +107,8 @@ class Cascade(FilterAndClassifier):
         """Accept up to a score of the filter, so that the classifier is seldom wrong on those.
 
         As :meth:`offmap.Guard.control`, of the classifier's errors; it is not saved, and gone when
-        the filter is calibrated anew. ID samples
-        that stand in the calibration data are not recognised here: give others for "accepted".
+        the filter is calibrated anew. ID samples that stand in the calibration data are not
+        recognised here: give others for "accepted".
 
         Raises:
             LabelError: there are no labels.
