@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -99,6 +100,9 @@ def test_the_names_for_type_checkers_are_the_listed_ones() -> None:
     block = source[source.index("if TYPE_CHECKING:") : source.index("_HOMES")]
     lines = re.findall(r"import (\([^)]*\)|.*)", block)
     assert set(re.findall(r"\w+", " ".join(lines))) == set(offmap.__all__)
+    # Strict checkers take a name for exported only where this is a list that can be read.
+    listed = source[source.index("__all__ = ") :].removeprefix("__all__ = ")
+    assert ast.literal_eval(listed[: listed.index("]") + 1]) == sorted(offmap.__all__)
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,6 @@ _HOMES = {
     "guard.export": ("export",),
     "reporting": ("report",),
 }
-_MODULES = (
-    *("activations", "data", "detectors", "errors", "evaluation", "forward", "guard", "metrics"),
-    *("networks", "plots", "scale", "serve", "stats", "training"),
-)
 _NAMES = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
@@ -89,10 +85,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"offmap.{name}")
     if name in _NAMES:
         return getattr(import_module(f"offmap.{_NAMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"offmap.{name}")
     if not name.startswith("_"):
         methods = import_module("offmap.detectors").classes()
         if name in methods:

@@ -93,12 +93,15 @@ def test_its_text_is_read_and_both_kinds_at_once_are_refused() -> None:
         ("0.5/0", "deviations above 0"),
         ("0.5/-0.2", "deviations above 0"),
         ("nan/0.2", "means are numbers"),
+        ("-2/0.2", "-2 is none"),
         ("123.7,116.3,103.5/58.4,57.1,57.4", r"123\.7 is none: divide both by 255"),
     ],
 )
 def test_means_and_deviations_that_no_image_has_are_refused(text: str, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         Normalization.parse(text)
+    with pytest.raises(ArgumentError, match="means are numbers"):
+        Normalization((), (0.5,))
 
 
 @pytest.fixture(scope="module")

@@ -197,7 +197,11 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
 
 
 def _are_arrays(data: Any) -> bool:
-    """Whether it is inputs and labels of all samples."""
+    """Whether it is inputs and labels of all samples.
+
+    Raises:
+        LabelError: it is, and the labels are columns or rows.
+    """
     if not isinstance(data, tuple | list) or len(data) != 2 or not all(map(_is_array, data)):
         return False
     x: Any

@@ -55,12 +55,13 @@ class Normalization:
             raise ArgumentError(
                 "per_image takes mean and deviation from each image: give no mean and std with it"
             )
-        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
+        numbers = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not numbers or not self.mean or min(self.std, default=0) <= 0:
             raise ArgumentError(f"means are numbers, and deviations above 0; seen {self!r}")
-        if max(map(abs, self.mean)) > 1:
+        if abs(greatest := max(self.mean, key=abs)) > 1:
             raise ArgumentError(
-                f"means and deviations are those of images in [0, 1], and {max(self.mean):g} is "
-                "none: divide both by 255"
+                f"means and deviations are those of images in [0, 1], and {greatest:g} is none: "
+                "divide both by 255"
             )
 
     def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
