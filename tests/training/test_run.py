@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from offmap.data import ImageSet, embedded
 from offmap.errors import (
     ArgumentError,
     DataError,
+    DataNotFoundError,
     LabelError,
     LeftOutWarning,
     NonFiniteError,
@@ -570,6 +572,35 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
     running.wait()
     assert start(tmp_path / "killed").wait() == 0
     assert same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("file", [".", "weights.safetensors"])
+def test_a_recipe_may_start_from_weights(
+    file: str, whole: Path, tmp_path: Path, sets: Sets
+) -> None:
+    begun = tmp_path / "begun"
+    shutil.copytree(whole, begun)
+    on = RECIPE.but({"start": str(begun / file), "lr": 1e-30, "epochs": 2, "ema": 0.0})
+    with pytest.raises(StopError):
+        train(on, tmp_path / "on", sets=sets, after_epoch=[stop_at(1)])
+    shutil.rmtree(begun)  # not needed any more
+    train(on, tmp_path / "on", sets=sets, resume=True)
+    for name, value in weights(tmp_path / "on").items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(value, weights(whole)[name], rtol=0, atol=0)
+    assert len(finished(tmp_path / "on")[0].start or "") == 64
+    with pytest.raises(DataNotFoundError, match="neither a checkpoint nor a finished run at"):
+        train(on, tmp_path / "again", sets=sets)
+
+
+def test_a_start_that_cannot_be_is_refused(whole: Path, tmp_path: Path, sets: Sets) -> None:
+    on = RECIPE.but({"start": str(whole)})
+    with pytest.raises(ArgumentError, match="give one of the two"):
+        train(on, tmp_path / "run", sets=sets, network=build(RECIPE.network))
+    other = on.but({"network": "digits_cnn(classes=4)"})
+    with pytest.raises(StoreError, match=f"{whole} does not fit"):
+        train(other, tmp_path / "run", sets=sets)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_remembers_the_weights_that_it_started_from(tmp_path: Path, sets: Sets) -> None:

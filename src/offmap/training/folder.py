@@ -80,7 +80,7 @@ def check(out: Path, recipe: Recipe, resume: bool) -> None:
         ArgumentError: there is a run and ``resume`` was not asked for; or of another recipe.
         StoreError: its record cannot be read.
     """
-    if not _has_begun(out):
+    if not has_begun(out):
         return
     if not resume:
         raise ArgumentError(f"{out} holds a run: give --resume to go on with it, or another folder")
@@ -148,7 +148,7 @@ def begin(
         **({} if start is None else {"start": start}),
         **settings,
     }
-    if _has_begun(out):
+    if has_begun(out):
         check_same(out, sets.parts, start)
         before = run_of(out)
         stated = {"budget": before.budget, "command": before.command}
@@ -228,7 +228,7 @@ def recipe_of(out: str | Path) -> Recipe:
     return Recipe.of(run_of(out).recipe)
 
 
-def _has_begun(out: Path) -> bool:
+def has_begun(out: Path) -> bool:
     """Whether there is something to lose: a run that failed at its start has left its record."""
     return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS, CARD)) or bool(kept(out))
 

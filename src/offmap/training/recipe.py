@@ -45,6 +45,8 @@ class Recipe:
 
     Args:
         network: a network of this library, ``package.module:factory`` or ``file.py:factory``.
+        start: weights to train on from: ``zoo:NAME``, the folder of a finished run, or a
+            checkpoint; without it, those of the seed.
         data: what to train on, by name or path.
         validation: what to watch, by name or path; without it, ``holdout`` of the data.
         holdout: share of the data that is set aside where no validation data is named.
@@ -85,6 +87,7 @@ class Recipe:
 
     network: str
     data: str
+    start: str | None = None
     validation: str | None = None
     holdout: float = 0.1
     size: int | None = None

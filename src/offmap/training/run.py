@@ -22,6 +22,7 @@ from offmap.training._seeds import seeded
 from offmap.training.history import Epoch
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
+from offmap.training.trained import weights_of
 
 
 def train(
@@ -50,7 +51,8 @@ def train(
         out: the folder of the run.
         sets: the data, if not what the recipe names; outliers and pictures that it names, and that
             these lack, are loaded.
-        network: what to train, if not what the recipe names; its weights are where it starts.
+        network: what to train, if not what the recipe names; its weights are where it starts, and
+            the recipe then names no ``start``.
         resume: go on with the run in ``out``; start it, if there is none.
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
         devices: how many, on one machine.
@@ -84,9 +86,7 @@ def train(
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
         folder.check(out, recipe, resume)
-    start = None if network is None else weights_digest(network)
-    with seeded(torch.device("cpu"), recipe.seed, "weights"):
-        network = build(recipe.network) if network is None else network
+    network, start = _begun(recipe, network, out)
     if folder.is_finished(out):
         folder.check_same(out, {} if sets is None else sets.parts, start)
         return place(network, folder.finished(out)[1], str(out)).eval()
@@ -115,3 +115,22 @@ def train(
         if first:
             folder.finish(out, trained, running.history, record)
     return trained.eval()
+
+
+def _begun(recipe: Recipe, network: nn.Module | None, out: Path) -> tuple[nn.Module, str | None]:
+    """The network as it is before the first step, and a digest of weights that no seed gave it."""
+    if network is not None:
+        if recipe.start is not None:
+            raise ArgumentError(
+                f"the recipe starts from {recipe.start}, and a network is given: its weights are a "
+                "start of their own; give one of the two"
+            )
+        return network, weights_digest(network)
+    with seeded(torch.device("cpu"), recipe.seed, "weights"):
+        network = build(recipe.network)
+    if recipe.start is None:
+        return network, None
+    if folder.has_begun(out):  # its weights are in the checkpoint, wherever the start is by now
+        return network, folder.run_of(out).start
+    network = place(network, weights_of(recipe.start), recipe.start)
+    return network, weights_digest(network)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from offmap._utils.files import expanded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.forward import Normalization
 from offmap.networks import Ensemble, build, zoo
 from offmap.networks.card import Card
-from offmap.networks.checkpoint import place
+from offmap.networks.checkpoint import place, read_weights
 from offmap.networks.library import is_own
 from offmap.training.folder import WEIGHTS, finished, is_finished
 from offmap.training.sets import normalization
@@ -93,6 +93,24 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     text = stated_in_spec or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
     return Trained(_loaded(checkpoint, path).eval(), normalization(text), source)
+
+
+def weights_of(spec: str) -> Mapping[str, Tensor]:
+    """The weights alone of ``zoo:NAME``, of a finished run, or of a checkpoint.
+
+    Raises:
+        UnknownNameError: the zoo has none of that name.
+        DataNotFoundError: there is no such run or file.
+        StoreError: it cannot be read.
+    """
+    if spec.startswith(zoo.PREFIX):
+        return zoo.load(spec.removeprefix(zoo.PREFIX)).state_dict()
+    path = expanded(spec)
+    if is_finished(path):
+        return finished(path)[1]
+    if not path.is_file():
+        raise DataNotFoundError(f"there is neither a checkpoint nor a finished run at {path}")
+    return read_weights(path)
 
 
 def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trained:
