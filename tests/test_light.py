@@ -72,11 +72,16 @@ class WithGradients(Noted):
 
 
 class RememberingEnergy(Energy):
-    """A detector that keeps what it saw."""
+    """A detector that keeps what it saw, or what it made."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
 
     def forward(self, acts: Activations) -> Tensor:
-        self.last = acts.logits.exp()
-        return super().forward(acts)
+        scores = super().forward(acts)
+        self.last = acts.logits if self.what == "logits" else scores
+        return scores
 
 
 def batch(n: int = 5) -> Tensor:
@@ -140,14 +145,24 @@ def test_a_network_can_be_trained_after_any_calls(make: Callable[[], Noted]) -> 
     train(network, batch(12))
 
 
-def test_what_keeps_what_it_makes_is_never_run_so_again() -> None:
-    for network, detectors in ((Remembering(), "energy"), (Noted(), RememberingEnergy())):
+def test_what_keeps_what_was_made_so_is_never_run_so_again() -> None:
+    for network, detectors in ((Remembering(), "energy"), (Noted(), RememberingEnergy("logits"))):
         guard = guard_of(network, detectors)
         for _ in range(4):
             guard(batch())
         # The second call was one, was looked through, and done once more.
         assert network.modes == [False, True, False, False, False]
         assert not any(x.is_inference() for x in getattr(network, "features", []))
+    (each,) = guard.each()
+    assert not each.last.is_inference()
+
+
+def test_what_a_detector_makes_itself_is_of_any_mode() -> None:
+    network = Noted()
+    guard = guard_of(network, RememberingEnergy("scores"))
+    for _ in range(4):
+        guard(batch())
+    assert network.modes == [False, True, True, True]
     (each,) = guard.each()
     assert not each.last.is_inference()
 

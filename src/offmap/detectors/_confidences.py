@@ -7,11 +7,12 @@ from collections.abc import Callable
 from jaxtyping import Float64
 from torch import Tensor
 
+from offmap.detectors._softmax import log_sum_exp
 from offmap.errors import DegenerateError
 
 # By name: each is high for what the network knows.
 CONFIDENCES: dict[str, Callable[[Tensor], Tensor]] = {
-    "energy": lambda z: z.logsumexp(1),
+    "energy": log_sum_exp,
     "max_logit": lambda z: z.amax(1),
     "msp": lambda z: z.softmax(1).amax(1),
 }

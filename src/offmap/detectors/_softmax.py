@@ -18,6 +18,15 @@ def check_classes(logits: Float[Tensor, "n c"]) -> None:
         )
 
 
+def log_sum_exp(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
+    r""":math:`\log \sum_j \exp z_j`, as ``max z - max log p``.
+
+    It is what ``logsumexp`` gives, in three calls of torch in place of the nine inside of that one,
+    which is half of the time of one sample. NaN, not infinite, where a logit is ``inf``.
+    """
+    return logits.amax(1) - logits.log_softmax(1).amax(1)
+
+
 def log_rest(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     """``log(1 - max p)``, summed from the other probabilities.
 

@@ -14,40 +14,44 @@ from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs
 
-T = TypeVar("T")
+M, T = TypeVar("M"), TypeVar("T")
 _SHAPES = 256  # that are kept in mind
 _DEPTH = 4  # of containers in a module that are looked into
 _LOOKED_AT = 2  # calls of a shape: one as usual, and one whose remains are looked for
 
 
 class Light:
-    """Runs something in inference mode from the second call with a shape on.
+    """Runs a network in inference mode from the second call with a shape on.
 
     The first call is one as usual, as what is kept for a shape is made then. After the second the
-    modules are looked through: if they hold a tensor of that mode, or failed in it, as those do
-    that take gradients inside, that call is done again, and all others are as the first.
+    modules are looked through: if they hold a tensor of that mode, or failed on one, as those do
+    that take gradients inside, that call is done again, and all others are as the first. What is
+    made of its output is made outside of the mode, and so in tensors that any mode takes.
     """
 
     def __init__(self) -> None:
         self._calls: dict[Any, int] = {}
         self._borne = True
 
-    def __call__(self, module: nn.Module, x: Inputs, run: Callable[[], T]) -> tuple[T, bool]:
-        """What ``run()`` gives for inputs, and whether that was made in inference mode."""
+    def __call__(
+        self, module: nn.Module, x: Inputs, run: Callable[[], M], make: Callable[[M], T]
+    ) -> T:
+        """``make(run())``, for inputs."""
         calls = self._count(x)
         if not self._borne or calls == 0:
-            return run(), False
+            return make(run())
         try:
             with torch.inference_mode():
-                output = run()
+                made = run()
+            output = make(made)
         except RuntimeError:
-            output = run()  # an error that has another cause comes again
+            output = make(run())  # an error that has another cause comes again
             self._borne = False
-            return output, False
+            return output
         if calls < _LOOKED_AT and any(map(_left_behind, module.modules())):
             self._borne = False
-            return run(), False
-        return output, True
+            return make(run())
+        return output
 
     def _count(self, x: Inputs) -> int:
         """How many calls with this shape there were."""

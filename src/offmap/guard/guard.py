@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 
@@ -20,9 +20,6 @@ from offmap.guard.calibrating import acts_of
 from offmap.guard.history import History
 from offmap.guard.verdict import Verdict, why_not_finite
 from offmap.guard.words import explanation
-
-if TYPE_CHECKING:
-    pass
 
 
 class Guard(Learning):
@@ -84,8 +81,10 @@ class Guard(Learning):
                 return self.judge(probe.sample(batch))
             if not probe.bears_inference:
                 return self.judge(probe(batch))
-            verdict, light = self._light(self, batch, lambda: self.judge(probe(batch)))
-        return verdict.cloned() if light else verdict
+            return self._light(self, batch, lambda: probe(batch), self._judged)
+
+    def _judged(self, acts: Activations) -> Verdict:
+        return self.judge(acts).of_any_mode()
 
     def refuse_changed(self) -> None:
         """Refuse weights that were changed in place, which is asked at each call.

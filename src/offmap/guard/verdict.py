@@ -130,13 +130,12 @@ class Verdict:
         why = answer.error or (f"{said}score {answer.score:.4g}, p-value {answer.p_value:.3g}")
         return f"{'unknown' if answer.is_ood else 'known'}: {self.words[i] if self.words else why}"
 
-    def cloned(self) -> Verdict:
-        """The same in tensors of its own, for whatever mode is on."""
-        labels, scores = self.labels.clone(), self.scores.clone()
-        p_values, is_ood = self.p_values.clone(), self.is_ood.clone()
-        accepted = None if self.accepted is None else self.accepted.clone()
-        of_each = (labels, scores, p_values, is_ood, self.classes, self.keys, self.reasons)
-        return Verdict(*of_each, accepted, self.words)
+    def of_any_mode(self) -> Verdict:
+        """The same, without a tensor of inference mode, such as labels that a network gave."""
+        tensors = ("labels", "scores", "p_values", "is_ood", "accepted")
+        of_mode = {name: x for name in tensors if (x := getattr(self, name)) is not None}
+        own = {name: x.clone() for name, x in of_mode.items() if x.is_inference()}
+        return replace(self, **own) if own else self
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""

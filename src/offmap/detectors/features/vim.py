@@ -12,6 +12,7 @@ from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
+from offmap.detectors._softmax import log_sum_exp
 from offmap.detectors.features.residual import Residual
 from offmap.errors import DegenerateError, OffmapWarning
 from offmap.stats import Mean, Statistic
@@ -81,7 +82,7 @@ class ViM(Residual):
         return top - mean
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.alpha_ * self.norms(acts) - acts.logits.double().logsumexp(1)
+        return self.alpha_ * self.norms(acts) - log_sum_exp(acts.logits.double())
 
     def summary(self) -> str:
         return f"{super().summary()}; alpha {float(self.alpha_):.4g}"

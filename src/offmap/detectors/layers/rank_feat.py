@@ -10,6 +10,7 @@ from offmap.activations import Sample, Tap
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
+from offmap.detectors._softmax import log_sum_exp
 from offmap.errors import ArgumentError
 
 
@@ -56,8 +57,7 @@ class RankFeat(Detector):
             for name in self._names()
         ]
         logits = torch.stack(edited).mean(0)
-        scores: Tensor = -self.temperature * (logits / self.temperature).logsumexp(1)
-        return scores
+        return -self.temperature * log_sum_exp(logits / self.temperature)
 
 
 def without_leading_part(output: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
+from offmap.detectors._softmax import log_sum_exp
 from offmap.errors import ArgumentError
 
 
@@ -33,4 +34,4 @@ class Energy(Detector):
         self.temperature = temperature
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        return -self.temperature * (acts.logits.double() / self.temperature).logsumexp(1)
+        return -self.temperature * log_sum_exp(acts.logits.double() / self.temperature)

@@ -8,7 +8,7 @@ from torch import Tensor
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
-from offmap.detectors._softmax import check_classes
+from offmap.detectors._softmax import check_classes, log_sum_exp
 
 
 @register("kluniform")
@@ -29,4 +29,4 @@ class KLUniform(Detector):
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         check_classes(acts.logits)
         logits = acts.logits.double()
-        return logits.mean(1) - logits.logsumexp(1)
+        return logits.mean(1) - log_sum_exp(logits)
