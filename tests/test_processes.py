@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap._utils.files import atomic
 from offmap._utils.progress import progress
 from offmap.forward import COMPUTING, weights_digest
 
@@ -36,6 +38,48 @@ def test_threads_may_save_to_one_folder_at_once(tmp_path: Path) -> None:
         thread.join()
     assert not failures
     assert offmap.load(tmp_path, network).explain() == guard.explain()
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def synced(file: int) -> None:
+        assert not (tmp_path / "a.txt").exists()
+        sizes.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr("offmap._utils.files.os.fsync", synced)
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    with atomic(tmp_path / "b.txt", sync=False) as temporary:
+        temporary.write_text("whole")
+    assert sizes == [5]
+
+
+def test_threads_that_write_leave_the_mask_of_the_process_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(number: int) -> None:
+        with atomic(tmp_path / f"{number}", sync=False) as temporary:
+            temporary.touch()
+
+    umask = os.umask
+
+    def slow(mask: int) -> int:
+        before = umask(mask)
+        time.sleep(0.005)
+        return before
+
+    before = umask(0o077)
+    try:
+        monkeypatch.setattr("offmap._utils.files.os.umask", slow)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write, range(12)))
+    finally:
+        after = umask(before)
+    assert after == 0o077
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("stderr", [None, object()])

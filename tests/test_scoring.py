@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,22 @@ def test_an_unfinished_run_of_other_inputs_is_not_mixed_in(
     interrupt(guard, photos, out, monkeypatch, after=8)
     with pytest.raises(StoreError, match="another guard or other inputs"):
         score_files(guard, [str(photos / "deep")], out)
+
+
+def test_the_same_relative_path_in_another_folder_is_other_inputs(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, name = photos.parent / "v.csv", photos.name
+    with monkeypatch.context() as inside:
+        inside.chdir(photos.parent)
+        interrupt(guard, Path(name), out, inside, after=8)
+    other = photos.parent / "other"
+    shutil.copytree(photos, other / name)
+    monkeypatch.chdir(other)
+    with pytest.raises(StoreError, match="another guard or other inputs"):
+        score_files(guard, [name], out)
+    monkeypatch.chdir(photos.parent)
+    assert score_files(guard, [name], out).images == 51
 
 
 def test_what_has_no_row_yet_blocks_nothing(

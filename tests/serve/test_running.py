@@ -195,6 +195,21 @@ def test_several_workers_count_together_and_reload_without_a_gap(
     assert running.end(signal.SIGTERM) == 0
 
 
+def test_workers_end_with_a_supervisor_that_was_killed(start: Callable[..., Running]) -> None:
+    running = start("--workers", "2")
+    host, port = running.url.removeprefix("http://").split(":")
+    running.process.kill()
+
+    def is_free() -> bool:
+        try:
+            socket.create_connection((host, int(port)), PATIENCE).close()
+        except ConnectionError:
+            return True
+        return False
+
+    eventually(is_free)
+
+
 class Fake:
     """A worker's process, and what became of it."""
 

@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from offmap._utils.files import put_on_disk
 from offmap.data import ImageSet, embedded
 from offmap.errors import (
     ArgumentError,
@@ -427,18 +428,18 @@ def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last(
     tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    sync, replace_ = os.fsync, os.replace
+    replace_ = os.replace
 
-    def synced(file: int) -> None:
+    def synced(path: Path) -> None:
         steps.append("sync")
-        sync(file)
+        put_on_disk(path)
 
     def replaced(old: Any, new: Any) -> None:
         if Path(new).name == "last.ckpt":
             steps.append("replace")
         replace_(old, new)
 
-    monkeypatch.setattr("offmap.training.keeper.os.fsync", synced)
+    monkeypatch.setattr("offmap.training.keeper.put_on_disk", synced)
     monkeypatch.setattr("offmap.training.keeper.os.replace", replaced)
     train(RECIPE.but({"epochs": 2}), tmp_path, sets=sets)
     assert steps == ["sync", "replace"] * 2

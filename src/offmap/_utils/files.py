@@ -12,12 +12,18 @@ from typing import Any, TextIO
 
 from offmap.errors import StoreError
 
+_umask = threading.Lock()
+
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.
 
-    An error or a kill inside the block leaves what was at ``path`` before.
+    An error, a kill or a power cut inside the block leaves what was at ``path`` before.
+
+    Args:
+        path: the file.
+        sync: wait until its bytes are on the disk; not for what is large and can be made again.
     """
     path = Path(path)
     if path.is_symlink():  # what it leads to is meant
@@ -27,14 +33,28 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
     try:
         yield temporary
+        if sync:
+            put_on_disk(temporary)
         with suppress(OSError):  # some mounts give every file one mode, and refuse another
             # Some writers make files that only their owner reads.
-            mask = os.umask(0o022)  # it can be read only by setting it
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
+            temporary.chmod(0o666 & ~_mask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mask() -> int:
+    """The process's umask, which is read by setting it: another thread must not keep that one."""
+    with _umask:
+        mask = os.umask(0o022)
+        os.umask(mask)
+    return mask
+
+
+def put_on_disk(path: Path) -> None:
+    """Else a power cut may leave the name that the file is given next without its bytes."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def expanded(path: str | Path) -> Path:

@@ -214,7 +214,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    with atomic(path) as temporary:
+    with atomic(path, sync=False) as temporary:
         save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from offmap._utils.addresses import is_address
 from offmap._utils.arguments import whole
-from offmap._utils.files import as_text, atomic
+from offmap._utils.files import as_text, atomic, expanded
 from offmap._utils.percent import at_most, percent
 from offmap._utils.progress import progress
 from offmap.data import (
@@ -174,8 +176,8 @@ def score_files(
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
-    run: Row = {"inputs": list(inputs), "guard": _identity(guard), "shape": shape}
-    run |= {"resize": guard.input_resize, "explain": explain}
+    run: Row = {"inputs": [_place(spec) for spec in inputs], "guard": _identity(guard)}
+    run |= {"shape": shape, "resize": guard.input_resize, "explain": explain}
     with closing(Partial(out, run)) as partial, _logging(log, guard) as add_to_log:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
@@ -201,6 +203,11 @@ def score_files(
             )
         _finish(partial, out, columns_of(guard, explain=explain))
     return summary
+
+
+def _place(spec: str) -> str:
+    """An input wherever it is asked for from: a relative path means other files in each folder."""
+    return spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
 
 
 @contextmanager

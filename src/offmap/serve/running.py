@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -120,8 +122,17 @@ class _Workers(Multiprocess):
 
 def _made(make: Make, settings: Settings) -> Any:
     """The application of a worker; one that cannot be made is not tried for ever."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         return make(settings)
     except (OffmapError, OSError) as error:
         print(f"offmap: {error}", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
+
+
+def _end_with_parent() -> None:
+    """A worker whose supervisor was killed would hold the port, and serve without being watched."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
+from offmap._utils.files import put_on_disk
 from offmap.training import folder
 from offmap.training.history import Epoch, write_history
 
@@ -40,8 +41,7 @@ class Keeper(Checkpoint):
         # Before the checkpoint: a run that resumes behind an epoch then has its weights.
         if self.keep_every and (number in (1, of) or number % self.keep_every == 0):
             folder.keep(self.out, number, task.trained)
-        with temporary.open("rb+") as file:  # else a power cut may leave the new name without bytes
-            os.fsync(file.fileno())
+        put_on_disk(temporary)
         os.replace(temporary, self.out / "last.ckpt")
         self._tell(task)
 

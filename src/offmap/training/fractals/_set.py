@@ -64,7 +64,7 @@ def fractals(
         batches.append(pictures[filled >= _FILLED])
     images = torch.cat(batches)[:n].contiguous()
     if path is not None:
-        with atomic(path) as temporary:
+        with atomic(path, sync=False) as temporary:
             temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
     return ImageSet(name, images, transform="as drawn")
 
