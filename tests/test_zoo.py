@@ -103,6 +103,19 @@ def test_what_is_added_is_built(network: nn.Module) -> None:
     assert sorted(p.name for p in Path("zoo").iterdir()) == ["tiny.json", "tiny.safetensors"]
 
 
+def test_a_card_says_what_it_replaced(network: nn.Module) -> None:
+    path = zoo.add("zoo", "tiny", network, {**CARD, "accuracy": 0.5})
+    assert zoo.card("tiny").replaces is None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    zoo.add("zoo", "tiny", network, {**CARD, "accuracy": 0.75})
+    assert zoo.card("tiny").replaces == {"sha256": digest, "accuracy": 0.5}
+    path.with_suffix(".json").write_text("no card")
+    zoo.add("zoo", "tiny", network, CARD)
+    assert zoo.card("tiny").replaces is None
+
+
 def test_half_halves_the_weights_and_keeps_vectors_and_counters(network: nn.Module) -> None:
     whole = zoo.add("zoo", "whole", network, CARD)
     half = zoo.add("zoo", "half", network, CARD, half=True)

@@ -35,6 +35,7 @@ class Card(records.Record, frozen=True, kw_only=True):
         versions: of the libraries.
         start: digest of the weights that training started from, if not the recipe's seeded ones.
         watched: what the training was watched by.
+        replaces: hash and accuracy of the weights that stood under the name before.
     """
 
     network: str
@@ -52,6 +53,7 @@ class Card(records.Record, frozen=True, kw_only=True):
     versions: dict[str, str] | None = None
     start: str | None = None
     watched: dict[str, Any] | None = None
+    replaces: dict[str, str | float] | None = None
 
     def __post_init__(self) -> None:
         if set(self.files) != {WEIGHTS}:

@@ -79,8 +79,8 @@ def add(
     """Write a trained network and its card into a zoo folder.
 
     Args:
-        folder: an older network of that name is replaced; whoever is killed meanwhile leaves a card
-            whose hash does not fit, which is refused on loading.
+        folder: an older network of that name is replaced, as the new card says; whoever is killed
+            meanwhile leaves a card whose hash does not fit, which is refused on loading.
         name: letters, digits, dots, dashes and underscores.
         network: trained; of the kind that ``card["network"]`` says.
         card: what :class:`~offmap.networks.card.Card` holds, budget and command with it; the number
@@ -108,7 +108,7 @@ def add(
     outline = _outline(content["network"], str(path))
     weights = fitting(outline, network.state_dict(), str(path))
     stored = {key: as_stored(value, half=half) for key, value in weights.items()}
-    content |= {"parameters": parameter_count(network)}
+    content |= {"parameters": parameter_count(network)} | _replaced(path.with_suffix(".json"))
     records.write(
         *(folder, "card", content, {WEIGHTS: stored}),
         stem=name,
@@ -116,6 +116,15 @@ def add(
         schema=Card,
     )
     return path
+
+
+def _replaced(path: Path) -> dict[str, Any]:
+    """What a new card says of the one that stands in its place."""
+    try:
+        older = read(path)
+    except StoreError:  # none, or none that says anything
+        return {}
+    return {"replaces": {"sha256": older.files[WEIGHTS].sha256, "accuracy": older.accuracy}}
 
 
 def as_stored(value: Tensor, *, half: bool) -> Tensor:
