@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # What the tests below import beside the library itself.
 TOOLS = ("pytest", "hypothesis", "typeguard", "grimp")
-EXTRAS = ("pictures",)
+EXTRAS = ("pictures", "onnx")
 TESTS = (
     *("tests/contract", "tests/golden", "tests/stats", "tests/metrics"),
     *("tests/test_guard.py", "tests/test_decide.py", "tests/test_certificate.py"),

@@ -126,13 +126,13 @@ def _traced(guard: Guard, example: Tensor, *, takes_rate: bool) -> ExportedProgr
     # Not the example itself: programs keep what they were traced on, and images may be private.
     images = example.new_zeros((2, *example.shape[1:]))
     graph = Graph(guard)
-    batch = {0: torch.export.Dim("batch")}
+    args = (images, graph.alarm_rate) if takes_rate else (images,)
+    # Without a greatest one torch 2.7 proves that no batch may hold 2**63 - 1 images, and stops.
+    batch = torch.export.Dim("batch", max=2**31 - 1)
+    shapes = ({0: batch}, {})[: len(args)]
     with _converting(f"the network {type(guard.probe.network).__name__}"):
-        program = (
-            torch.export.export(graph, (images, graph.alarm_rate), dynamic_shapes=(batch, {}))
-            if takes_rate
-            else torch.export.export(graph, (images,), dynamic_shapes=(batch,))
-        )
+        # Strict, as it was by default before torch 2.9, follows no hooks and no contexts of ours.
+        program = torch.export.export(graph, args, dynamic_shapes=shapes, strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names the folders of this machine
     return program
