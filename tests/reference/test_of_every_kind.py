@@ -134,6 +134,27 @@ def test_a_temperature_at_the_end_of_its_range_is_told(world: World) -> None:
     assert "least" not in fitted("temperaturescaled", noisy(world)).summary()
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_where_every_label_is_right_scores_are_told_apart(scale: float) -> None:
+    """The likelihood asks for T = 0 there, at which all confident samples would score 0."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(6, (300,), generator=random)
+    gaps = 4 + 16 * torch.rand(300, generator=random)
+    z = torch.randn(300, 6, generator=random)
+    z[torch.arange(300), labels] = z.amax(1) + gaps
+    acts = Activations(scale * z)
+    made = offmap.TemperatureScaled().fit(calibration=[(acts, labels)])
+    scores = made.score(acts)
+    assert len(scores.unique()) > 290
+    right = acts.logits.gather(1, labels[:, None])[:, 0]
+    height = float((right - acts.logits.mean(1)).double().mean())
+    assert float(made.temperature_) == pytest.approx(height / 20, rel=1e-3)
+    assert "by the size of the logits" in made.summary()
+    parts = [(acts[rows], labels[rows]) for rows in torch.arange(300).split(7)]
+    again = offmap.TemperatureScaled().fit(calibration=parts)
+    assert torch.allclose(again.temperature_, made.temperature_, rtol=1e-10)
+
+
 def test_a_temperature_that_labels_contradict_is_refused(world: World) -> None:
     turned = World(world.acts, (world.labels + 1) % 6, world.ood, world.layer)
     with pytest.raises(DegenerateError, match="contradict the predictions"):
