@@ -246,6 +246,20 @@ def test_rank_feat() -> None:
     assert_parity(fitted("rankfeat", world).score(world.ood), (score, terms + 10))
 
 
+def test_rankfeat_takes_one_layer_by_its_name_and_not_letter_by_letter() -> None:
+    """Layers of a plain sequence are called "0" to "12"."""
+    ood = world_of("rankfeat", make_world()).ood
+    assert isinstance(ood, Sample)
+    edited: list[str] = []
+
+    def run(x: torch.Tensor, edit: dict[str, Any]) -> Activations:
+        edited.extend(edit)
+        return ood.acts
+
+    offmap.detector("rankfeat(layers='12')").forward(replace(ood, run=run))
+    assert edited == ["12"]
+
+
 def msp_gradient(x: slow.Array, w: slow.Array, b: slow.Array, temperature: float) -> slow.Array:
     """Of one minus the maximum of softmax(z / T), with z = W x + b, for one input."""
     p = slow.softmax((w @ x + b) / temperature)
