@@ -144,6 +144,35 @@ def test_a_verdict_tells_why_each_sample_is_judged_so(sets: demo.Digits) -> None
     )
 
 
+def test_of_joined_classes_the_scores_of_the_group_are_counted(sets: demo.Digits) -> None:
+    guard = make(sets, "mahalanobis")
+    guard.calibrate(sets.calibration, 0.04, per_class=True, pool=True)
+    calibration, verdict = guard.calibration, guard(sets.test.images[:40])
+    assert calibration.groups_ is not None
+    _, reasons = explained(guard, sets.test.images[:40])
+    for reason, score, label in zip(reasons, verdict.scores, verdict.labels.tolist(), strict=True):
+        group = int(calibration.groups_[label])
+        others = calibration.scores_[0][calibration.labels_ == group]
+        words = f"of {len(others)} calibration scores of {NAMES[label]}"
+        if int((calibration.groups_ == group).sum()) > 1:
+            words += " and the classes joined with it"
+        share = float((others < score).double().mean())
+        assert f" above {'all' if share == 1 else f'{share:.1%}'} {words};" in reason
+
+
+def test_the_confidence_is_that_of_the_network_that_answers(sets: demo.Digits) -> None:
+    torch.manual_seed(0)
+    other = offmap.networks.DigitsCNN(8).eval()
+    cascade = offmap.Cascade(filter=demo.shipped(), classifier=other)
+    guard = offmap.Guard(cascade, "energy", classes=NAMES, normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    images = demo.NORMALIZATION(sets.test.images[:5])
+    with torch.no_grad():
+        p, label = other(images).double().softmax(1).max(1)
+    for reason, share, i in zip(explained(guard, images)[1], p.tolist(), label, strict=True):
+        assert reason.startswith(f"said {NAMES[int(i)]} with confidence {share:.1%};")
+
+
 def test_occlusion_is_the_fall_of_the_score(sets: demo.Digits) -> None:
     """With one square there is one number; of several, a pixel has the mean of those over it."""
     guard = make(sets, "mahalanobis")

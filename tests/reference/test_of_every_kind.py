@@ -134,6 +134,27 @@ def test_a_temperature_at_the_end_of_its_range_is_told(world: World) -> None:
     assert "least" not in fitted("temperaturescaled", noisy(world)).summary()
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_where_every_label_is_right_scores_are_told_apart(scale: float) -> None:
+    """The likelihood asks for T = 0 there, at which all confident samples would score 0."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(6, (300,), generator=random)
+    gaps = 4 + 16 * torch.rand(300, generator=random)
+    z = torch.randn(300, 6, generator=random)
+    z[torch.arange(300), labels] = z.amax(1) + gaps
+    acts = Activations(scale * z)
+    made = offmap.TemperatureScaled().fit(calibration=[(acts, labels)])
+    scores = made.score(acts)
+    assert len(scores.unique()) > 290
+    right = acts.logits.gather(1, labels[:, None])[:, 0]
+    height = float((right - acts.logits.mean(1)).double().mean())
+    assert float(made.temperature_) == pytest.approx(height / 20, rel=1e-3)
+    assert "by the size of the logits" in made.summary()
+    parts = [(acts[rows], labels[rows]) for rows in torch.arange(300).split(7)]
+    again = offmap.TemperatureScaled().fit(calibration=parts)
+    assert torch.allclose(again.temperature_, made.temperature_, rtol=1e-10)
+
+
 def test_a_temperature_that_labels_contradict_is_refused(world: World) -> None:
     turned = World(world.acts, (world.labels + 1) % 6, world.ood, world.layer)
     with pytest.raises(DegenerateError, match="contradict the predictions"):
@@ -223,6 +244,20 @@ def test_rank_feat() -> None:
     rest = (maps - s[:, :1, None] * u[:, :, :1] @ v[:, :1]).reshape(-1, 16)
     score, terms = slow.energy(rest @ w.T + b)
     assert_parity(fitted("rankfeat", world).score(world.ood), (score, terms + 10))
+
+
+def test_rankfeat_takes_one_layer_by_its_name_and_not_letter_by_letter() -> None:
+    """Layers of a plain sequence are called "0" to "12"."""
+    ood = world_of("rankfeat", make_world()).ood
+    assert isinstance(ood, Sample)
+    edited: list[str] = []
+
+    def run(x: torch.Tensor, edit: dict[str, Any]) -> Activations:
+        edited.extend(edit)
+        return ood.acts
+
+    offmap.detector("rankfeat(layers='12')").forward(replace(ood, run=run))
+    assert edited == ["12"]
 
 
 def msp_gradient(x: slow.Array, w: slow.Array, b: slow.Array, temperature: float) -> slow.Array:

@@ -141,6 +141,12 @@ def test_a_users_score_called_msp_is_no_confidence(results: Results) -> None:
     assert offmap.report(replace(results, summaries={})).data["reliability"] is None
 
 
+def test_of_a_cascade_confidence_and_answers_are_of_two_networks(results: Results) -> None:
+    """The scores are the filter's, and the predictions the classifier's."""
+    cascade = results.settings | {"classifier": {"network": "Other"}}
+    assert offmap.report(replace(results, settings=cascade)).data["reliability"] is None
+
+
 def test_marks_of_the_table_are_the_corrected_tests(results: Results, data: dict[str, Any]) -> None:
     tests = Significance(results)
     for i, sets in enumerate([[name] for name in SETS]):

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import offmap
+from offmap import plots
 from offmap._utils.percent import at_most
 from offmap.cli import main
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.evaluation import aggregate
+from offmap.guard import Certified
 from offmap.metrics import share_interval
 from offmap.reporting import Report
 from offmap.reporting.sections import Figure, Gallery, Table
@@ -133,6 +135,19 @@ def test_verdicts_in_a_log_are_watched(
     assert "of rows that are sorted, by class or by source, it does not hold" in words(report)
     certified = f"at most {at_most(monitor.rates[0])} OOD, with 95% confidence"
     assert certified in words(report, "verdict")
+
+
+def test_of_several_detectors_p_values_are_not_said_to_be_level() -> None:
+    """``k`` times the lowest of ``k`` lies at 1 for a good part of ID samples."""
+    for rule, tests, level in (("plain", 1, 1 / 20), ("bonferroni", 3, None)):
+        certified = Certified("g", rule, 0.06, (1000,), (20,), tests, True)
+        monitor = offmap.Monitor(certified)
+        monitor.see(False, 0, 1.0)
+        report = offmap.report(monitor)
+        assert drawing(report, "p-values")["expected"] == level
+        assert ("the bars are level" in words(report, "p-values")) == (tests == 1)
+        labels = [line.get_label() for line in plots.watch(monitor).axes[1].lines]
+        assert ("if all were ID" in labels) == (tests == 1)
 
 
 def gallery(report: Report) -> Gallery:

@@ -81,9 +81,11 @@ def _said(acts: Activations, verdict: Verdict) -> Words:
     """What the network would have said."""
     labels = verdict.labels.tolist()
     names = [_name(verdict.classes, label) for label in labels]
-    if not acts.has_logits:
+    if not acts.has_predictions:
         return ["" if label < 0 else f"said {n}" for label, n in zip(labels, names, strict=True)]
-    confidence = acts.logits.double().softmax(1).amax(1).tolist()
+    other = acts.classifier_logits  # of a cascade: the network that said it
+    logits = acts.logits if other is None else other
+    confidence = logits.double().softmax(1).amax(1).tolist()
     return [f"said {n} with confidence {p:.1%}" for n, p in zip(names, confidence, strict=True)]
 
 
@@ -96,9 +98,14 @@ def _standing(
     who = f"{_called(guard.each()[row])} " if name else ""
     words = []
     for score, label in zip(scores, verdict.labels.tolist(), strict=True):
-        per_class = calibration.rule == "per_class"
-        others = known[calibration.labels_ == label] if per_class else known
-        of = f" of {_name(verdict.classes, label)}" if per_class else ""
+        others, of = known, ""
+        if calibration.rule == "per_class":
+            joined = calibration.groups_
+            group = label if joined is None else int(joined[label])
+            others = known[calibration.labels_ == group]
+            of = f" of {_name(verdict.classes, label)}"
+            if joined is not None and int((joined == group).sum()) > 1:
+                of += " and the classes joined with it"
         below = int((others < score).sum())
         share = "all" if below == len(others) else f"{below / max(len(others), 1):.1%}"
         words.append(

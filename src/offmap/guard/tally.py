@@ -16,7 +16,8 @@ class Tally(msgspec.Struct):
     Args:
         samples: seen.
         alarms: samples called OOD.
-        p_values: how many fell into each twentieth of (0, 1]; evenly many for ID samples.
+        p_values: how many fell into each twentieth of (0, 1]; evenly many for ID samples of
+            one detector.
         by_class: samples and alarms by predicted class.
     """
 

@@ -138,7 +138,12 @@ class Verdict:
         return replace(self, **own) if own else self
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
-        """Which to call OOD so that at most a share ``rate`` of those called is ID, on average."""
+        """Which to call OOD so that at most a share ``rate`` of those called is ID, on average.
+
+        Proved for a guard of one detector whose samples share one calibration set; not for one that
+        is calibrated per class, nor for several detectors. See
+        :func:`offmap.guard.false_discoveries`.
+        """
         return false_discoveries(self.p_values, rate)
 
     def to_dict(self) -> dict[str, list[Any]]:

@@ -173,7 +173,8 @@ class Content:
         if self.calibration is None:
             words = (
                 "The probabilities of the network were not kept: they are known where msp (of an "
-                "ensemble maxprobability) is among the detectors and the ID samples have labels."
+                "ensemble maxprobability) is among the detectors and the ID samples have labels; "
+                "of a cascade, whose filter alone is scored, they are not."
             )
             return Section("calibration", "Is it as sure as it is right?", [Text(words)])
         words = (

@@ -74,7 +74,8 @@ def calibration(results: Results) -> dict[str, Any] | None:
     """The reliability diagram, where a score tells the confidence of each prediction."""
     right = right_of(results)
     name = next((n for n in results.detectors if _tells_confidence(results, n)), None)
-    if right is None or name is None:
+    # Of a cascade the filter is scored, and it is the classifier that is right or wrong.
+    if right is None or name is None or "classifier" in results.settings:
         return None
     found = reliability(1 - np.asarray(results.scores[name]["id"], np.float64), right)
     filled = found.count > 0

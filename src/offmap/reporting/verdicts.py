@@ -141,7 +141,7 @@ def sections_of(found: Seen, path: Path, command: str, *, named: bool) -> list[S
     caption = f"The {len(strangest)} samples with the lowest p-values, the strangest first"
     parts = [
         _verdict(found),
-        watches.p_values(found.tally.p_values),
+        watches.p_values(found.tally.p_values, 1 if monitor is None else monitor.certified.tests),
         Section("samples", "Most suspicious", [Gallery(caption, strangest)]),
         watches.classes(found.tally.by_class, found.names, rates),
         *([] if monitor is None else [_watched(found, monitor)]),

@@ -21,7 +21,8 @@ def title_of(monitor: Monitor) -> str:
 def sections_of(monitor: Monitor, command: str) -> list[Section]:
     """All of them, what was found first."""
     verdict = Section("verdict", "Verdict", [Text(line) for line in monitor.explain().splitlines()])
-    parts = [verdict, wealth(monitor), p_values(monitor.tally.p_values), by_class(monitor, {})]
+    values = p_values(monitor.tally.p_values, monitor.certified.tests)
+    parts = [verdict, wealth(monitor), values, by_class(monitor, {})]
     parts += [Section("settings", "Settings", [Text(f"Command: {command}")])] if command else []
     return [part for part in parts if part.blocks]
 
@@ -43,17 +44,28 @@ def wealth(monitor: Monitor) -> Section:
     return Section("watch", "Over time", [Text(words), Figure("wealth", text, drawing)])
 
 
-def p_values(counts: list[int]) -> Section:
-    """Their histogram, which of ID samples is level."""
+def p_values(counts: list[int], tests: int = 1) -> Section:
+    """Their histogram, which of ID samples is level.
+
+    Args:
+        counts: in bins of one width.
+        tests: detectors of which the lowest p-value counts, by Bonferroni.
+    """
     if not sum(counts):
         return Section("p-values", "P-values")
     share = counts[0] / sum(counts)
-    words = (
-        "How rare a score as high is among the calibration samples. Of ID samples the bars are "
-        "level (dashed); OOD samples that the detector sees pile up on the left."
+    words = "How rare a score as high is among the calibration samples. "
+    words += (
+        "Of ID samples the bars are level (dashed); OOD samples that the detector sees pile up on "
+        "the left."
+        if tests == 1
+        else f"The lowest of {tests} p-values counts, times their number and at most 1: so of ID "
+        "samples the bars need not be level, and the last is the highest; OOD samples that a "
+        "detector sees pile up on the left."
     )
     text = f"P-values of {sum(counts):,} samples in {len(counts)} bins; {share:.1%} in the first."
-    drawing = bars("P-values", text, counts, (0, 1), x="p-value", expected=1 / len(counts))
+    level = 1 / len(counts) if tests == 1 else None
+    drawing = bars("P-values", text, counts, (0, 1), x="p-value", expected=level)
     return Section("p-values", "P-values", [Text(words), Figure("p-values", text, drawing)])
 
 

@@ -25,7 +25,8 @@ class RankFeat(Detector):
     for each layer.
 
     Args:
-        layers: names of layers, or ":stages[-1]" for the last of those with the smallest map.
+        layers: names of layers, or one, or ":stages[-1]" for the last of those with the smallest
+            map; by default this and ":stages[-2]".
         temperature: divides the logits; positive.
 
     References:
@@ -36,7 +37,7 @@ class RankFeat(Detector):
     suits = "convolutional networks"
     needs = Needs.LOGITS | Needs.INPUTS
 
-    def __init__(self, *, layers: list[str] | None = None, temperature: float = 1.0) -> None:
+    def __init__(self, *, layers: str | list[str] | None = None, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
             raise ArgumentError(f"temperature must be positive; seen {temperature}")
@@ -44,7 +45,9 @@ class RankFeat(Detector):
         self.temperature = temperature
 
     def _names(self) -> list[str]:
-        return [":stages[-1]", ":stages[-2]"] if self.layers is None else self.layers
+        if self.layers is None:
+            return [":stages[-1]", ":stages[-2]"]
+        return [self.layers] if isinstance(self.layers, str) else self.layers
 
     def taps(self) -> tuple[Tap, ...]:
         # Not read, but asked for, so that the rule is resolved and kept with a guard.

@@ -20,6 +20,10 @@ from offmap.stats import Mean
 # The inverse temperatures among which the best one is looked for: closely where it is for most
 # networks, further apart below, for logits that are far too large. How many between two of them.
 _USUAL, _BELOW, _FINE = (0.05, 20.0, 41), (1e-6, 0.05, 30), 33
+# How far the right logits lie above the mean, on average, where the labels tell no temperature: the
+# other probabilities are about exp(-20) then, and four times as far off still a float32.
+_HEIGHT = 20.0
+_ROUNDING = 1e-12  # of that height: a smaller derivative is none
 
 
 @register("temperaturescaled")
@@ -31,11 +35,13 @@ class TemperatureScaled(Detector):
 
     over labelled *calibration* data. The negative log-likelihood is convex in :math:`1/T`; where
     its derivative is 0 is found on a coarse grid and then on a fine one, whose sums add up over
-    batches. :math:`T` is kept within 0.05 and 10\ :sup:`6`: where every label is right it would
-    be 0, and :meth:`summary` says that it is the least.
+    batches. :math:`T` is kept within 0.05 and 10\ :sup:`6`. Where every label is right it would be
+    0, and so would most scores, in float32: it is that at which the logits of the labels lie 20
+    above the mean logit then, on average, or 0.05 if that is more, and :meth:`summary` says so.
 
     Attributes:
         temperature_: ``()``.
+        told_: whether the labels tell it, ``()``.
 
     Raises:
         DegenerateError: in fitting, if the labels contradict the predictions at any temperature.
@@ -47,6 +53,7 @@ class TemperatureScaled(Detector):
     year = 2017
     stages = (Stage("calibration", labels=True), Stage("calibration", labels=True))
     temperature_: Tensor
+    told_: Tensor
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> Mean:
         check_classes(acts.logits)
@@ -77,10 +84,14 @@ class TemperatureScaled(Detector):
         i = min(int((slopes < 0).sum()) - 1, len(grid) - 2)
         low, high = grid[i], grid[i + 1]
         if stage == 0:
-            self.set_buffers(bracket_=torch.stack([low, high]))
+            height = -slopes[0]  # of softmax(0), nearly: above the mean logit
+            told = slopes[-1] > _ROUNDING * height
+            least = (_HEIGHT / height).clamp(max=grid[-1])
+            bracket = torch.where(told, torch.stack([low, high]), least)
+            self.set_buffers(bracket_=bracket, told_=told)
             return
         share = (slopes[i] / (slopes[i] - slopes[i + 1])).clamp(0, 1)
-        beta = torch.lerp(low, high, share if slopes[i + 1] > 0 else torch.ones_like(share))
+        beta = torch.lerp(low, high, share) if self.told_ and slopes[i + 1] > 0 else high
         self.drop_buffers("bracket_")
         self.set_buffers(temperature_=1 / beta)
 
@@ -89,5 +100,7 @@ class TemperatureScaled(Detector):
 
     def summary(self) -> str:
         temperature = float(self.temperature_)
-        least = temperature <= 1.0001 / _USUAL[1]
-        return f"temperature {temperature:.4g}{', the least there is' if least else ''}"
+        if temperature <= 1.0001 / _USUAL[1]:
+            return f"temperature {temperature:.4g}, the least there is"
+        why = "" if self.told_ else ", by the size of the logits: no label is wrong enough to tell"
+        return f"temperature {temperature:.4g}{why}"
