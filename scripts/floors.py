@@ -1,10 +1,11 @@
 """Runs contract and guard tests with the lowest versions that pyproject.toml states.
 
-``python scripts/floors.py [--folder build/floors] [--torch VERSION] [-- PYTEST ARGUMENTS]``
+``python scripts/floors.py [--folder F] [--torch VERSION] [--extra onnx] [-- PYTEST ARGUMENTS]``
 
 Makes a virtual environment of its own with this Python, which should be the lowest that is stated,
 and installs each dependency at its floor. ``--torch`` takes another torch than the lowest, where an
-index lacks it. What is printed first is what was installed.
+index lacks it, ``--extra`` what one of the extras states too. What is printed first is what was
+installed.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import subprocess
 import sys
 import tomllib
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # What the tests below import beside the library itself.
 TOOLS = ("pytest", "hypothesis", "typeguard", "grimp")
-EXTRAS = ("pictures", "onnx")
+EXTRAS = ("pictures",)
 TESTS = (
     *("tests/contract", "tests/golden", "tests/stats", "tests/metrics"),
     *("tests/test_guard.py", "tests/test_decide.py", "tests/test_certificate.py"),
@@ -30,12 +32,14 @@ TESTS = (
 _FLOOR = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)(?:\[[^\]]*\])?\s*(?:>=|==)\s*(?P<version>[\w.]+)")
 
 
-def floors(project: dict, *, torch: str | None = None) -> dict[str, str]:
+def floors(
+    project: dict, *, torch: str | None = None, extras: Sequence[str] = EXTRAS
+) -> dict[str, str]:
     """The lowest version of each dependency, and of what the tests need, by name."""
     groups = project["dependency-groups"]["dev"]
     tools = [one for one in groups if _name(one) in TOOLS]
-    extras = project["project"]["optional-dependencies"]
-    named = [one for extra in EXTRAS for one in extras[extra]]
+    of_extras = project["project"]["optional-dependencies"]
+    named = [one for extra in extras for one in of_extras[extra]]
     found = {}
     for one in [*project["project"]["dependencies"], *named, *tools]:
         if (match := _FLOOR.match(one)) is None:
@@ -52,7 +56,7 @@ def main() -> int:
     """Make the environment, and run the tests in it."""
     options = parser().parse_args()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = floors(project, torch=options.torch)
+    wanted = floors(project, torch=options.torch, extras=[*EXTRAS, *options.extra])
     print(f"python {sys.version.split()[0]};", ", ".join(f"{n} {v}" for n, v in wanted.items()))
     python = environment(Path(options.folder), wanted)
     arguments = options.arguments or [*TESTS]
@@ -84,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--folder", default=str(ROOT / "build" / "floors"), help="of the environment")
     made.add_argument("--torch", help="another version than the lowest")
+    made.add_argument("--extra", action="append", default=[], help="an extra whose floors to take")
     made.add_argument("arguments", nargs="*", help="of pytest, behind --")
     return made
 

@@ -30,6 +30,7 @@ def test_floors_are_the_lowest_versions_that_are_stated() -> None:
         assert {s.operator for s in stated.specifier} <= {">="}
     assert set(TOOLS) <= set(found)
     assert floors(PROJECT, torch="2.13.0") == found | {"torch": "2.13.0"}
+    assert {"onnx", "onnxscript"} <= floors(PROJECT, extras=["onnx"]).keys() - found.keys()
     assert all((ROOT / path).exists() for path in TESTS)
 
 
