@@ -26,6 +26,7 @@ from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
 from offmap.forward._outputs import vectors_of
 from offmap.forward._scale import check_scale
 from offmap.forward._taps import module_of
+from offmap.forward._tokens import chosen
 from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
@@ -151,7 +152,7 @@ class Probe(OneNetwork):
     def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
         """One part of the features, if it was kept."""
         if not call.name.startswith(VECTOR):
-            return kept.pop(key, None)
+            return self._decided(call, kept.pop(key, None), logits)
         names = [name for name in kept if name.startswith(key)]
         vectors = {int(name.removeprefix(key)[1:-1]): kept.pop(name) for name in names}
         number = call.number
@@ -162,6 +163,11 @@ class Probe(OneNetwork):
             with torch.no_grad(), without_autocast(self.device):
                 number = number_of(self.head, plain, logits.detach(), near)
         return None if number is None else vectors.get(number)
+
+    def _decided(self, call: Call, x: Any, logits: Tensor) -> Any:
+        """What a head is given: of all tokens, the one that the logits are made of."""
+        of_one = call.chosen and self.head is not None and x is not None
+        return chosen(x, self.head, logits) if of_one else x
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""
@@ -177,7 +183,8 @@ class Probe(OneNetwork):
         if self.outputs == "features":
             return Activations(None, vectors_of(output, x.shape[0]).float(), layers)
         logits = self._logits(output, x.shape[0])
-        parts = [call.reduce(own[-1]).float() for call, own in zip(calls, inputs, strict=True)]
+        pairs = zip(calls, inputs, strict=True)
+        parts = [self._decided(c, c.reduce(own[-1]).float(), logits) for c, own in pairs]
         features = torch.cat(parts, dim=1) if parts else None
         return Activations(logits, features, layers, absent=self.why_no_head)
 
