@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap._utils.files import atomic
 from offmap._utils.progress import progress
 from offmap.forward import COMPUTING, weights_digest
 
@@ -38,7 +42,57 @@ def test_threads_may_save_to_one_folder_at_once(tmp_path: Path) -> None:
     assert offmap.load(tmp_path, network).explain() == guard.explain()
 
 
-@pytest.mark.parametrize("stderr", [None, object()])
+def test_threads_that_save_several_guards_leave_one_of_them(tmp_path: Path) -> None:
+    """None removes the tensors that another has written, and who reads meanwhile has a guard."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    data = [(torch.rand(20, 3, 2, 2), torch.arange(20) % 3)]
+    guards = [offmap.Guard(network, name).fit(data) for name in ("KNN(k=5)", "mahalanobis")]
+    guards[0].save(tmp_path)
+    failures: list[BaseException] = []
+
+    def repeat(act: Callable[[], object]) -> None:
+        try:
+            for _ in range(40):
+                act()
+        except BaseException as error:
+            failures.append(error)
+
+    acts = [partial(guard.save, tmp_path) for guard in guards]
+    acts += [partial(offmap.load, tmp_path, network)]
+    threads = [threading.Thread(target=repeat, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    offmap.load(tmp_path, network)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no such modes there")
+def test_files_have_the_mode_of_new_files_and_the_umask_stays(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+
+    def refuse(mask: int) -> int:
+        raise AssertionError("another thread may make a file while the umask is changed")
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "umask", refuse)
+            with atomic(tmp_path / "a") as temporary:
+                temporary.touch(0o600)
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
+def closed() -> object:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stderr", [None, object(), closed()])
 def test_no_console_shows_no_bar(stderr: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
     with progress("fit", 3) as advance:
@@ -48,7 +102,7 @@ def test_no_console_shows_no_bar(stderr: object, monkeypatch: pytest.MonkeyPatch
 class Stateful(nn.Linear):
     """A layer whose state holds more than tensors."""
 
-    def __init__(self, note: str) -> None:
+    def __init__(self, note: object) -> None:
         super().__init__(2, 2)
         self.note = note
         nn.init.zeros_(self.weight)
@@ -63,6 +117,22 @@ class Stateful(nn.Linear):
 def test_extra_state_is_part_of_what_a_network_is() -> None:
     assert weights_digest(Stateful("a")) == weights_digest(Stateful("a"))
     assert weights_digest(Stateful("a")) != weights_digest(Stateful("b"))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: io.BytesIO(bytes([x])),
+        lambda x: [{"scale": torch.full((2000,), x)}],
+        lambda x: {"of": object(), "step": (x, len)},
+    ],
+)
+def test_what_a_network_is_does_not_depend_on_places_in_memory(
+    wrap: Callable[[int], object],
+) -> None:
+    """Layers of 8 bits give their state as a buffer that is made anew each time."""
+    kept = [Stateful(wrap(value)) for value in (1, 1, 2)]
+    assert weights_digest(kept[0]) == weights_digest(kept[1]) != weights_digest(kept[2])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -315,8 +315,10 @@ def test_outputs_that_are_no_logits_are_refused_and_have_a_way_in(kind: str) -> 
 
     net, x = Net(soft).eval(), samples()
     words = "sums to 1" if kind == "probabilities" else "exponentials sum to 1"
-    with pytest.raises(DataError, match=rf"{words}.*outputs='{kind}'"):
-        offmap.Guard(net, "msp").fit([x])
+    guard = offmap.Guard(net, "msp")
+    for loader in ([x], [x], list(x.split(1)), [x[:1], x[1:]]):
+        with pytest.raises(DataError, match=rf"{words}.*outputs='{kind}'"):
+            guard.fit(loader).calibrate(loader)  # of small batches, the first few tell
     with Probe(net, outputs=kind) as probe:
         expected = net.fc(net.features(x)).softmax(1)
         assert torch.allclose(probe(x).logits.softmax(1), expected, atol=1e-6)

@@ -23,7 +23,6 @@ from offmap.forward._tokens import all_tokens
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 # Names of what has none: the calls of linear, and the vectors that any function takes or gives.
 LINEAR, VECTOR = ":linear", ":vector"
-_LAST = 2  # calls of which all tokens are kept: the head, or the two of a mean
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Call:
         map: the linear map, ``None`` for other layers.
         number: among the calls of that function, where no hook sees it.
         tokens: what it is given, where that is several vectors a sample, ``(n, t, d)``; of the last
-            calls alone, as all of a transformer's would take its memory many times.
+            call alone, as all of a transformer's would take its memory many times.
         chosen: whether the features are those of the token that the logits are made of.
     """
 
@@ -73,7 +72,9 @@ def _same(x: Tensor, y: Tensor) -> bool:
 
 def tokens(x: Tensor) -> Tensor:
     """Vectors ``(n, d)``: those of several tokens ``(n, ..., d)`` are averaged."""
-    return x if x.ndim < 3 else all_tokens(x).mean(1)
+    if x.ndim < 3:
+        return x if x.ndim == 2 else x[None]  # of one sample, squeezed
+    return all_tokens(x).mean(1)
 
 
 def maps(x: Tensor) -> Tensor:
@@ -90,10 +91,10 @@ def map_of(module: nn.Module) -> tuple[Head | None, Callable[[Tensor], Tensor]]:
 
 
 def _with_tokens(call: Call, x: Tensor) -> Call:
-    """The call with a copy of all that it was given, if it is a map of several vectors a sample."""
+    """The call with all that it was given, if it is a map of several vectors a sample."""
     several = call.reduce is tokens and x.ndim > 2
-    # A copy, because what follows may work in place.
-    return replace(call, tokens=all_tokens(x.detach()).clone()) if several else call
+    # No copy, which would take the memory of a layer: what works in place on it is not its head.
+    return replace(call, tokens=all_tokens(x.detach())) if several else call
 
 
 def _is_map(module: nn.Module) -> bool:
@@ -120,10 +121,10 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
     wanted = {n: m for n, m in modules.items() if (n in names if names else _is_map(m))}
 
     def keep(call: Call, x: Tensor) -> None:
+        for name, other in calls.items():
+            if other.tokens is not None:
+                calls[name] = replace(other, tokens=None)
         calls[call.name] = _with_tokens(call, x)
-        for name in list(calls)[:-_LAST]:
-            if calls[name].tokens is not None:
-                calls[name] = replace(calls[name], tokens=None)
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:

@@ -59,9 +59,9 @@ def found(
     """The head among the calls of a network whose logits are ``z``.
 
     The last map that gives the logits, up to one factor, is the head; or the last two, where the
-    logits are the mean of theirs; or one of the last two that gives them of one token each. Without
-    one, the features are the input of the layer named, of the map that comes nearest, or of the
-    last one.
+    logits are the mean of theirs; or the last one, if it gives them of one token each. Without one,
+    the features are the input of the layer named, of the map that comes nearest, or of the last
+    one.
 
     Raises:
         HeadError: the layer named was never called.

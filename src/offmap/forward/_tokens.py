@@ -21,7 +21,7 @@ def all_tokens(x: Tensor) -> Tensor:
 def with_mean(x: Tensor) -> Tensor:
     """The mean of each sample's vectors, and these: ``(n, 1 + t, d)``."""
     if x.ndim < 3:
-        return x.unsqueeze(1)
+        return x.reshape(-1, 1, x.shape[-1])
     x = all_tokens(x)
     return torch.cat([x.mean(1, keepdim=True), x], dim=1)
 

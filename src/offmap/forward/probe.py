@@ -24,7 +24,7 @@ from offmap.forward._keeping import hook_before
 from offmap.forward._layers import hooked
 from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
 from offmap.forward._outputs import vectors_of
-from offmap.forward._scale import check_scale
+from offmap.forward._scale import ScaleCheck
 from offmap.forward._taps import module_of
 from offmap.forward._tokens import chosen
 from offmap.forward.options import check_options
@@ -102,6 +102,7 @@ class Probe(OneNetwork):
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
         self._found: Found | None = None
+        self._scale = ScaleCheck(outputs)
         for name in head.split("+") if isinstance(head, str) else []:
             if not name.startswith(LINEAR):
                 module_of(self.network, name)
@@ -141,12 +142,13 @@ class Probe(OneNetwork):
         if self.outputs == "features":
             return Activations(None, own_copy(vectors_of(output, samples)), kept)
         logits = self._logits(output, samples)
+        self._scale.look_at(logits)
         calls = enumerate(self._found.calls)
         parts = [self._part(kept, _key(i), call, logits) for i, call in calls]
-        there = [part for part in parts if part is not None]
+        there = [x for x in parts if x is not None]
         if len(there) < len(parts):
             return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
-        features = there[0] if len(there) == 1 else torch.cat(there, dim=1) if there else None
+        features = torch.cat(there, dim=1) if len(there) > 1 else next(iter(there), None)
         return Activations(logits, features, kept, absent=self.why_no_head)
 
     def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
@@ -166,8 +168,7 @@ class Probe(OneNetwork):
 
     def _decided(self, call: Call, x: Any, logits: Tensor) -> Any:
         """What a head is given: of all tokens, the one that the logits are made of."""
-        of_one = call.chosen and self.head is not None and x is not None
-        return chosen(x, self.head, logits) if of_one else x
+        return chosen(x, self.head, logits) if call.chosen and self.head and x is not None else x
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""
@@ -251,7 +252,7 @@ class Probe(OneNetwork):
             output, kept = self._run(inputs)
         logits = self._logits(output, samples)
         with without_autocast(self.device):
-            check_scale(logits, self.outputs)
+            self._scale.look_at(logits)
             of = found(calls, modules, self.head_name, logits, near)
             if of.head is None:
                 check_others(calls, output, logits, near)
