@@ -403,3 +403,20 @@ def test_of_one_word_each_a_mean_over_tokens_stays_a_mean() -> None:
         batch = padded(texts(6, 7, seed=1))
         expected = network.words(batch["input_ids"]).cumsum(1).mean(1).detach()
         torch.testing.assert_close(probe(batch).features, expected)
+
+
+class FirstToken(Net):
+    """Scores all tokens, and answers with the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 0]
+
+
+def test_a_guard_of_the_token_that_answers_is_exported(tmp_path: object) -> None:
+    net, x = FirstToken(), torch.randn(90, 3, 6, generator=torch.Generator().manual_seed(0))
+    guard = offmap.Guard(net, "KNN(k=5)").fit([x[:60]]).calibrate([x[60:]])
+    assert torch.allclose(guard.probe(x).features, net.features(x)[:, 0], atol=1e-6)
+    offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])
+    assert torch.allclose(
+        torch.export.load(f"{tmp_path}/guard.pt2").module()(x)[1], guard(x).scores, atol=1e-5
+    )

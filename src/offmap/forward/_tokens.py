@@ -28,7 +28,13 @@ def with_mean(x: Tensor) -> Tensor:
 
 def chosen(x: Tensor, head: Head, logits: Tensor) -> Tensor:
     """Of several vectors a sample, the one that a head makes the logits of: ``(n, d)``."""
-    with torch.no_grad(), without_autocast(x.device):
-        misses = (head(x.float()) - logits.unsqueeze(1)).abs().sum(2)
-        places = misses.argmin(1)
+    if torch.compiler.is_exporting():  # a graph has no gradients, and its own types
+        places = _places(x, head, logits)
+    else:
+        with torch.no_grad(), without_autocast(x.device):
+            places = _places(x, head, logits)
     return x.gather(1, places[:, None, None].expand(-1, 1, x.shape[2])).squeeze(1)
+
+
+def _places(x: Tensor, head: Head, logits: Tensor) -> Tensor:
+    return (head(x.float()) - logits.unsqueeze(1)).abs().sum(2).argmin(1)
