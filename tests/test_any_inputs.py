@@ -678,6 +678,14 @@ def test_columns_that_the_network_does_not_take_are_left_out_and_told() -> None:
     assert len(guard.calibrate([batch])(batch)) == len(batch["idx"])
 
 
+def test_inputs_and_labels_may_stand_in_a_dict_each() -> None:
+    batch = tokens(0)
+    labels = {"label": batch.pop("labels")}
+    ((inputs, _),) = batches_of([[batch, labels]], N)
+    assert isinstance(inputs, dict)
+    assert {name: x.shape for name, x in inputs.items()} == {n: (N, 7) for n in batch}
+
+
 def test_names_of_which_the_network_takes_none_are_told() -> None:
     class Other(Text):
         def forward(self, words: Tensor) -> Any:

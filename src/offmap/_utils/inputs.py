@@ -213,7 +213,9 @@ def _is_sample(item: Any) -> bool:
 
 def _is_sample_of_list(item: Any) -> bool:
     """Whether what stands in a batch that is a list is a sample, with its label or under names."""
-    return isinstance(item, Mapping) or (isinstance(item, tuple) and _is_sample(item))
+    if isinstance(item, Mapping):  # labels may stand in one of their own, beside that of the inputs
+        return any(name in item for name in (*IMAGE, *SEQUENCE))
+    return isinstance(item, tuple) and _is_sample(item)
 
 
 def _is_number(x: Any) -> bool:
