@@ -7,7 +7,8 @@ from collections import UserDict
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,17 @@ from offmap._utils.inputs import batches_of
 from offmap.cli import main
 from offmap.data import ImageSet, Skipped, read_rows
 from offmap.data import noise as data_noise
-from offmap.errors import ChanceWarning, DataError, LabelError, NotFittedError, OverlapWarning
+from offmap.errors import (
+    ChanceWarning,
+    DataError,
+    InputsWarning,
+    LabelError,
+    NotFittedError,
+    OverlapWarning,
+)
 from offmap.forward import forward
 from offmap.guard.files import score_files
+from offmap.scale._verdicts import columns_of
 from offmap.stats import Bank
 
 N = 240
@@ -79,6 +88,25 @@ def refilled_by_sample() -> Iterator[tuple[Tensor, Tensor]]:
         yield x, y
 
 
+class LabelFirst(NamedTuple):
+    label: Tensor
+    image: Tensor
+
+
+class Attributes(dict[str, Any]):
+    """As many programs have one: what it lacks is a KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Unending(Dataset[Any]):
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        x, y = data()
+        if i >= N:
+            raise IndexError(i)
+        return x[i], int(y[i])
+
+
 FORMS: dict[str, Callable[[], Any]] = {
     "dicts": lambda: [{"image": x, "label": y} for x, y in cut()],
     "mappings": lambda: [UserDict(pixel_values=x, labels=y) for x, y in cut()],
@@ -92,6 +120,16 @@ FORMS: dict[str, Callable[[], Any]] = {
     "samples": lambda: list(zip(*data(), strict=True)),
     "arrays of all": lambda: tuple(part.numpy() for part in data()),
     "tensors of all": data,
+    "a list of labels": lambda: (data()[0], data()[1].tolist()),
+    "a dict of all": lambda: {"images": data()[0], "labels": data()[1]},
+    "other bytes": lambda: [(x.numpy(), y.numpy().astype(">i8")) for x, y in cut()],
+    "labels first, by name": lambda: [LabelFirst(y, x) for x, y in cut()],
+    "lists of samples": lambda: [list(zip(x, y, strict=True)) for x, y in cut()],
+    "lists of dicts": lambda: [
+        [{"image": a, "label": int(b)} for a, b in zip(x, y, strict=True)] for x, y in cut()
+    ],
+    "dicts with attributes": lambda: [Attributes(image=x, label=y) for x, y in cut()],
+    "a data set without a length": Unending,
     "one buffer": refilled,
     "one buffer for a sample": refilled_by_sample,
 }
@@ -446,6 +484,57 @@ def test_rows_of_tokens_are_scored_from_files(kind: str, tmp_path: Path) -> None
     assert torch.allclose(scores[others], expected.scores[others], rtol=1e-5)
 
 
+class LastWord(nn.Module):
+    """Answers from the last token that is no padding, as classifiers of language models do."""
+
+    def __init__(self, padding: int | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.config = SimpleNamespace(pad_token_id=padding)
+        self.embedding, self.fc = nn.Embedding(50, 8), nn.Linear(8, 4)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.config.pad_token_id is None:
+            if len(input_ids) > 1 and not attention_mask.all():
+                raise ValueError("cannot handle several texts without a padding token")
+            return self.fc(self.embedding(input_ids).cumsum(1))[:, -1]
+        last = (input_ids != self.config.pad_token_id).sum(1) - 1
+        return self.fc(self.embedding(input_ids).cumsum(1))[torch.arange(len(last)), last]
+
+
+class Masked(Text):
+    """Reads no mask: what a row is filled up with would count."""
+
+    def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
+        return super().forward(input_ids)
+
+
+@pytest.mark.parametrize("network", [Masked(), LastWord(49), LastWord(None)])
+def test_the_verdict_on_a_row_does_not_depend_on_its_company(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    batch = tokens(0)
+    batch = {name: x for name, x in batch.items() if name != "attention_mask"}
+    if isinstance(network, LastWord):
+        batch["attention_mask"] = torch.ones(N, 7).long()
+    guard = offmap.Guard(network, "KNN(k=5)").fit([batch]).calibrate([batch])
+    lengths = [2, 7, 5, 5, 1, 2]
+    rows = [torch.arange(1, n + 1).tolist() for n in lengths]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"input_ids": row}) for row in [*rows, None]))
+    score_files(guard, [str(path)], tmp_path / "out.jsonl")
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    samples = [{"input_ids": torch.tensor(row)} for row in rows]
+    for sample in samples if isinstance(network, LastWord) else ():
+        sample["attention_mask"] = torch.ones_like(sample["input_ids"])
+    alone = [guard({name: x[None] for name, x in sample.items()}) for sample in samples]
+    scores = torch.tensor([row["score"] for row in found[:-1]])
+    assert torch.allclose(scores, torch.cat([one.scores for one in alone]), rtol=1e-4)
+    assert "no numbers" in found[-1]["error"]
+    columns = columns_of(guard, samples)
+    assert np.allclose(columns["score"], scores, rtol=1e-4)
+
+
 def test_rows_of_features_are_scored_by_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -534,3 +623,125 @@ def test_what_is_drawn_by_a_seed_does_not_depend_on_the_default_device() -> None
     with torch.device("meta"):
         after = drawn()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("given", [None, 5, cut])
+def test_what_is_no_data_is_told(given: Any) -> None:
+    with pytest.raises(DataError, match="data must be batches, samples, arrays of all samples"):
+        offmap.Guard(Net(), "msp").fit(given)
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_must_not_be_written_to_are_copied_batch_by_batch() -> None:
+    x, y = (part.numpy() for part in data())
+    x.flags.writeable = y.flags.writeable = False
+    for inputs, labels in batches_of((x, y), 50):
+        inputs.zero_()
+        labels.zero_()
+    assert x.any()
+
+
+def test_numbers_in_the_other_byte_order_are_the_same_numbers() -> None:
+    x = torch.rand(6, 4)
+    (inputs, _), *_ = batches_of(x.numpy().astype(">f4"), 6)
+    assert torch.equal(inputs, x)
+
+
+def test_images_of_two_values_have_no_known_range() -> None:
+    with pytest.raises(DataError, match="images of bool have no known range"):
+        offmap.Guard(Net(), "msp").fit([data()[0] > 100])
+
+
+def test_labels_that_are_missing_are_told_as_labels() -> None:
+    labels = torch.full((N,), torch.nan)
+    with pytest.raises(LabelError, match=r"labels of a batch are NaN or infinite"):
+        offmap.Guard(Net(), "msp").fit((data()[0], labels))
+
+
+@pytest.mark.parametrize("form", ["dicts", "mappings", "labels first, by name"])
+def test_a_guard_is_called_on_what_a_loader_gives(form: str, expected: Tensor) -> None:
+    guard = guard_on(cut())
+    batch = next(iter(FORMS[form]()))
+    assert torch.allclose(guard(batch).scores, guard(next(cut())[0]).scores)
+    assert torch.allclose(guard(next(cut())).scores, guard(batch).scores)
+
+
+def test_columns_that_the_network_does_not_take_are_left_out_and_told() -> None:
+    class Plain(Text):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask)
+
+    batch = tokens(0) | {"idx": torch.arange(N), "text": ["a"] * N}
+    with pytest.warns(InputsWarning, match="the network takes no idx, and is run without"):
+        guard = offmap.Guard(Plain(), "knn").fit([batch])
+    assert guard.input_names == ("input_ids", "attention_mask")
+    assert len(guard.calibrate([batch])(batch)) == len(batch["idx"])
+
+
+def test_inputs_and_labels_may_stand_in_a_dict_each() -> None:
+    batch = tokens(0)
+    labels = {"label": batch.pop("labels")}
+    ((inputs, _),) = batches_of([[batch, labels]], N)
+    assert isinstance(inputs, dict)
+    assert {name: x.shape for name, x in inputs.items()} == {n: (N, 7) for n in batch}
+
+
+def test_names_of_which_the_network_takes_none_are_told() -> None:
+    class Other(Text):
+        def forward(self, words: Tensor) -> Any:
+            return super().forward(words)
+
+    with pytest.raises(DataError, match="hold input_ids, attention_mask, and the network takes wo"):
+        offmap.Guard(Other(), "msp").fit([tokens(0)])
+
+
+class Squeezing(nn.Module):
+    """Loses the axis of samples where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(3, 5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean((2, 3), keepdim=True).squeeze())
+
+
+@pytest.mark.parametrize("sizes", [(40, 1), (1, 40)])
+def test_a_network_that_squeezes_takes_a_batch_of_one(sizes: tuple[int, int]) -> None:
+    x, y = data()[0][:41].float(), data()[1][:41]
+    loader = list(zip(x.split(sizes), y.split(sizes), strict=True))
+    guard = offmap.Guard(Squeezing(), ["KNN(k=5)", "energy"]).fit(loader).calibrate([x])
+    assert guard.probe.head is not None
+    with guard.probe as probe:
+        one_by_one = [probe(x[i : i + 1]) for i in range(5)]
+        together = probe(x[:5])
+    features = torch.cat([acts.features for acts in one_by_one])
+    assert torch.allclose(features, together.features, atol=1e-4)
+    assert guard(x[:1]).labels.tolist() == together.labels[:1].tolist()
+
+
+def another_layer(network: Net) -> None:
+    network.fc = nn.Linear(8, 4)
+
+
+def another_parameter(network: Net) -> None:
+    network.fc.weight = nn.Parameter(torch.randn(4, 8))
+
+
+def assigned(network: Net) -> None:
+    state = {name: torch.randn_like(x) for name, x in network.state_dict().items()}
+    network.load_state_dict(state, assign=True)
+
+
+@pytest.mark.parametrize("replace", [another_layer, another_parameter, assigned])
+def test_a_network_whose_parameters_were_replaced_is_refused_at_the_call(
+    replace: Callable[[Net], None],
+) -> None:
+    network = Net()
+    guard = offmap.Guard(network, "energy").fit(cut()).calibrate([data(2)[0]])
+    same = {name: x.clone() for name, x in network.state_dict().items()}
+    network.load_state_dict(same, assign=True)
+    guard(data(1)[0])  # the same values in other places
+    replace(network)
+    with pytest.raises(NotFittedError, match="weights are others"):
+        guard(data(1)[0])

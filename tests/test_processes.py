@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,32 +59,57 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
     assert sizes == [5]
 
 
-def test_threads_that_write_leave_the_mask_of_the_process_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write(number: int) -> None:
-        with atomic(tmp_path / f"{number}", sync=False) as temporary:
-            temporary.touch()
+def test_threads_that_save_several_guards_leave_one_of_them(tmp_path: Path) -> None:
+    """None removes the tensors that another has written, and who reads meanwhile has a guard."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    data = [(torch.rand(20, 3, 2, 2), torch.arange(20) % 3)]
+    guards = [offmap.Guard(network, name).fit(data) for name in ("KNN(k=5)", "mahalanobis")]
+    guards[0].save(tmp_path)
+    failures: list[BaseException] = []
 
-    umask = os.umask
+    def repeat(act: Callable[[], object]) -> None:
+        try:
+            for _ in range(40):
+                act()
+        except BaseException as error:
+            failures.append(error)
 
-    def slow(mask: int) -> int:
-        before = umask(mask)
-        time.sleep(0.005)
-        return before
+    acts = [partial(guard.save, tmp_path) for guard in guards]
+    acts += [partial(offmap.load, tmp_path, network)]
+    threads = [threading.Thread(target=repeat, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    offmap.load(tmp_path, network)
+    assert len(list(tmp_path.iterdir())) == 2
 
-    before = umask(0o077)
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no such modes there")
+def test_files_have_the_mode_of_new_files_and_the_umask_stays(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+
+    def refuse(mask: int) -> int:
+        raise AssertionError("another thread may make a file while the umask is changed")
+
     try:
-        monkeypatch.setattr("offmap._utils.files.os.umask", slow)
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(write, range(12)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "umask", refuse)
+            with atomic(tmp_path / "a") as temporary:
+                temporary.touch(0o600)
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
     finally:
-        after = umask(before)
-    assert after == 0o077
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+        os.umask(before)
 
 
-@pytest.mark.parametrize("stderr", [None, object()])
+def closed() -> object:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stderr", [None, object(), closed()])
 def test_no_console_shows_no_bar(stderr: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
     with progress("fit", 3) as advance:
@@ -92,7 +119,7 @@ def test_no_console_shows_no_bar(stderr: object, monkeypatch: pytest.MonkeyPatch
 class Stateful(nn.Linear):
     """A layer whose state holds more than tensors."""
 
-    def __init__(self, note: str) -> None:
+    def __init__(self, note: object) -> None:
         super().__init__(2, 2)
         self.note = note
         nn.init.zeros_(self.weight)
@@ -107,6 +134,22 @@ class Stateful(nn.Linear):
 def test_extra_state_is_part_of_what_a_network_is() -> None:
     assert weights_digest(Stateful("a")) == weights_digest(Stateful("a"))
     assert weights_digest(Stateful("a")) != weights_digest(Stateful("b"))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: io.BytesIO(bytes([x])),
+        lambda x: [{"scale": torch.full((2000,), x)}],
+        lambda x: {"of": object(), "step": (x, len)},
+    ],
+)
+def test_what_a_network_is_does_not_depend_on_places_in_memory(
+    wrap: Callable[[int], object],
+) -> None:
+    """Layers of 8 bits give their state as a buffer that is made anew each time."""
+    kept = [Stateful(wrap(value)) for value in (1, 1, 2)]
+    assert weights_digest(kept[0]) == weights_digest(kept[1]) != weights_digest(kept[2])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -392,11 +392,15 @@ def test_a_parquet_file_reads_nothing_outside_its_folder(
     assert all(isinstance(image, Skipped) for _, image in found)
 
 
-@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing")])
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("training", "testing"), ("train", "devkit/data.mat")]
+)
 def test_splits_of_any_case_are_no_classes(
     names: tuple[str, str], write_folder: Make, encode: Make, pixels: Make
 ) -> None:
-    root = write_folder({f"{name}/1.png": encode(pixels(4, 4)) for name in names})
+    files = [name if "." in name else f"{name}/1.png" for name in names]
+    root = write_folder({name: encode(pixels(4, 4)) for name in files})
+    (root / "meta").mkdir()
     with pytest.raises(DataError, match="are splits, not classes"):
         load(root)
 

@@ -315,8 +315,10 @@ def test_outputs_that_are_no_logits_are_refused_and_have_a_way_in(kind: str) -> 
 
     net, x = Net(soft).eval(), samples()
     words = "sums to 1" if kind == "probabilities" else "exponentials sum to 1"
-    with pytest.raises(DataError, match=rf"{words}.*outputs='{kind}'"):
-        offmap.Guard(net, "msp").fit([x])
+    guard = offmap.Guard(net, "msp")
+    for loader in ([x], [x], list(x.split(1)), [x[:1], x[1:]]):
+        with pytest.raises(DataError, match=rf"{words}.*outputs='{kind}'"):
+            guard.fit(loader).calibrate(loader)  # of small batches, the first few tell
     with Probe(net, outputs=kind) as probe:
         expected = net.fc(net.features(x)).softmax(1)
         assert torch.allclose(probe(x).logits.softmax(1), expected, atol=1e-6)
@@ -349,3 +351,72 @@ def test_a_head_inside_an_exported_guard_must_be_a_layer(tmp_path: object) -> No
     guard = offmap.Guard(net, "knn").fit([x[:60]]).calibrate([x[60:]])
     with pytest.raises(NeedsError, match=r"call the layer itself, as self\.fc\(h\)"):
         offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])
+
+
+class Reader(nn.Module):
+    """Scores every token; the answer is that of the last one that is no padding."""
+
+    def __init__(self, how: str = "last") -> None:
+        super().__init__()
+        self.words, self.score = nn.Embedding(50, 5), nn.Linear(5, CLASSES)
+        self.how = how
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        h = self.words(input_ids).cumsum(1)
+        z = F.linear(h, self.score.weight) if self.how == "functional" else self.score(h)
+        if self.how == "mean":
+            return z.mean(1)
+        length = (input_ids != 0).sum(1)
+        return z[torch.arange(len(z)), length - 1]
+
+
+def texts(n: int, longest: int, seed: int = 0) -> list[Tensor]:
+    of = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, longest + 1, (n,), generator=of).tolist()
+    return [torch.randint(1, 50, (length,), generator=of) for length in lengths]
+
+
+def padded(batch: list[Tensor], longer: int = 0) -> dict[str, Tensor]:
+    ids = nn.utils.rnn.pad_sequence([*batch, torch.zeros(longer).long()], batch_first=True)
+    return {"input_ids": ids[: len(batch)], "attention_mask": (ids[: len(batch)] != 0).long()}
+
+
+@pytest.mark.parametrize("how", ["last", "functional"])
+@pytest.mark.parametrize("first", [6, 1])
+def test_the_features_of_a_text_do_not_depend_on_its_padding(how: str, first: int) -> None:
+    network = Reader(how)
+    given = texts(6, 7)
+    expected = torch.cat([network.words(x).sum(0, keepdim=True) for x in given]).detach()
+    with Probe(network) as probe:
+        probe(padded(texts(6, first, seed=1)))  # of one word each, nothing tells it from a mean
+        assert probe.head is not None, probe.why_no_head
+        for longer in (0, 20):
+            acts = probe(padded(given, longer))
+            torch.testing.assert_close(acts.features, expected)
+            torch.testing.assert_close(probe.head(acts.features), acts.logits)
+
+
+def test_of_one_word_each_a_mean_over_tokens_stays_a_mean() -> None:
+    network = Reader("mean")
+    with Probe(network) as probe:
+        probe(padded(texts(6, 1)))
+        batch = padded(texts(6, 7, seed=1))
+        expected = network.words(batch["input_ids"]).cumsum(1).mean(1).detach()
+        torch.testing.assert_close(probe(batch).features, expected)
+
+
+class FirstToken(Net):
+    """Scores all tokens, and answers with the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 0]
+
+
+def test_a_guard_of_the_token_that_answers_is_exported(tmp_path: object) -> None:
+    net, x = FirstToken(), torch.randn(90, 3, 6, generator=torch.Generator().manual_seed(0))
+    guard = offmap.Guard(net, "KNN(k=5)").fit([x[:60]]).calibrate([x[60:]])
+    assert torch.allclose(guard.probe(x).features, net.features(x)[:, 0], atol=1e-6)
+    offmap.export(guard, f"{tmp_path}/guard.pt2", example=x[:4])
+    assert torch.allclose(
+        torch.export.load(f"{tmp_path}/guard.pt2").module()(x)[1], guard(x).scores, atol=1e-5
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,26 @@ def test_a_network_that_flattens_by_view_runs_as_it_does_by_itself() -> None:
     with Probe(Net()) as other:
         other(x)
     assert other.network.given.is_contiguous(memory_format=torch.channels_last)
+
+
+def contiguous_in_words(x: Tensor) -> None:
+    if not x.is_contiguous():
+        raise RuntimeError("input must be a CUDA tensor and contiguous")
+
+
+def contiguous_in_none(x: Tensor) -> None:
+    assert x.is_contiguous()
+
+
+@pytest.mark.parametrize("asks", [contiguous_in_words, contiguous_in_none])
+def test_kernels_that_take_one_layout_alone_are_given_it(asks: Callable[[Tensor], None]) -> None:
+    class Asking(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            asks(x)
+            return super().forward(x)
+
+    with Probe(Asking()) as probe:
+        assert len(probe(torch.rand(6, 3, 8, 8)).logits) == 6
 
 
 def test_a_probe_that_is_not_open_evaluates_and_leaves_all_as_it_was() -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from offmap.errors import StoreError
-
-_umask = threading.Lock()
 
 
 @contextmanager
@@ -29,32 +26,54 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     if path.is_symlink():  # what it leads to is meant
         path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because writers such as matplotlib choose the format by it.
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
+    # By chance, as in containers on one volume every process may be number 1. The suffix stays,
+    # because writers such as matplotlib choose the format by it.
+    temporary = path.with_name(f".{os.urandom(8).hex()}-{path.name}")
+    mode = _mode_of_new(temporary)
     try:
         yield temporary
         if sync:
             put_on_disk(temporary)
         with suppress(OSError):  # some mounts give every file one mode, and refuse another
-            # Some writers make files that only their owner reads.
-            temporary.chmod(0o666 & ~_mask())
+            temporary.chmod(mode)  # some writers make files that only their owner reads
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _mask() -> int:
-    """The process's umask, which is read by setting it: another thread must not keep that one."""
-    with _umask:
-        mask = os.umask(0o022)
-        os.umask(mask)
-    return mask
 
 
 def put_on_disk(path: Path) -> None:
     """Else a power cut may leave the name that the file is given next without its bytes."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _mode_of_new(path: Path) -> int:
+    """The mode of files that are made here; the umask itself can be read only by changing it."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        path.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """While the block runs, no other thread or process is in one for the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows does not have it
+        yield
+        return
+    with ExitStack() as stack:
+        with suppress(OSError):  # some mounts know no locks, and some folders are not to be read
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Closing is not enough: a child that was forked meanwhile holds it, too.
+            stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)
+        yield
 
 
 def expanded(path: str | Path) -> Path:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain, islice
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt64
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from offmap._utils.samples import (
+    as_sample,
+    channels_first,
+    is_array,
+    is_picture,
+    stacked,
+    tensor_of,
+)
 from offmap.errors import DataError, LabelError
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -39,17 +45,32 @@ def pair(batch: Any) -> tuple[Inputs, Tensor | None]:
     Raises:
         DataError: it holds nothing that a network could be given.
     """
+    if isinstance(batch, list) and batch and all(map(_is_sample_of_list, batch)):
+        return _gathered(batch)
     inputs, labels = _parts(batch)
     return as_inputs(inputs), _as_labels(labels)
 
 
+def inputs_in(batch: Any) -> Any:
+    """What a network takes of a batch that has names or labels; others as they are."""
+    named = isinstance(_by_name(batch), Mapping)
+    return _parts(batch)[0] if named or _are_arrays(batch) else batch
+
+
 def _parts(batch: Any) -> tuple[Any, Any]:
+    batch = _by_name(batch)
     if isinstance(batch, Mapping):
         labels = next((batch[name] for name in LABEL if name in batch), None)
         return _named(batch), labels
     if isinstance(batch, tuple | list) and len(batch) and not _is_list_of_samples(batch):
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
+
+
+def _by_name(batch: Any) -> Any:
+    """A named tuple by its names, if the inputs have one: labels may stand first."""
+    fields = getattr(batch, "_fields", ()) if isinstance(batch, tuple) else ()
+    return batch._asdict() if set(fields) & {*IMAGE, *SEQUENCE} else batch
 
 
 def _named(batch: Mapping[str, Any]) -> Any:
@@ -77,8 +98,8 @@ def as_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, Mapping):
         return {name: torch.as_tensor(x) for name, x in inputs.items()}
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iufb":
-        return _channels_first(torch.from_numpy(np.ascontiguousarray(inputs)))
-    if _is_picture(inputs):
+        return channels_first(tensor_of(inputs))
+    if is_picture(inputs):
         return as_sample(inputs)[None]
     if isinstance(inputs, tuple | list) and len(inputs):
         return stacked([as_sample(x) for x in inputs])
@@ -88,71 +109,15 @@ def as_inputs(inputs: Any) -> Inputs:
     )
 
 
-def as_sample(x: Any) -> Tensor:
-    """One sample as a tensor; pictures as uint8 with channels first.
-
-    Raises:
-        DataError: it is none, or a picture that cannot be read.
-    """
-    if isinstance(x, Tensor):
-        return x
-    if _is_picture(x):
-        from offmap._utils.pictures import pixels_of  # with Pillow, which is there if x is
-
-        try:
-            return torch.from_numpy(pixels_of(x))
-        except (ValueError, OSError, SyntaxError) as error:  # floats, or a file that is torn
-            raise DataError(f"a picture cannot be read: {error}") from error
-    if isinstance(x, np.ndarray) and x.dtype.kind in "iufb":
-        return _channels_first(torch.from_numpy(np.ascontiguousarray(x))[None])[0]
-    raise DataError(f"a sample must be a tensor, an array or a picture; seen {type(x).__name__}")
-
-
-def pictures_in(inputs: Any) -> list[Any]:
-    """The pictures of Pillow, where it is one, or a batch of nothing else."""
-    if _is_picture(inputs):
-        return [inputs]
-    several = isinstance(inputs, tuple | list) and all(map(_is_picture, inputs))
-    return list(inputs) if several else []
-
-
-def stacked(samples: Sequence[Tensor]) -> Tensor:
-    """One batch of several samples.
-
-    Raises:
-        DataError: they differ in shape.
-    """
-    if len(shapes := {tuple(x.shape) for x in samples}) > 1:
-        raise DataError(
-            f"samples of one batch must have one shape; seen {sorted(shapes)}: bring them to one "
-            "size, or give a DataLoader that pads them"
-        )
-    return torch.stack(list(samples))
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    """Pictures of arrays ``(n, h, w, 3)`` as ``(n, 3, h, w)``, where no other reading is left."""
-    last = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)
-    return x.permute(0, 3, 1, 2) if last and x.shape[1] not in (1, 3) else x
-
-
-def _is_picture(x: Any) -> bool:
-    return hasattr(x, "getbands") and hasattr(x, "convert")  # Pillow's, without importing it
-
-
-def _is_array(x: Any) -> TypeGuard[Any]:
-    return isinstance(x, Tensor | np.ndarray)
-
-
 def _are_numbers(x: Any) -> bool:
-    return _is_array(x) or (isinstance(x, list) and _as_labels(x) is not None)
+    return is_array(x) or (isinstance(x, list) and _as_labels(x) is not None)
 
 
 def _is_list_of_samples(batch: Sequence[Any]) -> bool:
     """Whether a list holds samples, and not inputs and labels."""
-    if all(map(_is_picture, batch)):
+    if all(map(is_picture, batch)):
         return True
-    shapes = {tuple(x.shape) if _is_array(x) else () for x in batch}
+    shapes = {tuple(x.shape) if is_array(x) else () for x in batch}
     alike = len(batch) > 1 and len(shapes) == 1
     return isinstance(batch, list) and alike and len(shapes.pop()) == 3
 
@@ -167,7 +132,7 @@ def _as_labels(labels: Any) -> Tensor | None:
         return None
     if array.dtype.kind == "b":  # as in tensors, which are taken as they are
         return torch.from_numpy(array).long() if array.ndim == 1 else None
-    return torch.from_numpy(array) if array.dtype.kind in "iuf" else None
+    return tensor_of(array) if array.dtype.kind in "iuf" else None
 
 
 def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
@@ -176,18 +141,23 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
     Raises:
         DataError: a batch holds nothing that a network could be given.
     """
-    if _is_array(data) or isinstance(data, Mapping) or _are_arrays(data):
+    if isinstance(data, Mapping):
         inputs, labels = pair(data)
-        if labels is None and _are_arrays(data):
-            raise LabelError(
-                f"labels of {data[1].dtype}: give the number of each sample's class, as the "
-                "network counts them"
-            )
         for start in range(0, count_of(inputs), batch_size):
             rows = slice(start, start + batch_size)
             yield rows_of(inputs, rows), None if labels is None else labels[rows]
         return
+    if is_array(data) or _are_arrays(data):
+        yield from _cut(*((data, None) if is_array(data) else data), batch_size)
+        return
+    if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
+        raise DataError(
+            "data must be batches, samples, arrays of all samples, or the name or path of a set; "
+            f"seen {type(data).__name__}"
+        )
+    # One without a length is read by its numbers, too, until it says that there are no more.
     indexed = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+    indexed = indexed and hasattr(data, "__len__")
     items = (data[i] for i in range(len(data))) if indexed else iter(data)
     for item in items:
         if not (indexed or _is_sample(item)):
@@ -196,17 +166,33 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
         yield _gathered(chain([item], islice(items, batch_size - 1)))
 
 
+def _cut(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
+    """Batches of arrays of all samples, each made a tensor when it is its turn."""
+    if y is not None and _as_labels(y) is None:
+        raise LabelError(
+            f"labels of {y.dtype}: give the number of each sample's class, as the network counts "
+            "them"
+        )
+    for start in range(0, len(x), batch_size):
+        rows = slice(start, start + batch_size)
+        yield pair(x[rows] if y is None else (x[rows], y[rows]))
+
+
 def _are_arrays(data: Any) -> bool:
     """Whether it is inputs and labels of all samples.
 
     Raises:
         LabelError: it is, and the labels are columns or rows.
     """
-    if not isinstance(data, tuple | list) or len(data) != 2 or not all(map(_is_array, data)):
+    if not isinstance(data, tuple | list) or len(data) != 2 or not is_array(data[0]):
         return False
     x: Any
     y: Any
     x, y = data
+    if isinstance(y, list) and len(x) == len(y) and all(map(_is_number, y)):
+        return True
+    if not is_array(y):
+        return False
     if x.ndim < 2 or not 0 < y.ndim <= x.ndim or len(x) != len(y):
         return False
     # Batches one behind the other have as many axes, and of two numbers a sample one is no batch.
@@ -221,8 +207,19 @@ def _are_arrays(data: Any) -> bool:
 def _is_sample(item: Any) -> bool:
     """Whether a loader gives samples one by one: a picture, or a label that is one number."""
     inputs, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
-    alone = isinstance(label, int | np.integer) or getattr(label, "ndim", None) == 0
-    return alone or _is_picture(item) or (_is_picture(inputs) and not isinstance(item, list))
+    alone = _is_number(label) or getattr(label, "ndim", None) == 0
+    return alone or is_picture(item) or (is_picture(inputs) and not isinstance(item, list))
+
+
+def _is_sample_of_list(item: Any) -> bool:
+    """Whether what stands in a batch that is a list is a sample, with its label or under names."""
+    if isinstance(item, Mapping):  # labels may stand in one of their own, beside that of the inputs
+        return any(name in item for name in (*IMAGE, *SEQUENCE))
+    return isinstance(item, tuple) and _is_sample(item)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | np.integer)
 
 
 def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
@@ -266,30 +263,3 @@ def rows_of(inputs: Inputs, rows: slice) -> Inputs:
     if isinstance(inputs, Mapping):
         return {name: x[rows] for name, x in inputs.items()}
     return inputs[rows]
-
-
-def hashes_of(inputs: Inputs, *, at_most: int | None = None) -> UInt64[np.ndarray, " n"]:
-    """A hash of each sample's types, shapes and values.
-
-    Args:
-        inputs: of ``n`` samples.
-        at_most: so many bytes of a sample are hashed, evenly spaced; by default all.
-    """
-    named = {"": inputs} if isinstance(inputs, Tensor) else inputs
-    kinds = " ".join(f"{x.dtype} {tuple(x.shape[1:])}" for _, x in sorted(named.items())).encode()
-    columns = [_bytes_of(named[name], at_most) for name in sorted(named)]
-    return np.fromiter((_hash(kinds, row) for row in zip(*columns, strict=True)), np.uint64)
-
-
-def _bytes_of(x: Tensor, at_most: int | None) -> list[Any]:
-    flat = x.detach().reshape(len(x), -1)
-    step = max(1, -(-flat.shape[1] * flat.element_size() // at_most)) if at_most else 1
-    rows = flat[:, ::step].cpu().contiguous()
-    return list(rows.view(torch.uint8).numpy())
-
-
-def _hash(kinds: bytes, row: tuple[Any, ...]) -> int:
-    digest = blake2b(kinds, digest_size=8)
-    for values in row:
-        digest.update(values.data)
-    return int.from_bytes(digest.digest(), "little")

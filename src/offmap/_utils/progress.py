@@ -19,9 +19,7 @@ def progress(
         show: ``None`` shows it where standard error is a terminal.
     """
     if show is None:
-        # A process without a console has no standard error, or something else.
-        isatty = getattr(sys.stderr, "isatty", None)
-        show = bool(isatty and isatty())
+        show = _on_terminal()
     if not show:
         yield lambda count: None
         return
@@ -30,3 +28,12 @@ def progress(
     with bar() as shown:
         task = shown.add_task(description, total=total)
         yield lambda count: shown.advance(task, count)
+
+
+def _on_terminal() -> bool:
+    # A process without a console has no standard error, something else, or one that is closed.
+    isatty = getattr(sys.stderr, "isatty", None)
+    try:
+        return bool(isatty and isatty())
+    except ValueError:
+        return False

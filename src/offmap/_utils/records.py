@@ -4,7 +4,8 @@ Every record has one form, ``{"format": "offmap KIND", "version": 2, ..., "files
 ..., "sha256": ...}}}``; a :class:`Record` of each kind says what stands between. The tensors lie in
 files that are named by their content, unless a kind names them itself. A record takes the place of
 the old one in one step, after its tensors are there: whoever is killed while saving leaves the old
-state, the new one, or one whose hashes do not fit, which is refused.
+state, the new one, or one whose hashes do not fit, which is refused. Of several that save at once,
+in threads or processes, one comes after the other; who reads meanwhile has one of their states.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_to
 from torch import Tensor
 
-from offmap._utils.files import atomic, write_json
+from offmap._utils.files import alone_in, atomic, write_json
 from offmap.errors import StoreError
 
 _VERSION = 2
@@ -100,13 +101,14 @@ def write(
     content = {**stamp, **record, **stamp, "files": entries}
     if schema is not None:
         _converted(content, schema, path, "nothing is written")
-    older = _names(path)
-    for name, data in written.items():
-        with atomic(path.parent / name) as temporary:
-            temporary.write_bytes(data)
-    write_json(path, content)
-    for name in older - set(written):
-        (path.parent / name).unlink(missing_ok=True)
+    with alone_in(path.parent):  # else one could remove what another has just written
+        older = _names(path)
+        for name, data in written.items():
+            with atomic(path.parent / name) as temporary:
+                temporary.write_bytes(data)
+        write_json(path, content)
+        for name in older - set(written):
+            (path.parent / name).unlink(missing_ok=True)
 
 
 def _names(path: Path) -> set[str]:
@@ -147,12 +149,30 @@ def read(
             says.
     """
     path = Path(folder) / f"{kind}.json"
+    while True:
+        before = _bytes_of(path)
+        try:
+            return _read_once(path, kind, schema, made_by)
+        except StoreError:
+            if _bytes_of(path) == before:
+                raise
+            # Saved anew meanwhile, and the tensors of before were removed.
+
+
+def _read_once(path: Path, kind: str, schema: Any, made_by: str | None) -> tuple[Any, Any]:
     content = _content(path, kind, made_by)
     stamp = {name: content.get(name) for name in Record.__struct_fields__}
     entries = _converted(stamp, Record, path, _remedy(made_by)).files
     record = content if schema is None else _converted(content, schema, path, _remedy(made_by))
     files = {label: read_tensors(path.parent / e.name, e.sha256) for label, e in entries.items()}
     return record, files
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def read_record(path: Path, kind: str, schema: type[R], *, made_by: str | None = None) -> R:

@@ -17,7 +17,7 @@ from offmap.data._overlap import overlap
 from offmap.data._own_transform import OwnTransform
 from offmap.data._read_bytes import read_image
 from offmap.data._read_images import check_inputs, decoded, read_images
-from offmap.data._read_rows import as_features, padded, read_rows
+from offmap.data._read_rows import as_features, groups_of, padded, read_rows
 from offmap.data._spans import Span, behind, blocks_of, spans_of
 from offmap.data._streamed_set import StreamedSet
 from offmap.data.types import BatchedSet, Batches, Inputs, check_resize
@@ -46,6 +46,7 @@ __all__ = [
     "corrupted",
     "decoded",
     "embedded",
+    "groups_of",
     "is_local",
     "join",
     "limit_decoding",

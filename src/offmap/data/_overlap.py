@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import UInt64
 
-from offmap._utils.inputs import batches_of, hashes_of
+from offmap._utils.hashes import hashes_of
+from offmap._utils.inputs import batches_of
 from offmap.data.types import BatchedSet, Batches
 from offmap.errors import ShapeError
 

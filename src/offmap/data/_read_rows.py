@@ -18,6 +18,7 @@ from offmap.data._features import FEATURES
 from offmap.errors import ArgumentError, DataError
 
 _ROWS = 4096
+_MASK = "attention_mask"
 Tensors = dict[str, Tensor]
 
 
@@ -102,21 +103,47 @@ def as_features(name: str, row: Tensors, shape: tuple[int, ...] | None) -> Tenso
 
 def _value(row: Mapping[str, Any], column: str, wanted: Sequence[str]) -> Any:
     others = [name for name in wanted if name != column]
-    if column == "attention_mask" and column not in row and others:
+    if column == _MASK and column not in row and others:
         return [1] * len(row[others[0]])
     return row[column]
 
 
-def padded(rows: Sequence[Tensors], names: Sequence[str]) -> Tensor | Tensors:
-    """Rows as one batch, lists filled up with zeros on the right; features as one tensor.
+def groups_of(rows: Sequence[Tensors | Skipped], names: Sequence[str]) -> list[list[int]]:
+    """Which rows may stand in one batch, by their numbers.
+
+    With an ``attention_mask`` all may: it says where each ends. Without one a network would read
+    what a row is filled up with, and its answer would depend on its company.
+    """
+    if not names or _MASK in names:
+        return [list(range(len(rows)))]
+    groups: dict[Any, list[int]] = {}
+    for i, row in enumerate(rows):
+        kind = None if isinstance(row, Skipped) else tuple(row[name].shape for name in names)
+        groups.setdefault(kind, []).append(i)
+    return list(groups.values())
+
+
+def padded(
+    rows: Sequence[Tensors], names: Sequence[str], padding: int | None = None
+) -> Tensor | Tensors:
+    """Rows as one batch, lists filled up on the right; features as one tensor.
+
+    Args:
+        rows: of one of the groups of :func:`groups_of`.
+        names: of their columns, none of features.
+        padding: the token that is none, which ``input_ids`` are filled up with: some networks look
+            for it, and not at the mask. All else is filled up with zeros.
 
     Raises:
         DataError: features of several lengths.
     """
     if names:
         columns = {name: [row[name] for row in rows] for name in names}
+        fill = {"input_ids": float(padding or 0)}
         return {
-            name: pad_sequence(xs, batch_first=True) if xs[0].ndim else torch.stack(xs)
+            name: pad_sequence(xs, batch_first=True, padding_value=fill.get(name, 0.0))
+            if xs[0].ndim
+            else torch.stack(xs)
             for name, xs in columns.items()
         }
     values = [next(iter(row.values())) for row in rows]

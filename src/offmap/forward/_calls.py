@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from offmap.activations import Head
 from offmap.forward._outputs import features_of
+from offmap.forward._tokens import all_tokens
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 # Names of what has none: the calls of linear, and the vectors that any function takes or gives.
@@ -34,6 +35,9 @@ class Call:
         reduce: makes such rows of any input.
         map: the linear map, ``None`` for other layers.
         number: among the calls of that function, where no hook sees it.
+        tokens: what it is given, where that is several vectors a sample, ``(n, t, d)``; of the last
+            call alone, as all of a transformer's would take its memory many times.
+        chosen: whether the features are those of the token that the logits are made of.
     """
 
     name: str
@@ -41,10 +45,12 @@ class Call:
     reduce: Callable[[Tensor], Tensor]
     map: Head | None
     number: int | None = None
+    tokens: Tensor | None = None
+    chosen: bool = False
 
     def without_features(self) -> Call:
         """The same without the rows of a batch, and without a map of that time."""
-        return replace(self, features=self.features[:0], map=None)
+        return replace(self, features=self.features[:0], map=None, tokens=None)
 
 
 def _alike(a: Call, b: Call) -> bool:
@@ -66,7 +72,9 @@ def _same(x: Tensor, y: Tensor) -> bool:
 
 def tokens(x: Tensor) -> Tensor:
     """Vectors ``(n, d)``: those of several tokens ``(n, ..., d)`` are averaged."""
-    return x if x.ndim < 3 else x.flatten(1, -2).mean(1)
+    if x.ndim < 3:
+        return x if x.ndim == 2 else x[None]  # of one sample, squeezed
+    return all_tokens(x).mean(1)
 
 
 def maps(x: Tensor) -> Tensor:
@@ -80,6 +88,13 @@ def map_of(module: nn.Module) -> tuple[Head | None, Callable[[Tensor], Tensor]]:
         return None, features_of
     weight, bias = module.weight.detach(), _detached(module.bias)  # type: ignore[operator, arg-type]
     return Head(weight.flatten(1), bias), tokens if isinstance(module, nn.Linear) else maps
+
+
+def _with_tokens(call: Call, x: Tensor) -> Call:
+    """The call with all that it was given, if it is a map of several vectors a sample."""
+    several = call.reduce is tokens and x.ndim > 2
+    # No copy, which would take the memory of a layer: what works in place on it is not its head.
+    return replace(call, tokens=all_tokens(x.detach())) if several else call
 
 
 def _is_map(module: nn.Module) -> bool:
@@ -105,14 +120,19 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
     names = named.split("+") if named else []
     wanted = {n: m for n, m in modules.items() if (n in names if names else _is_map(m))}
 
+    def keep(call: Call, x: Tensor) -> None:
+        for name, other in calls.items():
+            if other.tokens is not None:
+                calls[name] = replace(other, tokens=None)
+        calls[call.name] = _with_tokens(call, x)
+
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:
             calls.pop(name, None)  # a layer called again moves to the end, in the order of calls
             if isinstance(x := given_to(args, kwargs), Tensor) and x.ndim:
                 # Of this call: weights may be made, or made anew, just before it.
                 linear, reduce = map_of(module)
-                # A copy, because what follows may work in place.
-                calls[name] = Call(name, reduce(x.detach()).clone(), reduce, linear)
+                keep(Call(name, reduce(x.detach()).clone(), reduce, linear), x)
 
         return record
 
@@ -128,7 +148,7 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
         call = Call(name, tokens(x.detach()).clone(), tokens, linear, number)
         # Of a layer that a hook saw: its weights are made anew, or stand in another one too.
         if not any(_alike(call, other) for other in calls.values() if other.number is None):
-            calls[name] = call
+            keep(call, x)
 
     with ExitStack() as stack:
         for name, module in wanted.items():

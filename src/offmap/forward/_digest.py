@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from io import BytesIO
 from typing import Any
 
 import torch
@@ -16,9 +18,29 @@ def weights_digest(network: nn.Module) -> str:
     state: dict[str, Any] = network.state_dict()
     for name, tensor in sorted(state.items()):
         if not isinstance(tensor, Tensor):  # extra state, such as that of quantised layers
-            digest.update(f"{name} {tensor!r}".encode())
+            digest.update(f"{name} {_text(tensor)}".encode())
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(content.numpy().data)
+        digest.update(_bytes_of(tensor).numpy().data)
     return digest.hexdigest()
+
+
+def _text(value: Any) -> str:
+    """What a value holds, and never where: its place in memory is another each time."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(k)}: {_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_text, value)) + (",)" if len(value) == 1 else ")")
+    if isinstance(value, set | frozenset):  # in another order in each process
+        return "{" + ", ".join(sorted(map(_text, value))) + "}"
+    if isinstance(value, Tensor) and not value.is_quantized:
+        content = hashlib.sha256(_bytes_of(value).numpy().data).hexdigest()
+        return f"{value.dtype} {tuple(value.shape)} {content}"
+    value = value.getvalue() if isinstance(value, BytesIO) else value
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _bytes_of(x: Tensor) -> Tensor:
+    return x.detach().cpu().contiguous().flatten().view(torch.uint8)

@@ -13,6 +13,7 @@ from offmap.activations import Head
 from offmap.errors import HeadError, ShapeError
 from offmap.forward._calls import VECTOR, Call
 from offmap.forward._outputs import arrays_of
+from offmap.forward._tokens import chosen, with_mean
 
 # By how much W h + b may miss the logits, as a share of the sum of its absolute terms.
 _TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2}
@@ -58,8 +59,9 @@ def found(
     """The head among the calls of a network whose logits are ``z``.
 
     The last map that gives the logits, up to one factor, is the head; or the last two, where the
-    logits are the mean of theirs. Without one, the features are the input of the layer named, of
-    the map that comes nearest, or of the last one.
+    logits are the mean of theirs; or the last one, if it gives them of one token each. Without one,
+    the features are the input of the layer named, of the map that comes nearest, or of the last
+    one.
 
     Raises:
         HeadError: the layer named was never called.
@@ -72,7 +74,12 @@ def found(
     heads = [call for call in rows if call.map is not None and len(call.map.weight) == z.shape[1]]
     for parts in [*((call,) for call in reversed(heads)), tuple(heads[-2:])]:
         if (head := _fitting(parts, z, near)) is not None:
-            return Found(parts, head)
+            return Found(tuple(map(_undecided, parts)) if len(parts) == 1 else parts, head)
+    for call in reversed(heads):
+        if call.tokens is not None:
+            of_one = _of_one_token(call, call.tokens, z)
+            if (head := _fitting((of_one,), z, near)) is not None:
+                return Found((of_one,), head)
     if named and len(calls) > 1:
         return Found(tuple(rows), None, f"the logits are not the mean of what {named!r} give")
     nearest = min(
@@ -107,6 +114,18 @@ def number_of(head: Head, vectors: dict[int, Tensor], z: Tensor, near: float) ->
 
 def _as_it_is(x: Tensor) -> Tensor:
     return x
+
+
+def _of_one_token(call: Call, tokens: Tensor, z: Tensor) -> Call:
+    """The same call, where the logits of each sample are made of one of its tokens."""
+    features = chosen(tokens, _map(call), z)
+    return replace(call, features=features, reduce=with_mean, chosen=True)
+
+
+def _undecided(call: Call) -> Call:
+    """Of single tokens, nothing tells a mean of them from one: each batch then shows it."""
+    single = call.tokens is not None and call.tokens.shape[1] == 1
+    return replace(call, reduce=with_mean, chosen=True) if single else call
 
 
 def _fitting(parts: Sequence[Call], z: Tensor, near: float) -> Head | None:

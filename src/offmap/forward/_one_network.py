@@ -24,6 +24,7 @@ from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._keeping import Keeping
 from offmap.forward._layers import editing
+from offmap.forward._names import Taking
 from offmap.forward._outputs import is_compiled, logits_of, unwrapped
 from offmap.forward._preparing import Preparing, copied
 from offmap.forward._scale import OUTPUTS, as_logits
@@ -66,6 +67,7 @@ class OneNetwork(AnyProbe):
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
         self._dtype = dtype_of(self._modules)
+        self._taking = Taking(self.network)
         self._compiled = any(is_compiled(module) for module in self._modules)
         self._unhooked: list[tuple[str, Call]] = []  # what no hook sees, and where it is kept
 
@@ -122,6 +124,10 @@ class OneNetwork(AnyProbe):
         """The inputs as the network takes them: on its device, normalised, in its layout."""
         return self.preparing(inputs, self.device, self._dtype)
 
+    def taken(self, inputs: Any) -> Any:
+        """Without what has a name that the network does not take, such as the number of a row."""
+        return inputs if isinstance(inputs, Tensor) else self._taking(inputs)
+
     def _typed(self, x: Tensor) -> Tensor:
         """Floats in the network's type; whole numbers, such as tokens, as they are."""
         return x.to(self._dtype) if x.is_floating_point() else x
@@ -144,12 +150,13 @@ class OneNetwork(AnyProbe):
     def _prepared_pass(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
         try:
             return self._pass(self.prepared(inputs))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, AssertionError) as error:
             if not self.preparing.refuses(error):
                 raise
             return self._pass(self.prepared(inputs))
 
     def _pass(self, x: Inputs, *, gradients: bool = False) -> tuple[Any, dict[str, Tensor]]:
+        x = self.taken(x)
         if self._fast is not None and self._fast.ready and not gradients:
             with COMPUTING, self._autocast():
                 passed = self._fast(x, self._compiling)

@@ -31,7 +31,8 @@ def logits_of(output: Any, samples: int | SymInt) -> Tensor:
     """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
     if _is_array(output, samples) and output.ndim == 2 and output.shape[1] > 1:
         return output  # as most do: a guard asks at every call
-    arrays = [value for value in _candidates(output) if _is_array(value, samples)]
+    given = [_as_row(value, samples) for value in _candidates(output)]
+    arrays = [value for value in given if _is_array(value, samples)]
     # Pooled features may stand before the logits as maps of one pixel: rows come first.
     if (value := next((x for x in arrays if x.ndim == 2), next(iter(arrays), None))) is not None:
         if value.shape[1] < 2:
@@ -48,7 +49,8 @@ def logits_of(output: Any, samples: int | SymInt) -> Tensor:
 
 def vectors_of(output: Any, samples: int | SymInt) -> Tensor:
     """One vector a sample, in what a network without logits returned; maps are averaged."""
-    for value in _candidates(output):
+    for each in _candidates(output):
+        value = _as_row(each, samples)
         if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == samples:
             return features_of(value)
     raise ShapeError(
@@ -79,6 +81,12 @@ def first_tensor(output: Any) -> Tensor:
 def features_of(inputs: Tensor) -> Tensor:
     """One vector a sample: feature maps are averaged over space, other shapes flattened."""
     return inputs.flatten(2).mean(2) if inputs.ndim == 4 else inputs.flatten(1)
+
+
+def _as_row(value: Any, samples: int | SymInt) -> Any:
+    """Of one sample, whose axis a network squeezed away with others, one row again."""
+    squeezed = isinstance(value, Tensor) and value.ndim == 1 and len(value) > 1 and samples == 1
+    return value[None] if squeezed else value
 
 
 def _is_array(value: Any, samples: int | SymInt) -> TypeGuard[Tensor]:

@@ -16,6 +16,8 @@ from offmap.forward.normalization import Normalization
 _IDENTITY = Normalization()
 # Floats in [0, 1], up to what resizing overshoots.
 _LEAST, _MOST = -1e-3, 1 + 1e-3
+# What torch, and kernels of others, say of a layout that they do not take.
+_OF_LAYOUT = ("view", "contiguous", "stride")
 
 
 class Preparing:
@@ -56,6 +58,8 @@ class Preparing:
     def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if self.floats is None and x.is_floating_point() and x.ndim > 3 and len(x):
             self._look_at(x)
+        if x.dtype == torch.bool and x.ndim > 2:  # by name, they are masks
+            raise _no_range(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
             x = self.normalization(x)
             return x if x.dtype == dtype else x.to(dtype)
@@ -70,10 +74,7 @@ class Preparing:
         if x.is_floating_point() or x.dtype == torch.bool:
             return x.to(dtype) if x.is_floating_point() else x
         if x.ndim > 2:
-            raise DataError(
-                f"images of {str(x.dtype).removeprefix('torch.')} have no known range: give uint8 "
-                "from 0 to 255, or floats as the network was trained on"
-            )
+            raise _no_range(x)
         return x
 
     def _look_at(self, x: Tensor) -> None:
@@ -102,12 +103,22 @@ class Preparing:
             return x.contiguous()
         return x.contiguous(memory_format=torch.channels_last)
 
-    def refuses(self, error: RuntimeError) -> bool:
-        """Whether the layout made a network fail; the next images then have the usual one."""
-        if self.channels_last is not None or "view" not in str(error):
+    def refuses(self, error: Exception) -> bool:
+        """Whether the layout may have made a network fail; the next images have the usual one."""
+        text = str(error)
+        # An assertion often has no words.
+        layout = isinstance(error, AssertionError) or any(word in text for word in _OF_LAYOUT)
+        if self.channels_last is not None or not layout:
             return False
         self.channels_last = False
         return True
+
+
+def _no_range(x: Tensor) -> DataError:
+    return DataError(
+        f"images of {str(x.dtype).removeprefix('torch.')} have no known range: give uint8 from 0 "
+        "to 255, or floats as the network was trained on"
+    )
 
 
 def copied(inputs: Inputs | Prepared) -> Inputs | Prepared:

@@ -14,14 +14,32 @@ _NEAR = 1e-2
 _FEWEST = 4
 
 
-def check_scale(logits: Float[Tensor, "n c"], outputs: str) -> None:
-    """Refuse a first batch of outputs that are surely not what they are said to be.
+class ScaleCheck:
+    """Refuses outputs whose first rows are surely not what they are said to be.
 
-    Raises:
-        DataError: probabilities, or their logarithms, where logits are expected.
+    Args:
+        outputs: what they are said to be.
     """
-    if outputs != "logits" or len(logits) < _FEWEST:
-        return
+
+    def __init__(self, outputs: str) -> None:
+        self._done = outputs != "logits"
+        self._first: list[Tensor] = []
+
+    def look_at(self, logits: Float[Tensor, "n c"]) -> None:
+        """Those of a batch, which may be too small to tell anything by itself.
+
+        Raises:
+            DataError: probabilities, or their logarithms, where logits are expected.
+        """
+        if self._done:
+            return
+        self._first.append(logits.detach()[:_FEWEST])
+        if sum(map(len, self._first)) >= _FEWEST:
+            _check(torch.cat(self._first))
+            self._done, self._first = True, []
+
+
+def _check(logits: Float[Tensor, "n c"]) -> None:
     z = logits.double()
     if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
         _refuse("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")

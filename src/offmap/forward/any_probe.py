@@ -83,6 +83,10 @@ class AnyProbe(Shared):
     def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch."""
 
+    def taken(self, inputs: Any) -> Any:
+        """Inputs without what the network does not take, as far as that is known."""
+        return inputs
+
     @abstractmethod
     def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""

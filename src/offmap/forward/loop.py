@@ -153,7 +153,8 @@ def _run(
     inputs: bool = False,
     strict: bool = True,
 ) -> Iterator[Any]:
-    for given, labels, keys in batches:
+    for batch, labels, keys in batches:
+        given = probe.taken(batch)
         seen.look_at(given)  # before the network, which may work in place on it
         sample = probe.sample(given) if inputs else None
         acts = probe(given) if sample is None else sample.acts
@@ -171,7 +172,8 @@ def _name(batch: Activations | Sample, data: Any, start: int) -> None:
     if acts.keys is not None:
         return
     stop = start + len(acts)
-    of = getattr(data, "keys", None)
+    # Of a set alone: mappings have a method of that name.
+    of = getattr(data, "keys", None) if isinstance(data, Batched) else None
     acts.keys = of(start, stop) if callable(of) else tuple(map(str, range(start, stop)))
 
 

@@ -24,8 +24,9 @@ from offmap.forward._keeping import hook_before
 from offmap.forward._layers import hooked
 from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
 from offmap.forward._outputs import vectors_of
-from offmap.forward._scale import check_scale
+from offmap.forward._scale import ScaleCheck
 from offmap.forward._taps import module_of
+from offmap.forward._tokens import chosen
 from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
@@ -101,6 +102,7 @@ class Probe(OneNetwork):
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
         self._found: Found | None = None
+        self._scale = ScaleCheck(outputs)
         for name in head.split("+") if isinstance(head, str) else []:
             if not name.startswith(LINEAR):
                 module_of(self.network, name)
@@ -140,18 +142,19 @@ class Probe(OneNetwork):
         if self.outputs == "features":
             return Activations(None, own_copy(vectors_of(output, samples)), kept)
         logits = self._logits(output, samples)
+        self._scale.look_at(logits)
         calls = enumerate(self._found.calls)
         parts = [self._part(kept, _key(i), call, logits) for i, call in calls]
-        there = [part for part in parts if part is not None]
+        there = [x for x in parts if x is not None]
         if len(there) < len(parts):
             return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
-        features = there[0] if len(there) == 1 else torch.cat(there, dim=1) if there else None
+        features = torch.cat(there, dim=1) if len(there) > 1 else next(iter(there), None)
         return Activations(logits, features, kept, absent=self.why_no_head)
 
     def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
         """One part of the features, if it was kept."""
         if not call.name.startswith(VECTOR):
-            return kept.pop(key, None)
+            return self._decided(call, kept.pop(key, None), logits)
         names = [name for name in kept if name.startswith(key)]
         vectors = {int(name.removeprefix(key)[1:-1]): kept.pop(name) for name in names}
         number = call.number
@@ -162,6 +165,10 @@ class Probe(OneNetwork):
             with torch.no_grad(), without_autocast(self.device):
                 number = number_of(self.head, plain, logits.detach(), near)
         return None if number is None else vectors.get(number)
+
+    def _decided(self, call: Call, x: Any, logits: Tensor) -> Any:
+        """What a head is given: of all tokens, the one that the logits are made of."""
+        return chosen(x, self.head, logits) if call.chosen and self.head and x is not None else x
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""
@@ -177,7 +184,8 @@ class Probe(OneNetwork):
         if self.outputs == "features":
             return Activations(None, vectors_of(output, x.shape[0]).float(), layers)
         logits = self._logits(output, x.shape[0])
-        parts = [call.reduce(own[-1]).float() for call, own in zip(calls, inputs, strict=True)]
+        pairs = zip(calls, inputs, strict=True)
+        parts = [self._decided(c, c.reduce(own[-1]).float(), logits) for c, own in pairs]
         features = torch.cat(parts, dim=1) if parts else None
         return Activations(logits, features, layers, absent=self.why_no_head)
 
@@ -244,7 +252,7 @@ class Probe(OneNetwork):
             output, kept = self._run(inputs)
         logits = self._logits(output, samples)
         with without_autocast(self.device):
-            check_scale(logits, self.outputs)
+            self._scale.look_at(logits)
             of = found(calls, modules, self.head_name, logits, near)
             if of.head is None:
                 check_others(calls, output, logits, near)

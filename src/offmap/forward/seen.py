@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import UInt64
 from torch import Tensor
 
-from offmap._utils.inputs import Inputs, hashes_of
+from offmap._utils.hashes import hashes_of
+from offmap._utils.inputs import Inputs
 from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Sample
 from offmap.errors import ChanceWarning, DataError, LabelError, OverlapWarning
@@ -76,6 +77,12 @@ class Seen:
             raise LabelError(
                 f"labels must be {len(acts)} class indices, one a sample; seen shape "
                 f"{tuple(labels.shape)}"
+            )
+        if labels.is_floating_point() and not bool(labels.isfinite().all()):
+            missing = int((~labels.isfinite()).sum())
+            raise LabelError(
+                f"{missing} labels of a batch are NaN or infinite: give the number of each "
+                "sample's class, or leave these samples out"
             )
         self.right += _right(acts, labels)
         members = acts.members if acts.classifier_logits is None else ()  # those that answer

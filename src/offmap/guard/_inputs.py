@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from offmap._utils.inputs import Inputs, as_inputs, pictures_in, stacked
+from offmap._utils.inputs import Inputs, as_inputs, inputs_in
+from offmap._utils.samples import pictures_in, stacked
 from offmap._utils.warning import warn_user
 from offmap.errors import ArgumentError, DataError, InputsWarning
 from offmap.forward import Batched
@@ -156,6 +157,7 @@ def as_batch(guard: Guard, inputs: Any) -> Inputs:
 
 
 def _as_tensors(guard: Guard, inputs: Any) -> Inputs:
+    inputs = inputs_in(inputs)
     pictures = pictures_in(inputs)
     if not pictures or not _takes_pictures(guard):
         return as_inputs(inputs)
@@ -190,12 +192,30 @@ def check_same_transform(own: OwnTransform | None, meant: tuple[str, str] | None
 
 
 class Watched:
-    """Tells whether a network's tensors were changed in place since they were last looked at.
+    """Tells whether a network's tensors were changed or replaced since they were last looked at.
 
-    Torch counts the changes of each tensor, which is read in microseconds.
+    Torch counts the changes of each tensor, which is read in microseconds; so are the places of
+    parameters and layers, which a checkpoint (``assign=True``), an adapter or another head takes.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self.accept()
+
+    def _count(self) -> tuple[int, int]:
+        places = chain.from_iterable(map(dict.values, self._places))
+        return sum(map(_VERSION, self._tensors)), sum(map(id, places))  # at every call of a guard
+
+    def changed(self) -> bool:
+        """Whether something changed since it was last accepted."""
+        return self._mark != self._count()
+
+    def accept(self) -> None:
+        """Take the network as it is now."""
+        network = self._network
+        self._modules = list(network.modules())  # kept, so that no other has its place in memory
+        several = (each for m in self._modules for each in (m._parameters, m._modules))
+        self._places: list[dict[str, Any]] = [each for each in several if each]
         tensors = dict(chain(network.named_parameters(), network.named_buffers()))
         # Without the counters of BatchNorm, which nothing reads in evaluation mode, and without
         # what was made in inference mode, whose changes torch does not count.
@@ -204,15 +224,4 @@ class Watched:
             for name, x in tensors.items()
             if not name.endswith("num_batches_tracked") and not torch.is_inference(x)
         ]
-        self._mark = self._count()
-
-    def _count(self) -> int:
-        return sum(map(_VERSION, self._tensors))  # at every call of a guard
-
-    def changed(self) -> bool:
-        """Whether something changed since it was last accepted."""
-        return self._mark != self._count()
-
-    def accept(self) -> None:
-        """Take the tensors as they are now."""
         self._mark = self._count()

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 import torch
 
 from offmap._utils.failures import of_machine
 from offmap._utils.hub import first_line
-from offmap.data import OwnTransform, Skipped, Span, decoded, padded
+from offmap.data import OwnTransform, Skipped, Span, decoded, groups_of, padded
 from offmap.data.types import Resize
-from offmap.errors import DataError, ShapeError
 from offmap.guard._partial import Row
 from offmap.guard.guard import Guard
 from offmap.guard.reasons import explained
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
 ACCEPTED, REASON = "accepted", "reason"
-# What networks raise on rows of tokens that they do not take.
-REFUSED = (DataError, ShapeError, RuntimeError, IndexError)
+# What networks, and this library, raise on rows of tokens that they do not take.
+REFUSED = (ValueError, RuntimeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ class Reading:
 
 def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> list[Row]:
     """A row for each sample of a batch; what cannot be read costs no other its verdict."""
+    groups = [] if images else groups_of([sample for _, sample in batch], guard.input_names)
+    if len(groups) > 1:
+        parts = [
+            rows_of(guard, [batch[i] for i in group], images=False, explain=explain)
+            for group in groups
+        ]
+        pairs = zip(chain.from_iterable(groups), chain.from_iterable(parts), strict=True)
+        return [row for _, row in sorted(pairs, key=itemgetter(0))]
     columns = columns_of(guard, explain=explain)
     rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
     good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
@@ -62,7 +70,7 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
         return rows
     samples = [batch[i][1] for i in good]
     try:
-        together = torch.stack(samples) if images else padded(samples, guard.input_names)
+        together = torch.stack(samples) if images else as_batch(guard, samples)
         found = _found(guard, together, explain=explain)
     except REFUSED as error:
         if images:
@@ -76,6 +84,12 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
         for i, value in zip(good, values, strict=True):
             rows[i][column] = value
     return rows
+
+
+def as_batch(guard: Guard, rows: list[Any]) -> Any:
+    """Rows of tokens or features as one batch, as the network of a guard fills them up."""
+    padding = getattr(getattr(guard.probe.network, "config", None), "pad_token_id", None)
+    return padded(rows, guard.input_names, padding if isinstance(padding, int) else None)
 
 
 def _found(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:

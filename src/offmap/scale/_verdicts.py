@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from offmap.data import Skipped, padded
+from offmap.data import Skipped, groups_of
 from offmap.guard import Guard, Verdict
-from offmap.guard.reading import REFUSED, why_refused
+from offmap.guard.reading import REFUSED, as_batch, why_refused
 
 
 def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
@@ -30,8 +30,14 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
         return columns
     rows = [samples[i] for i in good]
     are_tensors = torch.is_tensor(rows[0])
+    groups = [] if are_tensors else groups_of(samples, guard.input_names)
+    if len(groups) > 1:
+        for group in groups:
+            for name, values in columns_of(guard, [samples[i] for i in group]).items():
+                columns[name][group] = values
+        return columns
     try:
-        verdict = guard(torch.stack(rows) if are_tensors else padded(rows, guard.input_names))
+        verdict = guard(torch.stack(rows) if are_tensors else as_batch(guard, rows))
     except REFUSED as error:
         if are_tensors:
             raise

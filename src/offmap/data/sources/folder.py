@@ -158,10 +158,11 @@ def labels_of(
             f"{root} holds {count - len(folders)} images beside {len(subfolders)} folders of "
             "images: give each class a folder, or keep all images in one"
         )
-    if _SPLITS.issuperset(map(str.lower, subfolders)):
+    # What lies beside them without images, such as notes, makes no classes of them.
+    if _SPLITS.issuperset(map(str.lower, used := sorted(set(folders)))):
         raise DataError(
-            f"the folders in {root} are splits, not classes: {', '.join(subfolders)}; "
-            f"give the path of one, such as {root.rstrip('/')}/{subfolders[0]}"
+            f"the folders of images in {root} are splits, not classes: {', '.join(used)}; "
+            f"give the path of one, such as {root.rstrip('/')}/{used[0]}"
         )
     number = {name: label for label, name in enumerate(subfolders)}
     return torch.tensor([number[name] for name in folders]), tuple(subfolders)

@@ -1,0 +1,40 @@
+"""What a sample is, as a number: by it, those that stand in two sets are found."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt64
+from torch import Tensor
+
+from offmap._utils.inputs import Inputs
+
+
+def hashes_of(inputs: Inputs, *, at_most: int | None = None) -> UInt64[np.ndarray, " n"]:
+    """A hash of each sample's types, shapes and values.
+
+    Args:
+        inputs: of ``n`` samples.
+        at_most: so many bytes of a sample are hashed, evenly spaced; by default all.
+    """
+    named = {"": inputs} if isinstance(inputs, Tensor) else inputs
+    kinds = " ".join(f"{x.dtype} {tuple(x.shape[1:])}" for _, x in sorted(named.items())).encode()
+    columns = [_bytes_of(named[name], at_most) for name in sorted(named)]
+    return np.fromiter((_hash(kinds, row) for row in zip(*columns, strict=True)), np.uint64)
+
+
+def _bytes_of(x: Tensor, at_most: int | None) -> list[Any]:
+    flat = x.detach().reshape(len(x), -1)
+    step = max(1, -(-flat.shape[1] * flat.element_size() // at_most)) if at_most else 1
+    rows = flat[:, ::step].cpu().contiguous()
+    return list(rows.view(torch.uint8).numpy())
+
+
+def _hash(kinds: bytes, row: tuple[Any, ...]) -> int:
+    digest = blake2b(kinds, digest_size=8)
+    for values in row:
+        digest.update(values.data)
+    return int.from_bytes(digest.digest(), "little")

@@ -1,0 +1,78 @@
+"""Samples as tensors: arrays and pictures, one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offmap.errors import DataError
+
+
+def as_sample(x: Any) -> Tensor:
+    """One sample as a tensor; pictures as uint8 with channels first.
+
+    Raises:
+        DataError: it is none, or a picture that cannot be read.
+    """
+    if isinstance(x, Tensor):
+        return x
+    if is_picture(x):
+        from offmap._utils.pictures import pixels_of  # with Pillow, which is there if x is
+
+        try:
+            return torch.from_numpy(pixels_of(x))
+        except (ValueError, OSError, SyntaxError) as error:  # floats, or a file that is torn
+            raise DataError(f"a picture cannot be read: {error}") from error
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iufb":
+        return channels_first(tensor_of(x)[None])[0]
+    raise DataError(f"a sample must be a tensor, an array or a picture; seen {type(x).__name__}")
+
+
+def pictures_in(inputs: Any) -> list[Any]:
+    """The pictures of Pillow, where it is one, or a batch of nothing else."""
+    if is_picture(inputs):
+        return [inputs]
+    several = isinstance(inputs, tuple | list) and all(map(is_picture, inputs))
+    return list(inputs) if several else []
+
+
+def stacked(samples: Sequence[Tensor]) -> Tensor:
+    """One batch of several samples.
+
+    Raises:
+        DataError: they differ in shape.
+    """
+    if len(shapes := {tuple(x.shape) for x in samples}) > 1:
+        raise DataError(
+            f"samples of one batch must have one shape; seen {sorted(shapes)}: bring them to one "
+            "size, or give a DataLoader that pads them"
+        )
+    return torch.stack(list(samples))
+
+
+def tensor_of(x: NDArray[Any]) -> Tensor:
+    """A tensor of an array, which is copied if torch cannot read it, or must not write to it."""
+    native = x.astype(x.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(native, requirements=("C", "W")))
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """Pictures of arrays ``(n, h, w, 3)`` as ``(n, 3, h, w)``, where no other reading is left."""
+    last = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)
+    return x.permute(0, 3, 1, 2) if last and x.shape[1] not in (1, 3) else x
+
+
+def is_picture(x: Any) -> bool:
+    """Whether it is one of Pillow's, without importing that."""
+    # A mapping may raise what it likes for a name that it lacks.
+    return not isinstance(x, Mapping) and hasattr(x, "getbands") and hasattr(x, "convert")
+
+
+def is_array(x: Any) -> TypeGuard[Any]:
+    """Whether it is a tensor or an array of numpy."""
+    return isinstance(x, Tensor | np.ndarray)
