@@ -13,11 +13,12 @@ from PIL import Image
 
 import offmap
 from offmap import demo
-from offmap.errors import ArgumentError, StoreError
+from offmap.errors import ArgumentError, NotFittedError, StoreError
 from offmap.guard import explained, occlusion
 from offmap.guard.files import COLUMNS, score_files
 
 NAMES = tuple(f"digit {i}" for i in range(8))
+FEW = (30, 8, 30, 8, 30, 30, 8, 30)  # calibration samples of each class
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,39 @@ def test_a_reason_says_the_class_the_place_of_the_score_and_the_nearest_class(
         f"nearest class {NAMES[int(classes[0])]} at {float(near[0]):.4g}, "
         f"then {NAMES[int(classes[1])]} at {float(near[1]):.4g}"
     )
+
+
+def test_joined_classes_are_held_against_their_group(sets: demo.Digits) -> None:
+    """Its scores, and not those of the class that has the number of the group."""
+    guard = offmap.Guard(
+        demo.shipped(), "mahalanobis", classes=NAMES, normalization=demo.NORMALIZATION
+    ).fit(sets.train)
+    few = torch.cat([torch.where(sets.calibration.labels == c)[0][:n] for c, n in enumerate(FEW)])
+    guard.calibrate([sets.calibration.images[few]], 0.07, per_class=True, pool=True)
+    groups, counts = guard.calibration.groups_, guard.calibration.counts_
+    assert groups is not None
+    assert len(counts) < 8
+    verdict, reasons = explained(guard, sets.test.images[:80])
+    shared = torch.bincount(groups)
+    for label, p, reason in zip(
+        verdict.labels.tolist(), verdict.p_values.tolist(), reasons, strict=True
+    ):
+        group = int(groups[label])
+        found = re.search(r"above (\S+) of (\d+) calibration scores of digit (\d)(.*?);", reason)
+        assert found is not None
+        assert (int(found[2]), int(found[3])) == (int(counts[group]), label)
+        below = int(counts[group]) + 1 - round(p * (int(counts[group]) + 1))
+        share = 1.0 if found[1] == "all" else float(found[1].rstrip("%")) / 100
+        assert share == pytest.approx(below / int(counts[group]), abs=0.001)
+        assert ("the other classes" in found[4]) == bool(shared[group] > 1)
+
+
+def test_no_reason_is_given_for_a_network_that_was_trained_on(sets: demo.Digits) -> None:
+    guard = make(sets, "energy")
+    with torch.no_grad():
+        next(guard.network.parameters()).add_(0.1)
+    with pytest.raises(NotFittedError, match="call fit again"):
+        guard.explain_sample(sets.test.images[0])
 
 
 def test_what_is_far_is_above_all(sets: demo.Digits) -> None:

@@ -234,7 +234,7 @@ class Learning(nn.Module):
                 a loader are only warned of; or, to extend, scores that are distributed otherwise.
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed, and names classes
-                that lack them.
+                that lack them; or, to extend one sample of each group, no groups.
         """
         data = data_like_fit(self, data)
         self.history.refuse_fitted_on(data)
@@ -249,12 +249,15 @@ class Learning(nn.Module):
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
+        if extend and spread is not None:
+            raise ArgumentError("samples are added by one process: calibrate without an engine")
         if extend:
             self.history.refuse_known(data)
             check_extends(
                 self.calibration, alarm_rate=alarm_rate, confidence=confidence, per_class=per_class,
-                pool=pool, spread=spread,
+                pool=pool,
             )  # fmt: skip
+            self.history.refuse_ungrouped(groups)
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
         rates = 0.05 if alarm_rate is None else alarm_rate
@@ -310,10 +313,13 @@ class Learning(nn.Module):
             DataError: the very set that the guard was fitted or calibrated on, or more than 1 % of
                 it.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
+            ArgumentError: no groups, of a guard that was calibrated by them.
         """
         calibration, data = self.calibration, data_like_fit(self, data)
         self._check_weights()
         self.history.refuse_known(data)
+        if not ood:
+            self.history.refuse_ungrouped(groups)
         seen = Seen(labelled=False)
         with self.probe:
             batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)
