@@ -19,6 +19,7 @@ from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import (
     AnyProbe,
     Batched,
+    EachPass,
     RunOptions,
     Seen,
     check_options,
@@ -27,7 +28,13 @@ from offmap.forward import (
     probe_of,
     weights_digest,
 )
-from offmap.guard._inputs import Watched, check_same_transform, data_like_fit, first_data
+from offmap.guard._inputs import (
+    Watched,
+    check_same_transform,
+    data_like_fit,
+    first_data,
+    in_classes,
+)
 from offmap.guard._light import Light
 from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, scored, through
 from offmap.guard.calibration import Calibration
@@ -94,6 +101,7 @@ class Learning(nn.Module):
     ) -> Self:
         """Fit the detectors on the network's training data, un-augmented, read once.
 
+        Detectors that need inputs, and learn in several passes, read it once in each.
         Where this fails, or is interrupted, the guard stays as it was.
 
         Args:
@@ -111,14 +119,22 @@ class Learning(nn.Module):
             ArgumentError: there are names of classes, and not one for each output.
         """
         data, seen = first_data(data), Seen()
+        data = in_classes(data, self._given_classes or class_names(self.network))
         with self._learning() as probe:
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, classes_of(acts_of(first[0])))
             fitting = Fitting(self.each(), lambda: probe.head)
             fitting.begin()
-            if spread is None:
+            if spread is None and not self._runs_again(data):
                 fitting.learn("train", chain([first], passing))
+            elif spread is None:
+                passing.close()
+                again = EachPass(
+                    lambda of: self.passing(data, "fit", batch_size, show_progress, of)
+                )
+                fitting.learn("train", again)
+                seen = again.seen
             else:
                 passing.close()  # and its bar: the first batch is read again elsewhere
                 fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
@@ -167,6 +183,11 @@ class Learning(nn.Module):
     def learns_from_inputs(self) -> bool:
         """Whether a detector does so in fitting."""
         return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
+
+    def _runs_again(self, data: Any) -> bool:
+        """Whether the network runs in each pass of a fit, as inputs are not kept between them."""
+        several = any(passes(each, "train") > 1 for each in self.each())
+        return several and self.learns_from_inputs and not isinstance(data, Iterator)
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, of the data or of the network, if there is one for each output."""
