@@ -15,6 +15,8 @@ from offmap.guard.calibration import Calibration
 from offmap.guard.cascade import Cascade
 from offmap.guard.guard import Guard
 
+_GIVE = "give alarm_rate= as it was when they were made, or a log, which says it"
+_ROUNDING = 1e-6  # of a rank, by its p-value
 Rates = Float64[np.ndarray, " g"]
 
 
@@ -101,22 +103,30 @@ class Certified(msgspec.Struct, frozen=True):
             calibration = calibration.at(alarm_rate)
         return cls.of_calibration(calibration, record["network_sha256"])
 
-    def check_judged(self, is_ood: bool, label: int | None, p_value: float | None) -> None:
+    def check_judged(
+        self, is_ood: bool, label: int | None, p_value: float | None, *, way_out: str = _GIVE
+    ) -> None:
         """Refuse a verdict that was not made at this threshold: its p-value tells its rank.
+
+        Args:
+            is_ood: of the verdict.
+            label: likewise.
+            p_value: likewise; one that is none of this calibration set tells nothing.
+            way_out: for the message.
 
         Raises:
             ArgumentError: it was made at another; or the label is that of no class.
         """
+        group = self.group(label)
         if p_value is None:
             return
-        group = self.group(label)
-        rank = round(float(p_value) * (self.samples[group] + 1) / self.tests)
-        if (rank <= self.ranks[group]) != bool(is_ood):
+        rank = float(p_value) * (self.samples[group] + 1) / self.tests
+        known = abs(rank - round(rank)) < _ROUNDING
+        if known and (round(rank) <= self.ranks[group]) != bool(is_ood):
             called = "called OOD" if is_ood else "not called OOD"
             raise ArgumentError(
                 f"these verdicts were made at another alarm rate than {self.alarm_rate}, or by "
-                f"another guard: a sample with p-value {p_value} was {called}; give alarm_rate= as "
-                "it was when they were made, or a log, which says it"
+                f"another guard: a sample with p-value {p_value} was {called}; {way_out}"
             )
 
     def upper(self, delta: float) -> Rates:
