@@ -107,6 +107,10 @@ class CascadeProbe(AnyProbe):
         }
         self.filter = _of_part(pair.filter, **{**options, "head": head, "taps": taps})
         self.classifier = _of_part(pair.classifier, **options)
+        for own in guards:  # a bare part takes its images as the guard beside it does
+            for each in self.parts:
+                if each.floats is None and each.normalization == own.normalization:
+                    each.floats = own.floats
         self.network = FilterAndClassifier(
             filter=self.filter.network, classifier=self.classifier.network
         )
