@@ -379,7 +379,7 @@ def test_what_was_loaded_normalises_for_each_part_as_before(
     parts = offmap.Guard(good, "energy"), offmap.Guard(bad, "energy", normalization=OTHER)
     cascade = offmap.Cascade(filter=parts[0], classifier=parts[1])
     with pytest.warns(InputsWarning, match="first float images lie in"):
-        guard = offmap.Guard(cascade, "mahalanobis").fit([(images, sets.train.labels)])
+        guard = offmap.Guard(cascade, "energy").fit([images])
     guard.calibrate([sets.calibration.images.float() / 255])
     tested = sets.test.images.float() / 255
     verdict = guard(tested)
