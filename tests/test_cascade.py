@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import offmap
 from offmap import demo
 from offmap.activations import Activations, Tap
-from offmap.errors import ArgumentError, NotFittedError, ShapeError, StoreError
+from offmap.errors import ArgumentError, InputsWarning, NotFittedError, ShapeError, StoreError
 from offmap.forward import CascadeProbe, FilterAndClassifier, Probe, cache_key, forward, probe_of
 from offmap.networks import DigitsCNN, Ensemble
 
@@ -357,6 +357,37 @@ def test_what_is_controlled_is_gone_with_what_it_was_controlled_on(
     guard.calibrate(sets.calibration, 0.1)
     assert cascade.control_ is None
     assert cascade(sets.test.images).accepted is None
+
+
+def test_a_guard_inside_knows_in_what_form_its_images_come(
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN
+) -> None:
+    """The first image of the cascade lies in [0, 1] by chance, and was normalised all the same."""
+    guard = offmap.Guard(good, "mahalanobis", normalization=OTHER)
+    guard.fit([(OTHER(sets.train.images), sets.train.labels)])
+    guard.calibrate([OTHER(sets.calibration.images)])
+    cascade = offmap.Cascade(filter=guard, classifier=bad)
+    grey = torch.full((1, 1, 8, 8), 0.5)
+    assert torch.equal(cascade(grey).scores, guard(grey).scores)
+
+
+def test_what_was_loaded_normalises_for_each_part_as_before(
+    sets: demo.Digits, good: DigitsCNN, bad: DigitsCNN, tmp_path: Path
+) -> None:
+    """The filter takes images in [0, 1] as they are, and the classifier normalises them."""
+    images = sets.train.images.float() / 255
+    parts = offmap.Guard(good, "energy"), offmap.Guard(bad, "energy", normalization=OTHER)
+    cascade = offmap.Cascade(filter=parts[0], classifier=parts[1])
+    with pytest.warns(InputsWarning, match="first float images lie in"):
+        guard = offmap.Guard(cascade, "energy").fit([images])
+    guard.calibrate([sets.calibration.images.float() / 255])
+    tested = sets.test.images.float() / 255
+    verdict = guard(tested)
+    guard.save(tmp_path)
+    with pytest.warns(InputsWarning, match="first float images lie in"):
+        loaded = offmap.load(tmp_path, cascade)(tested)
+    assert torch.equal(loaded.labels, verdict.labels)
+    assert torch.equal(loaded.scores, verdict.scores)
 
 
 def test_a_filter_that_was_trained_on_is_refused(sets: demo.Digits, good: DigitsCNN) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import offmap
 from offmap import demo
-from offmap.data import ImageSet
+from offmap.data import ImageSet, join
 from offmap.detectors import to_learn_on
 from offmap.errors import ArgumentError, DataError, LabelError, OverlapWarning, StoreError
 from offmap.guard import Calibration, Verdict
@@ -373,6 +374,43 @@ def test_a_guard_accepts_what_is_seldom_wrong(
     assert guard.at(0.1)(images).to_dict()["accepted"] == verdict.to_dict()["accepted"]
     guard.calibrate(sets.calibration, 0.05, confidence=0.95)
     assert guard.control_ is None
+
+
+NAMES = tuple("abcdefgh")
+
+
+def named(data: ImageSet) -> ImageSet:
+    return replace(data, classes=NAMES)
+
+
+def test_labels_of_a_set_that_lacks_a_class_count_in_those_of_the_guard(sets: demo.Digits) -> None:
+    """A folder without one class counts those behind it from another start."""
+    guard = offmap.Guard(demo.shipped(), "mahalanobis", normalization=demo.NORMALIZATION)
+    guard.fit(named(sets.train)).calibrate(sets.calibration)
+    numbers = torch.tensor([0, 2, 3, 4, 5, 6, 7])
+    lacking = named(sets.test).only([NAMES[i] for i in numbers])
+    whole = guard.control([(lacking.images, numbers[lacking.labels])], 0.05).control_
+    assert whole is not None
+    assert guard.control(lacking, 0.05).control_ == whole
+    joined = guard.control(join(lacking.split(0.5)), 0.05).control_
+    assert joined is not None
+    assert joined.wrong_of_all == whole.wrong_of_all
+    cascade = offmap.Cascade(filter=guard, classifier=demo.shipped())
+    assert cascade.control(lacking, 0.05).control_ == whole
+
+
+def test_labels_to_fit_on_count_in_those_of_the_guard(sets: demo.Digits) -> None:
+    numbers = torch.tensor([0, 2, 3, 4, 5, 6, 7])
+    lacking = named(sets.train).only([NAMES[i] for i in numbers])
+    by_set, by_hand = (
+        offmap.Guard(demo.shipped(), "mahalanobis", classes=NAMES, normalization=demo.NORMALIZATION)
+        for _ in range(2)
+    )
+    by_set.fit(lacking)
+    by_hand.fit([(lacking.images, numbers[lacking.labels])])
+    assert by_set.history.read["fit"] == by_hand.history.read["fit"]
+    assert by_set.history.read["fit"]["accuracy"] > 0.9
+    assert by_set.classes == NAMES
 
 
 def test_calibration_data_gives_no_grid_for_itself(guard: offmap.Guard, sets: demo.Digits) -> None:

@@ -397,6 +397,29 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_guard_of_a_network_that_was_trained_on_has_no_graph(
+    sets: demo.Digits, tmp_path: Path
+) -> None:
+    """Its threshold is of other scores; the graph would agree with the guard, and both be wrong."""
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration)
+    with torch.no_grad():
+        next(guard.network.parameters()).add_(0.1)
+    with pytest.raises(NotFittedError, match="weights are others"):
+        export(guard, tmp_path / "guard.pt2", example=sets.test.images[:9])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_says_what_score_is_accepted(sets: demo.Digits, tmp_path: Path) -> None:
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration).control(sets.test, 0.05)
+    export(guard, tmp_path / "guard.pt2", example=sets.test.images[:9])
+    files = {"offmap.json": ""}
+    torch.export.load(tmp_path / "guard.pt2", extra_files=files)
+    assert guard.control_ is not None
+    assert json.loads(files["offmap.json"])["control"] == guard.control_.record()
+
+
 @dataclass(frozen=True)
 class Cifar10:
     """Guards around the foreign ResNet-20, and test images with what the network makes of them."""

@@ -146,3 +146,23 @@ def test_no_sample_counts_twice(network: nn.Module, tmp_path: Path) -> None:
         for data in (first, second):
             with pytest.raises(DataError, match="calibrated on the same samples"):
                 again.calibrate(data, extend=True)
+
+
+def test_frames_do_not_join_a_sample_of_each_group(network: nn.Module, tmp_path: Path) -> None:
+    """Neither to extend nor to check: copies of one sample would count as many."""
+    frames = images(60, 1).repeat_interleave(5, 0)
+    groups = [i // 5 for i in range(300)]
+    guard = fitted(network).calibrate([frames], 0.1, groups=groups)
+    guard.save(tmp_path)
+    for each in (guard, offmap.load(tmp_path, network)):
+        for ask in (
+            lambda of=each: of.calibrate([frames + 0.1], extend=True),
+            lambda of=each: of.check([frames]),
+        ):
+            with pytest.raises(ArgumentError, match="on one sample of each group"):
+                ask()
+        assert each.check([frames], ood=True).samples == 300
+    guard.calibrate([images(40, 2).repeat_interleave(5, 0)], extend=True, groups=groups[:200])
+    assert guard.calibration.parts == (60, 40)
+    assert guard.check([images(90, 3)], groups=str).samples == 90
+    guard.calibrate([images(300, 4)], 0.1).check([images(90, 3)])  # anew, without groups

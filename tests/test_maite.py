@@ -108,3 +108,13 @@ def test_targets_that_name_no_class_are_refused(target: Any) -> None:
 def test_a_guard_without_a_threshold_is_refused() -> None:
     with pytest.raises(NotFittedError, match="call fit, then calibrate"):
         adapter.Model(offmap.Guard(demo.shipped()))
+
+
+def test_a_model_of_a_network_that_was_trained_on_is_refused(sets: demo.Digits) -> None:
+    network = demo.shipped()
+    guard = offmap.Guard(network, "energy", normalization=demo.NORMALIZATION).fit(sets.train)
+    model = adapter.Model(guard.calibrate(sets.calibration))
+    with torch.no_grad():
+        next(network.parameters()).add_(0.1)
+    with pytest.raises(NotFittedError, match="weights are others"):
+        model(list(sets.test.images[:2].numpy()))

@@ -495,6 +495,24 @@ def test_what_cannot_be_watched_is_refused_and_counts_nothing(
     assert monitor.samples == 0
 
 
+def test_verdicts_of_another_threshold_are_refused() -> None:
+    """They would be bet on at a rate that they were not made at, and ID would raise an alarm."""
+    scores = torch.arange(999.0)
+    calibration = calibrated(scores)
+    strict, loose = calibration, calibration.at(0.3)
+    monitor = Monitor(Certified.of_calibration(strict, "weights"))
+    new = torch.arange(0.5, 999, 5)[torch.randperm(200, generator=torch.manual_seed(0))]
+    labels = torch.zeros(len(new), dtype=torch.long)
+    score, p, is_ood = loose(new[:, None], labels)
+    verdict = Verdict(labels, score, p, is_ood)
+    with pytest.raises(ArgumentError, match=r"at another alarm rate than 0\.05"):
+        monitor.update(verdict)
+    assert monitor.samples == 0
+    monitor.go_on_with(Certified.of_calibration(loose, "weights")).update(verdict)
+    assert monitor.samples == len(new)
+    assert not monitor.alarmed
+
+
 def test_counts_beside_the_bets() -> None:
     verdict = Verdict(
         torch.tensor([0, 1, 1, -1]),

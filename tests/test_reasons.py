@@ -13,7 +13,7 @@ from PIL import Image
 
 import offmap
 from offmap import demo
-from offmap.errors import ArgumentError, StoreError
+from offmap.errors import ArgumentError, NotFittedError, StoreError
 from offmap.guard import explained, occlusion
 from offmap.guard.files import COLUMNS, score_files
 
@@ -58,6 +58,14 @@ def test_a_reason_says_the_class_the_place_of_the_score_and_the_nearest_class(
         f"nearest class {NAMES[int(classes[0])]} at {float(near[0]):.4g}, "
         f"then {NAMES[int(classes[1])]} at {float(near[1]):.4g}"
     )
+
+
+def test_no_reason_is_given_for_a_network_that_was_trained_on(sets: demo.Digits) -> None:
+    guard = make(sets, "energy")
+    with torch.no_grad():
+        next(guard.network.parameters()).add_(0.1)
+    with pytest.raises(NotFittedError, match="call fit again"):
+        guard.explain_sample(sets.test.images[0])
 
 
 def test_what_is_far_is_above_all(sets: demo.Digits) -> None:

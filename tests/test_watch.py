@@ -283,6 +283,56 @@ def test_a_table_that_went_through_another_tool_keeps_its_alarms(
         run_to_the_end(Watch(log, certified=certified))
 
 
+def test_a_log_is_watched_at_the_rate_that_it_says(
+    guard: offmap.Guard, tmp_path: Path, call: Call
+) -> None:
+    """Whatever rate the guard in the folder has: at that one, ID would raise an alarm."""
+    guard.at(0.01).save(tmp_path / "guard")
+    loose = guard.at(0.3)
+    known = demo.digits_data().test.images
+    with Log(tmp_path / "log.jsonl", loose) as log:
+        for part in known.split(120):
+            log.add(loose(part))
+            status, said, _ = call("watch log.jsonl --guard guard --state s.json")
+            assert (status, "threshold changed" in said) == (0, False)
+    monitor = Monitor.load(tmp_path / "s.json")
+    assert (monitor.samples, monitor.certified) == (361, Certified.of(loose))
+    assert monitor.thresholds == (Certified.of(loose).threshold,)  # one delta is spent
+    plain = Watch(tmp_path / "log.jsonl")
+    run_to_the_end(plain)
+    assert plain.monitor is not None
+    assert plain.monitor.log_wealth == monitor.log_wealth
+    other = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    other.fit(demo.digits_data().train).calibrate(demo.digits_data().calibration)
+    other.save(tmp_path / "other")
+    for state in ("", "--state s.json"):
+        status, _, said = call(f"watch log.jsonl --guard other {state}")
+        assert (status, "and the one given is" in said) == (2, True)
+    assert "and the one given is" in call("report log.jsonl --guard other")[2]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_table_made_at_another_rate_is_watched_at_that(
+    suffix: str, guard: offmap.Guard, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "digits").mkdir()
+    for i, image in enumerate(demo.digits_data().test.images[:60]):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "digits" / f"{i:02}.png")
+    guard.save(tmp_path / "guard")
+    score_files(guard.at(0.3), ["digits"], tmp_path / f"v{suffix}")
+    for command in (
+        f"watch v{suffix} --guard guard --state s.json",
+        f"report v{suffix} --guard guard",
+    ):
+        status, _, said = call(command)
+        assert status != 0
+        assert "at another alarm rate than 0.05" in said
+        assert "give --alarm-rate" in said
+        assert call(f"{command} --alarm-rate 0.3")[0] == 0
+    assert Monitor.load(tmp_path / "s.json").certified == Certified.of(guard.at(0.3))
+    assert "give --guard" in call(f"watch v{suffix} --alarm-rate 0.3")[2]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_table_that_has_become_shorter_is_refused(
     suffix: str, guard: offmap.Guard, tmp_path: Path

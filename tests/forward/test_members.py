@@ -22,6 +22,7 @@ from offmap.forward import (
     forward,
     probe_of,
 )
+from offmap.guard import Guard, load
 from offmap.networks import Ensemble
 
 
@@ -249,3 +250,42 @@ def test_heads_of_members_are_kept_beside(tmp_path: Path) -> None:
     assert second is None
     assert torch.equal(third.weight, torch.eye(2))
     assert third.bias is None
+
+
+class Cosine(nn.Module):
+    """A classifier whose head is no layer."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body, self.weight = nn.Linear(48, 6), nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(x.flatten(1)).relu()
+        return (self.weight * h[:, None]).sum(2)
+
+
+def test_a_guard_keeps_the_heads_that_members_were_given(images: ImageSet, tmp_path: Path) -> None:
+    members = [Cosine(0), Member(1), Cosine(2)]
+    given = [Head(members[0].weight.detach()), "fc", Head(members[2].weight.detach())]
+    ensemble, pixels = Ensemble(members), images.images.float() / 255
+    guard = Guard(ensemble, "MemberMean(ReAct(Energy(), quantile=1.0))", head=given)
+    guard.fit([(pixels, images.labels)]).calibrate([pixels])
+    guard.save(tmp_path)
+    loaded = load(tmp_path, ensemble)
+    assert torch.equal(loaded(pixels).scores, guard(pixels).scores)
+    assert loaded.probe.asked_head[1] == "fc"
+    again = loaded.fit([(pixels, images.labels)]).calibrate([pixels])
+    assert torch.equal(again(pixels).scores, guard(pixels).scores)
+    assert again.probe.head[2] is not None
+
+
+def test_a_guard_keeps_all_of_a_head_that_was_given(images: ImageSet, tmp_path: Path) -> None:
+    network, pixels = Cosine(0), images.images.float() / 255
+    head = Head(network.weight.detach(), negatives=torch.ones(2, 6))
+    guard = Guard(network, "energy", head=head).fit([pixels]).calibrate([pixels])
+    guard.save(tmp_path)
+    kept = load(tmp_path, network).probe.asked_head
+    assert torch.equal(kept.weight, head.weight)
+    assert torch.equal(kept.negatives, head.negatives)
+    assert kept.bias is None

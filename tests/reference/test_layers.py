@@ -190,3 +190,29 @@ def test_an_evaluation_gives_inputs_to_what_learns_from_them_alone() -> None:
     )
     assert found.detectors == ["featurenorm"]
     assert sum(seen) == 20 + 20 + 21 + 22
+
+
+def test_what_needs_inputs_and_several_passes_reads_its_data_again() -> None:
+    """The clip of ReAct comes from two passes, beside a score that runs the network again."""
+    torch.manual_seed(0)
+    network = build("digits_cnn(classes=3)").eval()
+    images = torch.rand(90, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    batches = [(part, torch.arange(30) % 3) for part in images.split(30)]
+    spec = "Combine([ODIN(magnitude=0.1), ReAct(Energy(), quantile=0.99)])"
+    guard = offmap.Guard(network, spec).fit(batches)
+    plain_one = offmap.Guard(network, "ReAct(Energy(), quantile=0.99)").fit(batches)
+    (both,), (alone,) = guard.each(), plain_one.each()
+    assert torch.equal(both.all_parts()[1].threshold_, alone.threshold_)  # type: ignore[arg-type]
+    assert guard.history.read["fit"]["samples"] == 90
+    with pytest.raises(NeedsError, match="can be read once only: give a loader or a set"):
+        offmap.Guard(network, spec).fit(iter(batches))
+    found = offmap.evaluate(
+        network,
+        train=batches,
+        calibration=[(images[:60], None)],
+        id_test=[(images[60:] / 2, None)],
+        ood={"ood": [(images[:20] / 3, None)]},
+        detectors=[spec, "energy"],
+    )
+    assert found.detectors == [spec, "energy"]
+    assert [s.n for s in found.sets if s.role == "train"] == [90]

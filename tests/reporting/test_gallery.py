@@ -90,3 +90,25 @@ def test_normalised_images_are_stretched(results: Results) -> None:
     shown = [grey(s) for s in wrong if s.image]
     assert len(shown) == 4
     assert shown == pytest.approx([127.5] * 4, abs=1)
+
+
+def test_classes_are_called_as_the_results_count_them() -> None:
+    """The evaluation counted in the training data's "a", "b", "c", "d"; the ID set lacks "b"."""
+    results = evaluated()
+    truth = np.where(results.labels["id"] == 1, 0, results.labels["id"]).astype(np.int32)
+    keys = [f"{i}.png" for i in range(300)]
+    found = replace(
+        results,
+        labels=results.labels | {"id": truth},
+        predictions=results.predictions | {"id": truth},
+        keys=results.keys | {"id": keys},
+    )
+    own = torch.tensor([0, 9, 1, 2])[torch.from_numpy(truth).long()]
+    pixels = torch.zeros(300, 1, 2, 2, dtype=torch.uint8)
+    lacking = ImageSet("id", pixels, own, ("a", "c", "d"), sample_keys=tuple(keys))
+    strange = galleries(found, inputs={"id": lacking})[1].samples
+    assert strange
+    for sample in strange:
+        assert sample.prediction == "abcd"[truth[keys.index(sample.name)]]
+    of_others = {s.prediction for s in galleries(found, inputs={"id": lacking})[0].samples}
+    assert of_others <= {"a", "class 1", "c", "d"}

@@ -58,10 +58,15 @@ class Model:
         self.metadata: dict[str, Any] = {"id": name, "index2label": dict(enumerate(names))}
 
     def __call__(self, batch: Sequence[Any]) -> list[Target]:
-        """A vector ``(classes + 1,)`` for each image ``(c, h, w)``, in order."""
+        """A vector ``(classes + 1,)`` for each image ``(c, h, w)``, in order.
+
+        Raises:
+            NotFittedError: the network's weights changed since the guard was fitted.
+        """
         if not len(batch):
             return []
         inputs = torch.stack([torch.as_tensor(np.asarray(image)) for image in batch])
+        self.guard.refuse_changed()
         with self.guard.probe as probe, torch.no_grad():
             batch_acts = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
             verdict = self.guard.judge(batch_acts)

@@ -18,6 +18,9 @@ def report(
     guard: Path | None = typer.Option(
         None, help="Folder of the guard, where verdicts do not say what it certifies."
     ),
+    alarm_rate: float | None = typer.Option(
+        None, help="Of verdicts that were made at another than the guard's."
+    ),
     thumbnails: bool = typer.Option(True, help="Small pictures of samples, where there are any."),
     redact_paths: bool = typer.Option(
         False, "--redact-paths", help="Hide paths and keys of samples, to send it to others."
@@ -40,12 +43,17 @@ def report(
     from offmap.cli._messages import say
     from offmap.cli._output import command
     from offmap.cli.compare import loaded
+    from offmap.errors import ArgumentError
     from offmap.evaluation import aggregate
+    from offmap.guard import Certified
     from offmap.reporting import report as made
 
+    if alarm_rate is not None and guard is None:
+        raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
+    certified = None if alarm_rate is None or guard is None else Certified.read(guard, alarm_rate)
     subject = aggregate(loaded(subjects)) if len(subjects) > 1 else subjects[0]
     found = made(
-        subject, out, guard=guard, thumbnails=thumbnails, redact_paths=redact_paths,
+        subject, out, guard=certified or guard, thumbnails=thumbnails, redact_paths=redact_paths,
         command=command(),
     )  # fmt: skip
     say(f"{found.text('verdict')}\n\nWritten to {out} and {out.with_suffix('.json').name}")

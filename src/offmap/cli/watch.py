@@ -28,6 +28,9 @@ def watch(
     guard: Path | None = typer.Option(
         None, help="Folder of the guard, where the log does not say what it certifies."
     ),
+    alarm_rate: float | None = typer.Option(
+        None, help="Of a table of verdicts that were made at another than the guard's."
+    ),
     alpha: float = typer.Option(
         0.05, help="Of a new monitor, or a reset: how probable a false alarm is."
     ),
@@ -65,6 +68,7 @@ def watch(
         check_suffix(out)
     if {path.suffix for path in logs} == {".json"}:
         given = {"--state": state, "--follow": follow, "--guard": guard, "--reset": reset}
+        given["--alarm-rate"] = alarm_rate
         given |= {"--out": out, "--report": report}
         if without_effect := [name for name, value in given.items() if value]:
             raise ArgumentError(
@@ -78,7 +82,9 @@ def watch(
     log = logs[0]
     if follow and log.suffix != ".jsonl":
         raise typer.BadParameter("only .jsonl logs grow", param_hint="--follow")
-    certified = None if guard is None else Certified.read(guard)
+    if alarm_rate is not None and guard is None:
+        raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
+    certified = None if guard is None else Certified.read(guard, alarm_rate)
     watching = Watch(log, state, certified, alpha, delta)
     if reset:
         _reset(watching.monitor, alpha)

@@ -108,6 +108,10 @@ class JoinedSet:
             start, stop = start - len(part), stop - len(part)
         return tuple(keys)
 
+    def with_classes(self, classes: Sequence[str]) -> JoinedSet:
+        """The same samples, with labels that count in these classes, as of a set by itself."""
+        return JoinedSet(tuple(part.with_classes(classes) for part in self.parts))
+
     def batches(self, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Images and labels, part by part.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,12 @@ def data_sets(
     calibration: Any,
     train: Any,
     id_shift: Mapping[str, Any] | None = None,
+    names: Sequence[str] = (),
 ) -> list[Named]:
-    """All sets, the ID set first; those given by name are loaded at its shape."""
+    """All sets, the ID set first; those given by name are loaded at its shape.
+
+    Labels with names count in the classes of the training data, or else in those of the network.
+    """
     id_set = loaded(id_test, None)
     sets = [Named("id", "id", id_set)]
     if calibration is not None:
@@ -103,7 +107,7 @@ def data_sets(
         if each.role != "shift":
             _warn_made_otherwise(each, id_set)
     # A folder that lacks a class would count the labels of the others from another start.
-    known = next((_classes(each.data) for each in sets if each.role == "train"), ())
+    known = next((_classes(each.data) for each in sets if each.role == "train"), ()) or tuple(names)
     for i, each in enumerate(sets):
         own = _classes(each.data)
         if each.role != "ood" and own and own != known and set(own) <= set(known):

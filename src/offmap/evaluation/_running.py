@@ -20,7 +20,7 @@ from offmap.evaluation._inputs import Named, Scorer
 from offmap.evaluation._overlaps import overlaps
 from offmap.evaluation.results import Row, SetInfo
 from offmap.evaluation.rows import row_of
-from offmap.forward import AnyProbe, Seen
+from offmap.forward import AnyProbe, EachPass, Seen
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.decide import alarm_rank
 
@@ -61,6 +61,7 @@ class Running:
         self.seen: dict[str, Seen] = {}
         self.overlaps: dict[str, int] = {}
         self.parts: CalibrationData | None = None
+        self.calibrating: EachPass
 
     def fit(self, sets: Mapping[str, Named]) -> None:
         """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
@@ -68,8 +69,9 @@ class Running:
         self.fitting = Fitting(detectors, lambda: self.network.head, self.failures)
         self.fitting.begin()
         if (train := sets.get("train")) is not None and self._learns("train"):
-            seen = self.seen["train"] = Seen()
-            self.fitting.learn("train", self._passing(train, seen))
+            reading = EachPass(lambda seen: self._passing(train, seen))
+            self.fitting.learn("train", reading if self._runs_again(train) else reading())
+            seen = self.seen["train"] = reading.seen
             self.infos.append(_info(train, seen.samples, seen.right if seen.labelled else None))
             seen.warn_near_chance("the training data")
         else:
@@ -81,15 +83,21 @@ class Running:
         elif self.spare and not self._enough(calibration.data):
             self.fitting.learn("calibration", None)  # thresholds come before them
         else:
+            self.calibrating = EachPass(lambda seen: self._passing(calibration, seen))
             self.parts = CalibrationData(
                 calibration.data,
-                lambda: self._passing(calibration, Seen()),
+                self.calibrating,
                 samples=self.inputs_to_learn,
                 learn_share=self.learn_share,
                 stack=self.stack,
             )
             self.fitting.learn("calibration", self.parts.to_learn_on)
         self._leave_out_failed()
+
+    def _runs_again(self, train: Named) -> bool:
+        """Whether the network runs in each pass of the fit, as inputs are not kept between them."""
+        several = any(passes(root, "train") > 1 for root in self.fitting.roots.values())
+        return several and self.inputs_to_learn and not isinstance(train.data, Iterator)
 
     def _enough(self, data: Any) -> bool:
         """Whether enough calibration samples for the threshold are left of those learned on."""
@@ -165,6 +173,8 @@ class Running:
             self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
         right, members = (seen.right, seen.members) if seen.labelled else (None, [])
         self.infos.append(_info(item, seen.samples, right, members))
+        if item.role == "calibration" and self.parts is not None:
+            self.seen[item.name] = self.calibrating.seen
         self._tell(item, seen)
 
     def _tell(self, item: Named, seen: Seen) -> None:

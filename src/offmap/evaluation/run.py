@@ -17,7 +17,7 @@ from offmap.evaluation._inputs import data_sets, scorers
 from offmap.evaluation._overlaps import check_other_sets
 from offmap.evaluation._running import Running, detectors_of
 from offmap.evaluation.results import Results
-from offmap.forward import ProbeOptions, check_options, forward, probe_of
+from offmap.forward import ProbeOptions, check_options, class_names, forward, probe_of
 from offmap.guard.decide import alarm_rank, exact_rate
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def evaluate(
     exact_rate(alarm_rate, "alarm_rate")  # what cannot be right must not show at the end
     _check_settings(settings)
     start = time.perf_counter()
-    sets = data_sets(id_test, ood, calibration, train, id_shift)
+    sets = data_sets(id_test, ood, calibration, train, id_shift, class_names(network))
     check_other_sets(sets)
     for item in sets:
         if item.role == "calibration" and hasattr(item.data, "fingerprint"):

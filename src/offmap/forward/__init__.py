@@ -13,13 +13,14 @@ from offmap.forward.options import ProbeOptions, RunOptions, check_options
 from offmap.forward.preprocessing import Preprocessing, class_names, preprocessing_of
 from offmap.forward.probe import Probe
 from offmap.forward.probes import probe_of
-from offmap.forward.seen import Seen, check_apart
+from offmap.forward.seen import EachPass, Seen, check_apart
 
 __all__ = [
     "COMPUTING",
     "AnyProbe",
     "Batched",
     "CascadeProbe",
+    "EachPass",
     "EnsembleProbe",
     "FilterAndClassifier",
     "Normalization",

@@ -107,6 +107,10 @@ class CascadeProbe(AnyProbe):
         }
         self.filter = _of_part(pair.filter, **{**options, "head": head, "taps": taps})
         self.classifier = _of_part(pair.classifier, **options)
+        for own in guards:  # a bare part takes its images as the guard beside it does
+            for each in self.parts:
+                if each.floats is None and each.normalization == own.normalization:
+                    each.floats = own.floats
         self.network = FilterAndClassifier(
             filter=self.filter.network, classifier=self.classifier.network
         )
@@ -125,7 +129,10 @@ class CascadeProbe(AnyProbe):
 
     @floats.setter
     def floats(self, form: str | None) -> None:
-        self.filter.floats = self.classifier.floats = form
+        self.filter.floats = form
+        # One that normalises otherwise looks at its own first images.
+        if self.classifier.normalization == self.filter.normalization:
+            self.classifier.floats = form
 
     @property
     def head(self) -> Head | Heads | None:
@@ -260,7 +267,7 @@ def _of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | Ensemb
     if own is None:
         return of_one(part, **options)
     assert not isinstance(own, CascadeProbe)
-    return of_one(
+    made = of_one(
         own.network,
         head=options.get("head") or own.asked_head,
         taps=options.get("taps") or own.taps,
@@ -269,3 +276,5 @@ def _of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | Ensemb
         normalization=own.normalization,
         outputs=own.outputs,
     )
+    made.floats = own.floats  # as the first images of the guard showed, whatever comes first here
+    return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,6 +158,28 @@ class Seen:
     def record(self) -> dict[str, Any]:
         """Plain values."""
         return {"samples": self.samples, "accuracy": self.accuracy, "dtype": self.dtype}
+
+
+class EachPass:
+    """Opens passes over data, as often as asked, each of which counts what goes by for itself.
+
+    Args:
+        opening: opens one, which counts in what it is given.
+    """
+
+    def __init__(self, opening: Callable[[Seen], Iterator[Any]]) -> None:
+        self._opening = opening
+        self._opened: list[Seen] = []
+
+    def __call__(self) -> Iterator[Any]:
+        """The next pass, from the start."""
+        self._opened.append(Seen())  # of its own, as keys may be places counted from its start
+        return self._opening(self._opened[-1])
+
+    @property
+    def seen(self) -> Seen:
+        """What went by in the longest of them: the first may end at its first batch."""
+        return max(self._opened, key=lambda of: of.samples)
 
 
 def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bool) -> int:

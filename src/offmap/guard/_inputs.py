@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
@@ -37,6 +37,8 @@ def first_data(data: Any) -> Any:
 def data_like_fit(guard: Learning, data: Any) -> Any:
     """Data for a guard that is fitted; of a name or path, images are made as those were.
 
+    Labels with names count in the classes of the guard.
+
     Warns:
         InputsWarning: a set whose images were brought to their size in another way.
 
@@ -45,10 +47,21 @@ def data_like_fit(guard: Learning, data: Any) -> Any:
     """
     if isinstance(data, str | Path):
         check_same_transform(None, guard.input_transform)
-        return _loaded(guard, data)
+        return in_classes(_loaded(guard, data), guard.classes)
     if isinstance(data, Batched):
         _check_made_alike(guard, data)
-    return data
+    return in_classes(data, guard.classes)
+
+
+def in_classes(data: Any, names: Sequence[str]) -> Any:
+    """The same set with labels that count in these classes, where its own are some of them.
+
+    A folder without one of the classes counts those behind it from another start.
+    """
+    own = tuple(getattr(data, "classes", None) or ()) if isinstance(data, Batched) else ()
+    if not own or own == tuple(names) or not set(own) <= set(names):
+        return data
+    return data if getattr(data, "labels", None) is None else data.with_classes(names)
 
 
 def _loaded(guard: Learning, spec: str | Path) -> Any:

@@ -19,6 +19,7 @@ from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import (
     AnyProbe,
     Batched,
+    EachPass,
     RunOptions,
     Seen,
     check_options,
@@ -27,7 +28,13 @@ from offmap.forward import (
     probe_of,
     weights_digest,
 )
-from offmap.guard._inputs import Watched, check_same_transform, data_like_fit, first_data
+from offmap.guard._inputs import (
+    Watched,
+    check_same_transform,
+    data_like_fit,
+    first_data,
+    in_classes,
+)
 from offmap.guard._light import Light
 from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, scored, through
 from offmap.guard.calibration import Calibration
@@ -94,6 +101,7 @@ class Learning(nn.Module):
     ) -> Self:
         """Fit the detectors on the network's training data, un-augmented, read once.
 
+        Detectors that need inputs, and learn in several passes, read it once in each.
         Where this fails, or is interrupted, the guard stays as it was.
 
         Args:
@@ -111,14 +119,22 @@ class Learning(nn.Module):
             ArgumentError: there are names of classes, and not one for each output.
         """
         data, seen = first_data(data), Seen()
+        data = in_classes(data, self._given_classes or class_names(self.network))
         with self._learning() as probe:
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
             names = self._names(data, classes_of(acts_of(first[0])))
             fitting = Fitting(self.each(), lambda: probe.head)
             fitting.begin()
-            if spread is None:
+            if spread is None and not self._runs_again(data):
                 fitting.learn("train", chain([first], passing))
+            elif spread is None:
+                passing.close()
+                again = EachPass(
+                    lambda of: self.passing(data, "fit", batch_size, show_progress, of)
+                )
+                fitting.learn("train", again)
+                seen = again.seen
             else:
                 passing.close()  # and its bar: the first batch is read again elsewhere
                 fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
@@ -167,6 +183,11 @@ class Learning(nn.Module):
     def learns_from_inputs(self) -> bool:
         """Whether a detector does so in fitting."""
         return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
+
+    def _runs_again(self, data: Any) -> bool:
+        """Whether the network runs in each pass of a fit, as inputs are not kept between them."""
+        several = any(passes(each, "train") > 1 for each in self.each())
+        return several and self.learns_from_inputs and not isinstance(data, Iterator)
 
     def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
         """The names given, of the data or of the network, if there is one for each output."""
@@ -234,7 +255,7 @@ class Learning(nn.Module):
                 a loader are only warned of; or, to extend, scores that are distributed otherwise.
             NotFittedError: the network has been trained on since the guard was fitted.
             ArgumentError: too few images for the rate; says how many are needed, and names classes
-                that lack them.
+                that lack them; or, to extend one sample of each group, no groups.
         """
         data = data_like_fit(self, data)
         self.history.refuse_fitted_on(data)
@@ -249,12 +270,15 @@ class Learning(nn.Module):
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
         self._check_weights()
+        if extend and spread is not None:
+            raise ArgumentError("samples are added by one process: calibrate without an engine")
         if extend:
             self.history.refuse_known(data)
             check_extends(
                 self.calibration, alarm_rate=alarm_rate, confidence=confidence, per_class=per_class,
-                pool=pool, spread=spread,
+                pool=pool,
             )  # fmt: skip
+            self.history.refuse_ungrouped(groups)
         several = len(self.detectors) > 1
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
         rates = 0.05 if alarm_rate is None else alarm_rate
@@ -310,10 +334,13 @@ class Learning(nn.Module):
             DataError: the very set that the guard was fitted or calibrated on, or more than 1 % of
                 it.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
+            ArgumentError: no groups, of a guard that was calibrated by them.
         """
         calibration, data = self.calibration, data_like_fit(self, data)
         self._check_weights()
         self.history.refuse_known(data)
+        if not ood:
+            self.history.refuse_ungrouped(groups)
         seen = Seen(labelled=False)
         with self.probe:
             batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)

@@ -34,7 +34,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "calibration": guard.calibration.record() if guard.calibrated else None,
         "classes": list(guard.classes),
         "normalization": probe.normalization.record(),
-        "head": None if isinstance(probe.asked_head, Head) else probe.head_name,
+        "head": _named(probe.asked_head, probe.head_name),
         "taps": [[tap.layer, tap.reduction] for tap in probe.taps],
         "layers": probe.layers,
         "precision": probe.precision,
@@ -60,12 +60,39 @@ def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
     files = {"state": {f"{i}.{name}": x for i, of in states.items() for name, x in of.items()}}
     if guard.calibrated:
         files["calibration"] = guard.calibration.state_dict()
-    if isinstance(head := guard.probe.asked_head, Head):
-        bias = {} if head.bias is None else {"bias": head.bias}
-        files["head"] = {"weight": head.weight, **bias}
+    if given := _given(guard.probe.asked_head):
+        files["head"] = given
     if weights:
         files["network"] = guard.probe.network.state_dict()
     return files
+
+
+def _named(asked: Any, name: Any) -> Any:
+    """The name of the head's layer, or those of the members'; none where the head was given."""
+    if isinstance(asked, tuple):
+        pairs = zip(asked, name, strict=True)
+        return [None if isinstance(of, Head) else own for of, own in pairs]
+    return None if isinstance(asked, Head) else name
+
+
+def _given(asked: Any) -> dict[str, Tensor]:
+    """The tensors of a head that was given, or of those of members, each by its number."""
+    if isinstance(asked, tuple):
+        each = ((i, _given(of)) for i, of in enumerate(asked))
+        return {f"{i}.{name}": x for i, of in each for name, x in of.items()}
+    tensors = vars(asked) if isinstance(asked, Head) else {}
+    return {name: x for name, x in tensors.items() if x is not None}
+
+
+def _asked(names: Any, tensors: dict[str, Tensor]) -> Any:
+    """The head, or heads, that :func:`_named` and :func:`_given` tell of."""
+    if isinstance(names, list):
+        own = (
+            {k.removeprefix(f"{i}."): x for k, x in tensors.items() if k.startswith(f"{i}.")}
+            for i in range(len(names))
+        )
+        return [_asked(name, of) for name, of in zip(names, own, strict=True)]
+    return Head(**tensors) if tensors else names
 
 
 def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict[str, Any]:
@@ -73,7 +100,7 @@ def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict
     return {
         "classes": [str(name) for name in record["classes"]],
         "normalization": Normalization(**record["normalization"]),
-        "head": record["head"] if head is None else Head(head["weight"], head.get("bias")),
+        "head": _asked(record["head"], head or {}),
         "taps": [Tap(*tap) for tap in record["taps"]],
         "precision": record["precision"],
         "channels_last": record["channels_last"],

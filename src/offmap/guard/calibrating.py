@@ -14,7 +14,7 @@ from torch import Tensor
 from offmap.activations import Activations, Sample
 from offmap.detectors import Detector, passes
 from offmap.errors import DataError
-from offmap.forward import Seen
+from offmap.forward import EachPass, Seen
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.groups import Groups
 
@@ -61,12 +61,7 @@ def scored(
     Raises:
         DataError: there are no samples; or they are needed twice, and can be read once only.
     """
-    each_pass: list[Seen] = []
-
-    def batches() -> Iterator[Any]:
-        each_pass.append(Seen())  # of its own, as keys may be places counted from its start
-        return through(groups, passing(each_pass[-1]))
-
+    batches = EachPass(lambda seen: through(groups, passing(seen)))
     with ExitStack() as stack:
         if learn and any(passes(each, "calibration") for each in guard.each()):
             parts = CalibrationData(
@@ -85,8 +80,7 @@ def scored(
     if groups is not None:
         one = groups.one_each(keys).to(scores.device)
         scores, predictions = scores[one], predictions[one]
-    seen = max(each_pass, key=lambda of: of.samples)  # the first may end at its first batch
-    return Scored(scores, predictions, classes, seen)
+    return Scored(scores, predictions, classes, batches.seen)
 
 
 def through(groups: Groups | None, batches: Iterator[Any]) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from offmap.activations import Activations
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import FilterAndClassifier, forward, probe_of, weights_digest
-from offmap.guard._inputs import Watched
+from offmap.guard._inputs import Watched, data_like_fit, in_classes
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control, control_of
 from offmap.guard.guard import Guard
@@ -89,11 +89,11 @@ class Cascade(FilterAndClassifier):
         with self.probe as probe:
             acts = probe(images)
         verdict = self._judged(guard, acts)
-        own = self.classifier.classes if isinstance(self.classifier, Guard) else ()
-        names = own or verdict.classes
         # The guard's own control is of errors of its own network.
         accepted = None if control is None else control.accepts(verdict.scores)
-        return replace(verdict, labels=acts.predictions, classes=names, accepted=accepted)
+        return replace(
+            verdict, labels=acts.predictions, classes=self._names(guard), accepted=accepted
+        )
 
     def control(
         self,
@@ -106,9 +106,9 @@ class Cascade(FilterAndClassifier):
     ) -> Self:
         """Accept up to a score of the filter, so that the classifier is seldom wrong on those.
 
-        As :meth:`offmap.Guard.control`, of the classifier's errors; it is not saved, and gone when
-        the filter is calibrated anew. ID samples that stand in the calibration data are not
-        recognised here: give others for "accepted".
+        As :meth:`offmap.Guard.control`, of the classifier's errors, on data as for that; it is not
+        saved, and gone when the filter is calibrated anew. ID samples that stand in the calibration
+        data are not recognised here: give others for "accepted".
 
         Raises:
             LabelError: there are no labels.
@@ -117,8 +117,9 @@ class Cascade(FilterAndClassifier):
         """
         guard = self._guard()
         guard.refuse_changed()
+        data = in_classes(data_like_fit(guard, labelled), self._names(guard))
         with self.probe as probe:
-            batches = forward(probe, labelled, batch_size=batch_size, strict=False)
+            batches = forward(probe, data, batch_size=batch_size, strict=False)
             samples = (
                 (self._judged(guard, acts).scores, acts.predictions, labels)
                 for acts, labels in batches
@@ -129,6 +130,11 @@ class Cascade(FilterAndClassifier):
         watched, digest = Watched(answering), weights_digest(answering)
         self._controlled = control, calibration, watched, digest
         return self
+
+    def _names(self, guard: Guard) -> tuple[str, ...]:
+        """Names of the labels: the classifier's, or else those of the filter."""
+        own = self.classifier.classes if isinstance(self.classifier, Guard) else ()
+        return own or guard.classes
 
     @staticmethod
     def _judged(guard: Guard, acts: Activations) -> Verdict:

@@ -15,6 +15,8 @@ from offmap.guard.calibration import Calibration
 from offmap.guard.cascade import Cascade
 from offmap.guard.guard import Guard
 
+_GIVE = "give alarm_rate= as it was when they were made, or a log, which says it"
+_ROUNDING = 1e-6  # of a rank, by its p-value
 Rates = Float64[np.ndarray, " g"]
 
 
@@ -81,18 +83,51 @@ class Certified(msgspec.Struct, frozen=True):
         )
 
     @classmethod
-    def read(cls, folder: str | Path) -> Certified:
+    def read(cls, folder: str | Path, alarm_rate: float | None = None) -> Certified:
         """That of the guard in a folder, whose network is not needed.
+
+        Args:
+            folder: of the guard.
+            alarm_rate: another than it was calibrated for.
 
         Raises:
             StoreError: there is no guard, or it is damaged.
             NotFittedError: it is not calibrated.
+            ArgumentError: there are too few calibration samples for that rate.
         """
         record, files = schema.read(folder)
         if record["calibration"] is None:
             raise NotFittedError(f"{folder}: this guard has no threshold yet: call calibrate")
         calibration = Calibration.restored(record["calibration"], files["calibration"])
+        if alarm_rate is not None:
+            calibration = calibration.at(alarm_rate)
         return cls.of_calibration(calibration, record["network_sha256"])
+
+    def check_judged(
+        self, is_ood: bool, label: int | None, p_value: float | None, *, way_out: str = _GIVE
+    ) -> None:
+        """Refuse a verdict that was not made at this threshold: its p-value tells its rank.
+
+        Args:
+            is_ood: of the verdict.
+            label: likewise.
+            p_value: likewise; one that is none of this calibration set tells nothing.
+            way_out: for the message.
+
+        Raises:
+            ArgumentError: it was made at another; or the label is that of no class.
+        """
+        group = self.group(label)
+        if p_value is None:
+            return
+        rank = float(p_value) * (self.samples[group] + 1) / self.tests
+        known = abs(rank - round(rank)) < _ROUNDING
+        if known and (round(rank) <= self.ranks[group]) != bool(is_ood):
+            called = "called OOD" if is_ood else "not called OOD"
+            raise ArgumentError(
+                f"these verdicts were made at another alarm rate than {self.alarm_rate}, or by "
+                f"another guard: a sample with p-value {p_value} was {called}; {way_out}"
+            )
 
     def upper(self, delta: float) -> Rates:
         """Rates that those on ID are at most, all of them with probability ``1 - delta``.

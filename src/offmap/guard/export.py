@@ -47,7 +47,8 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     down and up so far would give, and the label's logit that close to the largest.
 
     What was exported, and its threshold, stands in the properties of the ONNX model, or in the
-    extra file ``offmap.json`` of the program. The network's mode is as before; other threads must
+    extra file ``offmap.json`` of the program; with :meth:`Guard.control`, so does ``control``, up
+    to whose threshold a score is accepted. The network's mode is as before; other threads must
     not run it meanwhile.
 
     Args:
@@ -58,7 +59,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
         tolerance: of the check.
 
     Raises:
-        NotFittedError: the guard has no threshold yet.
+        NotFittedError: the guard has no threshold yet, or the network was trained on since.
         ArgumentError: another suffix; or this guard has no graph, and why.
         MissingExtraError: ONNX needs the extra ``onnx``.
         ExportError: the network cannot be traced, or the graph's answers are not the guard's;
@@ -67,6 +68,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     path = Path(path)
     _check_possible(guard, path, example)
     record = _record(guard)
+    guard.refuse_changed()
     with guard.probe as probe, torch.no_grad():
         acts = probe(example)
         acts.check_finite()
@@ -170,6 +172,7 @@ def _record(guard: Guard) -> dict[str, Any]:
         "classes": list(guard.classes),
         "network": type(guard.probe.network).__name__,
         "network_sha256": weights_digest(guard.probe.network),
+        **({} if guard.control_ is None else {"control": guard.control_.record()}),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from offmap.errors import DataError
+from offmap.errors import ArgumentError, DataError
 from offmap.forward import Seen, check_apart
 
 
@@ -74,6 +74,19 @@ class History:
                     f"this guard was {step} on the same samples: give fresh ones, or what is "
                     "measured says nothing of new data"
                 )
+
+    def refuse_ungrouped(self, groups: Any) -> None:
+        """Refuse samples without groups where those of before were counted once a group.
+
+        Raises:
+            ArgumentError: they have none.
+        """
+        if groups is None and "groups" in self.read.get("calibrate", {}):
+            raise ArgumentError(
+                "this guard was calibrated on one sample of each group, and samples that belong "
+                "together would count one by one here: name the groups of these, too; a sample "
+                "that stands alone is one of its own"
+            )
 
     def check_apart(self, name: str, data: Any, seen: Seen) -> None:
         """Tell of samples that the guard was fitted on, too."""

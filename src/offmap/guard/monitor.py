@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from offmap.guard.guard import Guard
 
 _FOR_CHANGE = slice(None, None, len(SHARES))  # the first row, and the last, of too few alarms
+_GO_ON = "let the monitor go on with the guard at that rate first"
 Time = datetime | str | None
 
 
@@ -169,12 +170,13 @@ class Monitor:
             time: of the samples; by default now.
 
         Raises:
-            ArgumentError: labels are missing, or there is no such class.
+            ArgumentError: labels are missing, or there is no such class; or a verdict that was made
+                at another threshold, for which see :meth:`go_on_with`.
             ShapeError: not as many labels as booleans.
         """
         samples = list(_samples(verdict, labels))
-        for label, _, _ in samples:  # before any of them counts
-            self.certified.group(label)
+        for label, is_ood, p_value in samples:  # before any of them counts
+            self.certified.check_judged(is_ood, label, p_value, way_out=_GO_ON)
         for label, is_ood, p_value in samples:
             self._go_on(1, int(is_ood), label, p_value, time)
         return self.alarmed

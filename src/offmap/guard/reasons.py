@@ -56,6 +56,7 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
         guard: calibrated.
         inputs: a batch, as for the guard.
     """
+    guard.refuse_changed()
     batch = as_batch(guard, inputs)
     with guard.probe as probe, torch.no_grad():
         acts = probe.sample(batch) if guard.reads_inputs else probe(batch)
@@ -96,16 +97,15 @@ def _standing(
     calibration = guard.calibration
     known = calibration.scores_[row]
     who = f"{_called(guard.each()[row])} " if name else ""
+    per_class, joined = calibration.rule == "per_class", calibration.groups_
+    counts = None if joined is None else torch.bincount(joined).tolist()
     words = []
     for score, label in zip(scores, verdict.labels.tolist(), strict=True):
-        others, of = known, ""
-        if calibration.rule == "per_class":
-            joined = calibration.groups_
-            group = label if joined is None else int(joined[label])
-            others = known[calibration.labels_ == group]
-            of = f" of {_name(verdict.classes, label)}"
-            if joined is not None and int((joined == group).sum()) > 1:
-                of += " and the classes joined with it"
+        group = label if joined is None else int(joined[label])
+        others = known[calibration.labels_ == group] if per_class else known
+        of = f" of {_name(verdict.classes, label)}" if per_class else ""
+        if counts is not None and counts[group] > 1:
+            of += " and the classes joined with it"
         below = int((others < score).sum())
         share = "all" if below == len(others) else f"{below / max(len(others), 1):.1%}"
         words.append(

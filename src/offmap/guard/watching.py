@@ -27,7 +27,8 @@ class Watch:
     Args:
         log: see :class:`offmap.guard.Log`; or what ``offmap score`` wrote.
         state: file of the monitor; goes on from it where it is there.
-        certified: what the guard certifies; a log says it itself.
+        certified: what the guard certifies, of tables, which do not say it; a log says it itself,
+            at each opening, and its own word counts.
         alpha: of a new monitor.
         delta: of a new monitor.
 
@@ -48,9 +49,16 @@ class Watch:
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state.is_file():
-            self.monitor = Monitor.load(self.state, self.certified)
-        elif self.certified is not None:
-            self.monitor = Monitor(self.certified, self.alpha, self.delta)
+            self.monitor = Monitor.load(self.state)
+            self._check_guard(self.monitor.certified)
+
+    def _check_guard(self, certified: Certified) -> None:
+        """Refuse what is watched where another guard was given."""
+        if self.certified is not None and self.certified.guard != certified.guard:
+            raise ArgumentError(
+                f"{self.log} or its state is of the guard {certified.guard}, and the one given is "
+                f"{self.certified.guard}: give the guard whose verdicts these are, as it was then"
+            )
 
     def go_on(self) -> Iterator[str]:
         """Read what has come; what is to be told, as it is found.
@@ -93,6 +101,7 @@ class Watch:
                 f"{self.log} does not say what its guard certifies: {error}"
             ) from error
         if self.monitor is None:
+            self._check_guard(certified)
             self.monitor = Monitor(certified, self.alpha, self.delta)
             return
         before = self.monitor.certified
@@ -104,7 +113,17 @@ class Watch:
                 "have each spent delta"
             )
 
+    def _take_given(self, certified: Certified) -> None:
+        """Go on at the threshold of the guard that was given: a table does not say its own."""
+        if self.monitor is None:
+            self.monitor = Monitor(certified, self.alpha, self.delta)
+        elif self.monitor.certified is not certified:
+            self.monitor.go_on_with(certified)
+
     def _seen(self, row: dict[str, Any]) -> Iterator[str]:
+        if "guard" not in row and self.certified is not None:
+            self._take_given(self.certified)
+            self.certified.check_judged(row["is_ood"], row["label"], row["p_value"])
         monitor = self.monitor
         if monitor is None:
             raise ArgumentError(

@@ -53,10 +53,34 @@ def galleries(
         parts.append(
             (f"Samples nearest to the threshold of {detector}", _near(scores, sets, threshold))
         )
+    classes = _class_names(results, inputs.get("id"))
     return [
-        Gallery(heading, [_sample(results, detector, name, i, inputs, named) for name, i in chosen])
+        Gallery(
+            heading,
+            [_sample(results, detector, name, i, inputs, classes, named) for name, i in chosen],
+        )
         for heading, chosen in parts
     ]
+
+
+def _class_names(results: Results, data: Any) -> dict[int, str]:
+    """What the classes are called, as the results count them.
+
+    They count in those of the training data, of which the ID set may lack some: then the labels of
+    its samples tell which is which.
+    """
+    own = dict(enumerate(map(str, getattr(data, "classes", None) or ())))
+    labels, true = getattr(data, "labels", None), results.labels.get("id")
+    if labels is None or true is None or not hasattr(data, "keys"):
+        return own
+    known = dict(zip(data.keys(0, len(data)), labels.tolist(), strict=True))
+    samples = zip(results.keys.get("id", ()), true.tolist(), strict=False)
+    pairs = {(label, own[known[key]]) for key, label in samples if known.get(key) in own}
+    counted = dict(pairs)
+    alike = all(own.get(label) == name for label, name in counted.items())
+    # Labels that are of other classes sample by sample say nothing.
+    told = len(counted) == len(set(counted.values())) == len(pairs)
+    return counted if told and not alike else own
 
 
 def _lowest(scores: Any, count: int) -> list[int]:
@@ -76,7 +100,13 @@ def _near(
 
 
 def _sample(
-    results: Results, detector: str, name: str, i: int, inputs: Mapping[str, Any], named: bool
+    results: Results,
+    detector: str,
+    name: str,
+    i: int,
+    inputs: Mapping[str, Any],
+    classes: Mapping[int, str],
+    named: bool,
 ) -> Sample:
     scores = results.scores[detector]
     keys, predictions = results.keys.get(name) or (), results.predictions.get(name)
@@ -87,8 +117,8 @@ def _sample(
         p_value = float(p_values(*pair)[0])
     prediction = ""
     if predictions is not None:
-        label, classes = int(predictions[i]), getattr(inputs.get("id"), "classes", ())
-        prediction = str(classes[label]) if label < len(classes) else f"class {label}"
+        label = int(predictions[i])
+        prediction = classes.get(label, f"class {label}")
     key = str(keys[i]) if i < len(keys) else None
     return Sample(
         set="ID" if name == "id" else name,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from offmap._utils.percent import at_most, percent
-from offmap.errors import DataError, StoreError
+from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.guard import Certified, Monitor
 from offmap.guard.log_rows import rows_of
 from offmap.guard.tally import Tally
@@ -54,10 +54,6 @@ class Seen:
     monitor: Monitor | None = None
     _strangest: list[tuple[float, float, int, Row]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        if self.certified is not None:
-            self.monitor = Monitor(self.certified)
-
     def take(self, row: Row | None) -> None:
         """Count one row."""
         if row is None:
@@ -77,9 +73,18 @@ class Seen:
             certified = msgspec.convert(record, Certified)
         except msgspec.ValidationError as error:
             raise StoreError(f"it is not told what the guard certifies: {error}") from error
+        if self.certified is not None and self.certified.guard != certified.guard:
+            raise ArgumentError(
+                f"these verdicts are of the guard {certified.guard}, and the one given is "
+                f"{self.certified.guard}: leave it out, as a log says of which guard it is"
+            )
+        self._watch_by(certified)
+
+    def _watch_by(self, certified: Certified) -> None:
+        """Watch what comes at the threshold that it was judged by."""
         if self.monitor is None:
             self.monitor = Monitor(certified)
-        else:
+        elif self.monitor.certified is not certified:
             self.monitor.go_on_with(certified)
 
     def _count(self, row: Row) -> None:
@@ -89,6 +94,9 @@ class Seen:
             self.names[label] = str(row["answer"])
         if time := row.get("time"):
             self.first, self.last = self.first or str(time), str(time)
+        if self.certified is not None and "guard" not in row:  # no log, which says its own
+            self._watch_by(self.certified)
+            self.certified.check_judged(is_ood, label, p)
         if self.monitor is not None:
             self.monitor.see(is_ood, label, p, time=time)
         score = inf if row["score"] in (None, "") else float(row["score"])

@@ -134,4 +134,4 @@ def _fingerprint(data: Any) -> Any:
     """The fingerprint of a set, or those of several by name; of other data, their description."""
     if isinstance(data, Mapping):
         return {name: _fingerprint(part) for name, part in data.items()}
-    return str(getattr(data, "fingerprint", data))
+    return str(getattr(data, "fingerprint", None) or data)  # streamed sets have none
