@@ -148,7 +148,8 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
             yield rows_of(inputs, rows), None if labels is None else labels[rows]
         return
     if is_array(data) or _are_arrays(data):
-        yield from _cut(*((data, None) if is_array(data) else data), batch_size)
+        x, y = (data, None) if is_array(data) else data
+        yield from _cut(x, y, batch_size)
         return
     if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -67,9 +67,8 @@ def watch(
 
         check_suffix(out)
     if {path.suffix for path in logs} == {".json"}:
-        given = {"--state": state, "--follow": follow, "--guard": guard, "--reset": reset}
-        given["--alarm-rate"] = alarm_rate
-        given |= {"--out": out, "--report": report}
+        given: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
+        given |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
         if without_effect := [name for name, value in given.items() if value]:
             raise ArgumentError(
                 f"{', '.join(without_effect)} has no effect on states: give the log, or of one "

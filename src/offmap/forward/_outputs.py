@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+import torch
 from torch import SymInt, Tensor, nn
 
 from offmap.errors import ShapeError
@@ -85,8 +86,9 @@ def features_of(inputs: Tensor) -> Tensor:
 
 def _as_row(value: Any, samples: int | SymInt) -> Any:
     """Of one sample, whose axis a network squeezed away with others, one row again."""
-    squeezed = isinstance(value, Tensor) and value.ndim == 1 and len(value) > 1 and samples == 1
-    return value[None] if squeezed else value
+    if torch.compiler.is_exporting() or not isinstance(value, Tensor) or value.ndim != 1:
+        return value  # a graph would hold for that one number of samples alone
+    return value[None] if samples == 1 and len(value) > 1 else value
 
 
 def _is_array(value: Any, samples: int | SymInt) -> TypeGuard[Tensor]:

@@ -154,7 +154,8 @@ class Probe(OneNetwork):
     def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
         """One part of the features, if it was kept."""
         if not call.name.startswith(VECTOR):
-            return self._decided(call, kept.pop(key, None), logits)
+            x = kept.pop(key, None)
+            return None if x is None else self._decided(call, x, logits)
         names = [name for name in kept if name.startswith(key)]
         vectors = {int(name.removeprefix(key)[1:-1]): kept.pop(name) for name in names}
         number = call.number
@@ -166,9 +167,9 @@ class Probe(OneNetwork):
                 number = number_of(self.head, plain, logits.detach(), near)
         return None if number is None else vectors.get(number)
 
-    def _decided(self, call: Call, x: Any, logits: Tensor) -> Any:
+    def _decided(self, call: Call, x: Tensor, logits: Tensor) -> Tensor:
         """What a head is given: of all tokens, the one that the logits are made of."""
-        return chosen(x, self.head, logits) if call.chosen and self.head and x is not None else x
+        return chosen(x, self.head, logits) if call.chosen and self.head else x
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, in terms that a trace can follow."""

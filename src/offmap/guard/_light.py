@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs
 
-M, T = TypeVar("M"), TypeVar("T")
+M = TypeVar("M")
+T = TypeVar("T")
 _SHAPES = 256  # that are kept in mind
 _DEPTH = 4  # of containers in a module that are looked into
 _LOOKED_AT = 2  # calls of a shape: one as usual, and one whose remains are looked for
