@@ -178,7 +178,7 @@ class EachPass:
 
     @property
     def seen(self) -> Seen:
-        """What went by in the longest of them: the first may end at its first batch."""
+        """What went by in the longest of them, as the first may end at its first batch."""
         return max(self._opened, key=lambda of: of.samples)
 
 
