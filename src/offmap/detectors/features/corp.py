@@ -77,7 +77,8 @@ class CoRP(CoP):
         else:  # in fitting
             frequencies, phases = (x.to(features.device) for x in self._map(features.shape[1]))
         angles = directions(features) @ frequencies.T + phases
-        return math.sqrt(2 / len(phases)) * angles.cos()
+        # A cosine, of which older versions of ONNX Runtime have none in float64.
+        return math.sqrt(2 / len(phases)) * (angles + math.pi / 2).sin()
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Any:
         # Of the mean only the length counts: how many features the map is of.
