@@ -62,6 +62,9 @@ def main() -> int:
     arguments = options.arguments or [*TESTS]
     # A deprecation of today is no fault of a version of years ago, nor the other way round.
     quiet = ["-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning"]
+    # What torch 2.7 says of its own programs, when they are loaded.
+    for said in ("Attempted to insert a get_attr Node", "Node lifted_tensor"):
+        quiet += ["-W", f"ignore:{said}:UserWarning"]
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *quiet, *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
 

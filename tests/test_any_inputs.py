@@ -733,11 +733,16 @@ def assigned(network: Net) -> None:
     network.load_state_dict(state, assign=True)
 
 
-@pytest.mark.parametrize("replace", [another_layer, another_parameter, assigned])
+def exchanged(network: Net) -> None:
+    network.body.weight, network.body.twin = network.body.twin, network.body.weight
+
+
+@pytest.mark.parametrize("replace", [another_layer, another_parameter, assigned, exchanged])
 def test_a_network_whose_parameters_were_replaced_is_refused_at_the_call(
     replace: Callable[[Net], None],
 ) -> None:
     network = Net()
+    network.body.twin = nn.Parameter(torch.randn(8, 48))
     guard = offmap.Guard(network, "energy").fit(cut()).calibrate([data(2)[0]])
     same = {name: x.clone() for name, x in network.state_dict().items()}
     network.load_state_dict(same, assign=True)

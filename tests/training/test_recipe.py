@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from offmap.errors import ArgumentError, UnknownNameError
+from offmap.networks import build
 from offmap.training import BUDGETS, RECIPES, Recipe, optim, recipe, settings
+from offmap.training.sets import load, normalization
+from offmap.training.task import Task
 
 
 def lr_of(made: Recipe, steps: int, epochs: int) -> list[float]:
@@ -33,6 +36,12 @@ SMALL = Recipe(network="digits_cnn", data="embedded:digits", lr=1.0, epochs=10)
 def test_every_recipe_is_json_and_back(name: str, budget: str) -> None:
     made = recipe(name, budget=budget)
     assert Recipe.of(json.loads(json.dumps(made.record()))) == made
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_fits_its_data_where_nothing_is_changed(name: str) -> None:
+    made = recipe(name, budget="smoke")
+    Task(made, build(made.network), load(made), normalization(made.normalization))
 
 
 def test_the_two_recipes_of_study_a_differ_in_pixmix_alone() -> None:

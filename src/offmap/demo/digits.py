@@ -45,7 +45,8 @@ def train(sets: Parts, out: str | Path, *, changes: Mapping[str, Any] | None = N
     Raises:
         MissingExtraError: lightning or kornia is not installed.
     """
-    return trained(sets.train, sets.test, out, changes, COMMAND)
+    known = {"network": "digits_cnn"}  # of eight digits
+    return trained(sets.train, sets.test, out, known | dict(changes or {}), COMMAND)
 
 
 def shipped() -> DigitsCNN:

@@ -217,7 +217,8 @@ class Watched:
 
     def _count(self) -> tuple[int, int]:
         places = chain.from_iterable(map(dict.values, self._places))
-        return sum(map(_VERSION, self._tensors)), sum(map(id, places))  # at every call of a guard
+        # At every call of a guard; in their order, as two layers may have changed their places.
+        return sum(map(_VERSION, self._tensors)), hash(tuple(map(id, places)))
 
     def changed(self) -> bool:
         """Whether something changed since it was last accepted."""

@@ -33,7 +33,7 @@ _FULL = {"network": "wrn40_2(dropout=0.3)", "epochs": 100, "schedule": "cosine"}
 _PIXMIX = {"mixing_set": "fractals:2000", "k": 4, "beta": 3.0, "severity": 3}
 
 _DIGITS = Recipe(
-    network="digits_cnn",
+    network="digits_cnn(classes=10)",
     data="embedded:digits",
     normalization="0.305/0.376",
     crop=1,
