@@ -362,7 +362,7 @@ class Right(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 4, bias=False)
-        nn.init.eye_(self.fc.weight)
+        nn.init.eye_(self.fc.weight).data.mul_(4)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x)

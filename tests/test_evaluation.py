@@ -217,6 +217,12 @@ def test_names_must_differ(sets: dict[str, Any]) -> None:
         offmap.evaluate(Net(), id_test=sets["id_test"], ood={})
 
 
+def test_a_set_without_samples_is_named(sets: dict[str, Any]) -> None:
+    empty = sets["train"].images[:0]
+    with pytest.raises(DataError, match=r"^none: there are no samples"):
+        offmap.evaluate(Net(), id_test=sets["id_test"], ood={"none": empty}, detectors="msp")
+
+
 def test_too_few_calibration_samples_show_before_any_work(sets: dict[str, Any]) -> None:
     network = Net()
     with pytest.raises(ArgumentError, match="at least 99 calibration samples; there are 60"):

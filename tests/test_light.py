@@ -167,6 +167,17 @@ def test_what_a_detector_makes_itself_is_of_any_mode() -> None:
     assert not each.last.is_inference()
 
 
+@pytest.mark.parametrize("detectors", ["odin", "gradnormall", "knn(k=3)", "auto"])
+def test_a_caller_may_be_in_inference_mode(detectors: str) -> None:
+    network = Noted()
+    expected = guard_of(network, detectors)(batch())
+    with torch.inference_mode():
+        guard = guard_of(network, detectors)
+        inside = guard(batch())
+    assert_equal(inside, expected)
+    assert_equal(guard(batch()), expected)
+
+
 def test_another_threshold_begins_anew() -> None:
     network = Noted()
     guard = guard_of(network)

@@ -117,5 +117,9 @@ class LeftOutWarning(OffmapWarning):
     """Images that cannot be read, files of a data set that are none, or labels are not used."""
 
 
+class OutputsWarning(OffmapWarning):
+    """Outputs of a network that are hardly logits."""
+
+
 class OverlapWarning(OffmapWarning):
     """Samples stand in two sets."""

@@ -14,7 +14,14 @@ from torch.nn.utils import parametrizations
 
 import offmap
 from offmap.activations import Head
-from offmap.errors import DataError, FeaturesWarning, HeadError, NeedsError
+from offmap.errors import (
+    ArgumentError,
+    DataError,
+    FeaturesWarning,
+    HeadError,
+    NeedsError,
+    OutputsWarning,
+)
 from offmap.forward import Probe
 
 CLASSES = 4
@@ -322,6 +329,30 @@ def test_outputs_that_are_no_logits_are_refused_and_have_a_way_in(kind: str) -> 
     with Probe(net, outputs=kind) as probe:
         expected = net.fc(net.features(x)).softmax(1)
         assert torch.allclose(probe(x).logits.softmax(1), expected, atol=1e-6)
+
+
+def test_outputs_of_a_sigmoid_are_told_of() -> None:
+    x = samples(40)
+    guard = offmap.Guard(Net(lambda net, h: net.fc(h).sigmoid()).eval(), "energy")
+    with pytest.warns(OutputsWarning, match=r"first \d+ samples lie in \[0, 1\].*a sigmoid"):
+        guard.fit(list(x.split(3))).calibrate([x])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputsWarning)
+        offmap.Guard(Net().eval(), "energy").fit([x]).calibrate([x])
+
+
+def test_what_is_no_module_is_no_network() -> None:
+    for wrong, kind in ((lambda x: x, "function"), ("resnet20", "str")):
+        with pytest.raises(ArgumentError, match=rf"is a torch.nn.Module; seen {kind}: give"):
+            offmap.Guard(wrong, "msp")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_network_of_torchscript_has_scores_of_its_logits() -> None:
+    net, x = Net().eval(), samples(60)
+    scripted = torch.jit.trace(net, x)
+    plain, traced = (offmap.Guard(n, "msp").fit([x]).calibrate([x]) for n in (net, scripted))
+    assert torch.allclose(traced(x).scores, plain(x).scores, atol=1e-6)
 
 
 def test_a_batch_that_goes_another_way_has_logits_and_no_features() -> None:

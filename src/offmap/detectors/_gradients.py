@@ -13,6 +13,7 @@ from offmap.activations import Sample
 from offmap.errors import NeedsError
 
 
+@torch.inference_mode(False)  # which a caller may be in, and which knows no gradients
 @torch.enable_grad()
 def gradient(
     sample: Sample, score: Callable[[Sample], Float[Tensor, " n"]], what: str

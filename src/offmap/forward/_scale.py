@@ -6,16 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from offmap.errors import DataError
+from offmap._utils.warning import warn_user
+from offmap.errors import DataError, OutputsWarning
 
 OUTPUTS = ("logits", "probabilities", "log_probabilities", "features")
 # How far sums may be from 1, in bf16 too.
 _NEAR = 1e-2
-_FEWEST = 4
+_FEWEST = 4  # rows that show a softmax
+_MANY = 32  # rows that would not all lie in [0, 1] by chance
 
 
 class ScaleCheck:
     """Refuses outputs whose first rows are surely not what they are said to be.
+
+    Those that only look so, as a sigmoid would leave them, are told of.
 
     Args:
         outputs: what they are said to be.
@@ -30,12 +34,18 @@ class ScaleCheck:
 
         Raises:
             DataError: probabilities, or their logarithms, where logits are expected.
+
+        Warns:
+            OutputsWarning: all lie in [0, 1].
         """
         if self._done:
             return
-        self._first.append(logits.detach()[:_FEWEST])
-        if sum(map(len, self._first)) >= _FEWEST:
-            _check(torch.cat(self._first))
+        self._first.append(logits.detach()[:_MANY])
+        first = torch.cat(self._first)
+        if len(first) >= _FEWEST:
+            _check(first)
+        if len(first) >= _MANY:
+            _tell(first)
             self._done, self._first = True, []
 
 
@@ -45,6 +55,15 @@ def _check(logits: Float[Tensor, "n c"]) -> None:
         _refuse("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
     if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):
         _refuse("logarithms of probabilities (the exponentials sum to 1)", "log_probabilities")
+
+
+def _tell(logits: Float[Tensor, "n c"]) -> None:
+    if bool(((logits >= 0) & (logits <= 1)).all()):
+        warn_user(
+            f"all outputs of the network on its first {len(logits)} samples lie in [0, 1]: scores "
+            "take a softmax of logits. If a sigmoid is its last layer, give it without",
+            OutputsWarning,
+        )
 
 
 def _refuse(what: str, name: str) -> None:

@@ -75,7 +75,10 @@ def forward(
     opening = _opening(network, probe)
     seen = seen or Seen(labelled=False, hashing=False)
     telling = partial(progress, description, show=show_progress)
-    return _passed(opening, data, batch_size, cache, seen, telling, inputs=inputs, strict=strict)
+    name = getattr(data, "name", None) or description
+    return _passed(
+        opening, data, batch_size, cache, seen, telling, name, inputs=inputs, strict=strict
+    )
 
 
 def _passed(
@@ -85,6 +88,7 @@ def _passed(
     cache: str | Path | None,
     seen: Seen,
     telling: Callable[[int | None], AbstractContextManager[Callable[[int], None]]],
+    name: str,
     *,
     inputs: bool,
     strict: bool,
@@ -103,7 +107,7 @@ def _passed(
                 advance(len(acts))
                 yield acts, labels
         if not seen.samples:
-            raise DataError(f"{getattr(data, 'name', 'the data')}: there are no samples")
+            raise DataError(f"{name}: there are no samples")
 
 
 def _opening(

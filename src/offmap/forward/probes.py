@@ -6,6 +6,7 @@ from typing import Unpack
 
 from torch import nn
 
+from offmap.errors import ArgumentError
 from offmap.forward._outputs import unwrapped
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.cascade import CascadeProbe, FilterAndClassifier, of_one
@@ -18,7 +19,15 @@ def probe_of(network: nn.Module, **options: Unpack[ProbeOptions]) -> AnyProbe:
     Args:
         network: any classifier, an ensemble of some, or a filter and a classifier.
         **options: arguments of the probe.
+
+    Raises:
+        ArgumentError: it is no module.
     """
+    if not isinstance(network, nn.Module):
+        raise ArgumentError(
+            f"a network is a torch.nn.Module; seen {type(network).__name__}: give what "
+            "offmap.networks.build makes of a name, or wrap a function in a module"
+        )
     if isinstance(unwrapped(network), FilterAndClassifier):
         return CascadeProbe(network, **options)
     return of_one(network, **options)

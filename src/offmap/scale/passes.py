@@ -89,11 +89,11 @@ class Passes:
                     seen.add(acts, labels)
                     yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
                 advance(len(rows))
-        skipped = getattr(data, "skipped", ())
-        if line := skipped_in_words(getattr(data, "name", description), skipped):
+        name = getattr(data, "name", None) or description
+        if line := skipped_in_words(name, getattr(data, "skipped", ())):
             warn_user(line, LeftOutWarning)
         if not seen.samples:
-            raise DataError(f"{getattr(data, 'name', 'the data')}: there are no samples")
+            raise DataError(f"{name}: there are no samples")
 
     def _look(self, probe: AnyProbe, data: Any, batch_size: int) -> None:
         """Run one batch here, by which head and layout are known to all."""
