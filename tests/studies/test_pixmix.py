@@ -6,11 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import offmap
+from offmap.activations import Activations
 from offmap.errors import (
     ArgumentError,
     DataNotFoundError,
@@ -20,6 +22,7 @@ from offmap.errors import (
 from offmap.evaluation.subsets import at_ratio
 from offmap.networks import WideResNet, densenet_bc100
 from offmap.studies import pixmix
+from offmap.studies._pixmix_features import Norm, effective_rank
 from offmap.training.trained import open_trained
 from tests.studies.conftest import run_study
 
@@ -54,6 +57,47 @@ def test_the_printed_figures_are_those_of_the_scores(study: tuple[Path, str]) ->
     for d in (d for d in other.detectors if d in found.detectors):
         gain = 100 * (other.mean(d) - found.mean(d))
         assert re.search(rf"^  {re.escape(d)} +{re.escape(f'{gain:+.2f}')} ", text, re.M), d
+
+
+def test_what_happens_to_the_features_is_measured(study: tuple[Path, str]) -> None:
+    out, text = study
+    _, _, table = text.partition("== features: ")
+    for name in pixmix.NETWORKS:
+        scores = offmap.Results.load(out / name).scores
+        assert re.search(
+            rf"^{name}: effective rank of the training features: \d+\.\d, ", table, re.M
+        )
+        for size in ("norm", "residual", "mahalanobis"):
+            known = np.median(scores[size]["id"])
+            row = re.search(rf"^{name} {size} +(.*)$", table, re.M)
+            assert row is not None
+            shown = [float(x) for x in row[1].split()]
+            sets = [s for s in scores[size] if s not in ("id", "calibration")]
+            expected = [np.median(scores[size][s]) / known for s in sets]
+            assert shown == pytest.approx(expected, abs=0.0051)
+
+
+def test_the_effective_rank_counts_equal_directions() -> None:
+    turned, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
+    values = torch.tensor([3.0, 3, 3, 3, 0, 0], dtype=torch.float64)
+    assert float(effective_rank((turned * values) @ turned.T)) == pytest.approx(4)
+    p = np.array([0.7, 0.2, 0.1])
+    own = effective_rank(torch.tensor(np.diag(5 * p)))
+    assert float(own) == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+
+
+def test_the_spread_within_classes_is_that_of_the_formula() -> None:
+    generator = np.random.default_rng(0)
+    h, y = generator.normal(size=(40, 3)) * [3, 1, 0.1], np.arange(40) % 2
+    h[y == 1] += 5
+    found = Norm()
+    acts = Activations(torch.zeros(40, 2), torch.tensor(h))
+    found.fit([(acts, torch.tensor(y))])
+    inside = np.concatenate([h[y == c] - h[y == c].mean(0) for c in (0, 1)])
+    total, within = np.cov(h.T, bias=True), inside.T @ inside / 40
+    assert float(found.variance_) == pytest.approx(np.trace(within) / np.trace(total), abs=0.02)
+    assert float(found.within_) == pytest.approx(float(effective_rank(torch.tensor(within))))
+    np.testing.assert_allclose(found.score(acts).numpy(), -np.linalg.norm(h, axis=1), rtol=1e-6)
 
 
 def test_both_networks_are_of_one_architecture_and_differ_in_weights(

@@ -13,6 +13,7 @@ from offmap.evaluation.differences import (
 )
 from offmap.evaluation.subsets import at_ratio
 from offmap.metrics import Difference
+from offmap.studies import _pixmix_features as features
 from offmap.studies._study import sets_of
 
 VIM = "ViM(dim=12)"
@@ -23,6 +24,7 @@ SCORES = ("maxlogit", "msp", "kluniform", VIM)
 def report(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
     """All tables: of each network, and PixMix minus plain."""
     parts = [part for name in results for part in _network(name, sources[name], results[name])]
+    parts.append(features.table(results))
     if len(results) > 1:
         parts += [compare(results).differences_table(), mean_differences(results)]
     return "\n\n".join(parts)

@@ -19,6 +19,7 @@ from offmap.errors import ArgumentError
 from offmap.evaluation import Results, evaluate
 from offmap.networks import WideResNet
 from offmap.studies import _pixmix_tables as tables
+from offmap.studies._pixmix_features import NORM, Norm
 from offmap.studies._pixmix_tables import SCORES
 from offmap.studies._study import (
     DATA_FIELDS,
@@ -182,7 +183,7 @@ def _evaluated(trained: Trained, sets: Data, **options: Any) -> Results:
         id_test=sets.test,
         calibration=sets.calibration,
         ood={"ood": sets.ood},
-        detectors=[*SCORES, *(name for name in ordinary() if name not in SCORES)],
+        detectors={name: name for name in [*SCORES, *ordinary()]} | {NORM: Norm()},
         spare=True,
         normalization=trained.normalization,
         settings={"id": sets.test.name.partition("[")[0], "source": trained.source},
