@@ -400,3 +400,23 @@ def test_a_network_is_trained_on_the_device_that_was_named(
             task, tmp_path, device=name, devices=2, after_epoch=[], keep_every=0,
             show_progress=False,
         )  # fmt: skip
+
+
+def test_a_network_that_fails_on_its_images_is_told_in_a_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of another size or number of channels are the first mistake that is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from offmap import demo\nnetwork = demo.shipped\n")
+    fit = "fit --model mine.py:network --data embedded:digits --size 8 --out guard"
+    status, _, said = call(f"{fit} --channels 3")
+    assert status == 1
+    line = said.splitlines()[-1]
+    assert line.startswith("offmap: the network fails on inputs of shape (256, 3, 8, 8): ")
+    assert "--size, --channels, --normalization decide on it" in line
+    assert "RuntimeError: Given groups=1" in line
+    with pytest.raises(RuntimeError, match="Given groups=1"):
+        main(shlex.split(f"{fit} --channels 3 --debug"))
+    (tmp_path / "wrong.py").write_text("def network():\n    raise RuntimeError('no such')\n")
+    with pytest.raises(RuntimeError, match="no such"):  # where a user's own code fails, it stays
+        main(shlex.split("fit --model wrong.py:network --data embedded:digits --out guard"))
