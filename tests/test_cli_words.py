@@ -454,3 +454,12 @@ def test_a_rate_that_is_none_asks_for_no_more_images() -> None:
     images = offmap.data.noise("gaussian", 40, (1, 8, 8))
     with pytest.raises(ArgumentError, match=r"^alarm_rate must lie in \(0, 1\); seen 5.0$"):
         _held_out(plan, images, 5.0)
+
+
+@pytest.mark.parametrize("name", ["mnist", "resnet20", "ensemble"])
+def test_list_shows_each_thing_of_a_name(name: str, call: Call) -> None:
+    """A recipe was hidden by the network or the data set that is called like it."""
+    status, said, _ = call(f"list {name}")
+    assert status == 0
+    assert f"{name}: budgets" in said
+    assert len(said.split(f"\n\n{name}")) == 2
