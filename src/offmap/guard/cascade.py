@@ -86,7 +86,8 @@ class Cascade(FilterAndClassifier):
             ShapeError: filter and classifier differ in their number of classes.
         """
         if is_traced():
-            return torch.compiler.disable(type(self).forward)(self, images)
+            run = torch.compiler.disable(type(self).forward)  # type: ignore[no-untyped-call]
+            return run(self, images)  # type: ignore[no-any-return]
         guard, control = self._guard(), self.control_
         guard.refuse_changed()
         with self.probe as probe:

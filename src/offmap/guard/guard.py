@@ -74,7 +74,8 @@ class Guard(Learning):
             ArgumentError: pictures or files, where a function of the user's made those of the fit.
         """
         if is_traced():
-            return torch.compiler.disable(type(self).forward)(self, inputs)
+            run = torch.compiler.disable(type(self).forward)  # type: ignore[no-untyped-call]
+            return run(self, inputs)  # type: ignore[no-any-return]
         self.refuse_changed()
         if is_many(inputs):
             return verdict_on_all(self, inputs)
