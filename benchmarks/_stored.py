@@ -26,7 +26,7 @@ def read_rows(path: Path) -> list[Row]:
 def sign(path: Path, benchmark: str, command: str) -> None:
     """Say of the new rows in a file which benchmark made them, and how."""
     rows = read_rows(path)
-    signature = {
+    signature: dict[str, Any] = {
         "benchmark": benchmark,
         "command": command,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -37,7 +37,8 @@ def mixing(images: Tensor) -> Callable[[], None]:
 
 
 def training(images: Tensor, labels: Tensor) -> Callable[[], None]:
-    network = wrn40_2().to(memory_format=torch.channels_last)
+    network = wrn40_2()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True)
     x = (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
@@ -45,7 +46,7 @@ def training(images: Tensor, labels: Tensor) -> Callable[[], None]:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             loss = F.cross_entropy(network(x), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return run

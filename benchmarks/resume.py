@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -48,7 +50,7 @@ def duration(out: Path) -> float:
 
 def torn(out: Path) -> list[str]:
     """Files that cannot be read; temporary ones, whose names begin with a dot, do not count."""
-    readers = {
+    readers: dict[str, Callable[[Path], Any]] = {
         ".ckpt": lambda p: torch.load(p, weights_only=True),
         ".safetensors": load_file,
         ".json": lambda p: json.loads(p.read_text()),
@@ -80,7 +82,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--kills", type=int, default=2)
     options = parser.parse_args()
-    equal, bad = 0, []
+    equal = 0
+    bad: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         longest = duration(Path(folder) / "whole")
         expected = (Path(folder) / "whole" / "weights.safetensors").read_bytes()

@@ -46,7 +46,8 @@ def plain(recipe: Recipe, data: ImageSet) -> Callable[[], None]:
     labels = data.labels
 
     def run() -> None:
-        network = build(recipe.network).to(memory_format=torch.channels_last)
+        network = build(recipe.network)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(
             network.parameters(), recipe.lr, 0.9, weight_decay=5e-4, nesterov=True
         )
@@ -62,7 +63,7 @@ def plain(recipe: Recipe, data: ImageSet) -> Callable[[], None]:
                 logits = network(x.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), labels[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
 

@@ -19,6 +19,7 @@ import tomllib
 import venv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 # What the tests below import beside the library itself.
@@ -33,7 +34,7 @@ _FLOOR = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)(?:\[[^\]]*\])?\s*(?:>=|==)\s*(?P
 
 
 def floors(
-    project: dict, *, torch: str | None = None, extras: Sequence[str] = EXTRAS
+    project: dict[str, Any], *, torch: str | None = None, extras: Sequence[str] = EXTRAS
 ) -> dict[str, str]:
     """The lowest version of each dependency, and of what the tests need, by name."""
     groups = project["dependency-groups"]["dev"]

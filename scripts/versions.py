@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,7 +42,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     if options.built:
         for folder in map(Path, options.built):
-            put(out, folder.name, lambda target, folder=folder: shutil.copytree(folder, target))
+            put(out, folder.name, partial(shutil.copytree, folder))
     else:
         name = named(options.tag)
         put(out, name, lambda target: build(target, name))
@@ -99,14 +100,21 @@ def versions(out: Path) -> list[str]:
 
 def front(names: Sequence[str]) -> str:
     """The version to lead to, of versions from the newest on: a final release, or else dev."""
-    final = [name for name in names if name != DEV and not _RELEASE.fullmatch(name)["stage"]]
+    final = [name for name in names if name != DEV and not _release(name)["stage"]]
     return [*final, *names][0]
+
+
+def _release(name: str) -> re.Match[str]:
+    """The parts of a release's name, which is one."""
+    found = _RELEASE.fullmatch(name)
+    assert found is not None, name
+    return found
 
 
 def _age(name: str) -> tuple[object, ...]:
     if name == DEV:
         return (1,)
-    parts = _RELEASE.fullmatch(name)
+    parts = _release(name)
     numbers = tuple(int(number) for number in parts["numbers"].split("."))
     return (0, numbers, parts["stage"] or "z", int(parts["try"] or 0))
 

@@ -18,6 +18,7 @@ import time
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 BAR = 60  # seconds of the demo, after installation
@@ -41,7 +42,7 @@ def main() -> None:
     check(wheel, options.tag)
     python = installed(wheel, Path(options.folder), options.constraints)
     with tempfile.TemporaryDirectory() as elsewhere:
-        run = {"cwd": elsewhere, "check": True, "env": clean()}
+        run: dict[str, Any] = {"cwd": elsewhere, "check": True, "env": clean()}
         subprocess.run([str(python), "-c", SIZES], **run)
         start = time.perf_counter()
         subprocess.run([str(python), "-m", "offmap", "demo"], **run)

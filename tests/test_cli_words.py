@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
-from offmap.cli._bench import networks_of
+from offmap.cli._bench import Plan, _held_out, networks_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
@@ -400,3 +401,65 @@ def test_a_network_is_trained_on_the_device_that_was_named(
             task, tmp_path, device=name, devices=2, after_epoch=[], keep_every=0,
             show_progress=False,
         )  # fmt: skip
+
+
+def test_a_network_that_fails_on_its_images_is_told_in_a_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of another size or number of channels are the first mistake that is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from offmap import demo\nnetwork = demo.shipped\n")
+    fit = "fit --model mine.py:network --data embedded:digits --size 8 --out guard"
+    status, _, said = call(f"{fit} --channels 3")
+    assert status == 1
+    line = said.splitlines()[-1]
+    assert line.startswith("offmap: the network fails on inputs of shape (256, 3, 8, 8): ")
+    assert "--size, --channels, --normalization decide on it" in line
+    assert "RuntimeError: Given groups=1" in line
+    with pytest.raises(RuntimeError, match="Given groups=1"):
+        main(shlex.split(f"{fit} --channels 3 --debug"))
+    (tmp_path / "wrong.py").write_text("def network():\n    raise RuntimeError('no such')\n")
+    with pytest.raises(RuntimeError, match="no such"):  # where a user's own code fails, it stays
+        main(shlex.split("fit --model wrong.py:network --data embedded:digits --out guard"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("fit --model m.py:f --data d --out file", "file is a file, and a folder is to be"),
+        ("bench --model m.py:f --id d --far d --out file", "file is a file, and a folder is to be"),
+        ("study pixmix --out file", "file is a file, and a folder is to be written"),
+        ("train --recipe plain --out file", "file is a file, and a folder is to be written"),
+        ("score g d --out v.csv", "v.csv is a folder, and a file is to be written"),
+        ("score g d --out w.csv --log v.csv", "v.csv is a folder, and a file is to be written"),
+        ("score g d --out w.csv --report v.csv", "v.csv is a folder, and a file is to be written"),
+        ("report g --out v.csv", "v.csv is a folder, and a file is to be written"),
+        ("report nowhere", "nowhere does not exist: "),
+        ("show file", "file holds no guard, there is no guard.json: `offmap fit` makes one"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_told_before_any_work(
+    line: str, told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "v.csv").mkdir()
+    status, _, said = call(line)
+    assert status == 1
+    assert said.startswith(f"offmap: {told}")
+
+
+def test_a_rate_that_is_none_asks_for_no_more_images() -> None:
+    plan = Plan(**dict.fromkeys((f.name for f in fields(Plan)), None) | {"seed": 0})
+    images = offmap.data.noise("gaussian", 40, (1, 8, 8))
+    with pytest.raises(ArgumentError, match=r"^alarm_rate must lie in \(0, 1\); seen 5.0$"):
+        _held_out(plan, images, 5.0)
+
+
+@pytest.mark.parametrize("name", ["mnist", "resnet20", "ensemble"])
+def test_list_shows_each_thing_of_a_name(name: str, call: Call) -> None:
+    """A recipe was hidden by the network or the data set that is called like it."""
+    status, said, _ = call(f"list {name}")
+    assert status == 0
+    assert f"{name}: budgets" in said
+    assert len(said.split(f"\n\n{name}")) == 2

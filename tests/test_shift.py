@@ -12,6 +12,7 @@ import offmap
 from offmap.errors import ArgumentError, OverlapWarning
 from offmap.evaluation import Results
 from offmap.evaluation.shift import shift_text
+from offmap.evaluation.subsets import at_ratio
 from offmap.reporting import report
 from tests.test_evaluation import Net, image_set
 
@@ -78,6 +79,13 @@ def test_accuracy_on_a_shifted_set_is_told(results: Results) -> None:
 def test_the_same_after_saving(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path)
     assert Results.load(tmp_path).shifts == results.shifts
+
+
+def test_rows_of_some_samples_have_no_figures_of_all(results: Results) -> None:
+    some = at_ratio(results, 5)
+    assert len(some.rows) == len(results.rows)
+    with pytest.raises(ArgumentError, match="rows of these results are of some of their samples"):
+        _ = some.shifts
 
 
 def test_without_thresholds_and_labels_the_rest_is_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -25,6 +26,7 @@ from offmap.cli import main
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.guard import Certified, Log, Monitor, Verdict
 from offmap.guard.files import score_files
+from offmap.guard.log import check_goes_on
 from offmap.guard.watching import Watch, watched
 
 Call = Callable[[str], tuple[int, str, str]]
@@ -212,6 +214,25 @@ def test_a_log_goes_on_at_another_threshold_and_not_with_another_guard(
         file.add(decided([False]))
     with pytest.raises(ArgumentError, match="another network, detector or calibration set: begin"):
         run_to_the_end(Watch(log))
+
+
+def test_a_log_of_another_guard_is_not_added_to(
+    guard: offmap.Guard, log: Path, tmp_path: Path
+) -> None:
+    """Nobody could watch it then, however the watch was begun."""
+    check_goes_on(log, guard)
+    check_goes_on(log, guard.at(0.1))
+    check_goes_on(tmp_path / "new.jsonl", guard)
+    sets, again = demo.digits_data(), copy.deepcopy(guard)
+    again.calibrate(sets.calibration.subset(range(100)))
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    before = log.read_bytes()
+    with log.open("ab") as file:
+        file.write(b'{"time": "torn')
+    with pytest.raises(StoreError, match=r"a log of the guard \w{16}, and this is \w{16}, which"):
+        score_files(again, [str(tmp_path / "a.png")], tmp_path / "v.csv", log=log)
+    assert log.read_bytes().startswith(before)
+    assert not (tmp_path / "v.csv").exists()
 
 
 def test_several_logs_are_each_read_once(guard: offmap.Guard, log: Path, tmp_path: Path) -> None:

@@ -82,6 +82,23 @@ def test_the_splits_are_seen_beside_what_a_system_left(
         load(root)
 
 
+@pytest.mark.parametrize("second", ["held/{}/2.png", "fresh/{}/deep/2.png"])
+def test_splits_by_other_names_are_seen_by_the_classes_in_both(
+    second: str, write_folder: Make, encode: Make, pixels: Make
+) -> None:
+    """They were two classes, ``held`` and ``train``, and every label was wrong."""
+    image = encode(pixels(4, 4))
+    paths = [split.format(name) for split in ("train/{}/1.png", second) for name in ("cat", "dog")]
+    with pytest.raises(DataError, match=r"are splits, not classes: \w+, train; give"):
+        load(write_folder(dict.fromkeys(paths, image)))
+
+
+def test_a_class_may_be_called_like_a_split(write_folder: Make, encode: Make, pixels: Make) -> None:
+    image = encode(pixels(4, 4))
+    paths = ["train/steam/1.png", "train/electric/1.png", "bus/electric/1.png", "bus/2.png"]
+    assert load(write_folder(dict.fromkeys(paths, image))).classes == ("bus", "train")
+
+
 def test_files_that_are_no_images_are_told(animals: Path, encode: Make, pixels: Make) -> None:
     (animals / "cat" / "photo.HEIC").write_bytes(b"x")
     (animals / "cat" / "scan.jp2").write_bytes(b"x")

@@ -171,3 +171,20 @@ def test_copies_run_as_written() -> None:
     for each in copies:
         with each:
             assert torch.equal(each(batch()).features, expected.features)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")
+def test_a_guard_that_is_compiled_itself_says_the_same() -> None:
+    """Hooks do not fire in compiled code: the guard runs as it is written, whatever holds it."""
+    network = resnet20(classes=4).eval()
+    images = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
+    guard = offmap.Guard(network, "mahalanobis").fit((images, torch.arange(40) % 4))
+    guard.calibrate([(images[:30], None)], 0.2)
+    answers = guard(images)
+    holder = nn.Sequential(guard)
+    cascade = offmap.Cascade(filter=guard, classifier=resnet20(classes=4).eval())
+    for compiled in (guard, holder, cascade):
+        given = torch.compile(compiled, backend="eager")(images)
+        assert torch.equal(given.scores, answers.scores)
+    guard.compile(backend="eager")
+    assert torch.equal(guard(images).scores, answers.scores)

@@ -145,6 +145,23 @@ def test_logits_alone_are_enough(world: World) -> None:
     assert torch.equal(order, offmap.Energy().score(acts).argsort())
 
 
+@pytest.mark.parametrize("around", ["Combine([auto, msp])", "Perturbed(auto, magnitude=0)"])
+def test_what_stands_around_it_needs_no_more_than_it_does_without(
+    around: str, world: World, tmp_path: Path
+) -> None:
+    """Logits alone are enough for what is made of Auto, before and after a file; then all again."""
+    batches = [(Activations(acts.logits), y) for acts, y in world.batches()]
+    made = detector(around).fit(batches, calibration=batches)
+    assert Needs.FEATURES not in made.needs
+    few = made.score(Activations(world.ood.logits))
+    save(made, tmp_path)
+    assert torch.equal(load(tmp_path).score(Activations(world.ood.logits)), few)
+    made.fit(world.batches(), calibration=world.batches(), head=world.head)
+    assert Needs.FEATURES in made.needs
+    with pytest.raises(NeedsError, match="reads features, and these activations have none"):
+        made.score(Activations(world.ood.logits))
+
+
 def test_without_labels_the_members_that_read_them_are_left_out(world: World) -> None:
     batches = [(acts, None) for acts, _ in world.batches()]
     made = offmap.detectors.Auto().fit(batches, calibration=batches, head=world.head)

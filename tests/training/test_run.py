@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from offmap._utils.files import put_on_disk
+from offmap.cli import main
 from offmap.data import ImageSet, embedded
 from offmap.errors import (
     ArgumentError,
@@ -38,7 +39,7 @@ from offmap.errors import (
 from offmap.networks import DigitsCNN, build
 from offmap.networks.card import read as read_card
 from offmap.training import Epoch, Recipe, Sets, train
-from offmap.training.folder import finished
+from offmap.training.folder import begin, finished
 from offmap.training.publish import publish
 from offmap.training.sets import load as load_sets
 
@@ -134,6 +135,25 @@ def test_the_folder_says_how_to_repeat_it(whole: Path, sets: Sets) -> None:
     assert Recipe.of(record["recipe"]) == RECIPE
     assert record["data"]["train"]["fingerprint"] == sets.train.fingerprint
     assert {"python", "torch", "lightning", "offmap"} <= set(record["versions"])
+
+
+def test_data_that_a_program_gave_are_not_those_of_the_recipe(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Repeated by its recipe alone, the run was trained on other data, without a word."""
+    assert json.loads((whole / "run.json").read_text())["given"] is True
+    again = ["train", "--recipe", str(whole / "run.json"), "--print-config"]
+    with pytest.raises(SystemExit):
+        main([*again, "--out", str(tmp_path)])
+    told = capsys.readouterr().err
+    assert f"a program gave the data of {whole / 'run.json'}" in told
+    assert "say what to train on by --set data=..." in told
+    with pytest.raises(SystemExit) as ended:
+        main([*again, "--set", "data=embedded:digits"])
+    assert not ended.value.code
+    named = RECIPE.but({"epochs": 1})
+    begun = begin(tmp_path / "named", named, load_sets(named), {})
+    assert "given" not in begun
 
 
 @pytest.mark.parametrize("number", [1, 3])

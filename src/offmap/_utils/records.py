@@ -206,7 +206,7 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
     """What a file holds, if it is a record of this kind and version."""
     try:
         content = msgspec.json.decode(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         made = f": `{made_by}` makes one" if made_by else ""
         raise StoreError(f"{path.parent} holds no {kind}, there is no {path.name}{made}") from error
     except _UNREADABLE as error:

@@ -104,6 +104,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise
             say(f"offmap: {error}", err=True)
             raise SystemExit(watching.FAILED if command.name == "watch" else 1) from None
+        except Exception as error:
+            if debug or (words := _of_network(error, command)) is None:
+                raise
+            say(f"offmap: {words}", err=True)
+            raise SystemExit(1) from None
+
+
+def _of_network(error: Exception, command: Any) -> str | None:
+    """Of an error inside of a network, what it was given and which options decide on that."""
+    from offmap._utils.hub import first_line
+    from offmap._utils.refused import failed_on
+
+    if (given := failed_on(error)) is None:
+        return None
+    deciding = ("--size", "--channels", "--normalization")
+    own = [name for name in deciding if any(name in p.opts for p in command.params)]
+    options = f" {', '.join(own)} decide on it;" if own else ""
+    what = f"{type(error).__name__}: {first_line(error)}"
+    return f"{given}{options} --debug shows where it fails. {what}"
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:

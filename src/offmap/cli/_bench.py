@@ -23,7 +23,7 @@ from offmap.evaluation.metric import metric_of
 from offmap.evaluation.published import benchmark_of, beside
 from offmap.evaluation.shift import shift_text
 from offmap.forward import Normalization
-from offmap.guard.decide import alarm_rank
+from offmap.guard.decide import alarm_rank, least_samples
 from offmap.reporting import inputs_of
 from offmap.reporting import report as write_report
 from offmap.training import normalization
@@ -209,6 +209,7 @@ def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:
     if plan.calibration is not None:
         return _load(plan, plan.calibration, whole), whole
     calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
+    least_samples(alarm_rate)  # refuses what is no rate, of which no number of images is enough
     try:
         alarm_rank(len(calibration), alarm_rate)
     except ArgumentError as error:

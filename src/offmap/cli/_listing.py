@@ -59,21 +59,22 @@ def _others() -> str:
 
 
 def one(name: str) -> str:
-    """All that is known of one name.
+    """All that is known of one name, which may be that of a recipe, a network and a data set.
 
     Raises:
         UnknownNameError: there is nothing of that name.
     """
-    known = dict(_known())
-    by_key = {_key(each): show for each, show in known.items()}
-    if (show := known.get(name, by_key.get(_key(name)))) is None:
-        hint = did_you_mean(name, known)
+    known = list(_known())
+    shown = [show for each, show in known if each == name]
+    shown = shown or [show for each, show in known if _key(each) == _key(name)]
+    if not shown:
+        hint = did_you_mean(name, [each for each, _ in known])
         raise UnknownNameError(f"nothing is called {name!r}: {hint}`offmap list` names everything")
-    return show()
+    return "\n\n".join(dict.fromkeys(show() for show in shown))
 
 
 def _known() -> Iterator[tuple[str, Callable[[], str]]]:
-    """How each name is shown; detectors last, whose names count where others are the same."""
+    """How each name is shown, once for each thing that has it; detectors last."""
     for name in networks.zoo.names():
         yield f"{networks.zoo.PREFIX}{name}", partial(_card, name)
     for name in RECIPES:

@@ -10,12 +10,33 @@ from typing import Any, get_type_hints
 import typer
 
 from offmap.cli._arguments import parted
+from offmap.errors import ArgumentError
 
 Command = Callable[..., None]
 _NETWORK_HELP = "As in `offmap list`; zoo:, timm: or hf:NAME; file.py:factory, module:factory."
 _DETECTORS = ("--detectors", "--detector")
 _DETECTORS_HELP = "Names or expressions, between commas or spaces"
 _CHANNELS = "1 for grey, 3 for colour"
+
+
+def a_file(path: Path | None) -> Path | None:
+    """Refuse, before any work, a folder where a file is to be written."""
+    if path is not None and path.is_dir():
+        raise ArgumentError(f"{path} is a folder, and a file is to be written: name one in it")
+    return path
+
+
+def _a_folder(path: Path | None) -> Path | None:
+    """Refuse, before any work, a file where a folder is to be written."""
+    if path is not None and path.is_file():
+        raise ArgumentError(f"{path} is a file, and a folder is to be written: give another name")
+    return path
+
+
+def folder(default: Any, help: str) -> Any:
+    """The option of commands that write a folder."""
+    return typer.Option(default, callback=_a_folder, help=help)
+
 
 _WEIGHTS_HELP = "Checkpoint: safetensors, or tensors only"
 
@@ -54,7 +75,9 @@ METRIC = typer.Option(
     help="Tables to print: auroc, aupr_in, aupr_out, fpr_id_kept, fpr_ood_caught, ood_caught, ...",
 )
 REPORT = typer.Option(False, "--report", help="Write report.html beside the rest.")
-REPORT_PAGE = typer.Option(None, "--report", help="Write a report, too: the path of one HTML file.")
+REPORT_PAGE = typer.Option(
+    None, "--report", callback=a_file, help="Write a report, too: the path of one HTML file."
+)
 MLFLOW = typer.Option(False, "--mlflow", help="Log to MLflow, too: to $MLFLOW_TRACKING_URI.")
 DEVICE = typer.Option(None, help="cpu, cuda, cuda:1, mps, ...; by default cuda if there.")
 PRECISION = typer.Option("fp32", help="fp32 or bf16.")

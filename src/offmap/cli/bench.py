@@ -30,7 +30,7 @@ def bench(
         None, help="openood: our rows beside those of OpenOOD v1.5, for cifar10 and cifar100."
     ),
     normalization: str | None = options.NORMALIZATION,
-    out: Path = typer.Option(Path("out/bench"), help="Folder for tables, scores and figures."),
+    out: Path = options.folder(Path("out/bench"), "Folder for tables, scores and figures."),
     size: int | None = options.SIZE,
     resize: str | None = options.RESIZE,
     transform: str | None = options.TRANSFORM,

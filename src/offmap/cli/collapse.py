@@ -18,7 +18,7 @@ def collapse(
         ["msp", "energy", "vim", "neco"], "; evaluated on the OOD sets, in every epoch"
     ),
     limit: int = typer.Option(2000, help="A seeded N of each OOD set."),
-    out: Path | None = typer.Option(None, help="Folder for the records; by default RUN/collapse."),
+    out: Path | None = options.folder(None, "Folder for the records; by default RUN/collapse."),
     precision: str = options.PRECISION,
     device: str | None = options.DEVICE,
     seed: int = typer.Option(0, help="Chooses the N, and draws noise."),

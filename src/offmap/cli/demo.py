@@ -7,12 +7,13 @@ from textwrap import fill
 
 import typer
 
+from offmap.cli import _options as options
 from offmap.cli._messages import say
 from offmap.cli._output import echo_files
 
 
 def demo(
-    out: Path = typer.Option(Path("offmap-demo"), help="Folder for tables and figures."),
+    out: Path = options.folder(Path("offmap-demo"), "Folder for tables and figures."),
     retrain: bool = typer.Option(
         False, help="Train the network anew, in a minute or two, and keep it."
     ),

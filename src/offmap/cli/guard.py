@@ -32,7 +32,7 @@ def fit(
     device: str | None = options.DEVICE,
     engine: str | None = options.ENGINE,
     workers: int | None = options.WORKERS,
-    out: Path = typer.Option(..., help="Folder for the guard."),
+    out: Path = options.folder(..., "Folder for the guard."),
 ) -> None:
     """Fit a guard on a network's training data. It has no threshold before ``calibrate``.
 

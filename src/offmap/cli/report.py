@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from offmap.cli import _options as options
+
 
 def report(
     subjects: list[str] = typer.Argument(
@@ -14,7 +16,9 @@ def report(
         help="Folder of results, a guard, a study or a run; verdicts or a log of them; the state "
         "of a watch. Several folders of results, or NAME=FOLDER, are taken together.",
     ),
-    out: Path = typer.Option(Path("report.html"), help="The page; the same in .json beside it."),
+    out: Path = typer.Option(
+        Path("report.html"), callback=options.a_file, help="The page; the same in .json beside it."
+    ),
     guard: Path | None = typer.Option(
         None, help="Folder of the guard, where verdicts do not say what it certifies."
     ),

@@ -25,9 +25,10 @@ def score(
     images: list[str] = typer.Argument(
         ..., help="Files, folders, patterns, Parquet; - for stdin; .jsonl of text or features."
     ),
-    out: Path = typer.Option(..., help="verdicts.parquet, .csv or .jsonl"),
+    out: Path = typer.Option(..., callback=options.a_file, help="verdicts.parquet, .csv or .jsonl"),
     sheet: Path | None = typer.Option(
         None,
+        callback=options.a_file,
         help="PNG of the most and least known images; with --explain, of what raises the score.",
     ),
     fail_above: float | None = typer.Option(
@@ -37,7 +38,9 @@ def score(
         help="Exit with status 1 if a larger share is unknown, or nothing can be read.",
     ),
     log: Path | None = typer.Option(
-        None, help="JSONL that the verdicts are added to, for `offmap watch`."
+        None,
+        callback=options.a_file,
+        help="JSONL that the verdicts are added to, for `offmap watch`.",
     ),
     report: Path | None = options.REPORT_PAGE,
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),

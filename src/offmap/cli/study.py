@@ -27,9 +27,7 @@ def _studies() -> None:
 @app.command("pixmix")
 def pixmix(
     budget: str = typer.Option("cpu", help="smoke (embedded data, seconds), cpu or full."),
-    out: Path = typer.Option(
-        Path("out/pixmix"), help="Folder; an interrupted study goes on there."
-    ),
+    out: Path = options.folder(Path("out/pixmix"), "Folder; an interrupted study goes on there."),
     weights: list[str] = typer.Option(
         [],
         help="plain=... pixmix=...: zoo:NAME, folder of a run, checkpoint[@MEAN/STD], or a network "
@@ -74,9 +72,7 @@ def pixmix(
 @app.command("anchors")
 def anchors(
     budget: str = typer.Option("cpu", help="smoke (embedded digits, seconds), cpu or full."),
-    out: Path = typer.Option(
-        Path("out/anchors"), help="Folder; an interrupted study goes on there."
-    ),
+    out: Path = options.folder(Path("out/anchors"), "Folder; an interrupted study goes on there."),
     weights: list[str] = typer.Option(
         [], help="plain=... anchors=...: zoo:NAME, folder of a run, or checkpoint[@MEAN/STD]."
     ),
@@ -119,8 +115,8 @@ def anchors(
 @app.command("disagreement")
 def disagreement(
     budget: str = typer.Option("cpu", help="smoke (embedded digits, seconds), cpu or full."),
-    out: Path = typer.Option(
-        Path("out/disagreement"), help="Folder; an interrupted study goes on there."
+    out: Path = options.folder(
+        Path("out/disagreement"), "Folder; an interrupted study goes on there."
     ),
     weights: list[str] = typer.Option(
         [],
@@ -152,9 +148,7 @@ def collapse(
         None, help="cifar100, cifar10 or digits; by default cifar100, for smoke digits."
     ),
     budget: str = typer.Option("cpu", help="smoke (embedded digits, seconds), cpu or full."),
-    out: Path = typer.Option(
-        Path("out/collapse"), help="Folder; an interrupted study goes on there."
-    ),
+    out: Path = options.folder(Path("out/collapse"), "Folder; an interrupted study goes on there."),
     weights: list[str] = typer.Option(
         [], help="NAME=... NAME=..., earliest first: zoo:NAME, folder of a run, or checkpoint."
     ),

@@ -26,7 +26,7 @@ def train(
         None, help="smoke, cpu (the default) or full; of a named recipe."
     ),
     set: list[str] = typer.Option([], help="key=value, one or more; changes the recipe."),
-    out: Path | None = typer.Option(None, help="Folder of the run."),
+    out: Path | None = options.folder(None, "Folder of the run."),
     resume: bool = typer.Option(
         False, help="Go on with the run in that folder, watched and kept as before."
     ),
@@ -126,8 +126,13 @@ def _declaration(name: str, budget: str | None, pairs: list[str]) -> tuple[Recip
     if not name.endswith(".json"):
         budget = budget or _BUDGET
         return recipe(name, budget=budget, changes=settings(pairs)), budget
-    content = _read(name)
-    declaration = Recipe.of(content.get("recipe", content)).but(settings(pairs))
+    content, changes = _read(name), settings(pairs)
+    declaration = Recipe.of(content.get("recipe", content)).but(changes)
+    if content.get("given") and "data" not in changes:
+        raise ArgumentError(
+            f"{content.get('command') or 'a program'} gave the data of {name}, which its recipe "
+            "does not name: repeat that, or say what to train on by --set data=..."
+        )
     of_file = content.get("budget")
     if budget not in (None, of_file):
         holds = f"of the budget {of_file}, which no other budget" if of_file else "that no budget"

@@ -23,7 +23,9 @@ def watch(
     logs: list[Path] = typer.Argument(
         ..., help="A log of `offmap score --log`, or its --out; or the states of several monitors."
     ),
-    state: Path | None = typer.Option(None, help="JSON file to go on from, and to keep."),
+    state: Path | None = typer.Option(
+        None, callback=options.a_file, help="JSON file to go on from, and to keep."
+    ),
     follow: bool = typer.Option(False, help="Wait for more lines, until interrupted."),
     guard: Path | None = typer.Option(
         None, help="Folder of the guard, where the log does not say what it certifies."
@@ -39,7 +41,9 @@ def watch(
     ),
     reset: bool = typer.Option(False, help="Begin anew behind an alarm; spends alpha again."),
     every: float = typer.Option(1.0, min=0.01, help="Seconds between two looks of --follow."),
-    out: Path | None = typer.Option(None, help="PNG: wealth, p-values, alarm rates by class."),
+    out: Path | None = typer.Option(
+        None, callback=options.a_file, help="PNG: wealth, p-values, alarm rates by class."
+    ),
     report: Path | None = options.REPORT_PAGE,
 ) -> None:
     """Say whether more samples are called OOD than the guard's calibration set allows.

@@ -31,6 +31,7 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
     if first is not None:  # an ensemble, or none: no part changes that
         check_needs(root.needs & Needs.MEMBERS, first, root)
     _leave_out_unserved(root, first, width)
+    _renew_needs(root)
     if first is not None:
         check_needs(root.needs & ~Needs.INPUTS, first, root)
         if head is not None and Needs.HEAD in root.needs:
@@ -39,8 +40,16 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
     _expand(root, head, first, width)
     _check_footprint(root, width)
     bind(root, head, root)
+    _renew_needs(root)
     read = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
     root.set_buffers(columns_=torch.tensor(read), passes_=torch.zeros(len(SOURCES)).long())
+
+
+def _renew_needs(root: Detector) -> None:
+    """What each node needs, parts before those that are made of them."""
+    for node in reversed([*nodes(root)]):
+        if node.all_parts():
+            cast("Composite", node).renew_needs()
 
 
 def _columns_of(head: AnyHead) -> tuple[int, int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from functools import reduce
+from operator import or_
 
 import torch
 from jaxtyping import Float, Float64
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from offmap.activations import Activations, Head, Heads, Sample
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs
-from offmap.detectors._plan import plan
+from offmap.detectors._plan import nodes, plan
 from offmap.errors import ArgumentError
 
 _PART = re.compile(r"parts\.(\d+)\.")
@@ -130,12 +132,18 @@ class Composite(Detector):
         number = len(self.parts) or int(self.template is not None)
         return [self.part(i) for i in range(number)]
 
+    def renew_needs(self) -> None:
+        """Once parts inside of it are left out, or are there again: what is needed by those."""
+        if any(node.goes_on for node in nodes(self)):
+            self.needs = reduce(or_, (part.needs for part in self.all_parts()), type(self).needs)
+
     def reset(self) -> None:
         super().reset()
         if self.template is not None:
             self.parts = nn.ModuleList()
         for part in self.all_parts():
             part.reset()
+        self.renew_needs()
 
     def make_room(self, names: Iterable[str]) -> None:
         names = list(names)
@@ -146,6 +154,7 @@ class Composite(Detector):
             assert isinstance(part, Detector)
             start = f"parts.{i}."
             part.make_room(name.removeprefix(start) for name in names if name.startswith(start))
+        self.renew_needs()
 
     def summary(self) -> str:
         return "; ".join(part.summary() for part in self.all_parts())

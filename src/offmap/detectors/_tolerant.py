@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from functools import reduce
-from operator import or_
 from typing import Self
 
 from jaxtyping import Float
@@ -75,13 +73,10 @@ class Tolerant(Composite):
         for who in (repr(self.whole[i]), repr(self)):  # of which it says something
             reason = reason.removeprefix(who).lstrip(": ")
         self.parts[i] = Absent.because(reason)
-        self._renew_needs()
+        self.renew_needs()
         if not self.used:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
             raise NeedsError(f"{self!r}: none of its parts can be used here: {reasons}")
-
-    def _renew_needs(self) -> None:
-        self.needs = reduce(or_, (part.needs for part in self.all_parts()), type(self).needs)
 
     @property
     def used(self) -> list[int]:
@@ -100,7 +95,6 @@ class Tolerant(Composite):
 
     def reset(self) -> None:
         self.parts = nn.ModuleList(deepcopy(part) for part in self.whole)
-        self._renew_needs()
         super().reset()
 
     def make_room(self, names: Iterable[str]) -> None:
@@ -108,5 +102,4 @@ class Tolerant(Composite):
         for i in range(len(self.parts)):
             if f"parts.{i}.reason_" in names:
                 self.parts[i] = Absent()
-        self._renew_needs()
         super().make_room(names)

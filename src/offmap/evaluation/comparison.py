@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from offmap._utils.table import render
 from offmap.errors import ArgumentError
 from offmap.evaluation.results import Results
-from offmap.evaluation.significance import check_whole
+from offmap.evaluation.whole import check_whole
 from offmap.metrics import delong_test, holm
 
 

@@ -25,6 +25,7 @@ from offmap.evaluation.by_sample import (
 from offmap.evaluation.metric import METRICS, metric_of
 from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
+from offmap.evaluation.whole import check_whole
 from offmap.metrics import Detection
 
 Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
@@ -175,8 +176,14 @@ class Results(Tabular):
 
     @property
     def shifts(self) -> list[Shift]:
-        """Each detector on each shifted ID set, and on all of several; none without such sets."""
-        sets = [info.name for info in self.sets if info.role == "shift"]
+        """Each detector on each shifted ID set, and on all of several; none without such sets.
+
+        Raises:
+            ArgumentError: the rows are of some of the samples, as of ``at_ratio``.
+        """
+        if not (sets := [info.name for info in self.sets if info.role == "shift"]):
+            return []
+        check_whole(self)
         thresholds = {row.detector: row.threshold for row in self.rows}
         ood = list(dict.fromkeys(row.set for row in self.rows))
         return shifts_in(sets, {d: self.scores[d] for d in self.detectors}, ood, thresholds)

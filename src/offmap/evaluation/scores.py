@@ -228,6 +228,9 @@ def _renamed(read: _Read, id: str | None, path: Path) -> _Read:
     if own != "id" and "id" in read.scores:
         raise DataError(f"{path} has a set 'id' beside {own!r}: call it otherwise, or leave it out")
     if own not in read.scores:
-        raise DataError(f"{path} has the sets {', '.join(read.scores)}: say which is ID, by id=")
+        raise DataError(
+            f"{path} has the sets {', '.join(read.scores)}, and none is called 'id': call that of "
+            "the ID samples so"
+        )
     parts = read.scores, read.predictions, read.labels
     return _Read(*({"id" if s == own else s: x for s, x in part.items()} for part in parts))

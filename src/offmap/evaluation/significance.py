@@ -7,27 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
-from offmap.errors import ArgumentError
 from offmap.evaluation.results import Results
+from offmap.evaluation.whole import check_whole
 from offmap.metrics import Interval, Placements, holm, placed_difference, placed_interval
 
 LEVEL = 0.05
-
-
-def check_whole(results: Results) -> None:
-    """Refuse to test figures of some samples by the scores of all.
-
-    Raises:
-        ArgumentError: the rows are of fewer samples, of either kind, than there are scores.
-    """
-    for row in results.rows:
-        scores = results.scores.get(row.detector, {})
-        sizes = {"id": row.n_id, row.set: row.n_ood}
-        if any(name in scores and len(scores[name]) != n for name, n in sizes.items()):
-            raise ArgumentError(
-                "the rows of these results are of some of their samples, and the scores of all: "
-                "give the results of the whole evaluation"
-            )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
+from offmap._utils.refused import tell_given
 from offmap.activations import Activations, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import Call, capturing
@@ -150,8 +151,9 @@ class OneNetwork(AnyProbe):
     def _prepared_pass(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
         try:
             return self._pass(self.prepared(inputs))
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             if not self.preparing.refuses(error):
+                tell_given(error, inputs)
                 raise
             return self._pass(self.prepared(inputs))
 

@@ -38,7 +38,7 @@ from offmap.guard._inputs import image_shape
 from offmap.guard._partial import Partial, Row
 from offmap.guard._record import record_of
 from offmap.guard.guard import Guard
-from offmap.guard.log import Log
+from offmap.guard.log import Log, check_goes_on
 from offmap.guard.reading import ACCEPTED, COLUMNS, REASON, Reading, columns_of, rows_of
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -215,6 +215,7 @@ def _logging(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[R
     if path is None:
         yield lambda rows: None
         return
+    check_goes_on(path, guard)
     with Log(path, guard) as log:
         yield log.add_rows
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 import msgspec
 
 from offmap._utils.files import claimed
+from offmap.errors import StoreError
 from offmap.guard.certified import Certified
 from offmap.guard.verdict import Verdict
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from offmap.guard.guard import Guard
 
 Row = dict[str, Any]
+_END = 1 << 16  # bytes in which the last lines are looked for
 
 
 class Log:
@@ -131,6 +133,29 @@ class Log:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_goes_on(path: str | Path, guard: Guard | Cascade) -> None:
+    """Refuse to add a guard's verdicts to the log of another, which no monitor could go on with.
+
+    Raises:
+        StoreError: the last line that is whole is of another guard.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - _END, 0))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        with suppress(ValueError, LookupError, TypeError):
+            before, now = json.loads(line)["guard"], Certified.of(guard).guard
+            if before != now:
+                raise StoreError(
+                    f"{path} is a log of the guard {before}, and this is {now}, which has another "
+                    "network, detector or calibration set: give it a log of its own"
+                )
+            return
 
 
 def _add(file: TextIO, text: str) -> None:

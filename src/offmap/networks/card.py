@@ -35,6 +35,7 @@ class Card(records.Record, frozen=True, kw_only=True):
         versions: of the libraries.
         start: digest of the weights that training started from, if not the recipe's seeded ones.
         watched: what the training was watched by.
+        given: whether a program gave its data, which the recipe then does not name.
         replaces: hash and accuracy of the weights that stood under the name before.
     """
 
@@ -53,6 +54,7 @@ class Card(records.Record, frozen=True, kw_only=True):
     versions: dict[str, str] | None = None
     start: str | None = None
     watched: dict[str, Any] | None = None
+    given: bool = False
     replaces: dict[str, str | float] | None = None
 
     def __post_init__(self) -> None:

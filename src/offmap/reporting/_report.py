@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from offmap._utils.arguments import does_not_exist
 from offmap._utils.files import as_text, atomic, write_json
 from offmap.errors import ArgumentError, StoreError
 from offmap.evaluation import Aggregate, Results, read_scores
@@ -191,6 +192,8 @@ def _of_path(path: Path, asked: _Asked) -> Report:
         asked.check_used("a study")
         sections = studies.sections_of(study, path, asked.command)
         return _hidden(Report(studies.title_of(path, study), sections, {}), asked)
+    if not path.exists():
+        raise StoreError(f"{does_not_exist(path)}look at the path")
     raise StoreError(
         f"{path} holds no results, guard, study, run or verdicts that a report could be made of"
     )

@@ -12,6 +12,8 @@ from offmap.reporting.drawings import lines
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
 
 RECORD, HISTORY = "run.json", "metrics.csv"
+# What a recipe says of data, which is not read where a program gives them.
+_OF_DATA = ("data", "validation", "holdout", "size", "resize", "channels", "limit")
 
 
 class Run:
@@ -78,7 +80,12 @@ class Run:
         return Section("curves", "Curves", blocks)
 
     def _settings(self, command: str) -> Section:
-        recipe = [[name, _plain(value)] for name, value in self.recipe.items() if value is not None]
+        unread = _OF_DATA if self.record.get("given") else ()
+        recipe = [
+            [name, _plain(value)]
+            for name, value in self.recipe.items()
+            if value is not None and name not in unread
+        ]
         more = {k: v for k, v in self.record.items() if k not in ("recipe", "files", "data")}
         rows = [[name, _plain(value)] for name, value in more.items() if value not in (None, "")]
         rows += [["this report", command]] if command else []

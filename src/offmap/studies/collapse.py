@@ -24,10 +24,10 @@ from offmap.studies import _collapse_tables as tables
 from offmap.studies._collapse_figures import draw_cosines, draw_plane
 from offmap.studies._collapse_tables import RECORDED
 from offmap.studies._study import Data, Setup, embedded_ood, first_local, write_report
-from offmap.training import Recipe, Sets, kept
+from offmap.training import Recipe, kept
 from offmap.training.recording import network_of, record_run
 from offmap.training.records import Records
-from offmap.training.sets import known, normalization
+from offmap.training.sets import Named, known, normalization
 from offmap.training.trained import Checkpoint, Trained, open_trained
 
 QUESTION = "What do features do as a network collapses, and what does that say about OOD?"
@@ -118,7 +118,8 @@ def run(
         networks = _open(recipe, weights)
     else:
         every = whole("every", EVERY[budget] if every is None else every)
-        setup.train(recipe, out / "run", Sets.of(recipe, sets.train, sets.test), keep_every=every)
+        of_recipe = Named.of(recipe, sets.train, sets.test)
+        setup.train(recipe, out / "run", of_recipe, keep_every=every)
         records = _records(out, sets, measuring)
         networks = _early_middle_last(recipe, out / "run", budget)
     study = _study(networks, sets, records, out, measuring)

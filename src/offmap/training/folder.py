@@ -21,7 +21,7 @@ from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.networks.card import WEIGHTS as LABEL
 from offmap.networks.card import Card, parameter_count
 from offmap.training.recipe import Recipe
-from offmap.training.sets import Sets, normalization
+from offmap.training.sets import Named, Sets, normalization
 
 CHECKPOINT, WEIGHTS, CARD, RUN = "last.ckpt", "weights.safetensors", "card.json", "run.json"
 EPOCHS = "epochs"  # a folder: the weights of single epochs
@@ -61,6 +61,7 @@ class Run(records.Record, frozen=True, kw_only=True):
         budget: smoke, cpu or full.
         command: what began it.
         watched: by what it is watched, and what it keeps.
+        given: whether a program gave the data, which the recipe then does not name.
     """
 
     recipe: dict[str, Any]
@@ -71,6 +72,7 @@ class Run(records.Record, frozen=True, kw_only=True):
     budget: str | None = None
     command: str | None = None
     watched: dict[str, Any] | None = None
+    given: bool = False
 
 
 def check(out: Path, recipe: Recipe, resume: bool) -> None:
@@ -146,6 +148,7 @@ def begin(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("offmap", "torch", "lightning", "kornia")},
         **({} if start is None else {"start": start}),
+        **({} if isinstance(sets, Named) else {"given": True}),
         **settings,
     }
     if has_begun(out):

@@ -88,9 +88,13 @@ class Sets:
         return replace(self, outliers=outliers, mixing=pictures)
 
 
+class Named(Sets):
+    """The data that a recipe names, and no other."""
+
+
 def load(recipe: Recipe) -> Sets:
     """Everything that a recipe names."""
-    return Sets.of(recipe, *known(recipe))
+    return Named.of(recipe, *known(recipe))
 
 
 def known(recipe: Recipe) -> tuple[ImageSet, ImageSet]:

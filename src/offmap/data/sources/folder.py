@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -57,8 +57,9 @@ class Folder(Source):
             message = f"{root} holds no images{hint}: looked for {', '.join(sorted(SUFFIXES))}"
             others = skipped_in_words(str(root), (), left_out)
             raise DataError(f"{message}; {others}" if others else message)
-        folders = [path.relative_to(root).parts[0] for path in paths if path.parent != root]
-        labels, classes = labels_of(folders, len(paths), subfolders, str(root))
+        below = [path.relative_to(root).parent.parts for path in paths if path.parent != root]
+        labels, classes = labels_of(below, len(paths), subfolders, str(root))
+        folders = {parts[0] for parts in below}
         left_out += tuple(
             Skipped(str(root / name), "a class folder without images")
             for name in sorted(set(classes).difference(folders))
@@ -141,28 +142,44 @@ def is_system(name: str) -> bool:
 
 
 def labels_of(
-    folders: Sequence[str], count: int, subfolders: Sequence[str], root: str
+    below: Sequence[Sequence[str]], count: int, subfolders: Sequence[str], root: str
 ) -> tuple[Labels, tuple[str, ...]]:
     """Labels by the folder of each image, and the classes; none where all lie in the root.
 
     Args:
-        folders: below the root, of each image that does not lie in it.
+        below: the folders from the root to each image that does not lie in it.
         count: of all images.
         subfolders: of the root, sorted, those without images too.
         root: for messages.
     """
-    if not folders:
+    if not below:
         return None, ()
-    if count > len(folders):
+    if count > len(below):
         raise DataError(
-            f"{root} holds {count - len(folders)} images beside {len(subfolders)} folders of "
+            f"{root} holds {count - len(below)} images beside {len(subfolders)} folders of "
             "images: give each class a folder, or keep all images in one"
         )
     # What lies beside them without images, such as notes, makes no classes of them.
-    if _SPLITS.issuperset(map(str.lower, used := sorted(set(folders)))):
+    inside: dict[str, set[str]] = {}
+    for first, *rest in below:
+        inside.setdefault(first, set()).update(rest[:1])
+    if _are_splits(inside):
+        used = sorted(inside)
         raise DataError(
             f"the folders of images in {root} are splits, not classes: {', '.join(used)}; "
             f"give the path of one, such as {root.rstrip('/')}/{used[0]}"
         )
     number = {name: label for label, name in enumerate(subfolders)}
-    return torch.tensor([number[name] for name in folders]), tuple(subfolders)
+    return torch.tensor([number[first] for first, *_ in below]), tuple(subfolders)
+
+
+def _are_splits(inside: Mapping[str, set[str]]) -> bool:
+    """Whether folders are parts of one data set: by their names, or as one has others' classes.
+
+    ``train`` may be a class beside ``bus``, and hold folders; what it holds is then of its own.
+    """
+    named = {name for name in inside if name.lower() in _SPLITS}
+    if len(named) == len(inside):
+        return True
+    others = set[str]().union(*(inside[name] for name in inside if name not in named))
+    return any(len(inside[name] & others) > 1 for name in named)

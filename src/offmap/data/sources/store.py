@@ -41,8 +41,9 @@ class Store(Source):
         if not names:
             others = skipped_in_words(str(root), (), left_out)
             raise DataError("; ".join(filter(None, [f"{root} holds no images", others])))
-        folders = [name.split("/")[0] for name in names if "/" in name]
-        labels, classes = labels_of(folders, len(names), sorted(set(folders)), str(root))
+        below = [name.split("/")[:-1] for name in names if "/" in name]
+        subfolders = sorted({first for first, *_ in below})
+        labels, classes = labels_of(below, len(names), subfolders, str(root))
         return cls(root, names, labels, classes, left_out)
 
     def __len__(self) -> int:

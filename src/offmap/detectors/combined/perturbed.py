@@ -62,6 +62,11 @@ class Perturbed(Composite):
         if not magnitude:
             self.needs = inner.needs
 
+    def renew_needs(self) -> None:
+        super().renew_needs()
+        if not self.magnitude:
+            self.needs = self.inner.needs
+
     @classmethod
     def default(cls) -> Self:
         """Around the maximum softmax probability."""
