@@ -14,7 +14,7 @@ from offmap.cli._output import write_report
 if TYPE_CHECKING:
     from offmap.guard import Guard
 
-_LIMIT = typer.Option(None, help="A seeded N of each of the data.")
+_LIMIT = typer.Option(None, min=1, help="A seeded N of each of the data.")
 
 
 @options.opens_guard()

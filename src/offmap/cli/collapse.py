@@ -17,7 +17,7 @@ def collapse(
     detectors: list[str] = options.detectors(
         ["msp", "energy", "vim", "neco"], "; evaluated on the OOD sets, in every epoch"
     ),
-    limit: int = typer.Option(2000, help="A seeded N of each OOD set."),
+    limit: int = typer.Option(2000, min=1, help="A seeded N of each OOD set."),
     out: Path | None = options.folder(None, "Folder for the records; by default RUN/collapse."),
     precision: str = options.PRECISION,
     device: str | None = options.DEVICE,

@@ -104,7 +104,7 @@ def calibrate(
     extend: bool = typer.Option(
         False, help="Add the images to those of before, at the same rates: a random sample of ID."
     ),
-    limit: int | None = typer.Option(None, help="A seeded N of each of the data."),
+    limit: int | None = typer.Option(None, min=1, help="A seeded N of each of the data."),
     transform: str | None = options.TRANSFORM,
     engine: str | None = options.ENGINE,
     workers: int | None = options.WORKERS,
