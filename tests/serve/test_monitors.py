@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from torch import nn
 
 import offmap
 from offmap import demo
@@ -93,6 +95,59 @@ def test_state_and_log_survive_a_restart(
     inputs = [json.loads(line)["input"] for line in lines if "certified" not in line]
     places = [int(name.rpartition("#")[2]) for name in inputs]
     assert places == [*range(30), *range(20)]
+
+
+class Nines(nn.Module):
+    """Fails on a batch that holds a 9, and takes its time over one that holds an 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.done = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x == 9).any()):
+            raise ValueError("a nine")
+        if bool((x == 8).any()):
+            time.sleep(1.0)
+        self.done += 1
+        return self.head(x)
+
+
+def test_a_request_counts_as_a_whole_once_it_is_answered_and_not_at_all_before(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(64, 3), torch.arange(64) % 2
+    network = Nines()
+    guard = offmap.Guard(network, "energy").fit([(x, labels)]).calibrate([(x, labels)])
+    limits: dict[str, Any] = {"max_batch": 2, "queue": 10, "timeout": 0.3, "log": tmp_path}
+    good = [[0.5, 1, i] for i in range(5)]
+    with TestClient(app(guard, **limits), base_url="http://localhost") as client:
+        failed = client.post("/score", json={"rows": [*good[:4], [9, 1, 2]]})
+        before = network.done
+        late = client.post("/score", json={"rows": [[8, 1, 2]]})
+        assert (failed.status_code, late.status_code) == (400, 503)
+        while network.done == before:  # its verdict is there, and nobody waits for it
+            time.sleep(0.01)
+        again = client.post("/score", json={"rows": good}, headers={"X-Request-Id": "again"})
+        assert again.status_code == 200
+        assert seen(client, 5)[("offmap_samples_total", "known")] <= 5
+    (log,) = tmp_path.glob("*.jsonl")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["input"] for row in rows if "is_ood" in row] == [f"again#{i}" for i in range(5)]
+
+
+def test_a_file_that_cannot_be_read_takes_its_number_in_the_log(
+    guard: offmap.Guard, digits: ImageSet, tmp_path: Path
+) -> None:
+    files = [("f", ("torn.png", b"torn")), ("f", ("good.png", png(digits.images[0])))]
+    with TestClient(app(guard, log=tmp_path), base_url="http://localhost") as client:
+        answers = client.post("/score", files=files, headers={"X-Request-Id": "id"}).json()
+    (log,) = tmp_path.glob("*.jsonl")
+    row = json.loads(log.read_text().splitlines()[-1])
+    assert row["input"] == "id#1"
+    assert row["p_value"] == answers["answers"][1]["p_value"]
 
 
 def test_a_second_service_does_not_share_the_files(guard: offmap.Guard, tmp_path: Path) -> None:
