@@ -182,6 +182,20 @@ def test_a_log_that_was_moved_away_or_deleted_is_begun_anew(
     assert "certified" in rows(path)[0]
 
 
+def test_a_log_that_was_emptied_says_again_what_is_certified(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.jsonl"
+    with Log(path, guard) as file:
+        file.add(decided([True]))
+        path.write_bytes(b"")  # its bytes were copied, as by copytruncate
+        file.add(decided([False] * 2))
+    watch = Watch(path)
+    assert run_to_the_end(watch) == []
+    assert watch.monitor is not None
+    assert watch.monitor.samples == 2
+
+
 def test_logs_that_begin_in_one_millisecond_are_two(guard: offmap.Guard, tmp_path: Path) -> None:
     first = []
     for name in ("a.jsonl", "b.jsonl"):
@@ -242,6 +256,29 @@ def test_a_log_is_followed_as_it_grows(guard: offmap.Guard, tmp_path: Path) -> N
     assert monitor is not None
     assert monitor.samples == 9
     assert len(told) == 1
+
+
+def test_a_followed_log_may_be_moved_away_and_none_of_its_rows_is_lost(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    path, steps = tmp_path / "log.jsonl", []
+    with Log(path, guard) as file:
+
+        def wait() -> bool:
+            file.add(decided([False] * 3))
+            steps.append(len(steps))
+            if len(steps) % 2:  # behind rows that nobody has looked at; and none is begun yet
+                path.rename(tmp_path / f"log.{len(steps)}")
+            return len(steps) < 5
+
+        assert wait()
+        file.add(decided([False] * 3))
+        monitor = watched(Watch(path, tmp_path / "s.json"), str, wait)
+    assert monitor is not None
+    assert (
+        monitor.samples == 12
+    )  # all but those moved away before the first look, and behind the last
+    assert Monitor.load(tmp_path / "s.json").samples == 12
 
 
 def test_the_command_follows_until_it_is_interrupted(

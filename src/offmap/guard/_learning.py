@@ -16,7 +16,7 @@ from offmap.guard._light import Light
 from offmap.guard.calibrating import Scored, scored, through
 from offmap.guard.calibration import Calibration
 from offmap.guard.check import Check, check_of
-from offmap.guard.control import control_of
+from offmap.guard.control import control_of, counted
 from offmap.guard.extending import check_extends, extended
 from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.verdict import Verdict
@@ -131,8 +131,8 @@ class Learning(Fitted):
                 calibration.learn(found.scores, found.predictions, found.classes)
         self._calibration, self.control_ = calibration, None
         self._light = Light()
-        counted = None if grouping is None else len(found.scores)
-        self.history.calibrated(data, found.seen, counted, extends=extend)
+        of_groups = None if grouping is None else len(found.scores)
+        self.history.calibrated(data, found.seen, of_groups, extends=extend)
         return self
 
     def check(
@@ -187,6 +187,7 @@ class Learning(Fitted):
         confidence: float = 0.95,
         *,
         of: str = "all",
+        groups: GroupsOf | None = None,
         batch_size: int = 256,
         show_progress: bool | None = None,
     ) -> Self:
@@ -203,13 +204,16 @@ class Learning(Fitted):
             confidence: that it is not, for these very samples.
             of: "all", the share of all samples that are accepted and wrong; or "accepted", the
                 share of wrong ones among those accepted.
+            groups: as for :meth:`calibrate`; one sample of each counts, and the rate is that of a
+                sample of a new group.
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
 
         Raises:
             LabelError: there are no labels.
             DataError: data that the guard was fitted on, or may not be calibrated on.
-            ArgumentError: the samples do not show the rate; says how many are needed at least.
+            ArgumentError: the samples do not show the rate; says how many are needed at least; or
+                no groups, of a guard that was calibrated by them.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
         """
         calibration, data, seen = self.calibration, data_like_fit(self, labelled), Seen()
@@ -217,12 +221,12 @@ class Learning(Fitted):
         self._check_weights()
         if apart:
             self.history.refuse_known(data)
+        self.history.refuse_ungrouped(groups)
+        grouping = None if groups is None else Groups(groups)
         with self.probe:
             batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
-            samples = (
-                (verdict.scores, verdict.labels, labels)
-                for verdict, labels in ((self.judge(acts), labels) for acts, labels in batches)
-            )
+            judged = ((self.judge(acts), labels) for acts, labels in through(grouping, batches))
+            samples = counted(grouping, judged)
             found = control_of(calibration, samples, error_rate, confidence, of)
         compare = self.history.check_fresh if apart else self.history.check_apart
         compare("labelled data", data, seen)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 import pyarrow.parquet as pq
 
@@ -19,7 +21,11 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 _ROWS = 4096
 
 
-def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+def rows_of(
+    path: Path,
+    read: dict[str, int],
+    opened: Callable[[], AbstractContextManager[BinaryIO]] | None = None,
+) -> Iterator[tuple[Row | None, str, int]]:
     """Rows of a log, each with the hash of the log and how far it has been read with this row.
 
     A row that is not whole is ``None``. The last line of a file that is still written is left for
@@ -29,6 +35,7 @@ def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str,
         path: ``.jsonl`` of a :class:`offmap.guard.Log` or of ``offmap score``, or its ``.csv`` or
             ``.parquet``.
         read: how far logs have been read, by hash.
+        opened: opens a log of lines; by default for this look alone.
 
     Raises:
         DataNotFoundError: it is not there.
@@ -40,7 +47,8 @@ def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str,
     if not path.is_file():
         raise DataNotFoundError(f"{path} is not there: give what `offmap score --log` wrote")
     if path.suffix == ".jsonl":
-        yield from _lines(path, read)
+        with path.open("rb") if opened is None else opened() as file:
+            yield from _lines(file, path, read)
         return
     try:
         yield from _table(path, read)
@@ -48,20 +56,71 @@ def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str,
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
-def _lines(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-    with path.open("rb") as file:
-        first = file.readline()
-        if not first.endswith(b"\n"):
+class Tail:
+    """A log as it grows; one that is moved away is read to its end, and then what took its place.
+
+    Without a log under the path, as just after it was moved, what was open is read on.
+
+    Args:
+        path: of the log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    def rows(self, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+        """What :func:`rows_of` gives, of all that was added since."""
+        if self._path.suffix != ".jsonl":  # which are never added to
+            yield from rows_of(self._path, read)
             return
-        log = _hash(first)
-        place = read.get(log, 0)
-        if place > file.seek(0, 2):
-            raise _shorter(path, place, "bytes")
-        file.seek(place)
-        for line in iter(file.readline, b""):
-            if not line.endswith(b"\n"):
+        if self._file is not None:
+            replaced = self._is_replaced(self._file)  # asked first: then no more is added to it
+            yield from _lines(self._file, self._path, read)
+            if not replaced:
                 return
-            yield _parsed(line), log, file.tell()
+            self.close()
+        yield from rows_of(self._path, read, self._opened)
+
+    def _opened(self) -> AbstractContextManager[BinaryIO]:
+        self._file = self._path.open("rb")
+        return nullcontext(self._file)  # it stays open for the next look
+
+    def _is_replaced(self, file: BinaryIO) -> bool:
+        try:
+            return not os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lines(
+    file: BinaryIO, path: Path, read: dict[str, int]
+) -> Iterator[tuple[Row | None, str, int]]:
+    file.seek(0)
+    first = file.readline()
+    if not first.endswith(b"\n"):
+        return
+    log = _hash(first)
+    place = read.get(log, 0)
+    if place > file.seek(0, 2):
+        raise _shorter(path, place, "bytes")
+    file.seek(place)
+    for line in iter(file.readline, b""):
+        if not line.endswith(b"\n"):
+            return
+        yield _parsed(line), log, file.tell()
 
 
 def _parsed(line: bytes) -> Row | None:
