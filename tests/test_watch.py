@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -368,6 +370,42 @@ def test_a_table_made_at_another_rate_is_watched_at_that(
         assert call(f"{command} --alarm-rate 0.3")[0] == 0
     assert Monitor.load(tmp_path / "s.json").certified == Certified.of(guard.at(0.3))
     assert "give --guard" in call(f"watch v{suffix} --alarm-rate 0.3")[2]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_of_an_engine_is_watched_by_the_columns_that_it_has(
+    suffix: str, guard: offmap.Guard, tmp_path: Path
+) -> None:
+    """Those of ``Scorer`` call the p-value ``p``, which is NaN for what could not be read."""
+    log, certified = tmp_path / f"v{suffix}", Certified.of(guard)
+
+    def counted(columns: dict[str, list[Any]]) -> tuple[int, int, int]:
+        table = pa.table(columns)
+        if suffix == ".csv":
+            pa_csv.write_csv(table, log)
+        else:
+            pq.write_table(table, log)
+        watch = Watch(log, certified=certified)
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        return watch.monitor.samples, sum(watch.monitor.tally.p_values), watch.unread
+
+    verdicts = {"label": [1, 2, -1], "p": [0.5, 0.6, math.nan], "is_ood": [False, False, True]}
+    assert counted(verdicts) == (2, 2, 1)
+    assert counted({"is_ood": [False, False, True]}) == (3, 0, 0)
+    with pytest.raises(StoreError, match="has no column is_ood"):
+        counted({"ood": [False]})
+
+
+def test_a_log_that_was_turned_over_is_watched_under_the_name_that_it_has_then(
+    guard: offmap.Guard, log: Path, tmp_path: Path
+) -> None:
+    for name in ("log.jsonl.1", "log.jsonl-20261127"):
+        log = log.rename(tmp_path / name)
+        watch = Watch(log, tmp_path / "s.json")
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        assert watch.monitor.samples == 130  # once
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,8 @@ def test_monitors_of_several_workers_are_merged(
     mean = (math.exp(one.log_wealth) + math.exp(two.log_wealth)) / 2
     assert shown.log_wealth == pytest.approx(math.log(mean))
     assert shown.alarmed
+    # Neither worker has had a request since the guard was reloaded at another rate.
+    assert shown_together(tmp_path, Certified.of(guard.at(0.1))) == replace(shown, alarm_rate=0.1)
     two.reset()
     two.save(tmp_path / f"{certified.guard}-1.json")
     shown = shown_together(tmp_path, certified)

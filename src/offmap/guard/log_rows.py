@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -19,6 +20,7 @@ from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _ROWS = 4096
+_ROTATED = re.compile(r"\.jsonl[.-][\d.-]+$")
 
 
 def rows_of(
@@ -42,11 +44,11 @@ def rows_of(
         ArgumentError: it has another suffix.
         StoreError: it is shorter than what was read of it, or cannot be read.
     """
-    if path.suffix not in SUFFIXES:
+    if _kind(path) not in SUFFIXES:
         raise ArgumentError(f"{path}: a log of verdicts is one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise DataNotFoundError(f"{path} is not there: give what `offmap score --log` wrote")
-    if path.suffix == ".jsonl":
+    if _kind(path) == ".jsonl":
         with path.open("rb") if opened is None else opened() as file:
             yield from _lines(file, path, read)
         return
@@ -54,6 +56,11 @@ def rows_of(
         yield from _table(path, read)
     except (OSError, ValueError, KeyError) as error:  # of Arrow, too
         raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def _kind(path: Path) -> str:
+    """The suffix, before the number or date that a rotation puts behind it."""
+    return ".jsonl" if _ROTATED.search(path.name) else path.suffix
 
 
 class Tail:
@@ -136,6 +143,8 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
     first = next(rows, None)
     if first is None:
         return
+    if "is_ood" not in first:
+        raise StoreError(f"{path} has no column is_ood, and so no verdicts: give a table with one")
     log = _hash(repr(first).encode())
     place = read.get(log, 0)
     last = 0
@@ -164,8 +173,10 @@ def _csv(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
-            for name, number in (("is_ood", _truth), ("label", int), ("p_value", float)):
-                plain[name] = None if plain[name] is None else number(plain[name])
+            columns = {"is_ood": _truth, "label": int, "p_value": float, "p": float}
+            for name, number in columns.items():
+                if plain.get(name) is not None:
+                    plain[name] = number(plain[name])
             yield plain
 
 

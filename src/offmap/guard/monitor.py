@@ -103,10 +103,13 @@ class Monitor(Evidence):
             time: of it; by default now.
 
         Raises:
-            ArgumentError: ``is_ood`` is neither true nor false; or there is no such class.
+            ArgumentError: ``is_ood`` is neither true nor false, ``p_value`` is none, or there is no
+                such class.
         """
         if is_ood not in (True, False):  # a score or p-value must not pass for no alarm
             raise ArgumentError(f"is_ood must be true or false; seen {is_ood!r}")
+        if p_value is not None and not 0 <= p_value <= 1:
+            raise ArgumentError(f"p_value must lie in [0, 1]; seen {p_value!r}")
         self._go_on(1, int(is_ood), label, p_value, time)
         return self.alarmed
 

@@ -158,7 +158,9 @@ def shown_together(folder: Path, certified: Certified) -> Shown | None:
     """
     name = re.compile(rf"{re.escape(certified.guard)}-\d+\.json")
     paths = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
-    monitors = {path.stem: Monitor.load(path) for path in paths}
+    # A worker without a request since the rate was changed, or one of an earlier run that had more
+    # of them, stands at another threshold, which bears on what it bets next and on no wealth.
+    monitors = {path.stem: Monitor.load(path, certified) for path in paths}
     if not monitors:
         return None
     each = [_shown(monitor) for monitor in monitors.values()]
