@@ -177,6 +177,22 @@ def test_a_log_that_cannot_be_written_costs_its_lines_alone(
         seen(client, 5)
 
 
+def test_a_state_that_cannot_be_written_at_the_end_frees_what_others_wait_for(
+    guard: offmap.Guard, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    limits: dict[str, Any] = {"log": tmp_path / "log", "monitor_state": tmp_path / "monitor"}
+    recorder = app(guard, **limits).state.service.recorder
+    (book,) = recorder._books.values()
+    book.add(guard(digits.images[:1]), ["a"])
+    monkeypatch.setattr(Monitor, "save", full)
+    recorder.stop()
+    monkeypatch.undo()
+    app(guard, **limits).state.service.recorder.stop()
+
+
 def test_monitors_of_several_workers_are_merged(
     guard: offmap.Guard, digits: ImageSet, faces: ImageSet, tmp_path: Path
 ) -> None:

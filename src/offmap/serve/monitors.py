@@ -131,10 +131,12 @@ class Book:
             self.save()
 
     def close(self) -> None:
-        """Write the state, and let others have the log."""
-        self.save()
-        if self._log is not None:
-            self._log.close()
+        """Write the state, and let others have the log, also where the disk is full."""
+        try:
+            self.save()
+        finally:
+            if self._log is not None:
+                self._log.close()
 
 
 def _log(folder: Path, name: str, certified: Certified) -> Log:
