@@ -173,6 +173,29 @@ def test_what_a_network_looks_up_must_stand_in_its_tables() -> None:
             reads.checked(good | {name: bad})
 
 
+@pytest.mark.parametrize(("padding", "stated", "most"), [(None, None, 8), (1, 8, 6), (None, 6, 6)])
+def test_a_row_has_no_more_tokens_than_a_network_has_places(
+    padding: int | None, stated: int | None, most: int
+) -> None:
+    class Placed(Text):
+        config = SimpleNamespace(max_position_embeddings=stated)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.position_embeddings = nn.Embedding(8, 4, padding_idx=padding)
+
+    tokens = torch.arange(80).reshape(16, 5) % 20
+    names = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    reads = Reads.of(offmap.Guard(Placed(), "energy").fit([(names, tokens[:, 0] % 2)]))
+    row = torch.zeros(1, most, dtype=torch.int64)
+    assert reads.checked({"input_ids": row})
+    longer = torch.zeros(1, most + 1, dtype=torch.int64)
+    with pytest.raises(Refusal, match=f"a row of input_ids has {most + 1} tokens: {most} fit"):
+        reads.checked({"input_ids": longer})
+    plain = offmap.Guard(Text(), "energy").fit([(names, tokens[:, 0] % 2)])
+    assert Reads.of(plain).longest is None  # places that are computed have no end
+
+
 def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None:
     torch.manual_seed(0)
     fitted = offmap.Guard(nn.Linear(3, 2), "energy")

@@ -153,5 +153,6 @@ class Evidence:
     def _alarm(self, row: int, time: Time) -> Alarm:
         samples, alarms = self.runs.start(row)
         time = datetime.now(UTC) if time is None else time
-        text = time if isinstance(time, str) else time.isoformat(timespec="milliseconds")
+        # A table of others may have numbers there.
+        text = time.isoformat(timespec="milliseconds") if isinstance(time, datetime) else str(time)
         return Alarm(self.tally.samples, text, samples + 1, alarms)

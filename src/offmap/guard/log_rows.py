@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -74,7 +75,7 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
+        self._file: io.FileIO | None = None
 
     def rows(self, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
         """What :func:`rows_of` gives, of all that was added since."""
@@ -83,17 +84,23 @@ class Tail:
             return
         if self._file is not None:
             replaced = self._is_replaced(self._file)  # asked first: then no more is added to it
-            yield from _lines(self._file, self._path, read)
+            with self._anew(self._file) as file:
+                yield from _lines(file, self._path, read)
             if not replaced:
                 return
             self.close()
         yield from rows_of(self._path, read, self._opened)
 
     def _opened(self) -> AbstractContextManager[BinaryIO]:
-        self._file = self._path.open("rb")
-        return nullcontext(self._file)  # it stays open for the next look
+        self._file = self._path.open("rb", buffering=0)
+        return self._anew(self._file)
 
-    def _is_replaced(self, file: BinaryIO) -> bool:
+    @staticmethod
+    def _anew(file: io.FileIO) -> BinaryIO:
+        """Without what was read ahead of it before: it may have been emptied since."""
+        return open(file.fileno(), "rb", closefd=False)
+
+    def _is_replaced(self, file: io.FileIO) -> bool:
         try:
             return not os.path.samestat(os.fstat(file.fileno()), self._path.stat())
         except FileNotFoundError:
