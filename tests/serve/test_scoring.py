@@ -319,12 +319,14 @@ def test_a_row_that_breaks_the_network_costs_none_of_its_batch(opened: Open) -> 
     rows = [[0.5, 1, 2], [9, 1, 2], [1, 1, 1.5]]
     first, bad, last = together(client, [{"json": {"rows": [row]}} for row in rows])
     assert (bad.status_code, bad.json()) == (400, {"error": "the network refuses these inputs"})
-    health = ("/v2/health/live", "/v2/health/ready")
+    health, ended = ("/v2/health/live", "/v2/health/ready"), []
+    client.app.state.service.judge.when_broken = lambda: ended.append("worker")
     for number, status in ((10, 503), (11, 500)):  # of the machine, and no fault of the client's
         assert [client.get(path).status_code for path in health] == [200, 200]
         assert client.post("/score", json={"rows": [[number] * 3] * 3}).status_code == status
     # A broken device answers nothing any more: whoever watches the service must begin it anew.
     assert [client.get(path).status_code for path in health] == [503, 503]
+    assert ended == ["worker"]
     for row, response in ((rows[0], first), (rows[2], last)):
         p = float(guard(torch.tensor([row]).float()).p_values)
         assert response.json()["answers"][0]["p_value"] == p

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +85,7 @@ class Judge:
     def __init__(self, settings: Settings, recorder: Recorder) -> None:
         self._settings, self._recorder = settings, recorder
         self.broken = False  # the device: every call fails from then on
+        self.when_broken: Callable[[], None] | None = None
         self.batcher = Batcher(
             self._judge,
             max_batch=settings.max_batch,
@@ -147,7 +148,7 @@ class Judge:
             inputs = _together([part.inputs for part in parts])
             verdict, columns = asked.served.judge(inputs, asked.rate, explain=asked.explain)
         except Exception as error:  # of any network: none of the others may suffer
-            self.broken |= of_machine(error) and not lacks_memory(error)
+            self._note(error)
             if len(parts) > 1:
                 for part in parts:
                     self._judge([part])
@@ -165,6 +166,13 @@ class Judge:
         if whole:
             kept = Verdict.joined([of_part for of_part, _, _ in whole])
             self._recorder.record(asked.served, kept, [n for _, _, names in whole for n in names])
+
+    def _note(self, error: Exception) -> None:
+        """Note a broken device, and tell whoever can begin anew."""
+        if of_machine(error) and not lacks_memory(error) and not self.broken:
+            self.broken = True
+            if self.when_broken is not None:
+                self.when_broken()
 
 
 def _fail(part: _Part, error: Exception) -> None:
