@@ -107,7 +107,9 @@ def check(guard: Guard) -> None:
         if not (known.startswith(networks.zoo.PREFIX) or networks.is_own(known)):
             made = "from Python" if guard.model is None else f"with model={guard.model}"
             raise ArgumentError(f"this guard was made {made}, so nothing here builds its network")
-        guard.check_transform(None)
+        if guard.input_transform is not None:
+            name = guard.input_transform[0]
+            raise ArgumentError(f"this guard was fitted on images made by the transform {name}")
         if not (guard.input_names or len(guard.input_shape or (0, 0, 0)) == 1):
             check_knows_normalization(guard)
             shape_of(guard)
