@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -142,7 +143,20 @@ def _parsed(line: bytes) -> Row | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and ("certified" in row or "is_ood" in row) else None
+    if not isinstance(row, dict):
+        return None
+    return row if "certified" in row else _named(row) if "is_ood" in row else None
+
+
+def _named(row: Row) -> Row:
+    """A row of verdicts as ``offmap score`` names its columns, of which a table may lack some.
+
+    A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read.
+    """
+    p_value = row.get("p_value", row.get("p"))
+    if p_value is not None and math.isnan(p_value):
+        return row | {"label": None, "p_value": None, "is_ood": None}
+    return row | {"label": row.get("label"), "p_value": p_value}
 
 
 def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
@@ -157,7 +171,7 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
     last = 0
     for last, row in enumerate(chain([first], rows), 1):
         if last > place:
-            yield row, log, last
+            yield _named(row), log, last
     if last < place:
         raise _shorter(path, place, "rows")
 

@@ -92,7 +92,7 @@ class Watch:
             self.torn += 1
         elif "certified" in row:
             yield from self._told_of(row["certified"])
-        elif row["is_ood"] is None or _p_value(row) != _p_value(row):
+        elif row["is_ood"] is None:
             self.unread += 1
         else:
             yield from self._seen(row)
@@ -125,10 +125,9 @@ class Watch:
             self.monitor.go_on_with(certified)
 
     def _seen(self, row: dict[str, Any]) -> Iterator[str]:
-        label, p_value = row.get("label"), _p_value(row)  # a table may lack them
         if "guard" not in row and self.certified is not None:
             self._take_given(self.certified)
-            self.certified.check_judged(row["is_ood"], label, p_value)
+            self.certified.check_judged(row["is_ood"], row["label"], row["p_value"])
         monitor = self.monitor
         if monitor is None:
             raise ArgumentError(
@@ -137,17 +136,11 @@ class Watch:
         if row.get("guard", monitor.certified.guard) != monitor.certified.guard:
             raise StoreError(f"{self.log} has verdicts of several guards, mixed: give each a log")
         told = monitor.alarm, monitor.conforming
-        monitor.see(row["is_ood"], label, p_value, time=row.get("time"))
+        monitor.see(row["is_ood"], row["label"], row["p_value"], time=row.get("time"))
         if monitor.alarm is not told[0]:
             yield str(monitor)
         if monitor.conforming is not told[1]:
             yield monitor.explain().splitlines()[2]
-
-
-def _p_value(row: dict[str, Any]) -> float | None:
-    """That of a row, which a table of an engine calls ``p``: NaN where nothing could be read."""
-    p_value: float | None = row.get("p_value", row.get("p"))
-    return p_value
 
 
 def watched(watch: Watch, tell: Callable[[str], None], wait: Callable[[], bool]) -> Monitor | None:
