@@ -7,6 +7,7 @@ import json
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from torch import nn
 
 import offmap
 from offmap import demo
-from offmap.data import ImageSet
+from offmap.data import ImageSet, OwnTransform
 from offmap.errors import StoreError
 from offmap.guard import Certified, Monitor
 from offmap.guard.watching import Watch
 from offmap.serve import Settings, app
 from offmap.serve.monitors import Book, Slot, shown_together
+from offmap.serve.service import Service
 from tests.serve.conftest import png
 
 PNG = {"Content-Type": "image/png"}
@@ -258,6 +260,31 @@ def test_a_reload_changes_the_guard_between_two_requests(
     assert headers == [0.05, 0.1]
     kept = Monitor.load(tmp_path / "m" / f"{Certified.of(guard).guard}-0.json")
     assert (kept.samples, len(kept.thresholds)) == (2, 2)
+
+
+def test_a_reload_opens_the_function_that_makes_images_too(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    own = partial(OwnTransform.of, f"{file}:pixels")
+
+    def fitted_through_it() -> offmap.Guard:
+        made = guard.at(0.05)
+        made.input_transform = own().id
+        return made
+
+    def write(value: int) -> None:
+        file.write_text(
+            f"import numpy\n\ndef pixels(_):\n    return numpy.full((8, 8), {value}.0)\n"
+        )
+
+    write(1)
+    service = Service(fitted_through_it, Settings(), own)
+    write(2)
+    assert asyncio.run(service.reload())
+    assert service.served.own is not None
+    assert service.served.own.function(None)[0, 0] == 2
+    service.recorder.stop()
 
 
 def test_a_client_that_goes_drops_its_rows(guard: offmap.Guard, digits: ImageSet) -> None:
