@@ -194,6 +194,7 @@ def _csv(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
+            columns: dict[str, Callable[[Any], Any]]
             columns = {"is_ood": _truth, "label": int, "p_value": float, "p": float}
             for name, number in columns.items():
                 if plain.get(name) is not None:

@@ -152,7 +152,7 @@ def _places(network: nn.Module, stated: int | None) -> int | None:
         for name, module in network.named_modules()
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _PLACES
     ]
-    return min(tables + [stated] * (stated is not None), default=None) if tables else None
+    return min(min(tables), stated or min(tables)) if tables else None
 
 
 def _numbers(name: str, values: Any, kinds: str) -> Tensor:

@@ -59,8 +59,8 @@ async def _of_rows(service: Service, asked: Asked, body: bytearray) -> list[Row]
     reads = asked.served.reads
     most = service.settings.queue
     groups = await service.in_thread(lambda: list(reads.rows(_decoded(body, most))))
-    places = [places for places, _ in groups]
-    columns = await service.judge.verdicts(asked, [inputs for _, inputs in groups], places)
+    of_each, parts = zip(*groups, strict=True)
+    columns = await service.judge.verdicts(asked, parts, of_each)
     answers: dict[int, Row] = {}
     for (places, _), part in zip(groups, columns, strict=True):
         answers |= zip(places, _rows(part), strict=True)

@@ -48,7 +48,7 @@ class Service:
         own: Callable[[], OwnTransform] | None = None,
     ) -> None:
         self.settings = settings
-        self._open = lambda: Served(open_guard(), None if own is None else own())
+        self._open: Callable[[], Served] = lambda: Served(open_guard(), own() if own else None)
         self.served = self._open()
         self.recorder = Recorder(settings)
         self.recorder.open(self.served)
