@@ -63,6 +63,8 @@ TESTS = {
     "metrics": ["metrics/test_ranking.py", "metrics/test_detection.py", "metrics/test_curves.py"],
     "stats": ["stats"],
     "guard/_betting": ["test_monitor.py"],
+    "guard/_evidence": ["test_monitor.py"],
+    "guard/_ranked": ["test_certificate.py", "test_decide.py"],
     "guard/calibration": ["test_certificate.py", "test_decide.py"],
     "guard/certified": ["test_monitor.py"],
     "guard/control": ["test_check_and_control.py"],

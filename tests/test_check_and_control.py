@@ -467,6 +467,26 @@ def test_of_each_group_one_sample_counts(sets: demo.Digits) -> None:
         guard.calibrate(data, 0.01, groups=by_key.__getitem__)
 
 
+def test_of_each_group_one_labelled_sample_counts(sets: demo.Digits) -> None:
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    groups = [i % 200 for i in range(len(sets.test))]
+    guard.fit(sets.train).calibrate(sets.calibration, 0.05)
+    controls = [
+        guard.control(sets.test, 0.05, groups=groups, batch_size=size).control_ for size in (7, 361)
+    ]
+    assert controls[0] == controls[1]
+    assert controls[0] is not None
+    assert controls[0].samples == 200
+    cascade = offmap.Cascade(filter=guard, classifier=demo.shipped())
+    assert cascade.control(sets.test, 0.05, groups=groups).control_ == controls[0]
+    with pytest.raises(LabelError):
+        guard.control([(sets.test.images, None)], 0.05, groups=groups)
+    guard.calibrate(sets.calibration, 0.1, groups=[i % 40 for i in range(216)])
+    for either in (guard, cascade):  # of frames the errors come together, too
+        with pytest.raises(ArgumentError, match="calibrated on one sample of each group"):
+            either.control(sets.test, 0.05)
+
+
 @pytest.mark.parametrize("spec", ["Combine([msp, mds])", "Combine([odin, msp])"])
 def test_no_group_is_both_learned_on_and_held_against(spec: str, sets: demo.Digits) -> None:
     guard = offmap.Guard(demo.shipped(), spec, normalization=demo.NORMALIZATION)

@@ -15,7 +15,7 @@ import offmap
 from offmap import demo
 from offmap.adapters import mlflow as adapter
 from offmap.cli import main
-from offmap.errors import StoreError
+from offmap.errors import ArgumentError, NotFittedError, StoreError
 from offmap.evaluation import Results
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
@@ -135,6 +135,29 @@ def test_what_is_no_guard_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(StoreError):
         adapter.log_guard(tmp_path / "nothing")
+
+
+def test_a_guard_that_its_folder_is_not_enough_for_is_refused(sets: demo.Digits) -> None:
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    for name, weights, words in (
+        (None, True, "this guard was made from Python"),
+        ("timm:resnet18", True, "this guard was made with model=timm:resnet18"),
+        ("digits_cnn", False, "saved without its network's weights"),
+    ):
+        guard.model = name
+        guard.save("guard", weights=weights)
+        with pytest.raises(ArgumentError, match=f"folder and nothing else.*: {words}"):
+            adapter.log_guard("guard")
+    guard.save("guard", weights=True)
+    with pytest.raises(NotFittedError, match="no threshold"):
+        adapter.log_guard("guard")
+    guard.calibrate(sets.calibration)
+    guard.input_transform = "mine", "0" * 64  # images made by a function that no folder holds
+    guard.save("guard", weights=True)
+    with pytest.raises(ArgumentError, match="made by the transform mine"):
+        adapter.log_guard("guard")
+    assert mlflow.search_runs(output_format="list") == []
 
 
 def test_the_commands_log_too(sets: demo.Digits, capsys: pytest.CaptureFixture[str]) -> None:

@@ -411,6 +411,14 @@ def test_what_is_no_decision_is_refused(is_ood: object) -> None:
     assert monitor.samples == 0
 
 
+@pytest.mark.parametrize("p_value", [math.nan, -0.1, 1.5])
+def test_what_is_no_p_value_is_refused_before_anything_counts(p_value: float) -> None:
+    monitor = Monitor(certified())
+    with pytest.raises(ArgumentError, match=r"p_value must lie in \[0, 1\]; seen"):
+        monitor.see(False, 1, p_value)
+    assert (monitor.samples, monitor.bets.samples, monitor.tally.by_class) == (0, 0, {})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 import os
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -184,6 +186,20 @@ def test_a_log_that_was_moved_away_or_deleted_is_begun_anew(
     assert "certified" in rows(path)[0]
 
 
+def test_a_log_that_was_emptied_says_again_what_is_certified(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.jsonl"
+    with Log(path, guard) as file:
+        file.add(decided([True]))
+        path.write_bytes(b"")  # its bytes were copied, as by copytruncate
+        file.add(decided([False] * 2))
+    watch = Watch(path)
+    assert run_to_the_end(watch) == []
+    assert watch.monitor is not None
+    assert watch.monitor.samples == 2
+
+
 def test_logs_that_begin_in_one_millisecond_are_two(guard: offmap.Guard, tmp_path: Path) -> None:
     first = []
     for name in ("a.jsonl", "b.jsonl"):
@@ -263,6 +279,30 @@ def test_a_log_is_followed_as_it_grows(guard: offmap.Guard, tmp_path: Path) -> N
     assert monitor is not None
     assert monitor.samples == 9
     assert len(told) == 1
+
+
+def test_a_followed_log_may_be_turned_over_and_none_of_its_rows_is_lost(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    path, looks = tmp_path / "log.jsonl", 0
+    with Log(path, guard) as file:
+
+        def wait() -> bool:
+            nonlocal looks
+            looks += 1
+            file.add(decided([False] * 3))
+            if looks == 2:  # behind rows that nobody has looked at; and none is begun yet
+                path.rename(tmp_path / "log.jsonl.1")
+            if looks == 4:  # as by copytruncate, which loses what nobody has looked at
+                path.write_bytes(b"")
+                file.add(decided([False] * 2))
+            return looks < 5
+
+        file.add(decided([False] * 3))
+        monitor = watched(Watch(path, tmp_path / "s.json"), str, wait)
+    assert monitor is not None
+    assert monitor.samples == 3 + 3 + 3 + 3 + 2
+    assert Monitor.load(tmp_path / "s.json").samples == monitor.samples
 
 
 def test_the_command_follows_until_it_is_interrupted(
@@ -352,6 +392,42 @@ def test_a_table_made_at_another_rate_is_watched_at_that(
         assert call(f"{command} --alarm-rate 0.3")[0] == 0
     assert Monitor.load(tmp_path / "s.json").certified == Certified.of(guard.at(0.3))
     assert "give --guard" in call(f"watch v{suffix} --alarm-rate 0.3")[2]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_of_an_engine_is_watched_by_the_columns_that_it_has(
+    suffix: str, guard: offmap.Guard, tmp_path: Path
+) -> None:
+    """Those of ``Scorer`` call the p-value ``p``, which is NaN for what could not be read."""
+    log, certified = tmp_path / f"v{suffix}", Certified.of(guard)
+
+    def counted(columns: dict[str, list[Any]]) -> tuple[int, int, int]:
+        table = pa.table(columns)
+        if suffix == ".csv":
+            pa_csv.write_csv(table, log)
+        else:
+            pq.write_table(table, log)
+        watch = Watch(log, certified=certified)
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        return watch.monitor.samples, sum(watch.monitor.tally.p_values), watch.unread
+
+    verdicts = {"label": [1, 2, -1], "p": [0.5, 0.6, math.nan], "is_ood": [False, False, True]}
+    assert counted(verdicts) == (2, 2, 1)
+    assert counted({"is_ood": [False, False, True]}) == (3, 0, 0)
+    with pytest.raises(StoreError, match="has no column is_ood"):
+        counted({"ood": [False]})
+
+
+def test_a_log_that_was_turned_over_is_watched_under_the_name_that_it_has_then(
+    guard: offmap.Guard, log: Path, tmp_path: Path
+) -> None:
+    for name in ("log.jsonl.1", "log.jsonl-20261127"):
+        log = log.rename(tmp_path / name)
+        watch = Watch(log, tmp_path / "s.json")
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        assert watch.monitor.samples == 130  # once
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

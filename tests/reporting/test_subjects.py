@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -278,6 +280,18 @@ def test_a_run_shows_its_curves(tmp_path: Path) -> None:
     }
     assert ["epochs", "3"] in table(report, "settings")
     assert "secret" not in offmap.report(tmp_path, redact_paths=True).html()
+
+
+def test_a_table_of_an_engine_is_reported(tmp_path: Path) -> None:
+    """``Scorer`` calls the p-value ``p``; a score that is not finite is infinite there."""
+    columns = {"label": [1, 2], "score": [math.inf, 0.5], "p": [0.01, 0.6], "is_ood": [True, False]}
+    pq.write_table(pa.table(columns), tmp_path / "v.parquet")
+    assert "1 of 2 samples are called OOD" in words(
+        offmap.report(tmp_path / "v.parquet"), "verdict"
+    )
+    pq.write_table(pa.table({"is_ood": [True]}), tmp_path / "v.parquet")
+    with pytest.raises(DataError, match="have no p-values"):
+        offmap.report(tmp_path / "v.parquet")
 
 
 def test_what_no_report_can_be_made_of_is_refused(tmp_path: Path, guard: offmap.Guard) -> None:

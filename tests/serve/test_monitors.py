@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from torch import nn
 
 import offmap
 from offmap import demo
-from offmap.data import ImageSet
+from offmap.data import ImageSet, OwnTransform
 from offmap.errors import StoreError
 from offmap.guard import Certified, Monitor
 from offmap.guard.watching import Watch
 from offmap.serve import Settings, app
 from offmap.serve.monitors import Book, Slot, shown_together
+from offmap.serve.service import Service
 from tests.serve.conftest import png
 
 PNG = {"Content-Type": "image/png"}
@@ -95,6 +100,59 @@ def test_state_and_log_survive_a_restart(
     assert places == [*range(30), *range(20)]
 
 
+class Nines(nn.Module):
+    """Fails on a batch that holds a 9, and takes its time over one that holds an 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.done = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x == 9).any()):
+            raise ValueError("a nine")
+        if bool((x == 8).any()):
+            time.sleep(1.0)
+        self.done += 1
+        return self.head(x)
+
+
+def test_a_request_counts_as_a_whole_once_it_is_answered_and_not_at_all_before(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(64, 3), torch.arange(64) % 2
+    network = Nines()
+    guard = offmap.Guard(network, "energy").fit([(x, labels)]).calibrate([(x, labels)])
+    limits: dict[str, Any] = {"max_batch": 2, "queue": 10, "timeout": 0.3, "log": tmp_path}
+    good = [[0.5, 1, i] for i in range(5)]
+    with TestClient(app(guard, **limits), base_url="http://localhost") as client:
+        failed = client.post("/score", json={"rows": [*good[:4], [9, 1, 2]]})
+        before = network.done
+        late = client.post("/score", json={"rows": [[8, 1, 2]]})
+        assert (failed.status_code, late.status_code) == (400, 503)
+        while network.done == before:  # its verdict is there, and nobody waits for it
+            time.sleep(0.01)
+        again = client.post("/score", json={"rows": good}, headers={"X-Request-Id": "again"})
+        assert again.status_code == 200
+        assert seen(client, 5)[("offmap_samples_total", "known")] <= 5
+    (log,) = tmp_path.glob("*.jsonl")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["input"] for row in rows if "is_ood" in row] == [f"again#{i}" for i in range(5)]
+
+
+def test_a_file_that_cannot_be_read_takes_its_number_in_the_log(
+    guard: offmap.Guard, digits: ImageSet, tmp_path: Path
+) -> None:
+    files = [("f", ("torn.png", b"torn")), ("f", ("good.png", png(digits.images[0])))]
+    with TestClient(app(guard, log=tmp_path), base_url="http://localhost") as client:
+        answers = client.post("/score", files=files, headers={"X-Request-Id": "id"}).json()
+    (log,) = tmp_path.glob("*.jsonl")
+    row = json.loads(log.read_text().splitlines()[-1])
+    assert row["input"] == "id#1"
+    assert row["p_value"] == answers["answers"][1]["p_value"]
+
+
 def test_a_second_service_does_not_share_the_files(guard: offmap.Guard, tmp_path: Path) -> None:
     first = app(guard, monitor_state=tmp_path)
     with pytest.raises(StoreError, match=r"1 processes use .* already: stop them"):
@@ -121,6 +179,22 @@ def test_a_log_that_cannot_be_written_costs_its_lines_alone(
         seen(client, 5)
 
 
+def test_a_state_that_cannot_be_written_at_the_end_frees_what_others_wait_for(
+    guard: offmap.Guard, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    limits: dict[str, Any] = {"log": tmp_path / "log", "monitor_state": tmp_path / "monitor"}
+    recorder = app(guard, **limits).state.service.recorder
+    (book,) = recorder._books.values()
+    book.add(guard(digits.images[:1]), ["a"])
+    monkeypatch.setattr(Monitor, "save", full)
+    recorder.stop()
+    monkeypatch.undo()
+    app(guard, **limits).state.service.recorder.stop()
+
+
 def test_monitors_of_several_workers_are_merged(
     guard: offmap.Guard, digits: ImageSet, faces: ImageSet, tmp_path: Path
 ) -> None:
@@ -143,6 +217,8 @@ def test_monitors_of_several_workers_are_merged(
     mean = (math.exp(one.log_wealth) + math.exp(two.log_wealth)) / 2
     assert shown.log_wealth == pytest.approx(math.log(mean))
     assert shown.alarmed
+    # Neither worker has had a request since the guard was reloaded at another rate.
+    assert shown_together(tmp_path, Certified.of(guard.at(0.1))) == replace(shown, alarm_rate=0.1)
     two.reset()
     two.save(tmp_path / f"{certified.guard}-1.json")
     shown = shown_together(tmp_path, certified)
@@ -184,6 +260,31 @@ def test_a_reload_changes_the_guard_between_two_requests(
     assert headers == [0.05, 0.1]
     kept = Monitor.load(tmp_path / "m" / f"{Certified.of(guard).guard}-0.json")
     assert (kept.samples, len(kept.thresholds)) == (2, 2)
+
+
+def test_a_reload_opens_the_function_that_makes_images_too(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    own = partial(OwnTransform.of, f"{file}:pixels")
+
+    def fitted_through_it() -> offmap.Guard:
+        made = guard.at(0.05)
+        made.input_transform = own().id
+        return made
+
+    def write(value: int) -> None:
+        file.write_text(
+            f"import numpy\n\ndef pixels(_):\n    return numpy.full((8, 8), {value}.0)\n"
+        )
+
+    write(1)
+    service = Service(fitted_through_it, Settings(), own)
+    write(2)
+    assert asyncio.run(service.reload())
+    assert service.served.own is not None
+    assert service.served.own.function(None)[0, 0] == 2
+    service.recorder.stop()
 
 
 def test_a_client_that_goes_drops_its_rows(guard: offmap.Guard, digits: ImageSet) -> None:

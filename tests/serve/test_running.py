@@ -22,7 +22,7 @@ from uvicorn.config import STARTUP_FAILURE
 import offmap
 from offmap.data import ImageSet
 from offmap.guard import Certified, Monitor
-from offmap.serve import running
+from offmap.serve import Settings, running
 from tests.serve.conftest import png
 
 PATIENCE = 120.0  # seconds: machines may be slow
@@ -270,6 +270,16 @@ def test_a_worker_that_cannot_begin_later_is_tried_again_beside_the_others(
         each.exitcode = STARTUP_FAILURE
     workers.keep_subprocess_alive()
     assert workers.failed
+
+
+def test_a_worker_whose_device_is_broken_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_end_with_parent", lambda: None)
+    judge, told = SimpleNamespace(), []
+    application = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(judge=judge)))
+    monkeypatch.setattr("os.kill", lambda *of: told.append(of))
+    assert running._made(lambda _: application, Settings()) is application
+    judge.when_broken()
+    assert told == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_a_guard_that_cannot_be_opened_is_told_in_one_line(folder: Path) -> None:

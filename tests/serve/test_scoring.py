@@ -173,6 +173,29 @@ def test_what_a_network_looks_up_must_stand_in_its_tables() -> None:
             reads.checked(good | {name: bad})
 
 
+@pytest.mark.parametrize(("padding", "stated", "most"), [(None, None, 8), (1, 8, 6), (None, 6, 6)])
+def test_a_row_has_no_more_tokens_than_a_network_has_places(
+    padding: int | None, stated: int | None, most: int
+) -> None:
+    class Placed(Text):
+        config = SimpleNamespace(max_position_embeddings=stated)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.position_embeddings = nn.Embedding(8, 4, padding_idx=padding)
+
+    tokens = torch.arange(80).reshape(16, 5) % 20
+    names = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    reads = Reads.of(offmap.Guard(Placed(), "energy").fit([(names, tokens[:, 0] % 2)]))
+    row = torch.zeros(1, most, dtype=torch.int64)
+    assert reads.checked({"input_ids": row})
+    longer = torch.zeros(1, most + 1, dtype=torch.int64)
+    with pytest.raises(Refusal, match=f"a row of input_ids has {most + 1} tokens: {most} fit"):
+        reads.checked({"input_ids": longer})
+    plain = offmap.Guard(Text(), "energy").fit([(names, tokens[:, 0] % 2)])
+    assert Reads.of(plain).longest is None  # places that are computed have no end
+
+
 def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None:
     torch.manual_seed(0)
     fitted = offmap.Guard(nn.Linear(3, 2), "energy")
@@ -296,8 +319,14 @@ def test_a_row_that_breaks_the_network_costs_none_of_its_batch(opened: Open) -> 
     rows = [[0.5, 1, 2], [9, 1, 2], [1, 1, 1.5]]
     first, bad, last = together(client, [{"json": {"rows": [row]}} for row in rows])
     assert (bad.status_code, bad.json()) == (400, {"error": "the network refuses these inputs"})
+    health, ended = ("/v2/health/live", "/v2/health/ready"), []
+    client.app.state.service.judge.when_broken = lambda: ended.append("worker")
     for number, status in ((10, 503), (11, 500)):  # of the machine, and no fault of the client's
+        assert [client.get(path).status_code for path in health] == [200, 200]
         assert client.post("/score", json={"rows": [[number] * 3] * 3}).status_code == status
+    # A broken device answers nothing any more: whoever watches the service must begin it anew.
+    assert [client.get(path).status_code for path in health] == [503, 503]
+    assert ended == ["worker"]
     for row, response in ((rows[0], first), (rows[2], last)):
         p = float(guard(torch.tensor([row]).float()).p_values)
         assert response.json()["answers"][0]["p_value"] == p

@@ -37,6 +37,8 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         with suppress(OSError):  # some mounts give every file one mode, and refuse another
             temporary.chmod(mode)  # some writers make files that only their owner reads
         os.replace(temporary, path)
+        if sync:
+            _put_names_on_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,6 +47,16 @@ def put_on_disk(path: Path) -> None:
     """Else a power cut may leave the name that the file is given next without its bytes."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _put_names_on_disk(folder: Path) -> None:
+    """Else a power cut may leave the old file under a name, and not what is removed after it."""
+    with suppress(OSError):  # Windows opens no folder, and some mounts put none on disk
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _mode_of_new(path: Path) -> int:

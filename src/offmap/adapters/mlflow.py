@@ -25,9 +25,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from offmap.errors import MissingExtraError
+from offmap import networks
+from offmap.errors import ArgumentError, MissingExtraError
 from offmap.evaluation import Results
-from offmap.guard.schema import read
+from offmap.guard import Guard
+from offmap.guard.opening import Opening, check_knows_normalization, shape_of
 
 __all__ = ["log_guard", "log_results"]
 
@@ -73,10 +75,15 @@ def log_guard(folder: str | Path, *, name: str = "guard", **options: Any) -> Any
 
     Raises:
         StoreError: there is no guard in the folder.
+        NotFittedError: it has no threshold.
+        ArgumentError: its folder is not enough to open it, or to score files with it.
         MissingExtraError: MLflow is not installed.
     """
     mlflow = library()
-    read(folder)  # what is no guard must not stand there as one
+    with _in_words():  # what cannot be opened must not stand there as a guard
+        guard = Opening(device="cpu").open(folder)
+    check(guard)
+    _ = guard.calibration
     requirements = [f"{each}=={version(each).split('+')[0]}" for each in ("offmap", "torch")]
     own = {"pip_requirements": requirements}
     with _run(mlflow):
@@ -86,6 +93,38 @@ def log_guard(folder: str | Path, *, name: str = "guard", **options: Any) -> Any
             artifacts={"guard": str(folder)},
             **(own | options),
         )
+
+
+def check(guard: Guard) -> None:
+    """Refuse a guard that nobody could open, or use, from its folder alone.
+
+    Raises:
+        ArgumentError: its network is none of this library, or the folder does not say how images
+            are made for it.
+    """
+    known = str(guard.model)
+    with _in_words():
+        if not (known.startswith(networks.zoo.PREFIX) or networks.is_own(known)):
+            made = "from Python" if guard.model is None else f"with model={guard.model}"
+            raise ArgumentError(f"this guard was made {made}, so nothing here builds its network")
+        if guard.input_transform is not None:
+            name = guard.input_transform[0]
+            raise ArgumentError(f"this guard was fitted on images made by the transform {name}")
+        if not (guard.input_names or len(guard.input_shape or (0, 0, 0)) == 1):
+            check_knows_normalization(guard)
+            shape_of(guard)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except ArgumentError as error:
+        reason = re.sub(r"^give \w+=: ", "", str(error))  # where nothing can be given
+        raise ArgumentError(
+            "a model of MLflow has the guard's folder and nothing else, which is not enough: "
+            f"{reason}"
+        ) from error
 
 
 def library() -> Any:

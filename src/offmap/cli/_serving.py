@@ -40,7 +40,7 @@ def make(served: Served, settings: Settings, words: Mapping[str, str]) -> Any:
     from offmap.serve.application import application
     from offmap.serve.service import Service
 
-    own = None if served.transform is None else OwnTransform.of(served.transform)
+    own = None if served.transform is None else partial(OwnTransform.of, served.transform)
     try:
         return application(Service(served, settings, own), reload_on_hangup=True)
     except OffmapError as error:

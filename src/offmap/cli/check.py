@@ -78,6 +78,7 @@ def control(
     of: str = typer.Option(
         "all", help="Errors as a share of all images, or of those that are accepted."
     ),
+    groups: str | None = options.GROUPS,
     limit: int | None = _LIMIT,
     transform: str | None = options.TRANSFORM,
     opening: Any = None,
@@ -88,10 +89,12 @@ def control(
         offmap control guard/ --data photos/labelled --error-rate 0.02
     """
     from offmap.cli._guards import open_guard
+    from offmap.guard.groups import by_path
 
+    grouping = None if groups is None else by_path(groups)
     found = open_guard(guard, opening)
     images = _load(found, data, limit, transform)
-    found.control(images, error_rate, confidence, of=of)
+    found.control(images, error_rate, confidence, of=of, groups=grouping)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")
 

@@ -131,6 +131,8 @@ def calibrate(
 
     several = workers_of(engine, workers)
     found = open_guard(guard, opening if several is None else opening.on_cpu)
+    if mlflow:
+        tracking.check(found)
     known, *side = (opening.channels,) if found.input_shape is None else shape_of(found)
     images = load_joined(
         data,

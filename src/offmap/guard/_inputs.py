@@ -20,7 +20,7 @@ from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
     from offmap.data import OwnTransform
-    from offmap.guard._learning import Learning
+    from offmap.guard._fitted import Fitted
     from offmap.guard.guard import Guard
 
 _BATCH = 256
@@ -34,7 +34,7 @@ def first_data(data: Any) -> Any:
     return load(data) if isinstance(data, str | Path) else data
 
 
-def data_like_fit(guard: Learning, data: Any) -> Any:
+def data_like_fit(guard: Fitted, data: Any) -> Any:
     """Data for a guard that is fitted; of a name or path, images are made as those were.
 
     Labels with names count in the classes of the guard.
@@ -64,7 +64,7 @@ def in_classes(data: Any, names: Sequence[str]) -> Any:
     return data if getattr(data, "labels", None) is None else data.with_classes(names)
 
 
-def _loaded(guard: Learning, spec: str | Path) -> Any:
+def _loaded(guard: Fitted, spec: str | Path) -> Any:
     from offmap.data import load  # as above
 
     if not _takes_pictures(guard):
@@ -73,13 +73,13 @@ def _loaded(guard: Learning, spec: str | Path) -> Any:
     return load(spec, size=(side[0], side[1]), channels=channels, resize=guard.input_resize)
 
 
-def _takes_pictures(guard: Learning) -> bool:
+def _takes_pictures(guard: Fitted) -> bool:
     """Whether what it was fitted on has a size and channels that image files can be brought to."""
     shape = guard.input_shape
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
-def _check_made_alike(guard: Learning, data: Any) -> None:
+def _check_made_alike(guard: Fitted, data: Any) -> None:
     own, resize = getattr(data, "own", None), getattr(data, "resize", None)
     if own is None and resize is None:  # images as given
         return
@@ -114,7 +114,7 @@ def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
     return Verdict.joined(verdicts)
 
 
-def image_shape(guard: Learning) -> tuple[int, int, int]:
+def image_shape(guard: Fitted) -> tuple[int, int, int]:
     """Channels, height and width of the images that a guard takes.
 
     Raises:

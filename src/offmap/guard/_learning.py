@@ -1,204 +1,32 @@
-"""What a guard learns from data: its detectors, its threshold, and what it keeps of the data."""
+"""What a guard that is fitted learns besides: its threshold, and what it keeps of the data."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Self, Unpack
-
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from offmap.activations import Activations, Sample
-from offmap.detectors import LEARN_SHARE, Detector, Fitting, Needs, detector, passes, taps_of
+from offmap.detectors import LEARN_SHARE, passes
 from offmap.errors import ArgumentError, NotFittedError
-from offmap.forward import (
-    AnyProbe,
-    Batched,
-    EachPass,
-    RunOptions,
-    Seen,
-    check_options,
-    class_names,
-    forward,
-    probe_of,
-    weights_digest,
-)
-from offmap.guard._inputs import (
-    Watched,
-    check_same_transform,
-    data_like_fit,
-    first_data,
-    in_classes,
-)
+from offmap.forward import Seen
+from offmap.guard._fitted import Fitted
+from offmap.guard._inputs import data_like_fit
 from offmap.guard._light import Light
-from offmap.guard.calibrating import Scored, acts_of, classes_of, is_unbound, scored, through
+from offmap.guard.calibrating import Scored, scored, through
 from offmap.guard.calibration import Calibration
 from offmap.guard.check import Check, check_of
-from offmap.guard.control import Control, control_of
+from offmap.guard.control import control_of, counted
 from offmap.guard.extending import check_extends, extended
 from offmap.guard.groups import Groups, GroupsOf
-from offmap.guard.history import History
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
-    from offmap.data import OwnTransform
-    from offmap.data.types import Resize
     from offmap.guard.spreading import Spreading
 
 
-class Learning(nn.Module):
-    """Fits, calibrates, checks and controls; what a guard decides by it stands in :class:`Guard`.
-
-    The arguments are those of :class:`Guard`.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        detectors: str | Detector | Sequence[str | Detector] = "auto",
-        *,
-        classes: Sequence[str] = (),
-        normalization: Callable[[Tensor], Tensor] | None = None,
-        **probe: Unpack[RunOptions],
-    ) -> None:
-        check_options(probe, type(self))
-        super().__init__()
-        several = [detectors] if isinstance(detectors, str | Detector) else list(detectors)
-        if not several:
-            raise ArgumentError("a guard needs at least one detector")
-        self.network = network
-        self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
-        self.reads_inputs = any(Needs.INPUTS in each.needs for each in self.each())
-        self.classes = tuple(classes)
-        self._calibration: Calibration | None = None
-        taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]
-        self._options: dict[str, Any] = {"normalization": normalization, "taps": taps, **probe}
-        self.probe = probe_of(network, **self._options)
-        self._given_classes = self.classes
-        self.weights: str | None = None
-        self.input_shape: tuple[int, ...] | None = None
-        self.input_names: tuple[str, ...] = ()
-        self.input_resize: Resize = "crop"
-        self.input_transform: tuple[str, str] | None = None
-        self.model: str | None = None
-        self.history = History()
-        self.control_: Control | None = None
-        self._watched: Watched | None = None
-        self._light = Light()
-
-    def fit(
-        self,
-        data: Any,
-        *,
-        batch_size: int = 256,
-        spread: Spreading | None = None,
-        show_progress: bool | None = None,
-    ) -> Self:
-        """Fit the detectors on the network's training data, un-augmented, read once.
-
-        Detectors that need inputs, and learn in several passes, read it once in each.
-        Where this fails, or is interrupted, the guard stays as it was.
-
-        Args:
-            data: a set of ``offmap.data`` or its name or path; any iterable of batches, of
-                ``(inputs, labels)`` or mappings; a data set of torch; or arrays ``(X, y)``.
-            batch_size: samples a batch, for what does not come in batches.
-            spread: lets other processes collect the statistics: see :func:`offmap.scale.fit`.
-            show_progress: ``None`` shows a bar on a terminal.
-
-        Warns:
-            ChanceWarning: the network is hardly right on what was read.
-            FeaturesWarning: the detectors read features that may not be those of the head.
-
-        Raises:
-            ArgumentError: there are names of classes, and not one for each output.
-        """
-        data, seen = first_data(data), Seen()
-        data = in_classes(data, self._given_classes or class_names(self.network))
-        with self._learning() as probe:
-            passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
-            first = next(passing)
-            names = self._names(data, classes_of(acts_of(first[0])))
-            fitting = Fitting(self.each(), lambda: probe.head)
-            fitting.begin()
-            if spread is None and not self._runs_again(data):
-                fitting.learn("train", chain([first], passing))
-            elif spread is None:
-                passing.close()
-                again = EachPass(
-                    lambda of: self.passing(data, "fit", batch_size, show_progress, of)
-                )
-                fitting.learn("train", again)
-                seen = again.seen
-            else:
-                passing.close()  # and its bar: the first batch is read again elsewhere
-                fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
-            fitting.bind(first[0])
-            for each in self.each():
-                if each.fitted:
-                    each.check(each.view_of(first[0]))
-        self.weights = weights_digest(probe.network)
-        self._watched = Watched(probe.network)
-        self.input_shape, self.input_names = seen.shape, seen.names
-        # Of a set alone: tensors have a method of that name.
-        resize = getattr(data, "resize", None) if isinstance(data, Batched) else None
-        self.input_resize = resize or "crop"
-        self.input_transform = getattr(getattr(data, "own", None), "id", None)
-        self._calibration = self.control_ = None
-        self._light = Light()
-        self.classes = names
-        self.history.fitted(data, seen)
-        if any(Needs.FEATURES in each.needs for each in self.each()):
-            probe.warn_unverified()
-        return self
-
-    def passing(
-        self,
-        data: Any,
-        description: str,
-        batch_size: int,
-        show_progress: bool | None,
-        seen: Seen | None = None,
-        *,
-        strict: bool = True,
-    ) -> Iterator[Any]:
-        """The network over data, once: activations, or samples where a detector needs inputs."""
-        return forward(
-            self.probe,
-            data,
-            batch_size=batch_size,
-            inputs=self.learns_from_inputs,
-            seen=seen,
-            strict=strict,
-            description=description,
-            show_progress=show_progress,
-        )
-
-    @property
-    def learns_from_inputs(self) -> bool:
-        """Whether a detector does so in fitting."""
-        return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
-
-    def _runs_again(self, data: Any) -> bool:
-        """Whether the network runs in each pass of a fit, as inputs are not kept between them."""
-        several = any(passes(each, "train") > 1 for each in self.each())
-        return several and self.learns_from_inputs and not isinstance(data, Iterator)
-
-    def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
-        """The names given, of the data or of the network, if there is one for each output."""
-        if self._given_classes and outputs and len(self._given_classes) != outputs:
-            raise ArgumentError(
-                f"{len(self._given_classes)} names of classes were given, and the network has "
-                f"{outputs} outputs: give one for each"
-            )
-        of_data = tuple(getattr(data, "classes", None) or ())
-        either = (self._given_classes, of_data, class_names(self.network))
-        return next((names for names in either if len(names) == outputs), ())
+class Learning(Fitted):
+    """Calibrates, checks and controls; what a guard decides by it stands in :class:`Guard`."""
 
     def calibrate(
         self,
@@ -303,8 +131,8 @@ class Learning(nn.Module):
                 calibration.learn(found.scores, found.predictions, found.classes)
         self._calibration, self.control_ = calibration, None
         self._light = Light()
-        counted = None if grouping is None else len(found.scores)
-        self.history.calibrated(data, found.seen, counted, extends=extend)
+        of_groups = None if grouping is None else len(found.scores)
+        self.history.calibrated(data, found.seen, of_groups, extends=extend)
         return self
 
     def check(
@@ -359,6 +187,7 @@ class Learning(nn.Module):
         confidence: float = 0.95,
         *,
         of: str = "all",
+        groups: GroupsOf | None = None,
         batch_size: int = 256,
         show_progress: bool | None = None,
     ) -> Self:
@@ -375,13 +204,16 @@ class Learning(nn.Module):
             confidence: that it is not, for these very samples.
             of: "all", the share of all samples that are accepted and wrong; or "accepted", the
                 share of wrong ones among those accepted.
+            groups: as for :meth:`calibrate`; one sample of each counts, and the rate is that of a
+                sample of a new group.
             batch_size: samples a batch, for sets.
             show_progress: ``None`` shows a bar on a terminal.
 
         Raises:
             LabelError: there are no labels.
             DataError: data that the guard was fitted on, or may not be calibrated on.
-            ArgumentError: the samples do not show the rate; says how many are needed at least.
+            ArgumentError: the samples do not show the rate; says how many are needed at least; or
+                no groups, of a guard that was calibrated by them.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
         """
         calibration, data, seen = self.calibration, data_like_fit(self, labelled), Seen()
@@ -389,23 +221,17 @@ class Learning(nn.Module):
         self._check_weights()
         if apart:
             self.history.refuse_known(data)
+        self.history.refuse_ungrouped(groups)
+        grouping = None if groups is None else Groups(groups)
         with self.probe:
             batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
-            samples = (
-                (verdict.scores, verdict.labels, labels)
-                for verdict, labels in ((self.judge(acts), labels) for acts, labels in batches)
-            )
+            judged = ((self.judge(acts), labels) for acts, labels in through(grouping, batches))
+            samples = counted(grouping, judged)
             found = control_of(calibration, samples, error_rate, confidence, of)
         compare = self.history.check_fresh if apart else self.history.check_apart
         compare("labelled data", data, seen)
         self.control_ = found
         return self
-
-    def fitting(self) -> Fitting:
-        """The detectors as they go on to learn from calibration data."""
-        fitting = Fitting(self.each(), lambda: self.probe.head)
-        fitting.unbound = {i for i, each in enumerate(self.each()) if is_unbound(each)}
-        return fitting
 
     @property
     def calibrated(self) -> bool:
@@ -423,51 +249,6 @@ class Learning(nn.Module):
         if calibration is None:
             raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
         return calibration
-
-    def each(self) -> Sequence[Detector]:
-        """The detectors."""
-        detectors: Sequence[Any] = list(self.detectors)
-        return detectors
-
-    @contextmanager
-    def _learning(self, probe: AnyProbe | None = None) -> Iterator[AnyProbe]:
-        """A probe, by default a new one as the weights may be others by now, while copies learn.
-
-        If they fail the guard stays as it was, and so does one at another rate, which shares its
-        detectors. What was learned is replaced and never changed, so that the copies share it, too.
-        """
-        before = self.detectors, self.probe
-        self.probe = probe or probe_of(self.network, **self._options)
-        self.detectors = deepcopy(self.detectors, {id(x): x for x in self.detectors.buffers()})
-        try:
-            with self.probe as opened:
-                yield opened
-        except BaseException:
-            self.detectors, self.probe = before
-            raise
-
-    def _check_weights(self) -> None:
-        """Refuse a network that is not the one that the detectors were fitted on."""
-        present = weights_digest(self.probe.network)
-        if self.weights not in (None, present):
-            raise NotFittedError(
-                "the network's weights are others than when this guard was fitted: call fit again, "
-                "then calibrate"
-            )
-        self.weights = present
-
-    def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
-        """The score of each detector, from activations."""
-        scores = [each.score(acts) for each in self.each()]
-        return scores[0].unsqueeze(1) if len(scores) == 1 else torch.stack(scores, dim=1)
-
-    def check_transform(self, own: OwnTransform | None) -> None:
-        """Refuse images that another function made than those that the guard was fitted on.
-
-        Raises:
-            ArgumentError: it is another, has been changed, or is missing; or there was none.
-        """
-        check_same_transform(own, self.input_transform)
 
     @abstractmethod
     def judge(self, acts: Activations | Sample) -> Verdict:

@@ -19,7 +19,7 @@ from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.groups import Groups
 
 if TYPE_CHECKING:
-    from offmap.guard._learning import Learning
+    from offmap.guard._fitted import Fitted
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Scored:
 
 
 def scored(
-    guard: Learning,
+    guard: Fitted,
     data: Any,
     passing: Callable[[Seen], Iterator[Any]],
     learn_share: float,
@@ -98,7 +98,7 @@ def classes_of(acts: Activations) -> int:
     return acts.logits.shape[1] if acts.has_logits else 0
 
 
-def _score(guard: Learning, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
+def _score(guard: Fitted, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
     """Scores and predictions of all batches, the number of classes, and the keys."""
     scores, predictions, classes = [], [], 0
     keys: list[str] = []

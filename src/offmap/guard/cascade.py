@@ -13,8 +13,10 @@ from offmap.activations import Activations
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import FilterAndClassifier, forward, probe_of, weights_digest
 from offmap.guard._inputs import Watched, data_like_fit, in_classes
+from offmap.guard.calibrating import through
 from offmap.guard.calibration import Calibration
-from offmap.guard.control import Control, control_of
+from offmap.guard.control import Control, control_of, counted
+from offmap.guard.groups import Groups, GroupsOf
 from offmap.guard.guard import Guard
 from offmap.guard.verdict import Verdict, why_not_finite
 
@@ -106,6 +108,7 @@ class Cascade(FilterAndClassifier):
         confidence: float = 0.95,
         *,
         of: str = "all",
+        groups: GroupsOf | None = None,
         batch_size: int = 256,
     ) -> Self:
         """Accept up to a score of the filter, so that the classifier is seldom wrong on those.
@@ -116,19 +119,22 @@ class Cascade(FilterAndClassifier):
 
         Raises:
             LabelError: there are no labels.
-            ArgumentError: the samples do not show the rate; says how many are needed at least.
+            ArgumentError: the samples do not show the rate; says how many are needed at least; or
+                no groups, of a filter that was calibrated by them.
             NotFittedError: the filter was not calibrated.
         """
         guard = self._guard()
         guard.refuse_changed()
+        guard.history.refuse_ungrouped(groups)
+        grouping = None if groups is None else Groups(groups)
         data = in_classes(data_like_fit(guard, labelled), self._names(guard))
         with self.probe as probe:
             batches = forward(probe, data, batch_size=batch_size, strict=False)
-            samples = (
-                (self._judged(guard, acts).scores, acts.predictions, labels)
-                for acts, labels in batches
+            judged = (
+                (replace(self._judged(guard, acts), labels=acts.predictions), labels)
+                for acts, labels in through(grouping, batches)
             )
-            calibration = guard.calibration
+            calibration, samples = guard.calibration, counted(grouping, judged)
             control = control_of(calibration, samples, error_rate, confidence, of)
         answering = self._answering
         watched, digest = Watched(answering), weights_digest(answering)

@@ -19,6 +19,8 @@ from torch import Tensor
 from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, LabelError
 from offmap.guard.decide import exact_rate
+from offmap.guard.groups import Groups
+from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
     from offmap.guard.calibration import Calibration
@@ -79,9 +81,30 @@ class Control:
         )
 
 
+Samples = Iterable[tuple[Tensor, Tensor, Tensor | None]]
+
+
+def counted(groups: Groups | None, judged: Iterable[tuple[Verdict, Tensor | None]]) -> Samples:
+    """Scores, predictions and labels of what was judged; of groups, those of one sample of each.
+
+    Args:
+        groups: that the samples went through.
+        judged: verdicts and labels, batch by batch.
+    """
+    several = list(judged) if groups is not None else []
+    if groups is None or any(labels is None for _, labels in several):
+        yield from ((of.scores, of.labels, labels) for of, labels in several or judged)
+        return
+    verdict = Verdict.joined([of for of, _ in several])
+    labels = torch.cat([labels for _, labels in several if labels is not None])
+    one = groups.one_each(verdict.keys or ())
+    there = one.to(verdict.scores.device)
+    yield verdict.scores[there], verdict.labels[there], labels[one.to(labels.device)]
+
+
 def control_of(
     calibration: Calibration,
-    samples: Iterable[tuple[Tensor, Tensor, Tensor | None]],
+    samples: Samples,
     error_rate: float,
     confidence: float,
     of: str,
@@ -139,9 +162,7 @@ def control_of(
     return Control(threshold, float(error_rate), float(confidence), of, *counts)
 
 
-def _scores_and_errors(
-    samples: Iterable[tuple[Tensor, Tensor, Tensor | None]],
-) -> tuple[np.ndarray, np.ndarray]:
+def _scores_and_errors(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     scores, wrong = [], []
     for score, prediction, label in samples:
         if label is None or (prediction < 0).any():

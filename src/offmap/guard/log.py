@@ -33,8 +33,8 @@ class Log:
     First, at each opening, stands what the guard's calibration set certifies; then a line a sample:
     ``time``, ``guard`` (a hash), ``input``, ``label``, ``score``, ``p_value``, ``is_ood``,
     ``error``. What is added at once is written whole, or not at all where the disk is full; a line
-    that was torn by a crash is ended, and read by nobody. Where the file is moved away or deleted,
-    as by what turns logs over, a new one is begun.
+    that was torn by a crash is ended, and read by nobody. Where the file is moved away, deleted or
+    emptied, as by what turns logs over, a new one is begun.
 
     Args:
         path: of the file, which may exist; one process at a time adds to it.
@@ -63,8 +63,11 @@ class Log:
     def _open(self) -> TextIO:
         """The file under its name, which need not be the one that was opened."""
         with suppress(FileNotFoundError):
-            if self._file and os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
-                return self._file
+            if self._file is not None:
+                own = os.fstat(self._file.fileno())
+                if os.path.samestat(own, self.path.stat()):
+                    self._said &= own.st_size > 0  # emptied, as by a rotation that copies it
+                    return self._file
         fresh = claimed(self.path)
         self.close()
         self._file, self._said = fresh, False

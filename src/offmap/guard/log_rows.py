@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterator
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 import pyarrow.parquet as pq
 
@@ -17,9 +22,14 @@ from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _ROWS = 4096
+_ROTATED = re.compile(r"\.jsonl[.-][\d.-]+$")
 
 
-def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+def rows_of(
+    path: Path,
+    read: dict[str, int],
+    opened: Callable[[], AbstractContextManager[BinaryIO]] | None = None,
+) -> Iterator[tuple[Row | None, str, int]]:
     """Rows of a log, each with the hash of the log and how far it has been read with this row.
 
     A row that is not whole is ``None``. The last line of a file that is still written is left for
@@ -29,18 +39,20 @@ def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str,
         path: ``.jsonl`` of a :class:`offmap.guard.Log` or of ``offmap score``, or its ``.csv`` or
             ``.parquet``.
         read: how far logs have been read, by hash.
+        opened: opens a log of lines; by default for this look alone.
 
     Raises:
         DataNotFoundError: it is not there.
         ArgumentError: it has another suffix.
         StoreError: it is shorter than what was read of it, or cannot be read.
     """
-    if path.suffix not in SUFFIXES:
+    if _kind(path) not in SUFFIXES:
         raise ArgumentError(f"{path}: a log of verdicts is one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise DataNotFoundError(f"{path} is not there: give what `offmap score --log` wrote")
-    if path.suffix == ".jsonl":
-        yield from _lines(path, read)
+    if _kind(path) == ".jsonl":
+        with path.open("rb") if opened is None else opened() as file:
+            yield from _lines(file, path, read)
         return
     try:
         yield from _table(path, read)
@@ -48,20 +60,82 @@ def rows_of(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str,
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
-def _lines(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-    with path.open("rb") as file:
-        first = file.readline()
-        if not first.endswith(b"\n"):
+def _kind(path: Path) -> str:
+    """The suffix, before the number or date that a rotation puts behind it."""
+    return ".jsonl" if _ROTATED.search(path.name) else path.suffix
+
+
+class Tail:
+    """A log as it grows; one that is moved away is read to its end, and then what took its place.
+
+    Without a log under the path, as just after it was moved, what was open is read on.
+
+    Args:
+        path: of the log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: io.FileIO | None = None
+
+    def rows(self, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+        """What :func:`rows_of` gives, of all that was added since."""
+        if self._path.suffix != ".jsonl":  # which are never added to
+            yield from rows_of(self._path, read)
             return
-        log = _hash(first)
-        place = read.get(log, 0)
-        if place > file.seek(0, 2):
-            raise _shorter(path, place, "bytes")
-        file.seek(place)
-        for line in iter(file.readline, b""):
-            if not line.endswith(b"\n"):
+        if self._file is not None:
+            replaced = self._is_replaced(self._file)  # asked first: then no more is added to it
+            with self._anew(self._file) as file:
+                yield from _lines(file, self._path, read)
+            if not replaced:
                 return
-            yield _parsed(line), log, file.tell()
+            self.close()
+        yield from rows_of(self._path, read, self._opened)
+
+    def _opened(self) -> AbstractContextManager[BinaryIO]:
+        self._file = self._path.open("rb", buffering=0)
+        return self._anew(self._file)
+
+    @staticmethod
+    def _anew(file: io.FileIO) -> BinaryIO:
+        """Without what was read ahead of it before: it may have been emptied since."""
+        return open(file.fileno(), "rb", closefd=False)
+
+    def _is_replaced(self, file: io.FileIO) -> bool:
+        try:
+            return not os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lines(
+    file: BinaryIO, path: Path, read: dict[str, int]
+) -> Iterator[tuple[Row | None, str, int]]:
+    file.seek(0)
+    first = file.readline()
+    if not first.endswith(b"\n"):
+        return
+    log = _hash(first)
+    place = read.get(log, 0)
+    if place > file.seek(0, 2):
+        raise _shorter(path, place, "bytes")
+    file.seek(place)
+    for line in iter(file.readline, b""):
+        if not line.endswith(b"\n"):
+            return
+        yield _parsed(line), log, file.tell()
 
 
 def _parsed(line: bytes) -> Row | None:
@@ -69,7 +143,20 @@ def _parsed(line: bytes) -> Row | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and ("certified" in row or "is_ood" in row) else None
+    if not isinstance(row, dict):
+        return None
+    return row if "certified" in row else _named(row) if "is_ood" in row else None
+
+
+def _named(row: Row) -> Row:
+    """A row of verdicts as ``offmap score`` names its columns, of which a table may lack some.
+
+    A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read.
+    """
+    p_value = row.get("p_value", row.get("p"))
+    if p_value is not None and math.isnan(p_value):
+        return row | {"label": None, "p_value": None, "is_ood": None}
+    return row | {"label": row.get("label"), "p_value": p_value}
 
 
 def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
@@ -77,12 +164,14 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
     first = next(rows, None)
     if first is None:
         return
+    if "is_ood" not in first:
+        raise StoreError(f"{path} has no column is_ood, and so no verdicts: give a table with one")
     log = _hash(repr(first).encode())
     place = read.get(log, 0)
     last = 0
     for last, row in enumerate(chain([first], rows), 1):
         if last > place:
-            yield row, log, last
+            yield _named(row), log, last
     if last < place:
         raise _shorter(path, place, "rows")
 
@@ -105,8 +194,11 @@ def _csv(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
-            for name, number in (("is_ood", _truth), ("label", int), ("p_value", float)):
-                plain[name] = None if plain[name] is None else number(plain[name])
+            columns: dict[str, Callable[[Any], Any]]
+            columns = {"is_ood": _truth, "label": int, "p_value": float, "p": float}
+            for name, number in columns.items():
+                if plain.get(name) is not None:
+                    plain[name] = number(plain[name])
             yield plain
 
 

@@ -12,7 +12,7 @@ import msgspec
 from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, StoreError
 from offmap.guard.certified import Certified
-from offmap.guard.log_rows import rows_of
+from offmap.guard.log_rows import Tail, rows_of
 from offmap.guard.monitor import Monitor
 
 _OFTEN = 10_000  # rows between two writings of the state
@@ -60,8 +60,11 @@ class Watch:
                 f"{self.certified.guard}: give the guard whose verdicts these are, as it was then"
             )
 
-    def go_on(self) -> Iterator[str]:
+    def go_on(self, tail: Tail | None = None) -> Iterator[str]:
         """Read what has come; what is to be told, as it is found.
+
+        Args:
+            tail: of the log, where it is looked at again and again.
 
         Raises:
             StoreError: the log, or the state, cannot be read.
@@ -69,7 +72,8 @@ class Watch:
         """
         read = {} if self.monitor is None else self.monitor.read
         i = 0
-        for i, (row, log, place) in enumerate(rows_of(self.log, read), 1):
+        rows = rows_of(self.log, read) if tail is None else tail.rows(read)
+        for i, (row, log, place) in enumerate(rows, 1):
             yield from self._take(row)
             if self.monitor is not None:
                 self.monitor.read[log] = place
@@ -147,8 +151,9 @@ def watched(watch: Watch, tell: Callable[[str], None], wait: Callable[[], bool])
         tell: is given each line.
         wait: comes back when the log may have grown; false ends it.
     """
-    while True:
-        for line in watch.go_on():
-            tell(line)
-        if not wait():
-            return watch.monitor
+    with Tail(watch.log) as tail:
+        while True:
+            for line in watch.go_on(tail):
+                tell(line)
+            if not wait():
+                return watch.monitor

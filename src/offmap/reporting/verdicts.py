@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,8 @@ class Seen:
 
     def _count(self, row: Row) -> None:
         label, p, is_ood = row["label"], row["p_value"], bool(row["is_ood"])
+        if p is None:
+            raise DataError("these verdicts have no p-values, by which a report orders them")
         self.tally.add(1, int(is_ood), label, p)
         if label is not None and not is_ood and row.get("answer"):
             self.names[label] = str(row["answer"])
@@ -99,7 +101,7 @@ class Seen:
             self.certified.check_judged(is_ood, label, p)
         if self.monitor is not None:
             self.monitor.see(is_ood, label, p, time=time)
-        score = inf if row["score"] in (None, "") else float(row["score"])
+        score = _score(row)
         entry = (-float(p), score, -self.tally.samples, row)  # the number tells equal ones apart
         if len(self._strangest) < _SHOWN:
             heappush(self._strangest, entry)
@@ -206,6 +208,11 @@ def _watched(found: Seen, monitor: Monitor) -> Section:
     return Section("watch", section.title, [*texts, Text(words), *section.blocks])
 
 
+def _score(row: Row) -> float:
+    """That of a row; infinite where it has none."""
+    return inf if row.get("score") in (None, "") else float(row["score"])
+
+
 def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sample:
     key = row.get("path") or row.get("input")
     label = row["label"]
@@ -215,7 +222,7 @@ def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sam
         name=str(key) if key and named else f"sample {number}",
         prediction=prediction,
         p_value=float(row["p_value"]),
-        score=None if row["score"] in (None, "") else float(f"{float(row['score']):.6g}"),
+        score=float(f"{_score(row):.6g}") if isfinite(_score(row)) else None,
         image=picture_of_file(str(key)) if key else "",
         reason=str(row.get("reason") or row.get("error") or ""),
     )

@@ -115,11 +115,15 @@ async def _server(_: Request, service: Service) -> Response:
 
 
 async def _live(_: Request, service: Service) -> Response:
-    return JSONResponse({"live": True})
+    return _health("live", not service.judge.broken)
 
 
 async def _ready(_: Request, service: Service) -> Response:
-    return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+    return _health("ready", service.ready and not service.judge.broken)
+
+
+def _health(name: str, good: bool) -> Response:
+    return JSONResponse({name: good}, 200 if good else 503)
 
 
 async def _model(_: Request, service: Service) -> Response:

@@ -19,13 +19,14 @@ class FullError(Exception):
 
 @dataclass(eq=False)
 class Job:
-    """Rows of one request that are judged together.
+    """Rows of one request that are judged together; all of the request, or a part of it.
 
     Args:
         inputs: of ``n`` rows.
         kind: what rows of one batch must share, such as the guard, its rate and the shape.
         name: of the request, for the log.
         deadline: by :func:`time.monotonic`; nobody waits for the answer afterwards.
+        answer: of the request; its parts share one.
     """
 
     inputs: Inputs
@@ -41,8 +42,8 @@ class Job:
 
     @property
     def dead(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.answer.cancelled() or time.monotonic() > self.deadline
+        """Whether nobody waits for the answer any more, or another part has failed."""
+        return self.answer.done() or time.monotonic() > self.deadline
 
 
 class Batcher:
@@ -53,7 +54,7 @@ class Batcher:
     batch submits several.
 
     Args:
-        judge: is given jobs of one kind, and sets the answer of each.
+        judge: is given jobs of one kind, and sets their answers, which may be cancelled meanwhile.
         max_batch: rows of a batch.
         max_wait: seconds that the first row of a batch waits for others.
         queue: rows that may wait.
@@ -104,7 +105,7 @@ class Batcher:
 
     def _run(self) -> None:
         while jobs := self._gathered():
-            if wanted := [job for job in jobs if job.answer.set_running_or_notify_cancel()]:
+            if wanted := [job for job in jobs if not job.answer.done()]:
                 self._judge(wanted)
 
     def _gathered(self) -> list[Job]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from offmap._utils.failures import lacks_memory, of_machine
 from offmap._utils.inputs import Inputs, count_of, rows_of
 from offmap.errors import OffmapError
+from offmap.guard import Verdict
 from offmap.serve.batching import Batcher, FullError, Job
 from offmap.serve.recording import Recorder
 from offmap.serve.refusals import Refusal, busy
@@ -40,6 +42,38 @@ class Asked:
     explain: bool = False
 
 
+@dataclass(eq=False)
+class _Request:
+    """A request in parts, which is answered, counted and logged as a whole or not at all.
+
+    Whoever is told of a failure sends all of it again: what had its verdict would count twice.
+    """
+
+    parts: int
+    answer: Future[list[Columns]] = field(default_factory=Future)
+    judged: dict[int, tuple[Verdict, Columns, list[str]]] = field(default_factory=dict)
+
+    def take(self, i: int, verdict: Verdict, columns: Columns, names: list[str]) -> bool:
+        """Take the verdict on a part; whether it was the last, and somebody still waits."""
+        self.judged[i] = verdict, columns, names
+        whole = len(self.judged) == self.parts
+        return whole and self.answer.set_running_or_notify_cancel()  # too late to cancel from here
+
+    @property
+    def in_order(self) -> list[tuple[Verdict, Columns, list[str]]]:
+        """The parts as they were asked."""
+        return [self.judged[i] for i in range(self.parts)]
+
+
+@dataclass(eq=False, kw_only=True)
+class _Part(Job):
+    """The ``i``-th part of a request, with the place of each row in all of it."""
+
+    request: _Request
+    i: int
+    places: Sequence[int]
+
+
 class Judge:
     """The batcher, and what it does with a batch.
 
@@ -50,6 +84,8 @@ class Judge:
 
     def __init__(self, settings: Settings, recorder: Recorder) -> None:
         self._settings, self._recorder = settings, recorder
+        self.broken = False  # the device: every call fails from then on
+        self.when_broken: Callable[[], None] | None = None
         self.batcher = Batcher(
             self._judge,
             max_batch=settings.max_batch,
@@ -57,60 +93,93 @@ class Judge:
             queue=settings.queue,
         )
 
-    async def verdicts(self, asked: Asked, inputs: Sequence[Inputs]) -> list[Columns]:
+    async def verdicts(
+        self, asked: Asked, inputs: Sequence[Inputs], places: Sequence[Sequence[int]]
+    ) -> list[Columns]:
         """Columns of verdicts on each of some groups of rows.
+
+        Args:
+            asked: of all of them.
+            inputs: the groups.
+            places: of the rows of each group in the request, for the log.
 
         Raises:
             Refusal: there is no place for them, it takes too long, or the network refuses them.
         """
         check_rows(sum(map(count_of, inputs)), self._settings.queue)
-        end = time.monotonic() + self._settings.timeout
-        size, groups = self._settings.max_batch, []
-        for each in inputs:
-            parts = [rows_of(each, slice(i, i + size)) for i in range(0, count_of(each), size)]
-            groups.append([Job(part, _kind(asked, part), asked.name, end) for part in parts])
-        jobs = [job for group in groups for job in group]
+        sizes = [count_of(each) for each in inputs]
+        step = self._settings.max_batch
+        cuts = [(g, slice(i, i + step)) for g, n in enumerate(sizes) for i in range(0, n, step)]
+        request, end = _Request(len(cuts)), time.monotonic() + self._settings.timeout
+        parts = []
+        for i, (g, cut) in enumerate(cuts):
+            rows = rows_of(inputs[g], cut)
+            parts.append(
+                _Part(
+                    rows, _kind(asked, rows), asked.name, end,
+                    answer=request.answer, request=request, i=i, places=places[g][cut],
+                )
+            )  # fmt: skip
         try:
-            self.batcher.submit(jobs)
+            self.batcher.submit(parts)
         except FullError:
             raise busy("too many rows wait: try again") from None
-        done = iter(await self._answered(jobs))
-        return [_joined([next(done) for _ in group]) for group in groups]
+        done = zip(cuts, await self._answer(request), strict=True)
+        groups: list[list[Columns]] = [[] for _ in inputs]
+        for (g, _), columns in done:
+            groups[g].append(columns)
+        return [_joined(group) for group in groups]
 
-    async def _answered(self, jobs: Sequence[Job]) -> list[Columns]:
-        """The answers of jobs; whoever stops waiting for them drops them."""
-        answers = [asyncio.wrap_future(job.answer) for job in jobs]
+    async def _answer(self, request: _Request) -> list[Columns]:
+        """The answer of a request; whoever stops waiting for it drops it."""
+        waiting = asyncio.wrap_future(request.answer)
         try:
-            await asyncio.wait(answers, timeout=self._settings.timeout)
+            await asyncio.wait([waiting], timeout=self._settings.timeout)
         finally:
-            for answer in answers:
-                answer.cancel()  # of those that are not done
-        if any(answer.cancelled() for answer in answers):
+            dropped = request.answer.cancel()  # not where it is being answered, and counted
+        if dropped:
             raise busy(f"no verdict within {self._settings.timeout:g} seconds")
-        for error in [answer.exception() for answer in answers]:
-            if error is not None:
-                raise error
-        return [answer.result() for answer in answers]
+        return await waiting
 
-    def _judge(self, jobs: Sequence[Job]) -> None:
-        """Judge jobs of one kind together; if that fails, each by itself."""
-        asked: Asked = jobs[0].kind[0]  # type: ignore[index]
+    def _judge(self, parts: Sequence[Any]) -> None:
+        """Judge parts of one kind together; if that fails, each by itself."""
+        asked: Asked = parts[0].kind[0]
         try:
-            inputs = _together([job.inputs for job in jobs])
+            inputs = _together([part.inputs for part in parts])
             verdict, columns = asked.served.judge(inputs, asked.rate, explain=asked.explain)
         except Exception as error:  # of any network: none of the others may suffer
-            if len(jobs) > 1:
-                for job in jobs:
-                    self._judge([job])
+            self._note(error)
+            if len(parts) > 1:
+                for part in parts:
+                    self._judge([part])
             else:
-                jobs[0].answer.set_exception(_refusal(error, jobs[0]))
+                _fail(parts[0], error)
             return
-        start = 0
-        for job in jobs:
-            rows = slice(start, start := start + job.rows)
-            job.answer.set_result({name: values[rows] for name, values in columns.items()})
-        names = [f"{job.name}#{i}" for job in jobs for i in range(job.rows)]
-        self._recorder.record(asked.served, verdict, names)
+        whole, start = [], 0
+        for part in parts:
+            rows = slice(start, start := start + part.rows)
+            of_part = {name: values[rows] for name, values in columns.items()}
+            names = [f"{part.name}#{place}" for place in part.places]
+            if part.request.take(part.i, verdict[rows], of_part, names):
+                whole += part.request.in_order
+                part.answer.set_result([own for _, own, _ in part.request.in_order])
+        if whole:
+            kept = Verdict.joined([of_part for of_part, _, _ in whole])
+            self._recorder.record(asked.served, kept, [n for _, _, names in whole for n in names])
+
+    def _note(self, error: Exception) -> None:
+        """Note a broken device, and tell whoever can begin anew."""
+        if of_machine(error) and not lacks_memory(error) and not self.broken:
+            self.broken = True
+            if self.when_broken is not None:
+                self.when_broken()
+
+
+def _fail(part: _Part, error: Exception) -> None:
+    """Answer the request of a part with what failed, unless it has an answer."""
+    refusal = _refusal(error, part)
+    if not part.answer.done() and part.answer.set_running_or_notify_cancel():
+        part.answer.set_exception(refusal)
 
 
 def check_rows(rows: int, most: int) -> None:

@@ -131,10 +131,12 @@ class Book:
             self.save()
 
     def close(self) -> None:
-        """Write the state, and let others have the log."""
-        self.save()
-        if self._log is not None:
-            self._log.close()
+        """Write the state, and let others have the log, also where the disk is full."""
+        try:
+            self.save()
+        finally:
+            if self._log is not None:
+                self._log.close()
 
 
 def _log(folder: Path, name: str, certified: Certified) -> Log:
@@ -158,7 +160,9 @@ def shown_together(folder: Path, certified: Certified) -> Shown | None:
     """
     name = re.compile(rf"{re.escape(certified.guard)}-\d+\.json")
     paths = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
-    monitors = {path.stem: Monitor.load(path) for path in paths}
+    # A worker without a request since the rate was changed, or one of an earlier run that had more
+    # of them, stands at another threshold, which bears on what it bets next and on no wealth.
+    monitors = {path.stem: Monitor.load(path, certified) for path in paths}
     if not monitors:
         return None
     each = [_shown(monitor) for monitor in monitors.values()]

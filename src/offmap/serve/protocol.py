@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from torch import Tensor
 
-from offmap._utils.inputs import Inputs
+from offmap._utils.inputs import Inputs, count_of
 from offmap.serve.judging import Asked
 from offmap.serve.refusals import Refusal
 from offmap.serve.served import Columns, Served
@@ -89,7 +89,8 @@ async def infer(request: Request, service: Service) -> Response:
                 )
             rate = service.rate_of(served, (asked.parameters or {}).get("alarm_rate"))
             ours = Asked(served, request.state.request_id, rate)
-            (columns,) = await service.judge.verdicts(ours, [inputs])
+            places = range(count_of(inputs))
+            (columns,) = await service.judge.verdicts(ours, [inputs], [places])
         return _response(service.settings.name, asked, columns)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs
 from offmap.errors import ArgumentError
@@ -18,6 +18,7 @@ from offmap.serve.tensors import check_numbers
 
 # Inputs that are looked up, and what a configuration of transformers calls the sizes of the tables.
 _TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
+_PLACES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")  # likewise
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Reads:
         names: of the inputs.
         below: numbers that tokens, by the name of their input, lie below, where that is known: a
             GPU that looks one up beyond its table answers nothing any more.
+        longest: tokens that a row may have, likewise, as each has its place in a table.
     """
 
     kind: str
@@ -38,6 +40,7 @@ class Reads:
     shape: tuple[int, ...] | None
     names: tuple[str, ...]
     below: Mapping[str, int] = field(default_factory=dict)
+    longest: int | None = None
 
     @classmethod
     def of(cls, guard: Guard) -> Self:
@@ -50,7 +53,8 @@ class Reads:
             config = getattr(guard.probe.network, "config", None)
             sizes = {name: getattr(config, size, None) for name, size in _TABLES.items()}
             below = {name: size for name, size in sizes.items() if size}
-            return cls("tokens", ("INT64", "INT32"), None, guard.input_names, below)
+            longest = _places(guard.probe.network, getattr(config, "max_position_embeddings", None))
+            return cls("tokens", ("INT64", "INT32"), None, guard.input_names, below, longest)
         if guard.input_shape is None or len(guard.input_shape) not in (1, 3):
             raise ArgumentError(
                 "this guard does not know the shape of its inputs, or it is neither that of images "
@@ -97,6 +101,8 @@ class Reads:
     def _tokens(self, name: str, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] == 0 or x.is_floating_point():
             raise Refusal(400, f"{name} must be integers of shape (n, length)")
+        if self.longest is not None and x.shape[1] > self.longest:
+            raise Refusal(400, f"a row of {name} has {x.shape[1]:,} tokens: {self.longest:,} fit")
         x = x.long()
         most = self.below.get(name)
         if bool((x < 0).any()) or (most is not None and bool((x >= most).any())):
@@ -137,6 +143,16 @@ class Reads:
             raise Refusal(400, f"a row has a column that is none of {', '.join(self.names)}")
         kind = "iu" if self.kind == "tokens" else "iuf"
         return {name: _numbers(name, x, kind) for name, x in known.items()}
+
+
+def _places(network: nn.Module, stated: int | None) -> int | None:
+    """How many places the tables of a network have, if it looks places up; those of padding not."""
+    tables = [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _PLACES
+    ]
+    return min(min(tables), stated or min(tables)) if tables else None
 
 
 def _numbers(name: str, values: Any, kinds: str) -> Tensor:

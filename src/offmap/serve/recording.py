@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class Recorder:
         """End those of a guard that is served no longer."""
         with self._lock:
             if (book := self._books.pop(served.certified.guard, None)) is not None:
-                book.close()
+                _tried(book.close)
 
     def record(self, served: Served, verdict: Verdict, names: list[str]) -> None:
         """Keep a verdict; waits where too many do."""
@@ -78,7 +79,7 @@ class Recorder:
             self._thread.join()
         with self._lock:
             for book in self._books.values():
-                book.close()
+                _tried(book.close)
             self._books.clear()
             if self._slot is not None:
                 self._slot.free()
@@ -127,7 +128,12 @@ class Recorder:
     def _save(self) -> None:
         with self._lock:
             for book in self._books.values():
-                try:
-                    book.save_now_and_then()
-                except (OSError, OffmapError) as error:
-                    _LOGGER.error("the state of a monitor was not written: %s", error)
+                _tried(book.save_now_and_then)
+
+
+def _tried(write: Callable[[], None]) -> None:
+    """Write the state of a monitor; one that cannot be written costs no other, nor the service."""
+    try:
+        write()
+    except (OSError, OffmapError) as error:
+        _LOGGER.error("the state of a monitor was not written: %s", error)

@@ -124,10 +124,13 @@ def _made(make: Make, settings: Settings) -> Any:
     """The application of a worker; one that cannot be made is not tried for ever."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        return make(settings)
+        made = make(settings)
     except (OffmapError, OSError) as error:
         print(f"offmap: {error}", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
+    # With its device broken it would fail its share of the requests; another takes its place.
+    made.state.service.judge.when_broken = partial(os.kill, os.getpid(), signal.SIGTERM)
+    return made
 
 
 def _end_with_parent() -> None:

@@ -59,7 +59,8 @@ async def _of_rows(service: Service, asked: Asked, body: bytearray) -> list[Row]
     reads = asked.served.reads
     most = service.settings.queue
     groups = await service.in_thread(lambda: list(reads.rows(_decoded(body, most))))
-    columns = await service.judge.verdicts(asked, [inputs for _, inputs in groups])
+    of_each, parts = zip(*groups, strict=True)
+    columns = await service.judge.verdicts(asked, parts, of_each)
     answers: dict[int, Row] = {}
     for (places, _), part in zip(groups, columns, strict=True):
         answers |= zip(places, _rows(part), strict=True)
@@ -93,8 +94,9 @@ async def _of_files(
     except TimeoutError:
         raise busy("the images took too long to decode: send fewer, or smaller ones") from None
     check_some(images)
-    good = [image for image in images if not isinstance(image, Skipped)]
-    (columns,) = await service.judge.verdicts(asked, [torch.stack(good)])
+    good = {i: image for i, image in enumerate(images) if not isinstance(image, Skipped)}
+    stack = torch.stack(list(good.values()))
+    (columns,) = await service.judge.verdicts(asked, [stack], [list(good)])
     found = iter(_rows(columns))
     empty: Row = {name: None for name in _COLUMNS if name != "accepted"}
     rows = [

@@ -32,7 +32,8 @@ class Service:
     Args:
         open_guard: opens the guard, and is called again to reload it.
         settings: of the service.
-        own: the function that makes the guard's images, where it was fitted through one.
+        own: opens the function that makes the guard's images, where it was fitted through one; it
+            is called again, too, as a guard that was fitted anew may have another.
 
     Raises:
         NotFittedError: the guard has no threshold.
@@ -44,10 +45,11 @@ class Service:
         self,
         open_guard: Callable[[], Guard],
         settings: Settings,
-        own: OwnTransform | None = None,
+        own: Callable[[], OwnTransform] | None = None,
     ) -> None:
-        self.settings, self._open, self._own = settings, open_guard, own
-        self.served = Served(open_guard(), own)
+        self.settings = settings
+        self._open: Callable[[], Served] = lambda: Served(open_guard(), own() if own else None)
+        self.served = self._open()
         self.recorder = Recorder(settings)
         self.recorder.open(self.served)
         self.judge = Judge(settings, self.recorder)
@@ -80,7 +82,7 @@ class Service:
         """
         async with self._reloading:
             try:
-                fresh = await asyncio.to_thread(lambda: Served(self._open(), self._own))
+                fresh = await asyncio.to_thread(self._open)
                 await asyncio.to_thread(self.recorder.open, fresh)
             except Exception as error:  # of any opener: what is served goes on
                 _LOGGER.error("the guard was not reloaded, and the one before stays: %s", error)
