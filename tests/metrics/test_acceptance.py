@@ -152,5 +152,5 @@ def test_what_cannot_be_counted_is_refused(metric):
 
 
 def test_a_threshold_that_is_no_number_is_refused():
-    with pytest.raises(ArgumentError, match="threshold is NaN"):
+    with pytest.raises(ArgumentError, match=r"threshold must be a number.*seen nan"):
         accepted_and_right([0.0], [True], [1.0], threshold=float("nan"))

@@ -197,7 +197,7 @@ def test_a_level_outside_its_range_is_refused(level):
 
 def test_drawing_nothing_is_refused():
     a = Outcomes.of([0.0], [True], [2.0], threshold=1.0)
-    with pytest.raises(ArgumentError, match="samples=0"):
+    with pytest.raises(ArgumentError, match="samples must be a whole number of at least 1; seen 0"):
         f1_difference(a, a, samples=0)
     with pytest.raises(ArgumentError, match=r"at least one sample; seen sizes \(3, 0\)"):
         bootstrap_difference(lambda i, o: 0.0, 3, 0)

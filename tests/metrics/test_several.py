@@ -39,7 +39,7 @@ def test_holm_equals_the_step_down_procedure(p_values):
 
 def test_what_is_no_p_value_is_refused():
     for bad in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ArgumentError, match=r"p-values lie in \[0, 1\]; seen"):
+        with pytest.raises(ArgumentError, match=r"a p-value must lie in \[0, 1\]; seen"):
             holm([0.5, bad])
 
 
@@ -52,8 +52,8 @@ def test_the_interval_of_a_share_is_wilsons(n, data):
 
 
 def test_a_share_of_nothing_is_refused():
-    for count, n in ((0, 0), (3, 2), (-1, 4)):
-        with pytest.raises(ArgumentError, match=f"seen {count} of {n}"):
+    for count, n, name in ((0, 0, "n"), (3, 2, "count"), (-1, 4, "count"), (1.5, 4, "count")):
+        with pytest.raises(ArgumentError, match=f"{name} must be a whole number"):
             share_interval(count, n)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -76,12 +77,13 @@ def accepted(scores: Float[np.ndarray, " n"], threshold: float) -> Bool[np.ndarr
     """Where ``score <= threshold``.
 
     Raises:
-        ArgumentError: the threshold is NaN.
+        ArgumentError: the threshold is no number.
     """
-    if np.isnan(threshold):
-        raise ArgumentError("threshold is NaN: calibrate it, or choose a number")
+    number = np.ndim(threshold) == 0 and isinstance(threshold, Real | Tensor)
+    if not number or np.isnan(limit := float(threshold)):
+        raise ArgumentError(f"threshold must be a number, or infinite; seen {threshold!r}")
     # In float64: beside float32 scores NumPy would round the threshold to float32.
-    return scores.astype(np.float64, copy=False) <= threshold
+    return scores.astype(np.float64, copy=False) <= limit
 
 
 def _check_finite(array: NDArray[Any], name: str) -> None:

@@ -56,7 +56,7 @@ def reliability(confidence: Scores, right: ArrayLike, *, bins: int = 15) -> Reli
     """
     values = as_array(confidence, "confidence").astype(np.float64)
     mask = as_mask(right, len(values))
-    whole("bins", bins)
+    bins = whole("bins", bins)
     if values.min() < 0 or values.max() > 1:
         raise DataError(
             f"confidence must lie in [0, 1]; seen {values.min():.4g} to {values.max():.4g}"

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from offmap._utils.arguments import whole
+from offmap._utils.arguments import one_of, whole
 from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
@@ -17,7 +17,7 @@ from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._keys import packed_keys, unpacked_keys
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError, DegenerateError, OffmapWarning
+from offmap.errors import DegenerateError, OffmapWarning
 from offmap.stats import Bank, Counts, Product
 
 # Below this distance float32 products no longer tell neighbours apart to four digits.
@@ -73,12 +73,10 @@ class KNN(Detector):
         chunk_mb: int = 16,
     ) -> None:
         super().__init__()
-        if precision not in ("float32", "float64"):
-            raise ArgumentError(f"precision must be 'float32' or 'float64'; seen {precision!r}")
         self.bank = whole("bank", bank)
-        self.k = whole("k", k, high=bank)
+        self.k = whole("k", k, high=self.bank)
         self.seed = whole("seed", seed, low=0)
-        self.precision = precision
+        self.precision = one_of("precision", precision, ("float32", "float64"))
         self.chunk_mb = whole("chunk_mb", chunk_mb)
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Product:
