@@ -31,6 +31,7 @@ class Seen:
         labelled: whether labels are to be read.
         hashing: whether the hash of each sample is kept, 8 bytes, by which samples that stand in
             two sets are found.
+        comparing: whether a few samples are run once more, without the rest of their batch.
 
     Attributes:
         samples: how many there were.
@@ -44,6 +45,7 @@ class Seen:
 
     labelled: bool = True
     hashing: bool = True
+    comparing: bool = False
     samples: int = 0
     right: int = 0
     members: list[int] = field(default_factory=list)

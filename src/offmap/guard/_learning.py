@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from offmap._utils.arguments import number
 from offmap.activations import Activations, Sample
 from offmap.detectors import LEARN_SHARE, Detector, Fitting, Needs, detector, passes, taps_of
 from offmap.errors import ArgumentError, NotFittedError
@@ -114,11 +115,13 @@ class Learning(nn.Module):
         Warns:
             ChanceWarning: the network is hardly right on what was read.
             FeaturesWarning: the detectors read features that may not be those of the head.
+            OffmapWarning: the network's outputs depend on the rest of the batch, or on chance, as
+                two samples show that are run once more.
 
         Raises:
             ArgumentError: there are names of classes, and not one for each output.
         """
-        data, seen = first_data(data), Seen()
+        data, seen = first_data(data), Seen(comparing=True)
         data = in_classes(data, self._given_classes or class_names(self.network))
         with self._learning() as probe:
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
@@ -269,6 +272,7 @@ class Learning(nn.Module):
             )
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
+        learn_share = number("learn_share", learn_share, above=0, below=1)
         self._check_weights()
         if extend and spread is not None:
             raise ArgumentError("samples are added by one process: calibrate without an engine")
