@@ -51,7 +51,7 @@ def test_the_interval_of_a_share_is_wilsons(n, data):
     assert 0 <= share_interval(count, n).low <= count / n <= share_interval(count, n).high <= 1
 
 
-def test_a_share_of_nothing_is_refused():
+def test_a_share_of_nothing_is_refused(as_users_run_it):
     for count, n, name in ((0, 0, "n"), (3, 2, "count"), (-1, 4, "count"), (1.5, 4, "count")):
         with pytest.raises(ArgumentError, match=f"{name} must be a whole number"):
             share_interval(count, n)
