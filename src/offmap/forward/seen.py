@@ -45,7 +45,6 @@ class Seen:
 
     labelled: bool = True
     hashing: bool = True
-    comparing: bool = False
     samples: int = 0
     right: int = 0
     members: list[int] = field(default_factory=list)
@@ -54,6 +53,7 @@ class Seen:
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
     names: tuple[str, ...] = ()
+    comparing: bool = False
     _hashes: array[int] = field(default_factory=lambda: array("Q"), repr=False)
 
     def look_at(self, inputs: Inputs) -> None:
