@@ -54,9 +54,10 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _by_type(samples: list[Any]) -> list[list[int]]:
-    groups: dict[Any, list[int]] = {}
+    groups: dict[torch.dtype, list[int]] = {}
     for i, sample in enumerate(samples):
-        groups.setdefault(getattr(sample, "dtype", None), []).append(i)
+        if isinstance(sample, torch.Tensor):
+            groups.setdefault(sample.dtype, []).append(i)
     return list(groups.values())
 
 
