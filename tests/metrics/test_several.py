@@ -106,6 +106,12 @@ def test_reliability_by_hand():
     assert found.ece == pytest.approx(3 / 5 * (2 / 3 - 0.2) + 2 / 5 * 0.3)
 
 
+def test_a_bin_holds_its_upper_end():
+    for bins in (7, 10, 15, 49):
+        ends = [i / bins for i in range(1, bins + 1)]
+        assert reliability(ends, [True] * bins, bins=bins).count.tolist() == [1] * bins
+
+
 def test_there_are_fifteen_bins_by_default():
     assert reliability([0.5], [True]).count.tolist() == [0] * 7 + [1] + [0] * 7
 
