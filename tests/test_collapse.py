@@ -140,6 +140,12 @@ def test_a_simplex_of_points_has_collapsed_exactly() -> None:
     assert found.nc1 < 1e-10
 
 
+def test_a_class_whose_mean_is_the_origin_has_no_part_in_nc5() -> None:
+    means = np.array([[0.0, 0.0], [1.0, 0.0], [3.0, 4.0]])
+    moments = moments_of(means, np.arange(3), 3)
+    assert orthogonality(moments, torch.tensor([2.0, 0.0]).double()) == pytest.approx((1 + 0.6) / 2)
+
+
 def test_random_features_have_not() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(3000) % 10

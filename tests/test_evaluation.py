@@ -235,6 +235,9 @@ def test_what_cannot_be_right_shows_before_any_work(sets: dict[str, Any]) -> Non
     for rate in (0, 5):  # per cent for a share, where nothing else would look at it
         with pytest.raises(ArgumentError, match=f"alarm_rate must lie in .* seen {rate}"):
             offmap.evaluate(network, **some, alarm_rate=rate, detectors="msp")
+    for name, value in (("learn_share", 20), ("learn_share", 0.0), ("batch_size", 0)):
+        with pytest.raises(ArgumentError, match=f"{name} must"):
+            offmap.evaluate(network, **some, detectors="msp", **{name: value})
     for value in (Path("x"), np.float32(1), float("nan")):
         with pytest.raises(ArgumentError, match="settings are kept as JSON"):
             offmap.evaluate(network, **some, detectors="msp", settings={"weights": value})

@@ -287,6 +287,17 @@ def test_bonferroni_refuses_a_rate_that_is_none(rate: float) -> None:
         calibration.learn(torch.randn(100, 2), torch.zeros(100).long(), 1)
 
 
+def test_alarm_rates_come_as_numbers_of_any_kind_and_as_nothing_else() -> None:
+    for rates in ((0.05, 0.01), [0.05, 0.01], np.array([0.05, 0.01]), torch.tensor([0.05, 0.01])):
+        made = offmap.guard.Calibration("plain", rates)
+        assert made.alarm_rates == pytest.approx((0.05, 0.01))
+    for rate in (np.float32(0.05), np.float64(0.05), torch.tensor(0.05, dtype=torch.float64)):
+        assert offmap.guard.Calibration("plain", rate).alarm_rates == (0.05,)
+    for wrong in ("5%", "0.05", None, float("nan"), [0.05, "0.01"], object()):
+        with pytest.raises(ArgumentError, match="alarm_rate must be a number; seen"):
+            offmap.guard.Calibration("plain", wrong)
+
+
 def test_the_number_of_images_that_bonferroni_needs_is_the_least() -> None:
     learn = offmap.guard.Calibration("bonferroni", 0.05).learn
     with pytest.raises(

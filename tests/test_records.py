@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -102,10 +103,10 @@ def test_numbers_that_are_none_are_refused() -> None:
     for wrong in (True, 0, 1.0, "1", None, [1]):
         with pytest.raises(ArgumentError, match="k must be a whole number of at least 1; seen"):
             whole("k", wrong)
-    for check in (share, positive):
-        check("p", 0.5)
-        for wrong in (True, -0.5, float("nan"), float("inf"), "1", None):
-            with pytest.raises(ArgumentError, match="p must be a number"):
+    for check, range_ in ((share, r"lie in \[0, 1\)"), (positive, "be a number above 0")):
+        assert check("p", 0.5) == check("p", np.float32(0.5)) == 0.5
+        for wrong in (True, -0.5, float("nan"), float("inf"), "1", None, [0.5], 10**400):
+            with pytest.raises(ArgumentError, match=f"p must {range_}; seen"):
                 check("p", wrong)
 
 

@@ -118,7 +118,7 @@ class LeftOutWarning(OffmapWarning):
 
 
 class OutputsWarning(OffmapWarning):
-    """Outputs of a network that are hardly logits."""
+    """Outputs of a network that are hardly logits, or depend on what else is in a batch."""
 
 
 class OverlapWarning(OffmapWarning):

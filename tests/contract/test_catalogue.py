@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +38,7 @@ from offmap.detectors.shapers._largest import Largest
 from offmap.detectors.shapers.dice import DICE
 from offmap.detectors.shapers.vra import VRA
 from offmap.errors import (
+    ArgumentError,
     DataError,
     LabelError,
     NeedsError,
@@ -200,6 +204,42 @@ def test_repr_and_record_rebuild_it(spec: str) -> None:
     assert repr(detector(repr(made))) == repr(made)
     record = json.loads(json.dumps(made.record()))
     assert repr(detector(record)) == repr(made)
+
+
+# What no argument may be, of whatever kind; True is a flag, and text may be the name of a layer.
+WRONG = (math.nan, math.inf, -math.inf, -1, 10**400, 1j, True, "yes", [0.5], object())
+
+
+def arguments(name: str) -> Iterator[tuple[str, Any]]:
+    """Those of a detector that are no detectors themselves, as they are by default."""
+    for argument, value in detector(name).params.items():
+        if not isinstance(value, Detector | list):
+            yield argument, value
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_arguments_that_cannot_be_right_are_refused_by_name(name: str) -> None:
+    made = detector(name)
+    for argument, value in arguments(name):
+        for wrong in WRONG:
+            flag = isinstance(value, bool) and isinstance(wrong, bool)
+            text = argument in ("layer", "layers") and isinstance(wrong, str)
+            weight = argument == "factor" and wrong == -1  # which may have any sign
+            if flag or text or weight:
+                continue
+            others = made.params | {argument: wrong}
+            with pytest.raises(ArgumentError, match=rf"{argument} (must|is)"):
+                type(made)(**others)
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_numbers_of_numpy_are_kept_as_pythons_own(name: str) -> None:
+    made = detector(name)
+    kinds = {bool: np.bool_, int: np.int32, float: np.float32}
+    given = {a: kinds[type(v)](v) for a, v in arguments(name) if type(v) in kinds}
+    again = type(made)(**made.params | given)
+    assert repr(again) == repr(made)
+    assert json.loads(json.dumps(again.record())) == made.record()
 
 
 def test_inputs_are_untouched_and_no_gradient_is_kept(

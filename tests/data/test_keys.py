@@ -116,7 +116,7 @@ def test_keys_of_a_range_are_those_of_its_positions(folder: Path) -> None:
         for start, stop in ((-1, 2), (3, 2)):
             with pytest.raises(ArgumentError, match="keys are those from start up to stop"):
                 data.keys(start, stop)
-        with pytest.raises(ArgumentError, match="batch_size must be at least 1"):
+        with pytest.raises(ArgumentError, match="batch_size must be a whole number of at least 1"):
             data.keyed_batches(0)
 
 

@@ -136,3 +136,25 @@ def test_images_of_another_size_are_told_of() -> None:
         guard(torch.rand(2, 3, 16, 16))
     with pytest.raises(DataError, match="no axis of samples"):
         guard(torch.rand(8, 8))
+
+
+def test_one_float_image_does_not_take_their_meaning_from_pixels_before_and_behind_it() -> None:
+    x = pixels()
+    with Probe(Net()) as probe:
+        before = probe(x).logits
+        probe(torch.randn(1, *x.shape[1:]))
+        assert torch.equal(probe(x).logits, before)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_network_whose_outputs_depend_on_their_company_is_told_of(alone: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(8, track_running_stats=alone)
+    network = nn.Sequential(nn.Linear(5, 8), norm, nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(40, 5)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        offmap.Guard(network, "energy").fit([x[:20], x[20:]])
+    words = [str(each.message) for each in told if "rest of their batch" in str(each.message)]
+    assert len(words) == (not alone)
+    assert all("depends on what else is in a batch" in each for each in words)

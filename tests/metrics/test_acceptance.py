@@ -151,6 +151,9 @@ def test_what_cannot_be_counted_is_refused(metric):
         metric([0.0, np.nan], good, [0.5])
 
 
-def test_a_threshold_that_is_no_number_is_refused():
-    with pytest.raises(ArgumentError, match="threshold is NaN"):
-        accepted_and_right([0.0], [True], [1.0], threshold=float("nan"))
+def test_a_threshold_that_is_no_number_is_refused(as_users_run_it):
+    for wrong in (float("nan"), "0.5", None, [0.5], np.array([0.5, 0.6])):
+        with pytest.raises(ArgumentError, match="threshold must be a number, or infinite"):
+            accepted_and_right([0.0], [True], [1.0], threshold=wrong)
+    for right in (0.5, np.float32(0.5), torch.tensor(0.5), float("inf")):
+        assert accepted_and_right([0.0], [True], [1.0], threshold=right).right == 1

@@ -186,8 +186,8 @@ def test_other_samples_are_refused_with_both_counts():
         f1_difference(a, b)
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan")])
-def test_a_level_outside_its_range_is_refused(level):
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan"), "0.95", None, True])
+def test_a_level_outside_its_range_is_refused(as_users_run_it, level):
     a = Outcomes.of([0.0], [True], [2.0], threshold=1.0)
     with pytest.raises(ArgumentError, match="level"):
         f1_difference(a, a, level=level)
@@ -195,14 +195,18 @@ def test_a_level_outside_its_range_is_refused(level):
         bootstrap_difference(lambda i: 0.0, 3, level=level)
 
 
-def test_drawing_nothing_is_refused():
+def test_drawing_nothing_is_refused(as_users_run_it):
     a = Outcomes.of([0.0], [True], [2.0], threshold=1.0)
-    with pytest.raises(ArgumentError, match="samples=0"):
+    with pytest.raises(ArgumentError, match="samples must be a whole number of at least 1; seen 0"):
         f1_difference(a, a, samples=0)
-    with pytest.raises(ArgumentError, match=r"at least one sample; seen sizes \(3, 0\)"):
-        bootstrap_difference(lambda i, o: 0.0, 3, 0)
-    with pytest.raises(ArgumentError, match=r"seen sizes \(\)"):
+    for size in (0, -1, 2.0, "3", None):
+        with pytest.raises(ArgumentError, match="samples in a group must be a whole number"):
+            bootstrap_difference(lambda i, o: 0.0, 3, size)
+    with pytest.raises(ArgumentError, match="give the size of each"):
         bootstrap_difference(lambda: 0.0)
+    for seed in (-1, 0.5, None):
+        with pytest.raises(ArgumentError, match="seed must be a whole number of at least 0"):
+            bootstrap_difference(lambda i: 0.0, 3, seed=seed)
 
 
 def test_a_figure_without_a_value_in_some_drawing_is_refused_with_their_number():

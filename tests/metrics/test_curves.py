@@ -85,7 +85,7 @@ def test_thinning_keeps_the_end_of_a_curve_whose_last_step_is_too_short_to_add_u
 
 
 def test_a_curve_of_one_point_is_refused():
-    with pytest.raises(ArgumentError, match="points=1"):
+    with pytest.raises(ArgumentError, match="points must be a whole number of at least 2; seen 1"):
         roc_curve([0.0], [1.0]).thinned(points=1)
 
 

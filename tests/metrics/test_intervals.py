@@ -150,8 +150,8 @@ def test_non_finite_scores_of_either_detector_are_refused():
         delong_test([0.0, 1.0], [1.0, 2.0], [0.0, 1.0], [1.0, np.nan])
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan")])
-def test_a_level_outside_its_range_is_refused(level):
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan"), "0.95", None, True])
+def test_a_level_outside_its_range_is_refused(as_users_run_it, level):
     with pytest.raises(ArgumentError, match="level"):
         delong_interval([0.0, 1.0], [1.0, 2.0], level=level)
     with pytest.raises(ArgumentError, match="level"):

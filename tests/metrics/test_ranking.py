@@ -190,8 +190,8 @@ def test_095_of_20_is_19_and_007_of_100_is_7():
     assert id_kept(np.arange(100.0), [6.5], 0.07) == 0.0
 
 
-@pytest.mark.parametrize("tpr", [0.0, -0.1, 1.01, float("nan")])
-def test_a_tpr_outside_its_range_is_refused(tpr):
+@pytest.mark.parametrize("tpr", [0.0, -0.1, 1.01, float("nan"), "0.95", None, True])
+def test_a_tpr_outside_its_range_is_refused(as_users_run_it, tpr):
     with pytest.raises(ArgumentError, match="tpr"):
         fpr_at_tpr([0.0], [1.0], tpr)
 

@@ -141,7 +141,7 @@ def test_what_cannot_be_counted_is_refused(metric):
         metric([0.0, 1.0], [1.0, 0.0])
 
 
-@pytest.mark.parametrize("risk", [-0.01, 1.01, 5.0, float("nan")])
-def test_a_risk_outside_its_range_is_refused(risk):
+@pytest.mark.parametrize("risk", [-0.01, 1.01, 5.0, float("nan"), "0.95", None, True])
+def test_a_risk_outside_its_range_is_refused(as_users_run_it, risk):
     with pytest.raises(ArgumentError, match="risk must lie in"):
         coverage_at_risk([0.0, 1.0], [True, False], risk)

@@ -91,6 +91,11 @@ def test_anything_but_one_dimension_is_refused_with_its_shape(shape):
         auroc(torch.zeros(shape), OOD)
 
 
+def test_numbers_beside_lists_are_refused(as_users_run_it):
+    with pytest.raises(ShapeError, match="id_scores must hold one number a sample"):
+        auroc([0.1, [0.5, 0.6]], [0.5])
+
+
 def test_what_float64_cannot_hold_is_refused_and_the_limit_is_not():
     limit = 2**53
     assert auroc(np.array([limit - 1]), np.array([limit])) == 1.0

@@ -39,7 +39,7 @@ def test_holm_equals_the_step_down_procedure(p_values):
 
 def test_what_is_no_p_value_is_refused():
     for bad in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ArgumentError, match=r"p-values lie in \[0, 1\]; seen"):
+        with pytest.raises(ArgumentError, match=r"a p-value must lie in \[0, 1\]; seen"):
             holm([0.5, bad])
 
 
@@ -51,9 +51,9 @@ def test_the_interval_of_a_share_is_wilsons(n, data):
     assert 0 <= share_interval(count, n).low <= count / n <= share_interval(count, n).high <= 1
 
 
-def test_a_share_of_nothing_is_refused():
-    for count, n in ((0, 0), (3, 2), (-1, 4)):
-        with pytest.raises(ArgumentError, match=f"seen {count} of {n}"):
+def test_a_share_of_nothing_is_refused(as_users_run_it):
+    for count, n, name in ((0, 0, "n"), (3, 2, "count"), (-1, 4, "count"), (1.5, 4, "count")):
+        with pytest.raises(ArgumentError, match=f"{name} must be a whole number"):
             share_interval(count, n)
 
 
@@ -104,6 +104,12 @@ def test_reliability_by_hand():
     assert found.confidence == pytest.approx([0.2, 0.8])
     assert found.accuracy == pytest.approx([2 / 3, 1 / 2])
     assert found.ece == pytest.approx(3 / 5 * (2 / 3 - 0.2) + 2 / 5 * 0.3)
+
+
+def test_a_bin_holds_its_upper_end():
+    for bins in (7, 10, 15, 49):
+        ends = [i / bins for i in range(1, bins + 1)]
+        assert reliability(ends, [True] * bins, bins=bins).count.tolist() == [1] * bins
 
 
 def test_there_are_fifteen_bins_by_default():

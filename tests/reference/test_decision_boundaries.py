@@ -180,5 +180,5 @@ def test_ora_in_parts_gives_the_same_scores(world: World, monkeypatch: pytest.Mo
 
 
 def test_alpha_is_not_negative() -> None:
-    with pytest.raises(ArgumentError, match="alpha must not be negative; seen -1"):
+    with pytest.raises(ArgumentError, match="alpha must be a number of at least 0; seen -1"):
         offmap.NCI(-1)

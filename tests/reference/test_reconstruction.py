@@ -181,5 +181,5 @@ def test_what_reconstruction_cannot_do_is_refused(spec: str, world: World) -> No
 
 @pytest.mark.parametrize("dim", [0, -1, 1.5, True])
 def test_a_dim_that_is_none_is_refused(dim: float) -> None:
-    with pytest.raises(ArgumentError, match="whole number or a share"):
+    with pytest.raises(ArgumentError, match="dim must be a"):
         offmap.CoP(dim)

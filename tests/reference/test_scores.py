@@ -341,3 +341,23 @@ def test_knn_with_ties_and_repeated_rows() -> None:
 def test_knn_in_small_chunks_gives_the_same_scores(world: World) -> None:
     whole = fitted(offmap.KNN(), world).score(world.ood)
     assert torch.equal(fitted(offmap.KNN(chunk_mb=1), world).score(world.ood), whole)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_of_equal_rows_the_same_are_nearest_whatever_the_batch(precision: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(30, 16, generator=generator).repeat(8, 1)
+    names = tuple(f"{i:03}" for i in range(240))
+    other = torch.randn(40, 16, generator=generator)
+    found = []
+    for order in (torch.arange(240), torch.arange(240).flip(0)):
+        keys = tuple(names[i] for i in order.tolist())
+        made = offmap.KNN(3, precision=precision)
+        made.fit([(Activations(features=rows[order]).replace(keys=keys), None)])
+        _, alone = made.nearest(Activations(features=other[:1]), 3)
+        _, together = made.nearest(Activations(features=other), 3)
+        assert alone == together[:1]
+        found.append(together)
+    assert found[0] == found[1]
+    for row in found[0]:  # the first of the eight that are equal
+        assert list(row) == [f"{int(row[0]) + 30 * i:03}" for i in range(3)]

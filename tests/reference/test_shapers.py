@@ -294,7 +294,7 @@ def test_vra_refuses_upper_quantiles_that_are_all_0() -> None:
     h[0] = 1
     with pytest.raises(DegenerateError, match="quantile is 0 for each of the 3 features"):
         offmap.VRA(offmap.Energy()).fit([(Activations(h, h), None)], head=Head(torch.eye(3)))
-    with pytest.raises(ArgumentError, match=r"seen 0\.9 and 0\.5"):
+    with pytest.raises(ArgumentError, match=r"high must lie in \(0.9, 1\]; seen 0.5"):
         offmap.VRA(offmap.Energy(), low=0.9, high=0.5)
 
 

@@ -81,6 +81,19 @@ def test_normalised_floats_pass_as_they_are(
     agree(Scorer(folder)({"x": floats.numpy()}), guard(floats))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_pixels_and_floats_in_one_batch_have_the_verdicts_of_their_own_kind(
+    guard: offmap.Guard, folder: Path, images: torch.Tensor, first: int
+) -> None:
+    """Whichever stands first: one of the other kind cost all that came behind it their verdicts."""
+    kinds = (images.numpy(), demo.NORMALIZATION(images).numpy())
+    values = [kinds[(i + first) % 2][i] for i in range(16)]
+    found = Scorer(folder)({"image": values})
+    for kind, x in enumerate((images, demo.NORMALIZATION(images))):
+        rows = [i for i in range(16) if (i + first) % 2 == kind]
+        agree({name: found[name][rows] for name in VERDICT}, guard(x[rows]))
+
+
 def test_a_broken_item_gets_a_row_and_costs_no_other_its_own(
     guard: offmap.Guard, folder: Path, images: torch.Tensor
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, is_dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytest
@@ -67,6 +69,16 @@ def test_a_bank_keeps_the_key_of_each_row() -> None:
     assert bank.keys == tuple(f"row {int(row)}" for row in bank.rows[:, 0])
     assert len(bank.rows) == 7
     assert (bank + Bank.of(x[:5] + 100, size=7)).keys is None
+
+
+def test_equal_rows_of_a_bank_stand_in_the_order_of_their_keys() -> None:
+    rows = torch.tensor([[1.0, 2.0]] * 3 + [[3.0, 4.0]] * 2)
+    names = ("c", "a", "b", "e", "d")
+    whole = Bank.of(rows, size=3, keys=names)
+    parts = [Bank.of(rows[i : i + 1], size=3, keys=names[i : i + 1]) for i in (4, 2, 0, 3, 1)]
+    joined = reduce(add, parts)
+    assert joined.keys == whole.keys
+    assert list(joined.keys[:2]) == sorted(joined.keys[:2])
 
 
 def test_the_largest_of_each_class_are_those_of_a_sort() -> None:

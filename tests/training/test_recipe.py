@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -72,6 +73,8 @@ def test_changes_reach_into_options() -> None:
         ({"epochs": True}, "must be int"),
         ({"epochs": 0}, "epochs of a recipe must be a number from 1 up; seen 0"),
         ({"lr": -1.0}, "lr of a recipe must be above 0; seen -1.0"),
+        ({"lr": math.inf}, "lr of a recipe must be plain values"),
+        ({"objective_options": {"label_smoothing": math.nan}}, "must be plain values"),
         ({"erasing": 2.0}, "a share from 0 to 1"),
         ({"crop": -1}, "from 0 up"),
         ({"momentum": 2.0}, "below 1"),

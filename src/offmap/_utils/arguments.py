@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 import operator
 import re
+import textwrap
 from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
+
+import numpy as np
 
 from offmap.errors import ArgumentError
 
+_LARGEST = 2**63 - 1
+
 
 def whole(name: str, value: object, low: int = 1, high: int | None = None) -> int:
-    """A whole number.
+    """A whole number, as Python's own.
 
     Args:
         name: of the argument, for the message.
         value: what the caller gave.
         low: the least that it may be.
-        high: the most, if there is one.
+        high: the most, if there is one; none is beyond 64 bits, which no tensor holds.
 
     Raises:
         ArgumentError: it is not a whole number, or outside.
@@ -32,10 +38,11 @@ def whole(name: str, value: object, low: int = 1, high: int | None = None) -> in
         number = low - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = low - 1
-    if not low <= number <= (number if high is None else high):
-        upto = "" if high is None else f" and at most {high}"
+    most = _LARGEST if high is None else high
+    if not low <= number <= most:
+        upto = "" if high is None and number <= most else f" and at most {most}"
         raise ArgumentError(
-            f"{name} must be a whole number of at least {low}{upto}; seen {value!r}"
+            f"{name} must be a whole number of at least {low}{upto}; seen {_seen(value)}"
         )
     return number
 
@@ -74,21 +81,117 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
-def share(name: str, value: object) -> None:
-    """Refuse what is not a number in [0, 1).
+def number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> int | float:
+    """A finite real number, as Python's own.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the caller gave: a number of Python's, NumPy's, or a fraction.
+        above: what it must exceed.
+        least: the least that it may be.
+        below: what it must stay below.
+        most: the most that it may be.
+
+    Raises:
+        ArgumentError: it is not a finite number, or outside.
+
+    >>> number("temperature", 2, above=0)
+    2
+    """
+    real = _real(value)
+    if (
+        real is None
+        or (above is not None and not real > above)
+        or (least is not None and not real >= least)
+        or (below is not None and not real < below)
+        or (most is not None and not real <= most)
+    ):
+        raise ArgumentError(f"{name} must {_range(above, least, below, most)}; seen {_seen(value)}")
+    return real
+
+
+def _range(
+    above: float | None, least: float | None, below: float | None, most: float | None
+) -> str:
+    low, high = (above if least is None else least), (below if most is None else most)
+    if low is not None and high is not None:
+        ends = "[("[least is None], ")]"[most is not None]
+        return f"lie in {ends[0]}{low:g}, {high:g}{ends[1]}"
+    word = "of at least" if above is None else "above"
+    return "be a number" + ("" if low is None else f" {word} {low:g}")
+
+
+def share(name: str, value: object) -> int | float:
+    """A number in [0, 1); what :func:`number` raises."""
+    return number(name, value, least=0, below=1)
+
+
+def positive(name: str, value: object) -> int | float:
+    """A finite number above 0; what :func:`number` raises."""
+    return number(name, value, above=0)
+
+
+def flag(name: str, value: object) -> bool:
+    """A truth value: text such as "no", which counts as true elsewhere, is none.
 
     Raises:
         ArgumentError: it is not.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-        raise ArgumentError(f"{name} must be a number from 0 up and below 1; seen {value!r}")
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name} must be True or False; seen {_seen(value)}")
+    return bool(value)
 
 
-def positive(name: str, value: object) -> None:
-    """Refuse what is not a finite number above 0.
+def one_of(name: str, value: object, known: Iterable[str]) -> str:
+    """One of several words.
 
     Raises:
-        ArgumentError: it is not.
+        ArgumentError: it is none of them.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ArgumentError(f"{name} must be a number above 0; seen {value!r}")
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise ArgumentError(f"{name} must be one of {', '.join(known)}; seen {_seen(value)}")
+    return str(value)
+
+
+def name_or_names(name: str, value: object) -> str | list[str]:
+    """A name as text, or a list of them.
+
+    Raises:
+        ArgumentError: it is neither, or an empty one.
+    """
+    if isinstance(value, str) and value:
+        return str(value)
+    several = list(value) if isinstance(value, list | tuple) else []
+    if not several or not all(isinstance(each, str) and each for each in several):
+        raise ArgumentError(f"{name} must be a name or a list of names; seen {_seen(value)}")
+    return several
+
+
+def _real(value: object) -> int | float | None:
+    """As Python's own, if it is a finite real number; whole ones stay whole."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        # Of the narrow types the decimal that was typed: float32's 0.1 is above 0.1.
+        real = float(str(value) if isinstance(value, np.floating) else value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    if not math.isfinite(real):
+        return None
+    return int(value) if isinstance(value, Integral) and abs(int(value)) <= _LARGEST else real
+
+
+def _seen(value: object) -> str:
+    """What was given, in one line that a message bears."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "a number beyond 64 bits"
+    return textwrap.shorten(repr(value), 80, placeholder=" ...")

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from offmap._utils.arguments import did_you_mean
+from offmap._utils.arguments import did_you_mean, whole
 from offmap.data.types import KeyedBatch
 from offmap.errors import ArgumentError, LabelError, UnknownNameError
 
@@ -219,7 +219,5 @@ def check_range(start: int, stop: int) -> None:
 
 def check_reading(batch_size: int, start: int) -> None:
     """Both arguments of ``batches`` within their ranges."""
-    if batch_size < 1 or start < 0:
-        raise ArgumentError(
-            f"batch_size must be at least 1 and start at least 0; seen {batch_size} and {start}"
-        )
+    whole("batch_size", batch_size)
+    whole("start", start, low=0)

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import one_of
 from offmap.activations import Activations, Sample
 from offmap.detectors._composite import Composite
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
-from offmap.errors import ArgumentError, DegenerateError
+from offmap.errors import DegenerateError
 from offmap.stats import Bank, Moments, Statistic
 
 How = Literal["softplus", "mean", "fisher", "mean_rank", "max", "harmonic"]
@@ -47,8 +48,7 @@ class OnCommonScale(Composite):
     def __init__(
         self, parts: Sequence[Detector] = (), *, template: Detector | None = None, how: How
     ) -> None:
-        if how not in get_args(How):
-            raise ArgumentError(f"how must be one of {', '.join(get_args(How))}; seen {how!r}")
+        one_of("how", how, get_args(How))
         super().__init__(parts, template=template)
         self.how = how
 

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from offmap.errors import DegenerateError
+from offmap._utils.arguments import number
+from offmap.errors import ArgumentError, DegenerateError
 
 
 def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, who: str) -> None:
@@ -32,6 +33,18 @@ def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, wh
         f"{rank} {'direction' if rank == 1 else 'directions'}, and outside of the leading {dim} "
         f"nothing is left: {more}" + (f", or choose dim= below {rank}" if rank > 1 else "")
     )
+
+
+def number_or_share(dim: int | float) -> int | float:
+    """How many directions: a whole number, or the share of variance that they hold.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    real = number("dim", dim, above=0)
+    if real > 1 and real != int(real):
+        raise ArgumentError(f"dim must be a whole number or a share in (0, 1); seen {dim!r}")
+    return real
 
 
 def leading(variances: Float64[Tensor, " d"], dim: int | float) -> int:

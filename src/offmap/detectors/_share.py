@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from offmap._utils.arguments import number
+
 LEARN_SHARE = 0.2
 
 
@@ -25,9 +27,13 @@ def to_learn_on(
         share: in (0, 1).
         seed: chooses others.
 
+    Raises:
+        ArgumentError: the share is none.
+
     >>> to_learn_on(["a.png", "b.png", "c.png"], 0.5).tolist()
     [True, True, True]
     """
+    share = number("share", share, above=0, below=1)
     return torch.tensor([_uniform(f"{seed}:{key}") < share for key in keys], dtype=torch.bool)
 
 

@@ -182,8 +182,13 @@ def self_duality(moments: ClassMoments, head: Head) -> float:
 
 
 def orthogonality(moments: ClassMoments, ood: Float64[Tensor, " d"]) -> float:
-    r"""NC5: the mean over classes of :math:`|\cos(\mu_j, \mu_{OOD})|`, none of them centred."""
+    r"""NC5: the mean over classes of :math:`|\cos(\mu_j, \mu_{OOD})|`, none of them centred.
+
+    A class whose mean is the origin, as of features that a ReLU has cut to 0, has no direction and
+    is left out. NaN where the mean of the OOD features is the origin.
+    """
     means = present(moments)
+    means = means[means.norm(dim=1) > 0]
     across = (means @ ood) / (means.norm(dim=1) * ood.norm())
     return float(across.abs().mean())
 

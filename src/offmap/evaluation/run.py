@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import nn
 
+from offmap._utils.arguments import number
 from offmap.detectors import LEARN_SHARE, Detector, taps_of
 from offmap.errors import ArgumentError
 from offmap.evaluation._inputs import data_sets, scorers
@@ -94,6 +95,7 @@ def evaluate(
         NonFiniteError: activations or scores are NaN or infinite.
     """
     check_options(probe, evaluate)
+    learn_share = number("learn_share", learn_share, above=0, below=1)
     exact_rate(alarm_rate, "alarm_rate")  # what cannot be right must not show at the end
     _check_settings(settings)
     start = time.perf_counter()

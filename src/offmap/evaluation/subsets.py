@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from offmap._utils.arguments import number, whole
 from offmap.errors import ArgumentError, DataError
 from offmap.evaluation.results import Results, Row
 from offmap.evaluation.rows import figures_of
@@ -23,8 +24,9 @@ def at_ratio(results: Results, ratio: int = 5, *, seed: int = 0) -> Results:
     FPR change only by the samples that are left out; AUPR depends on the ratio.
 
     Raises:
-        ArgumentError: a set without enough ID samples for one OOD sample.
+        ArgumentError: a set without enough ID samples for one OOD sample, or no ratio.
     """
+    ratio = whole("ratio", ratio)
 
     def subset(n_id: int, n_ood: int) -> Part:
         count = min(n_id // ratio, n_ood)
@@ -71,6 +73,7 @@ def held_out(n_id: int, n_ood: int, *, share: float = HELD_OUT, seed: int = 0) -
     Raises:
         DataError: one of the parts would be empty.
     """
+    share = number("share", share, above=0, below=1)
     id_order, ood_order = _order(n_id, seed), _order(n_ood, seed)
     id_cut, ood_cut = round(share * n_id), round(share * n_ood)
     n_choice, n_rest = min(id_cut, ood_cut), min(n_id - id_cut, n_ood - ood_cut)

@@ -32,6 +32,7 @@ class Preparing:
     Attributes:
         floats: ``None`` before the first float images; "unit" for those in [0, 1] that are
             normalised here, "normalised" for others.
+        pixels: whether there were uint8 images.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Preparing:
         self.assumed = normalization is None
         self.channels_last = channels_last
         self.floats: str | None = None
+        self.pixels = False
 
     def __call__(
         self, inputs: Inputs | Prepared, device: torch.device, dtype: torch.dtype
@@ -61,6 +63,7 @@ class Preparing:
         if x.dtype == torch.bool and x.ndim > 2:  # by name, they are masks
             raise _no_range(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
+            self.pixels = True
             x = self.normalization(x)
             return x if x.dtype == dtype else x.to(dtype)
         if self.floats == "unit" and x.is_floating_point():
@@ -84,7 +87,7 @@ class Preparing:
         changes = isinstance(own, Normalization) and own.known and own != _IDENTITY
         self.floats = "normalised"
         if self.assumed:
-            if not unit:
+            if not unit and not self.pixels:  # which one float image must not take their meaning
                 self.normalization = Normalization(known=False)
         elif unit and changes:
             self.floats = "unit"

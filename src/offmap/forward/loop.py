@@ -11,10 +11,12 @@ from typing import Any, Protocol, Unpack, runtime_checkable
 
 from torch import Tensor, nn
 
+from offmap._utils.arguments import whole
 from offmap._utils.inputs import Inputs, batches_of, count_of
 from offmap._utils.progress import progress
 from offmap.activations import Activations, Batch, Sample, Shards
 from offmap.errors import ArgumentError, DataError
+from offmap.forward._company import few_of, warn_of_company
 from offmap.forward.any_probe import AnyProbe
 from offmap.forward.options import ProbeOptions, check_options
 from offmap.forward.probes import probe_of
@@ -68,10 +70,12 @@ def forward(
 
     Raises:
         DataError: there are no samples.
-        ArgumentError: arguments of a probe are given beside a probe, or there is no such one.
+        ArgumentError: arguments of a probe are given beside a probe, or there is no such one; or
+            ``batch_size`` is no whole number.
         NonFiniteError: logits or features are NaN or infinite; says how many and which.
     """
     check_options(probe, forward)
+    batch_size = whole("batch_size", batch_size)
     opening = _opening(network, probe)
     seen = seen or Seen(labelled=False, hashing=False)
     telling = partial(progress, description, show=show_progress)
@@ -160,9 +164,13 @@ def _run(
     for batch, labels, keys in batches:
         given = probe.taken(batch)
         seen.look_at(given)  # before the network, which may work in place on it
+        few = few_of(given) if seen.comparing else None
         sample = probe.sample(given) if inputs else None
         acts = probe(given) if sample is None else sample.acts
         acts.keys = keys
+        if few is not None:
+            seen.comparing = False
+            warn_of_company(probe, few, acts)
         if strict:
             acts.check_finite(start=start)
         start += len(acts)

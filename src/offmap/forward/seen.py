@@ -31,6 +31,7 @@ class Seen:
         labelled: whether labels are to be read.
         hashing: whether the hash of each sample is kept, 8 bytes, by which samples that stand in
             two sets are found.
+        comparing: whether a few samples are run once more, without the rest of their batch.
 
     Attributes:
         samples: how many there were.
@@ -52,6 +53,7 @@ class Seen:
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
     names: tuple[str, ...] = ()
+    comparing: bool = False
     _hashes: array[int] = field(default_factory=lambda: array("Q"), repr=False)
 
     def look_at(self, inputs: Inputs) -> None:

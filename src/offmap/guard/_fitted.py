@@ -102,11 +102,13 @@ class Fitted(nn.Module):
         Warns:
             ChanceWarning: the network is hardly right on what was read.
             FeaturesWarning: the detectors read features that may not be those of the head.
+            OutputsWarning: the network's outputs are hardly logits; or they depend on the rest of
+                the batch, or on chance, as two samples show that are run once more.
 
         Raises:
             ArgumentError: there are names of classes, and not one for each output.
         """
-        data, seen = first_data(data), Seen()
+        data, seen = first_data(data), Seen(comparing=True)
         data = in_classes(data, self._given_classes or class_names(self.network))
         with self._learning() as probe:
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)

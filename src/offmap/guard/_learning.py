@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from offmap._utils.arguments import number
 from offmap.activations import Activations, Sample
 from offmap.detectors import LEARN_SHARE, passes
 from offmap.errors import ArgumentError, NotFittedError
@@ -97,6 +98,7 @@ class Learning(Fitted):
             )
         if groups is not None and spread is not None:
             raise ArgumentError("groups are told apart by one process: calibrate without an engine")
+        learn_share = number("learn_share", learn_share, above=0, below=1)
         self._check_weights()
         if extend and spread is not None:
             raise ArgumentError("samples are added by one process: calibrate without an engine")

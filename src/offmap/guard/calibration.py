@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import number
 from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError, StoreError
 from offmap.guard._ranked import STATE, Ranked
@@ -80,8 +82,8 @@ class Calibration(Ranked):
         super().__init__(rule, rates[0])
         self.alarm_rates = rates
         if confidence is not None:
-            exact_rate(confidence, "confidence")
-        self.confidence = None if confidence is None else float(confidence)
+            confidence = float(number("confidence", confidence, above=0, below=1))
+        self.confidence = confidence
         self.pool = pool
         self.parts: tuple[int, ...] = ()
         self.earlier = ""
@@ -277,10 +279,10 @@ class Calibration(Ranked):
 
 
 def _rates(alarm_rate: Any) -> tuple[float, ...]:
-    try:
-        rates = [float(alarm_rate)]
-    except TypeError:
-        rates = [float(rate) for rate in alarm_rate]
+    if isinstance(alarm_rate, np.ndarray | Tensor):
+        alarm_rate = alarm_rate.tolist()
+    several = isinstance(alarm_rate, Iterable) and not isinstance(alarm_rate, str)
+    rates = list(alarm_rate) if several else [alarm_rate]
     if not rates:
         raise ArgumentError("give an alarm rate: seen none")
-    return tuple(dict.fromkeys(rates))
+    return tuple(dict.fromkeys(float(number("alarm_rate", rate)) for rate in rates))

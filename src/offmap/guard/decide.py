@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import number
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.guard.simultaneous import simultaneous_limits
 
@@ -189,9 +190,7 @@ def adjusted_p_values(
 
 def exact_rate(rate: float, name: str) -> Fraction:
     """A rate in (0, 1) as the decimal that was typed: in binary 0.29 * 100 is below 29."""
-    if not 0 < rate < 1:
-        raise ArgumentError(f"{name} must lie in (0, 1); seen {rate}")
-    return Fraction(str(float(rate)))
+    return Fraction(str(float(number(name, rate, above=0, below=1))))
 
 
 def checked(scores: Float[Tensor, " n"]) -> None:

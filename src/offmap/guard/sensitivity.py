@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from offmap._utils.arguments import number
 from offmap.errors import ArgumentError
 from offmap.guard.limits import any_rate_limits, certified_limits, delta_of, marginal_limits
 
@@ -57,9 +58,8 @@ def sensitivity_of(
     Raises:
         ArgumentError: a share outside [0, 1).
     """
-    if wrong := [share for share in shares if not 0 <= share < 1]:
-        raise ArgumentError(f"shares of outliers must lie in [0, 1); seen {wrong[0]}")
-    return [_row(calibration, share) for share in shares]
+    checked = [number("a share of outliers", each, least=0, below=1) for each in shares]
+    return [_row(calibration, each) for each in checked]
 
 
 def _row(calibration: Calibration, share: float) -> Contaminated:

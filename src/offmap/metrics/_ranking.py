@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 
-from offmap.errors import ArgumentError
+from offmap._utils.arguments import number
 from offmap.metrics._scores import Scores, as_scores
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -110,10 +110,9 @@ class Ranking:
 
     def fpr_at_tpr(self, tpr: float) -> float:
         """Share of ID at or above the highest score that catches a share ``tpr`` of OOD."""
-        if not 0 < tpr <= 1:
-            raise ArgumentError(f"tpr must lie in (0, 1], but is {tpr}.")
+        share = float(number("tpr", tpr, above=0, most=1))
         # The decimal that was typed: in binary 0.07 * 100 is above 7 and would ask for 8.
-        needed = ceil(Fraction(str(float(tpr))) * self.n_ood)
+        needed = ceil(Fraction(str(share)) * self.n_ood)
         return int(self.id_counts[np.searchsorted(self.ood_counts, needed)]) / self.n_id
 
     def best_accuracy(self) -> tuple[float, float]:
@@ -164,11 +163,9 @@ class _Kept:
 
 def normal_quantile(level: float) -> float:
     """Half width, in standard deviations, of the central normal interval of that level."""
-    check_level(level)
-    return NormalDist().inv_cdf((1 + level) / 2)
+    return NormalDist().inv_cdf((1 + checked_level(level)) / 2)
 
 
-def check_level(level: float) -> None:
-    """Refuse what is no share of intervals."""
-    if not 0 < level < 1:
-        raise ArgumentError(f"level must lie in (0, 1), but is {level}.")
+def checked_level(level: float) -> float:
+    """The share of intervals; refuses what is none."""
+    return number("level", level, above=0, below=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,7 +44,7 @@ def as_array(scores: Scores, name: str) -> Float[np.ndarray, " n"]:
         if scores.is_floating_point() and scores.dtype != torch.float32:
             scores = scores.detach().cpu().double()  # on the CPU first: MPS has no float64
         scores = scores.numpy(force=True)
-    array = np.asarray(scores)
+    array = _as_numpy(scores, name)
     if array.ndim != 1:
         raise ShapeError(f"{name} must have one dimension, but its shape is {array.shape}.")
     if array.size == 0:
@@ -63,7 +64,7 @@ def as_mask(right: ArrayLike, length: int) -> Bool[np.ndarray, " n"]:
     Raises:
         ShapeError: they are no truth values, or not so many.
     """
-    mask = right.numpy(force=True) if isinstance(right, Tensor) else np.asarray(right)
+    mask = right.numpy(force=True) if isinstance(right, Tensor) else _as_numpy(right, "right")
     if mask.shape != (length,) or mask.dtype != bool:
         raise ShapeError(
             f"right must be {length} truth values, one a score; seen {mask.dtype} of shape "
@@ -76,12 +77,20 @@ def accepted(scores: Float[np.ndarray, " n"], threshold: float) -> Bool[np.ndarr
     """Where ``score <= threshold``.
 
     Raises:
-        ArgumentError: the threshold is NaN.
+        ArgumentError: the threshold is no number.
     """
-    if np.isnan(threshold):
-        raise ArgumentError("threshold is NaN: calibrate it, or choose a number")
+    number = np.ndim(threshold) == 0 and isinstance(threshold, Real | Tensor)
+    if not number or np.isnan(limit := float(threshold)):
+        raise ArgumentError(f"threshold must be a number, or infinite; seen {threshold!r}")
     # In float64: beside float32 scores NumPy would round the threshold to float32.
-    return scores.astype(np.float64, copy=False) <= threshold
+    return scores.astype(np.float64, copy=False) <= limit
+
+
+def _as_numpy(values: Any, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of several lengths, or numbers beside lists
+        raise ShapeError(f"{name} must hold one number a sample: {error}") from error
 
 
 def _check_finite(array: NDArray[Any], name: str) -> None:

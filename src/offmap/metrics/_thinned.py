@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from offmap.errors import ArgumentError
+from offmap._utils.arguments import whole
 
 
 class Curve:
@@ -24,8 +24,7 @@ class Curve:
         Raises:
             ArgumentError: fewer than two points are asked for.
         """
-        if points < 2:
-            raise ArgumentError(f"A curve needs at least 2 points, but points={points}.")
+        points = whole("points", points, low=2)
         x, y, *_ = arrays = tuple(vars(self).values())
         way = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
         marks = np.searchsorted(way, np.linspace(0, way[-1], points))

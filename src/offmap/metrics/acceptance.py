@@ -108,7 +108,7 @@ def accepted_and_right(
 
     Raises:
         ShapeError: ``right`` is not one truth value for each ID sample.
-        ArgumentError: the threshold is NaN.
+        ArgumentError: the threshold is no number.
         DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
 
     Example:

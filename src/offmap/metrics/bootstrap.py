@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
-from offmap.metrics._ranking import check_level
+from offmap.metrics._ranking import checked_level
 from offmap.metrics.acceptance import Outcomes
 from offmap.metrics.intervals import Difference
 
@@ -58,9 +59,9 @@ def bootstrap_difference(
         >>> print(f"{result.difference:.2f}", result.low < 0.15 < result.high)
         0.15 True
     """
-    check_level(level)
-    _check_counts(sizes, samples)
-    rng = np.random.default_rng(seed)
+    level, samples = checked_level(level), whole("samples", samples)
+    _check_sizes(sizes)
+    rng = np.random.default_rng(whole("seed", seed, low=0))
     differences = [
         difference(*(rng.integers(0, size, size) for size in sizes)) for _ in range(samples)
     ]
@@ -104,9 +105,8 @@ def f1_difference(
             f"a has {n} ID and {m} OOD samples, b has {len(b.accepted)} and "
             f"{len(b.ood_accepted)}: a paired test needs the same samples in the same order."
         )
-    check_level(level)
-    _check_counts((n, m), samples)
-    rng = np.random.default_rng(seed)
+    level, samples = checked_level(level), whole("samples", samples)
+    rng = np.random.default_rng(whole("seed", seed, low=0))
     id_a, right_a, id_b, right_b = _counts(
         rng, np.stack([a.accepted, a.right, b.accepted, b.right]), samples
     )
@@ -139,8 +139,8 @@ def _summary(difference: float, samples: Float[np.ndarray, " b"], level: float) 
     )
 
 
-def _check_counts(sizes: tuple[int, ...], samples: int) -> None:
-    if not sizes or min(sizes) < 1:
-        raise ArgumentError(f"a bootstrap needs groups of at least one sample; seen sizes {sizes}")
-    if samples < 1:
-        raise ArgumentError(f"a bootstrap draws at least once, but samples={samples}")
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    if not sizes:
+        raise ArgumentError("a bootstrap needs groups of samples: give the size of each")
+    for size in sizes:
+        whole("the number of samples in a group", size)

@@ -56,12 +56,12 @@ def reliability(confidence: Scores, right: ArrayLike, *, bins: int = 15) -> Reli
     """
     values = as_array(confidence, "confidence").astype(np.float64)
     mask = as_mask(right, len(values))
-    whole("bins", bins)
+    bins = whole("bins", bins)
     if values.min() < 0 or values.max() > 1:
         raise DataError(
             f"confidence must lie in [0, 1]; seen {values.min():.4g} to {values.max():.4g}"
         )
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.arange(bins + 1) / bins  # not linspace, whose 5/7 is below 5/7
     place = np.clip(np.searchsorted(edges, values, "left") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     sums = [np.bincount(place, x, minlength=bins) for x in (values, mask)]

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from offmap._utils.arguments import whole
 from offmap.errors import LabelError, ShapeError
 from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
 from offmap.metrics._thinned import Curve
@@ -142,10 +143,11 @@ def open_set(
     Raises:
         LabelError: a label or a prediction is no class from 0 to ``c - 1``.
         ShapeError: arrays of different lengths.
-        ArgumentError: the threshold is NaN.
+        ArgumentError: the threshold is no number.
         DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
     """
     known, unknown = as_scores(id_scores, ood_scores)
+    classes = whole("classes", classes)
     truth = _classes(labels, len(known), classes, "labels")
     of_known = _classes(predictions, len(known), classes, "predictions")
     of_unknown = _classes(unknown_predictions, len(unknown), classes, "unknown_predictions")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 
-from offmap.errors import ArgumentError
+from offmap._utils.arguments import number
 from offmap.metrics._scores import Scores, as_array, as_mask
 from offmap.metrics._thinned import Curve
 
@@ -160,8 +160,7 @@ def coverage_at_risk(scores: Scores, right: ArrayLike, risk: float) -> float:
         >>> coverage_at_risk([0.1, 0.2, 0.3, 0.7], [True, False, True, False], 0.4)
         0.75
     """
-    if not 0 <= risk <= 1:
-        raise ArgumentError(f"risk must lie in [0, 1], but is {risk}.")
+    risk = number("risk", risk, least=0, most=1)
     curve = risk_coverage(scores, right)
     return float(curve.coverage[curve.risk <= risk].max())
 

@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 
-from offmap.errors import ArgumentError
+from offmap._utils.arguments import number, whole
 from offmap.metrics._ranking import normal_quantile
 from offmap.metrics.intervals import Interval
 
@@ -33,8 +33,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
-    if bad := [p for p in p_values if not 0 <= p <= 1]:
-        raise ArgumentError(f"p-values lie in [0, 1]; seen {bad[0]}")
+    p_values = [number("a p-value", p, least=0, most=1) for p in p_values]
     corrected = [0.0] * len(p_values)
     highest = 0.0
     for place, i in enumerate(np.argsort(p_values, kind="stable").tolist()):
@@ -66,8 +65,8 @@ def share_interval(count: int, n: int, *, level: float = 0.95) -> Interval:
         >>> print(f"{low:.4f} {high:.4f}")
         0.4902 0.9433
     """
-    if not 0 <= count <= n or n < 1:
-        raise ArgumentError(f"a share is a count of at least one sample; seen {count} of {n}")
+    n = whole("n", n)
+    count = whole("count", count, low=0, high=n)
     z2 = normal_quantile(level) ** 2
     share = count / n
     centre, half = share + z2 / (2 * n), sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))

@@ -44,7 +44,7 @@ def images_of(
     resize: Resize,
     own: OwnTransform | None,
 ) -> list[Tensor | Skipped]:
-    """An image for each value, or why there is none: all of one type."""
+    """An image for each value, or why there is none."""
     samples: list[Any] = []
     encoded: list[tuple[str, Any]] = []
     for i, value in enumerate(values):
@@ -55,14 +55,7 @@ def images_of(
     images = decoded(encoded, shape, resize=resize, own=own)
     for name, image in images:
         samples[int(name)] = image
-    # Pixels and normalised floats cannot stand in one batch: those like the first remain.
-    first = next((x.dtype for x in samples if isinstance(x, Tensor)), None)
-    return [
-        x
-        if isinstance(x, Skipped) or x.dtype == first
-        else Skipped(f"row {i}", f"{x.dtype} in a batch of {first}")
-        for i, x in enumerate(samples)
-    ]
+    return samples
 
 
 def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:

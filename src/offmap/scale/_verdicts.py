@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from offmap.data import Skipped, groups_of
+from offmap.errors import DataError
 from offmap.guard import Guard, Verdict
 from offmap.guard.reading import REFUSED, as_batch, why_refused
 
@@ -30,10 +31,11 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
         return columns
     rows = [samples[i] for i in good]
     are_tensors = torch.is_tensor(rows[0])
-    groups = [] if are_tensors else groups_of(samples, guard.input_names)
+    # Pixels and floats beside them are made what the network takes in two ways.
+    groups = _by_type(samples) if are_tensors else groups_of(samples, guard.input_names)
     if len(groups) > 1:
         for group in groups:
-            for name, values in columns_of(guard, [samples[i] for i in group]).items():
+            for name, values in _of_group(guard, [samples[i] for i in group]).items():
                 columns[name][group] = values
         return columns
     try:
@@ -49,6 +51,22 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
     for name, values in _values(verdict).items():
         columns[name][good] = values
     return columns
+
+
+def _by_type(samples: list[Any]) -> list[list[int]]:
+    groups: dict[torch.dtype, list[int]] = {}
+    for i, sample in enumerate(samples):
+        if isinstance(sample, torch.Tensor):
+            groups.setdefault(sample.dtype, []).append(i)
+    return list(groups.values())
+
+
+def _of_group(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
+    """The columns of rows of one kind; where the guard takes no such ones they say why."""
+    try:
+        return columns_of(guard, samples)
+    except DataError as error:
+        return columns_of(guard, [Skipped("", str(error))] * len(samples))
 
 
 def _values(verdict: Verdict) -> dict[str, Any]:

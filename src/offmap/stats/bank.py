@@ -20,7 +20,8 @@ class Bank(Statistic):
     """The ``size`` rows with the smallest hash of (seed, bits of the row).
 
     Which rows are kept depends on their content alone, so any order and any split of the data
-    give the same bank, and two banks add. Rows that are equal bit for bit share one hash.
+    give the same bank, and two banks add. Rows that are equal bit for bit share one hash, and stand
+    in the order of their keys.
 
     Args:
         size: rows to keep at most.
@@ -65,12 +66,16 @@ class Bank(Statistic):
     @cached_property
     def _joined(self) -> tuple[Int64[Tensor, " m"], Float32[Tensor, "m d"], tuple[str, ...] | None]:
         hashes, order = torch.cat([part[0] for part in self.parts]).sort(stable=True)
+        named = [part[2] for part in self.parts if len(part[0])]
+        keys = None if None in named else [key for part in named for key in part or ()]
+        if keys and bool((hashes[1:] == hashes[:-1]).any()):
+            places = order.tolist()
+            triples = zip(hashes.tolist(), [keys[i] for i in places], places, strict=True)
+            order = order.new_tensor([place for _, _, place in sorted(triples)])
         order = order[: self.size]
         rows = torch.cat([part[1] for part in self.parts])[order]
-        named = [part[2] for part in self.parts if len(part[0])]
-        if None in named:
+        if keys is None:
             return hashes[: self.size], rows, None
-        keys = [key for part in named for key in part or ()]
         return hashes[: self.size], rows, tuple(keys[i] for i in order.tolist())
 
 

@@ -143,7 +143,7 @@ class Recipe:
         """What JSON makes of each value: a run compares its recipe with the one that it wrote."""
         for name, value in vars(self).items():
             try:
-                plain = json.loads(json.dumps(value))
+                plain = json.loads(json.dumps(value, allow_nan=False))
             except (TypeError, ValueError) as error:
                 raise ArgumentError(f"{name} of a recipe must be plain values: {error}") from error
             object.__setattr__(self, name, plain)

@@ -76,6 +76,7 @@ def train(
         MissingExtraError: lightning or kornia is not installed.
     """
     out, keep_every = Path(out), whole("keep_every", keep_every, low=0)
+    devices = whole("devices", devices)
     for name in ("batch_size", "outlier_batch", "contrast_batch"):
         if (size := getattr(recipe, name)) is not None and size < devices:
             raise ArgumentError(

@@ -21,7 +21,7 @@ from offmap.detectors.features.vim import ViM
 from offmap.detectors.layers.multi_layer_mahalanobis import MultiLayerMahalanobis
 from offmap.detectors.logits.energy import Energy
 from offmap.detectors.shapers.ras import RAS
-from offmap.errors import DegenerateError
+from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Moments
 
 _FROM = 3.0  # deviations
@@ -65,7 +65,11 @@ class Auto(Tolerant):
     scale_: Tensor
 
     def __init__(self, members: Sequence[Detector] | None = None) -> None:
-        super().__init__(_members() if members is None else list(members))
+        if members is None:
+            members = _members()
+        elif not isinstance(members, list | tuple) or not members:
+            raise ArgumentError(f"Auto takes a list of detectors; seen {members!r}")
+        super().__init__(list(members))
 
     @property
     def members(self) -> list[Detector]:

@@ -30,7 +30,7 @@ class Combine(OnCommonScale):
     None of them is a p-value: a guard calibrates the combined score once more, on other samples.
 
     Args:
-        detectors: two or more, or their names; they are copied.
+        detectors: a list of two or more; they are copied.
         how: one of these.
 
     Attributes:
@@ -42,7 +42,7 @@ class Combine(OnCommonScale):
     """
 
     def __init__(self, detectors: Sequence[Detector], how: How = "softplus") -> None:
-        if isinstance(detectors, Detector | str) or len(detectors) < 2:
+        if not isinstance(detectors, list | tuple) or len(detectors) < 2:
             raise ArgumentError(
                 f"Combine takes a list of two detectors or more; seen {detectors!r}"
             )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import share
 from offmap.activations import Activations, Sample
 from offmap.detectors._composite import Composite
 from offmap.detectors._detector import Detector
@@ -50,16 +51,14 @@ class Perturbed(Composite):
 
     def __init__(self, inner: Detector, *, magnitude: float = 0.0014) -> None:
         super().__init__([inner])
-        if not 0 <= magnitude < 1:
-            raise ArgumentError(f"magnitude must lie in [0, 1); seen {magnitude}")
+        self.magnitude = share("magnitude", magnitude)
         moves = (isinstance(node, Perturbed) and node.magnitude for node in nodes(inner))
-        if magnitude and any(moves):
+        if self.magnitude and any(moves):
             raise ArgumentError(
                 f"{inner!r} moves inputs itself, and its score has no gradient along which "
                 f"{type(self).__name__} could move them once more: perturb once"
             )
-        self.magnitude = magnitude
-        if not magnitude:
+        if not self.magnitude:
             self.needs = inner.needs
 
     def renew_needs(self) -> None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import one_of, whole
 from offmap.activations import Activations
 from offmap.detectors._composite import Composite
 from offmap.detectors._needs import Needs, Stage
@@ -61,13 +62,12 @@ class SIRC(Composite):
     b_: Tensor
 
     def __init__(self, first: str = "msp", second: str = "l1", *, dim: int | None = None) -> None:
-        for name, value, known in (("first", first, _FIRST), ("second", second, _SECOND)):
-            if value not in known:
-                raise ArgumentError(f"{name} must be one of {', '.join(known)}; seen {value!r}")
+        first, second = one_of("first", first, _FIRST), one_of("second", second, _SECOND)
         if dim is not None and second != "residual":
             raise ArgumentError(f"dim is that of the residual, and second is {second!r}")
         super().__init__([Residual(dim)] if second == "residual" else [])
-        self.first, self.second, self.dim = first, second, dim
+        self.first, self.second = first, second
+        self.dim = None if dim is None else whole("dim", dim)
 
     def _second(self, acts: Activations) -> Float64[Tensor, " n"]:
         if self.second == "residual":

@@ -37,7 +37,9 @@ class MemberMean(Composite):
     needs = Needs.MEMBERS
 
     def __init__(self, inner: Detector) -> None:
-        if isinstance(inner, Detector) and Needs.MEMBERS in inner.needs:
+        if not isinstance(inner, Detector):
+            raise ArgumentError(f"MemberMean wraps a detector, such as ViM(); seen {inner!r}")
+        if Needs.MEMBERS in inner.needs:
             raise ArgumentError(
                 f"MemberMean wraps a detector of one network, such as ViM(); {inner!r} is for an "
                 "ensemble already"

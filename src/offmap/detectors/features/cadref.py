@@ -7,12 +7,12 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import one_of
 from offmap.activations import Activations, Head
 from offmap.detectors._confidences import CONFIDENCES, check_confidence, confidence
 from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
 from offmap.detectors.features.caref import CARef
-from offmap.errors import ArgumentError
 from offmap.stats import Mean, Product
 
 # Of the mean divisor: the least that a sample is divided by.
@@ -58,11 +58,7 @@ class CADRef(CARef):
 
     def __init__(self, divisor: str = "energy") -> None:
         super().__init__()
-        if divisor not in CONFIDENCES:
-            raise ArgumentError(
-                f"divisor must be one of {', '.join(CONFIDENCES)}; seen {divisor!r}"
-            )
-        self.divisor = divisor
+        self.divisor = one_of("divisor", divisor, CONFIDENCES)
 
     def bind(self, head: Head) -> None:
         self.set_buffers(signs_=head.weight.float().sign())

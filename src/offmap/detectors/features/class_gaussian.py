@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from offmap._utils.arguments import flag, number
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._gaussian import deviations, squared_distances, whitener
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError, DegenerateError
+from offmap.errors import DegenerateError
 from offmap.stats import ClassMoments, ClassScatters
 
 
@@ -58,9 +59,8 @@ class ClassGaussian(Detector):
 
     def __init__(self, *, tied: bool = False, normalize: bool = False, ridge: float = 1e-6) -> None:
         super().__init__()
-        if not ridge >= 0:
-            raise ArgumentError(f"ridge must not be negative; seen {ridge}")
-        self.tied, self.normalize, self.ridge = tied, normalize, ridge
+        self.tied, self.normalize = flag("tied", tied), flag("normalize", normalize)
+        self.ridge = number("ridge", ridge, least=0)
 
     def read(self, acts: Activations) -> Float[Tensor, "n d"]:
         """The features that it models."""

@@ -13,7 +13,7 @@ from offmap.detectors._chunks import by_rows
 from offmap.detectors._detector import Detector
 from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._needs import Needs, Stage
-from offmap.detectors._principal import check_outside, leading
+from offmap.detectors._principal import check_outside, leading, number_or_share
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Moments
@@ -56,9 +56,7 @@ class CoP(Detector):
 
     def __init__(self, dim: int | float = 0.85) -> None:
         super().__init__()
-        if isinstance(dim, bool) or not (0 < dim < 1 or (dim >= 1 and dim == int(dim))):
-            raise ArgumentError(f"dim must be a whole number or a share in (0, 1); seen {dim}")
-        self.dim = dim
+        self.dim = number_or_share(dim)
 
     def read(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, "n m"]:
         """What is analysed of the features."""

@@ -59,8 +59,7 @@ class CoRP(CoP):
         seed: int = 0,
     ) -> None:
         super().__init__(dim)
-        positive("gamma", gamma)
-        self.gamma = gamma
+        self.gamma = positive("gamma", gamma)
         self.width = None if width is None else whole("width", width, low=2)
         self.seed = whole("seed", seed, low=0)
 

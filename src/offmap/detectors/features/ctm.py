@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import flag
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._directions import check_directions, directions
@@ -57,7 +58,7 @@ class CTM(Detector):
 
     def __init__(self, *, centred: bool = False) -> None:
         super().__init__()
-        self.centred = centred
+        self.centred = flag("centred", centred)
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMeans:
         classes = acts.logits.shape[1] if acts.has_logits else None

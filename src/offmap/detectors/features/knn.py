@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from offmap._utils.arguments import whole
+from offmap._utils.arguments import one_of, whole
 from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
@@ -17,11 +17,12 @@ from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._keys import packed_keys, unpacked_keys
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError, DegenerateError, OffmapWarning
+from offmap.errors import DegenerateError, OffmapWarning
 from offmap.stats import Bank, Counts, Product
 
 # Below this distance float32 products no longer tell neighbours apart to four digits.
 _CLOSE = 0.03
+_TIE = 1e-5  # of products, which rounding may put in another order
 _LARGEST_BANK = 20_000  # of a graph
 _PART = 4096  # rows of the bank in float64 at a time
 
@@ -73,12 +74,10 @@ class KNN(Detector):
         chunk_mb: int = 16,
     ) -> None:
         super().__init__()
-        if precision not in ("float32", "float64"):
-            raise ArgumentError(f"precision must be 'float32' or 'float64'; seen {precision!r}")
         self.bank = whole("bank", bank)
-        self.k = whole("k", k, high=bank)
+        self.k = whole("k", k, high=self.bank)
         self.seed = whole("seed", seed, low=0)
-        self.precision = precision
+        self.precision = one_of("precision", precision, ("float32", "float64"))
         self.chunk_mb = whole("chunk_mb", chunk_mb)
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Product:
@@ -155,18 +154,31 @@ class KNN(Detector):
     ) -> tuple[Float64[Tensor, "n k"], list[tuple[str, ...]] | None]:
         """Distances to the nearest rows of the bank, and their keys if the rows had some.
 
+        Of rows at one distance, as of equal ones, the first in the bank come first.
+
         Args:
             acts: as for scoring.
             count: of the nearest; fewer in a smaller bank.
         """
         x = self._normalised(acts.features)
+        count = min(count, len(self.bank_))
         near = F.linear(x, self.bank_, self.lift_.to(x.dtype))
-        rows = near.topk(min(count, len(self.bank_))).indices
-        distances = (x[:, None].double() - self.bank_[rows].double()).square().sum(2).sqrt()
+        edges = near.topk(count).values[:, -1:] - _TIE
+        pairs = [self._first(one, own, count) for one, own in zip(x, near >= edges, strict=True)]
+        distances = torch.stack([d for d, _ in pairs]) if pairs else near[:, :count].double()
         keys = unpacked_keys(self.keys_)
         if keys is None:
             return distances, None
-        return distances, [tuple(keys[i] for i in row) for row in rows.tolist()]
+        return distances, [tuple(keys[i] for i in rows.tolist()) for _, rows in pairs]
+
+    def _first(
+        self, x: Float[Tensor, " d"], near: Bool[Tensor, " m"], count: int
+    ) -> tuple[Float64[Tensor, " k"], Int64[Tensor, " k"]]:
+        """The nearest of some rows, in order."""
+        rows = near.nonzero()[:, 0]
+        distances = (x.double() - self.bank_[rows].double()).square().sum(1).sqrt()
+        distances, order = distances.sort(stable=True)
+        return distances[:count], rows[order[:count]]
 
     def footprint(self, classes: int, features: int) -> int:
         return self.bank * features * (8 if self.precision == "float64" else 4)

@@ -7,13 +7,13 @@ from typing import Any
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from offmap._utils.arguments import flag, number
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._directions import check_directions, directions
 from offmap.detectors._gaussian import deviations, squared_distances, whitener
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError
 from offmap.stats import ClassMoments, Moments
 
 
@@ -54,10 +54,8 @@ class Mahalanobis(Detector):
 
     def __init__(self, *, ridge: float = 1e-6, normalize: bool = False) -> None:
         super().__init__()
-        if not ridge >= 0:
-            raise ArgumentError(f"ridge must not be negative; seen {ridge}")
-        self.ridge = ridge
-        self.normalize = normalize
+        self.ridge = number("ridge", ridge, least=0)
+        self.normalize = flag("normalize", normalize)
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMoments:
         classes = acts.logits.shape[1] if acts.has_logits else None

@@ -47,8 +47,7 @@ class MCM(Detector):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        positive("temperature", temperature)
-        self.temperature = temperature
+        self.temperature = positive("temperature", temperature)
 
     def bind(self, head: Head) -> None:
         names = directions(head.weight)

@@ -71,11 +71,10 @@ class NAC(Detector):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        positive("alpha", alpha)
-        self.alpha = alpha
+        self.alpha = positive("alpha", alpha)
         self.full = whole("full", full)
         self.edges = whole("edges", edges, low=4)
-        if edges % 2:
+        if self.edges % 2:
             raise ArgumentError(f"edges must be even, as many on either side of 1/2; seen {edges}")
         self.samples = whole("samples", samples)
         self.seed = whole("seed", seed, low=0)

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import number
 from offmap.activations import Activations, Head
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError
 from offmap.stats import Mean
 
 # The centred features of a sample at the mean have no direction: its proximity is 0.
@@ -47,9 +47,7 @@ class NCI(Detector):
 
     def __init__(self, alpha: float = 0.0) -> None:
         super().__init__()
-        if not alpha >= 0:
-            raise ArgumentError(f"alpha must not be negative; seen {alpha}")
-        self.alpha = alpha
+        self.alpha = number("alpha", alpha, least=0)
 
     def bind(self, head: Head) -> None:
         self.set_buffers(weight_=head.weight.float().clone())

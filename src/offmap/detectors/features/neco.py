@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import flag, one_of
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
-from offmap.detectors._principal import check_outside, leading
+from offmap.detectors._principal import check_outside, leading, number_or_share
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
 from offmap.stats import Moments
@@ -74,15 +75,11 @@ class NECO(Detector):
         times_max_logit: bool = True,
     ) -> None:
         super().__init__()
-        if denominator not in ("scaled", "raw"):
-            raise ArgumentError(f"denominator must be 'scaled' or 'raw'; seen {denominator!r}")
-        if dim is not None and not (0 < dim < 1 or (dim >= 1 and dim == int(dim))):
-            raise ArgumentError(f"dim must be a whole number or a share in (0, 1); seen {dim}")
-        self.dim = dim
-        self.scale = scale
-        self.center = center
-        self.denominator = denominator
-        self.times_max_logit = times_max_logit
+        self.dim = None if dim is None else number_or_share(dim)
+        self.scale = flag("scale", scale)
+        self.center = flag("center", center)
+        self.denominator = one_of("denominator", denominator, ("scaled", "raw"))
+        self.times_max_logit = flag("times_max_logit", times_max_logit)
 
     @classmethod
     def preset(cls, backbone: str, dim: int | float | None = None) -> Self:

@@ -56,8 +56,7 @@ class NegLabel(Detector):
 
     def __init__(self, *, temperature: float = 0.01, groups: int = 100) -> None:
         super().__init__()
-        positive("temperature", temperature)
-        self.temperature = temperature
+        self.temperature = positive("temperature", temperature)
         self.groups = whole("groups", groups)
 
     def bind(self, head: Head) -> None:

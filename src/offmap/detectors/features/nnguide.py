@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from offmap._utils.arguments import whole
+from offmap._utils.arguments import number, whole
 from offmap.activations import Activations
 from offmap.detectors._chunks import by_rows
 from offmap.detectors._confidences import check_confidence, confidence
@@ -18,7 +18,7 @@ from offmap.detectors._joint_bank import JointBank, too_large
 from offmap.detectors._keys import packed_keys
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
-from offmap.errors import ArgumentError, DegenerateError
+from offmap.errors import DegenerateError
 from offmap.stats import Product
 
 # Rows that a small data set's share is filled up to: ten for each of a hundred classes.
@@ -66,11 +66,9 @@ class NNGuide(Detector):
         self, k: int = 10, *, share: float = 0.01, bank: int = 20_000, seed: int = 0
     ) -> None:
         super().__init__()
-        if not 0 < share <= 1:
-            raise ArgumentError(f"share must lie in (0, 1]; seen {share}")
         self.bank = whole("bank", bank)
-        self.k = whole("k", k, high=bank)
-        self.share = share
+        self.k = whole("k", k, high=self.bank)
+        self.share = number("share", share, above=0, most=1)
         self.seed = whole("seed", seed, low=0)
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Product:

@@ -61,10 +61,8 @@ class Relation(Detector):
         self, power: float = 1.0, *, cut: float = 0.03, bank: int = 10_000, seed: int = 0
     ) -> None:
         super().__init__()
-        positive("power", power)
-        share("cut", cut)
-        self.power = power
-        self.cut = cut
+        self.power = positive("power", power)
+        self.cut = share("cut", cut)
         self.bank = whole("bank", bank)
         self.seed = whole("seed", seed, low=0)
 

@@ -50,8 +50,7 @@ class SSD(Detector):
 
     def __init__(self, *, ridge: float = 1e-6) -> None:
         super().__init__()
-        share("ridge", ridge)
-        self.ridge = ridge
+        self.ridge = share("ridge", ridge)
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Moments:
         return Moments.of(directions(acts.features))

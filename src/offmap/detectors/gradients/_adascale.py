@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from offmap._utils.arguments import positive, share, whole
+from offmap._utils.arguments import number, positive, share, whole
 from offmap.activations import Activations, Head, Heads, Sample
 from offmap.detectors._composite import Shaper
 from offmap.detectors._detector import Detector
@@ -62,22 +62,17 @@ class AdaSCALE(Shaper):
         samples: int = 5000,
     ) -> None:
         # First, for the refusal of a tree names it.
-        self.least, self.most = least, most
-        self.k1, self.k2, self.factor = k1, k2, factor
-        self.moved, self.magnitude, self.samples = moved, magnitude, samples
+        self.least = share("least", least)
+        self.most = number("most", most, least=self.least, below=1)
+        self.k1, self.k2, self.factor = share("k1", k1), share("k2", k2), number("factor", factor)
+        self.moved, self.magnitude = share("moved", moved), positive("magnitude", magnitude)
+        self.samples = whole("samples", samples)
         super().__init__(inner)
         if Needs.INPUTS in inner.needs_to_learn:
             raise ArgumentError(
                 f"{type(self).__name__} scores the features of the inputs as they are, and "
                 f"{inner!r} runs the network on others: use one of the two"
             )
-        for name, value in (("least", least), ("most", most), ("k1", k1), ("k2", k2)):
-            share(name, value)
-        if not least <= most:
-            raise ArgumentError(f"least must be at most most; seen {least} and {most}")
-        share("moved", moved)
-        positive("magnitude", magnitude)
-        whole("samples", samples)
 
     @classmethod
     def default(cls) -> Self:

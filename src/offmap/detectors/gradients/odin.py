@@ -7,12 +7,12 @@ from typing import Self
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import positive
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_rest
 from offmap.detectors.combined.perturbed import Perturbed
-from offmap.errors import ArgumentError
 
 
 class _Tempered(Detector):
@@ -49,10 +49,9 @@ class ODIN(Perturbed):
     year = 2018
 
     def __init__(self, *, temperature: float = 1000.0, magnitude: float = 0.0014) -> None:
-        if not temperature > 0:
-            raise ArgumentError(f"temperature must be positive; seen {temperature}")
-        super().__init__(_Tempered(temperature), magnitude=magnitude)
-        self.temperature = temperature
+        tempered = _Tempered(positive("temperature", temperature))
+        super().__init__(tempered, magnitude=magnitude)
+        self.temperature = tempered.temperature
 
     @classmethod
     def default(cls) -> Self:

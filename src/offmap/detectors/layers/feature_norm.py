@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from offmap._utils.arguments import whole
+from offmap._utils.arguments import name_or_names, whole
 from offmap.activations import Activations, Sample, Tap
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
@@ -58,7 +58,7 @@ class FeatureNorm(Detector):
         self, *, layers: str | list[str] = ":stages", tiles: int = 3, seed: int = 0
     ) -> None:
         super().__init__()
-        self.layers = layers
+        self.layers = name_or_names("layers", layers)
         self.tiles = whole("tiles", tiles, low=2)
         self.seed = whole("seed", seed, low=0)
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from offmap._utils.arguments import name_or_names
 from offmap.activations import Activations, Tap
 from offmap.detectors._chunks import by_rows
 from offmap.detectors._detector import Detector
@@ -55,7 +56,7 @@ class Gram(Detector):
 
     def __init__(self, *, layers: str | list[str] = ":stages") -> None:
         super().__init__()
-        self.layers = layers
+        self.layers = name_or_names("layers", layers)
 
     def taps(self) -> tuple[Tap, ...]:
         names = [self.layers] if isinstance(self.layers, str) else self.layers

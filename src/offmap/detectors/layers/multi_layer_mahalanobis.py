@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from offmap._utils.arguments import name_or_names, one_of
 from offmap.activations import Activations, Tap
 from offmap.detectors._common_scale import OnCommonScale
 from offmap.detectors._needs import NOTHING, Needs
 from offmap.detectors._registry import register
 from offmap.detectors.features.mahalanobis import Mahalanobis
-from offmap.errors import ArgumentError
 
 
 @register("multilayermahalanobis", aliases=("multimahalanobis", "mdsensemble"))
@@ -57,13 +57,12 @@ class MultiLayerMahalanobis(OnCommonScale):
         ridge: float = 1e-6,
         normalize: bool = False,
     ) -> None:
-        if how not in ("mean", "fisher"):
-            raise ArgumentError(f"how must be 'mean' or 'fisher'; seen {how!r}")
-        super().__init__(template=Mahalanobis(ridge=ridge, normalize=normalize), how=how)
+        one_of("how", how, ("mean", "fisher"))
+        each = Mahalanobis(ridge=ridge, normalize=normalize)
+        super().__init__(template=each, how=how)
         self.needs = type(self).needs  # the features of the parts are layers
-        self.layers = layers
-        self.ridge = ridge
-        self.normalize = normalize
+        self.layers = name_or_names("layers", layers)
+        self.ridge, self.normalize = each.ridge, each.normalize
 
     def taps(self) -> tuple[Tap, ...]:
         names = [self.layers] if isinstance(self.layers, str) else self.layers

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import name_or_names, positive
 from offmap.activations import Sample, Tap
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_sum_exp
-from offmap.errors import ArgumentError
 
 
 @register("rankfeat")
@@ -39,10 +39,8 @@ class RankFeat(Detector):
 
     def __init__(self, *, layers: str | list[str] | None = None, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ArgumentError(f"temperature must be positive; seen {temperature}")
-        self.layers = layers
-        self.temperature = temperature
+        self.layers = None if layers is None else name_or_names("layers", layers)
+        self.temperature = positive("temperature", temperature)
 
     def _names(self) -> list[str]:
         if self.layers is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import one_of
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_rest, log_softmax
-from offmap.errors import ArgumentError
 
 _KINDS = ("alpha", "beta")
 
@@ -37,9 +37,7 @@ class DOCTOR(Detector):
 
     def __init__(self, kind: str = "alpha") -> None:
         super().__init__()
-        if kind not in _KINDS:
-            raise ArgumentError(f"kind must be one of {', '.join(_KINDS)}; seen {kind!r}")
-        self.kind = kind
+        self.kind = one_of("kind", kind, _KINDS)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         logits = acts.logits.double()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import positive
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_sum_exp
-from offmap.errors import ArgumentError
 
 
 @register("energy", aliases=("ebo",))
@@ -29,9 +29,7 @@ class Energy(Detector):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ArgumentError(f"temperature must be positive; seen {temperature}")
-        self.temperature = temperature
+        self.temperature = positive("temperature", temperature)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return -self.temperature * log_sum_exp(acts.logits.double() / self.temperature)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from offmap._utils.arguments import whole
+from offmap._utils.arguments import number, whole
 from offmap.activations import Activations
 from offmap.detectors._detector import Detector
 from offmap.detectors._registry import register
 from offmap.detectors._softmax import log_rest
-from offmap.errors import ArgumentError
 
 
 @register("gen")
@@ -31,9 +30,7 @@ class GEN(Detector):
 
     def __init__(self, gamma: float = 0.1, *, top: int = 100) -> None:
         super().__init__()
-        if not 0 < gamma < 1:
-            raise ArgumentError(f"gamma must lie in (0, 1); seen {gamma}")
-        self.gamma = gamma
+        self.gamma = number("gamma", gamma, above=0, below=1)
         self.top = whole("top", top)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:

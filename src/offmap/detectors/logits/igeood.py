@@ -52,8 +52,7 @@ class IGEOOD(Detector):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        positive("temperature", temperature)
-        self.temperature = temperature
+        self.temperature = positive("temperature", temperature)
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMeans:
         check_classes(acts.logits)

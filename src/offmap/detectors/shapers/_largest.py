@@ -38,8 +38,7 @@ class Largest(Shaper):
 
     def __init__(self, inner: Detector, *, quantile: float = 0.85) -> None:
         super().__init__(inner)
-        share("quantile", quantile)
-        self.quantile = quantile
+        self.quantile = share("quantile", quantile)
 
     @classmethod
     def default(cls) -> Self:

@@ -66,9 +66,10 @@ class BATS(Composite):
                 f"BATS changes one network's layer, and {inner!r} is for an ensemble: put BATS "
                 "inside, MemberMean(BATS(...))"
             )
-        positive("width", width)
+        if not isinstance(layer, str):
+            raise ArgumentError(f"layer must be the name of one; seen {layer!r}")
         self.layer = layer
-        self.width = width
+        self.width = positive("width", width)
 
     @classmethod
     def default(cls) -> Self:

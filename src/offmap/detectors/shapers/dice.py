@@ -52,8 +52,7 @@ class DICE(Shaper):
 
     def __init__(self, inner: Detector, *, quantile: float = 0.9) -> None:
         super().__init__(inner)
-        share("quantile", quantile)
-        self.quantile = quantile
+        self.quantile = share("quantile", quantile)
 
     @classmethod
     def default(cls) -> Self:

@@ -45,14 +45,13 @@ class LTS(Shaper):
 
     def __init__(self, inner: Detector, *, quantile: float = 0.95) -> None:
         super().__init__(inner)
-        share("quantile", quantile)
+        self.quantile = share("quantile", quantile)
         if shaper := next((n for n in nodes(inner) if isinstance(n, Shaper)), None):
             name = type(shaper).__name__
             raise ArgumentError(
                 f"{shaper!r} makes logits anew of the features, and nothing of the scaling would "
                 f"be left: put LTS inside, {name}(LTS(...))"
             )
-        self.quantile = quantile
 
     @classmethod
     def default(cls) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, Self
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from offmap._utils.arguments import number
 from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Head
 from offmap.detectors._composite import Shaper
@@ -14,7 +15,7 @@ from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.detectors.logits.energy import Energy
-from offmap.errors import ArgumentError, DegenerateError, FeaturesWarning
+from offmap.errors import DegenerateError, FeaturesWarning
 from offmap.stats import Histogram, Mean, Product, Quantile, Statistic
 
 # Share of the training samples beyond which fitting warns. A network is surest of these: clipping
@@ -64,9 +65,7 @@ class ReAct(Shaper):
 
     def __init__(self, inner: Detector, *, quantile: float = 0.9) -> None:
         super().__init__(inner)
-        if not 0 < quantile <= 1:
-            raise ArgumentError(f"quantile must lie in (0, 1]; seen {quantile}")
-        self.quantile = quantile
+        self.quantile = number("quantile", quantile, above=0, most=1)
 
     @classmethod
     def default(cls) -> Self:

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.arguments import number, share
 from offmap.activations import Activations, Head
 from offmap.detectors._composite import Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.detectors.logits.energy import Energy
-from offmap.errors import ArgumentError, DegenerateError
+from offmap.errors import DegenerateError
 from offmap.stats import ColumnHistogram, ColumnQuantiles
 
 
@@ -55,9 +56,8 @@ class VRA(Shaper):
 
     def __init__(self, inner: Detector, *, low: float = 0.6, high: float = 0.95) -> None:
         super().__init__(inner)
-        if not 0 <= low < high <= 1:
-            raise ArgumentError(f"quantiles must be 0 <= low < high <= 1; seen {low} and {high}")
-        self.low, self.high = low, high
+        self.low = share("low", low)
+        self.high = number("high", high, above=self.low, most=1)
 
     @classmethod
     def default(cls) -> Self:

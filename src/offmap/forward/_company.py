@@ -1,0 +1,60 @@
+"""Whether what a network gives for a sample depends on the others in its batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from offmap._utils.inputs import Inputs, count_of, rows_of
+from offmap._utils.warning import warn_user
+from offmap.activations import Activations
+from offmap.errors import OffmapError, OutputsWarning
+from offmap.forward._preparing import copied
+from offmap.forward.any_probe import AnyProbe
+
+_FEW = 2  # one alone is refused by what takes statistics of its batch
+# Of the largest output: batches of another size are rounded otherwise, in half precision most.
+_ROUNDING, _COARSE = 0.01, 0.1
+_NARROW = (torch.float16, torch.bfloat16)
+
+
+def few_of(inputs: Inputs) -> Inputs | None:
+    """The first samples of a batch, as copies; none of a batch that has no others."""
+    if count_of(inputs) <= _FEW:
+        return None
+    few = copied(rows_of(inputs, slice(_FEW)))
+    assert isinstance(few, Tensor | dict)
+    return few
+
+
+def warn_of_company(probe: AnyProbe, few: Inputs, acts: Activations) -> None:
+    """Run the first samples without the rest of their batch, and tell of other outputs than in it.
+
+    Args:
+        probe: runs the network.
+        few: the samples.
+        acts: those of their batch.
+    """
+    try:
+        alone = _outputs(probe(few))
+    except (OffmapError, RuntimeError, ValueError, TypeError, AssertionError):
+        return  # of networks of one size of batch, which have no other company
+    together = _outputs(acts)[: len(alone)]
+    moved = float((alone - together).abs().max() / together.abs().max())
+    coarse = probe.precision == "bf16" or any(
+        x.dtype in _NARROW for x in probe.network.parameters()
+    )
+    if moved > (_COARSE if coarse else _ROUNDING):
+        warn_user(
+            f"without the rest of their batch samples have other outputs, by {moved:.0%} of "
+            "the largest one: what this network gives depends on what else is in a batch, or on "
+            "chance, and so do scores and alarms. Batch normalisation without running statistics, "
+            "dropout that stays on and attention between samples do that: let the network treat "
+            "each sample by itself, or give the guard batches made as those of the fit and the "
+            "calibration",
+            OutputsWarning,
+        )
+
+
+def _outputs(acts: Activations) -> Tensor:
+    return acts.logits if acts.has_logits else acts.features
