@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
+from offmap._utils.samples import as_tensor
 from offmap.activations import Activations, Head
 from offmap.detectors import (
     LEARN_SHARE,
@@ -189,7 +190,7 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         kinds = [np.float64, np.float32]
         least = 2 if reset else 1  # a single sample has no spread to fit
         found = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
-        return torch.tensor(found)  # a copy: the array may be read-only
+        return torch.tensor(found, device="cpu")  # a copy: the array may be read-only
 
     @torch.no_grad()
     def _scores(self, features: Float[Tensor, "n d"], method: Detector) -> Float64[Tensor, " n"]:
@@ -216,8 +217,8 @@ def _head(head: Any, method: Detector, width: int) -> Head | None:
             f"head=(weight, bias), or choose one of {', '.join(others)}"
         )
     weight, bias = (head.weight, head.bias) if isinstance(head, Head) else head
-    weight = torch.as_tensor(weight).detach().cpu()
-    bias = None if bias is None else torch.as_tensor(bias).detach().cpu()
+    weight = as_tensor(weight).detach().cpu()
+    bias = None if bias is None else as_tensor(bias).detach().cpu()
     rows = len(weight)
     if rows < 2 or weight.shape != (rows, width) or (bias is not None and bias.shape != (rows,)):
         raise ShapeError(
@@ -239,7 +240,7 @@ def _labels(
     if y is None:
         # One class says nothing relative to all classes: the other methods refuse.
         single = type(method) is Mahalanobis or isinstance(method, MahalanobisPP)
-        return torch.zeros(samples, dtype=torch.int64) if single else None, None, rows
+        return torch.zeros(samples, dtype=torch.int64, device="cpu") if single else None, None, rows
     labels = column_or_1d(y, warn=True)
     check_classification_targets(labels)
     classes, indices = np.unique(labels, return_inverse=True)

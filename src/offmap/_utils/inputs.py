@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from offmap._utils.samples import (
     as_sample,
+    as_tensor,
     channels_first,
     is_array,
     is_picture,
@@ -96,7 +97,7 @@ def as_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: torch.as_tensor(x) for name, x in inputs.items()}
+        return {name: as_tensor(x) for name, x in inputs.items()}
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iufb":
         return channels_first(tensor_of(inputs))
     if is_picture(inputs):
@@ -230,7 +231,7 @@ def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
     for item in items:
         x, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
         samples.append(
-            {name: torch.as_tensor(value).clone() for name, value in x.items()}
+            {name: as_tensor(value).clone() for name, value in x.items()}
             if isinstance(x, Mapping)
             else as_sample(x).clone()
         )

@@ -61,6 +61,11 @@ def tensor_of(x: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.require(native, requirements=("C", "W")))
 
 
+def as_tensor(x: Any) -> Tensor:
+    """A tensor as it is; of all else one on the CPU, whatever torch's default device is."""
+    return x if isinstance(x, Tensor) else torch.as_tensor(x, device="cpu")
+
+
 def channels_first(x: Tensor) -> Tensor:
     """Pictures of arrays ``(n, h, w, 3)`` as ``(n, 3, h, w)``, where no other reading is left."""
     last = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)

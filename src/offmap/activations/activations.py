@@ -187,7 +187,8 @@ class Activations:
         """The same activations for some of the samples."""
         part = self._each(lambda x: x[rows])
         if self.keys is not None:
-            indices = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows]
+            here = rows.cpu() if isinstance(rows, Tensor) else rows
+            indices = torch.arange(len(self), device="cpu")[here]
             part.keys = tuple(self.keys[i] for i in indices.tolist())
         return part
 

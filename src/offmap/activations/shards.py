@@ -69,7 +69,7 @@ class Shards:
     @head.setter
     def head(self, head: Head | Heads | None) -> None:
         if isinstance(head, tuple) and any(head):
-            tensors = {"members": torch.tensor(len(head))}
+            tensors = {"members": torch.tensor(len(head), device="cpu")}
             for i, each in enumerate(head):
                 tensors |= {f"members.{i}.{name}": x for name, x in _parts(each).items()}
             _write(self.folder / "head.safetensors", tensors)
@@ -164,7 +164,7 @@ class Shards:
             if None not in keys:
                 text = json.dumps([key for each in keys for key in each or ()]).encode()
                 tensors["keys"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-            _write(self._shard(start), tensors | {"sizes": torch.tensor(sizes)})
+            _write(self._shard(start), tensors | {"sizes": torch.tensor(sizes, device="cpu")})
         pending.clear()
 
 

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from offmap._utils.samples import tensor_of
 from offmap.activations import Activations, Sample
 from offmap.data import ImageSet
 from offmap.errors import LabelError, NotFittedError
@@ -65,7 +66,7 @@ class Model:
         """
         if not len(batch):
             return []
-        inputs = torch.stack([torch.as_tensor(np.asarray(image)) for image in batch])
+        inputs = torch.stack([tensor_of(np.asarray(image)) for image in batch])
         self.guard.refuse_changed()
         with self.guard.probe as probe, torch.no_grad():
             batch_acts = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
@@ -80,7 +81,7 @@ class Model:
 def _probabilities(acts: Activations) -> Tensor:
     """Those of the network whose labels count; 1 for "known" where there are none."""
     if not acts.has_predictions:
-        return torch.ones(len(acts), 1)
+        return torch.ones(len(acts), 1, device="cpu")
     other = acts.classifier_logits
     return (acts.logits if other is None else other).softmax(1)
 
@@ -130,7 +131,7 @@ def batches(dataset: Any, batch_size: int = 256) -> Iterator[tuple[Tensor, Tenso
     """
     for start in range(0, len(dataset), batch_size):
         items = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
-        images = torch.stack([torch.as_tensor(np.asarray(item[0])) for item in items])
+        images = torch.stack([tensor_of(np.asarray(item[0])) for item in items])
         targets = [np.asarray(item[1]) for item in items]
         for target in targets:
             if target.ndim != 1 or not target.size or (target == target.max()).sum() != 1:
@@ -138,4 +139,4 @@ def batches(dataset: Any, batch_size: int = 256) -> Iterator[tuple[Tensor, Tenso
                     "a target must be a vector in which one class stands out; seen "
                     f"{target.tolist()}"
                 )
-        yield images, torch.tensor([int(target.argmax()) for target in targets])
+        yield images, torch.tensor([int(target.argmax()) for target in targets], device="cpu")

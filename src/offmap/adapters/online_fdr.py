@@ -97,7 +97,7 @@ class Stream:
             )
         self.procedure, self.samples = procedure, calibration.scores_.shape[1]
         self._how: dict[str, Any] = {"confidence": confidence, "method": method}
-        least = torch.tensor([1 / (self.samples + 1)], dtype=torch.float64)
+        least = torch.tensor([1 / (self.samples + 1)], dtype=torch.float64, device="cpu")
         self.smallest = float(adjusted_p_values(least, self.samples, **self._how))
 
     def __call__(self, verdict: Verdict) -> Bool[Tensor, " n"]:

@@ -128,8 +128,8 @@ def _patches(where: str, names: tuple[str, ...], h: int, w: int) -> Arrays:
         with Image.open(BytesIO(_packaged(*folder, name))) as image:
             picture = np.asarray(image.convert("L" if count_channels(image) == 1 else "RGB"))
         patches.append(list(_tiles(picture, h, w)))
-    counts = torch.tensor([len(tiles) for tiles in patches])
-    labels = torch.arange(len(names)).repeat_interleave(counts)
+    counts = torch.tensor([len(tiles) for tiles in patches], device="cpu")
+    labels = torch.arange(len(names), device="cpu").repeat_interleave(counts)
     classes = tuple(name.partition(".")[0] for name in names)
     if not counts.sum():
         raise ArgumentError(f"no picture of {where} is as large as {h}x{w}: ask for a smaller size")

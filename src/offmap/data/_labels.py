@@ -28,7 +28,7 @@ def as_labels(
         raise LabelError(f"{where}: labels must be one an image; seen lists of them") from error
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.size == 0:  # of lists without anything in them, which have the type of floats
-        return torch.zeros(0, dtype=torch.int64), tuple(names)
+        return torch.zeros(0, dtype=torch.int64, device="cpu"), tuple(names)
     if array.ndim != 1 or array.dtype.kind not in "iubUS":
         raise LabelError(
             f"{where}: labels must be whole numbers or strings, one an image; "

@@ -71,7 +71,7 @@ def patch_shuffle(
     patches = images.reshape(n, c, grid, h // grid, grid, w // grid)
     patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     device = None if generator is None else generator.device
-    draws = torch.rand(n, grid * grid, generator=generator, device=device)
+    draws = torch.rand(n, grid * grid, generator=generator, device=device, dtype=torch.float32)
     order = draws.argsort(dim=1).to(images.device)
     moved = patches[torch.arange(n, device=images.device)[:, None], order]
     moved = moved.reshape(n, grid, grid, c, h // grid, w // grid)
@@ -99,18 +99,22 @@ def _rademacher(size: tuple[int, ...], generator: torch.Generator) -> Float32[Te
 
 
 def _gaussian(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return torch.randn(size, generator=generator, device=generator.device)
+    return torch.randn(size, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    uniform = torch.rand(size, generator=generator, device=generator.device)
+    uniform = torch.rand(size, generator=generator, device=generator.device, dtype=torch.float32)
     return (2 * uniform - 1) * sqrt(3)  # of unit variance
 
 
 def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
     from scipy.ndimage import gaussian_filter  # here: it takes a sixth of a second
 
-    dots = (torch.rand(size, generator=generator, device=generator.device) < 0.7).float().numpy()
+    dots = (
+        (torch.rand(size, generator=generator, device=generator.device, dtype=torch.float32) < 0.7)
+        .float()
+        .numpy()
+    )
     # The authors blurred over the channels too, which makes the blobs nearly grey.
     soft = gaussian_filter(dots, sigma=(0, 1.5, 1.5, 1.5), mode="nearest")
     soft[soft < 0.75] = 0

@@ -49,4 +49,4 @@ def read_image(
         return pixels
     if pixels.shape != shape:
         return Skipped(name, f"it was made {pixels.shape}, and not {shape}")
-    return torch.tensor(pixels)
+    return torch.tensor(pixels, device="cpu")

@@ -84,7 +84,7 @@ def decoded(
             elif image.shape != shape:
                 yield name, Skipped(name, f"{own} made {image.shape} of it, and not {shape}")
             else:
-                yield name, torch.tensor(image)
+                yield name, torch.tensor(image, device="cpu")
 
 
 def check_inputs(inputs: Iterable[str]) -> None:

@@ -85,7 +85,9 @@ def _tensors(
         return Skipped(name, f"no columns, but a {type(row).__name__}")
     wanted = names or [next((n for n in FEATURES if n in row), FEATURES[0])]
     try:
-        tensors = {column: torch.tensor(_value(row, column, wanted)) for column in wanted}
+        tensors = {
+            column: torch.tensor(_value(row, column, wanted), device="cpu") for column in wanted
+        }
     except KeyError as error:
         return Skipped(name, f"no column {error}: there are {', '.join(row)}")
     except (ValueError, TypeError, RuntimeError) as error:

@@ -162,9 +162,10 @@ class StreamedSet(Subsets):
 
     def hold(self) -> ImageSet:
         """Everything, in memory; what is not used of the set is told."""
-        images, n = torch.empty(0), 0
+        images, n = torch.empty(0, device="cpu"), 0
         for batch, _, _ in self._read(_CHUNK, 0):
-            images = images if n else torch.empty(len(self), *self.shape, dtype=batch.dtype)
+            if not n:
+                images = batch.new_empty(len(self), *self.shape)
             images[n : n + len(batch)] = batch
             n += len(batch)
         intact = [i for i in range(len(self)) if i not in self.corrupt]

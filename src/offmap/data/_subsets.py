@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from offmap._utils.arguments import did_you_mean, whole
+from offmap._utils.samples import as_tensor
 from offmap.data.types import KeyedBatch
 from offmap.errors import ArgumentError, LabelError, UnknownNameError
 
@@ -106,7 +107,7 @@ class Subsets(ABC):
         Raises:
             ArgumentError: no samples, or a position outside the set.
         """
-        rows = _positions(torch.as_tensor(indices), len(self), self.name)
+        rows = _positions(as_tensor(indices), len(self), self.name)
         return self._at(rows, f"{self.name}[{len(rows)} chosen of {len(self)}]")
 
     def only(self, classes: Sequence[str | int]) -> Self:
@@ -149,7 +150,7 @@ class Subsets(ABC):
             raise LabelError(
                 f"{self.name} has classes that are not among {_listed(classes)}: {_listed(missing)}"
             )
-        numbers = torch.tensor([classes.index(name) for name in self.classes])
+        numbers = torch.tensor([classes.index(name) for name in self.classes], device="cpu")
         fields = {"labels": numbers[self.labels], "classes": tuple(classes)}
         return replace(self, **fields)  # type: ignore[type-var]
 

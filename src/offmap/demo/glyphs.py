@@ -56,11 +56,12 @@ def drawn(
     generator = torch.Generator().manual_seed(seed)
     pairs = [(font, letter) for font in fonts for letter in letters]
     turns = -(-count // len(pairs))
-    order = [torch.randperm(len(pairs), generator=generator) for _ in range(turns)]
+    order = [torch.randperm(len(pairs), generator=generator, device="cpu") for _ in range(turns)]
     rows = torch.cat(order)[:count]
     large = torch.stack([glyph(font, letter) for font, letter in pairs])
     chosen = [pairs[row] for row in rows.tolist()]
-    labels = torch.tensor([classes.index(letter) for _, letter in chosen]) if classes else None
+    numbers = [classes.index(letter) for _, letter in chosen] if classes else []
+    labels = torch.tensor(numbers, device="cpu") if classes else None
     keys = tuple(f"{letter} {font} {i}" for i, (font, letter) in enumerate(chosen))
     images = changed(large[rows], generator)
     how = f"drawn at {SIDE}x{SIDE}, seed {seed}"
@@ -93,21 +94,29 @@ def changed(
     n = len(large)
 
     def within(low: float, high: float) -> Float[Tensor, "n 1 1 1"]:
-        return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator)
+        return low + (high - low) * torch.rand(
+            n, 1, 1, 1, generator=generator, device="cpu", dtype=torch.float32
+        )
 
     grid = F.affine_grid(_moves(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False)
     x = F.grid_sample(large[:, None], grid, align_corners=False)
     x = F.avg_pool2d(_stroke(x, within(-0.5, 1.0)), 2)
     ground, ink = within(0.0, 0.25), within(0.5, 1.0)
     x = ground + (ink - ground) * x
-    x = x + within(0.02, 0.14) * torch.randn(x.shape, generator=generator)
+    x = x + within(0.02, 0.14) * torch.randn(
+        x.shape, generator=generator, device="cpu", dtype=torch.float32
+    )
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _moves(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
     """From the places of the picture to those of the large drawing."""
-    turn, shear, x, y = 2 * torch.rand(4, n, generator=generator) - 1
-    wide, high = 1.1 + 0.25 * (2 * torch.rand(2, n, generator=generator) - 1)
+    turn, shear, x, y = (
+        2 * torch.rand(4, n, generator=generator, device="cpu", dtype=torch.float32) - 1
+    )
+    wide, high = 1.1 + 0.25 * (
+        2 * torch.rand(2, n, generator=generator, device="cpu", dtype=torch.float32) - 1
+    )
     angle = 0.26 * turn  # 15 degrees
     rows = [
         torch.stack([wide * angle.cos(), wide * (0.25 * shear - angle.sin()), 0.2 * x], 1),

@@ -42,7 +42,10 @@ def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
     bind(root, head, root)
     _renew_needs(root)
     read = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
-    root.set_buffers(columns_=torch.tensor(read), passes_=torch.zeros(len(SOURCES)).long())
+    root.set_buffers(
+        columns_=torch.tensor(read, device="cpu"),
+        passes_=torch.zeros(len(SOURCES), device="cpu").long(),
+    )
 
 
 def _renew_needs(root: Detector) -> None:

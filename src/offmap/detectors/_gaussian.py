@@ -33,7 +33,7 @@ def whitener(
     a share of the mean variance would drown the features of a small unit.
     """
     standard = covariance / deviation.outer(deviation)
-    identity = torch.eye(len(standard)).to(standard)
+    identity = torch.eye(len(standard), device="cpu").to(standard)
     shifted = standard + ridge * standard.diagonal().mean() * identity
     factor, failed = torch.linalg.cholesky_ex(shifted)
     if failed or not factor.isfinite().all():

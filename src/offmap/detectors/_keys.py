@@ -11,7 +11,7 @@ from torch import Tensor
 def packed_keys(keys: tuple[str, ...] | None) -> Tensor:
     """The keys as bytes of JSON; empty where there are none."""
     text = b"" if keys is None else json.dumps(keys).encode()
-    return torch.tensor(list(text), dtype=torch.uint8)
+    return torch.tensor(list(text), dtype=torch.uint8, device="cpu")
 
 
 def unpacked_keys(packed: Tensor) -> tuple[str, ...] | None:

@@ -34,7 +34,9 @@ def to_learn_on(
     [True, True, True]
     """
     share = number("share", share, above=0, below=1)
-    return torch.tensor([_uniform(f"{seed}:{key}") < share for key in keys], dtype=torch.bool)
+    return torch.tensor(
+        [_uniform(f"{seed}:{key}") < share for key in keys], dtype=torch.bool, device="cpu"
+    )
 
 
 def _uniform(text: str) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from offmap._utils.samples import as_tensor
 from offmap.activations import Activations, Batch, Sample
 from offmap.detectors import Detector, Fitting, Needs, passes, to_learn_on
 from offmap.errors import ArgumentError, NeedsError, NonFiniteError, OffmapError, ShapeError
@@ -231,7 +232,7 @@ def _reason(scorer: Scorer, error: OffmapError) -> str:
 def _scored(name: str, scorer: Scorer, batch: Any) -> Any:
     acts = batch.acts if isinstance(batch, Sample) else batch
     result = scorer.score(batch) if isinstance(scorer, Detector) else scorer(acts)
-    scores = torch.as_tensor(result).detach()
+    scores = as_tensor(result).detach()
     if scores.shape != (len(acts),):
         raise ShapeError(
             f"{name}: scores must have shape ({len(acts)},), one a sample; seen "

@@ -138,7 +138,7 @@ class Normalization:
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._placed:
             mean, std = (
-                torch.tensor(x, dtype=torch.float64).view(1, -1, 1, 1)
+                torch.tensor(x, dtype=torch.float64, device="cpu").view(1, -1, 1, 1)
                 for x in (self.mean, self.std)
             )
             scale, shift = 1 / (255 * std), -mean / std

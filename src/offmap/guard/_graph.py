@@ -32,7 +32,7 @@ class Graph(nn.Module):
         # often equal to the rate.
         rates = {"alarm_rate": calibration.alarm_rate, "named": calibration.alarm_rates}
         for name, value in rates.items():
-            rate = torch.tensor(value, dtype=torch.float64)
+            rate = torch.tensor(value, dtype=torch.float64, device="cpu")
             self.register_buffer(name, rate.to(guard.probe.device))
         self.certified = calibration.confidence is not None
         if self.certified:

@@ -32,7 +32,7 @@ class Ranked(KeepsTypes):
         self.alarm_rate = alarm_rate
         self._places: tuple[Any, tuple[Tensor, Tensor, Tensor]] | None = None
         for name in STATE:
-            self.register_buffer(name, torch.empty(0))
+            self.register_buffer(name, torch.empty(0, device="cpu"))
         self.register_buffer("groups_", None)
 
     @property

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from offmap._utils.arguments import number
+from offmap._utils.samples import as_tensor
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.guard.simultaneous import simultaneous_limits
 
@@ -37,7 +38,7 @@ def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float)
     >>> alarm_threshold(torch.arange(99.0), 0.05)
     94.0
     """
-    scores = torch.as_tensor(scores)
+    scores = as_tensor(scores)
     checked(scores)
     return float(scores.topk(alarm_rank(len(scores), alarm_rate)).values[-1])
 
@@ -104,7 +105,7 @@ def p_values(
     >>> p_values(torch.tensor([0.5, 8.5, 99.0]), torch.arange(9.0)).tolist()
     [0.9, 0.1, 0.1]
     """
-    scores, calibration = torch.as_tensor(scores), torch.as_tensor(calibration)
+    scores, calibration = as_tensor(scores), as_tensor(calibration)
     checked(calibration)
     return p_ranks(scores, calibration.sort().values).double() / (len(calibration) + 1)
 

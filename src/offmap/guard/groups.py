@@ -64,7 +64,7 @@ class Groups:
         for i, (key, group) in enumerate(zip(keys, self.of(keys), strict=True)):
             mark = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), i
             chosen[group] = min(mark, chosen.get(group, mark))
-        return torch.tensor(sorted(i for _, i in chosen.values()), dtype=torch.int64)
+        return torch.tensor(sorted(i for _, i in chosen.values()), dtype=torch.int64, device="cpu")
 
 
 def keys_of(batch: Activations | Sample) -> Sequence[str]:

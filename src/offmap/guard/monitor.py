@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from offmap._utils.arguments import whole
+from offmap._utils.samples import as_tensor
 from offmap.errors import ArgumentError, ShapeError
 from offmap.guard import _state
 from offmap.guard import _watch_words as words
@@ -215,14 +216,14 @@ def _samples(verdict: Any, labels: Any) -> Iterator[tuple[int | None, bool, floa
     if isinstance(verdict, Verdict):
         columns = verdict.labels.tolist(), verdict.is_ood.tolist(), verdict.p_values.tolist()
         return zip(*columns, strict=True)
-    is_ood = torch.as_tensor(verdict)
+    is_ood = as_tensor(verdict)
     if is_ood.dtype != torch.bool or is_ood.ndim > 1:
         raise ShapeError(
             f"alarms must be booleans (n,), or a Verdict; seen {is_ood.dtype} of shape "
             f"{tuple(is_ood.shape)}"
         )
     alarms = is_ood.reshape(-1).tolist()
-    known = [None] * len(alarms) if labels is None else torch.as_tensor(labels).reshape(-1).tolist()
+    known = [None] * len(alarms) if labels is None else as_tensor(labels).reshape(-1).tolist()
     if len(known) != len(alarms):
         raise ShapeError(f"{len(known)} labels beside {len(alarms)} alarms: give one for each")
     return ((label, alarm, None) for label, alarm in zip(known, alarms, strict=True))

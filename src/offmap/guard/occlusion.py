@@ -57,7 +57,7 @@ def occlusion(
     whole("step", step, 1, side)
     corners = [(y, x) for y in _starts(height, side, step) for x in _starts(width, side, step)]
     falls = _falls(guard, batch, corners, side, batch_size)
-    total, times = torch.zeros(2, height, width, dtype=torch.float64)
+    total, times = torch.zeros(2, height, width, dtype=torch.float64, device="cpu")
     for (y, x), fall in zip(corners, falls, strict=True):
         total[y : y + side, x : x + side] += fall
         times[y : y + side, x : x + side] += 1

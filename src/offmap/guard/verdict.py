@@ -78,7 +78,8 @@ class Verdict:
         """The verdict on some of the samples; on one, as an :class:`Answer`."""
         if isinstance(rows, int | np.integer):
             return self._answer(range(len(self))[rows])  # an IndexError ends an iteration
-        indices = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows]
+        here = rows.cpu() if isinstance(rows, Tensor) else rows
+        indices = torch.arange(len(self), device="cpu")[here]
         keys, reasons, words = (
             None if of is None else tuple(of[i] for i in indices.tolist())
             for of in (self.keys, self.reasons, self.words)

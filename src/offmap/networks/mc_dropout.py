@@ -68,7 +68,12 @@ class FixedDropout(nn.Module):
         for part in (member, layer):
             mixed = (mixed * 1_000_003 + part + 1) % (1 << 63)
         mask = (
-            torch.rand(shape, generator=torch.Generator().manual_seed(mixed), device="cpu")
+            torch.rand(
+                shape,
+                generator=torch.Generator().manual_seed(mixed),
+                device="cpu",
+                dtype=torch.float32,
+            )
             >= self.p
         )
         return mask.float() / (1 - self.p)

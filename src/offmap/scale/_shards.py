@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from offmap._utils.inputs import count_of, rows_of
 from offmap.data import ImageSet, JoinedSet, Skipped, StreamedSet
 from offmap.errors import ArgumentError
@@ -70,7 +68,7 @@ class Shards:
         """What a worker that has :meth:`without_images` needs to read each shard."""
         for number, (part, rows) in enumerate(self.cuts):
             data = self.parts[part]
-            held = data.subset(torch.tensor(rows)) if isinstance(data, ImageSet) else None
+            held = data.subset(list(rows)) if isinstance(data, ImageSet) else None
             yield Shard(number, part, rows, None if held is None else replace(held, name=data.name))
 
     def without_images(self) -> Shards:
@@ -84,7 +82,7 @@ class Shards:
         """The samples of a shard as a set, with the keys that they have in the whole."""
         data = shard.images or self.parts[shard.part]
         if isinstance(data, StreamedSet):
-            own = data.subset(torch.tensor(shard.rows))
+            own = data.subset(list(shard.rows))
             data = replace(own, name=data.name)
         elif not isinstance(data, ImageSet):
             return _Rows(data, shard.rows)

@@ -81,7 +81,7 @@ class Quantile:
         ranks = torch.tensor([low, min(low + 1, last)], device=below.device)
         bins = torch.searchsorted(below, ranks, right=True)
         lower = (below - coarse.counts[0])[bins]
-        weight = torch.tensor(q * last - low, dtype=torch.float64).to(below.device)
+        weight = torch.tensor(q * last - low, dtype=torch.float64, device="cpu").to(below.device)
         return cls(bins, ranks - lower, weight, lower)
 
     def packed(self) -> Float64[Tensor, 7]:
@@ -187,7 +187,7 @@ class ColumnQuantiles:
         rows = torch.tensor([r for k in low for r in (k, min(k + 1, last))], device=counts.device)
         ranks = rows[:, None].expand(-1, len(counts))
         gaps = [q * last - k for q, k in zip(quantiles, low, strict=True)]
-        weights = torch.tensor(gaps, dtype=torch.float64).to(counts.device)
+        weights = torch.tensor(gaps, dtype=torch.float64, device="cpu").to(counts.device)
         every = ColumnHistogram(counts.expand(len(rows), -1, -1))
         return cls(torch.zeros_like(ranks), ranks, weights).narrowed(every)
 

@@ -46,8 +46,8 @@ def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> An
     Raises:
         LabelError: the data has no labels.
     """
-    sums = torch.zeros(network.anchors.shape, dtype=torch.float64)
-    counts = torch.zeros(len(sums), dtype=torch.int64)
+    sums = torch.zeros(network.anchors.shape, dtype=torch.float64, device="cpu")
+    counts = torch.zeros(len(sums), dtype=torch.int64, device="cpu")
     for placed, predictions, labels in places(network, data, **options):
         if labels is None:
             raise LabelError("anchors are estimated from labelled data, and this has no labels")

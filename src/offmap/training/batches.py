@@ -104,7 +104,7 @@ class Batches:
             return self.augment(self._draw(self.images, count))
         if recipe.contrast == "noise":
             shape = (count // self.devices, *self.images.shape[1:])
-            return torch.randn(shape, device=self.device)
+            return torch.randn(shape, device=self.device, dtype=torch.float32)
         if recipe.contrast == "outliers":
             assert self.outliers is not None
             return self.augment(self._draw(self.outliers, count))
@@ -114,5 +114,5 @@ class Batches:
 
     def _draw(self, images: Tensor, count: int) -> Tensor:
         """This device's part of ``count`` images, drawn with replacement."""
-        rows = torch.randint(len(images), (count // self.devices,))
+        rows = torch.randint(len(images), (count // self.devices,), device="cpu")
         return images[rows.to(self.device)]

@@ -132,7 +132,7 @@ class Task(lightning.LightningModule):
     def _mix(self, images: Tensor) -> Tensor:
         assert self.pixmix is not None
         # Inside seeded(), so the global generator decides.
-        drawn = int(torch.randint(2**62, ()))
+        drawn = int(torch.randint(2**62, (), device="cpu"))
         mixed: Tensor = self.pixmix(images, torch.Generator().manual_seed(drawn))
         return mixed
 

@@ -170,7 +170,7 @@ def labels_of(
             f"give the path of one, such as {root.rstrip('/')}/{used[0]}"
         )
     number = {name: label for label, name in enumerate(subfolders)}
-    return torch.tensor([number[first] for first, *_ in below]), tuple(subfolders)
+    return torch.tensor([number[first] for first, *_ in below], device="cpu"), tuple(subfolders)
 
 
 def _are_splits(inside: Mapping[str, set[str]]) -> bool:

@@ -129,7 +129,7 @@ class NAC(Detector):
 
 def edges_of(count: int) -> Float64[Tensor, " m"]:
     """Edges of the bins: logarithmic from 0 to 1/2, mirrored from there to 1 and beyond."""
-    x = torch.linspace(1, _BASE**0.5, count // 2, dtype=torch.float64)
+    x = torch.linspace(1, _BASE**0.5, count // 2, dtype=torch.float64, device="cpu")
     left = x.log() / x[-1].log() / 2
     right = 1 - left.flip(0)
     right[-1] += 0.01

@@ -120,7 +120,13 @@ def jigsaws(inputs: Float[Tensor, "n ..."], tiles: int, seed: int) -> Float[Tens
 
 def _orders(tiles: int, seed: int) -> Int64[Tensor, "64 t"]:
     """Orders of the tiles, none of them that which they have."""
-    draws = torch.rand(_ORDERS, tiles, generator=torch.Generator().manual_seed(seed), device="cpu")
+    draws = torch.rand(
+        _ORDERS,
+        tiles,
+        generator=torch.Generator().manual_seed(seed),
+        device="cpu",
+        dtype=torch.float32,
+    )
     order = draws.argsort(1)
-    same = (order == torch.arange(tiles)).all(1, keepdim=True)
+    same = (order == torch.arange(tiles, device="cpu")).all(1, keepdim=True)
     return torch.where(same, order.roll(1, 1), order)

@@ -23,6 +23,7 @@ _USUAL, _BELOW, _FINE = (0.05, 20.0, 41), (1e-6, 0.05, 30), 33
 # How far the right logits lie above the mean, on average, where the labels tell no temperature: the
 # other probabilities are about exp(-20) then, and four times as far off still a float32.
 _HEIGHT = 20.0
+_PLACE: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults are
 _ROUNDING = 1e-12  # of that height: a smaller derivative is none
 
 
@@ -66,9 +67,9 @@ class TemperatureScaled(Detector):
         """Inverse temperatures: all of them, and between those that the first pass found."""
         bracket = self._buffers.get("bracket_")
         if bracket is not None:
-            return torch.lerp(bracket[0], bracket[1], torch.linspace(0, 1, _FINE).to(z))
+            return torch.lerp(*bracket[:2], torch.linspace(0, 1, _FINE, **_PLACE).to(z))
         below, usual = (
-            torch.logspace(math.log10(low), math.log10(high), steps=steps).to(z)
+            torch.logspace(math.log10(low), math.log10(high), steps, **_PLACE).to(z)
             for low, high, steps in (_BELOW, _USUAL)
         )
         return torch.cat([below[:-1], usual])

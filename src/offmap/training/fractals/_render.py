@@ -30,7 +30,9 @@ def render(
     bright = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
     light = (light / bright[:, None, None, None]).clamp(max=1)
     # The palette: a cosine for each of red, green and blue, with 0.8 to 2.4 turns.
-    turns, phase = torch.rand(2, len(tints), 3, 1, 1, generator=generator, device=generator.device)
+    turns, phase = torch.rand(
+        2, len(tints), 3, 1, 1, generator=generator, device=generator.device, dtype=torch.float32
+    )
     angles = (0.8 + 1.6 * turns) * (tints / visits.clamp(min=1)) + phase
     front = light * (0.5 + 0.5 * torch.cos(2 * pi * angles))
     picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)
@@ -46,9 +48,9 @@ def _play(
     for _ in range(_BURN_IN):
         points = systems.step(points, generator)
     f, walkers = systems.tints.shape
-    ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE])  # without the outermost points
+    ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE], device="cpu")  # without the outermost points
     frame = points[:2].quantile(ends, dim=2, keepdim=True)
-    counts = torch.zeros(2, f * height * width, dtype=torch.int32)
+    counts = torch.zeros(2, f * height * width, dtype=torch.int32, device="cpu")
     for _ in range(ceil(_VISITS * height * width / walkers)):
         points = systems.step(points, generator)
         cells, inside = _cells(points[:2], frame, height, width)
@@ -65,10 +67,10 @@ def _cells(
 ) -> tuple[Int64[Tensor, "f p"], Bool[Tensor, "f p"]]:
     """Where on the canvases the points are, and which are on them at all."""
     low, high = frame
-    sides = torch.tensor([width, height])[:, None, None]
+    sides = torch.tensor([width, height], device="cpu")[:, None, None]
     places = ((points - low) / (high - low).clamp(min=1e-6) * sides).floor()
     inside = ((places >= 0) & (places < sides)).all(0)
-    canvas = torch.arange(points.shape[1])[:, None] * (height * width)
+    canvas = torch.arange(points.shape[1], device="cpu")[:, None] * (height * width)
     return canvas + (places[1] * width + places[0]).long(), inside
 
 

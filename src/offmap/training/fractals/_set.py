@@ -81,4 +81,4 @@ def _read(path: Path) -> UInt8[Tensor, "n 3 h w"] | None:
 
 def _digest(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "32"]:
     digest = hashlib.sha256(images.numpy().data).digest()
-    return torch.tensor(list(digest), dtype=torch.uint8)
+    return torch.tensor(list(digest), dtype=torch.uint8, device="cpu")

@@ -34,17 +34,21 @@ class Systems:
         """Systems of 2 to 8 maps, each map with walkers in proportion to its determinant."""
         count = torch.randint(2, _MAPS + 1, (f, 1), generator=generator, device=generator.device)
         maps, areas = _affine(count, generator)
-        weights = (areas + _RARE) * (torch.arange(_MAPS) < count)
+        weights = (areas + _RARE) * (torch.arange(_MAPS, device="cpu") < count)
         ends = (weights / weights.sum(1, keepdim=True)).cumsum(1)[:, :-1].contiguous()
-        places = ((torch.arange(walkers) + 0.5) / walkers).expand(f, -1).contiguous()
+        places = ((torch.arange(walkers, device="cpu") + 0.5) / walkers).expand(f, -1).contiguous()
         taken = torch.searchsorted(ends, places)
-        system = torch.arange(f)[:, None]
-        tints = torch.rand(f, _MAPS, generator=generator, device=generator.device)
+        system = torch.arange(f, device="cpu")[:, None]
+        tints = torch.rand(
+            f, _MAPS, generator=generator, device=generator.device, dtype=torch.float32
+        )
         return cls(maps[system, taken].permute(2, 0, 1).contiguous(), tints[system, taken])
 
     def start(self, generator: torch.Generator) -> Float32[Tensor, "3 f p"]:
         """Points ``x, y, tint`` anywhere in the unit square."""
-        return torch.rand(3, *self.tints.shape, generator=generator, device=generator.device)
+        return torch.rand(
+            3, *self.tints.shape, generator=generator, device=generator.device, dtype=torch.float32
+        )
 
     def step(
         self, points: Float32[Tensor, "3 f p"], generator: torch.Generator
@@ -62,24 +66,36 @@ def _affine(
     """Rotation, shrinking, rotation and shift; with how much of an area is left."""
     f = len(count)
     s = _singular_values(count, generator)
-    angles = torch.rand(2, f, _MAPS, generator=generator, device=generator.device) * 2 * pi
+    angles = (
+        torch.rand(2, f, _MAPS, generator=generator, device=generator.device, dtype=torch.float32)
+        * 2
+        * pi
+    )
     cos, sin = angles.cos(), angles.sin()
     first, last = torch.stack([cos, -sin, sin, cos], -1).view(2, f, _MAPS, 2, 2)
     mirror = (
         torch.randint(2, (f, _MAPS, 1, 2), generator=generator, device=generator.device) * 2 - 1
     )
     linear = first @ (s[..., None] * last) * mirror
-    shift = torch.rand(f, _MAPS, 2, 1, generator=generator, device=generator.device) * 2 - 1
+    shift = (
+        torch.rand(
+            f, _MAPS, 2, 1, generator=generator, device=generator.device, dtype=torch.float32
+        )
+        * 2
+        - 1
+    )
     return torch.cat([linear, shift], -1).flatten(2), s.prod(-1)
 
 
 def _singular_values(count: Tensor, generator: torch.Generator) -> Float32[Tensor, "f m 2"]:
     """Of many the set whose sum of ``s1 + 2 s2`` is nearest to (5.5 + maps) / 2."""
     f = len(count)
-    draws = torch.rand(2, f, _TRIES, _MAPS, generator=generator, device=generator.device)
+    draws = torch.rand(
+        2, f, _TRIES, _MAPS, generator=generator, device=generator.device, dtype=torch.float32
+    )
     large = draws[0].sqrt()
     small = large * draws[1]
-    used = torch.arange(_MAPS) < count[:, None]
+    used = torch.arange(_MAPS, device="cpu") < count[:, None]
     sums = ((large + 2 * small) * used).sum(2)
     best = (sums - (5.5 + count) / 2).abs().argmin(1)
-    return torch.stack([large, small], -1)[torch.arange(f), best]
+    return torch.stack([large, small], -1)[torch.arange(f, device="cpu"), best]
