@@ -143,7 +143,7 @@ def test_a_guard_that_its_folder_is_not_enough_for_is_refused(sets: demo.Digits)
     for name, weights, words in (
         (None, True, "this guard was made from Python"),
         ("timm:resnet18", True, "this guard was made with model=timm:resnet18"),
-        ("digits_cnn", False, "saved without its network's weights"),
+        ("digits_cnn", False, "this guard was saved without its network's weights"),
     ):
         guard.model = name
         guard.save("guard", weights=weights)

@@ -147,7 +147,7 @@ def test_the_files_of_openood_are_read(scores: dict[str, np.ndarray], tmp_path: 
     assert "no calibration data" in offmap.report(folder).text("verdict").replace("\n", " ")
     np.savez(folder / "mnist", pred=pred, conf=-scores["id"], label=label)
     with pytest.raises(
-        DataError, match="has the sets cifar10, far one, mnist, near one: say which"
+        DataError, match="has the sets cifar10, far one, mnist, near one, and none is called 'id'"
     ):
         read_scores(folder)
     assert read_scores(folder, id="cifar10").groups == {"ood": ["far one", "mnist", "near one"]}

@@ -343,7 +343,7 @@ def test_outputs_of_a_sigmoid_are_told_of() -> None:
 
 def test_what_is_no_module_is_no_network() -> None:
     for wrong, kind in ((lambda x: x, "function"), ("resnet20", "str")):
-        with pytest.raises(ArgumentError, match=rf"is a torch.nn.Module; seen {kind}: give"):
+        with pytest.raises(ArgumentError, match=rf"is a torch\.nn\.Module; seen {kind}: give"):
             offmap.Guard(wrong, "msp")  # type: ignore[arg-type]
 
 

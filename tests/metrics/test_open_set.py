@@ -115,7 +115,7 @@ def test_what_cannot_be_counted_is_refused():
         oscr([0.0, 1.0], [1, 0], [0.5])
     with pytest.raises(NonFiniteError):
         open_set([0, 1], [0, 1], [0.0, np.nan], [1], [0.5], **good)
-    with pytest.raises(ArgumentError, match="NaN"):
+    with pytest.raises(ArgumentError, match="seen nan"):
         open_set([0, 1], [0, 1], [0.0, 1.0], [1], [0.5], threshold=float("nan"), classes=2)
 
 

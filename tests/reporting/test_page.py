@@ -173,7 +173,7 @@ def test_other_files_are_not_replaced(results: Results, tmp_path: Path) -> None:
     assert (tmp_path / "results.json").read_bytes() == before
     with pytest.raises(ArgumentError, match=r"one HTML file: give a path such as"):
         offmap.report(results, tmp_path / "report.pdf")
-    with pytest.raises(StoreError, match="holds no results"):
+    with pytest.raises(StoreError, match="nowhere does not exist"):
         offmap.report(tmp_path / "nowhere")
 
 

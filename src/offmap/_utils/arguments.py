@@ -178,6 +178,8 @@ def name_or_names(name: str, value: object) -> str | list[str]:
 
 def _real(value: object) -> int | float | None:
     """As Python's own, if it is a finite real number; whole ones stay whole."""
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):
+        value = np.asarray(value)[()]  # a tensor or an array of one number
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:

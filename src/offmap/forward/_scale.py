@@ -40,7 +40,8 @@ class ScaleCheck:
         """
         if self._done:
             return
-        self._first.append(logits.detach()[:_MANY])
+        before = [rows for rows in self._first if rows.shape[1] == logits.shape[1]]
+        self._first = [*before, logits.detach()[:_MANY]]
         first = torch.cat(self._first)
         if len(first) >= _FEWEST:
             _check(first)

@@ -25,8 +25,8 @@ def probe_of(network: nn.Module, **options: Unpack[ProbeOptions]) -> AnyProbe:
     """
     if not isinstance(network, nn.Module):
         raise ArgumentError(
-            f"a network is a torch.nn.Module; seen {type(network).__name__}: give what "
-            "offmap.networks.build makes of a name, or wrap a function in a module"
+            f"a network is a torch.nn.Module; seen {type(network).__name__}: give a module, such "
+            "as one whose forward calls a function"
         )
     if isinstance(unwrapped(network), FilterAndClassifier):
         return CascadeProbe(network, **options)
