@@ -9,6 +9,7 @@ and by vultilion (CC BY 2.0).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -26,7 +27,7 @@ def main() -> None:
 
 def write(path: Path, names: tuple[str, ...], *, size: int, limit: int) -> None:
     """One of them."""
-    tensors, said = {}, {}
+    tensors, said = dict[str, Any](), dict[str, Any]()
     for name in names:
         made = data.embedded(name, size=size, limit=limit)
         tensors[name] = made.images

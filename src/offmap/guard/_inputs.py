@@ -230,7 +230,9 @@ class Watched:
         self._modules = list(network.modules())  # kept, so that no other has its place in memory
         several = (each for m in self._modules for each in (m._parameters, m._modules))
         # Those of a network of TorchScript are no dicts, and are made anew at each look.
-        self._places = [each for each in several if isinstance(each, dict) and each]
+        self._places: list[dict[str, Any]] = [
+            each for each in several if isinstance(each, dict) and each
+        ]
         tensors = dict(chain(network.named_parameters(), network.named_buffers()))
         # Without the counters of BatchNorm, which nothing reads in evaluation mode, and without
         # what was made in inference mode, whose changes torch does not count.

@@ -54,7 +54,8 @@ class Norm(Detector):
         )
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
-        return -acts.features.norm(dim=1)
+        norms: Tensor = torch.linalg.vector_norm(acts.features, dim=1)
+        return -norms
 
     def summary(self) -> str:
         return (
@@ -66,7 +67,8 @@ class Norm(Detector):
 def effective_rank(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, ""]:
     """The number of directions that would have this entropy if all had the same variance."""
     values = torch.linalg.eigvalsh(covariance).clamp(min=0)
-    return torch.special.entr(values / values.sum()).sum().exp()
+    entropy: Tensor = torch.special.entr(values / values.sum()).sum()
+    return entropy.exp()
 
 
 def table(results: Mapping[str, Results]) -> str:

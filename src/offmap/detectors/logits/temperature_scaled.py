@@ -67,7 +67,8 @@ class TemperatureScaled(Detector):
         """Inverse temperatures: all of them, and between those that the first pass found."""
         bracket = self._buffers.get("bracket_")
         if bracket is not None:
-            return torch.lerp(*bracket[:2], torch.linspace(0, 1, _FINE, **_PLACE).to(z))
+            grid = torch.linspace(0, 1, _FINE, **_PLACE).to(z)
+            return torch.lerp(bracket[0], bracket[1], grid)
         below, usual = (
             torch.logspace(math.log10(low), math.log10(high), steps, **_PLACE).to(z)
             for low, high, steps in (_BELOW, _USUAL)
