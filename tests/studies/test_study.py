@@ -35,7 +35,7 @@ def test_changes_without_effect_are_refused(study: object, change: str, tmp_path
 @pytest.mark.parametrize(
     ("study", "weights"),
     [
-        (pixmix, {"plain": "zoo:wrn40-2-plain", "pixmix": "zoo:wrn40-2-plain"}),
+        (pixmix, {"plain": "zoo:wrn40-2-cifar10", "pixmix": "zoo:wrn40-2-cifar10"}),
         (anchors, {"plain": "zoo:mnist-plain", "anchors": "zoo:mnist-anchors"}),
         (disagreement, dict.fromkeys(("plain", "disagreement"), "zoo:vgg16x5-disagreement")),
     ],
@@ -66,7 +66,7 @@ def test_a_network_without_anchors_is_refused_before_the_work(tmp_path: Path) ->
 
 def test_weights_of_the_other_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="only plain is evaluated: leave pixmix out"):
-        pixmix.run(tmp_path, only="plain", weights={"pixmix": "zoo:wrn40-2-plain"})
+        pixmix.run(tmp_path, only="plain", weights={"pixmix": "zoo:wrn40-2-cifar10"})
 
 
 def test_study_d_reads_what_its_recipe_names(tmp_path: Path) -> None:

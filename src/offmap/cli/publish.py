@@ -16,7 +16,7 @@ def publish(
     """Write a trained network into a zoo, in bfloat16, with a card of how it was made.
 
     Example:
-        offmap publish runs/plain wrn40-2-plain
+        offmap publish runs/plain wrn40-2-cifar10
     """
     from offmap.networks import card
     from offmap.training.publish import publish

@@ -48,7 +48,7 @@ def pixmix(
     Examples:
         offmap study pixmix --budget smoke
 
-        offmap study pixmix --weights plain=zoo:wrn40-2-plain pixmix=zoo:wrn40-2-pixmix
+        offmap study pixmix --weights plain=zoo:wrn40-2-cifar10 pixmix=zoo:wrn40-2-pixmix
 
         offmap study pixmix --only plain --weights plain=resnet56:FILE@imagenet --limit 4000
     """
