@@ -543,8 +543,8 @@ def test_what_is_published_is_measured_as_it_is_stored(
 ) -> None:
     network = "anchor_head(network='digits_cnn(classes=10)')"
     made = RECIPE.but({"network": network, "objective": "class_anchors", "epochs": 1, "ema": 0.0})
-    settings = {"budget": "smoke", "command": "offmap train"}
-    train(made, tmp_path / "run", settings=settings)
+    began = "offmap train --recipe plain --out '/my runs/1' --set epochs=1"
+    train(made, tmp_path / "run", settings={"budget": "smoke", "command": began})
     card, trained = finished(tmp_path / "run")
     moved = dict(trained) | {"anchors": trained["anchors"] + 0.01}  # no bfloat16 is 10.01
     monkeypatch.setattr("offmap.training.publish.finished", lambda _: (card, moved))
@@ -558,6 +558,9 @@ def test_what_is_published_is_measured_as_it_is_stored(
     path = publish(tmp_path / "run", "mine", folder=tmp_path)
     assert torch.equal(measured[0], load_file(path)["anchors"].float())
     assert not torch.equal(measured[0], moved["anchors"])
+    # The folder was one of the machine that trained it.
+    command = read_card(path.with_suffix(".json")).command
+    assert command == "offmap train --recipe plain --set epochs=1"
 
 
 def test_a_run_begun_from_python_can_be_published(tmp_path: Path) -> None:

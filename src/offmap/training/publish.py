@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import msgspec
@@ -58,4 +59,14 @@ def publish(
     accuracy = validated(network, validation, how)[1]
     # A run that was begun from Python may name neither.
     stated = {"budget": None, "command": None, **msgspec.to_builtins(card)}
+    stated["command"] = _anywhere(stated["command"])
     return zoo.add(folder, name, network, stated | {"accuracy": accuracy}, half=True)
+
+
+def _anywhere(command: str | None) -> str | None:
+    """A command without the folder that it wrote to, which is of one machine."""
+    words = shlex.split(command or "")
+    if "--out" in words:
+        at = words.index("--out")
+        del words[at : at + 2]
+    return shlex.join(words) or None
