@@ -11,6 +11,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
 from offmap._utils.arguments import did_you_mean
+from offmap._utils.draws import normal, uniform
 from offmap.data._image_set import ImageSet
 from offmap.errors import ArgumentError, ShapeError, UnknownNameError
 
@@ -99,22 +100,17 @@ def _rademacher(size: tuple[int, ...], generator: torch.Generator) -> Float32[Te
 
 
 def _gaussian(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return torch.randn(size, generator=generator, device=generator.device, dtype=torch.float32)
+    return normal(*size, generator=generator)
 
 
 def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    uniform = torch.rand(size, generator=generator, device=generator.device, dtype=torch.float32)
-    return (2 * uniform - 1) * sqrt(3)  # of unit variance
+    return (2 * uniform(*size, generator=generator) - 1) * sqrt(3)  # of unit variance
 
 
 def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
     from scipy.ndimage import gaussian_filter  # here: it takes a sixth of a second
 
-    dots = (
-        (torch.rand(size, generator=generator, device=generator.device, dtype=torch.float32) < 0.7)
-        .float()
-        .numpy()
-    )
+    dots = (uniform(*size, generator=generator) < 0.7).float().numpy()
     # The authors blurred over the channels too, which makes the blobs nearly grey.
     soft = gaussian_filter(dots, sigma=(0, 1.5, 1.5, 1.5), mode="nearest")
     soft[soft < 0.75] = 0

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from offmap._utils.draws import normal, uniform
 from offmap.data import ImageSet
 
 SIDE = 28
@@ -94,29 +95,21 @@ def changed(
     n = len(large)
 
     def within(low: float, high: float) -> Float[Tensor, "n 1 1 1"]:
-        return low + (high - low) * torch.rand(
-            n, 1, 1, 1, generator=generator, device="cpu", dtype=torch.float32
-        )
+        return low + (high - low) * uniform(n, 1, 1, 1, generator=generator)
 
     grid = F.affine_grid(_moves(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False)
     x = F.grid_sample(large[:, None], grid, align_corners=False)
     x = F.avg_pool2d(_stroke(x, within(-0.5, 1.0)), 2)
     ground, ink = within(0.0, 0.25), within(0.5, 1.0)
     x = ground + (ink - ground) * x
-    x = x + within(0.02, 0.14) * torch.randn(
-        x.shape, generator=generator, device="cpu", dtype=torch.float32
-    )
+    x = x + within(0.02, 0.14) * normal(*x.shape, generator=generator)
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _moves(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
     """From the places of the picture to those of the large drawing."""
-    turn, shear, x, y = (
-        2 * torch.rand(4, n, generator=generator, device="cpu", dtype=torch.float32) - 1
-    )
-    wide, high = 1.1 + 0.25 * (
-        2 * torch.rand(2, n, generator=generator, device="cpu", dtype=torch.float32) - 1
-    )
+    turn, shear, x, y = 2 * uniform(4, n, generator=generator) - 1
+    wide, high = 1.1 + 0.25 * (2 * uniform(2, n, generator=generator) - 1)
     angle = 0.26 * turn  # 15 degrees
     rows = [
         torch.stack([wide * angle.cos(), wide * (0.25 * shear - angle.sin()), 0.2 * x], 1),

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from offmap._utils.draws import uniform
 from offmap.training.fractals._systems import Systems
 
 _FINE = 2  # pixels of the canvas a side, for one of the picture
@@ -30,9 +31,7 @@ def render(
     bright = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
     light = (light / bright[:, None, None, None]).clamp(max=1)
     # The palette: a cosine for each of red, green and blue, with 0.8 to 2.4 turns.
-    turns, phase = torch.rand(
-        2, len(tints), 3, 1, 1, generator=generator, device=generator.device, dtype=torch.float32
-    )
+    turns, phase = uniform(2, len(tints), 3, 1, 1, generator=generator)
     angles = (0.8 + 1.6 * turns) * (tints / visits.clamp(min=1)) + phase
     front = light * (0.5 + 0.5 * torch.cos(2 * pi * angles))
     picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)

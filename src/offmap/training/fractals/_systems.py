@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from offmap._utils.draws import uniform
+
 _MAPS = 8  # of a system, at most
 _TRIES = 256  # sets of singular values from which one is chosen
 _RARE = 0.02  # weight of a map that shrinks to nothing; without it the map would not be seen
@@ -39,16 +41,12 @@ class Systems:
         places = ((torch.arange(walkers, device="cpu") + 0.5) / walkers).expand(f, -1).contiguous()
         taken = torch.searchsorted(ends, places)
         system = torch.arange(f, device="cpu")[:, None]
-        tints = torch.rand(
-            f, _MAPS, generator=generator, device=generator.device, dtype=torch.float32
-        )
+        tints = uniform(f, _MAPS, generator=generator)
         return cls(maps[system, taken].permute(2, 0, 1).contiguous(), tints[system, taken])
 
     def start(self, generator: torch.Generator) -> Float32[Tensor, "3 f p"]:
         """Points ``x, y, tint`` anywhere in the unit square."""
-        return torch.rand(
-            3, *self.tints.shape, generator=generator, device=generator.device, dtype=torch.float32
-        )
+        return uniform(3, *self.tints.shape, generator=generator)
 
     def step(
         self, points: Float32[Tensor, "3 f p"], generator: torch.Generator
@@ -66,33 +64,21 @@ def _affine(
     """Rotation, shrinking, rotation and shift; with how much of an area is left."""
     f = len(count)
     s = _singular_values(count, generator)
-    angles = (
-        torch.rand(2, f, _MAPS, generator=generator, device=generator.device, dtype=torch.float32)
-        * 2
-        * pi
-    )
+    angles = uniform(2, f, _MAPS, generator=generator) * 2 * pi
     cos, sin = angles.cos(), angles.sin()
     first, last = torch.stack([cos, -sin, sin, cos], -1).view(2, f, _MAPS, 2, 2)
     mirror = (
         torch.randint(2, (f, _MAPS, 1, 2), generator=generator, device=generator.device) * 2 - 1
     )
     linear = first @ (s[..., None] * last) * mirror
-    shift = (
-        torch.rand(
-            f, _MAPS, 2, 1, generator=generator, device=generator.device, dtype=torch.float32
-        )
-        * 2
-        - 1
-    )
+    shift = uniform(f, _MAPS, 2, 1, generator=generator) * 2 - 1
     return torch.cat([linear, shift], -1).flatten(2), s.prod(-1)
 
 
 def _singular_values(count: Tensor, generator: torch.Generator) -> Float32[Tensor, "f m 2"]:
     """Of many the set whose sum of ``s1 + 2 s2`` is nearest to (5.5 + maps) / 2."""
     f = len(count)
-    draws = torch.rand(
-        2, f, _TRIES, _MAPS, generator=generator, device=generator.device, dtype=torch.float32
-    )
+    draws = uniform(2, f, _TRIES, _MAPS, generator=generator)
     large = draws[0].sqrt()
     small = large * draws[1]
     used = torch.arange(_MAPS, device="cpu") < count[:, None]
