@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offmap._utils.arguments import whole
+from offmap._utils.draws import uniform
 from offmap.errors import ArgumentError, ShapeError
 from offmap.networks.ensemble import Ensemble
 
@@ -67,15 +68,7 @@ class FixedDropout(nn.Module):
         mixed = seed
         for part in (member, layer):
             mixed = (mixed * 1_000_003 + part + 1) % (1 << 63)
-        mask = (
-            torch.rand(
-                shape,
-                generator=torch.Generator().manual_seed(mixed),
-                device="cpu",
-                dtype=torch.float32,
-            )
-            >= self.p
-        )
+        mask = uniform(*shape, generator=torch.Generator().manual_seed(mixed)) >= self.p
         return mask.float() / (1 - self.p)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
