@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import offmap
-from offmap._utils.files import atomic
+from offmap._utils.files import atomic, reason_of
 from offmap._utils.progress import progress
 from offmap.forward import COMPUTING, weights_digest
 
@@ -177,3 +177,16 @@ def test_a_fork_waits_for_the_thread_that_computes() -> None:
     thread.join()
     with COMPUTING:  # nothing is held afterwards
         pass
+
+
+def test_errors_of_the_system_are_told_without_their_number(tmp_path: Path) -> None:
+    (file := tmp_path / "a").touch()
+    told = []
+    for path in (tmp_path / "b", file / "c"):
+        try:
+            path.read_text()
+        except OSError as error:
+            told.append(reason_of(error))
+    assert told == [f"there is no {tmp_path / 'b'}", f"{file / 'c'}: Not a directory"]
+    assert reason_of(KeyError("rows")) == "it has no 'rows'"
+    assert reason_of(OSError("as it is")) == "as it is"

@@ -116,6 +116,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offmap"
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong, of the system's errors without their number, of a missing key with words."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"there is no {os.fsdecode(error.filename)}"
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return where + error.strerror
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused."""
     with atomic(path) as temporary:

@@ -23,7 +23,7 @@ from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_to
 from torch import Tensor
 
-from offmap._utils.files import alone_in, atomic, write_json
+from offmap._utils.files import alone_in, atomic, reason_of, write_json
 from offmap.errors import StoreError
 
 _VERSION = 2
@@ -201,7 +201,7 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         with torch.device("cpu"):  # safetensors makes empty ones where torch's default is
             return dict(tensors_from(content))
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
         made = f": `{made_by}` makes one" if made_by else ""
         raise StoreError(f"{path.parent} holds no {kind}, there is no {path.name}{made}") from error
     except _UNREADABLE as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
     # Before version 2, some kinds of records did not say what they are.
     if not isinstance(content, dict) or content.get("format", f"offmap {kind}") != f"offmap {kind}":
         raise StoreError(f"{path} is not the record of a {kind}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from offmap._utils.files import reason_of
 from offmap.cli import (
     bench,
     check,
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except (OffmapError, OSError) as error:
             if debug:
                 raise
-            say(f"offmap: {error}", err=True)
+            say(f"offmap: {reason_of(error)}", err=True)
             raise SystemExit(watching.FAILED if command.name == "watch" else 1) from None
         except Exception as error:
             if debug or (words := _of_network(error, command)) is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from offmap._utils.files import reason_of
 from offmap.cli import _options as options
 from offmap.cli._output import echo_epoch, echo_files
 
@@ -150,7 +151,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(name).read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{name} is no recipe that can be read: {error}") from error
+        raise StoreError(f"{name} is no recipe that can be read: {reason_of(error)}") from error
     if not isinstance(content, dict):
         raise StoreError(f"{name} is no recipe: it must be a JSON object")
     return content

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap._utils.files import reason_of
 from offmap.data.sources.arrays import UNREADABLE
 from offmap.errors import DataError, DataNotFoundError
 
@@ -48,7 +49,7 @@ def load_features(path: str | Path) -> Arrays:
     except DataError:
         raise
     except UNREADABLE as error:  # Arrow's own are among them
-        raise DataError(f"{path} cannot be read as features: {error}") from error
+        raise DataError(f"{path} cannot be read as features: {reason_of(error)}") from error
     if features.ndim != 2 or features.dtype.kind not in "iuf":
         raise DataError(
             f"{path}: features are numbers of shape (n, d); seen {features.dtype} of shape "

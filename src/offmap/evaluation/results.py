@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float, Int32
 
-from offmap._utils.files import atomic, write_json
+from offmap._utils.files import atomic, reason_of, write_json
 from offmap.errors import MissingExtraError, StoreError, UnknownNameError
 from offmap.evaluation._words import heading, notes
 from offmap.evaluation.by_sample import (
@@ -274,7 +274,9 @@ class Results(Tabular):
             table = read_table(folder / "scores.parquet", sha256)
             return cls(**content, **from_table(table))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{folder} holds no results that can be read: {error}") from error
+            raise StoreError(
+                f"{folder} holds no results that can be read: {reason_of(error)}"
+            ) from error
 
 
 def _row_names() -> list[str]:

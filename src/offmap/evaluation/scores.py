@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap._utils.files import reason_of
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError
 from offmap.evaluation._inputs import check_names
 from offmap.evaluation.results import Results, SetInfo
@@ -202,7 +203,7 @@ def _read(path: Path) -> _Read:
     except DataError:
         raise
     except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} holds no scores that can be read: {error}") from error
+        raise DataError(f"{path} holds no scores that can be read: {reason_of(error)}") from error
 
 
 def _arrays(path: Path) -> dict[str, Array]:

@@ -50,8 +50,7 @@ def warn_of_company(probe: AnyProbe, few: Inputs, acts: Activations) -> None:
             "the largest one: what this network gives depends on what else is in a batch, or on "
             "chance, and so do scores and alarms. Batch normalisation without running statistics, "
             "dropout that stays on and attention between samples do that: let the network treat "
-            "each sample by itself, or give the guard batches made as those of the fit and the "
-            "calibration",
+            "each sample by itself, or make all batches alike, those of fit, calibration and use",
             OutputsWarning,
         )
 

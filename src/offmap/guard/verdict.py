@@ -57,7 +57,8 @@ class Verdict:
         classes: names of the labels, or none.
         keys: what tells each sample from others, such as its path, where known.
         reasons: why a sample has no finite score, and is called OOD for that; ``None`` for others.
-        accepted: whether each is accepted under :meth:`Guard.control`, where that was asked for.
+        accepted: whether each is accepted under :meth:`Guard.control`, where that was asked for;
+            with thresholds per class, or another alarm rate, it can be called OOD nevertheless.
         words: why each is judged so, of :func:`offmap.guard.explained`.
     """
 

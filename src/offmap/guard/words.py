@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 from torch import Tensor
 
+from offmap._utils.files import reason_of
 from offmap.detectors import Detector, restored
 from offmap.errors import StoreError
 from offmap.guard import schema
@@ -124,7 +125,7 @@ class Facts:
                 library=str(record["library"]),
             )
         except (LookupError, TypeError, ValueError, RuntimeError, msgspec.MsgspecError) as error:
-            raise StoreError(f"{where} does not describe a guard: {error}") from error
+            raise StoreError(f"{where} does not describe a guard: {reason_of(error)}") from error
 
     def explain(self) -> str:
         """What the guard is, learned and promises."""

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from offmap._utils.files import reason_of
 from offmap.errors import StoreError
 from offmap.reporting.drawings import lines
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
@@ -33,7 +34,9 @@ class Run:
             self.recipe: dict[str, Any] = dict(self.record["recipe"])
             self.epochs = _history(folder / HISTORY)
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise StoreError(f"{folder} holds no run that can be read: {error}") from error
+            raise StoreError(
+                f"{folder} holds no run that can be read: {reason_of(error)}"
+            ) from error
 
     @property
     def title(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from offmap._utils.files import reason_of
 from offmap._utils.markup import places
 from offmap.errors import StoreError
 from offmap.evaluation import Results
@@ -36,7 +37,7 @@ def sections_of(networks: Mapping[str, Results], folder: Path, command: str) -> 
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
     parts = [
         _verdict(networks),
         _table(networks),

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from offmap._utils.files import write_json
+from offmap._utils.files import reason_of, write_json
 from offmap._utils.progress import progress
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.evaluation.measure import measure
@@ -122,7 +122,7 @@ def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
         try:
             before = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"{path} cannot be read: {error}") from error
+            raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
         if changed := [name for name in inputs if before.get(name) != inputs[name]]:
             raise ArgumentError(
                 f"{path.parent} holds records of other {', '.join(changed)}: give another folder"

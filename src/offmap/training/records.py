@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap import plots
+from offmap._utils.files import reason_of
 from offmap._utils.table import render
 from offmap.errors import StoreError
 from offmap.evaluation import Results
@@ -173,4 +174,4 @@ def _read(path: Path) -> list[dict[str, Any]]:
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path} is no table of records: {error}") from error
+        raise StoreError(f"{path} is no table of records: {reason_of(error)}") from error

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from offmap._utils.files import reason_of
 from offmap.data._decode import Item
 from offmap.data._labels import as_labels
 from offmap.data.sources import Source
@@ -123,7 +124,8 @@ def _read(read: Callable[[], Any], path: Path) -> Any:
         return read()
     except UNREADABLE as error:
         raise DataError(
-            f"{path} cannot be read as plain arrays, and pickled ones are refused: {error}"
+            f"{path} cannot be read as plain arrays, and pickled ones are refused: "
+            f"{reason_of(error)}"
         ) from error
 
 
