@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import costs
+from benchmarks import costs, pixmix_seeds
 from benchmarks._generated import World, extra_memory
 
 import offmap
+from offmap.metrics import Difference
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
@@ -74,3 +75,18 @@ class _Wide(World):
     def of(cls, features: int, classes: int) -> World:
         means = torch.zeros(classes, features)
         return cls(means, offmap.Head(torch.zeros(classes, features)))
+
+
+def test_trainings_are_held_against_each_other_and_not_samples() -> None:
+    tests = [
+        Difference(difference=d, low=d - 0.005, high=d + 0.005, p_value=0.5)
+        for d in (0.01, 0.02, -0.03)
+    ]
+    *of_each, mean, low, high, above, below = pixmix_seeds.row(tests)
+    assert of_each == pytest.approx([1, 2, -3])
+    assert mean == pytest.approx(0, abs=1e-9)
+    # Student's 4.303 at two degrees of freedom, and a deviation of the square root of seven.
+    assert (low, high) == (pytest.approx(-6.573, abs=1e-3), pytest.approx(6.573, abs=1e-3))
+    assert (above, below) == (2, 1)
+    with pytest.raises(SystemExit, match="two folders or more"):
+        pixmix_seeds.read([Path("one")])
