@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import offmap
 from offmap import demo
@@ -231,3 +232,21 @@ def test_a_run_says_itself_how_its_images_are_normalised(run: Path) -> None:
     assert open_trained(str(run), checkpoint).normalization == demo.NORMALIZATION
     with pytest.raises(ArgumentError, match=r"says itself .* leave @0.1/0.2 out"):
         open_trained(f"{run}@0.1/0.2", checkpoint)
+
+
+def test_an_epoch_of_a_run_is_of_its_network_and_normalisation(
+    run: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read as a checkpoint of the study, normalised as those are."""
+    checkpoint = Checkpoint(lambda _: nn.Identity(), "none", "")
+    found = open_trained(str(run / "epochs" / "0004.safetensors"), checkpoint)
+    assert isinstance(found.network, DigitsCNN)
+    assert not found.network.training
+    assert found.normalization == demo.NORMALIZATION
+    assert found.source == f"{run.name}, epoch 4"
+    assert found.trained_on == sets.train.fingerprint
+    monkeypatch.chdir(run / "epochs")
+    assert open_trained("0004.safetensors", checkpoint).source == found.source
+    for name in ("epochs/0004.safetensors", "weights.safetensors"):
+        with pytest.raises(ArgumentError, match=r"says itself .* leave @0.1/0.2 out"):
+            open_trained(f"{run / name}@0.1/0.2", checkpoint)

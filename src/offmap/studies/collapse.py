@@ -25,10 +25,10 @@ from offmap.studies._collapse_figures import draw_cosines, draw_plane
 from offmap.studies._collapse_tables import RECORDED
 from offmap.studies._study import Data, Setup, embedded_ood, first_local, write_report
 from offmap.training import Recipe, kept
-from offmap.training.recording import network_of, record_run
+from offmap.training.recording import record_run
 from offmap.training.records import Records
 from offmap.training.sets import Named, known, normalization
-from offmap.training.trained import Checkpoint, Trained, open_trained
+from offmap.training.trained import Checkpoint, Trained, network_of, open_trained
 
 QUESTION = "What do features do as a network collapses, and what does that say about OOD?"
 IDS = ("cifar100", "cifar10", "digits")

@@ -213,6 +213,12 @@ def kept(out: str | Path) -> dict[int, Path]:
     return {int(path.stem): path for path in files if path.stem.isdecimal()}
 
 
+def is_of_epoch(path: Path) -> bool:
+    """Whether a file holds the weights that a run kept of one of its epochs."""
+    run = path.absolute().parent.parent
+    return path.absolute() in kept(run).values() and (run / RUN).is_file()
+
+
 def run_of(out: str | Path) -> Run:
     """The record of the run in a folder.
 

@@ -8,17 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from offmap._utils.files import reason_of, write_json
 from offmap._utils.progress import progress
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.evaluation.measure import measure
-from offmap.networks import build, load_weights
 from offmap.training.folder import WEIGHTS, check_data, kept, recipe_of
 from offmap.training.recipe import Recipe
 from offmap.training.records import Records, write_measurement
 from offmap.training.sets import known, normalization
+from offmap.training.trained import network_of
 
 INPUTS = "records.json"
 
@@ -82,11 +80,6 @@ def record_run(
     records = Records.read(out)
     records.draw(out)
     return records
-
-
-def network_of(recipe: Recipe, weights: Path) -> nn.Module:
-    """The network of a recipe, with the weights in a file, in evaluation mode."""
-    return load_weights(build(recipe.network), weights).eval()
 
 
 def data_of_run(

@@ -11,11 +11,19 @@ from torch import Tensor, nn
 from offmap._utils.files import expanded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.forward import Normalization
-from offmap.networks import Ensemble, build, zoo
+from offmap.networks import Ensemble, build, load_weights, zoo
 from offmap.networks.card import Card
 from offmap.networks.checkpoint import place, read_weights
 from offmap.networks.library import is_own
-from offmap.training.folder import WEIGHTS, finished, is_finished
+from offmap.training.folder import (
+    WEIGHTS,
+    finished,
+    is_finished,
+    is_of_epoch,
+    recipe_of,
+    run_of,
+)
+from offmap.training.recipe import Recipe
 from offmap.training.sets import normalization
 
 
@@ -52,11 +60,12 @@ class Checkpoint:
 
 
 def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
-    """A network from ``zoo:NAME``, from a finished run, or from a checkpoint.
+    """A network from ``zoo:NAME``, from a finished run or an epoch of any, or from a checkpoint.
 
     Args:
-        spec: which; a file may be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``, and
-            stand behind a network of this library, ``resnet56:FILE@imagenet``.
+        spec: which, such as ``runs/plain`` and ``runs/plain/epochs/0010.safetensors``; a file may
+            be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``, and stand behind a
+            network of this library, ``resnet56:FILE@imagenet``.
         checkpoint: what is known of a file that is neither, and names no network.
 
     Raises:
@@ -81,9 +90,11 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         network = place(build(card.network), weights, str(run)).eval()
         stated = Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
         return Trained(network, stated, run.name, _trained_on(card))
-    if path.is_dir() and is_finished(path):
+    if is_of_epoch(path) and not stated_in_spec:
+        return _epoch(path.absolute())
+    if is_of_epoch(path) or is_finished(run):
         raise ArgumentError(
-            f"the run in {path} says itself how its images are normalised: leave @"
+            f"the run of {path} says itself how its images are normalised: leave @"
             f"{stated_in_spec} out"
         )
     if not path.is_file():
@@ -93,6 +104,11 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     text = stated_in_spec or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
     return Trained(_loaded(checkpoint, path).eval(), normalization(text), source)
+
+
+def network_of(recipe: Recipe, weights: Path) -> nn.Module:
+    """The network of a recipe, with the weights in a file, in evaluation mode."""
+    return load_weights(build(recipe.network), weights).eval()
 
 
 def weights_of(spec: str) -> Mapping[str, Tensor]:
@@ -136,6 +152,19 @@ def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trai
     source = f"{len(members)} members: {', '.join(member.source for member in members)}"
     ensemble = Ensemble([member.network for member in members])
     return Trained(ensemble, members[0].normalization, source)
+
+
+def _epoch(path: Path) -> Trained:
+    """What a run kept of one of its epochs, finished or not."""
+    run = path.parent.parent
+    record, recipe = run_of(run), recipe_of(run)
+    train = record.data.get("train")
+    return Trained(
+        network_of(recipe, path),
+        normalization(recipe.normalization),
+        f"{run.name}, epoch {int(path.stem)}",
+        None if train is None else train.fingerprint,
+    )
 
 
 def _of_network(name: str, path: Path, text: str) -> Trained:
