@@ -11,6 +11,7 @@ from torch import nn
 
 import offmap
 from offmap import demo
+from offmap.cli._bench import normalization_or_usual
 from offmap.data import embedded
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 from offmap.evaluation.collapse import collapse
@@ -245,6 +246,9 @@ def test_an_epoch_of_a_run_is_of_its_network_and_normalisation(
     assert found.normalization == demo.NORMALIZATION
     assert found.source == f"{run.name}, epoch 4"
     assert found.trained_on == sets.train.fingerprint
+    for name in ("epochs/0004.safetensors", "weights.safetensors"):
+        known = normalization_or_usual(None, "cifar10", "digits_cnn(classes=10)", run / name)
+        assert known == demo.NORMALIZATION
     monkeypatch.chdir(run / "epochs")
     assert open_trained("0004.safetensors", checkpoint).source == found.source
     for name in ("epochs/0004.safetensors", "weights.safetensors"):

@@ -27,6 +27,7 @@ from offmap.guard.decide import alarm_rank, least_samples
 from offmap.reporting import inputs_of
 from offmap.reporting import report as write_report
 from offmap.training import normalization
+from offmap.training.trained import normalization_of
 
 CALIBRATION_SHARE = 0.1
 _LONG_NAME = 200  # bytes of a file's name, of which systems take 255
@@ -141,7 +142,7 @@ def run(
     warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
     network = trained_network(model, weights)
     own = preprocessing(model, network)
-    how = normalization_or_usual(plan.normalization, plan.id, model, own.normalization)
+    how = normalization_or_usual(plan.normalization, plan.id, model, weights, own.normalization)
     whole = data.load(
         plan.id,
         size=plan.size or (None if plan.transform else _recipe(model).get("size") or own.size),
@@ -257,13 +258,17 @@ def channels_of(given: int | None, how: Normalization, model: str) -> int | None
 
 
 def normalization_or_usual(
-    given: str | None, id: str, model: str = "", own: Normalization | None = None
+    given: str | None,
+    id: str,
+    model: str = "",
+    weights: Path | None = None,
+    own: Normalization | None = None,
 ) -> Normalization:
-    """What ``--normalization`` says, else the network or its card, else what is usual for ID."""
+    """What ``--normalization`` says, else network, card or run, else what is usual for ID."""
     if given or model.startswith(networks.zoo.PREFIX):
         return normalization(given or model)
-    if own is not None:
-        return own
+    if (known := own or (weights and normalization_of(weights))) is not None:
+        return known
     try:
         return normalization(id.partition(":")[0])
     except ArgumentError:

@@ -55,7 +55,7 @@ OUTPUTS = typer.Option(
 NORMALIZATION = typer.Option(
     None,
     *("--normalization", "--normalize"),
-    help="cifar10, ..., none, per_image, MEAN,.../STD,...; else that of the card or the data.",
+    help="cifar10, ..., none, per_image, MEAN,.../STD,...; else that of card, run or data.",
 )
 SIZE = typer.Option(
     None, min=1, help="Side to bring all images to; by default that of the card, or of the images."

@@ -63,7 +63,7 @@ def fit(
     network = trained_network(model, weights)
     network.to(device_or_usual(device if several_processes is None else "cpu"))
     own = preprocessing(model, network)
-    how = normalization_or_usual(normalization, data[0], model, own.normalization)
+    how = normalization_or_usual(normalization, data[0], model, weights, own.normalization)
     images = load_joined(
         data,
         size=size or (None if transform else own.size),

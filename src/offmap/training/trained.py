@@ -88,8 +88,7 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     if is_finished(run) and not stated_in_spec:
         card, weights = finished(run)
         network = place(build(card.network), weights, str(run)).eval()
-        stated = Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
-        return Trained(network, stated, run.name, _trained_on(card))
+        return Trained(network, _stated(card), run.name, _trained_on(card))
     if is_of_epoch(path) and not stated_in_spec:
         return _epoch(path.absolute())
     if is_of_epoch(path) or is_finished(run):
@@ -109,6 +108,15 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
 def network_of(recipe: Recipe, weights: Path) -> nn.Module:
     """The network of a recipe, with the weights in a file, in evaluation mode."""
     return load_weights(build(recipe.network), weights).eval()
+
+
+def normalization_of(weights: Path) -> Normalization | None:
+    """That of the run whose weights a file holds, of its end or of an epoch; ``None`` of others."""
+    if weights.name == WEIGHTS and is_finished(weights.parent):
+        return _stated(finished(weights.parent)[0])
+    if is_of_epoch(weights):
+        return normalization(recipe_of(weights.absolute().parent.parent).normalization)
+    return None
 
 
 def weights_of(spec: str) -> Mapping[str, Tensor]:
@@ -188,6 +196,10 @@ def _loaded(checkpoint: Checkpoint, path: Path) -> nn.Module:
             f"{error}\nIf it is of another network, name that and its normalisation: "
             f"NETWORK:FILE@NORMALIZATION, such as resnet56:{path.name}@imagenet"
         ) from error
+
+
+def _stated(card: Card) -> Normalization:
+    return Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
 
 
 def _trained_on(card: Card) -> str | None:
