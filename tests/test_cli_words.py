@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -447,6 +448,32 @@ def test_what_cannot_be_written_or_read_is_told_before_any_work(
     status, _, said = call(line)
     assert status == 1
     assert said.startswith(f"offmap: {told}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit --model m.py:f --data d --out shut/guard",
+        "bench --model m.py:f --id d --far d --out shut/new/bench",
+        "calibrate shut --data d",
+        "control shut --data d",
+    ],
+)
+def test_a_folder_for_reading_alone_is_told_before_any_work(
+    line: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard was calibrated, for hours perhaps, and then could not be saved."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shut").mkdir()
+    may = os.access
+
+    def access(path: str | Path, mode: int, **how: Any) -> bool:
+        return (mode != os.W_OK or Path(path).name != "shut") and may(path, mode, **how)
+
+    monkeypatch.setattr("os.access", access)
+    status, _, said = call(line)
+    assert status == 1
+    assert said.startswith(f"offmap: nothing can be written in {tmp_path / 'shut'}, which is for")
 
 
 def test_a_rate_that_is_none_asks_for_no_more_images() -> None:

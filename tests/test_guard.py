@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import math
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import offmap
@@ -22,6 +24,7 @@ from offmap.data import ImageSet
 from offmap.detectors import Detector, ordinary, to_learn_on
 from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
 from offmap.guard.calibration import Calibration
+from offmap.guard.certified import Certified
 from offmap.guard.decide import false_discoveries, p_values
 from offmap.networks import DigitsCNN, Ensemble, mc_dropout
 
@@ -203,6 +206,17 @@ def test_a_folder_with_weights_needs_only_the_code(
     assert loaded(sets.test.images).to_dict() == guard(sets.test.images).to_dict()
 
 
+def test_a_network_that_kept_weights_do_not_fit_stays_as_it_was(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    guard.save(tmp_path, weights=True)
+    other = DigitsCNN(5)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(StoreError, match="are of another network than the DigitsCNN"):
+        offmap.load(tmp_path, other)
+    assert all(torch.equal(x, before[name]) for name, x in other.state_dict().items())
+
+
 def test_another_network_is_refused_unless_told(guard: offmap.Guard, tmp_path: Path) -> None:
     guard.save(tmp_path)
     other = DigitsCNN(8)
@@ -235,6 +249,94 @@ def test_a_hostile_record_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(StoreError):
         offmap.load(tmp_path, demo.shipped())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"alarm_rates": [1e-4]}, "a rate that was never calibrated"),
+        ({"confidence": 0.9}, "limits of the ranks are not those"),
+        ({"rule": "per_class"}, "not of these"),
+        ({"rule": "bonferroni", "samples": 7}, "not of these"),
+    ],
+)
+def test_a_record_that_was_edited_promises_nothing(
+    guard: offmap.Guard, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    """The tensors have a hash, and the text beside them is easily changed by hand."""
+    guard.save(tmp_path)
+    path = tmp_path / "guard.json"
+    record = json.loads(path.read_text())
+    record["calibration"] |= change
+    path.write_text(json.dumps(record))
+    for read in (lambda: offmap.load(tmp_path, demo.shipped()), lambda: Certified.read(tmp_path)):
+        with pytest.raises(StoreError, match=words):
+            read()
+
+
+def test_a_certificate_of_a_higher_confidence_is_not_typed_in(
+    sets: demo.Digits, tmp_path: Path
+) -> None:
+    guard = make(sets, "energy").calibrate(sets.calibration, [0.1, 0.05], confidence=0.9)
+    for each in (guard, guard.at(0.2)):
+        each.save(tmp_path)
+        again = offmap.load(tmp_path, demo.shipped())
+        assert again.explain() == each.explain()
+    guard.save(tmp_path)
+    path = tmp_path / "guard.json"
+    path.write_text(path.read_text().replace('"confidence": 0.9', '"confidence": 0.99'))
+    with pytest.raises(StoreError, match="calibrate anew"):
+        offmap.load(tmp_path, demo.shipped())
+
+
+def test_files_of_a_guard_with_fewer_detectors_are_refused(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    """The second would never be asked."""
+    guard.save(tmp_path)
+    path = tmp_path / "guard.json"
+    record = json.loads(path.read_text())
+    record["detectors"].append({"detector": "msp", "arguments": {}})
+    path.write_text(json.dumps(record))
+    with pytest.raises(StoreError, match="2 detectors, and calibration scores of 1"):
+        offmap.load(tmp_path, demo.shipped())
+
+
+def test_names_of_classes_may_be_numbers(sets: demo.Digits, tmp_path: Path) -> None:
+    names = tuple(map(str, range(len(demo.KNOWN))))
+    images, labels = sets.train.images[:200], sets.train.labels[:200]
+    numbered = ImageSet("numbered", images, labels, tuple(range(len(demo.KNOWN))))
+    for given, data in ((np.arange(len(demo.KNOWN)), [images]), ((), numbered)):
+        guard = offmap.Guard(
+            demo.shipped(), "energy", classes=given, normalization=demo.NORMALIZATION
+        )
+        guard.fit(data).save(tmp_path)
+        assert guard.classes == offmap.load(tmp_path, demo.shipped()).classes == names
+
+
+def test_what_could_not_be_read_back_is_not_written(guard: offmap.Guard, tmp_path: Path) -> None:
+    guard = guard.at(0.2)
+    guard.model = 7
+    with pytest.raises(StoreError, match=r"Expected `str \| null`.*nothing is written"):
+        guard.save(tmp_path / "guard")
+    assert not (tmp_path / "guard").exists()
+
+
+class WithExtraState(DigitsCNN):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def test_state_that_is_no_tensor_is_not_kept(sets: demo.Digits, tmp_path: Path) -> None:
+    guard = offmap.Guard(WithExtraState(8), "energy", normalization=demo.NORMALIZATION)
+    guard.fit([sets.train.images[:100]])
+    with pytest.raises(ArgumentError, match=r"no tensor \(_extra_state\)"):
+        guard.save(tmp_path, weights=True)
+    guard.save(tmp_path)
+    assert offmap.load(tmp_path, guard.network).weights == guard.weights
 
 
 def test_the_order_of_use(sets: demo.Digits, tmp_path: Path) -> None:
@@ -598,6 +700,20 @@ def test_a_copy_is_a_guard_of_its_own(guard: offmap.Guard, sets: demo.Digits) ->
     assert torch.equal(guard(sets.test.images).p_values, expected.p_values)
 
 
+def test_a_copy_holds_nothing_of_a_device_that_was_left(
+    guard: offmap.Guard, sets: demo.Digits
+) -> None:
+    """What is kept for each device would ask for that device wherever a guard is sent to."""
+    before = len(pickle.dumps(guard.calibration)), len(pickle.dumps(demo.NORMALIZATION))
+    verdict = guard(sets.test.images)
+    assert (len(pickle.dumps(guard.calibration)), len(pickle.dumps(demo.NORMALIZATION))) == before
+    again = pickle.loads(pickle.dumps(guard))
+    assert not vars(again.probe.normalization).get("_placed")
+    assert again.calibration._places is None
+    assert torch.equal(again(sets.test.images).p_values, verdict.p_values)
+    assert again.probe.normalization == demo.NORMALIZATION
+
+
 def test_a_guard_of_the_library_opens_itself_and_others_ask_for_their_network(
     tmp_path: Path,
 ) -> None:
@@ -612,3 +728,21 @@ def test_a_guard_of_the_library_opens_itself_and_others_ask_for_their_network(
     guard.save(tmp_path / "own", weights=True)
     again = offmap.load(tmp_path / "own")
     assert torch.equal(again(batches[0]).scores, guard(batches[0]).scores)
+
+
+def test_a_guard_opens_itself_with_as_many_classes_as_its_checkpoint(tmp_path: Path) -> None:
+    """``--network digits_cnn --weights FILE`` takes the classes of the file: so does the guard."""
+    save_file(DigitsCNN(5).state_dict(), tmp_path / "weights.safetensors")
+    network = offmap.networks.build("digits_cnn", weights=tmp_path / "weights.safetensors")
+    guard = offmap.Guard(network, "msp", normalization=demo.NORMALIZATION)
+    images = torch.randint(0, 256, (60, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    guard.fit([images]).calibrate([images.flip(2)])
+    guard.model = "digits_cnn"
+    guard.save(tmp_path, weights=True)
+    assert torch.equal(offmap.load(tmp_path)(images).scores, guard(images).scores)
+    # Of a record that asks for more memory than there is, nothing is made.
+    path = tmp_path / "guard.json"
+    huge = '"model": "digits_cnn(classes=1000000000000)"'
+    path.write_text(path.read_text().replace('"model": "digits_cnn"', huge))
+    with pytest.raises(StoreError, match="does not fit DigitsCNN"):
+        offmap.load(tmp_path)

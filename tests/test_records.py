@@ -42,6 +42,17 @@ def test_files_may_have_names_of_their_own(tmp_path: Path) -> None:
     assert found["x"] == 2.0
 
 
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    """A folder of others may hold a link to a device, or a pipe."""
+    records.write(tmp_path, "note", {"text": "a"}, {"state": {"x": torch.ones(1)}})
+    (file,) = tmp_path.glob("*.safetensors")
+    for path in (file, tmp_path / "note.json"):
+        path.unlink()
+        path.symlink_to("/dev/null")
+        with pytest.raises(StoreError, match=rf"{path.name} cannot be read: it is a device or a"):
+            records.read(tmp_path, "note")
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [

@@ -79,6 +79,24 @@ def test_labels_and_features_may_be_missing(tmp_path: Path) -> None:
     assert labels is None
 
 
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 20])
+def test_batches_that_hold_other_things_are_not_cut_to_what_all_hold(
+    tmp_path: Path, shard_bytes: int
+) -> None:
+    """A network may pass its head for some batches alone."""
+    z, h, y = torch.randn(3, 4), torch.randn(3, 5), torch.tensor([0, 1, 2])
+    written = [
+        (Activations(z), y),
+        (Activations(z, h), y),
+        (Activations(z, h), None),
+        (Activations(z), y),
+    ]
+    list(Shards(tmp_path, shard_bytes=shard_bytes).through(lambda start: written[start // 3 :]))
+    read = list(Shards(tmp_path))
+    assert [acts.has_features for acts, _ in read] == [False, True, True, False]
+    assert [labels is None for _, labels in read] == [False, False, True, False]
+
+
 def test_another_version_is_refused(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     list(shards.through(lambda start: batches(start)))

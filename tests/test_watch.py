@@ -186,6 +186,20 @@ def test_a_log_that_was_moved_away_or_deleted_is_begun_anew(
     assert "certified" in rows(path)[0]
 
 
+def test_a_log_stays_where_it_was_begun(
+    guard: offmap.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that goes to another folder began a second one there, without a word."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Log("log.jsonl", guard) as file:
+        file.add(decided([True]), ["1"])
+        monkeypatch.chdir(tmp_path / "other")
+        file.add(decided([True]), ["2"])
+    assert [row.get("input") for row in rows(tmp_path / "log.jsonl")] == [None, "1", "2"]
+    assert not list((tmp_path / "other").iterdir())
+
+
 def test_a_log_that_was_emptied_says_again_what_is_certified(
     guard: offmap.Guard, tmp_path: Path
 ) -> None:

@@ -433,6 +433,13 @@ def test_a_guard_of_a_network_with_arguments_is_rebuilt_on_its_record(tiny: nn.M
     assert_equal(tiny, Opening().open("guard").network)
 
 
+def test_a_guard_has_as_many_classes_as_the_checkpoint_of_its_network(tiny: nn.Module) -> None:
+    """The network took them from the file, and whoever opened the guard did not."""
+    fit("digits_cnn", "--weights", "zoo/tiny.safetensors", "--normalize", "none")
+    assert_equal(tiny, Opening().open("guard").network)
+    assert_equal(tiny, Opening("digits_cnn").open("guard").network)
+
+
 def test_a_guards_record_chooses_no_code(tiny: nn.Module) -> None:
     Path("mine.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
     fit("zoo:tiny")

@@ -173,6 +173,17 @@ def test_corrected_labels_are_not_read_from_the_cache(
         assert torch.equal(torch.cat([labels for _, labels in pairs]), data.labels)
 
 
+def test_the_same_images_under_other_names_have_their_own_keys(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    for name in ("before", "after"):
+        keys = tuple(f"{name}/{i}.png" for i in range(50))
+        named = replace(images, sample_keys=keys)
+        pairs = list(forward(network, named, batch_size=16, cache=tmp_path))
+        assert tuple(key for acts, _ in pairs for key in acts.keys) == keys
+    assert network.seen == 50
+
+
 def test_stored_activations_come_to_the_device_of_the_probe(
     network: Counting, images: ImageSet, tmp_path: Path
 ) -> None:

@@ -71,7 +71,13 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [PER_IMAGE, Normalization(), Normalization((0.5, 0.4, 0.3), (0.2,))]
+    "made",
+    [
+        PER_IMAGE,
+        Normalization(),
+        Normalization((0.5, 0.4, 0.3), (0.2,)),
+        Normalization(torch.tensor([0.5, 0.4, 0.3]), np.array([0.2], np.float32)),
+    ],
 )
 def test_a_record_is_plain_and_gives_it_back(made: Normalization) -> None:
     again = Normalization(**json.loads(json.dumps(made.record())))

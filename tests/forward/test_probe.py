@@ -210,6 +210,18 @@ def test_a_named_layer_gives_its_input_as_features() -> None:
     assert "has 12 outputs, not 5" in probe.why_no_head
 
 
+def test_the_head_goes_where_the_network_goes() -> None:
+    """The device "meta" stands for another than that of the first batch."""
+    x = images()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 5), nn.ReLU(), nn.Linear(5, 3))
+    probe = Probe(network)
+    probe(x)
+    network.to("meta")
+    with probe:
+        assert probe.head is not None
+        assert probe.head.weight.device.type == "meta"
+
+
 def test_an_unknown_layer_is_refused() -> None:
     with pytest.raises(ArgumentError, match="no layer 'fc'"):
         Probe(VGG(), head="fc")

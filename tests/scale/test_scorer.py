@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import sys
@@ -163,6 +164,16 @@ def test_only_the_path_travels_and_a_process_loads_once(
     assert len(text) < 2000
     agree(pickle.loads(text)({"image": images.numpy()}), scorer.guard(images))
     assert loaded == [str(folder)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+def test_a_fork_while_another_thread_opens_a_guard_can_open_one() -> None:
+    """Its copy of the lock was held for ever."""
+    with module._opening:
+        child = os.fork()
+        if not child:
+            os._exit(0 if module._opening.acquire(timeout=10) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_guard_that_was_replaced_is_refused(

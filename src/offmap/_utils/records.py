@@ -115,7 +115,7 @@ def write(
 def _names(path: Path) -> set[str]:
     """The files that a record names, none if it cannot be read: it may be whatever was there."""
     try:
-        entries = msgspec.json.decode(path.read_bytes())["files"].values()
+        entries = msgspec.json.decode(_content_of(path))["files"].values()
         names = {str(entry["name"]) for entry in entries}
     except (*_UNREADABLE, LookupError, TypeError, AttributeError):
         return set()
@@ -171,9 +171,16 @@ def _read_once(path: Path, kind: str, schema: Any, made_by: str | None) -> tuple
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return _content_of(path)
     except OSError:
         return None
+
+
+def _content_of(path: Path) -> bytes:
+    """What a file holds; a folder of others may lead to a device or a pipe, which never ends."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is a device or a pipe, and no file")
+    return path.read_bytes()
 
 
 def read_record(path: Path, kind: str, schema: type[R], *, made_by: str | None = None) -> R:
@@ -192,7 +199,7 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         StoreError: it is missing, damaged, or another.
     """
     try:
-        content = path.read_bytes()
+        content = _content_of(path)
         if (seen := hashlib.sha256(content).hexdigest()) != sha256:
             raise StoreError(
                 f"{path} is damaged, or not the file of its record: its sha256 is {seen}, and the "
@@ -207,7 +214,7 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
 def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
     """What a file holds, if it is a record of this kind and version."""
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        content = msgspec.json.decode(_content_of(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         made = f": `{made_by}` makes one" if made_by else ""
         raise StoreError(f"{path.parent} holds no {kind}, there is no {path.name}{made}") from error

@@ -121,9 +121,14 @@ class Shards:
 
         def write(acts: Activations, labels: Tensor | None) -> None:
             nonlocal start, stored, size
+            tensors = _packed(acts, labels)
+            # A batch may lack what others have, as where a network passes other layers.
+            if pending and tensors.keys() != _packed(*pending[-1]).keys():
+                self._flush(start, pending)
+                start, size = stored, 0
             pending.append((acts, labels))
             stored += len(acts)
-            size += sum(x.nbytes for x in _packed(acts, labels).values())
+            size += sum(x.nbytes for x in tensors.values())
             if size >= self.shard_bytes:
                 self._flush(start, pending)
                 start, size = stored, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
@@ -30,12 +31,30 @@ def _a_folder(path: Path | None) -> Path | None:
     """Refuse, before any work, a file where a folder is to be written."""
     if path is not None and path.is_file():
         raise ArgumentError(f"{path} is a file, and a folder is to be written: give another name")
+    return path if path is None else writable(path)
+
+
+def writable(path: Path) -> Path:
+    """Refuse, before any work, a folder in which nothing can be written."""
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    if there.is_dir() and not os.access(there, os.W_OK):
+        raise ArgumentError(
+            f"nothing can be written in {there}, which is for reading alone: change its rights, "
+            "or take another folder"
+        )
     return path
 
 
 def folder(default: Any, help: str) -> Any:
     """The option of commands that write a folder."""
     return typer.Option(default, callback=_a_folder, help=help)
+
+
+def guard_to_change(help: str) -> Any:
+    """The argument of commands that write a guard anew into its folder."""
+    return typer.Argument(..., callback=writable, help=help)
 
 
 _WEIGHTS_HELP = "Checkpoint: safetensors, or tensors only"

@@ -69,7 +69,7 @@ def check(
 
 @options.opens_guard(without=["alarm_rate"])
 def control(
-    guard: Path = typer.Argument(..., help="Folder of a calibrated guard."),
+    guard: Path = options.guard_to_change("Folder of a calibrated guard."),
     data: list[str] = typer.Option(
         ..., help="Held-out ID data with labels: names or paths, which are joined."
     ),

@@ -88,7 +88,7 @@ def fit(
 
 @options.opens_guard(without=["alarm_rate"])
 def calibrate(
-    guard: Path = typer.Argument(..., help="Folder of a guard."),
+    guard: Path = options.guard_to_change("Folder of a guard."),
     data: list[str] = typer.Option(..., help="Held-out ID data: names or paths, which are joined."),
     alarm_rate: list[float] = typer.Option(
         [],

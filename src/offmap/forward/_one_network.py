@@ -75,6 +75,7 @@ class OneNetwork(AnyProbe):
     def _renew(self) -> None:
         super()._renew()
         self._keeping = Keeping()
+        self._copy: nn.Module | None = None
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
@@ -83,7 +84,7 @@ class OneNetwork(AnyProbe):
 
     def _prepare(self, stack: ExitStack) -> None:
         evaluating(self.network, self._modules, stack)
-        self._copy: nn.Module | None = None
+        self._copy = None
         self._dtype = dtype_of(self._modules)
         self.device = placed(self.network, self._modules, self.asked_device, stack)
         self._taps.hook(self._keeping, stack)

@@ -145,10 +145,14 @@ def _cached(
     def run(start: int) -> Iterator[Batch]:
         return _run(probe, _read(data, batch_size, start), start, seen)
 
+    keys, stored = getattr(data, "keys", None), 0
     for batch in shards.through(run):
         if not shards.complete and shards.head is None:
             shards.head = probe.head
         acts, labels = batch
+        if callable(keys):  # the same images may have had other names when they were stored
+            acts.keys = keys(stored, stored + len(acts))
+        stored += len(acts)
         yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -49,8 +49,8 @@ class Normalization:
     known: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):  # lists, where a file was read
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("mean", "std"):  # lists of a file; tensors, arrays: a record holds numbers
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         if self.per_image and (self.mean, self.std) != ((0.0,), (1.0,)):
             raise ArgumentError(
                 "per_image takes mean and deviation from each image: give no mean and std with it"
@@ -134,6 +134,10 @@ class Normalization:
     def _placed(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
         """Scale and shift by device, made once for each: a guard needs them at every call."""
         return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: where the copy goes, there may be none of these devices."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._placed:

@@ -113,6 +113,8 @@ class Probe(OneNetwork):
 
     def _prepare(self, stack: ExitStack) -> None:
         super()._prepare(stack)
+        if self.head is not None and self.head.weight.device != self.device:
+            self.head = self.head.to(self.device)  # the network was moved since
         if self._found is not None:
             self._hook_features(self._found)
             self._hook_compiled()
@@ -229,14 +231,12 @@ class Probe(OneNetwork):
         near = tolerance(self.precision, self._dtype, self.device)
         look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
         of, kept, logits = look(inputs, samples, near)
-        features = of.features
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
-        calls = enumerate(of.calls)
-        self._unhooked = [(_key(i), call) for i, call in calls if call.number is not None]
+        self._unhooked = [(_key(i), c) for i, c in enumerate(of.calls) if c.number is not None]
         self._found = of.without_features()
         self._hook_compiled()
-        return Activations(logits, features, kept, absent=of.why)
+        return Activations(logits, of.features, kept, absent=of.why)
 
     def _whole(self, head: Head | None) -> Head | None:
         """The head with the rows for names that are no class, where the network has such."""

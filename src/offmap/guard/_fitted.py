@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain
@@ -62,7 +62,7 @@ class Fitted(nn.Module):
         self.network = network
         self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
         self.reads_inputs = any(Needs.INPUTS in each.needs for each in self.each())
-        self.classes = tuple(classes)
+        self.classes = tuple(map(str, classes))  # numbers, too: a record holds names
         self._calibration: Calibration | None = None
         taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]
         self._options: dict[str, Any] = {"normalization": normalization, "taps": taps, **probe}
@@ -186,7 +186,8 @@ class Fitted(nn.Module):
                 f"{len(self._given_classes)} names of classes were given, and the network has "
                 f"{outputs} outputs: give one for each"
             )
-        of_data = tuple(getattr(data, "classes", None) or ())
+        own = getattr(data, "classes", None)  # of others perhaps how many there are
+        of_data = tuple(map(str, own)) if isinstance(own, Iterable) else ()
         either = (self._given_classes, of_data, class_names(self.network))
         return next((names for names in either if len(names) == outputs), ())
 

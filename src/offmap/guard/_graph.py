@@ -51,8 +51,11 @@ class Graph(nn.Module):
             rate = self.alarm_rate if alarm_rate is None else alarm_rate
             table = self.calibration.limits_
             score, p, limit = self.calibration.with_limits(scores, label, table)
-            return label, torch.where(finite, score, torch.inf), p, limit <= rate
+            # At a rate that the guard refuses no rank is low enough, not even that of infinity.
+            is_ood = (limit <= rate) | ~finite
+            return label, torch.where(finite, score, torch.inf), p, is_ood
         tables = (self.limits, self.for_any_rate)
         score, p, own, other = self.calibration.with_limits(scores, label, *tables)
         limit = torch.where((self.named == alarm_rate).any(), own, other)
-        return label, torch.where(finite, score, torch.inf), p, limit <= alarm_rate
+        is_ood = (limit <= alarm_rate) | ~finite
+        return label, torch.where(finite, score, torch.inf), p, is_ood

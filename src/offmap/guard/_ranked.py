@@ -65,6 +65,10 @@ class Ranked(KeepsTypes):
         self._places = made_of, places
         return places
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: the places may lie on a device that was left since."""
+        return {**vars(self), "_places": None}
+
     def _load_from_state_dict(self, *args: Any) -> None:
         self._places = None  # buffers are filled in place
         super()._load_from_state_dict(*args)

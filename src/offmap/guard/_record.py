@@ -55,7 +55,11 @@ def record_of(guard: Guard) -> dict[str, Any]:
 
 
 def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a guard by the file that keeps them, with those of the network if asked."""
+    """The tensors of a guard by the file that keeps them, with those of the network if asked.
+
+    Raises:
+        ArgumentError: the network keeps more than tensors.
+    """
     states = {str(i): each.state_dict() for i, each in enumerate(guard.each())}
     files = {"state": {f"{i}.{name}": x for i, of in states.items() for name, x in of.items()}}
     if guard.calibrated:
@@ -63,8 +67,18 @@ def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
     if given := _given(guard.probe.asked_head):
         files["head"] = given
     if weights:
-        files["network"] = guard.probe.network.state_dict()
+        files["network"] = _all_tensors(guard.probe.network.state_dict())
     return files
+
+
+def _all_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The state of a network that has nothing else, such as the extra state of its layers."""
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise ArgumentError(
+            f"the network keeps what is no tensor ({', '.join(others[:3])}), and a guard's folder "
+            "holds tensors alone: save it without its network's weights"
+        )
+    return state
 
 
 def _named(asked: Any, name: Any) -> Any:

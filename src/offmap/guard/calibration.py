@@ -14,6 +14,7 @@ from offmap._utils.arguments import number
 from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError, StoreError
 from offmap.guard._ranked import STATE, Ranked
+from offmap.guard._restoring import check_restored
 from offmap.guard.decide import exact_rate
 from offmap.guard.limits import (
     any_rate_limits,
@@ -113,7 +114,7 @@ class Calibration(Ranked):
             self.counts_ = torch.tensor([len(scores)], device=scores.device)
             self.scores_ = scores.T.contiguous().sort().values
         self.limits_ = self._limits()
-        self._check_enough(self.alarm_rates)
+        self._check_enough()
 
     @property
     def named(self) -> bool:
@@ -150,7 +151,7 @@ class Calibration(Ranked):
             other.register_buffer(name, tensor)  # shared
         if other.confidence is not None and other.named != self.named:
             other.limits_ = other._limits()
-        other._check_enough([other.alarm_rate])
+        other._check_enough()
         return other
 
     def for_any_rate(self) -> Float64[Tensor, "g r"]:
@@ -179,8 +180,9 @@ class Calibration(Ranked):
         self.counts_ = torch.bincount(groups[predictions], minlength=int(groups.max()) + 1)
         return groups[predictions]
 
-    def _check_enough(self, rates: Sequence[float]) -> None:
-        rate = min(rates)
+    def _check_enough(self) -> None:
+        """Refuse rates that there are too few samples for, or too few finite scores."""
+        rate = min(self.alarm_rates) if self.named else self.alarm_rate
         few = (self.limits_[:, 0] > rate).nonzero()[:, 0].tolist()
         if few:
             raise ArgumentError(too_few(self, rate, few))
@@ -275,6 +277,13 @@ class Calibration(Ranked):
         calibration.earlier = str(record.get("earlier", ""))
         for name, tensor in state.items():
             calibration.register_buffer(name, tensor)
+        check_restored(calibration, record["samples"])
+        try:
+            calibration._check_enough()
+        except ArgumentError as error:
+            raise StoreError(
+                f"the record states a rate that was never calibrated: {error}"
+            ) from error
         return calibration
 
 

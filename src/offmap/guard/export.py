@@ -38,8 +38,8 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     ``label`` (int64), ``score`` (float32), ``p_value`` (float64) and ``is_ood`` (bool), each of
     shape ``(n,)``. The normalisation is inside if the example is uint8. An ONNX graph also takes
     ``alarm_rate``, one float64, which is the guard's if it is left out: decisions are then those of
-    :meth:`Guard.at`, and rates for which there are too few calibration samples raise no alarm. A
-    torch program keeps the guard's rate.
+    :meth:`Guard.at`, and rates for which there are too few calibration samples raise no alarm but
+    for what is not finite. A torch program keeps the guard's rate.
 
     Before the file takes its place it is run on the example. A detector's score may move by
     ``tolerance`` times its own size plus the median size of its calibration scores: what rounding

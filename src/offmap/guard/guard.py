@@ -19,6 +19,7 @@ from offmap.guard._light import Light
 from offmap.guard._record import record_of, tensors_of
 from offmap.guard.calibrating import acts_of
 from offmap.guard.history import History
+from offmap.guard.schema import GuardRecord
 from offmap.guard.verdict import Verdict, why_not_finite
 from offmap.guard.words import explanation
 
@@ -180,8 +181,10 @@ class Guard(Learning):
         Raises:
             NotFittedError: the guard is not fitted, or the network has been trained on since.
             ArgumentError: the normalisation is a function of your own, which no file can keep.
+            StoreError: what the guard holds is not what its record must; nothing is written.
         """
         if not all(each.fitted or each.waiting_for == "calibration" for each in self.each()):
             raise NotFittedError("this guard is not fitted: call fit before saving")
         self._check_weights()
-        records.write(folder, "guard", record_of(self), tensors_of(self, weights=weights))
+        tensors = tensors_of(self, weights=weights)
+        records.write(folder, "guard", record_of(self), tensors, schema=GuardRecord)

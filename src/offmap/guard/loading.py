@@ -33,7 +33,7 @@ def read_guard(
         guard.probe.resolve(record["layers"])
         guard.probe.floats = record["floats"]
         if "network" in files:
-            guard.probe.network.load_state_dict(files["network"])
+            _fill(guard.probe.network, files["network"], where)
         guard.weights = weights_digest(guard.probe.network)
         if strict and guard.weights != record["network_sha256"]:
             raise StoreError(
@@ -42,6 +42,11 @@ def read_guard(
             )
         if record["calibration"] is not None:
             calibration = Calibration.restored(record["calibration"], files["calibration"])
+            if len(calibration.scores_) != len(detectors):
+                raise StoreError(
+                    f"{where}: it has {len(detectors)} detectors, and calibration scores of "
+                    f"{len(calibration.scores_)}: take all of its files from one place"
+                )
             guard._calibration = calibration.to(guard.probe.device)
         if record.get("control") is not None:
             guard.control_ = msgspec.convert(record["control"], Control)
@@ -60,6 +65,21 @@ def read_guard(
     except (LookupError, TypeError, ValueError, RuntimeError, msgspec.MsgspecError) as error:
         raise StoreError(f"{where} does not describe a guard for this network: {error}") from error
     return guard
+
+
+def _fill(network: nn.Module, kept: dict[str, Tensor], where: str) -> None:
+    """Load the weights that were kept; a network that they are not of stays as it was."""
+    # Torch copies what fits before it says what does not.
+    own = network.state_dict()
+    names = sorted(own.keys() ^ kept.keys())
+    names += [name for name in own.keys() & kept.keys() if own[name].shape != kept[name].shape]
+    if names:
+        raise StoreError(
+            f"{where}: the weights beside it are of another network than the "
+            f"{type(network).__name__} that was given: {len(names)} parts differ, such as "
+            f"{', '.join(sorted(names)[:3])}"
+        )
+    network.load_state_dict(kept)
 
 
 def _arguments(

@@ -46,7 +46,7 @@ class Log:
     """
 
     def __init__(self, path: str | Path, guard: Guard | Cascade | Certified) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # a program may change its folder
         self._file: TextIO | None = None
         self.go_on_with(guard)
         try:

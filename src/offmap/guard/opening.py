@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from offmap._utils.addresses import is_address
 from offmap.detectors import detector
@@ -59,7 +59,8 @@ class Opening:
         for spec in self.detectors:
             detector(spec)
         record, files = schema.read(folder)
-        network = self._network(record, kept="network" in files).to(device_or_usual(self.device))
+        network = self._network(record, files.get("network"), f"{folder}/guard.json")
+        network.to(device_or_usual(self.device))
         guard = read_guard(folder, network, strict=strict, normalization=self.normalization)
         self._complete(guard)
         return guard if self.alarm_rate is None else guard.at(self.alarm_rate)
@@ -69,23 +70,29 @@ class Opening:
         """The same, for a guard whose network others run."""
         return replace(self, device="cpu")
 
-    def _network(self, record: dict[str, Any], *, kept: bool) -> nn.Module:
+    def _network(
+        self, record: dict[str, Any], kept: dict[str, Tensor] | None, where: str
+    ) -> nn.Module:
         """The network of a guard, whose weights must come from somewhere."""
         from offmap import networks
+        from offmap.networks.model import build_for
 
         known = str(record.get("model"))
         ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
         if self.model is None and not ours:
             made = "from Python" if record.get("model") is None else f"with model={known}"
             raise ArgumentError(f"give model=: this guard was made {made}")
-        network = networks.build(self.model or known, weights=self.weights)
+        spec = self.model or known
+        if self.weights is None and kept is not None and networks.is_own(spec):
+            return build_for(spec, kept, where)
+        network = networks.build(spec, weights=self.weights)
         # What loads its weights itself needs no file of them.
-        if self.weights is None and not kept:
+        if self.weights is None and kept is None:
             seen = weights_digest(probe_of(network).network)
             if seen != record.get("network_sha256"):
                 raise ArgumentError(
                     "give weights=: this guard was saved without its network's weights, and "
-                    f"those of {self.model or known} are others"
+                    f"those of {spec} are others"
                 )
         return network
 

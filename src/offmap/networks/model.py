@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from offmap._utils.imports import imported
 from offmap._utils.spec import Spec
 from offmap.errors import ArgumentError, UnknownNameError
 from offmap.networks import zoo
-from offmap.networks.checkpoint import other_classes, place, read_weights
+from offmap.networks.checkpoint import fitting, other_classes, place, read_weights
 from offmap.networks.libraries import build_of_library, is_of_library
 from offmap.networks.library import build_own, factories, spec_of
 
@@ -57,15 +58,39 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
     return place(_with_classes_of(tensors, network, spec), tensors, str(weights))
 
 
+def build_for(spec: str, weights: Mapping[str, Tensor], where: str) -> nn.Module:
+    """A network of this library with weights that are at hand, and as many classes as these.
+
+    Args:
+        spec: as for :func:`build`.
+        weights: under any of the known names.
+        where: they come from, for messages.
+
+    Raises:
+        StoreError: they do not fit.
+    """
+    # Without memory first: a record may ask for more classes than any machine has room for.
+    with torch.device("meta"):
+        sized = _sized(weights, build_own(spec), spec) or spec_of(spec)
+        fitting(build_own(sized), weights, where)
+    return place(build_own(sized), weights, where)
+
+
 def _with_classes_of(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> nn.Module:
     """The network, or one with as many classes as the weights if the spec leaves that open."""
+    sized = _sized(weights, network, spec)
+    return network if sized is None else build_own(sized)
+
+
+def _sized(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> Spec | None:
+    """The spec with the classes of the weights, where it leaves them open and they are others."""
     if is_of_library(spec) or (parsed := spec_of(spec)).place or "classes" in parsed.arguments:
-        return network
+        return None
     if "classes" not in inspect.signature(factories()[parsed.name]).parameters:
-        return network
+        return None
     if (classes := other_classes(network, weights)) is None:
-        return network
-    return build_own(replace(parsed, arguments={**parsed.arguments, "classes": classes}))
+        return None
+    return replace(parsed, arguments={**parsed.arguments, "classes": classes})
 
 
 def _foreign(spec: Spec) -> Any:

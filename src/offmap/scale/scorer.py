@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,16 @@ from offmap.scale._verdicts import columns_of
 _opening = threading.Lock()
 # Of this process, and of those that it forks: by folder, hash and the rest.
 _opened: dict[tuple[str, str, str], Guard] = {}
+
+
+def _after_fork() -> None:
+    """A child has a copy of a lock that a thread of its parent may hold, and give back there."""
+    global _opening
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Scorer:

@@ -64,9 +64,12 @@ def publish(
 
 
 def _anywhere(command: str | None) -> str | None:
-    """A command without the folder that it wrote to, which is of one machine."""
+    """A command without the folder that it wrote to, which is of one machine.
+
+    >>> _anywhere("offmap train --out runs/1 --set epochs=1 --out=/home/me/2")
+    'offmap train --set epochs=1'
+    """
     words = shlex.split(command or "")
-    if "--out" in words:
-        at = words.index("--out")
-        del words[at : at + 2]
-    return shlex.join(words) or None
+    pairs = zip(words, ["", *words], strict=False)
+    kept = [word for word, before in pairs if "--out" not in (word, before)]
+    return shlex.join(word for word in kept if not word.startswith("--out=")) or None
