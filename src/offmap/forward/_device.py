@@ -26,6 +26,13 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
         raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
     if made.type == "cuda" and not torch.cuda.is_available():
         raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
+    try:
+        torch.empty(0, device=made)  # of its number, too
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArgumentError(
+            f"device {device!r} was asked for, and this machine has no such device: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
     return made
 
 

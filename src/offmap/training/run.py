@@ -13,7 +13,7 @@ from torch import nn
 
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, MissingExtraError
-from offmap.forward import weights_digest
+from offmap.forward import as_device, weights_digest
 from offmap.networks import build
 from offmap.networks.checkpoint import place
 from offmap.training import folder
@@ -83,6 +83,11 @@ def train(
                 f"{name} of {size} leaves some of {devices} devices without images: give at least "
                 "one for each"
             )
+    placed = as_device(device)  # refused in words; Lightning shows a traceback
+    if placed is not None and placed.index is not None and devices > 1:
+        raise ArgumentError(
+            f"{placed} is one device, and {devices} are asked for: name {placed.type} alone"
+        )
     # With several devices, Lightning starts this program again for each but the first.
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
@@ -100,11 +105,15 @@ def train(
     with folder.alone(out) if first else nullcontext():
         if first:  # another process may have begun one meanwhile
             folder.check(out, recipe, resume)
-        record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
+        record = (
+            folder.begin(out, recipe, sets, settings or {}, start=start, device=placed)
+            if first
+            else {}
+        )
         trainer.fit(
             running,
             out,
-            device=device,
+            device=placed,
             devices=devices,
             after_epoch=after_epoch,
             keep_every=keep_every,
