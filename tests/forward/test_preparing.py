@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.errors import ArgumentError, DataError, InputsWarning
 from offmap.forward import Normalization, Probe, forward
+from offmap.forward._preparing import Preparing
 
 GIVEN = Normalization((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -158,3 +159,24 @@ def test_a_network_whose_outputs_depend_on_their_company_is_told_of(alone: bool)
     words = [str(each.message) for each in told if "rest of their batch" in str(each.message)]
     assert len(words) == (not alone)
     assert all("depends on what else is in a batch" in each for each in words)
+
+
+class OnGPU(Tensor):
+    """A tensor that says to lie on a GPU, and tells how it is taken from there."""
+
+    waits: bool
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda")
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Tensor:  # type: ignore[override]
+        self.waits = not non_blocking
+        return self.as_subclass(Tensor)
+
+
+def test_what_comes_from_a_gpu_has_arrived_before_it_is_read() -> None:
+    """A copy to the CPU that nobody waits for holds whatever was there before."""
+    x = torch.rand(3, 3, 8, 8).as_subclass(OnGPU)
+    Preparing(None, None)(x, torch.device("cpu"), torch.float32)
+    assert x.waits

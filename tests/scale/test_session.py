@@ -10,7 +10,7 @@ import pytest
 
 from offmap.errors import ArgumentError, MissingExtraError, OffmapWarning
 from offmap.scale import _session
-from offmap.scale._session import check_versions, library, session, versions
+from offmap.scale._session import check_versions, gpus_of, library, session, versions
 
 
 class Ray:
@@ -111,3 +111,10 @@ def test_workers_of_other_versions_are_told_or_refused() -> None:
         check_versions(versions() | {"torch": "2.0"})
     with pytest.raises(ArgumentError, match=r"offmap .* here and 0.0.1 there"):
         check_versions(versions() | {"offmap": "0.0.1"})
+
+
+def test_workers_choose_no_gpu_by_its_number() -> None:
+    """Ray shows each worker its own, as the first."""
+    assert [gpus_of(name) for name in (None, "cpu", "cuda")] == [0, 0, 1]
+    with pytest.raises(ArgumentError, match="seen cuda:1: give cuda"):
+        gpus_of("cuda:1")

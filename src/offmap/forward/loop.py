@@ -149,7 +149,7 @@ def _cached(
         if not shards.complete and shards.head is None:
             shards.head = probe.head
         acts, labels = batch
-        yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
+        yield acts.to(probe.home), None if labels is None else labels.to(probe.home)
 
 
 def _run(

@@ -42,10 +42,10 @@ def read_guard(
             )
         if record["calibration"] is not None:
             calibration = Calibration.restored(record["calibration"], files["calibration"])
-            guard._calibration = calibration.to(guard.probe.device)
+            guard._calibration = calibration.to(guard.probe.home)
         if record.get("control") is not None:
             guard.control_ = msgspec.convert(record["control"], Control)
-        guard.detectors.to(guard.probe.device)
+        guard.detectors.to(guard.probe.home)
         guard.model = record["model"]
         if record["input_shape"] is not None:
             guard.input_shape = tuple(map(int, record["input_shape"]))
