@@ -699,3 +699,17 @@ def test_a_run_remembers_the_weights_that_it_started_from(tmp_path: Path, sets: 
         train(short, tmp_path, sets=sets, resume=True, show_progress=False)
     train(short, tmp_path, sets=sets, network=begun, resume=True, show_progress=False)
     assert len(json.loads((tmp_path / "card.json").read_text())["start"]) == 64
+
+
+def test_a_run_without_its_checkpoint_begins_at_its_start_again(
+    whole: Path, tmp_path: Path, sets: Sets
+) -> None:
+    """As the message of a damaged checkpoint says; weights that were kept are no checkpoint."""
+    on = RECIPE.but({"start": str(whole), "lr": 1e-30, "epochs": 2, "ema": 0.0})
+    with pytest.raises(StopError):
+        train(on, tmp_path, sets=sets, keep_every=1, after_epoch=[stop_at(1)])
+    (tmp_path / "last.ckpt").unlink()
+    train(on, tmp_path, sets=sets, resume=True)
+    for name, value in weights(tmp_path).items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(value, weights(whole)[name], rtol=0, atol=0)

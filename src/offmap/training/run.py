@@ -140,7 +140,8 @@ def _begun(recipe: Recipe, network: nn.Module | None, out: Path) -> tuple[nn.Mod
         network = build(recipe.network)
     if recipe.start is None:
         return network, None
-    if folder.has_begun(out):  # its weights are in the checkpoint, wherever the start is by now
+    # Its weights are in the checkpoint, if there is one, wherever the start is by now.
+    if (out / folder.CHECKPOINT).is_file() or folder.is_finished(out):
         return network, folder.run_of(out).start
     network = place(network, weights_of(recipe.start), recipe.start)
     return network, weights_digest(network)
