@@ -612,3 +612,22 @@ def test_a_guard_of_the_library_opens_itself_and_others_ask_for_their_network(
     guard.save(tmp_path / "own", weights=True)
     again = offmap.load(tmp_path / "own")
     assert torch.equal(again(batches[0]).scores, guard(batches[0]).scores)
+
+
+def test_what_was_learned_follows_a_network_that_is_moved(
+    sets: demo.Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device "meta" stands for one that a loaded network is moved to, as by network.cuda()."""
+    guard = make(sets)
+    other = guard.at(0.1)  # shares the detectors
+    with guard.probe as probe:
+        acts = probe(sets.test.images[:3])
+    before = guard.judge(acts)
+    there = acts.to(torch.device("meta"))
+    assert torch.equal(guard.judge(acts).scores, before.scores)
+    monkeypatch.setattr(type(guard.probe), "home", torch.device("meta"))
+    for each in (guard, other):
+        assert each._beside(there) is there
+        learned = [*each.detectors.buffers(), *each.calibration.buffers()]
+        assert {x.device.type for x in learned} == {"meta"}
+    assert guard._beside(acts).device.type == "meta"  # from elsewhere, such as a file

@@ -27,13 +27,12 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
     if made.type == "cuda" and not torch.cuda.is_available():
         raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
     try:
-        torch.empty(0, device=made)  # of its number, too
+        return torch.empty(0, device=made).device  # with its number, as tensors there tell it
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ArgumentError(
             f"device {device!r} was asked for, and this machine has no such device: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    return made
 
 
 def device_of(modules: Sequence[nn.Module]) -> torch.device:

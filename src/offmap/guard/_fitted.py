@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from offmap.activations import Sample
 from offmap.detectors import Detector, Fitting, Needs, detector, passes, taps_of
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import (
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
     from offmap.guard.spreading import Spreading
+
+_moving = threading.Lock()  # one thread at a time moves what others score by
 
 
 class Fitted(nn.Module):
@@ -229,9 +234,25 @@ class Fitted(nn.Module):
         self.weights = present
 
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
-        """The score of each detector, from activations."""
+        """The score of each detector, from activations, wherever these are."""
+        acts = self._beside(acts)
         scores = [each.score(acts) for each in self.each()]
         return scores[0].unsqueeze(1) if len(scores) == 1 else torch.stack(scores, dim=1)
+
+    def _beside(self, acts: Any) -> Any:
+        """The activations beside what was learned, which follows a network that was moved since."""
+        device = acts_of(acts).device
+        learned = [x for x in (self.detectors, self._calibration) if x is not None]
+        with _moving:
+            places = [next(x.buffers(), None) for x in learned]
+            if all(x is None or x.device == device for x in places):
+                return acts
+            if device == self.probe.home or isinstance(acts, Sample):
+                with torch.inference_mode(False):  # its tensors could take part in no gradient
+                    for each in learned:
+                        each.to(device)
+                return acts
+        return acts.to(self.probe.home)
 
     def check_transform(self, own: OwnTransform | None) -> None:
         """Refuse images that another function made than those that the guard was fitted on.
@@ -240,3 +261,12 @@ class Fitted(nn.Module):
             ArgumentError: it is another, has been changed, or is missing; or there was none.
         """
         check_same_transform(own, self.input_transform)
+
+
+def _renew_lock() -> None:
+    global _moving  # of a child, whose copy another thread of the parent may hold
+    _moving = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

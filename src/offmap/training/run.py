@@ -83,7 +83,8 @@ def train(
                 f"{name} of {size} leaves some of {devices} devices without images: give at least "
                 "one for each"
             )
-    placed = as_device(device)  # refused in words; Lightning shows a traceback
+    as_device(device)  # refused in words; Lightning shows a traceback
+    placed = None if device is None else torch.device(device)
     if placed is not None and placed.index is not None and devices > 1:
         raise ArgumentError(
             f"{placed} is one device, and {devices} are asked for: name {placed.type} alone"
