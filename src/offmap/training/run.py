@@ -43,8 +43,8 @@ def train(
 
     ``run.json`` (recipe, versions, data), ``metrics.csv`` (a line an epoch), ``last.ckpt``, and at
     the end ``weights.safetensors`` with ``card.json``. Each is written atomically, so that a
-    run that was killed at any moment goes on from its last finished epoch, and on one machine ends
-    in the same bits as an uninterrupted one.
+    run that was killed at any moment goes on from its last finished epoch, and on the CPU of one
+    machine ends in the same bits as an uninterrupted one; GPUs add in any order.
 
     Args:
         recipe: how.
