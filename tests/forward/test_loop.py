@@ -261,3 +261,12 @@ def test_activations_leave_on_one_device_wherever_layers_lie(
             assert len(acts.layers) == 2
         assert probe.head is not None
         assert probe.head.weight.device.type == "meta"
+
+
+def test_a_head_follows_a_network_that_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = Probe(nn.Linear(4, 3))
+    probe(torch.rand(40, 4))
+    monkeypatch.setattr(Probe, "home", torch.device("meta"))
+    with probe:
+        assert probe.head is not None
+        assert probe.head.weight.device.type == "meta"

@@ -113,6 +113,8 @@ class Probe(OneNetwork):
 
     def _prepare(self, stack: ExitStack) -> None:
         super()._prepare(stack)
+        if self.head is not None and self.head.weight.device != self.home:
+            self.head = self.head.to(self.home)  # the network was moved since
         if self._found is not None:
             self._hook_features(self._found)
             self._hook_compiled()
@@ -143,8 +145,7 @@ class Probe(OneNetwork):
             return Activations(None, own_copy(vectors_of(output, samples)).to(self.home), kept)
         logits = self._logits(output, samples)
         self._scale.look_at(logits)
-        calls = enumerate(self._found.calls)
-        parts = [self._part(kept, _key(i), call, logits) for i, call in calls]
+        parts = [self._part(kept, _key(i), c, logits) for i, c in enumerate(self._found.calls)]
         there = [x for x in parts if x is not None]
         if len(there) < len(parts):
             return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
@@ -232,8 +233,7 @@ class Probe(OneNetwork):
         of, logits = of.to(self.home), logits.to(self.home)
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
-        calls = enumerate(of.calls)
-        self._unhooked = [(_key(i), call) for i, call in calls if call.number is not None]
+        self._unhooked = [(_key(i), c) for i, c in enumerate(of.calls) if c.number is not None]
         self._found = of.without_features()
         self._hook_compiled()
         return Activations(logits, of.features, kept, absent=of.why)
