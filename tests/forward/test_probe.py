@@ -16,7 +16,7 @@ from torch._dynamo import eval_frame
 
 from offmap.activations import Tap
 from offmap.errors import ArgumentError, NeedsError, ShapeError
-from offmap.forward import Normalization, Probe
+from offmap.forward import Normalization, Probe, as_device
 from offmap.forward._calls import Call, maps, tokens
 from offmap.forward._head import _near, tf32, tf32_of_convolutions
 from offmap.networks import resnet20
@@ -676,3 +676,14 @@ def test_a_device_that_is_not_there_is_named(name: str) -> None:
     if not getattr(torch, name).is_available():
         with pytest.raises(ArgumentError, match=f"{name}.*no such device"):
             Probe(nn.Linear(4, 3), device=name)
+
+
+def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors there say cuda:0, and a network that is there already is not moved at each call."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    known = [as_device(name) for name in ("cuda", "cuda:1", "cpu", None)]
+    assert known == [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cpu"), None]
+    with pytest.raises(ArgumentError, match=r"cuda:2.*sees no such device"):
+        as_device("cuda:2")
