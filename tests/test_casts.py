@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import offmap
+from offmap import Probe
+from offmap._utils import precision
 from offmap.guard.calibration import Calibration
 
 CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -71,3 +73,14 @@ def test_a_guard_casts_its_network_alone(guard: offmap.Guard, name: str) -> None
     assert torch.allclose(after.scores, before.scores, rtol=0.1, atol=0.1)
     if name == "float":
         assert torch.equal(after.is_ood, before.is_ood)
+
+
+def test_what_is_learned_stays_where_float64_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device "meta" stands for one without it."""
+    monkeypatch.setattr(precision, "_NARROW", {"meta"})
+    calibration = Calibration("plain", 0.05)
+    calibration.learn(torch.arange(19.0)[:, None], torch.zeros(19).long(), classes=2)
+    nn.ModuleList([calibration]).to("meta")
+    assert {x.device.type for x in calibration.buffers()} == {"cpu"}
+    probe = Probe(nn.Linear(3, 2).to("meta"))
+    assert (probe.device.type, probe.home.type) == ("meta", "cpu")

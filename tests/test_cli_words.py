@@ -399,7 +399,8 @@ def test_a_network_is_trained_on_the_device_that_was_named(
     monkeypatch.setattr("lightning.Trainer", record)
     with pytest.raises(MadeError):
         trainer.fit(
-            task, tmp_path, device=name, devices=2, after_epoch=[], keep_every=0,
+            task, tmp_path, device=name and torch.device(name), devices=2, after_epoch=[],
+            keep_every=0,
             show_progress=False,
         )  # fmt: skip
 

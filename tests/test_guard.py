@@ -746,3 +746,22 @@ def test_a_guard_opens_itself_with_as_many_classes_as_its_checkpoint(tmp_path: P
     path.write_text(path.read_text().replace('"model": "digits_cnn"', huge))
     with pytest.raises(StoreError, match="does not fit DigitsCNN"):
         offmap.load(tmp_path)
+
+
+def test_what_was_learned_follows_a_network_that_is_moved(
+    sets: demo.Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device "meta" stands for one that a loaded network is moved to, as by network.cuda()."""
+    guard = make(sets)
+    other = guard.at(0.1)  # shares the detectors
+    with guard.probe as probe:
+        acts = probe(sets.test.images[:3])
+    before = guard.judge(acts)
+    there = acts.to(torch.device("meta"))
+    assert torch.equal(guard.judge(acts).scores, before.scores)
+    monkeypatch.setattr(type(guard.probe), "home", torch.device("meta"))
+    for each in (guard, other):
+        assert each._beside(there) is there
+        learned = [*each.detectors.buffers(), *each.calibration.buffers()]
+        assert {x.device.type for x in learned} == {"meta"}
+    assert guard._beside(acts).device.type == "meta"  # from elsewhere, such as a file

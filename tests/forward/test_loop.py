@@ -254,3 +254,30 @@ def test_keys_are_those_of_the_samples_that_were_read(network: Counting) -> None
     whole = Damaged("some", torch.zeros(5, 3, 4, 4, dtype=torch.uint8))
     keys = [key for acts, _ in forward(network, whole) for key in acts.keys]
     assert keys == [whole.keys(i, i + 1)[0] for i in (0, 2, 4)]
+
+
+def test_activations_leave_on_one_device_wherever_layers_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The device "meta" stands for that of a network that is spread over several."""
+    monkeypatch.setattr(Probe, "home", torch.device("meta"))
+    maps = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    network = nn.Sequential(maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    taps = [Tap(":stages", "mean"), Tap("0.0", "max")]
+    with Probe(network, taps=taps) as probe:
+        for _ in range(2):  # the first batch is that by which head and layers are found
+            acts = probe(torch.rand(40, 3, 8, 8))
+            there = [acts.logits, acts.features, *acts.layers.values()]
+            assert {x.device.type for x in there} == {"meta"}
+            assert len(acts.layers) == 2
+        assert probe.head is not None
+        assert probe.head.weight.device.type == "meta"
+
+
+def test_a_head_follows_a_network_that_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = Probe(nn.Linear(4, 3))
+    probe(torch.rand(40, 4))
+    monkeypatch.setattr(Probe, "home", torch.device("meta"))
+    with probe:
+        assert probe.head is not None
+        assert probe.head.weight.device.type == "meta"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import offmap
 from offmap import demo
+from offmap._utils import precision
 from offmap.data import ImageSet, embedded
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization, Probe
@@ -147,3 +150,28 @@ def test_a_graph_standardises_as_the_guard_does(
 @pytest.mark.parametrize("made", [Normalization((0.5,), (2.0,)), Normalization(per_image=True)])
 def test_a_record_gives_the_same_normalization_back(made: Normalization) -> None:
     assert Normalization(**json.loads(json.dumps(made.record()))) == made
+
+
+class NoFloat64(TorchDispatchMode):
+    """No tensor is made in float64, as on Apple's devices."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        assert getattr(out, "dtype", None) != torch.float64, func
+        return out
+
+
+def test_devices_without_float64_run_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    each = Normalization(per_image=True)
+    large = torch.full((1, 3, 512, 512), 201, dtype=torch.uint8)  # of one colour
+    images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.append(nn.Linear(4, 5))
+    usual = each(images)
+    monkeypatch.setattr(precision, "_NARROW", {"cpu"})
+    with NoFloat64():
+        assert each(large).abs().max() < 1e-4
+        torch.testing.assert_close(each(images), usual, rtol=1e-5, atol=1e-5)
+        with Probe(network, normalization=each) as probe:
+            probe(images)
+            assert probe.knows_head

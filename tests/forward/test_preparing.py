@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import offmap
 from offmap.errors import ArgumentError, DataError, InputsWarning, OutputsWarning
 from offmap.forward import Normalization, Probe, forward
+from offmap.forward._preparing import Preparing
 
 GIVEN = Normalization((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -167,3 +168,24 @@ def test_an_evaluation_tells_of_it_too() -> None:
     known, far = [torch.randn(40, 5)], {"far": [torch.randn(30, 5)]}
     with pytest.warns(OutputsWarning, match="make all batches alike"):
         offmap.evaluate(network, id_test=known, ood=far, detectors=["msp"])
+
+
+class OnGPU(Tensor):
+    """A tensor that says to lie on a GPU, and tells how it is taken from there."""
+
+    waits: bool
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda")
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Tensor:  # type: ignore[override]
+        self.waits = not non_blocking
+        return self.as_subclass(Tensor)
+
+
+def test_what_comes_from_a_gpu_has_arrived_before_it_is_read() -> None:
+    """A copy to the CPU that nobody waits for holds whatever was there before."""
+    x = torch.rand(3, 3, 8, 8).as_subclass(OnGPU)
+    Preparing(None, None)(x, torch.device("cpu"), torch.float32)
+    assert x.waits

@@ -16,8 +16,9 @@ from torch._dynamo import eval_frame
 
 from offmap.activations import Tap
 from offmap.errors import ArgumentError, NeedsError, ShapeError
-from offmap.forward import Normalization, Probe
-from offmap.forward._head import tf32
+from offmap.forward import Normalization, Probe, as_device
+from offmap.forward._calls import Call, maps, tokens
+from offmap.forward._head import _near, tf32, tf32_of_convolutions
 from offmap.networks import resnet20
 
 
@@ -668,3 +669,33 @@ def test_a_network_is_copied_while_a_probe_is_open() -> None:
         probe(x)
         other = copy.deepcopy(network)
         assert torch.equal(other(x), network(x))
+
+
+def test_a_convolution_on_a_gpu_may_miss_by_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are rounded to TF32 there, unless somebody switches that off."""
+    by_maps, by_rows = (Call("head", torch.zeros(2, 3), of, None) for of in (maps, tokens))
+    assert tf32_of_convolutions() in (True, False)
+    monkeypatch.setattr("offmap.forward._head.tf32_of_convolutions", lambda: True)
+    assert _near([by_maps], torch.device("cuda"), 1e-5) == 2e-3
+    assert _near([by_maps], torch.device("cpu"), 1e-5) == 1e-5
+    assert _near([by_rows], torch.device("cuda"), 1e-5) == 1e-5
+    monkeypatch.setattr("offmap.forward._head.tf32_of_convolutions", lambda: False)
+    assert _near([by_maps], torch.device("cuda"), 1e-5) == 1e-5
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_a_device_that_is_not_there_is_named(name: str) -> None:
+    if not getattr(torch, name).is_available():
+        with pytest.raises(ArgumentError, match=f"{name}.*no such device"):
+            Probe(nn.Linear(4, 3), device=name)
+
+
+def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors there say cuda:0, and a network that is there already is not moved at each call."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    known = [as_device(name) for name in ("cuda", "cuda:1", "cpu", None)]
+    assert known == [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cpu"), None]
+    with pytest.raises(ArgumentError, match=r"cuda:2.*sees no such device"):
+        as_device("cuda:2")

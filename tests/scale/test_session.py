@@ -7,10 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 
+import offmap
+from offmap import Probe
 from offmap.errors import ArgumentError, MissingExtraError, OffmapWarning
 from offmap.scale import _session
-from offmap.scale._session import check_versions, library, session, versions
+from offmap.scale._sending import put
+from offmap.scale._session import check_versions, gpus_of, library, session, versions
 
 
 class Ray:
@@ -111,3 +115,18 @@ def test_workers_of_other_versions_are_told_or_refused() -> None:
         check_versions(versions() | {"torch": "2.0"})
     with pytest.raises(ArgumentError, match=r"offmap .* here and 0.0.1 there"):
         check_versions(versions() | {"offmap": "0.0.1"})
+
+
+def test_workers_choose_no_gpu_by_its_number() -> None:
+    """Ray shows each worker its own, as the first."""
+    assert [gpus_of(name) for name in (None, "cpu", "cuda")] == [0, 0, 1]
+    with pytest.raises(ArgumentError, match="seen cuda:1: give cuda"):
+        gpus_of("cuda:1")
+
+
+def test_a_network_on_a_gpu_is_not_sent() -> None:
+    """The device "meta" stands for one: workers would fail on its tensors, each in a traceback."""
+    guard = offmap.Guard(nn.Linear(3, 2).to("meta"), "msp")
+    for value in (guard, guard.probe, Probe(nn.Linear(3, 2), device="meta")):
+        with pytest.raises(ArgumentError, match="to run on meta here, and workers read it from"):
+            put(None, value)

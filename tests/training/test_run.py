@@ -36,10 +36,10 @@ from offmap.errors import (
     ShapeError,
     StoreError,
 )
-from offmap.networks import DigitsCNN, build
+from offmap.networks import DigitsCNN, Ensemble, build
 from offmap.networks.card import read as read_card
 from offmap.training import Epoch, Recipe, Sets, train
-from offmap.training.folder import begin, finished
+from offmap.training.folder import begin, finished, machine
 from offmap.training.publish import publish
 from offmap.training.sets import load as load_sets
 
@@ -523,6 +523,62 @@ def test_a_network_needs_no_linear_layer(tmp_path: Path, sets: Sets) -> None:
         train(short, tmp_path / "dict", sets=sets, network=ByConvolution(dict))
 
 
+class ByView(nn.Module):
+    """Flattens as many networks do, which feature maps in channels last do not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps, self.head = nn.Conv2d(1, 4, 3), nn.Linear(144, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(self.maps(x).view(len(x), -1))
+        return z
+
+
+@pytest.mark.parametrize("members", [0, 2])
+def test_a_network_that_flattens_by_view_is_trained(
+    members: int, tmp_path: Path, sets: Sets
+) -> None:
+    network = Ensemble([ByView() for _ in range(members)]) if members else ByView()
+    train(RECIPE.but({"epochs": 1}), tmp_path, sets=sets, network=network)
+    assert finished(tmp_path)[0].epochs == 1
+
+
+class Tied(nn.Module):
+    """Two layers have one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 8)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(self.second(self.first(x.flatten(1)).relu()).relu())
+        return z
+
+
+def test_weights_that_layers_share_are_kept(tmp_path: Path, sets: Sets) -> None:
+    train(RECIPE.but({"epochs": 1}), tmp_path, sets=sets, network=Tied(), keep_every=1)
+    kept = load_file(tmp_path / "epochs" / "0001.safetensors")
+    assert torch.equal(kept["second.weight"], weights(tmp_path)["first.weight"])
+
+
+def test_the_machine_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"GPU {device}")
+    assert machine(torch.device("cuda:1")) == "GPU cuda:1"
+    assert machine() == "GPU None"
+    assert "GPU" not in machine(torch.device("cpu"))
+
+
+def test_one_device_is_not_asked_to_be_several(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sets: Sets
+) -> None:
+    monkeypatch.setattr("offmap.training.run.as_device", torch.device)
+    with pytest.raises(ArgumentError, match="cuda:1 is one device, and 2 are asked for"):
+        train(RECIPE, tmp_path, sets=sets, device="cuda:1", devices=2)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_named(tmp_path: Path, sets: Sets) -> None:
     with pytest.raises(ArgumentError, match="torch sees no such device"):
@@ -643,3 +699,17 @@ def test_a_run_remembers_the_weights_that_it_started_from(tmp_path: Path, sets: 
         train(short, tmp_path, sets=sets, resume=True, show_progress=False)
     train(short, tmp_path, sets=sets, network=begun, resume=True, show_progress=False)
     assert len(json.loads((tmp_path / "card.json").read_text())["start"]) == 64
+
+
+def test_a_run_without_its_checkpoint_begins_at_its_start_again(
+    whole: Path, tmp_path: Path, sets: Sets
+) -> None:
+    """As the message of a damaged checkpoint says; weights that were kept are no checkpoint."""
+    on = RECIPE.but({"start": str(whole), "lr": 1e-30, "epochs": 2, "ema": 0.0})
+    with pytest.raises(StopError):
+        train(on, tmp_path, sets=sets, keep_every=1, after_epoch=[stop_at(1)])
+    (tmp_path / "last.ckpt").unlink()
+    train(on, tmp_path, sets=sets, resume=True)
+    for name, value in weights(tmp_path).items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(value, weights(whole)[name], rtol=0, atol=0)

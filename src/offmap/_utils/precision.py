@@ -29,11 +29,13 @@ class KeepsTypes(nn.Module):
     """A module whose tensors keep their type, whatever a module around it is cast to.
 
     Half precision of a covariance, or of a table of limits, is another detector or decision. They
-    move between devices as those of any module.
+    move between devices as those of any module, but not to one without float64.
     """
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def same_type(x: Tensor) -> Tensor:
+            if not has_float64(change(x.new_empty(1, dtype=torch.float32)).device):
+                return x  # where its activations are, too
             changed = change(x)
             return changed if changed.dtype == x.dtype else x.to(changed.device)
 
@@ -52,7 +54,17 @@ def wide(x: Tensor) -> Tensor:
 
     Sums and distances there rest on centred values alone; ``benchmarks.precision`` shows the error.
     """
-    return x.float() if x.device.type in _NARROW else x.double()
+    return x.double() if has_float64(x.device) else x.float()
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has it."""
+    return device.type not in _NARROW
+
+
+def wide_device(device: torch.device) -> torch.device:
+    """The device, or the CPU in the place of one without float64."""
+    return device if has_float64(device) else torch.device("cpu")
 
 
 # Devices without float64.

@@ -71,7 +71,7 @@ def patch_shuffle(
         raise ShapeError(f"a grid of {grid} a side does not divide images of {h}x{w}")
     patches = images.reshape(n, c, grid, h // grid, grid, w // grid)
     patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    device = None if generator is None else generator.device
+    device = torch.device("cpu") if generator is None else generator.device
     draws = torch.rand(n, grid * grid, generator=generator, device=device, dtype=torch.float32)
     order = draws.argsort(dim=1).to(images.device)
     moved = patches[torch.arange(n, device=images.device)[:, None], order]

@@ -24,9 +24,20 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
         made = torch.device(device)
     except RuntimeError as error:
         raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
-    if made.type == "cuda" and not torch.cuda.is_available():
+    if made.type == "cuda":  # not by a tensor: Lightning starts no processes in a notebook then
+        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        current = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+        number = current if made.index is None else made.index
+        if number < there:
+            return torch.device("cuda", number)  # as tensors there tell it
         raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
-    return made
+    try:
+        return torch.empty(0, device=made).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArgumentError(
+            f"device {device!r} was asked for, and this machine has no such device: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def device_of(modules: Sequence[nn.Module]) -> torch.device:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offmap._utils.precision import wide
 from offmap.activations import Head
 from offmap.errors import HeadError, ShapeError
-from offmap.forward._calls import VECTOR, Call
+from offmap.forward._calls import VECTOR, Call, maps
 from offmap.forward._outputs import arrays_of
 from offmap.forward._tokens import chosen, with_mean
 
@@ -43,6 +44,12 @@ class Found:
         """One row a sample."""
         parts = [call.features.float() for call in self.calls]
         return torch.cat(parts, dim=1) if parts else None
+
+    def to(self, device: torch.device) -> Found:
+        """The same on a device."""
+        calls = (replace(call, features=call.features.to(device)) for call in self.calls)
+        head = None if self.head is None else self.head.to(device)
+        return replace(self, calls=tuple(calls), head=head)
 
     def without_features(self) -> Found:
         """The same without the rows of the first batch."""
@@ -136,6 +143,7 @@ def _fitting(parts: Sequence[Call], z: Tensor, near: float) -> Head | None:
     weight = torch.cat([m.weight for m in maps], dim=1) / len(maps)
     biases = [m.bias for m in maps]
     bias = None if None in biases else sum(b for b in biases if b is not None) / len(maps)
+    near = _near(parts, z.device, near)
     x, z = _finite(torch.cat([call.features.float() for call in parts], dim=1), z)
     head = Head(weight.clone(), None if bias is None else bias.clone())  # type: ignore[union-attr]
     for candidate in (head, _scaled(head, x, z)):
@@ -144,10 +152,17 @@ def _fitting(parts: Sequence[Call], z: Tensor, near: float) -> Head | None:
     return None
 
 
+def _near(parts: Sequence[Call], device: torch.device, near: float) -> float:
+    """By how much the logits may miss where a convolution gives them, which GPUs round more."""
+    rounded = device.type == "cuda" and any(call.reduce is maps for call in parts)
+    return max(near, _TOLERANCE["tf32"]) if rounded and tf32_of_convolutions() else near
+
+
 def _scaled(head: Head, x: Tensor, z: Tensor) -> Head:
     """The head times the factor that brings its outputs nearest to the logits."""
-    out = head(x).double()
-    factor = ((out * z).sum() / out.square().sum().clamp(min=1e-300)).float()
+    out, z = wide(head(x)), wide(z)
+    least = torch.finfo(out.dtype).tiny
+    factor = ((out * z).sum() / out.square().sum().clamp(min=least)).float()
     return Head(head.weight * factor, None if head.bias is None else head.bias * factor)
 
 
@@ -228,3 +243,10 @@ def tf32() -> bool:
     # Torch 2.9 brought another name, and once it is used the older one raises.
     newer = getattr(matmul, "fp32_precision", None)
     return bool(matmul.allow_tf32) if newer is None else newer == "tf32"
+
+
+def tf32_of_convolutions() -> bool:
+    """Whether float32 convolutions are: they are unless that is switched off."""
+    cudnn = torch.backends.cudnn
+    newer = getattr(getattr(cudnn, "conv", None), "fp32_precision", None)
+    return bool(cudnn.allow_tf32) if newer is None else newer == "tf32"

@@ -140,6 +140,10 @@ class OneNetwork(AnyProbe):
             return self._logits(self._run(inputs)[0], count_of(inputs))
 
     def _logits(self, output: Any, samples: Any) -> Tensor:
+        return self._logits_there(output, samples).to(self.home)
+
+    def _logits_there(self, output: Any, samples: Any) -> Tensor:
+        """The logits where the network made them."""
         return as_logits(own_copy(logits_of(output, samples)), self.outputs)
 
     def _run(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
@@ -164,13 +168,17 @@ class OneNetwork(AnyProbe):
             with COMPUTING, self._autocast():
                 passed = self._fast(x, self._compiling)
             if passed is not None:
-                return passed
+                return passed[0], self._at_home(passed[1])
         kept = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
         with COMPUTING, self._around(x):
             output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         self._keeping.end()
-        return output, kept
+        return output, self._at_home(kept)
+
+    def _at_home(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        home = self.home
+        return {name: x.to(home) for name, x in kept.items()}
 
     def _around(self, x: Inputs) -> AbstractContextManager[Any]:
         """What a pass is run in: its precision, and what sees to all that hooks do not."""
@@ -269,7 +277,7 @@ class OneNetwork(AnyProbe):
 
     def traced_logits(self, images: Tensor) -> Tensor:
         x = self._traced_inputs(images)
-        return self._logits(self.network(x), x.shape[0])
+        return self._logits_there(self.network(x), x.shape[0])
 
     def _traced_inputs(self, images: Tensor) -> Tensor:
         x = images

@@ -49,7 +49,9 @@ class Preparing:
     ) -> Inputs:
         """The inputs as the network takes them."""
         if isinstance(inputs, Tensor):  # first, as most are
-            x = inputs if inputs.device == device else inputs.to(device, non_blocking=True)
+            # Not from a GPU to the CPU, which would read what has not arrived yet.
+            there = device.type == "cuda"
+            x = inputs if inputs.device == device else inputs.to(device, non_blocking=there)
             return self.laid_out(self._normalised(x, dtype))
         if isinstance(inputs, Prepared):
             inputs = inputs.inputs

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.precision import wide
 from offmap._utils.warning import warn_user
 from offmap.errors import DataError, OutputsWarning
 
@@ -51,7 +52,7 @@ class ScaleCheck:
 
 
 def _check(logits: Float[Tensor, "n c"]) -> None:
-    z = logits.double()
+    z = wide(logits)
     if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
         _refuse("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
     if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):

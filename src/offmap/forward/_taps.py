@@ -55,7 +55,9 @@ class Taps:
             acts = run()
         layers = ends.of_rules(len(acts))
         values = {
-            tap.key(i): end.values[tap] for tap in taps for i, end in enumerate(layers[tap.layer])
+            tap.key(i): end.values[tap].to(acts.device)
+            for tap in taps
+            for i, end in enumerate(layers[tap.layer])
         }
         names = {rule: tuple(end.name for end in layers[rule]) for rule in self._rules}
         self._hook(taps, names, keeping, stack)

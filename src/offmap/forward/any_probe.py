@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offmap._utils.inputs import Inputs, Prepared
+from offmap._utils.precision import wide_device
 from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Head, Sample
 from offmap.errors import FeaturesWarning
@@ -49,6 +50,14 @@ class AnyProbe(Shared):
     head_name: Any
     asked_head: Any
     why_no_head: Any
+
+    @property
+    def home(self) -> torch.device:
+        """Where activations leave to: detectors compute in float64, which not each device has.
+
+        That is one device, whatever lies where in a network that is spread over several.
+        """
+        return wide_device(self.device)
 
     @property
     @abstractmethod

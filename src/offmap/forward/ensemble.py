@@ -149,7 +149,7 @@ class EnsembleProbe(AnyProbe):
         """The activations of a batch of images, uint8 or normalised, of every member."""
         with self.opened():
             x = self._prepared(inputs)
-            return Activations.of_members([each(copied(x)) for each in self.each])
+            return Activations.of_members([each(copied(x)).to(self.home) for each in self.each])
 
     @torch.no_grad()
     def _prepared(self, inputs: Inputs | Prepared) -> Prepared:
@@ -159,7 +159,7 @@ class EnsembleProbe(AnyProbe):
         """The logits of a batch alone, for which no head is looked for."""
         with self.opened():
             x = self._prepared(inputs)
-            each = [Activations(probe.logits(copied(x))) for probe in self.each]
+            each = [Activations(probe.logits(copied(x)).to(self.home)) for probe in self.each]
         return Activations.of_members(each).logits
 
     def sample(self, inputs: Inputs | Prepared) -> Sample:

@@ -153,7 +153,7 @@ def _cached(
         if callable(keys):  # the same images may have had other names when they were stored
             acts.keys = keys(stored, stored + len(acts))
         stored += len(acts)
-        yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
+        yield acts.to(probe.home), None if labels is None else labels.to(probe.home)
 
 
 def _run(

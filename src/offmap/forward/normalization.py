@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from offmap._utils.precision import has_float64
 from offmap.errors import ArgumentError, DataError, ShapeError
 
 
@@ -153,8 +154,13 @@ class Normalization:
 def _standardised(images: Tensor) -> Tensor:
     """Each image less its mean, by its deviation."""
     # Sums in float64: those of a large image of one colour would miss its colour in float32.
-    mean = images.mean((1, 2, 3), keepdim=True, dtype=torch.float64)
-    centred = images - mean.float()
-    variance = centred.square().mean((1, 2, 3), keepdim=True, dtype=torch.float64)
+    centred = images - _mean(images)
+    if not has_float64(images.device):  # what float32 has missed
+        centred = centred - _mean(centred)
     floor = 1 / math.sqrt(math.prod(images.shape[1:]))
-    return centred / variance.sqrt().float().clamp(min=floor)
+    return centred / _mean(centred.square(), then=torch.sqrt).clamp(min=floor)
+
+
+def _mean(x: Tensor, then: Callable[[Tensor], Tensor] = lambda mean: mean) -> Tensor:
+    kind = torch.float64 if has_float64(x.device) else torch.float32
+    return then(x.mean((1, 2, 3), keepdim=True, dtype=kind)).float()

@@ -113,8 +113,8 @@ class Probe(OneNetwork):
 
     def _prepare(self, stack: ExitStack) -> None:
         super()._prepare(stack)
-        if self.head is not None and self.head.weight.device != self.device:
-            self.head = self.head.to(self.device)  # the network was moved since
+        if self.head is not None and self.head.weight.device != self.home:
+            self.head = self.head.to(self.home)  # the network was moved since
         if self._found is not None:
             self._hook_features(self._found)
             self._hook_compiled()
@@ -142,11 +142,10 @@ class Probe(OneNetwork):
         """The activations of what the network returned and the hooks kept."""
         assert self._found is not None
         if self.outputs == "features":
-            return Activations(None, own_copy(vectors_of(output, samples)), kept)
+            return Activations(None, own_copy(vectors_of(output, samples)).to(self.home), kept)
         logits = self._logits(output, samples)
         self._scale.look_at(logits)
-        calls = enumerate(self._found.calls)
-        parts = [self._part(kept, _key(i), call, logits) for i, call in calls]
+        parts = [self._part(kept, _key(i), c, logits) for i, c in enumerate(self._found.calls)]
         there = [x for x in parts if x is not None]
         if len(there) < len(parts):
             return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
@@ -186,7 +185,7 @@ class Probe(OneNetwork):
             output = self.network(x)
         if self.outputs == "features":
             return Activations(None, vectors_of(output, x.shape[0]).float(), layers)
-        logits = self._logits(output, x.shape[0])
+        logits = self._logits_there(output, x.shape[0])
         pairs = zip(calls, inputs, strict=True)
         parts = [self._decided(c, c.reduce(own[-1]).float(), logits) for c, own in pairs]
         features = torch.cat(parts, dim=1) if parts else None
@@ -215,7 +214,7 @@ class Probe(OneNetwork):
     def adopt(self, head: Head | Heads | None) -> None:
         """Take the head from an earlier run of the same network."""
         assert not isinstance(head, tuple)
-        self.head = None if head is None else head.to(self.device)
+        self.head = None if head is None else head.to(self.home)
         self.why_no_head = (
             "" if self.knows_head else "no head was found when these activations were stored"
         )
@@ -231,6 +230,7 @@ class Probe(OneNetwork):
         near = tolerance(self.precision, self._dtype, self.device)
         look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
         of, kept, logits = look(inputs, samples, near)
+        of, logits = of.to(self.home), logits.to(self.home)
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
         self._unhooked = [(_key(i), c) for i, c in enumerate(of.calls) if c.number is not None]
@@ -243,7 +243,7 @@ class Probe(OneNetwork):
         rows = getattr(self.network, "negatives", None)
         if head is None or head.negatives is not None or not isinstance(rows, Tensor):
             return head
-        return replace(head, negatives=rows.detach().float())
+        return replace(head, negatives=rows.detach().float().to(self.home))
 
     def _look_for_head(
         self, inputs: Inputs | Prepared, samples: int, near: float
@@ -251,7 +251,7 @@ class Probe(OneNetwork):
         modules = {} if self._opaque else dict(self.network.named_modules())
         with recording(modules, self.head_name) as calls:
             output, kept = self._run(inputs)
-        logits = self._logits(output, samples)
+        logits = self._logits_there(output, samples)
         with without_autocast(self.device):
             self._scale.look_at(logits)
             of = found(calls, modules, self.head_name, logits, near)
@@ -266,7 +266,7 @@ class Probe(OneNetwork):
         shape = (samples, head.weight.shape[1])
         with Vectors(shape, lambda number, x: arrays.append((number, x.detach().clone()))):
             output, kept = self._run(inputs)
-        logits = self._logits(output, samples)
+        logits = self._logits_there(output, samples)
         with without_autocast(self.device):
             return found_for(head, arrays, logits, near), kept, logits
 

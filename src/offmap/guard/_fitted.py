@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from offmap.activations import Sample
 from offmap.detectors import Detector, Fitting, Needs, detector, passes, taps_of
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import (
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from offmap.data import OwnTransform
     from offmap.data.types import Resize
     from offmap.guard.spreading import Spreading
+
+_moving = threading.Lock()  # one thread at a time moves what others score by
 
 
 class Fitted(nn.Module):
@@ -230,9 +235,24 @@ class Fitted(nn.Module):
         self.weights = present
 
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
-        """The score of each detector, from activations."""
+        """The score of each detector, from activations, wherever these are."""
+        acts = self._beside(acts)
         scores = [each.score(acts) for each in self.each()]
         return scores[0].unsqueeze(1) if len(scores) == 1 else torch.stack(scores, dim=1)
+
+    def _beside(self, acts: Any) -> Any:
+        """The activations beside what was learned, which follows a network that was moved since."""
+        device = acts_of(acts).device
+        learned = [x for x in (self._calibration, *self.detectors) if x is not None]
+        if _lie_on(device, learned):
+            return acts
+        if device != self.probe.home and not isinstance(acts, Sample):
+            return acts.to(self.probe.home)
+        # Its tensors could take part in no gradient, were they made in inference mode.
+        with _moving, torch.inference_mode(False):
+            for each in learned:
+                each.to(device)
+        return acts
 
     def check_transform(self, own: OwnTransform | None) -> None:
         """Refuse images that another function made than those that the guard was fitted on.
@@ -241,3 +261,21 @@ class Fitted(nn.Module):
             ArgumentError: it is another, has been changed, or is missing; or there was none.
         """
         check_same_transform(own, self.input_transform)
+
+
+def _lie_on(device: torch.device, learned: Sequence[nn.Module]) -> bool:
+    """Whether the first tensor of each is there. Asked at every call of a guard."""
+    own = (next(iter(x._buffers.values()), None) for x in learned)
+    firsts = (
+        next(x.buffers(), None) if y is None else y for x, y in zip(learned, own, strict=True)
+    )
+    return all(y is None or y.device == device for y in firsts)
+
+
+def _renew_lock() -> None:
+    global _moving  # of a child, whose copy another thread of the parent may hold
+    _moving = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

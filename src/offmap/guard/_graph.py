@@ -33,7 +33,7 @@ class Graph(nn.Module):
         rates = {"alarm_rate": calibration.alarm_rate, "named": calibration.alarm_rates}
         for name, value in rates.items():
             rate = torch.tensor(value, dtype=torch.float64, device="cpu")
-            self.register_buffer(name, rate.to(guard.probe.device))
+            self.register_buffer(name, rate.to(guard.probe.home))
         self.certified = calibration.confidence is not None
         if self.certified:
             own = calibration.at(calibration.alarm_rates[0]).limits_

@@ -111,8 +111,8 @@ class Guard(Learning):
         """
         calibration = self.calibration
         of = acts_of(acts)
-        labels = of.labels
         scores = self.score_activations(acts)
+        labels = of.labels.to(scores.device)
         reasons = why_not_finite(of, scores)
         if reasons is not None:
             # Of each detector its own, as in calibration: one that fails is no word of the others.

@@ -47,10 +47,10 @@ def read_guard(
                     f"{where}: it has {len(detectors)} detectors, and calibration scores of "
                     f"{len(calibration.scores_)}: take all of its files from one place"
                 )
-            guard._calibration = calibration.to(guard.probe.device)
+            guard._calibration = calibration.to(guard.probe.home)
         if record.get("control") is not None:
             guard.control_ = msgspec.convert(record["control"], Control)
-        guard.detectors.to(guard.probe.device)
+        guard.detectors.to(guard.probe.home)
         guard.model = record["model"]
         if record["input_shape"] is not None:
             guard.input_shape = tuple(map(int, record["input_shape"]))

@@ -9,6 +9,7 @@ from torch import nn
 
 from offmap._utils.imports import OF_FILES
 from offmap.errors import ArgumentError
+from offmap.forward import AnyProbe
 
 
 def put(ray: Any, value: Any) -> Any:
@@ -17,7 +18,10 @@ def put(ray: Any, value: Any) -> Any:
     Raises:
         ArgumentError: it cannot be sent.
     """
+    probe = getattr(value, "probe", value)
     network = getattr(value, "network", value)  # of a probe
+    if isinstance(probe, AnyProbe):
+        _check_on_cpu(probe)
     modules = network.modules() if isinstance(network, nn.Module) else ()
     names = {type(module).__module__ for module in modules}
     for part in getattr(value, "parts", ()):
@@ -32,3 +36,15 @@ def put(ray: Any, value: Any) -> Any:
             f"the {type(value).__name__.lower()} cannot be sent to workers "
             f"({str(error).strip().splitlines()[0]}): work in one process, without an engine"
         ) from error
+
+
+def _check_on_cpu(probe: AnyProbe) -> None:
+    """Refuse tensors of a GPU: workers without one cannot read them, the others have another."""
+    device = probe.asked_device or next(
+        (x.device for x in probe.network.parameters() if x.device.type != "cpu"), None
+    )
+    if device is not None and device.type != "cpu":
+        raise ArgumentError(
+            f"the network is to run on {device} here, and workers read it from the CPU: leave it "
+            "there, and say where the workers run by device"
+        )

@@ -81,6 +81,21 @@ def _check_room(ray: Any, slots: int, gpus: int) -> None:
             )
 
 
+def gpus_of(device: str | None) -> int:
+    """The GPUs that each worker takes.
+
+    Raises:
+        ArgumentError: one is named by its number, which is another in each worker.
+    """
+    name = str(device)
+    if name.startswith("cuda:"):
+        raise ArgumentError(
+            f"each worker has a GPU of its own, which Ray chooses; seen {name}: give cuda, and "
+            "choose among the GPUs by $CUDA_VISIBLE_DEVICES"
+        )
+    return int(name == "cuda")
+
+
 def versions() -> dict[str, str]:
     """What results depend on, in this process."""
     known = {name: version(name) for name in ("offmap", "torch", "numpy")}

@@ -18,7 +18,7 @@ from offmap.scale._learner import Learner
 from offmap.scale._part import Settings
 from offmap.scale._pool import Pool
 from offmap.scale._sending import put
-from offmap.scale._session import session
+from offmap.scale._session import gpus_of, session
 from offmap.scale._sharded import Sharded
 from offmap.scale._shards import Shards
 
@@ -31,7 +31,7 @@ class Workers:
         self.device, self.show = device, show
 
     def __enter__(self) -> Workers:
-        gpus = self.workers * int(str(self.device).startswith("cuda"))
+        gpus = self.workers * gpus_of(self.device)
         self._stack = ExitStack()
         self.ray = self._stack.enter_context(session(self.workers * self.threads, gpus))
         return self
@@ -70,7 +70,6 @@ class Workers:
     ) -> Sharded:
         shards = Shards(data, batch_size)
         sent = guard.to_send()
-        gpus = int(str(self.device).startswith("cuda"))
         settings = Settings(uuid.uuid4().hex, self.threads, self.device, share)
         self._stack.callback(shutil.rmtree, settings.folder, ignore_errors=True)
         pool = Pool(
@@ -79,7 +78,7 @@ class Workers:
             [settings],
             workers=self.workers,
             threads=self.threads,
-            gpus=gpus,
+            gpus=gpus_of(self.device),
         )
         self._stack.enter_context(pool)
         references = [put(self.ray, sent), put(self.ray, shards.without_images())]

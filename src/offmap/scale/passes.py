@@ -18,7 +18,7 @@ from offmap.forward import AnyProbe, Batched, Seen, forward
 from offmap.scale._pool import Pool
 from offmap.scale._runner import Passed, Runner
 from offmap.scale._sending import put
-from offmap.scale._session import session
+from offmap.scale._session import gpus_of, session
 from offmap.scale._shards import Shards
 
 
@@ -51,7 +51,7 @@ class Passes:
 
     def __enter__(self) -> Passes:
         whole("workers", self.workers), whole("threads", self.threads)
-        self.gpus = int(str(self.device).startswith("cuda"))
+        self.gpus = gpus_of(self.device)
         slots = self.workers * self.threads
         self.ray = self.stack.enter_context(session(slots, self.workers * self.gpus))
         return self
@@ -87,7 +87,7 @@ class Passes:
                     shards.parts[of].corrupt[rows.start + place] = why
                 for acts, labels in part.batches:
                     seen.add(acts, labels)
-                    yield acts.to(probe.device), None if labels is None else labels.to(probe.device)
+                    yield acts.to(probe.home), None if labels is None else labels.to(probe.home)
                 advance(len(rows))
         name = getattr(data, "name", None) or description
         if line := skipped_in_words(name, getattr(data, "skipped", ())):

@@ -15,7 +15,7 @@ from offmap.data import Span, blocks_of
 from offmap.guard.files import Summary, score_files
 from offmap.guard.reading import Reading
 from offmap.scale._pool import Pool
-from offmap.scale._session import session, versions
+from offmap.scale._session import gpus_of, session, versions
 from offmap.scale.scorer import Scorer
 
 Row = dict[str, Any]
@@ -95,9 +95,9 @@ def score(
     several = [inputs] if isinstance(inputs, str | Path) else inputs
     whole("workers", workers)
     whole("threads", threads)
+    gpus = gpus_of(device)
     scorer = Scorer(folder, threads=threads, device=device, transform=transform, **guard)
     here = Scorer(folder, transform=transform, **guard).guard
-    gpus = int(str(device).startswith("cuda"))
     with (
         session(workers * threads, workers * gpus) as ray,
         Pool(

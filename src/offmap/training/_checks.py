@@ -63,6 +63,26 @@ def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> in
     return outputs.pop()
 
 
+@torch.no_grad()
+def laid_out(
+    network: nn.Module, sets: Sets, normalization: Normalization
+) -> tuple[nn.Module, torch.memory_format]:
+    """The network in channels last, which is faster, unless it refuses that; and that layout.
+
+    One that flattens feature maps by ``view`` runs in the usual layout alone.
+    """
+    images = normalization(sets.train.images[:2])
+    members = network.members if isinstance(network, HasMembers) else [network]
+    network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    layout = torch.channels_last
+    try:
+        for member in members:
+            member(images.contiguous(memory_format=layout))
+    except (RuntimeError, ValueError, AssertionError):  # the same images went through before
+        layout = torch.contiguous_format
+    return network.to(memory_format=layout).train(), layout  # type: ignore[call-overload]
+
+
 def _classes(network: nn.Module, images: Tensor) -> int:
     output = network(images)
     if not isinstance(output, Tensor) or output.ndim != 2:

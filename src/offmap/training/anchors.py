@@ -27,7 +27,8 @@ def places(network: AnchorHead, data: Any, **options: Any) -> Iterator[Placed]:
         **options: of :func:`offmap.forward.forward`, such as ``normalization``.
     """
     for acts, labels in forward(network, data, **options):
-        yield network.linear(acts.features).detach(), acts.predictions, labels
+        features = acts.features.to(network.anchors.device)
+        yield network.linear(features).detach(), acts.predictions, labels
 
 
 def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> AnchorHead:

@@ -27,6 +27,7 @@ class Batches:
         sets: its data.
         augment: from uint8 images to the input of the network.
         device: where to.
+        layout: of the images in memory.
         members: of an ensemble; 0 for a plain network.
         rank: which of the devices this is.
         devices: how many share each batch.
@@ -39,12 +40,13 @@ class Batches:
         augment: Callable[[Tensor], Tensor],
         device: torch.device,
         *,
+        layout: torch.memory_format = torch.channels_last,
         members: int = 0,
         rank: int = 0,
         devices: int = 1,
     ) -> None:
         assert sets.train.labels is not None
-        self.recipe, self.augment, self.device = recipe, augment, device
+        self.recipe, self._augment, self.device, self.layout = recipe, augment, device, layout
         self.members, self.rank, self.devices = members, rank, devices
         self.images = sets.train.images.to(device)
         self.labels = sets.train.labels.to(device)
@@ -69,6 +71,10 @@ class Batches:
         every = self.recipe.ordinary_every if self.recipe.contrast is not None else 0
         ordinary = bool(every) and number % every == every - 1
         return Batch(images, labels, outliers, self._contrast(ordinary), ordinary)
+
+    def augment(self, images: Tensor) -> Tensor:
+        """The images as the network reads them."""
+        return self._augment(images).contiguous(memory_format=self.layout)
 
     def _augmented(self, rows: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         return self.augment(self.images[rows]), self.labels[rows]
@@ -110,7 +116,7 @@ class Batches:
             return self.augment(self._draw(self.outliers, count))
         images = self.augment(self._draw(self.images, count))
         moved = patch_shuffle(images, recipe.contrast_grid)
-        return moved.contiguous(memory_format=torch.channels_last)
+        return moved.contiguous(memory_format=self.layout)
 
     def _draw(self, images: Tensor, count: int) -> Tensor:
         """This device's part of ``count`` images, drawn with replacement."""

@@ -115,7 +115,13 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def begin(
-    out: Path, recipe: Recipe, sets: Sets, settings: dict[str, Any], *, start: str | None = None
+    out: Path,
+    recipe: Recipe,
+    sets: Sets,
+    settings: dict[str, Any],
+    *,
+    start: str | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """Write what the run is made of, and return it.
 
@@ -126,6 +132,7 @@ def begin(
         settings: budget, command and watched of :class:`Run`; budget and command stay those that
             the run began with.
         start: digest of the weights that it starts from, if not the recipe's seeded ones.
+        device: where it is trained, if that was asked for.
 
     Raises:
         DataError: the run in ``out`` began with other data, or from other weights.
@@ -144,7 +151,7 @@ def begin(
             }
             for name, part in sets.parts.items()
         },
-        "machine": machine(),
+        "machine": machine(device),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("offmap", "torch", "lightning", "kornia")},
         **({} if start is None else {"start": start}),
@@ -198,7 +205,8 @@ def finished(out: str | Path) -> tuple[Card, dict[str, Tensor]]:
 
 def keep(out: Path, number: int, network: nn.Module) -> None:
     """Write the weights of one epoch."""
-    state = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
+    # Copies, because layers may share a tensor, which is refused.
+    state = {name: x.cpu().clone().contiguous() for name, x in network.state_dict().items()}
     with atomic(out / EPOCHS / f"{number:04}.safetensors") as temporary:
         temporary.write_bytes(save(state))
 
@@ -242,10 +250,12 @@ def has_begun(out: Path) -> bool:
     return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS, CARD)) or bool(kept(out))
 
 
-def machine() -> str:
-    """The kind of machine, as cards tell it."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def machine(device: torch.device | None = None) -> str:
+    """The kind of machine that a device is, as cards tell it; by default the one taken unasked."""
+    if torch.cuda.is_available() if device is None else device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device is not None and device.type != "cpu":
+        return f"{platform.system()} {platform.machine()}, {device.type}"
     threads = torch.get_num_threads()
     return f"{platform.system()} {platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, MissingExtraError
-from offmap.forward import weights_digest
+from offmap.forward import as_device, weights_digest
 from offmap.networks import build
 from offmap.networks.checkpoint import place
 from offmap.training import folder
@@ -43,8 +43,8 @@ def train(
 
     ``run.json`` (recipe, versions, data), ``metrics.csv`` (a line an epoch), ``last.ckpt``, and at
     the end ``weights.safetensors`` with ``card.json``. Each is written atomically, so that a
-    run that was killed at any moment goes on from its last finished epoch, and on one machine ends
-    in the same bits as an uninterrupted one.
+    run that was killed at any moment goes on from its last finished epoch, and on the CPU of one
+    machine ends in the same bits as an uninterrupted one; GPUs add in any order.
 
     Args:
         recipe: how.
@@ -83,6 +83,12 @@ def train(
                 f"{name} of {size} leaves some of {devices} devices without images: give at least "
                 "one for each"
             )
+    as_device(device)  # refused in words; Lightning shows a traceback
+    placed = None if device is None else torch.device(device)
+    if placed is not None and placed.index is not None and devices > 1:
+        raise ArgumentError(
+            f"{placed} is one device, and {devices} are asked for: name {placed.type} alone"
+        )
     # With several devices, Lightning starts this program again for each but the first.
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
@@ -100,11 +106,15 @@ def train(
     with folder.alone(out) if first else nullcontext():
         if first:  # another process may have begun one meanwhile
             folder.check(out, recipe, resume)
-        record = folder.begin(out, recipe, sets, settings or {}, start=start) if first else {}
+        record = (
+            folder.begin(out, recipe, sets, settings or {}, start=start, device=placed)
+            if first
+            else {}
+        )
         trainer.fit(
             running,
             out,
-            device=device,
+            device=placed,
             devices=devices,
             after_epoch=after_epoch,
             keep_every=keep_every,
@@ -131,7 +141,8 @@ def _begun(recipe: Recipe, network: nn.Module | None, out: Path) -> tuple[nn.Mod
         network = build(recipe.network)
     if recipe.start is None:
         return network, None
-    if folder.has_begun(out):  # its weights are in the checkpoint, wherever the start is by now
+    # Its weights are in the checkpoint, if there is one, wherever the start is by now.
+    if (out / folder.CHECKPOINT).is_file() or folder.is_finished(out):
         return network, folder.run_of(out).start
     network = place(network, weights_of(recipe.start), recipe.start)
     return network, weights_digest(network)

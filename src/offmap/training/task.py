@@ -18,6 +18,7 @@ from offmap.training._checks import (
     check_augmentation,
     check_objective,
     check_outputs,
+    laid_out,
     pixmix_options,
 )
 from offmap.training._seeds import seeded
@@ -61,7 +62,7 @@ class Task(lightning.LightningModule):
         check_objective(recipe, network, sets)
         check_augmentation(recipe, sets)
         self.recipe = recipe
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.layout = laid_out(network, sets, normalization)
         self.sets = sets
         self.normalization = normalization
         self.average: AveragedModel | None = None
@@ -103,8 +104,9 @@ class Task(lightning.LightningModule):
         self._batches = Batches(
             self.recipe,
             self.sets,
-            self._as_network_reads,
+            self.augment,
             self.device,
+            layout=self.layout,
             members=len(self.network.members) if isinstance(self.network, HasMembers) else 0,
             rank=self.global_rank,
             devices=self.trainer.world_size,
@@ -124,10 +126,6 @@ class Task(lightning.LightningModule):
         count = torch.tensor(len(batch.labels), device=self.device)
         self._sums += torch.stack([outcome.loss.detach() * count, correct, count])
         return outcome.loss
-
-    def _as_network_reads(self, images: Tensor) -> Tensor:
-        augmented: Tensor = self.augment(images)
-        return augmented.contiguous(memory_format=torch.channels_last)
 
     def _mix(self, images: Tensor) -> Tensor:
         assert self.pixmix is not None

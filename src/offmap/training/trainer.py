@@ -15,7 +15,6 @@ import lightning
 import torch
 
 from offmap.errors import StoreError
-from offmap.forward import as_device
 from offmap.training.folder import CHECKPOINT
 from offmap.training.history import Epoch
 from offmap.training.keeper import Keeper
@@ -26,19 +25,20 @@ def fit(
     task: Task,
     out: Path,
     *,
-    device: str | None,
+    device: torch.device | None,
     devices: int,
     after_epoch: Sequence[Callable[[Epoch], None]],
     keep_every: int,
     show_progress: bool | None,
 ) -> None:
     """Train, from the checkpoint in ``out`` if there is one."""
-    placed = as_device(device)  # refused in words; Lightning shows a traceback
+    named = [] if device is None or device.index is None else [device.index]
+    on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(
-            accelerator="auto" if placed is None else placed.type,
-            devices=devices if placed is None or placed.index is None else [placed.index],
+            accelerator="auto" if device is None else device.type,
+            devices=named if named and on_gpu else devices,
             precision="bf16-mixed" if task.recipe.precision == "bf16" else "32-true",
             max_epochs=task.recipe.epochs,
             default_root_dir=out,
@@ -47,7 +47,7 @@ def fit(
             enable_progress_bar=show,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            sync_batchnorm=devices > 1 and device != "cpu" and torch.cuda.is_available(),
+            sync_batchnorm=devices > 1 and on_gpu,
         )
         start = _checkpoint(out)
         trainer.fit(task, ckpt_path=start, weights_only=True)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from offmap._utils.precision import wide
 from offmap.activations import Sample
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs
@@ -58,7 +59,9 @@ class GradNormAll(Detector):
 
         def norm(x: Tensor) -> Tensor:
             gradients = torch.func.grad(loss)(parameters, x)
-            return torch.stack([g.abs().sum(dtype=torch.float64) for g in gradients.values()]).sum()
+            # On one device: a network may lie on several.
+            sums = [wide(g.abs()).sum().to(x.device) for g in gradients.values()]
+            return torch.stack(sums).sum()
 
         try:
             size = sum(4 * p.numel() for p in parameters.values())
@@ -70,4 +73,4 @@ class GradNormAll(Detector):
                 f"{self!r}: this network cannot be differentiated sample by sample ({reason}): use "
                 "a score of the logits or of the last layer"
             ) from error
-        return -norms
+        return -norms.to(sample.acts.logits.device)

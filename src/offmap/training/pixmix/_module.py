@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from offmap._utils.precision import has_float64
 from offmap.data import ImageSet, StreamedSet
 from offmap.errors import ArgumentError, DataError, ShapeError
 from offmap.training.pixmix._augment import STRONGEST, augment
@@ -116,6 +117,8 @@ class PixMix(nn.Module):
 
     def mix(self, images: Images, draws: Draws) -> Mixed:
         """A batch mixed as drawn."""
+        if not has_float64(images.device):
+            return self.mix(images.cpu(), draws).to(images.device)
         draws = draws.to(images.device)
         mixed, pixels = _as_float_and_levels(images)
         slots = torch.arange(self.k + 1, device=images.device)
