@@ -69,4 +69,4 @@ def _anywhere(command: str | None) -> str | None:
     if "--out" in words:
         at = words.index("--out")
         del words[at : at + 2]
-    return shlex.join(words) or None
+    return shlex.join(word for word in words if not word.startswith("--out=")) or None
