@@ -17,6 +17,7 @@ from offmap.errors import ArgumentError
 from offmap.guard import Calibration
 from offmap.guard.limits import samples_needed
 from offmap.guard.promise import expected_of, promise
+from offmap.guard.sensitivity import table
 from offmap.guard.simultaneous import (
     METHODS,
     crossing_probability,
@@ -388,6 +389,18 @@ def test_lower_limits_need_distinct_scores() -> None:
     assert expected_of(tied).low == 0
     assert "at most 5.00% in the mean, and at most 6.43% for 97.5% of such sets" in promise(tied)
     assert int(alarms(tied, torch.arange(1000.0).clamp(max=990)).sum()) <= 50
+
+
+def test_rates_of_few_in_a_hundred_thousand_are_not_told_as_none() -> None:
+    scores = torch.arange(30_000.0)
+    words = promise(calibrated(scores, 1e-4, None))
+    assert "is 0.0100% in the mean, and between 0.0021% and 0.024% for 95%" in words
+    words = promise(calibrated(scores.clamp(max=29_990), 1e-4, None))
+    assert "is at most 0.0100% in the mean, and at most 0.025% for 97.5%" in words
+    rows = calibrated(scores, 1e-4, None).sensitivity([0.0001])
+    assert table(rows).splitlines()[-1].split() == [
+        "3", "(0.01%)", "29995", "0.0033%", "0.013%",
+    ]  # fmt: skip
 
 
 def test_a_calibration_is_restored_with_its_promise() -> None:

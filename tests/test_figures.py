@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -134,6 +135,23 @@ def test_roc_curves_have_one_colour_a_detector_and_name_the_best_of_each_set() -
         assert axis.get_title() == f"{value}\n{_panels.short(best)}"
     colours = [[(x.get_label(), x.get_color()) for x in a.lines] for a in axes]
     assert all(each == colours[0] for each in colours)
+
+
+def test_the_outermost_bars_hold_what_lies_beyond_them_in_float32_too() -> None:
+    found = next(iter(several().values()))
+    name = found.detectors[0]
+    rng = np.random.default_rng(0)
+    shifted = {"id": 0.0, **dict.fromkeys((n for of in found.groups.values() for n in of), 2.0)}
+    for _ in range(5):
+        scores = {s: rng.normal(by, 1, 1000).astype(np.float32) for s, by in shifted.items()}
+        figure = plots.histograms(replace(found, scores={name: scores}), name)
+        for axis, set in zip(figure.axes, list(shifted)[1:], strict=False):
+            heights = [[bar.get_height() for bar in bars] for bars in axis.containers]
+            edges = np.array([bar.get_x() for bar in axis.containers[0]])
+            width = edges[1] - edges[0]
+            for shown, of in zip(heights, ("id", set), strict=True):
+                share = (scores[of] >= edges[-1]).mean()
+                assert shown[-1] * width == pytest.approx(share, abs=2e-3)
 
 
 def test_differences_stand_with_their_intervals_the_largest_first() -> None:

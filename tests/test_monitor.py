@@ -521,6 +521,25 @@ def test_verdicts_of_another_threshold_are_refused() -> None:
     assert not monitor.alarmed
 
 
+@pytest.mark.parametrize("detectors", [1, 2])
+def test_verdicts_of_a_guard_that_was_extended_are_refused(detectors: int) -> None:
+    rule = "plain" if detectors == 1 else "bonferroni"
+    scores, nobody = torch.arange(999.0)[:, None].repeat(1, detectors), torch.zeros(1998).long()
+    before, after = Calibration(rule, 0.05), Calibration(rule, 0.05)
+    before.learn(scores, nobody[:999], 1)
+    after.learn(torch.cat([scores, scores + 0.5]), nobody, 1)
+    monitor = Monitor(Certified.of_calibration(before, "w"))
+    verdicts = []
+    for calibration in (before, after):
+        score, p, is_ood = calibration(scores[::7] + 0.25, nobody[:143])
+        verdicts.append(Verdict(nobody[:143], score, p, is_ood))
+    with pytest.raises(ArgumentError, match="is none among 999 calibration samples; watch"):
+        monitor.update(verdicts[1])
+    assert monitor.samples == 0
+    monitor.update(verdicts[0])
+    assert monitor.samples == 143
+
+
 def test_counts_beside_the_bets() -> None:
     verdict = Verdict(
         torch.tensor([0, 1, 1, -1]),

@@ -14,8 +14,9 @@ from PIL import Image
 import offmap
 from offmap import demo
 from offmap.errors import ArgumentError, NotFittedError, StoreError
-from offmap.guard import explained, occlusion
+from offmap.guard import Calibration, explained, occlusion
 from offmap.guard.files import COLUMNS, score_files
+from offmap.guard.reasons import _standing
 
 NAMES = tuple(f"digit {i}" for i in range(8))
 
@@ -73,6 +74,16 @@ def test_what_is_far_is_above_all(sets: demo.Digits) -> None:
     verdict, reasons = explained(guard, 30 * demo.NORMALIZATION(sets.test.images[:20]))
     far = int(verdict.scores.argmax())
     assert "above all of 216 calibration scores" in reasons[far]
+
+
+def test_above_all_but_one_is_not_above_100_percent(sets: demo.Digits) -> None:
+    guard = make(sets, "energy")
+    scores = torch.arange(10_000.0)
+    guard._calibration = calibration = Calibration("plain", 0.05)
+    calibration.learn(scores[:, None], torch.zeros(10_000).long(), 8)
+    verdict = guard(sets.test.images[:1])
+    (words,) = _standing(guard, 0, torch.tensor([9998.5]), verdict, name=False)
+    assert words.endswith("above 99.9% of 10,000 calibration scores")
 
 
 def test_of_vim_the_residual_stands_against_the_energy(sets: demo.Digits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,15 @@ def test_accuracy_on_a_shifted_set_is_told(results: Results) -> None:
     info = next(s for s in results.sets if s.name == "pale")
     assert (info.role, info.right, info.n) == ("shift", right, 70)
     assert f"pale: accuracy {right / 70:.2%}" in shift_text(results)
+
+
+def test_accuracies_stand_with_their_own_sets_where_names_begin_alike(results: Results) -> None:
+    names = {"pale": "corrupt:contrast:3", "grey": "corrupt:contrast"}
+    infos = [replace(info, name=names.get(info.name, info.name)) for info in results.sets]
+    scores = {d: {names.get(s, s): x for s, x in of.items()} for d, of in results.scores.items()}
+    blocks = shift_text(replace(results, sets=infos, scores=scores)).split("\n\n")[1:3]
+    heads = [block.partition(": accuracy")[0] for block in blocks]
+    assert heads == ["corrupt:contrast:3", "corrupt:contrast"]
 
 
 def test_the_same_after_saving(results: Results, tmp_path: Path) -> None:

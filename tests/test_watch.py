@@ -433,6 +433,20 @@ def test_a_table_of_an_engine_is_watched_by_the_columns_that_it_has(
         counted({"ood": [False]})
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_could_not_be_read_is_no_alarm_where_pandas_wrote_the_table(
+    suffix: str, tmp_path: Path
+) -> None:
+    """It writes nothing in the place of NaN."""
+    log = tmp_path / f"v{suffix}"
+    table = pa.table({"label": [1, -1], "p": [0.5, None], "is_ood": [False, True]})
+    (pa_csv.write_csv if suffix == ".csv" else pq.write_table)(table, log)
+    watch = Watch(log, certified=Certified("g", "plain", 0.05, (99,), (5,), 1, True))
+    run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert (watch.monitor.samples, watch.monitor.tally.alarms, watch.unread) == (1, 0, 1)
+
+
 def test_a_log_that_was_turned_over_is_watched_under_the_name_that_it_has_then(
     guard: offmap.Guard, log: Path, tmp_path: Path
 ) -> None:
@@ -561,10 +575,27 @@ def test_states_of_several_streams_are_merged(
     assert status == 1
     assert said.startswith("2 streams (north.json 130, south.json 30 samples)")
     assert call("watch south.json south.json")[0] == 0
-    for option in ("--out w.png", "--report w.html", "--reset", "--state s.json"):
+    options = "--out w.png", "--report w.html", "--reset", "--state s.json", "--alpha 0.1"
+    for option in options:
         status, _, errors = call(f"watch south.json {option}")
         assert status == 2
         assert f"{option.split()[0]} has no effect on states: give the log" in errors
+
+
+def test_a_monitor_that_goes_on_keeps_what_it_was_begun_with(tmp_path: Path, call: Call) -> None:
+    row = {"path": "a", "label": 0, "score": 1.0, "p_value": 0.5, "is_ood": False, "error": None}
+    with Log(tmp_path / "calm.jsonl", Certified("g", "plain", 0.05, (99,), (5,), 1, True)) as file:
+        file.add_rows([row] * 20)
+    line = "watch calm.jsonl --state s.json"
+    begun = call(f"{line} --alpha 0.02 --delta 0.03")
+    assert "alpha 0.02 + delta 0.03 = 5.0%" in begun[1]
+    assert call(f"{line} --alpha 0.02 --delta 0.03") == call(line) == begun
+    for option, known in (("--alpha 0.01", 0.02), ("--delta 0.01", 0.03)):
+        status, _, errors = call(f"{line} {option}")
+        assert status == 2
+        assert f"{option} has no effect on a monitor that was begun with {known}: le" in errors
+    assert "alpha 0.02 + 0.02 + delta 0.03 = 7.0%" in call(f"{line} --reset")[1]  # as before
+    assert "alpha 0.02 + 0.02 + 0.01 + delta 0.03" in call(f"{line} --reset --alpha 0.01")[1]
 
 
 @pytest.mark.parametrize(

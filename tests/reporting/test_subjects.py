@@ -103,7 +103,10 @@ def test_a_check_stands_in_the_report_of_its_guard(guard: offmap.Guard) -> None:
     assert row[5] == f"{check.low:.2%} to {check.high:.2%}"
     assert " ".join(str(check).split()) in words(report, "check")
     hidden = offmap.report(guard, checks={"photos/fresh": check}, redact_paths=True)
-    assert table(hidden, "check")[0][0] == "[path]"
+    assert table(hidden, "check")[0][0] == "data 1"
+    absolute = offmap.report(guard, checks={"/data/my photos": check}, redact_paths=True)
+    assert f"data 1: {' '.join(str(check).split())}" in words(absolute, "check")
+    assert "photos" not in absolute.html()
 
 
 def test_verdicts_are_counted(verdict: offmap.Verdict, log: Path) -> None:
@@ -181,6 +184,17 @@ def test_verdicts_can_be_sent_without_pictures_and_paths(log: Path, tmp_path: Pa
         assert "hideaway" not in text
         assert "data:image" not in text
         assert "sample 120" in text
+
+
+def test_reasons_do_not_name_training_samples_where_keys_are_hidden(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    reason = "said cat; nearest training samples patient 7.png, b.png (from 0.2)"
+    row = {"path": "a.png", "label": 0, "score": 1.0, "p_value": 0.01, "is_ood": True}
+    path.write_text(json.dumps(row | {"reason": reason}) + "\n")
+    assert "patient 7.png" in offmap.report(path).html()
+    hidden = offmap.report(path, redact_paths=True)
+    assert "patient" not in hidden.html()
+    assert gallery(hidden).samples[0].reason.endswith("training samples [keys] (from 0.2)")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

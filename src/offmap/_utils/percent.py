@@ -15,6 +15,17 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{padded if float(padded) == float(exact) else exact}%"
 
 
+def about(share: float) -> str:
+    """A share that was measured or computed, to two digits behind the point, or to two that count.
+
+    With fewer, a rate of one in 100,000 would be told as none.
+
+    >>> about(0.0599), about(0.000041), about(0.0)
+    ('5.99%', '0.0041%', '0.00%')
+    """
+    return f"{100 * share:.{_digits(share)}f}%"
+
+
 def at_most(share: float) -> str:
     """An upper limit, rounded up to two digits behind the point, or to two that say something.
 
@@ -23,6 +34,10 @@ def at_most(share: float) -> str:
     >>> at_most(0.05), at_most(0.063211), at_most(0.000041), at_most(0.0)
     ('5.00%', '6.33%', '0.0041%', '0.00%')
     """
-    digits = max(2, 1 - floor(log10(100 * share))) if share > 0 else 2
+    digits = _digits(share)
     unit = 10**digits
     return f"{ceil(100 * share * unit - 1e-6) / unit:.{digits}f}%"
+
+
+def _digits(share: float) -> int:
+    return max(2, 1 - floor(log10(100 * share))) if share > 0 else 2

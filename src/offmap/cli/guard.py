@@ -19,7 +19,8 @@ def fit(
     ),
     detectors: list[str] = options.detectors(["auto"], "; several are combined"),
     combine: str = typer.Option(
-        "bonferroni", help="bonferroni, or one score by softplus, fisher, mean_rank, max, harmonic."
+        "bonferroni",
+        help="bonferroni, or one score by softplus, mean, fisher, mean_rank, max, harmonic.",
     ),
     normalization: str | None = options.NORMALIZATION,
     size: int | None = options.SIZE,

@@ -59,6 +59,7 @@ def score(
 
         offmap score guard/ photos/ --out verdicts.parquet --engine ray --workers 8
     """
+    from offmap._utils.percent import about, percent
     from offmap.cli._guards import open_guard, workers_of
     from offmap.guard.files import score_files
     from offmap.guard.opening import shape_of
@@ -97,7 +98,8 @@ def score(
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
     if fail_above is not None and summary.share > fail_above:
-        typer.echo(f"offmap: {summary.share:.1%} unknown is above {fail_above:.1%}", err=True)
+        share, most = about(summary.share), percent(fail_above, 1)
+        typer.echo(f"offmap: {share} unknown is above {most}", err=True)
         raise typer.Exit(1)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from offmap.guard import Monitor
 
 FAILED = 2  # an alarm has status 1
+_USUAL = 0.05
 
 
 def watch(
@@ -33,11 +34,15 @@ def watch(
     alarm_rate: float | None = typer.Option(
         None, help="Of a table of verdicts that were made at another than the guard's."
     ),
-    alpha: float = typer.Option(
-        0.05, help="Of a new monitor, or a reset: how probable a false alarm is."
+    alpha: float | None = typer.Option(
+        None,
+        help="Of a new monitor (by default 0.05), or a reset (as before): how probable a false "
+        "alarm is.",
     ),
-    delta: float = typer.Option(
-        0.05, help="Of a new monitor: how probable a certified rate is that does not hold."
+    delta: float | None = typer.Option(
+        None,
+        help="Of a new monitor (by default 0.05): how probable a certified rate is that does not "
+        "hold.",
     ),
     reset: bool = typer.Option(False, help="Begin anew behind an alarm; spends alpha again."),
     every: float = typer.Option(1.0, min=0.01, help="Seconds between two looks of --follow."),
@@ -73,6 +78,7 @@ def watch(
     if {path.suffix for path in logs} == {".json"}:
         given: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
         given |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
+        given |= {"--alpha": alpha, "--delta": delta}
         if without_effect := [name for name, value in given.items() if value]:
             raise ArgumentError(
                 f"{', '.join(without_effect)} has no effect on states: give the log, or of one "
@@ -88,7 +94,10 @@ def watch(
     if alarm_rate is not None and guard is None:
         raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
     certified = None if guard is None else Certified.read(guard, alarm_rate)
-    watching = Watch(log, state, certified, alpha, delta)
+    usual = (_USUAL if alpha is None else alpha), (_USUAL if delta is None else delta)
+    watching = Watch(log, state, certified, *usual)
+    if watching.monitor is not None:
+        _check_as_begun(watching.monitor, None if reset else alpha, delta)
     if reset:
         _reset(watching.monitor, alpha)
         watching.save()
@@ -120,7 +129,22 @@ def _waited(seconds: float) -> bool:
     return True
 
 
-def _reset(monitor: Monitor | None, alpha: float) -> None:
+def _check_as_begun(monitor: Monitor, alpha: float | None, delta: float | None) -> None:
+    """Refuse what a monitor that goes on cannot take; a command may be repeated as it was."""
+    from offmap.errors import ArgumentError
+
+    for name, given, known in (
+        ("alpha", alpha, monitor.alphas),
+        ("delta", delta, (monitor.delta,)),
+    ):
+        if given is not None and given not in known:
+            raise ArgumentError(
+                f"--{name} {given} has no effect on a monitor that was begun with {known[-1]}: "
+                "leave it out, or begin another --state"
+            )
+
+
+def _reset(monitor: Monitor | None, alpha: float | None) -> None:
     from offmap.errors import ArgumentError
 
     if monitor is None:

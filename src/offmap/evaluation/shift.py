@@ -103,12 +103,12 @@ SHIFT_WORDS = (
 )
 
 
-def accuracies(results: Results) -> list[str]:
-    """How often the network is right on each shifted set, a line each."""
+def accuracies(results: Results) -> dict[str, str]:
+    """How often the network is right on each shifted set, a line by its name."""
     known = {info.name: info.right / info.n for info in results.sets if info.right is not None}
     beside = f", {known['id']:.2%} on the ID set" if "id" in known else ""
     sets = [info.name for info in results.sets if info.role == "shift" and info.name in known]
-    return [f"{name}: accuracy {known[name]:.2%}{beside}" for name in sets]
+    return {name: f"{name}: accuracy {known[name]:.2%}{beside}" for name in sets}
 
 
 def shift_text(results: Results) -> str:
@@ -116,7 +116,7 @@ def shift_text(results: Results) -> str:
     shifts = results.shifts
     blocks = []
     for name in dict.fromkeys(shift.set for shift in shifts):
-        line = next((a for a in accuracies(results) if a.startswith(f"{name}:")), f"{name}:")
+        line = accuracies(results).get(name, f"{name}:")
         own = [s for s in shifts if s.set == name]
         columns = shift_columns(own)
         cells = {s.detector: [float(getattr(s, column)) for column in columns] for s in own}

@@ -265,11 +265,12 @@ class Fitted(nn.Module):
 
 def _lie_on(device: torch.device, learned: Sequence[nn.Module]) -> bool:
     """Whether the first tensor of each is there. Asked at every call of a guard."""
-    own = (next(iter(x._buffers.values()), None) for x in learned)
-    firsts = (
-        next(x.buffers(), None) if y is None else y for x, y in zip(learned, own, strict=True)
-    )
-    return all(y is None or y.device == device for y in firsts)
+    for each in learned:
+        first = next(iter(each._buffers.values()), None)
+        first = next(each.buffers(), None) if first is None else first
+        if first is not None and first.device != device:
+            return False
+    return True
 
 
 def _renew_lock() -> None:

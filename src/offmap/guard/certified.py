@@ -17,6 +17,8 @@ from offmap.guard.guard import Guard
 
 _GIVE = "give alarm_rate= as it was when they were made, or a log, which says it"
 _ROUNDING = 1e-6  # of a rank, by its p-value
+_FLOAT32 = 1e-7  # of its size, where a table holds p-values so
+_ROUNDED = 12  # letters of a p-value that somebody may have rounded
 Rates = Float64[np.ndarray, " g"]
 
 
@@ -111,17 +113,26 @@ class Certified(msgspec.Struct, frozen=True):
         Args:
             is_ood: of the verdict.
             label: likewise.
-            p_value: likewise; one that is none of this calibration set tells nothing.
+            p_value: likewise; one that was rounded, or has few digits, may tell nothing.
             way_out: for the message.
 
         Raises:
-            ArgumentError: it was made at another; or the label is that of no class.
+            ArgumentError: it was made at another, or is of a calibration set of another size; or
+                the label is that of no class.
         """
         group = self.group(label)
         if p_value is None:
             return
-        rank = float(p_value) * (self.samples[group] + 1) / self.tests
-        known = abs(rank - round(rank)) < _ROUNDING
+        p_value = float(p_value)
+        rank = p_value * (self.samples[group] + 1) / self.tests
+        away = abs(rank - round(rank))
+        known = away < _ROUNDING
+        if len(repr(p_value)) > _ROUNDED and away > _FLOAT32 * max(rank, 1e4) and p_value < 1:
+            raise ArgumentError(
+                "these verdicts are of another guard, or of one that was calibrated anew: a "
+                f"p-value of {p_value} is none among {self.samples[group]} calibration samples; "
+                "watch them by the guard that made them"
+            )
         if known and (round(rank) <= self.ranks[group]) != bool(is_ood):
             called = "called OOD" if is_ood else "not called OOD"
             raise ArgumentError(

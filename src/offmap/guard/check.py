@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from offmap._utils.percent import percent
+from offmap._utils.percent import about, percent
 from offmap.guard.promise import expected_of
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Check:
         return self.alarms / self.samples
 
     def __str__(self) -> str:
-        interval = f"{percent(self.confidence)} interval {self.low:.2%} to {self.high:.2%}"
+        interval = f"{percent(self.confidence)} interval {about(self.low)} to {about(self.high)}"
         of = "OOD samples caught" if self.alarm_rate is None else "ID samples called OOD"
-        words = f"{self.alarms:,} of {self.samples:,} {of}: {self.share:.2%}, {interval}."
+        words = f"{self.alarms:,} of {self.samples:,} {of}: {about(self.share)}, {interval}."
         rate = percent(self.alarm_rate or 0, 2)
         if self.result is not None:
             words += f" The certificate of at most {rate} is {_MEANS[self.result]}."

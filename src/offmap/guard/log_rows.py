@@ -151,10 +151,12 @@ def _parsed(line: bytes) -> Row | None:
 def _named(row: Row) -> Row:
     """A row of verdicts as ``offmap score`` names its columns, of which a table may lack some.
 
-    A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read.
+    A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read, or
+    nothing, which pandas writes in its place.
     """
     p_value = row.get("p_value", row.get("p"))
-    if p_value is not None and math.isnan(p_value):
+    of_scorer = "p" in row and "p_value" not in row
+    if of_scorer if p_value is None else math.isnan(p_value):
         return row | {"label": None, "p_value": None, "is_ood": None}
     return row | {"label": row.get("label"), "p_value": p_value}
 

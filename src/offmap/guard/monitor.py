@@ -77,7 +77,8 @@ class Monitor(Evidence):
 
         Raises:
             ArgumentError: labels are missing, or there is no such class; or a verdict that was made
-                at another threshold, for which see :meth:`go_on_with`.
+                at another threshold, for which see :meth:`go_on_with`, or by a guard with another
+                number of calibration samples.
             ShapeError: not as many labels as booleans.
         """
         samples = list(_samples(verdict, labels))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from offmap._utils.percent import percent
+from offmap._utils.percent import about, at_most, percent
 from offmap.guard.limits import delta_of, samples_needed
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ def _expectation(calibration: Calibration) -> str:
     where = f"{'In the smallest, of' if of_class else 'With'} {of.samples:,} samples, the"
     if of.low > 0:
         return (
-            f"{where} true rate is {of.mean:.2%} in the mean, and between {of.low:.2%} and "
-            f"{of.high:.2%} for 95% of such sets."
+            f"{where} true rate is {about(of.mean)} in the mean, and between {about(of.low)} and "
+            f"{about(of.high)} for 95% of such sets."
         )
     return (
-        f"{where} true rate is at most {of.mean:.2%} in the mean, and at most {of.high:.2%} for "
-        "97.5% of such sets."
+        f"{where} true rate is at most {at_most(of.mean)} in the mean, and at most "
+        f"{at_most(of.high)} for 97.5% of such sets."
     )
 
 

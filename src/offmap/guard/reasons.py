@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Words = list[str]  # of each sample
 _NEAREST = 3
+_KEYS = re.compile(r"(nearest training samples ).*( \(from )")
 
 
 def explain_sample(guard: Guard, inputs: Any) -> str:
@@ -68,6 +70,15 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
     return replace(verdict, words=reasons), reasons
 
 
+def without_keys(reason: str) -> str:
+    """A reason that does not say what the training samples are called.
+
+    >>> without_keys("score 3; nearest training samples a.png, b.png (from 0.2)")
+    'score 3; nearest training samples [keys] (from 0.2)'
+    """
+    return _KEYS.sub(r"\1[keys]\2", reason)
+
+
 def _of_finite(guard: Guard, acts: Any, verdict: Verdict) -> Words:
     own = acts.acts if isinstance(acts, Sample) else acts
     each = guard.each()
@@ -107,7 +118,8 @@ def _standing(
         if counts is not None and counts[group] > 1:
             of += " and the classes joined with it"
         below = int((others < score).sum())
-        share = "all" if below == len(others) else f"{below / max(len(others), 1):.1%}"
+        # Rounded down: above 100.0% would be above all.
+        share = "all" if below == len(others) else f"{1000 * below // len(others) / 10:.1f}%"
         words.append(
             f"{who}score {float(score):.4g} above {share} of {len(others):,} calibration scores{of}"
         )

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from offmap._utils.arguments import number
+from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError
 from offmap.guard.limits import any_rate_limits, certified_limits, delta_of, marginal_limits
 
@@ -125,6 +126,6 @@ def table(rows: Sequence[Contaminated]) -> str:
     ]
     for row in rows:
         threshold = threshold_of(row)
-        count = f"{row.outliers:,} ({row.share:.1%})"
-        lines.append(f"{count:>16} {threshold:>12} {row.mean:>10.2%} {row.high:>9.2%}")
+        count = f"{row.outliers:,} ({percent(row.share, 1)})"
+        lines.append(f"{count:>16} {threshold:>12} {about(row.mean):>10} {at_most(row.high):>9}")
     return "\n".join(lines)

@@ -41,7 +41,8 @@ def _histogram(axis: Axes, scores: Any, row: Row) -> None:
         low, high = low - 0.5, high + 0.5
     bins = np.linspace(low, high, 50)
     for name, colour, label in (("id", ID, "ID"), (row.set, OOD, "OOD")):
-        values = np.clip(scores[name], low, high)
+        # In float64: in float32 the end would be rounded, at times out of the outermost bar.
+        values = np.clip(np.asarray(scores[name], np.float64), low, high)
         axis.hist(values, bins=list(bins), density=True, alpha=0.6, color=colour, label=label)
     if row.threshold is not None:
         axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")

@@ -23,6 +23,7 @@ from offmap.reporting.redacted import (
     hidden,
     hidden_command,
     hidden_section,
+    numbered_data,
     renamed,
     without_paths,
 )
@@ -211,7 +212,9 @@ def _of_results(results: Results, asked: _Asked) -> Report:
 
 def _of_guard(facts: Facts, asked: _Asked) -> Report:
     asked.check_used("a guard", "checks")
-    sections = guards.sections_of(facts, asked.checks, asked.command)
+    # A sentence that begins with a path would be hidden with it.
+    checks = numbered_data(asked.checks) if asked.redact_paths else asked.checks
+    sections = guards.sections_of(facts, checks, asked.command)
     return _hidden(Report(guards.title_of(facts), sections, {}), asked)
 
 

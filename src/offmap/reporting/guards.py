@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError
 from offmap.guard import Calibration, Check
 from offmap.guard.promise import expected_of
@@ -61,8 +62,8 @@ def _checked(checks: Mapping[str, Check]) -> Section:
             "OOD" if check.alarm_rate is None else "ID",
             f"{check.samples:,}",
             f"{check.alarms:,}",
-            f"{check.share:.2%}",
-            f"{check.low:.2%} to {check.high:.2%}",
+            about(check.share),
+            f"{about(check.low)} to {about(check.high)}",
         ]
         for name, check in checks.items()
     ]
@@ -115,8 +116,10 @@ def _rate(calibration: Calibration, rate: float) -> list[str]:
         return [name, "", "", "", "", "not for so few samples"]
     of = expected_of(at, int(at.counts_.argmin()))
     threshold = "of ranks" if at.threshold is None else f"{at.threshold:.6g}"
-    interval = f"{of.low:.2%} to {of.high:.2%}" if of.low > 0 else f"at most {of.high:.2%} (97.5%)"
-    mean = f"{of.mean:.2%}" if of.low > 0 else f"at most {of.mean:.2%}"
+    interval = f"at most {at_most(of.high)} (97.5%)"
+    mean = f"at most {at_most(of.mean)}"
+    if of.low > 0:
+        interval, mean = f"{about(of.low)} to {about(of.high)}", about(of.mean)
     rank = f"{of.rank:,} of {of.samples:,}"
     certified = "certified, named" if at.named else "certified, by the band"
     how = "on average" if at.confidence is None else certified
@@ -126,7 +129,12 @@ def _rate(calibration: Calibration, rate: float) -> list[str]:
 def _sensitivity(calibration: Calibration) -> Section:
     """What the threshold rests on."""
     rows = [
-        [f"{of.outliers:,} ({of.share:.1%})", threshold_of(of), f"{of.mean:.2%}", f"{of.high:.2%}"]
+        [
+            f"{of.outliers:,} ({percent(of.share, 1)})",
+            threshold_of(of),
+            about(of.mean),
+            at_most(of.high),
+        ]
         for of in calibration.sensitivity()
     ]
     words = (

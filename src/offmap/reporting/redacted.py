@@ -65,6 +65,16 @@ def renamed(results: Results, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): data for name, data in inputs.items()}
 
 
+def numbered_data(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found on data that are called by paths, under numbers.
+
+    >>> numbered_data({"./photos/fresh": 1, "cifar10": 2})
+    {'data 1': 1, 'cifar10': 2}
+    """
+    names = _numbered("data", named)
+    return {names[name]: found for name, found in named.items()}
+
+
 def hidden(value: Any) -> Any:
     """Plain values with ``[path]`` for each path in their texts.
 

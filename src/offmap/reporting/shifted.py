@@ -17,5 +17,5 @@ def shifted(results: Results) -> list[Section]:
         own = [s for s in shifts if s.set == name]
         rows = [[s.detector, *(f"{100 * getattr(s, each):.2f}" for each in columns)] for s in own]
         tables.append(Table(name, ["detector", *columns.values()], rows, name=f"shift-{i}"))
-    words = [Text(line) for line in (SHIFT_WORDS, *accuracies(results))]
+    words = [Text(line) for line in (SHIFT_WORDS, *accuracies(results).values())]
     return [Section("shifted", "ID that has shifted", [*words, *tables])]

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from offmap._utils.percent import at_most, percent
+from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.guard import Certified, Monitor
 from offmap.guard.log_rows import rows_of
+from offmap.guard.reasons import without_keys
 from offmap.guard.tally import Tally
 from offmap.metrics import share_interval
 from offmap.reporting import watches
@@ -165,8 +166,8 @@ def _verdict(found: Seen) -> Section:
     n, alarms = found.tally.samples, found.tally.alarms
     low, high = share_interval(alarms, n)
     words = (
-        f"{alarms:,} of {n:,} samples are called OOD: {alarms / n:.2%} (95% interval {low:.2%} to "
-        f"{high:.2%})."
+        f"{alarms:,} of {n:,} samples are called OOD: {about(alarms / n)} (95% interval "
+        f"{about(low)} to {about(high)})."
     )
     if found.unread:
         words += f" {found.unread:,} more could not be read, and have no verdict."
@@ -217,6 +218,7 @@ def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sam
     key = row.get("path") or row.get("input")
     label = row["label"]
     prediction = "" if label is None else names.get(label, f"class {label}")
+    reason = str(row.get("reason") or row.get("error") or "")
     return Sample(
         set="unknown" if row["is_ood"] else "known",
         name=str(key) if key and named else f"sample {number}",
@@ -224,7 +226,7 @@ def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sam
         p_value=float(row["p_value"]),
         score=float(f"{_score(row):.6g}") if isfinite(_score(row)) else None,
         image=picture_of_file(str(key)) if key else "",
-        reason=str(row.get("reason") or row.get("error") or ""),
+        reason=reason if named else without_keys(reason),
     )
 
 

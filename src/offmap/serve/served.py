@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from offmap._utils.inputs import Inputs
+from offmap._utils.percent import about
 from offmap.data import OwnTransform
 from offmap.guard import Certified, Guard, Verdict, explained
 from offmap.serve.reading import Reads
@@ -52,7 +53,7 @@ class Served:
         asked = verdict if rate is None else self.at(rate)(inputs)
         columns = asked.to_dict()
         columns["reason"] = reasons or [
-            error if error is not None else f"about {p:.2%} of known samples score as high"
+            error if error is not None else f"about {about(p)} of known samples score as high"
             for p, error in zip(columns["p_value"], columns["error"], strict=True)
         ]
         return verdict, columns
