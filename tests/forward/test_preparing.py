@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import offmap
-from offmap.errors import ArgumentError, DataError, InputsWarning, OutputsWarning
+from offmap.errors import ArgumentError, DataError, InputsWarning
 from offmap.forward import Normalization, Probe, forward
 from offmap.forward._preparing import Preparing
 
@@ -159,15 +159,6 @@ def test_a_network_whose_outputs_depend_on_their_company_is_told_of(alone: bool)
     words = [str(each.message) for each in told if "rest of their batch" in str(each.message)]
     assert len(words) == (not alone)
     assert all("depends on what else is in a batch" in each for each in words)
-
-
-def test_an_evaluation_tells_of_it_too() -> None:
-    torch.manual_seed(0)
-    norm = nn.BatchNorm1d(8, track_running_stats=False)
-    network = nn.Sequential(nn.Linear(5, 8), norm, nn.ReLU(), nn.Linear(8, 3))
-    known, far = [torch.randn(40, 5)], {"far": [torch.randn(30, 5)]}
-    with pytest.warns(OutputsWarning, match="make all batches alike"):
-        offmap.evaluate(network, id_test=known, ood=far, detectors=["msp"])
 
 
 class OnGPU(Tensor):

@@ -267,7 +267,8 @@ def normalization_or_usual(
     """What ``--normalization`` says, else network, card or run, else what is usual for ID."""
     if given or model.startswith(networks.zoo.PREFIX):
         return normalization(given or model)
-    if (known := own or (weights and normalization_of(weights))) is not None:
+    of_run = None if weights is None else normalization_of(weights)
+    if (known := own or of_run) is not None:
         return known
     try:
         return normalization(id.partition(":")[0])

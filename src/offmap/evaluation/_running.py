@@ -147,7 +147,7 @@ class Running:
         predictions: list[Any] = []
         labels: list[Any] = []
         keys: list[str] = []
-        seen = Seen(labelled=item.role != "ood", comparing=item.role == "id")
+        seen = Seen(labelled=item.role != "ood")
         if item.role == "calibration" and self.parts is not None:
             batches = seen.through(self.parts.rest())  # without those learned on
         else:

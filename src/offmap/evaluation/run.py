@@ -83,8 +83,6 @@ def evaluate(
     Warns:
         ChanceWarning: the network is hardly right on a labelled set.
         FeaturesWarning: detectors read features that may not be those of the head.
-        OutputsWarning: the network's outputs are hardly logits; or they depend on the rest of the
-            batch, or on chance, as two ID test samples show that are run once more.
         OverlapWarning: samples stand in two sets.
 
     Raises:

@@ -26,7 +26,7 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
         raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
     if made.type == "cuda":  # not by a tensor: Lightning starts no processes in a notebook then
         there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        current = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+        current = torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
         number = current if made.index is None else made.index
         if number < there:
             return torch.device("cuda", number)  # as tensors there tell it

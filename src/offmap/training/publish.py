@@ -66,7 +66,7 @@ def publish(
 def _anywhere(command: str | None) -> str | None:
     """A command without the folder that it wrote to, which is of one machine.
 
-    >>> _anywhere("offmap train --out runs/1 --set epochs=1 --out=/home/me/2")
+    >>> _anywhere("offmap train --out runs/1 --set epochs=1 --out=runs/2")
     'offmap train --set epochs=1'
     """
     words = shlex.split(command or "")
