@@ -53,9 +53,9 @@ class AnyProbe(Shared):
 
     @property
     def home(self) -> torch.device:
-        """Where activations leave to: detectors compute in float64, which not each device has.
+        """The device that activations leave to, one whatever lies where in the network.
 
-        That is one device, whatever lies where in a network that is spread over several.
+        Detectors compute in float64, which not each device has.
         """
         return wide_device(self.device)
 
