@@ -5,7 +5,7 @@ has written, one folder a seed
 
 For each detector that all of them have: the difference of the mean AUROC over the OOD sets in each
 training, their mean with Student's 95 % interval over the trainings, and in how many of them the
-interval of the paired test over samples lies above 0 and below.
+interval of the paired test over samples lies above 0 (+) and below (-).
 """
 
 from __future__ import annotations
@@ -66,10 +66,13 @@ def main() -> None:
         right = ", ".join(f"{name} {100 * accuracy(of):.2f} %" for name, of in each.items())
         print(f"training {number}: {right}")
     rows = differences(trainings)
-    columns = [*(f"{n}" for n in range(1, len(trainings) + 1)), "mean", "low", "high", "+", "-"]
-    print(render(rows, columns))
-    sure = [(r[-4] > 0, r[-3] < 0) for r in rows.values()]
-    up, down = (sum(signs) for signs in zip(*sure, strict=True))
+    columns = [*(f"{n}" for n in range(1, len(trainings) + 1)), "mean", "low", "high"]
+    cells = {name: of[: len(columns)] for name, of in rows.items()}
+    signs = {
+        name: [""] * (len(columns) - 1) + [f"  {a}+ {b}-"] for name, (*_, a, b) in rows.items()
+    }
+    print(render(cells, columns, star=False, notes=signs))
+    up, down = (sum(r[-4] > 0 for r in rows.values()), sum(r[-3] < 0 for r in rows.values()))
     print(f"interval over the trainings above 0: {up} of {len(rows)}, below: {down}")
 
 
