@@ -431,10 +431,12 @@ class Cifar10:
     guards: dict[str, offmap.Guard]
     images: Tensor
     acts: offmap.Activations
+    folder: Path
+    answers: dict[str, list[Tensor]]  # of graphs, as they are asked for
 
 
 @pytest.fixture(scope="module")
-def cifar10(real_data: Path) -> Cifar10:
+def cifar10(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cifar10:
     """Each image passes the network once, and all detectors are fitted in one go."""
     weights = real_data / "checkpoints" / "resnet20-12fca82f.th"
     network = offmap.networks.build("resnet20", weights=weights)
@@ -453,33 +455,59 @@ def cifar10(real_data: Path) -> Cifar10:
         guard._calibration = Calibration("plain", 0.05)
         labels = calibration.logits.argmax(1)
         guard.calibration.learn(guard.score_activations(calibration), labels, 10)
-    return Cifar10(guards, test[500:], acts)
+    return Cifar10(guards, test[500:], acts, tmp_path_factory.mktemp("graphs"), {})
+
+
+EXPORTED = [*GRAPHS, "react(vim)"]
+# Missed so far, on 300 images of which all decisions are equal.
+FAR_OFF = {
+    "openmax": "one is off by 1.4e-4 of a score near 0",
+    "ras": "on one, two features that are equal but for rounding change their ranks",
+    "auto": "of which RAS is a part",
+    "gram": "three are off by 3e-4 to 2e-3, sums of deviations that are 0 on most images",
+}
+
+
+def answers(name: str, cifar10: Cifar10) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """What graph and guard say: score, p, decision; and how near a score is near."""
+    pytest.importorskip("onnxruntime")
+    guard = cifar10.guards[name]
+    if name not in cifar10.answers:
+        path = cifar10.folder / f"{name}.onnx"
+        export(guard, path, example=cifar10.images[:16])
+        label, *graph = map(torch.from_numpy, runtime(path)(cifar10.images))
+        assert torch.equal(label, cifar10.acts.logits.argmax(1))
+        cifar10.answers[name] = graph
+    labels = cifar10.acts.logits.argmax(1)
+    expected = guard.calibration(guard.score_activations(cifar10.acts), labels)
+    near = 1e-4 * (expected[0].abs() + expected[0].abs().median())
+    return cifar10.answers[name], list(expected), near
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", [*GRAPHS, "react(vim)"])
-def test_every_detector_answers_alike_on_cifar10(
-    name: str, cifar10: Cifar10, tmp_path: Path
-) -> None:
-    """Scores to 1e-4 of their size, and decisions equal but that close to the threshold.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.xfail(reason=FAR_OFF[n])) if n in FAR_OFF else n
+        for n in EXPORTED
+    ],
+)
+def test_every_detector_scores_alike_on_cifar10(name: str, cifar10: Cifar10) -> None:
+    """Scores to 1e-4 of their size.
 
     The size is the score's own plus the median one on these images: some scores are differences
-    of large terms, and where these cancel nothing is small against the score alone. One image in a
-    hundred may be further off: RAS ranks features, of which two that are equal but for rounding
-    change places, and the deviations that Gram sums are 0 on most images.
+    of large terms, and where these cancel nothing is small against the score alone.
     """
-    pytest.importorskip("onnxruntime")
-    guard = cifar10.guards[name]
-    export(guard, tmp_path / "guard.onnx", example=cifar10.images[:16])
-    label, score, p, is_ood = map(
-        torch.from_numpy, runtime(tmp_path / "guard.onnx")(cifar10.images)
-    )
-    scores = guard.score_activations(cifar10.acts)
-    expected, expected_p, expected_ood = guard.calibration(scores, label)
-    near = 1e-4 * (expected.abs() + expected.abs().median())
-    assert torch.equal(label, cifar10.acts.logits.argmax(1))
-    assert ((score - expected).abs() <= near).float().mean() >= 0.99
-    sure = (expected - guard.calibration.threshold).abs() > near
+    (score, *_), (expected, *_), near = answers(name, cifar10)
+    assert bool(((score - expected).abs() <= near).all())
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", EXPORTED)
+def test_every_detector_decides_alike_on_cifar10(name: str, cifar10: Cifar10) -> None:
+    """Decisions are equal but that close to the threshold."""
+    (_, p, is_ood), (expected, expected_p, expected_ood), near = answers(name, cifar10)
+    sure = (expected - cifar10.guards[name].calibration.threshold).abs() > near
     assert sure.float().mean() > 0.98
     assert torch.equal(is_ood[sure], expected_ood[sure])
     assert torch.equal(is_ood, p <= 0.05)
