@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,23 @@ def test_only_the_path_travels_and_a_process_loads_once(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
 def test_a_fork_while_another_thread_opens_a_guard_can_open_one() -> None:
     """Its copy of the lock was held for ever."""
-    with module._opening:
-        child = os.fork()
-        if not child:
-            os._exit(0 if module._opening.acquire(timeout=10) else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with module._opening():
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    child = os.fork()
+    if not child:
+        os._exit(0 if module._opening().acquire(timeout=10) else 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    done.set()
+    thread.join()
+    assert code == 0
 
 
 def test_a_guard_that_was_replaced_is_refused(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from operator import attrgetter
@@ -12,17 +10,18 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from offmap._utils.locks import ModuleLock
 from offmap.forward._shared import Shared
 
 _TRAINING = attrgetter("training")
-_lock = threading.RLock()
+_lock = ModuleLock()
 # Modules that were training before, and how many probes need them otherwise now.
 _evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStack) -> None:
     """Evaluation mode, until the stacks of all who asked for it are closed."""
-    with _lock:
+    with _lock():
         # Asked at every call of a guard: mostly nobody trains, and nothing is lent.
         if not _evaluating and not any(map(_TRAINING, modules)):
             return
@@ -40,7 +39,7 @@ def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStac
 
 
 def _train_again(lent: Sequence[nn.Module]) -> None:
-    with _lock:
+    with _lock():
         for module in lent:
             _evaluating[module] -= 1
             if not _evaluating[module]:
@@ -56,12 +55,3 @@ class _Eager(Shared):
 
 
 EAGER = _Eager()
-
-
-def _renew_lock() -> None:
-    global _lock  # of a child, whose copy another thread of the parent may hold
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from offmap._utils.locks import ModuleLock
 from offmap.activations import Sample
 from offmap.detectors import Detector, Fitting, Needs, detector, passes, taps_of
 from offmap.errors import ArgumentError, NotFittedError
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from offmap.data.types import Resize
     from offmap.guard.spreading import Spreading
 
-_moving = threading.Lock()  # one thread at a time moves what others score by
+_moving = ModuleLock()  # one thread at a time moves what others score by
 
 
 class Fitted(nn.Module):
@@ -249,7 +248,7 @@ class Fitted(nn.Module):
         if device != self.probe.home and not isinstance(acts, Sample):
             return acts.to(self.probe.home)
         # Its tensors could take part in no gradient, were they made in inference mode.
-        with _moving, torch.inference_mode(False):
+        with _moving(), torch.inference_mode(False):
             for each in learned:
                 each.to(device)
         return acts
@@ -271,12 +270,3 @@ def _lie_on(device: torch.device, learned: Sequence[nn.Module]) -> bool:
         if first is not None and first.device != device:
             return False
     return True
-
-
-def _renew_lock() -> None:
-    global _moving  # of a child, whose copy another thread of the parent may hold
-    _moving = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from offmap._utils.files import expanded
+from offmap._utils.locks import ModuleLock
 from offmap.data import OwnTransform, limit_decoding
 from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization
@@ -20,19 +19,9 @@ from offmap.guard.opening import Opening, check_knows_normalization, shape_of
 from offmap.scale._items import column_of, images_of, rows_of
 from offmap.scale._verdicts import columns_of
 
-_opening = threading.Lock()
+_opening = ModuleLock()
 # Of this process, and of those that it forks: by folder, hash and the rest.
 _opened: dict[tuple[str, str, str], Guard] = {}
-
-
-def _after_fork() -> None:
-    """A child has a copy of a lock that a thread of its parent may hold, and give back there."""
-    global _opening
-    _opening = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Scorer:
@@ -123,7 +112,7 @@ class Scorer:
             NotFittedError: it has no threshold.
         """
         key = self.folder, self.record_sha256, repr((self.options, self.threads))
-        with _opening:
+        with _opening():
             if key not in _opened:
                 if self.threads is not None:
                     torch.set_num_threads(self.threads)
