@@ -313,6 +313,25 @@ def test_interrupted_writing_leaves_no_mixture(results: Results, tmp_path: Path)
     assert Results.load(tmp_path / "old") == results
 
 
+def test_a_disk_that_fills_leaves_the_results_of_before(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new scores stood beside the old record, and neither could be read."""
+    results.save(tmp_path)
+    moved = {d: {s: x + 1 for s, x in of.items()} for d, of in results.scores.items()}
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for writer in ("to_csv", "_record"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Results, writer, full)
+            with pytest.raises(OSError, match="No space"):
+                replace(results, scores=moved).save(tmp_path)
+        assert Results.load(tmp_path) == results
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_names_of_files_need_not_be_utf8(sets: dict[str, Any], tmp_path: Path) -> None:
     """A photo called by bytes that are no text cost a whole evaluation when it was to be saved."""
     strange = tuple(os.fsdecode(b"caf\xe9-%d.png" % i) for i in range(90))

@@ -63,6 +63,27 @@ def test_a_verdict_on_known_and_unknown_images(guard: offmap.Guard, sets: demo.D
     assert str(unknown).startswith("100 samples: ")
 
 
+def test_a_state_dict_does_not_change_the_rule_behind_the_rate(
+    guard: offmap.Guard, sets: demo.Digits
+) -> None:
+    """Limits came, and rule and rate stayed: decisions at no rate that anything named."""
+    copied = copy.deepcopy(guard)
+    copied.load_state_dict(guard.state_dict())
+    images = sets.test.images
+    assert copied(images).to_dict() == guard(images).to_dict()
+    sure = copy.deepcopy(guard).calibrate(sets.calibration, 0.05, confidence=0.9)
+    for own, other in ((copied, sure), (sure, copied)):
+        before = own(images).to_dict()
+        with pytest.raises(RuntimeError, match="calibrated otherwise"):
+            own.load_state_dict(other.state_dict())
+        assert own(images).to_dict() == before
+
+
+def test_a_text_is_no_list_of_classes() -> None:
+    with pytest.raises(ArgumentError, match="classes must be a list of names; seen the text"):
+        offmap.Guard(demo.shipped(), "msp", classes="cat")
+
+
 def test_three_ways_to_say_unknown_are_one(guard: offmap.Guard, sets: demo.Digits) -> None:
     for images in (sets.test.images, sets.calibration.images, sets.ood["near"]["nines"].images):
         verdict = guard(images)

@@ -13,7 +13,7 @@ import pytest
 
 import offmap
 from offmap.cli import main
-from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError, OffmapWarning
 from offmap.evaluation import of_scores, read_scores
 from offmap.guard.decide import alarm_threshold
 from offmap.metrics import aurc, auroc, detection
@@ -151,6 +151,40 @@ def test_the_files_of_openood_are_read(scores: dict[str, np.ndarray], tmp_path: 
     ):
         read_scores(folder)
     assert read_scores(folder, id="cifar10").groups == {"ood": ["far one", "mnist", "near one"]}
+
+
+def test_files_of_other_predictions_are_told_and_of_other_labels_refused(
+    scores: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """OpenOOD writes the predictions of each method: those of the first were taken for all."""
+    label = np.arange(80) % 3
+    for name, wrong, shift in (("msp", 10, 0), ("react", 20, 0), ("other", 0, 1)):
+        folder = tmp_path / name
+        folder.mkdir()
+        pred = np.where(np.arange(80) < wrong, (label + 1) % 3, label)
+        np.savez(folder / "id", pred=pred, conf=-scores["id"], label=(label + shift) % 3)
+        n, none = SIZES["far one"], np.zeros(SIZES["far one"], int)
+        np.savez(folder / "far one", pred=none, conf=-scores["far one"], label=none - np.ones(n))
+    paths = {name: tmp_path / name for name in ("msp", "react", "other")}
+    with pytest.warns(OffmapWarning, match="react: other predictions than in the first"):
+        both = read_scores({name: paths[name] for name in ("msp", "react")})
+    assert both.accuracy == (70, 80)
+    assert read_scores({"react": paths["react"]}).accuracy == (60, 80)
+    with pytest.raises(DataError, match="other: other labels than in the first"):
+        read_scores({name: paths[name] for name in ("msp", "other")})
+
+
+def test_predictions_are_of_the_first_file_that_has_some(
+    scores: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    sizes = {s: scores[s] for s in ("id", "far one")}
+    np.savez(tmp_path / "plain.npz", **sizes)
+    (tmp_path / "msp").mkdir()
+    for name, label in (("id", 1), ("far one", -1)):
+        own = np.full(len(scores[name]), label)
+        np.savez(tmp_path / "msp" / name, pred=own, conf=-scores[name], label=own)
+    read = read_scores({"plain": tmp_path / "plain.npz", "msp": tmp_path / "msp"})
+    assert read.accuracy == (80, 80)
 
 
 def test_what_are_no_scores_is_refused(scores: dict[str, np.ndarray], tmp_path: Path) -> None:

@@ -155,6 +155,17 @@ def test_a_watcher_that_is_resumed_repeats_no_line(tmp_path: Path, sets: Sets) -
     assert "test_accuracy" not in records.collapse[0]
 
 
+def test_an_epoch_that_is_measured_afterwards_leaves_those_behind_it(
+    tmp_path: Path, sets: Sets
+) -> None:
+    """The rows of later epochs were dropped, which had taken hours."""
+    network = DigitsCNN(10)
+    watch = watch_collapse(sets.train, show_progress=False)
+    for number in (3, 1, 2):
+        watch(Epoch(number, 3, [], network, tmp_path))
+    assert Records.read(tmp_path).epochs == [1, 2, 3]
+
+
 def test_an_epoch_that_was_interrupted_between_its_tables_is_not_shown() -> None:
     rows = [{"epoch": e, "detector": "msp", "set": "a", "auroc": 0.7} for e in (1, 2)]
     assert Records([{"epoch": 1, "nc1": 1.0}], rows).auroc("msp").tolist() == [0.7]

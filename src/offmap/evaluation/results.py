@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,13 +16,7 @@ from jaxtyping import Float, Int32
 from offmap._utils.files import atomic, reason_of, write_json
 from offmap.errors import MissingExtraError, StoreError, UnknownNameError
 from offmap.evaluation._words import heading, notes
-from offmap.evaluation.by_sample import (
-    BY_SAMPLE,
-    as_table,
-    from_table,
-    read_table,
-    write_table,
-)
+from offmap.evaluation.by_sample import BY_SAMPLE, as_table, from_table, read_table, write_table
 from offmap.evaluation.metric import METRICS, metric_of
 from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
@@ -247,11 +242,14 @@ class Results(Tabular):
 
     def save(self, folder: str | Path) -> None:
         """Write ``results.json``, ``results.csv`` and ``scores.parquet`` into a folder."""
-        table = as_table(**{name: getattr(self, name) for name in BY_SAMPLE})
-        sha256 = write_table(table, Path(folder) / "scores.parquet")
-        self.to_csv(Path(folder) / "results.csv")
-        # Last, with what it belongs to: whoever is killed before leaves hashes that do not fit.
-        write_json(Path(folder) / "results.json", self._record() | {"scores_sha256": sha256})
+        names = ("results.json", "results.csv", "scores.parquet")
+        with ExitStack() as stack:
+            # They take their places once all are written: a disk that fills leaves those of before.
+            # The record is last, with the hash that whoever is killed between two breaks.
+            files = [stack.enter_context(atomic(Path(folder) / name)) for name in names]
+            sha256 = write_table(as_table(**{n: getattr(self, n) for n in BY_SAMPLE}), files[2])
+            self.to_csv(files[1])
+            write_json(files[0], self._record() | {"scores_sha256": sha256})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap._utils.files import reason_of
-from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError
+from offmap._utils.warning import warn_user
+from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError, OffmapWarning
 from offmap.evaluation._inputs import check_names
 from offmap.evaluation.results import Results, SetInfo
 from offmap.evaluation.rows import row_of
@@ -114,20 +115,41 @@ def read_scores(
 
     Raises:
         DataNotFoundError: there is no such file.
-        DataError: it cannot be read, or does not say which set is ID.
+        DataError: it cannot be read, or does not say which set is ID; or labels differ.
     """
     by_name = paths if isinstance(paths, Mapping) else {Path(paths).stem: paths}
     read = {name: _renamed(_read(Path(path)), id, Path(path)) for name, path in by_name.items()}
-    first = next(iter(read.values()))
+    predicting = next((of for of in read.values() if "id" in of.predictions), _Read({}))
+    _check_same_samples(read, predicting)
     return of_scores(
         {name: of.scores for name, of in read.items()},
         near=near,
         far=far,
-        predictions=first.predictions,
-        labels=first.labels,
+        predictions=predicting.predictions,
+        labels=predicting.labels,
         alarm_rate=alarm_rate,
         settings={"id": id} if id else None,
     )
+
+
+def _check_same_samples(read: Mapping[str, _Read], of: _Read) -> None:
+    """Refuse files whose labels tell other samples; tell of those whose predictions are others."""
+    if wrong := [name for name, each in read.items() if _differ(each.labels, of.labels)]:
+        raise DataError(
+            f"{', '.join(wrong)}: other labels than in the first file that has some; the scores "
+            "must be of the same samples, in one order"
+        )
+    if others := [name for name, each in read.items() if _differ(each.predictions, of.predictions)]:
+        warn_user(
+            f"{', '.join(others)}: other predictions than in the first file that has some, as of "
+            "methods that change the features; accuracy and all that counts right answers are of "
+            "the first: read each file alone for its own",
+            OffmapWarning,
+        )
+
+
+def _differ(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
+    return any(not np.array_equal(a[name], b[name]) for name in a.keys() & b.keys())
 
 
 def _checked(values: Any, what: str) -> Array:

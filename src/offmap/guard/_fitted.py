@@ -66,6 +66,8 @@ class Fitted(nn.Module):
         self.network = network
         self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
         self.reads_inputs = any(Needs.INPUTS in each.needs for each in self.each())
+        if isinstance(classes, str):
+            raise ArgumentError(f"classes must be a list of names; seen the text {classes!r}")
         self.classes = tuple(map(str, classes))  # numbers, too: a record holds names
         self._calibration: Calibration | None = None
         taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]

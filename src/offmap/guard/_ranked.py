@@ -69,9 +69,22 @@ class Ranked(KeepsTypes):
         """What a copy is made of: the places may lie on a device that was left since."""
         return {**vars(self), "_places": None}
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Take scores of as many samples under the same rule: no tensor tells rule and rate."""
         self._places = None  # buffers are filled in place
-        super()._load_from_state_dict(*args)
+        given = {name: state.get(prefix + name, own) for name, own in self._limiting().items()}
+        if all(torch.equal(given[name].to(own), own) for name, own in self._limiting().items()):
+            super()._load_from_state_dict(state, prefix, *args)
+            return
+        errors = args[-1]
+        errors.append(
+            f"{prefix.rstrip('.')} was calibrated otherwise (rule, rates, confidence or number of "
+            "samples), which a state_dict does not hold: write guards by save(folder), and open "
+            "them by offmap.load(folder)"
+        )
+
+    def _limiting(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in ("counts_", "limits_")}
 
     def with_limits(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], *tables: Tensor

@@ -143,24 +143,24 @@ def write_measurement(folder: Path, epoch: int, measurement: Measurement) -> Non
     if measurement.test_accuracy is not None:
         row["test_accuracy"] = measurement.test_accuracy
     # Last, because an epoch counts as measured once it stands here.
-    _write(folder / COLLAPSE, epoch, [row], ("epoch",))
+    _write(folder / COLLAPSE, [row], ("epoch",))
 
 
 def write_ood(folder: Path, epoch: int, results: Results) -> None:
-    """Write the rows of an evaluation behind those of earlier epochs, and of other evaluations."""
+    """Write the rows of an evaluation among those of other epochs, and of other evaluations."""
     rows = [
         {"epoch": epoch, "detector": row.detector, "set": row.set}
         | {name: getattr(row, name) for name in _METRICS}
         for row in results.rows
     ]
-    _write(folder / OOD, epoch, rows, ("epoch", "detector", "set"))
+    _write(folder / OOD, rows, ("epoch", "detector", "set"))
 
 
-def _write(path: Path, epoch: int, rows: list[dict[str, Any]], of: Sequence[str]) -> None:
-    """Write rows behind the others, in the place of those that are of the same."""
+def _write(path: Path, rows: list[dict[str, Any]], of: Sequence[str]) -> None:
+    """Write rows in the order of their epochs, in the place of those that are of the same."""
     new = [[row[name] for name in of] for row in rows]
-    before = [row for row in _read(path) if row["epoch"] <= epoch]
-    if table := [row for row in before if [row[name] for name in of] not in new] + rows:
+    before = [row for row in _read(path) if [row[name] for name in of] not in new]
+    if table := sorted([*before, *rows], key=lambda row: int(row["epoch"])):
         write_history(path, table)
 
 

@@ -85,17 +85,18 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         return _of_network(name, expanded(of_network), stated_in_spec)
     path = expanded(file)
     run = path.parent if path.name == WEIGHTS else path
-    if is_finished(run) and not stated_in_spec:
-        card, weights = finished(run)
-        network = place(build(card.network), weights, str(run)).eval()
-        return Trained(network, _stated(card), run.name, _trained_on(card))
-    if is_of_epoch(path) and not stated_in_spec:
-        return _epoch(path.absolute())
-    if is_of_epoch(path) or is_finished(run):
+    is_run = is_finished(run)
+    if stated_in_spec and (is_run or is_of_epoch(path)):
         raise ArgumentError(
             f"the run of {path} says itself how its images are normalised: leave @"
             f"{stated_in_spec} out"
         )
+    if is_run:
+        card, weights = finished(run)
+        network = place(build(card.network), weights, str(run)).eval()
+        return Trained(network, _stated(card), run.name, _trained_on(card))
+    if is_of_epoch(path):
+        return _epoch(path.absolute())
     if not path.is_file():
         raise DataNotFoundError(
             f"there is neither a checkpoint nor a finished run at {path}: {checkpoint.hint}"
