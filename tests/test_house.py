@@ -18,7 +18,7 @@ from offmap import errors
 
 ROOT = Path(__file__).parent.parent
 
-# DESIGN, section 2, from the bottom up. A file imports only from lower rows.
+# The rooms of docs/design.md, from the bottom up. A file imports only from lower rows.
 LAYERS = [
     ["errors"],
     ["_utils"],
