@@ -217,7 +217,7 @@ def test_probabilities_are_refused_and_have_an_option(call: Call, folder: Path) 
     assert "or --outputs probabilities" in said
     status, said, _ = call(f"{line} --detectors msp --outputs probabilities")
     assert status == 0
-    assert "Read 216 samples to fit." in said
+    assert "Read 216 samples to fit on 20" in said
 
 
 def test_a_certificate_from_calibrating_to_checking_and_scoring(call: Call, folder: Path) -> None:
