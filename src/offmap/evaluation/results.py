@@ -272,8 +272,7 @@ class Results(Tabular):
                 )
             content["rows"] = [_known(Row, row) for row in content["rows"]]
             content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
-            sha256 = content.pop("scores_sha256", None)
-            table = read_table(folder / "scores.parquet", sha256)
+            table = read_table(folder / "scores.parquet", content.pop("scores_sha256", None))
             return cls(**content, **from_table(table))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
