@@ -1,7 +1,7 @@
 """Which detector? Auto against single methods
 ===========================================
 
-Every method is strong on some kind of strange input and weak on another. ``auto`` puts five of
+Every method is strong on some kind of strange input and weak on another. ``auto`` puts six of
 them on one scale, so that nothing has to be chosen, and is measured here beside its parts.
 """
 
@@ -13,7 +13,7 @@ import offmap
 from offmap import demo
 
 sets = demo.digits_data()
-names = ["auto", "energy", "cadref", "vim", "mahalanobispp", "ras", "msp"]
+names = ["auto", "energy", "cadref", "vim", "mahalanobispp", "ras", "multilayermahalanobis", "msp"]
 results = offmap.evaluate(
     demo.shipped(),
     train=sets.train,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import offmap
 from offmap import demo
 from offmap.errors import ArgumentError
+from offmap.guard.words import described
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,15 @@ def test_a_certificate_is_kept_in_the_folder(
         assert loaded.explain() == saved.explain()
         assert loaded(sets.test.images).to_dict() == saved(sets.test.images).to_dict()
         assert loaded.at(0.05).calibration.ranks == guard.at(0.05).calibration.ranks
+
+
+def test_the_folder_says_when_each_step_was_taken(guard: offmap.Guard, tmp_path: Path) -> None:
+    guard.save(tmp_path)
+    read = json.loads((tmp_path / "guard.json").read_text())["read"]
+    day = datetime.now(UTC).date()
+    assert {date.fromisoformat(of["date"]) for of in read.values()} <= {day, day - timedelta(1)}
+    for step, of in read.items():
+        assert f"samples to {step} on {of['date']}" in described(tmp_path)
 
 
 def test_a_rate_that_the_samples_do_not_show_is_refused(guard: offmap.Guard) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -114,6 +115,28 @@ def test_one_class_breaks_a_certificate_of_all() -> None:
                             predictions=predictions)  # fmt: skip
     p = check_of(on_average, Verdict.joined([good, bad]), ood=False).p_value
     assert p == pytest.approx(2 * stats.betabinom.sf(19, 100, 10, 191))
+
+
+def test_a_check_within_classes_names_the_one_that_decides() -> None:
+    """The interval of all samples, 1.23 to 3.07 %, was said to lie above 5 %."""
+    predictions = torch.arange(2).repeat_interleave(200)
+    calibration = calibrated(torch.arange(400.0), rule="per_class", predictions=predictions)
+    good, bad = verdict(0, 900, 0), verdict(20, 100, 1)
+    said = str(check_of(calibration, Verdict.joined([good, bad]), ood=False))
+    assert said.startswith("20 of 1,000 ID samples called OOD: 2.00%, 95% interval 1.23% to 3.07%.")
+    assert "is broken by class 1, 20 of 100, 11." in said
+    few = Verdict.joined([good, verdict(1, 30, 1)])
+    assert "show, by class 1, 1 of 30, 0." in str(check_of(calibration, few, ood=False))
+    assert "by class 1, which has no fresh sample" in str(check_of(calibration, good, ood=False))
+    kept = replace(Verdict.joined([good, verdict(1, 300, 1)]), classes=("ape", "bee"))
+    assert "the highest interval is that of class bee, 1 of 300" in str(
+        check_of(calibration, kept, ood=False)
+    )
+    on_average = calibrated(torch.arange(400.0), 0.05, None, rule="per_class",
+                            predictions=predictions)  # fmt: skip
+    said = str(check_of(on_average, Verdict.joined([good, bad]), ood=False))
+    assert "keeps 5.00% within each class on average" in said
+    assert "has one as far off as class 1, 20 of 100, 11." in said
 
 
 def test_a_share_of_outliers_is_the_decimal_that_was_typed() -> None:
@@ -456,7 +479,8 @@ def test_of_each_group_one_sample_counts(sets: demo.Digits) -> None:
     of_groups = guard.calibration.scores_
     assert of_groups.shape == (1, 40)
     assert torch.isin(of_groups, scores).all()
-    assert "Read 216 samples to calibrate, one of each of 40 groups" in guard.explain()
+    said = guard.explain()
+    assert re.search(r"Read 216 samples to calibrate on [\d-]+, one of each of 40 groups", said)
     for size in (7, 216):
         guard.calibrate(data, 0.1, groups=[i % 40 for i in range(216)], batch_size=size)
         torch.testing.assert_close(guard.calibration.scores_, of_groups)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 import offmap
 from offmap import demo
 from offmap.cli import main
+from offmap.cli.score import _title
 from offmap.networks import DigitsCNN
 
 Call = Callable[..., tuple[int, str, str]]
@@ -216,7 +217,7 @@ def test_probabilities_are_refused_and_have_an_option(call: Call, folder: Path) 
     assert "or --outputs probabilities" in said
     status, said, _ = call(f"{line} --detectors msp --outputs probabilities")
     assert status == 0
-    assert "Read 216 samples to fit." in said
+    assert "Read 216 samples to fit on 20" in said
 
 
 def test_a_certificate_from_calibrating_to_checking_and_scoring(call: Call, folder: Path) -> None:
@@ -316,6 +317,15 @@ def test_a_calibration_set_is_extended_from_the_command_line(call: Call, folder:
     assert "at most 10.00% of ID samples are called OOD" in text
     status, _, said = call(f"calibrate guard {options} --data ./faces --extend")
     assert (status, "two-sample test of Kolmogorov and Smirnov" in said) == (1, True)
+
+
+def test_a_sheet_names_files_and_what_would_have_been_said() -> None:
+    row = {"path": "a/b/face.png", "answer": "unknown", "label": 1, "is_ood": True, "p_value": 0.01}
+    assert _title(row, ("ape", "bee")) == "face.png\nunknown, said bee\np 0.01"
+    assert _title(row, ()) == "face.png\nunknown, said 1\np 0.01"
+    known = row | {"answer": "bee", "is_ood": False, "path": f"{'x' * 30}.png"}
+    assert _title(known, ("ape", "bee")) == f"{'x' * 21}…\nbee\np 0.01"
+    assert _title(row | {"label": None}, ()) == "face.png\nunknown\np 0.01"  # of features alone
 
 
 def test_checks_verdicts_and_watches_have_reports(call: Call, folder: Path) -> None:

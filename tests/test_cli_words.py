@@ -452,6 +452,25 @@ def test_what_cannot_be_written_or_read_is_told_before_any_work(
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("compare a b --seed 3", "--seed is of the fifth on which --systems chooses"),
+        ("watch log.jsonl --every 5", "--every is of --follow"),
+        ("check g --sensitivity --ood --limit 9", "--ood, --limit has no effect without --data"),
+        ("study collapse --weights a=zoo:b --every 2", "every is of records of a training"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    line: str, told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("offmap.cli.compare.loaded", lambda folders: {})
+    status, _, said = call(line)
+    assert status == (2 if line.startswith("watch") else 1)
+    assert said.startswith(f"offmap: {told}")
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "fit --model m.py:f --data d --out shut/guard",

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from offmap.errors import ArgumentError, NonFiniteError
 from offmap.guard import Calibration
 from offmap.guard.decide import (
-    accuracy_threshold,
     adjusted_p_values,
     alarm_rank,
     alarm_threshold,
@@ -22,6 +21,7 @@ from offmap.guard.decide import (
     least_samples,
     p_values,
 )
+from offmap.metrics import detection_accuracy
 
 
 @given(n=st.integers(1, 400), percent=st.integers(1, 99))
@@ -68,7 +68,7 @@ def test_a_third_is_a_third() -> None:
 
 def test_the_threshold_of_the_best_accuracy_is_the_highest_of_equally_good_ones() -> None:
     id_scores, ood_scores = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.5, 3.0, 4.0])
-    assert accuracy_threshold(id_scores, ood_scores) == 2.0  # 5 / 6, as 1.0
+    assert detection_accuracy(id_scores, ood_scores)[1] == 2.0  # 5 / 6, as 1.0
 
 
 def test_scores_may_be_an_array() -> None:

@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -132,6 +133,13 @@ def test_the_first_page_of_the_site(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }
     assert run(ROOT / "docs" / "index.md", names) == 1
     assert names["guard"].calibrated
+
+
+def test_the_page_on_installing_has_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (DOCS / "install.md").read_text()
+    rows = re.findall(r"^\| `offmap\[(\w+)\]`", page, re.MULTILINE)
+    assert sorted(rows) == sorted(project["optional-dependencies"])
 
 
 def test_the_page_on_metrics(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,14 @@ def test_what_was_held_out_of_the_evaluated_data_counts_too(sets: dict[str, Any]
     assert found.accuracy == (right(sets["id_test"]), 90)
 
 
+def test_sets_of_folders_with_brackets_are_no_parts_of_one(sets: dict[str, Any]) -> None:
+    held, test = (image_set(f"photos[2]/{name}", 90, i) for i, name in enumerate(("held", "test")))
+    found = offmap.evaluate(
+        Net(), **sets | {"id_test": test, "calibration": held}, detectors=["msp"]
+    )
+    assert found.accuracy == (right(test), 90)
+
+
 # What learns from no data at all, and reads no head.
 LOGITS = ("energy", "entropy", "gen", "kluniform", "maxlogit", "msp")
 

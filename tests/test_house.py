@@ -14,10 +14,11 @@ import grimp
 import pytest
 
 import offmap
+from offmap import errors
 
 ROOT = Path(__file__).parent.parent
 
-# DESIGN, section 2, from the bottom up. A file imports only from lower rows.
+# The rooms of docs/design.md, from the bottom up. A file imports only from lower rows.
 LAYERS = [
     ["errors"],
     ["_utils"],
@@ -84,6 +85,11 @@ def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
         if importer != parent(imported) and graph.chain_exists(imported, importer)
     ]
     assert not wrong
+
+
+def test_the_tree_of_errors_has_them_all() -> None:
+    drawn = set(re.findall(r"\w+", errors.__doc__ or ""))
+    assert {name for name, each in vars(errors).items() if inspect.isclass(each)} <= drawn
 
 
 def test_public_names_are_there() -> None:

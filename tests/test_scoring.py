@@ -237,6 +237,15 @@ def test_an_interrupted_run_scores_nothing_twice(
     assert out.read_text() == whole.read_text()
 
 
+def test_a_guard_made_alike_on_another_day_goes_on(
+    guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = photos.parent / "v.csv"
+    interrupt(guard, photos, out, monkeypatch, after=8)
+    monkeypatch.setitem(guard.history.read["fit"], "date", "2020-01-01")
+    assert score_files(guard, [str(photos)], out).images == 51
+
+
 def test_an_unfinished_run_of_other_inputs_is_not_mixed_in(
     guard: offmap.Guard, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,13 @@ def test_labels_of_any_kind_are_read_alike_by_both(names: list[object]) -> None:
         other.calibrate(x[200:], np.full(200, 9 if names[0] != "ape" else "9"))
 
 
+def test_a_detector_that_waits_for_calibration_data_says_so(x: np.ndarray) -> None:
+    head = (np.random.default_rng(0).normal(size=(3, x.shape[1])), None)
+    fitted = OODDetector("klmatching", head=head).fit(x)
+    with pytest.raises(NotFittedError, match="call calibrate after fit"):
+        fitted.predict(x)
+
+
 def test_a_calibrated_prediction_is_the_conformal_one(x: np.ndarray, far: np.ndarray) -> None:
     train, held_out = x[:400], x[400:]
     fitted = OODDetector(alarm_rate=0.1).fit(train).calibrate(held_out)

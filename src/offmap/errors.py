@@ -15,7 +15,7 @@
     ├── ArgumentError             an argument outside its range
     │   └── UnknownNameError      no detector, data set, metric, ... of that name
     ├── StoreError                a file or folder that cannot be read back
-    ├── ExportError           a guard cannot be written as a graph, or the graph does not agree
+    ├── ExportError               a guard cannot be written as a graph, or the graph does not agree
     └── MissingExtraError         an optional library that is not installed
 
 Each message says what is wrong, what was seen, and what to do. What may be right, and mostly is
@@ -28,6 +28,7 @@ not, is told by a warning:
     ├── FeaturesWarning           features that cannot be shown to be the input of the head
     ├── InputsWarning             inputs of another kind than those before
     ├── LeftOutWarning            images, files or labels of a data set that are not used
+    ├── OutputsWarning            outputs that are hardly logits, or depend on their batch
     └── OverlapWarning            samples that stand in two sets
 """
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
@@ -158,8 +159,18 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         return self
 
     def score_samples(self, X: Any) -> Float64[np.ndarray, " n"]:
-        """The OOD score of each sample with its sign changed, ``(n,)``: higher is more normal."""
-        check_is_fitted(self, "offset_")
+        """The OOD score of each sample with its sign changed, ``(n,)``: higher is more normal.
+
+        Raises:
+            NotFittedError: of scikit-learn: :meth:`fit` was not called, or, for a detector that
+                learns on calibration data, :meth:`calibrate`.
+        """
+        check_is_fitted(self, "detector_")
+        if self.detector_.waiting_for is not None:
+            raise NotFittedError(
+                f"{self.detector_!r} learns on calibration data too, and has seen none: call "
+                "calibrate after fit"
+            )
         return (-self._scores(self._features(X, reset=False), self.detector_)).numpy()
 
     def decision_function(self, X: Any) -> Float64[np.ndarray, " n"]:

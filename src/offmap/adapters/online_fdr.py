@@ -2,7 +2,7 @@
 
 ::
 
-    from online_fdr.p_values import BatchBH             # pip install online-fdr
+    from online_fdr.p_values import BatchBH             # pip install offmap[fdr]
     from offmap.adapters.online_fdr import Stream
 
     stream = Stream(guard, BatchBH(alpha=0.1))
@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from offmap.errors import ArgumentError, NotFittedError
+from offmap.errors import ArgumentError
 from offmap.guard import Guard, Verdict, adjusted_p_values
 
 __all__ = ["Batches", "Single", "Stream"]
@@ -83,8 +83,7 @@ class Stream:
         confidence: float = 0.95,
         method: str = "simes",
     ) -> None:
-        if (calibration := guard.calibration) is None:
-            raise NotFittedError("this guard has no threshold yet: call fit, then calibrate")
+        calibration = guard.calibration
         if calibration.rule != "plain":
             raise ArgumentError(
                 f"a guard of rule {calibration.rule!r} has p-values of several sets of scores: "

@@ -52,6 +52,9 @@ def check(
         checked(report)
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
+    of_data = {"--ood": ood, "--groups": groups, "--limit": limit, "--transform": transform}
+    if not data and (without_effect := [name for name, value in of_data.items() if value]):
+        raise ArgumentError(f"{', '.join(without_effect)} has no effect without --data: give it")
     found = open_guard(guard, opening)
     if sensitivity:
         typer.echo(table(found.calibration.sensitivity()))

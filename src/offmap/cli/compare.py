@@ -36,7 +36,9 @@ def compare(
     systems: list[str] = typer.Option(
         [], help="OOD sets: accept with one network, answer with another; what is gained on each."
     ),
-    seed: int = typer.Option(0, help="Of the fifth on which --systems chooses."),
+    seed: int | None = typer.Option(
+        None, help="Of the fifth on which --systems chooses; by default 0."
+    ),
 ) -> None:
     """Hold several networks against the first of them, or take them as one by their mean.
 
@@ -56,8 +58,10 @@ def compare(
         raise ArgumentError(
             "--systems has one table, of F1 in text: leave out --mean, --metric and --format"
         )
+    if seed is not None and not systems:
+        raise ArgumentError("--seed is of the fifth on which --systems chooses: give --systems")
     if systems:
-        texts = [_systems(networks, systems, seed)]
+        texts = [_systems(networks, systems, seed or 0)]
     elif mean:
         tables = aggregate(networks)
         texts = [_written(tables, name, form) for name in metric]

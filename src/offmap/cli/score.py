@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 _EXPLAINED = 24  # at most, as each takes some fifty passes
+_LETTERS = 22  # of a line that fits over its image
 
 
 @options.opens_guard()
@@ -124,10 +126,21 @@ def _draw(
     if explain and transform is None:  # else what is shown is not what the guard sees
         figure = _with_reasons(pairs, guard)
     else:
-        titles = [f"{row['answer']}\np {row['p_value']:.3g}" for row, _ in pairs]
+        titles = [_title(row, guard.classes) for row, _ in pairs]
         heading = "least known first, then most known"
         figure = plots.image_grid([image for _, image in pairs], titles, heading=heading)
     plots.save(figure, sheet)
+
+
+def _title(row: Row, classes: Sequence[str]) -> str:
+    """The file, its answer and what the network would have said, and its p-value."""
+    answer, label = str(row["answer"]), row["label"]
+    if row["is_ood"] and isinstance(label, int):
+        answer += f", said {classes[label] if label < len(classes) else label}"
+    lines = Path(str(row["path"])).name, answer, f"p {row['p_value']:.3g}"
+    return "\n".join(
+        line if len(line) <= _LETTERS else f"{line[: _LETTERS - 1]}…" for line in lines
+    )
 
 
 def _with_reasons(pairs: list[tuple[Row, Tensor]], guard: Guard) -> Any:

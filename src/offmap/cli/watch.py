@@ -45,7 +45,9 @@ def watch(
         "hold.",
     ),
     reset: bool = typer.Option(False, help="Begin anew behind an alarm; spends alpha again."),
-    every: float = typer.Option(1.0, min=0.01, help="Seconds between two looks of --follow."),
+    every: float | None = typer.Option(
+        None, min=0.01, help="Seconds between two looks of --follow; by default 1."
+    ),
     out: Path | None = typer.Option(
         None, callback=options.a_file, help="PNG: wealth, p-values, alarm rates by class."
     ),
@@ -75,6 +77,8 @@ def watch(
         from offmap.plots import check_suffix
 
         check_suffix(out)
+    if every is not None and not follow:
+        raise ArgumentError("--every is of --follow: give that beside it")
     if {path.suffix for path in logs} == {".json"}:
         given: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
         given |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
@@ -103,7 +107,9 @@ def watch(
         watching.save()
     # Interrupted in the middle of a row, the state stays that of the last whole look.
     with suppress(KeyboardInterrupt):
-        watched(watching, typer.echo, (lambda: _waited(every)) if follow else (lambda: False))
+        watched(
+            watching, typer.echo, (lambda: _waited(every or 1.0)) if follow else (lambda: False)
+        )
     _tell(watching.monitor, watching.unread, watching.torn)
     if watching.monitor is None:
         return

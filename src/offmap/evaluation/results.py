@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -27,6 +28,7 @@ Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Classes = Mapping[str, Int32[np.ndarray, " n"]]
 
 _VERSION = 2
+_HALF = re.compile(r"(?P<whole>.*)\[(?P<other>other )?\d+ of (?P<of>\d+, seed -?\d+)\]", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,8 +270,7 @@ class Results(Tabular):
                 )
             content["rows"] = [_known(Row, row) for row in content["rows"]]
             content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
-            sha256 = content.pop("scores_sha256", None)
-            table = read_table(folder / "scores.parquet", sha256)
+            table = read_table(folder / "scores.parquet", content.pop("scores_sha256", None))
             return cls(**content, **from_table(table))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
@@ -284,9 +285,10 @@ def _row_names() -> list[str]:
 
 
 def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:
-    """Whether both were split from one set, as their names tell."""
-    (whole, cut, _), (other, _, _) = a.source.partition("["), b.source.partition("[")
-    return bool(cut) and whole == other and a.source != b.source
+    """Whether they are the halves that ``split`` made of one set; folders have brackets, too."""
+    halves = [match for each in (a, b) if (match := _HALF.fullmatch(each.source))]
+    wholes = {match.group("whole", "of") for match in halves}
+    return len(wholes) == 1 and len({match["other"] for match in halves}) == 2
 
 
 def _known(kind: type[Any], row: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Check:
             them, or "kept" in all, so not while a class has no fresh sample.
         p_value: of a rate on average: how often a guard that keeps it would raise that many alarms
             or more, the set it was calibrated on being random too; ``None`` for several detectors.
+        deciding: where the rate holds within classes: the class that decides, in words.
     """
 
     samples: int
@@ -44,6 +46,7 @@ class Check:
     alarm_rate: float | None = None
     result: str | None = None
     p_value: float | None = None
+    deciding: str | None = None
 
     @property
     def share(self) -> float:
@@ -56,11 +59,17 @@ class Check:
         words = f"{self.alarms:,} of {self.samples:,} {of}: {about(self.share)}, {interval}."
         rate = percent(self.alarm_rate or 0, 2)
         if self.result is not None:
-            words += f" The certificate of at most {rate} is {_MEANS[self.result]}."
+            means = _MEANS if self.deciding is None else _WITHIN
+            words += f" The certificate of at most {rate} is "
+            words += f"{means[self.result].format(self.deciding)}."
         elif self.p_value is not None:
+            within, so = "", "that many or more with probability"
+            if self.deciding is not None:
+                within = " within each class"
+                so = f"one as far off as {self.deciding}, with probability at most"
             words += (
-                f" A guard that keeps {rate} on average over calibration sets has "
-                f"that many or more with probability {self.p_value:.3g}."
+                f" A guard that keeps {rate}{within} on average over calibration sets has "
+                f"{so} {self.p_value:.3g}."
             )
         elif self.alarm_rate is not None:
             words += f" Promised on average over calibration sets: at most {rate}."
@@ -72,6 +81,12 @@ _MEANS = {
     "kept": "kept: the whole interval lies within it",
     "not shown": "neither kept nor broken as far as these samples show: more would tell",
 }
+_NONE = "which has no fresh sample"
+_WITHIN = {
+    "broken": "broken by {}: the whole interval lies above it",
+    "kept": "kept within all classes: the highest interval is that of {}",
+    "not shown": "neither kept nor broken as far as these samples show, by {}: more would tell",
+}
 
 
 def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
@@ -82,15 +97,18 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     low, high = clopper_pearson(count, samples, confidence)
     if ood:
         return Check(samples, count, low, high, confidence)
-    result = p_value = None
-    groups = _counted(calibration, label, alarms)
+    result = p_value = deciding = None
+    groups, group = _counted(calibration, label, alarms), 0
+    intervals = _intervals(groups, confidence)
     if calibration.confidence is not None:
-        seen = len(groups) == len(calibration.counts_)
-        result = _result(groups, calibration.alarm_rate, calibration.confidence, in_all=seen)
+        result, group = _result(calibration, intervals)
     elif calibration.tests == 1:
-        p_value = _predictive(calibration, groups)
+        p_value, group = _predictive(calibration, groups)
+    if calibration.rule == "per_class":
+        deciding = f"{_name(calibration, verdict.classes, group)}, "
+        deciding += _seen(*groups[group], *intervals[group]) if group in groups else _NONE
     rate = calibration.alarm_rate
-    return Check(samples, count, low, high, confidence, rate, result, p_value)
+    return Check(samples, count, low, high, confidence, rate, result, p_value, deciding)
 
 
 def clopper_pearson(count: int, samples: int, confidence: float) -> tuple[float, float]:
@@ -116,22 +134,51 @@ def _counted(
     return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in each}
 
 
-def _result(
-    groups: dict[int, tuple[int, int]], rate: float, confidence: float, *, in_all: bool
-) -> str:
-    level = 1 - (1 - confidence) / len(groups)  # all classes at once
-    intervals = [clopper_pearson(count, samples, level) for count, samples in groups.values()]
-    if any(low > rate for low, _ in intervals):
-        return "broken"
-    return "kept" if in_all and all(high <= rate for _, high in intervals) else "not shown"
+def _intervals(
+    groups: dict[int, tuple[int, int]], confidence: float
+) -> dict[int, tuple[float, float]]:
+    """Of each group, all at once."""
+    level = 1 - (1 - confidence) / len(groups)
+    return {g: clopper_pearson(count, samples, level) for g, (count, samples) in groups.items()}
 
 
-def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> float:
-    """Beta-binomial, as the true rate is itself random; of several classes by Bonferroni."""
+def _result(calibration: Calibration, intervals: dict[int, tuple[float, float]]) -> tuple[str, int]:
+    """The result, and the group that decides."""
+    rate = calibration.alarm_rate
+    lowest = max(intervals, key=lambda group: intervals[group][0])
+    if intervals[lowest][0] > rate:
+        return "broken", lowest
+    highest = max(intervals, key=lambda group: intervals[group][1])
+    if intervals[highest][1] > rate:
+        return "not shown", highest
+    missing = set(range(len(calibration.counts_))) - set(intervals)
+    return ("not shown", min(missing)) if missing else ("kept", highest)
+
+
+def _name(calibration: Calibration, classes: Sequence[str], group: int) -> str:
+    """What a group is called: by its class, if it is one."""
+    joined = calibration.groups_
+    own = [group] if joined is None else (joined == group).nonzero()[:, 0].tolist()
+    if len(own) != 1:
+        return f"the {len(own)} classes that are joined"
+    return f"class {classes[own[0]] if own[0] < len(classes) else own[0]}"
+
+
+def _seen(count: int, samples: int, low: float, high: float) -> str:
+    """Alarms of a class, with their interval."""
+    return f"{count:,} of {samples:,}, {about(low)} to {about(high)}"
+
+
+def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> tuple[float, int]:
+    """Beta-binomial, as the true rate is itself random; of several classes the least, Bonferroni.
+
+    With it, the class whose it is.
+    """
     from scipy import stats  # here: it takes a second
 
-    p = []
+    p = {}
     for group, (count, samples) in groups.items():
         of = expected_of(calibration, group)
-        p.append(stats.betabinom.sf(count - 1, samples, of.rank, of.samples + 1 - of.rank))
-    return min(1.0, float(min(p)) * len(p))
+        p[group] = float(stats.betabinom.sf(count - 1, samples, of.rank, of.samples + 1 - of.rank))
+    least = min(p, key=lambda group: p[group])
+    return min(1.0, p[least] * len(p)), least

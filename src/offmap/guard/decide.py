@@ -76,16 +76,6 @@ def least_samples(alarm_rate: float, *, tests: int = 1) -> int:
     return n - (n > 0 and tests / n <= alarm_rate)  # no decimal is 1/3: as for the rank
 
 
-def accuracy_threshold(id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor, " m"]) -> float:
-    """The threshold with the best balanced accuracy, where labelled OOD data is at hand.
-
-    Nothing is promised on other OOD data, nor about the rate of false alarms.
-    """
-    from offmap.metrics import detection_accuracy
-
-    return detection_accuracy(id_scores, ood_scores)[1]
-
-
 def p_values(
     scores: Float[Tensor, " m"] | np.ndarray, calibration: Float[Tensor, " n"] | np.ndarray
 ) -> Float64[Tensor, " m"]:

@@ -223,6 +223,7 @@ def _logging(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[R
 def _identity(guard: Guard) -> str:
     """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
     record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
+    record.pop("read", None)  # when, and from how many samples, changes no verdict
     content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
     return hashlib.sha256(repr(content).encode()).hexdigest()
 

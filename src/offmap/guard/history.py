@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from offmap.errors import ArgumentError, DataError
@@ -17,7 +18,7 @@ class History:
     samples themselves are known, by their hashes, as long as the process lives.
 
     Attributes:
-        read: of the data of "fit" and "calibrate": samples, and the network's accuracy on them.
+        read: of the data of "fit" and "calibrate": the day, samples, and the network's accuracy.
         fitted_on: fingerprint of the data of "fit", if it had one.
     """
 
@@ -28,7 +29,7 @@ class History:
 
     def fitted(self, data: Any, seen: Seen) -> None:
         """Begin anew with the data of "fit"."""
-        self.read = {"fit": seen.record()}
+        self.read = {"fit": _record(seen)}
         self.fitted_on = _fingerprint(data)
         self._fitted, self._calibrated = seen, ()
         seen.warn_near_chance("the data to fit on")
@@ -45,7 +46,7 @@ class History:
             known = self.read.get("calibrate", {}).get("fingerprint")
             fingerprint = " ".join(filter(None, (known, fingerprint))) or None
         self._calibrated = (*(self._calibrated if extends else ()), seen)
-        self.read["calibrate"] = seen.record()
+        self.read["calibrate"] = _record(seen)
         if fingerprint is not None:
             self.read["calibrate"]["fingerprint"] = fingerprint
         if groups is not None:
@@ -97,6 +98,11 @@ class History:
         self.check_apart(name, data, seen)
         for known in self._calibrated:
             _compare(name, data, seen, "calibration data", known)
+
+
+def _record(seen: Seen) -> dict[str, Any]:
+    """What went by, and on which day of UTC: an hour would tell equal guards apart."""
+    return {"date": datetime.now(UTC).date().isoformat(), **seen.record()}
 
 
 def _compare(name: str, data: Any, seen: Seen, other: str, known: Seen | None) -> None:

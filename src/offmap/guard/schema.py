@@ -79,6 +79,7 @@ class Read(Part, frozen=True):
         dtype: of the inputs.
         fingerprint: hash of the set, of one that is known.
         groups: of samples that belong together, of which one each counted.
+        date: the day, in UTC.
     """
 
     samples: Annotated[int, Meta(ge=0)]
@@ -86,6 +87,7 @@ class Read(Part, frozen=True):
     dtype: str | None
     fingerprint: str | None = None
     groups: int | None = None
+    date: Annotated[str, Meta(pattern=r"\A\d{4}-\d{2}-\d{2}\Z")] | None = None
 
 
 class GuardRecord(records.Record, frozen=True, kw_only=True):

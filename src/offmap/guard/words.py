@@ -173,7 +173,8 @@ def _read(step: str, of: Mapping[str, Any]) -> str:
     right = of["accuracy"]
     words = "" if right is None else f"; the network is right on {right:.2%} of them"
     groups = f", one of each of {of['groups']:,} groups" if "groups" in of else ""
-    return f"Read {of['samples']:,} samples to {step}{groups}{words}."
+    day = f" on {of['date']}" if of.get("date") else ""
+    return f"Read {of['samples']:,} samples to {step}{day}{groups}{words}."
 
 
 def _learned(each: Detector) -> str:

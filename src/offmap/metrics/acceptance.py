@@ -16,7 +16,7 @@ from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
 class Selection:
     """What one threshold made of ID and OOD samples together.
 
-    An prediction is right if the sample is accepted, is ID, and its label is right.
+    A prediction is right if the sample is accepted, is ID, and its label is right.
 
     Args:
         n_id: number of ID samples.

@@ -158,6 +158,7 @@ def _learned(facts: Facts) -> Section:
     read = [
         [
             step,
+            of.get("date") or "",
             f"{of['samples']:,}",
             "" if of["accuracy"] is None else f"{of['accuracy']:.2%}",
             "" if "groups" not in of else f"{of['groups']:,}",
@@ -166,6 +167,6 @@ def _learned(facts: Facts) -> Section:
     ]
     tables = [
         Table("What the detectors learned", ["detector", "learned"], rows),
-        Table("What was read", ["to", "samples", "network is right", "groups"], read),
+        Table("What was read", ["to", "on", "samples", "network is right", "groups"], read),
     ]
     return Section("learned", "What it learned", [table for table in tables if table.rows])

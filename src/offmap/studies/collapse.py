@@ -99,7 +99,7 @@ def run(
     Raises:
         UnknownNameError: no such budget or ID set.
         ArgumentError: the smoke budget of another set than the embedded one; ``every`` or ``limit``
-            below 1; a ``limit`` without ``weights``.
+            below 1; a ``limit`` without ``weights``, or ``every`` beside them.
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out = Path(out)
@@ -110,6 +110,11 @@ def run(
         raise ArgumentError(
             "a limit is for a look at trained networks: name them as weights, or change the limit "
             "of the recipe to train on fewer images"
+        )
+    if every is not None and weights:
+        raise ArgumentError(
+            "every is of records of a training, and nothing is trained where weights are given: "
+            "leave it out"
         )
     sets = _limited(study_data(id, recipe, seed), limit, seed)
     measuring = {"precision": precision, **setup.options}
