@@ -139,7 +139,8 @@ def false_discoveries(p: Float64[Tensor, " m"] | np.ndarray, rate: float) -> Boo
     >>> false_discoveries(torch.tensor([0.01, 0.9, 0.04, 0.03], dtype=torch.float64), 0.06).tolist()
     [True, False, True, True]
     """
-    limit, p = float(exact_rate(rate, "rate")), as_tensor(p).double()
+    limit = float(exact_rate(rate, "rate"))
+    p = as_tensor(p).double()
     if p.ndim != 1:
         raise ShapeError(f"p-values must have shape (m,); seen {tuple(p.shape)}")
     if wrong := int((~((p >= 0) & (p <= 1))).sum()):
