@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offmap.errors import ArgumentError, NonFiniteError
+from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.guard import Calibration
 from offmap.guard.decide import (
     adjusted_p_values,
@@ -184,3 +184,15 @@ def test_as_many_samples_are_asked_for_as_are_enough(parts: int) -> None:
     if parts > 2:
         with pytest.raises(ArgumentError, match=f"at least {parts - 1} calibration samples; there"):
             alarm_rank(parts - 2, 1 / parts)
+
+
+def test_p_values_may_be_arrays_and_are_refused_where_they_are_none() -> None:
+    p = np.array([1, 9, 4, 3]) / 101
+    tensor = torch.from_numpy(p)
+    assert torch.equal(false_discoveries(p, 0.06), false_discoveries(tensor, 0.06))
+    assert torch.equal(adjusted_p_values(p, 100), adjusted_p_values(tensor, 100))
+    for wrong in ([0.01, float("nan")], [1.5, 0.1], [-3.0, 0.2]):
+        with pytest.raises(ArgumentError, match=r"1 of 2 p-values are not in \[0, 1\]"):
+            false_discoveries(np.array(wrong), 0.1)
+    with pytest.raises(ShapeError, match=r"must have shape \(m,\); seen \(1, 4\)"):
+        false_discoveries(tensor[None], 0.1)

@@ -131,6 +131,12 @@ def test_the_gradient_of_one_layer() -> None:
     assert_parity(fitted("gradnormall", world).score(world.ood), slow.pairs(rows))
 
 
+def test_no_samples_have_no_gradients() -> None:
+    world = world_of("gradnormall", make_world(20))
+    none = world.ood[torch.arange(0)]
+    assert fitted("gradnormall", world).score(none).shape == (0,)
+
+
 def test_the_gradient_of_two_layers() -> None:
     """By hand, through the hooks and the normalisation of a probe."""
     torch.manual_seed(0)

@@ -305,8 +305,9 @@ def common(calibration: slow.Array, s: slow.Array, how: str) -> float:
     for j in range(len(s)):
         start = np.quantile(calibration[:, j], 0.9)
         beyond = calibration[calibration[:, j] > start, j] - start
+        scale = beyond.mean() if len(beyond) else start - calibration[:, j].mean()
         if s[j] > start:
-            u[j] = (s[j] - start) / beyond.mean() - np.log(len(beyond) / (n + 1))
+            u[j] = (s[j] - start) / scale - np.log(max(len(beyond), 1) / (n + 1))
     return float({"fisher": u.sum(), "max": u.max(), "harmonic": np.log(np.mean(np.exp(u)))}[how])
 
 
@@ -322,8 +323,32 @@ def test_combine(world: World, how: str) -> None:
         for acts in (world.acts, near)
     )
     expected = np.array([common(known, s, how) for s in scores])
-    # Beside their float32 roundings, scores equal to a calibration score may count either way.
+    # Scores within rounding of a calibration score may count either way.
     assert np.allclose(made.score(near).numpy(), expected, rtol=1e-3, atol=4 / len(known))
+
+
+@pytest.mark.parametrize("how", ["fisher", "mean_rank", "max", "harmonic"])
+@pytest.mark.parametrize("least", [0, 120])
+def test_combine_counts_equal_scores_as_equal(how: str, least: int) -> None:
+    """Of 200 calibration samples 60 are one, in the middle or the highest; in float32 scores of it
+    are rounded."""
+    generator = torch.Generator().manual_seed(0)
+    z = 4 * torch.rand(200, 4, generator=generator)
+    z[:, 0] += torch.linspace(4, 9, 200)
+    z[least : least + 60] = torch.tensor([0.1, 0, 0, 0]) if least else z[least + 30].clone()
+    made = offmap.Combine([offmap.Energy(), offmap.Entropy()], how)
+    made.fit(calibration=[(Activations(z), None)])
+    far = torch.tensor([[0.0, 0, 0, 0], [-8, -8, -8, -8]])
+    tested = Activations(torch.cat([z[least : least + 1], far, z[:1]]))
+    parts = [offmap.Energy(), offmap.Entropy()]
+    known, scores = (
+        np.stack([part.score(acts).double().numpy() for part in parts], axis=1)
+        for acts in (Activations(z), tested)
+    )
+    expected = np.array([common(known, s, how) for s in scores])
+    found = made.score(tested).numpy()
+    assert np.isfinite(found).all()
+    assert np.allclose(found, expected, rtol=1e-4)
 
 
 def test_a_part_that_does_not_vary_is_named() -> None:

@@ -52,6 +52,11 @@ class OnCommonScale(Composite):
         super().__init__(parts, template=template)
         self.how = how
 
+    def score_columns(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
+        scores = super().score_columns(acts)
+        # As a bank keeps them: beside its roundings, equal scores would count as higher or lower.
+        return scores if self.how in _OF_MOMENTS else scores.float().double()
+
     def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Statistic:
         scores = self.score_columns(acts)
         return Moments.of(scores) if self.how in _OF_MOMENTS else Bank.of(scores, size=_BANK)
@@ -98,8 +103,12 @@ class OnCommonScale(Composite):
         """Minus the logarithm of the share, with the tail."""
         start = torch.quantile(self.scale_, _TAIL, dim=1)
         excess = (self.scale_ - start[:, None]).relu()
-        beyond = (excess > 0).sum(1).clamp(min=1)
-        mean = (excess.sum(1) / beyond).clamp(min=torch.finfo(torch.float64).tiny)
+        found = (excess > 0).sum(1)
+        beyond = found.clamp(min=1)
+        # Where the highest tenth is one score, none lies beyond it that would tell a scale.
+        spread = start - self.scale_.mean(1)
+        mean = torch.where(found > 0, excess.sum(1) / beyond, spread)
+        mean = mean.clamp(min=torch.finfo(torch.float64).tiny)
         share = beyond / (self.scale_.shape[1] + 1)
         tail = (scores - start) / mean - share.log()
         return torch.where(scores > start, tail, -self._shares(scores).log())

@@ -107,7 +107,7 @@ def p_ranks(scores: Float[Tensor, " m"], ascending: Float[Tensor, " n"]) -> Int6
     return len(ascending) + 1 - torch.searchsorted(ascending, scores.contiguous())
 
 
-def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m"]:
+def false_discoveries(p: Float64[Tensor, " m"] | np.ndarray, rate: float) -> Bool[Tensor, " m"]:
     """Which samples of a batch to call OOD, so that few of those called are ID.
 
     Benjamini and Hochberg: with the p-values in ascending order, those up to the last ``i`` with
@@ -116,8 +116,12 @@ def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m
     ``K`` samples can be called OOD only if ``n >= m / (rate K) - 1`` calibration scores are there.
 
     Args:
-        p: p-values of the batch.
+        p: p-values of the batch, a tensor or an array.
         rate: the share of false ones among those called OOD, in (0, 1).
+
+    Raises:
+        ArgumentError: the rate is not in (0, 1), or a p-value not in [0, 1].
+        ShapeError: they are not ``(m,)``.
 
     References:
         Benjamini and Hochberg, JRSS B 57, 1995.
@@ -126,7 +130,15 @@ def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m
     [True, False, True, True]
     """
     limit = float(exact_rate(rate, "rate"))
-    ascending, order = p.double().sort()
+    p = as_tensor(p).double()
+    if p.ndim != 1:
+        raise ShapeError(f"p-values must have shape (m,); seen {tuple(p.shape)}")
+    if wrong := int((~((p >= 0) & (p <= 1))).sum()):
+        raise ArgumentError(
+            f"{wrong} of {len(p)} p-values are not in [0, 1]: are they scores? p_values makes "
+            "p-values of these"
+        )
+    ascending, order = p.sort()
     # In float64: whole numbers times a Python float would be float32.
     ranks = torch.arange(1, len(p) + 1, device=p.device, dtype=torch.float64)
     # Multiplied out: dividing by m first would round p = i rate / m to either side.
@@ -138,7 +150,11 @@ def false_discoveries(p: Float64[Tensor, " m"], rate: float) -> Bool[Tensor, " m
 
 
 def adjusted_p_values(
-    p: Float64[Tensor, " m"], samples: int, *, confidence: float = 0.95, method: str = "simes"
+    p: Float64[Tensor, " m"] | np.ndarray,
+    samples: int,
+    *,
+    confidence: float = 0.95,
+    method: str = "simes",
 ) -> Float64[Tensor, " m"]:
     r"""P-values that hold given this very calibration set, for all levels at once.
 
@@ -150,7 +166,7 @@ def adjusted_p_values(
     :func:`false_discoveries` of them keeps its rate given this calibration set.
 
     Args:
-        p: of :func:`p_values`, or of a verdict, against one set of scores.
+        p: of :func:`p_values`, or of a verdict, against one set of scores; a tensor or an array.
         samples: ``n``, of the calibration set.
         confidence: ``1 - delta``.
         method: "simes", "dkw" or "monte_carlo" of Bates et al., or "local", which is the band of
@@ -168,8 +184,9 @@ def adjusted_p_values(
     [0.006, 0.0322, 1.0]
     """
     delta = float(1 - exact_rate(confidence, "confidence"))
-    ranks = (p.double() * (samples + 1)).round()
-    whole = torch.isclose(ranks / (samples + 1), p.double(), rtol=1e-9, atol=0)
+    p = as_tensor(p).double()
+    ranks = (p * (samples + 1)).round()
+    whole = torch.isclose(ranks / (samples + 1), p, rtol=1e-9, atol=0)
     if not (whole & (ranks >= 1) & (ranks <= samples + 1)).all():
         raise ArgumentError(
             f"these are no p-values of {samples} calibration samples, which are whole multiples of "

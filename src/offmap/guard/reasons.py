@@ -151,7 +151,7 @@ def _none(acts: Any) -> Words:
 
 def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
     """Where each part stands on calibration data, the farthest first, and what made that one."""
-    scores = torch.stack([each.double() for each in detector.part_scores(acts)], dim=1)
+    scores = detector.score_columns(acts)
     used = detector.used if isinstance(detector, Auto) else range(len(detector.all_parts()))
     parts = [detector.part(i) for i in used]
     inside = [_parts(detector.part(i), detector.view(i, acts), guard) for i in used]

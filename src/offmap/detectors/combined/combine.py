@@ -22,7 +22,8 @@ class Combine(OnCommonScale):
     * ``mean``: mean of these :math:`(s_j - \mu_j) / \sigma_j`.
     * ``fisher``: sum of :math:`u_j = -\log p_j`, with :math:`p_j` the share of calibration scores
       that are as large. Beyond the 90 % quantile an exponential tail with their mean excess takes
-      over: a share cannot fall below :math:`1 / (n + 1)`, and far OOD would tie.
+      over: a share cannot fall below :math:`1 / (n + 1)`, and far OOD would tie. Where that is the
+      highest score too, the tail's mean is how far it lies above the mean score.
     * ``max``: :math:`\max_j u_j`. ``harmonic``: :math:`\log \tfrac1k \sum_j \exp u_j`, minus the
       logarithm of the harmonic mean of the :math:`p_j`.
     * ``mean_rank``: mean of :math:`1 - p_j`, without the tail.

@@ -53,6 +53,9 @@ class GradNormAll(Detector):
                 "are none to be had: use it on one network, outside of shapers"
             )
 
+        if not len(sample):  # of which vmap makes an error of its own
+            return sample.acts.logits.new_zeros(0)
+
         def loss(values: Mapping[str, Tensor], x: Tensor) -> Tensor:
             z = logits_under(x[None], values)[0]
             return z.logsumexp(0) - z.mean()  # the divergence, but for a constant

@@ -24,7 +24,7 @@ class LogitGap(Detector):
         top: :math:`N`, how many of the largest logits count; by default all of them.
 
     References:
-        NeurIPS 2025, arXiv:2510.20134.
+        Liang, Hou, Hu, Chang, Shan and Chen, NeurIPS 2025, arXiv:2510.20134.
     """
 
     year = 2025
