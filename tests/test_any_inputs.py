@@ -750,3 +750,86 @@ def test_a_network_whose_parameters_were_replaced_is_refused_at_the_call(
     replace(network)
     with pytest.raises(NotFittedError, match="weights are others"):
         guard(data(1)[0])
+
+
+class WithMetadata(nn.Module):
+    """A picture, and two numbers that go with it where they are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.beside, self.fc = nn.Linear(48, 8), nn.Linear(2, 8), nn.Linear(8, 4)
+
+    def forward(self, image: Tensor, metadata: Tensor | None = None) -> Tensor:
+        h = self.body(image.flatten(1))
+        return self.fc((h if metadata is None else h + 10 * self.beside(metadata)).relu())
+
+
+def with_metadata(seed: int) -> dict[str, Tensor]:
+    x, y = data(seed)
+    numbers = torch.randn(N, 2, generator=torch.Generator().manual_seed(seed))
+    return {"image": x, "metadata": numbers, "label": y, "index": torch.arange(N)}
+
+
+class RowsWithMetadata(Dataset[Any]):
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        batch = with_metadata(0)
+        picture = Image.fromarray(batch["image"][i].permute(1, 2, 0).numpy())
+        return {"image": picture, "metadata": batch["metadata"][i].numpy(), "label": i % 4}
+
+
+@pytest.mark.parametrize("form", [lambda: [with_metadata(0)], RowsWithMetadata])
+def test_a_network_is_given_what_it_names_beside_an_image(
+    form: Callable[[], Any], tmp_path: Path
+) -> None:
+    network = WithMetadata()
+    guard = offmap.Guard(network, "mahalanobis").fit(form()).calibrate([with_metadata(1)])
+    assert guard.input_names == ("image", "metadata")
+    batch = with_metadata(2)
+    with torch.no_grad():
+        own = network(batch["image"] / 255, batch["metadata"])
+    verdict = guard(batch)
+    assert torch.equal(verdict.labels, own.argmax(1))
+    guard.save(tmp_path)
+    assert torch.equal(offmap.load(tmp_path, network)(batch).scores, verdict.scores)
+
+
+def test_a_network_is_given_the_columns_that_it_names() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.fc = nn.Embedding(9, 5), nn.Linear(5, 4)
+
+        def forward(self, numbers: Tensor, kinds: Tensor) -> Tensor:
+            return self.fc(self.words(kinds) + numbers)
+
+    batch = {"numbers": torch.randn(N, 5), "kinds": torch.arange(N) % 9, "label": data()[1]}
+    guard = offmap.Guard(Table(), "mahalanobis").fit([batch])
+    assert guard.input_names == ("numbers", "kinds")
+    with pytest.raises(DataError, match=r"a batch has 2 inputs, of shapes \(240, 5\), \(240,\)"):
+        guard.fit([((batch["numbers"], batch["kinds"]), batch["label"])])
+
+
+@pytest.mark.parametrize("kind", ["lists", "tensors"])
+def test_rows_of_text_without_labels_are_samples(kind: str) -> None:
+    batch = tokens(0)
+    names = ["input_ids", "attention_mask"]
+    rows = [{name: batch[name][i] for name in names} for i in range(N)]
+    if kind == "lists":
+        rows = [{name: x.tolist() for name, x in row.items()} for row in rows]
+    guard = offmap.Guard(Text(), "knn").fit(iter(rows)).calibrate([tokens(1)])
+    assert guard.history.read["fit"]["samples"] == N
+    together = guard({name: batch[name][:1] for name in names})
+    assert torch.equal(guard(rows[0]).scores, together.scores)
+
+
+def test_rows_of_several_lengths_in_one_batch_are_told() -> None:
+    batch = {"input_ids": [[1, 2], [1, 2, 3]], "attention_mask": [[1, 1], [1, 1, 1]]}
+    with pytest.raises(DataError, match="input_ids is no array: give rows of one length"):
+        offmap.Guard(Text(), "msp").fit([batch])
+    ((inputs, _),) = batches_of([{"input_ids": list(tokens(0)["input_ids"])}], N)
+    assert isinstance(inputs, dict)
+    assert torch.equal(inputs["input_ids"], tokens(0)["input_ids"])

@@ -21,6 +21,7 @@ from offmap.errors import (
     HeadError,
     NeedsError,
     OutputsWarning,
+    ShapeError,
 )
 from offmap.forward import Probe
 
@@ -451,3 +452,85 @@ def test_a_guard_of_the_token_that_answers_is_exported(tmp_path: object) -> None
     assert torch.allclose(
         torch.export.load(f"{tmp_path}/guard.pt2").module()(x)[1], guard(x).scores, atol=1e-5
     )
+
+
+class Embedding(nn.Module):
+    """An embedding by a linear layer, and logits of it; ``between`` stands before these."""
+
+    def __init__(
+        self, form: Callable[[Tensor, Tensor, Tensor], object], between: nn.Module
+    ) -> None:
+        super().__init__()
+        self.body, self.embed, self.between = nn.Linear(6, 5), nn.Linear(5, 8), between
+        self.fc, self.second, self.form = nn.Linear(8, CLASSES), nn.Linear(5, 7), form
+
+    def forward(self, x: Tensor) -> object:
+        h = self.body(x).relu()
+        embedding = self.embed(h)
+        return self.form(embedding, self.fc(self.between(embedding)), self.second(h))
+
+
+@pytest.mark.parametrize("between", [nn.Identity(), nn.ReLU()])
+@pytest.mark.parametrize(
+    "form", [lambda e, z, _: (e, z), lambda e, z, _: {"embedding": e, "output": z}]
+)
+def test_an_embedding_that_stands_before_the_logits_is_not_taken_for_them(
+    form: Callable[[Tensor, Tensor, Tensor], object], between: nn.Module
+) -> None:
+    words = r"of shape \(9, 8\), was taken .* its last linear layer 'fc' gives"
+    with pytest.raises(ShapeError, match=words):
+        Probe(first_two(Embedding(form, between)))(torch.randn(9, 6))
+
+
+def first_two(network: nn.Module) -> nn.Module:
+    """Without the layer that would be called last."""
+    network.second = nn.Identity()
+    return network
+
+
+@pytest.mark.parametrize(
+    "form", [lambda e, z, _: (z, e), lambda e, z, _: {"embedding": e, "logits": z}]
+)
+def test_logits_beside_an_embedding_are_taken(
+    form: Callable[[Tensor, Tensor, Tensor], object],
+) -> None:
+    acts = Probe(Embedding(form, nn.Identity()))(torch.randn(9, 6))
+    assert acts.logits.shape == (9, CLASSES)
+    assert acts.features.shape == (9, 8)
+
+
+def test_a_second_head_is_no_sign_of_an_embedding() -> None:
+    network = Embedding(lambda e, _z, second: (e, second), nn.Identity())
+    assert Probe(network)(torch.randn(9, 6)).logits.shape == (9, 8)
+
+
+def test_logits_that_are_named_stay_them_whatever_else_is_returned() -> None:
+    class Prototypes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.centres = nn.Linear(6, 5), nn.Parameter(torch.randn(CLASSES, 5))
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            h = self.body(x)
+            return {"logits": -torch.cdist(h, self.centres), "features": h}
+
+    assert Probe(Prototypes())(torch.randn(9, 6)).logits.shape == (9, CLASSES)
+
+
+def test_a_head_behind_a_loop_of_any_length_keeps_its_features() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step, self.weight = nn.Linear(11, 5), nn.Parameter(torch.randn(CLASSES, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 5)
+            for t in range(x.shape[1]):
+                h = self.step(torch.cat([x[:, t], h], 1)).tanh()
+            return F.linear(h, self.weight)
+
+    probe = Probe(Steps())
+    for steps in (3, 2, 5):
+        acts = probe(torch.randn(9, steps, 6))
+        assert probe.head is not None
+        assert torch.allclose(probe.head(acts.features), acts.logits, atol=1e-5)

@@ -18,7 +18,7 @@ import offmap
 from offmap import demo
 from offmap._utils import precision
 from offmap.data import ImageSet, embedded
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, InputsWarning, ShapeError
 from offmap.forward import Normalization, Probe
 
 PER_IMAGE = Normalization(per_image=True)
@@ -175,3 +175,32 @@ def test_devices_without_float64_run_a_network(monkeypatch: pytest.MonkeyPatch) 
         with Probe(network, normalization=each) as probe:
             probe(images)
             assert probe.knows_head
+
+
+def test_grey_images_without_an_axis_of_channels_are_normalised() -> None:
+    grey = pixels()[:, 0]
+    one = Normalization((0.3,), (0.2,))
+    assert torch.allclose(one(grey), (grey / 255 - 0.3) / 0.2, atol=1e-6)
+    np.testing.assert_allclose(PER_IMAGE(grey), slow_per_image(grey.numpy()), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ShapeError, match="have 1 channels"):
+        Normalization((0.3, 0.2, 0.1))(grey)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_videos_are_normalised_along_their_channels(axis: int) -> None:
+    frames = torch.stack([pixels(seed) for seed in range(4)], dim=3 - axis)
+    of_three = Normalization((0.1, 0.5, 0.9), (0.1, 0.2, 0.3))
+    for frame, found in zip(
+        frames.unbind(3 - axis), of_three(frames).unbind(3 - axis), strict=True
+    ):
+        assert torch.allclose(found, of_three(frame))
+    found = PER_IMAGE(frames).numpy()
+    np.testing.assert_allclose(found, slow_per_image(frames.numpy()), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ShapeError, match="two axes of 3"):
+        of_three(frames[:, :3, :3])
+
+
+def test_whole_numbers_that_are_hardly_pixels_are_told_of() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    with pytest.warns(InputsWarning, match="of 0 and 1 alone"):
+        Probe(network)(torch.randint(0, 2, (6, 4, 5)).byte())

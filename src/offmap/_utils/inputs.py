@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -12,6 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from offmap._utils.columns import (
+    IMAGE,
+    LABEL,
+    SEQUENCE,
+    as_labels,
+    as_row,
+    by_name,
+    inputs_of,
+    is_number,
+    is_text,
+)
 from offmap._utils.samples import (
     as_sample,
     as_tensor,
@@ -33,59 +44,37 @@ class Prepared:
     inputs: Inputs
 
 
-# What loaders call them.
-IMAGE = ("images", "image", "pixel_values", "x", "img")
-LABEL = ("labels", "label", "y", "targets", "target")
-# Without one of these, a dict is no input of a network.
-SEQUENCE = ("input_ids", "inputs_embeds", "input_values", "input_features")
-
-
-def pair(batch: Any) -> tuple[Inputs, Tensor | None]:
+def pair(batch: Any, takes: Container[str] = ()) -> tuple[Inputs, Tensor | None]:
     """Inputs and labels of a batch, however a loader gives them.
+
+    Args:
+        batch: of a loader.
+        takes: what the network takes by name: of what stands beside an image, it is given these.
 
     Raises:
         DataError: it holds nothing that a network could be given.
     """
-    if isinstance(batch, list) and batch and all(map(_is_sample_of_list, batch)):
-        return _gathered(batch)
-    inputs, labels = _parts(batch)
-    return as_inputs(inputs), _as_labels(labels)
+    if isinstance(batch, list) and batch and all(_is_sample_of_list(each, takes) for each in batch):
+        return _gathered(batch, takes)
+    inputs, labels = _parts(batch, takes)
+    return as_inputs(inputs), as_labels(labels)
 
 
-def inputs_in(batch: Any) -> Any:
-    """What a network takes of a batch that has names or labels; others as they are."""
-    named = isinstance(_by_name(batch), Mapping)
-    return _parts(batch)[0] if named or _are_arrays(batch) else batch
+def inputs_in(batch: Any, takes: Container[str] = ()) -> Any:
+    """What a network takes of a batch, or of a text, that has names or labels; others as is."""
+    named = isinstance(by_name(batch), Mapping)
+    inputs = _parts(batch, takes)[0] if named or _are_arrays(batch) else batch
+    return as_row(inputs) if isinstance(inputs, Mapping) and is_text(inputs) else inputs
 
 
-def _parts(batch: Any) -> tuple[Any, Any]:
-    batch = _by_name(batch)
+def _parts(batch: Any, takes: Container[str] = ()) -> tuple[Any, Any]:
+    batch = by_name(batch)
     if isinstance(batch, Mapping):
         labels = next((batch[name] for name in LABEL if name in batch), None)
-        return _named(batch), labels
+        return inputs_of(batch, takes), labels
     if isinstance(batch, tuple | list) and len(batch) and not _is_list_of_samples(batch):
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
-
-
-def _by_name(batch: Any) -> Any:
-    """A named tuple by its names, if the inputs have one: labels may stand first."""
-    fields = getattr(batch, "_fields", ()) if isinstance(batch, tuple) else ()
-    return batch._asdict() if set(fields) & {*IMAGE, *SEQUENCE} else batch
-
-
-def _named(batch: Mapping[str, Any]) -> Any:
-    """What a network takes of a dict: its images, or all of a sequence but the labels."""
-    images = next((batch[name] for name in IMAGE if name in batch), None)
-    if images is not None:
-        return images
-    if not any(name in batch for name in SEQUENCE):
-        raise DataError(
-            f"a batch is a dict with the keys {', '.join(map(repr, batch))}: give the inputs as "
-            f"one of {', '.join(IMAGE)}, or a sequence as {', '.join(SEQUENCE)} with what belongs "
-            f"to it; and labels as one of {', '.join(LABEL)}"
-        )
-    return {name: x for name, x in batch.items() if name not in LABEL and _are_numbers(x)}
 
 
 def as_inputs(inputs: Any) -> Inputs:
@@ -97,12 +86,13 @@ def as_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: as_tensor(x) for name, x in inputs.items()}
+        return {name: _column(name, x) for name, x in inputs.items()}
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iufb":
         return channels_first(tensor_of(inputs))
     if is_picture(inputs):
         return as_sample(inputs)[None]
     if isinstance(inputs, tuple | list) and len(inputs):
+        _refuse_several(inputs)
         return stacked([as_sample(x) for x in inputs])
     raise DataError(
         "a batch must be (inputs, labels), inputs alone, or a dict with 'image' and 'label', with "
@@ -110,8 +100,28 @@ def as_inputs(inputs: Any) -> Inputs:
     )
 
 
-def _are_numbers(x: Any) -> bool:
-    return is_array(x) or (isinstance(x, list) and _as_labels(x) is not None)
+def _column(name: str, x: Any) -> Tensor:
+    rows = isinstance(x, list) and bool(x) and all(map(is_array, x))
+    made = as_inputs(x) if name in IMAGE or rows else as_tensor(x)
+    assert isinstance(made, Tensor)
+    if not made.ndim:
+        raise DataError(f"{name} is one number for all of a batch: give one for each sample")
+    return made
+
+
+def _refuse_several(inputs: Sequence[Any]) -> None:
+    """Refuse what is one array for each input of a network, and not one for each sample.
+
+    Raises:
+        DataError: it is.
+    """
+    # Not of arrays, which may be pictures with colours and without.
+    shapes = [tuple(x.shape) if isinstance(x, Tensor) else () for x in inputs]
+    if all(shapes) and len(set(map(len, shapes))) > 1 and len({shape[0] for shape in shapes}) == 1:
+        raise DataError(
+            f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give a "
+            "dict, with these under the names that the network takes"
+        )
 
 
 def _is_list_of_samples(batch: Sequence[Any]) -> bool:
@@ -123,27 +133,21 @@ def _is_list_of_samples(batch: Sequence[Any]) -> bool:
     return isinstance(batch, list) and alike and len(shapes.pop()) == 3
 
 
-def _as_labels(labels: Any) -> Tensor | None:
-    """Labels, if it is numbers that stand beside the inputs: loaders also give paths or targets."""
-    if isinstance(labels, Tensor):
-        return labels
-    try:
-        array = np.asarray(labels)
-    except (ValueError, TypeError):  # lists of different lengths
-        return None
-    if array.dtype.kind == "b":  # as in tensors, which are taken as they are
-        return torch.from_numpy(array).long() if array.ndim == 1 else None
-    return tensor_of(array) if array.dtype.kind in "iuf" else None
-
-
-def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
+def batches_of(
+    data: Any, batch_size: int, takes: Container[str] = ()
+) -> Iterator[tuple[Inputs, Tensor | None]]:
     """Batches of any iterable; samples, and arrays of all of them, are cut into batches.
+
+    Args:
+        data: in any of the forms that a guard takes.
+        batch_size: samples a batch, where they do not come in batches.
+        takes: what the network takes by name, as for :func:`pair`.
 
     Raises:
         DataError: a batch holds nothing that a network could be given.
     """
     if isinstance(data, Mapping):
-        inputs, labels = pair(data)
+        inputs, labels = pair(data, takes)
         for start in range(0, count_of(inputs), batch_size):
             rows = slice(start, start + batch_size)
             yield rows_of(inputs, rows), None if labels is None else labels[rows]
@@ -162,15 +166,15 @@ def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | No
     indexed = indexed and hasattr(data, "__len__")
     items = (data[i] for i in range(len(data))) if indexed else iter(data)
     for item in items:
-        if not (indexed or _is_sample(item)):
-            yield pair(item)
+        if not (indexed or _is_sample(item, takes)):
+            yield pair(item, takes)
             continue
-        yield _gathered(chain([item], islice(items, batch_size - 1)))
+        yield _gathered(chain([item], islice(items, batch_size - 1)), takes)
 
 
 def _cut(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
     """Batches of arrays of all samples, each made a tensor when it is its turn."""
-    if y is not None and _as_labels(y) is None:
+    if y is not None and as_labels(y) is None:
         raise LabelError(
             f"labels of {y.dtype}: give the number of each sample's class, as the network counts "
             "them"
@@ -191,7 +195,7 @@ def _are_arrays(data: Any) -> bool:
     x: Any
     y: Any
     x, y = data
-    if isinstance(y, list) and len(x) == len(y) and all(map(_is_number, y)):
+    if isinstance(y, list) and len(x) == len(y) and all(map(is_number, y)):
         return True
     if not is_array(y):
         return False
@@ -206,36 +210,35 @@ def _are_arrays(data: Any) -> bool:
     return bool(y.ndim == 1)
 
 
-def _is_sample(item: Any) -> bool:
-    """Whether a loader gives samples one by one: a picture, or a label that is one number."""
-    inputs, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
-    alone = _is_number(label) or getattr(label, "ndim", None) == 0
+def _is_sample(item: Any, takes: Container[str] = ()) -> bool:
+    """Whether a loader gives samples one by one: a picture, a text, or a label of one number."""
+    several = isinstance(item, Mapping | tuple | list)
+    inputs, label = _parts(item, takes) if several else (item, None)
+    alone = is_number(label) or getattr(label, "ndim", None) == 0
+    alone = alone or (isinstance(inputs, Mapping) and is_text(inputs))
     return alone or is_picture(item) or (is_picture(inputs) and not isinstance(item, list))
 
 
-def _is_sample_of_list(item: Any) -> bool:
+def _is_sample_of_list(item: Any, takes: Container[str]) -> bool:
     """Whether what stands in a batch that is a list is a sample, with its label or under names."""
     if isinstance(item, Mapping):  # labels may stand in one of their own, beside that of the inputs
-        return any(name in item for name in (*IMAGE, *SEQUENCE))
+        return any(name in (*IMAGE, *SEQUENCE) or name in takes for name in item)
     return isinstance(item, tuple) and _is_sample(item)
 
 
-def _is_number(x: Any) -> bool:
-    return isinstance(x, int | np.integer)
-
-
-def _gathered(items: Iterable[Any]) -> tuple[Inputs, Tensor | None]:
+def _gathered(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor | None]:
     """Samples as one batch; each is copied as it comes, before a loader fills it again."""
     samples: list[Any] = []
     labels: list[Tensor] = []
     for item in items:
-        x, label = _parts(item) if isinstance(item, Mapping | tuple | list) else (item, None)
+        several = isinstance(item, Mapping | tuple | list)
+        x, label = _parts(item, takes) if several else (item, None)
         samples.append(
-            {name: as_tensor(value).clone() for name, value in x.items()}
+            {n: (as_sample(v) if is_picture(v) else as_tensor(v)).clone() for n, v in x.items()}
             if isinstance(x, Mapping)
             else as_sample(x).clone()
         )
-        number = _as_labels(int(label) if isinstance(label, bool | np.bool_) else label)
+        number = as_labels(int(label) if isinstance(label, bool | np.bool_) else label)
         if number is not None:
             labels.append(number if number.is_floating_point() else number.long())
     first = samples[0]

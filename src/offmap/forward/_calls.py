@@ -6,6 +6,7 @@ are seen as calls of torch's functions, and counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from offmap.forward._outputs import features_of
 from offmap.forward._tokens import all_tokens
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
-# Names of what has none: the calls of linear, and the vectors that any function takes or gives.
+# Names of what has none: the calls of linear, by the shape of their weights, and the vectors that
+# any function takes or gives.
 LINEAR, VECTOR = ":linear", ":vector"
 
 
@@ -30,14 +32,17 @@ class Call:
     """One call of a map.
 
     Args:
-        name: of the layer, or ``:linear[k]`` for the k-th call of torch's function.
+        name: of the layer, or ``:linear[4x16][k]`` for the k-th call of torch's function with
+            weights of that shape.
         features: what it is given, one row a sample where that is so, ``(n, d)``.
         reduce: makes such rows of any input.
         map: the linear map, ``None`` for other layers.
-        number: among the calls of that function, where no hook sees it.
+        number: among the calls of that function with weights of one shape, where no hook sees it:
+            a loop over what comes before the head is as long as a batch wants.
         tokens: what it is given, where that is several vectors a sample, ``(n, t, d)``; of the last
             call alone, as all of a transformer's would take its memory many times.
         chosen: whether the features are those of the token that the logits are made of.
+        shape: of the weights, where no hook sees the call.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Call:
     number: int | None = None
     tokens: Tensor | None = None
     chosen: bool = False
+    shape: tuple[int, ...] = ()
 
     def without_features(self) -> Call:
         """The same without the rows of a batch, and without a map of that time."""
@@ -62,10 +68,11 @@ def _alike(a: Call, b: Call) -> bool:
         pairs.append((a.map.bias, b.map.bias))
     elif a.map.bias is not b.map.bias:
         return False
-    return all(_same(x, y) for x, y in pairs)
+    return all(same(x, y) for x, y in pairs)
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
+def same(x: Tensor, y: Tensor) -> bool:
+    """Whether two arrays are one, in all but their place."""
     kinds = [(z.shape, z.dtype, z.device) for z in (x, y)]
     return kinds[0] == kinds[1] and torch.equal(x.nan_to_num(), y.nan_to_num())
 
@@ -141,11 +148,12 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
     by_weight = {id(weight): n for n, weight in own.items() if weight is not None}
 
     def see(number: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        name = by_weight.get(id(weight), f"{LINEAR}[{number}]")
+        shape = tuple(weight.shape)
+        name = by_weight.get(id(weight), f"{LINEAR}[{'x'.join(map(str, shape))}][{number}]")
         if name in calls or (names and name not in names):
             return  # a hook saw it, or nobody asked
         linear = Head(weight.detach(), _detached(bias))
-        call = Call(name, tokens(x.detach()).clone(), tokens, linear, number)
+        call = Call(name, tokens(x.detach()).clone(), tokens, linear, number, shape=shape)
         # Of a layer that a hook saw: its weights are made anew, or stand in another one too.
         if not any(_alike(call, other) for other in calls.values() if other.number is None):
             keep(call, x)
@@ -161,11 +169,11 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
 
 
 class _Linears(TorchFunctionMode):
-    """Tells of every call of torch's linear."""
+    """Tells of every call of torch's linear, and its number among those of one shape of weights."""
 
     def __init__(self, see: Callable[..., None]) -> None:
         super().__init__()
-        self.see, self.number = see, 0
+        self.see, self.calls = see, Counter[tuple[int, ...]]()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -173,8 +181,9 @@ class _Linears(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear:
             values = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
-            self.see(self.number, values["input"], values["weight"], values.get("bias"))
-            self.number += 1
+            shape = tuple(values["weight"].shape)
+            self.see(self.calls[shape], values["input"], values["weight"], values.get("bias"))
+            self.calls[shape] += 1
         return func(*args, **kwargs)
 
 
@@ -208,8 +217,8 @@ def capturing(call: Call, samples: int, keep: Callable[[Tensor, str], None]) -> 
     many there are is another in each batch, as weights have its shape where they have as many rows.
     """
 
-    def see(number: int, x: Tensor, *_: Any) -> None:
-        if number == call.number:
+    def see(number: int, x: Tensor, weight: Tensor, *_: Any) -> None:
+        if (number, tuple(weight.shape)) == (call.number, call.shape):
             keep(x, "")
 
     if call.name.startswith(VECTOR):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from offmap._utils.precision import wide
 from offmap.activations import Head
 from offmap.errors import HeadError, ShapeError
-from offmap.forward._calls import VECTOR, Call, maps
+from offmap.forward._calls import VECTOR, Call, maps, same
 from offmap.forward._outputs import arrays_of
 from offmap.forward._tokens import chosen, with_mean
 
@@ -210,16 +210,20 @@ def _why_no_rows(calls: Sequence[Call], modules: Mapping[str, nn.Module], n: int
     )
 
 
-def check_others(calls: Sequence[Call], output: Any, logits: Tensor, near: float) -> None:
+def check_others(
+    calls: Sequence[Call], of: Found, output: Any, logits: Tensor, near: float
+) -> None:
     """Refuse a network that returns features first, and then logits.
 
     Raises:
-        ShapeError: what it returned later is what its last linear layer gives.
+        ShapeError: what it returned later is what its last linear layer gives, and no second head.
     """
-    last = next((c for c in reversed(calls) if c.map and len(c.features) == len(logits)), None)
-    for where, other in arrays_of(output, len(logits)) if last else ():
-        assert last is not None
-        assert last.map is not None
+    rows = [call for call in calls if call.map and len(call.features) == len(logits)]
+    if not rows or (of.head is not None and not _goes_on(rows, of, logits)):
+        return
+    last = rows[-1]
+    assert last.map is not None
+    for where, other in arrays_of(output, len(logits)):
         wide = other.shape[1] != logits.shape[1] and other.shape[1] == len(last.map.weight)
         if wide and _fitting([last], other.float(), near) is not None:
             raise ShapeError(
@@ -228,6 +232,19 @@ def check_others(calls: Sequence[Call], output: Any, logits: Tensor, near: float
                 f"{last.name!r} gives: return that one first, of shape {tuple(other.shape)}, or as "
                 "'logits'"
             )
+
+
+def _goes_on(calls: Sequence[Call], of: Found, z: Tensor) -> bool:
+    """Whether maps behind the head start from as many numbers as it gives: embeddings, not logits.
+
+    A second head starts from what the first is given.
+    """
+    names = [call.name for call in calls]
+    head = of.calls[-1]
+    behind = calls[names.index(head.name) + 1 :] if head.name in names else ()
+    if not behind or same(behind[-1].features, head.features):
+        return False
+    return any(call.features.shape[1] == z.shape[1] for call in behind)
 
 
 def tolerance(precision: str, dtype: torch.dtype, device: torch.device) -> float:

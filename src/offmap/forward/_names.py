@@ -16,10 +16,14 @@ class Taking:
 
     Args:
         network: whose ``forward`` says what it takes.
+
+    Attributes:
+        named: what it takes by a name of its own.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._names = _names_of(network)
+        self.named, others = _names_of(network)
+        self._names = None if others else self.named
         self._told: set[str] = set()
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -44,12 +48,12 @@ class Taking:
         return {name: x for name, x in inputs.items() if name in self._names}
 
 
-def _names_of(network: nn.Module) -> frozenset[str] | None:
-    """What a network can be given by name; ``None`` where nothing says so."""
+def _names_of(network: nn.Module) -> tuple[frozenset[str], bool]:
+    """What a network can be given by name, and whether it may be given other names, too."""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):  # of code that is not Python's
-        return None
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return None
-    return frozenset(each.name for each in parameters if each.kind is not each.VAR_POSITIONAL)
+        return frozenset(), True
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = frozenset(each.name for each in parameters if each.kind not in several)
+    return names, any(each.kind is each.VAR_KEYWORD for each in parameters)

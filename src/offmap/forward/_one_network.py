@@ -69,6 +69,7 @@ class OneNetwork(AnyProbe):
         self.device = self.asked_device or device_of(self._modules)
         self._dtype = dtype_of(self._modules)
         self._taking = Taking(self.network)
+        self.takes = self._taking.named
         self._compiled = any(is_compiled(module) for module in self._modules)
         self._unhooked: list[tuple[str, Call]] = []  # what no hook sees, and where it is kept
 

@@ -61,11 +61,19 @@ def vectors_of(output: Any, samples: int | SymInt) -> Tensor:
 
 
 def arrays_of(output: Any, samples: int) -> Iterator[tuple[str, Tensor]]:
-    """All that a network returned with one row a sample, and where it stands."""
+    """All that was returned with one row a sample, and where, if nothing is called logits."""
+    if has_named_logits(output):
+        return
     named = output.items() if isinstance(output, Mapping) else enumerate(_candidates(output), 1)
     for where, value in named:
         if _is_array(value, samples):
             yield repr(where) if isinstance(where, str) else f"number {where}", value.flatten(1)
+
+
+def has_named_logits(output: Any) -> bool:
+    """Whether the logits are called so."""
+    named = output.get("logits") if isinstance(output, Mapping) else None
+    return named is not None or hasattr(output, "logits")
 
 
 def first_tensor(output: Any) -> Tensor:

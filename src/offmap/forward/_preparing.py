@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offmap._utils.columns import IMAGE
 from offmap._utils.inputs import Inputs, Prepared
 from offmap._utils.warning import warn_user
 from offmap.errors import DataError, InputsWarning
@@ -57,7 +58,14 @@ class Preparing:
             inputs = inputs.inputs
             if isinstance(inputs, Tensor):
                 return self.laid_out(self._typed(inputs.to(device), dtype))
-        return {name: self._typed(x.to(device), dtype) for name, x in inputs.items()}
+            return {name: self._typed(x.to(device), dtype) for name, x in inputs.items()}
+        return {name: self._by_name(name, x.to(device), dtype) for name, x in inputs.items()}
+
+    def _by_name(self, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """An image as one that is alone, and what stands beside it as it is."""
+        if name in IMAGE:
+            return self.laid_out(self._normalised(x, dtype))
+        return self._typed(x, dtype)
 
     def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if self.floats is None and x.is_floating_point() and x.ndim > 3 and len(x):
@@ -65,6 +73,8 @@ class Preparing:
         if x.dtype == torch.bool and x.ndim > 2:  # by name, they are masks
             raise _no_range(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
+            if not self.pixels:
+                _tell_two_values(x)
             self.pixels = True
             x = self.normalization(x)
             return x if x.dtype == dtype else x.to(dtype)
@@ -137,6 +147,16 @@ def _copied(inputs: Inputs) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs.clone()
     return {name: x.clone() for name, x in inputs.items()}
+
+
+def _tell_two_values(x: Tensor) -> None:
+    """Of the first pixels: are they some?"""
+    if x.numel() and int(x.amax()) == 1:
+        warn_user(
+            "the first inputs are uint8, of 0 and 1 alone, and are brought to [0, 1] as pixels "
+            "from 0 to 255 are: if they are none, give floats as the network was trained on",
+            InputsWarning,
+        )
 
 
 def _check_unit(x: Tensor) -> None:

@@ -50,6 +50,7 @@ class AnyProbe(Shared):
     head_name: Any
     asked_head: Any
     why_no_head: Any
+    takes: Any
 
     @property
     def home(self) -> torch.device:

@@ -187,6 +187,11 @@ class CascadeProbe(AnyProbe):
         return acts.replace(classifier_logits=logits)
 
     @property
+    def takes(self) -> frozenset[str]:
+        """What both systems say that they take by name."""
+        return self.filter.takes | self.classifier.takes
+
+    @property
     def bears_inference(self) -> bool:
         """Whether both systems do."""
         return all(each.bears_inference for each in self.parts)

@@ -124,6 +124,11 @@ class EnsembleProbe(AnyProbe):
         )
 
     @property
+    def takes(self) -> frozenset[str]:
+        """What the members say that they take by name."""
+        return frozenset().union(*(each.takes for each in self.each))
+
+    @property
     def bears_inference(self) -> bool:
         """Whether each member does."""
         return all(each.bears_inference for each in self.each)

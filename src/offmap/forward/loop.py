@@ -99,7 +99,7 @@ def _passed(
 ) -> Iterator[Batch]:
     with opening as open_:
         if inputs or cache is None or not getattr(data, "fingerprint", None):
-            read = _read(data, batch_size, 0)
+            read = _read(data, batch_size, 0, open_.takes)
             batches = _run(open_, read, 0, seen, inputs=inputs, strict=strict)
         else:
             batches = _cached(open_, data, batch_size, Path(cache), seen)
@@ -143,7 +143,7 @@ def _cached(
         probe.adopt(shards.head)
 
     def run(start: int) -> Iterator[Batch]:
-        return _run(probe, _read(data, batch_size, start), start, seen)
+        return _run(probe, _read(data, batch_size, start, probe.takes), start, seen)
 
     keys, stored = getattr(data, "keys", None), 0
     for batch in shards.through(run):
@@ -193,12 +193,12 @@ def _name(batch: Activations | Sample, data: Any, start: int) -> None:
     acts.keys = of(start, stop) if callable(of) else tuple(map(str, range(start, stop)))
 
 
-def _read(data: Any, batch_size: int, start: int) -> Iterator[Keyed]:
+def _read(data: Any, batch_size: int, start: int, takes: frozenset[str]) -> Iterator[Keyed]:
     if hasattr(data, "keyed_batches"):  # a set whose damaged samples are passed over
         yield from data.keyed_batches(batch_size, start)
         return
     batched = isinstance(data, Batched)
-    batches = data.batches(batch_size, start) if batched else batches_of(data, batch_size)
+    batches = data.batches(batch_size, start) if batched else batches_of(data, batch_size, takes)
     for inputs, labels in batches:
         if count_of(inputs):
             yield inputs, labels, None

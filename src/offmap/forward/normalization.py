@@ -65,8 +65,8 @@ class Normalization:
                 "divide both by 255"
             )
 
-    def __call__(self, images: UInt8[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """The images as float32, normalised.
+    def __call__(self, images: UInt8[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+        """The images as float32, normalised; ``(n, k, h, w)``, grey ones ``(n, h, w)``, or videos.
 
         Raises:
             DataError: it is not known how.
@@ -78,16 +78,14 @@ class Normalization:
             )
         if self.per_image:
             return _standardised(images.float())
-        self._check(images)
-        scale, shift = self._on(images.device)
+        scale, shift = self._beside(images)
         return images.float().mul_(scale).add_(shift)
 
-    def of_unit(self, images: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+    def of_unit(self, images: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """Images in [0, 1], as augmentations make them, normalised."""
         if self.per_image:
             return _standardised(255 * images)
-        self._check(images)
-        scale, shift = self._on(images.device)
+        scale, shift = self._beside(images)
         return images * (255 * scale) + shift
 
     def record(self) -> dict[str, Any]:
@@ -123,13 +121,37 @@ class Normalization:
             ) from error
         return cls(mean, std)
 
-    def _check(self, images: Tensor) -> None:
-        channels = images.shape[1]
-        if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
+    def _beside(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, along the axis of the channels."""
+        axis = self._axis(images)
+        scale, shift = self._on(images.device)
+        shape = [1] * images.ndim
+        shape[axis] = -1
+        return scale.view(shape), shift.view(shape)
+
+    def _axis(self, images: Tensor) -> int:
+        """Which axis holds the channels: the first behind the samples, or in videos the second.
+
+        Raises:
+            ShapeError: none has as many as there are means, or in videos both.
+        """
+        known = max(len(self.mean), len(self.std))
+        if known == 1:
+            return 1
+        axes = range(1, images.ndim - 2)
+        fits = [axis for axis in axes if images.shape[axis] == known]
+        if not fits or not {len(self.mean), len(self.std)} <= {1, known}:
+            channels = images.shape[1] if images.ndim > 3 else 1
             raise ShapeError(
-                f"images have {channels} channels, and {self} is for {len(self.mean)}: "
+                f"images have {channels} channels, and {self} is for {known}: "
                 "load the images with as many channels as the network was trained on"
             )
+        if len(fits) > 1:
+            raise ShapeError(
+                f"images of shape {tuple(images.shape[1:])} have two axes of {known}, of which "
+                f"either may be the channels that {self} is for: give floats, normalised already"
+            )
+        return fits[0]
 
     @cached_property
     def _placed(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
@@ -143,8 +165,7 @@ class Normalization:
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._placed:
             mean, std = (
-                torch.tensor(x, dtype=torch.float64, device="cpu").view(1, -1, 1, 1)
-                for x in (self.mean, self.std)
+                torch.tensor(x, dtype=torch.float64, device="cpu") for x in (self.mean, self.std)
             )
             scale, shift = 1 / (255 * std), -mean / std
             self._placed[device] = scale.float().to(device), shift.float().to(device)
@@ -163,4 +184,4 @@ def _standardised(images: Tensor) -> Tensor:
 
 def _mean(x: Tensor, then: Callable[[Tensor], Tensor] = lambda mean: mean) -> Tensor:
     kind = torch.float64 if has_float64(x.device) else torch.float32
-    return then(x.mean((1, 2, 3), keepdim=True, dtype=kind)).float()
+    return then(x.mean(tuple(range(1, x.ndim)), keepdim=True, dtype=kind)).float()

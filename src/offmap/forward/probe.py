@@ -255,8 +255,7 @@ class Probe(OneNetwork):
         with without_autocast(self.device):
             self._scale.look_at(logits)
             of = found(calls, modules, self.head_name, logits, near)
-            if of.head is None:
-                check_others(calls, output, logits, near)
+            check_others(calls, of, output, logits, near)
         return of, kept, logits
 
     def _fit_head(

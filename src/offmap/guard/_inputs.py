@@ -170,7 +170,7 @@ def as_batch(guard: Guard, inputs: Any) -> Inputs:
 
 
 def _as_tensors(guard: Guard, inputs: Any) -> Inputs:
-    inputs = inputs_in(inputs)
+    inputs = inputs_in(inputs, guard.probe.takes)
     pictures = pictures_in(inputs)
     if not pictures or not _takes_pictures(guard):
         return as_inputs(inputs)

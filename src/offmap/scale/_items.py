@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from offmap._utils.addresses import place
-from offmap._utils.inputs import IMAGE
+from offmap._utils.columns import IMAGE
 from offmap.data import FEATURES, OwnTransform, Skipped, as_features, decoded
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError
