@@ -115,6 +115,11 @@ def test_the_normalization_is_that_of_the_training_letters(sets: demo.Parts) -> 
     assert float(x.std()) == pytest.approx(1, abs=0.02)
 
 
+def test_the_report_names_the_command_that_makes_it() -> None:
+    assert demo._command(retrain=False, alarm_rate=0.05) == "offmap demo"
+    assert demo._command(retrain=True, alarm_rate=0.1) == "offmap demo --retrain --alarm-rate 0.1"
+
+
 def test_the_command_prints_its_table_and_decision(
     tmp_path: Path, sets: demo.Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,10 @@ def test_guards_of_other_rules_are_reported(guard: offmap.Guard, rule: str) -> N
     other.calibrate([held], 0.1, per_class=rule == "per_class")
     report = offmap.report(other)
     assert {row[1] for row in table(report, "rates")} <= {"of ranks", ""}
+    of_a_class = "are those of the class with the fewest samples" in words(report, "rates")
+    assert of_a_class == (rule == "per_class")
+    held_against = "those of its own predicted class" in words(report, "calibration")
+    assert held_against == (rule == "per_class")
     figures = [b for s in report.sections for b in s.blocks if isinstance(b, Figure)]
     assert len(figures) == (2 if rule == "several" else 1)
     assert {figure.drawing["limit"] for figure in figures if figure.drawing} == {None}

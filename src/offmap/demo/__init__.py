@@ -53,13 +53,15 @@ __all__ = [
     "train",
 ]
 
+_RATE = 0.05
+
 
 def run(
     out: str | Path,
     *,
     detectors: Any = None,
     retrain: bool = False,
-    alarm_rate: float = 0.05,
+    alarm_rate: float = _RATE,
     report: bool = False,
     show_progress: bool | None = None,
 ) -> Results:
@@ -86,8 +88,15 @@ def run(
     inputs = reporting.inputs_of(sets.test, sets.ood)
     draw(results, Path(out), inputs)
     if report:
-        reporting.report(results, Path(out) / "report.html", inputs=inputs, command="offmap demo")
+        command = "" if detectors else _command(retrain=retrain, alarm_rate=alarm_rate)
+        reporting.report(results, Path(out) / "report.html", inputs=inputs, command=command)
     return results
+
+
+def _command(*, retrain: bool, alarm_rate: float) -> str:
+    """What is typed for it; the folder is of one machine."""
+    rate = "" if alarm_rate == _RATE else f" --alarm-rate {alarm_rate}"
+    return f"offmap demo{' --retrain' if retrain else ''}{rate}"
 
 
 def best(results: Results) -> str:

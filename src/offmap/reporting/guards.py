@@ -78,6 +78,8 @@ def _scores(calibration: Calibration) -> Section:
     threshold = calibration.threshold
     words = f"What new samples are held against: {calibration.scores_.shape[1]:,} scores"
     words += " of each detector." if several else "."
+    if calibration.rule == "per_class":
+        words += " Each is held against those of its own predicted class."
     if threshold is not None:
         words += f" The dashed line is the threshold, {threshold:.6g}."
     figures = []
@@ -104,6 +106,8 @@ def _rates(calibration: Calibration) -> Section:
             "confidence: the rates that were named beforehand by limits of their own, all others "
             "by a band that holds for every rate at once, and is stricter."
         )
+    if calibration.rule == "per_class":
+        words += " Rank and true rate are those of the class with the fewest samples."
     table = Table("Limits by alarm rate", [*head, "holds"], rows, name="limits")
     return Section("rates", "Other alarm rates", [Text(words), table])
 
