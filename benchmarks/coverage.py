@@ -47,10 +47,9 @@ def mean_alarms(rule: str, rate: float, scores: Tensor, n: int, splits: int) -> 
 
 def report(name: str, rule: str, scores: Tensor, n: int, splits: int) -> None:
     m = len(scores) - n
-    effective = n
     for rate in RATES:
-        exact = math.floor(rate * (effective + 1)) / (effective + 1)
-        bound = 4 * math.sqrt(rate * (1 - rate) * (1 / effective + 1 / m) / splits)
+        exact = math.floor(rate * (n + 1)) / (n + 1)
+        bound = 4 * math.sqrt(rate * (1 - rate) * (1 / n + 1 / m) / splits)
         mean = mean_alarms(rule, rate, scores, n, splits)
         below = rule == "bonferroni" or len(scores.unique()) < len(scores)
         inside = abs(mean - exact) <= bound or (below and mean < exact)

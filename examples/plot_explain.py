@@ -28,17 +28,14 @@ for name, image in shown.items():
 
 # %%
 # The same neighbours as pictures. For the strange ones they are far away, and of several classes.
-(knn,) = guard.each()
-images = {key: sets.train.images[i] for i, key in enumerate(sets.train.keys(0, len(sets.train)))}
+near = offmap.guard.nearest(guard, list(shown.values()), sets.train, count=3)
 figure, axes = plt.subplots(3, 4, figsize=(5, 4), layout="constrained")
-with guard.probe as probe:
-    for row, (name, image) in zip(axes, shown.items(), strict=True):
-        (distances,), (keys,) = knn.nearest(probe(image[None]), 3)
-        row[0].imshow(image[0].numpy(), cmap="gray")
-        row[0].set_title(name, fontsize=8)
-        for axis, key, distance in zip(row[1:], keys, distances, strict=True):
-            axis.imshow(images[key][0].numpy(), cmap="gray")
-            axis.set_title(f"at {float(distance):.2f}", fontsize=8)
+for row, (name, image), neighbours in zip(axes, shown.items(), near, strict=True):
+    row[0].imshow(image[0].numpy(), cmap="gray")
+    row[0].set_title(name, fontsize=8)
+    for axis, each in zip(row[1:], neighbours, strict=True):
+        axis.imshow(each.image[0].numpy(), cmap="gray")
+        axis.set_title(f"at {each.distance:.2f}", fontsize=8)
 for axis in axes.flat:
     axis.axis("off")
 plt.show()

@@ -328,6 +328,24 @@ def test_a_sheet_names_files_and_what_would_have_been_said() -> None:
     assert _title(row | {"label": None}, ()) == "face.png\nunknown\np 0.01"  # of features alone
 
 
+def test_a_sheet_shows_the_nearest_training_images(call: Call, folder: Path) -> None:
+    images = sorted((folder / "held").iterdir())
+    for name, some in (("train", images[::2]), ("apart", images[1::2])):
+        (folder / name).mkdir()
+        for path in some:
+            shutil.copy(path, folder / name / path.name)
+    made = f"{NETWORK} --normalization {NORMALIZATION}"
+    assert call(f"fit {made} --data ./train --detectors 'KNN(k=5)' --out near")[0] == 0
+    assert call(f"calibrate near {made} --data ./apart")[0] == 0
+    score = f"score near ./faces {NETWORK} --out v.csv"
+    status, _, said = call(f"{score} --sheet near.png --nearest ./train")
+    assert (status, said) == (0, "")
+    with Image.open(folder / "near.png") as sheet:
+        assert sheet.size[1] > 2000  # a row for each of 24
+    assert "--nearest is for what --sheet shows" in call(f"{score} --nearest ./train")[2]
+    assert "has no sample" in call(f"{score} --sheet near.png --nearest ./faces")[2]
+
+
 def test_checks_verdicts_and_watches_have_reports(call: Call, folder: Path) -> None:
     options = f"{NETWORK} --normalization {NORMALIZATION}"
     assert call(f"calibrate guard {options} --data ./held")[0] == 0

@@ -167,8 +167,15 @@ def test_without_training_data_what_needs_it_is_left_out_or_refused(sets: dict[s
     assert set(LOGITS) <= set(found.detectors)
     assert not any(sources(offmap.detector(name)) for name in found.detectors)
     assert "needs training data to learn on: give train=" in found.left_out["vim"]
+    data = {"id_test": sets["id_test"], "ood": sets["ood"]}
     with pytest.raises(NeedsError, match=r"ViM.*needs training data to learn on: give train="):
-        offmap.evaluate(Net(), id_test=sets["id_test"], ood=sets["ood"], detectors=["vim"])
+        offmap.evaluate(Net(), **data, detectors=["vim"])
+    two = offmap.evaluate(Net(), **data, detectors=["vim", "msp"], on_error="skip")
+    assert (two.detectors, list(two.left_out)) == (["msp"], ["vim"])
+    with pytest.raises(NeedsError, match="needs training data"):
+        offmap.evaluate(Net(), **data, on_error="raise")
+    with pytest.raises(ArgumentError, match="on_error must be one of raise, skip; seen 'ignore'"):
+        offmap.evaluate(Net(), **data, on_error="ignore")
 
 
 def test_detectors_that_this_network_does_not_allow_are_left_out_with_the_reason(

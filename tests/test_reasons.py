@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import offmap
-from offmap import demo
-from offmap.errors import ArgumentError, NotFittedError, StoreError
-from offmap.guard import Calibration, explained, occlusion
+from offmap import demo, plots
+from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
+from offmap.guard import Calibration, explained, nearest, occlusion
 from offmap.guard.files import COLUMNS, score_files
 from offmap.guard.reasons import _standing
 
@@ -192,6 +192,37 @@ def test_the_confidence_is_that_of_the_network_that_answers(sets: demo.Digits) -
         p, label = other(images).double().softmax(1).max(1)
     for reason, share, i in zip(explained(guard, images)[1], p.tolist(), label, strict=True):
         assert reason.startswith(f"said {NAMES[int(i)]} with confidence {share:.1%};")
+
+
+def test_the_nearest_training_samples_are_found_as_images(
+    sets: demo.Digits, tmp_path: Path
+) -> None:
+    """By brute force, of the features that the network gives; some samples were left out."""
+    train = sets.train.subset(range(5, 405))
+    guard = offmap.Guard(demo.shipped(), ["msp", "KNN(k=5)"], normalization=demo.NORMALIZATION)
+    guard.fit(train)
+    images = sets.test.images[:4]
+    near = nearest(guard, images, train, count=3)
+    known, own = (
+        torch.nn.functional.normalize(acts_of(guard, x).features.double())
+        for x in (train.images, images)
+    )
+    distances, rows = torch.cdist(own, known).topk(3, largest=False)
+    for i, found in enumerate(near):
+        assert [each.distance for each in found] == pytest.approx(distances[i].tolist(), abs=1e-6)
+        for each, row in zip(found, rows[i].tolist(), strict=True):
+            assert each.key == train.keys(row, row + 1)[0]
+            assert torch.equal(each.image, train.images[row])
+    (alone,) = nearest(guard, images[0], train, count=2)
+    assert [each.key for each in alone] == [each.key for each in near[0][:2]]
+    figure = plots.neighbours(images, near, ["a", "b", "c", "d"])
+    plots.save(figure, tmp_path / "near.png")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:2] == ["a", f"{near[0][0].key}\nat {near[0][0].distance:.3g}"]
+    with pytest.raises(DataError, match="has no sample"):
+        nearest(guard, images, sets.train.subset(range(5)))
+    with pytest.raises(ArgumentError, match="make it with KNN"):
+        nearest(make(sets, "msp"), images, train)
 
 
 def test_occlusion_is_the_fall_of_the_score(sets: demo.Digits) -> None:

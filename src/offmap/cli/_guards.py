@@ -31,6 +31,26 @@ def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any)
     return data.join([images, *others])
 
 
+def load_like_fit(
+    guard: Guard,
+    names: Sequence[str],
+    limit: int | None = None,
+    transform: str | None = None,
+) -> Any:
+    """The images of these names as one set, made as those that the guard was fitted on."""
+    from offmap.guard.opening import shape_of
+
+    channels, *side = shape_of(guard)
+    return load_joined(
+        names,
+        size=None if transform else (side[0], side[1]),
+        channels=None if transform else channels,
+        limit=limit,
+        resize=guard.input_resize,
+        transform=transform,
+    )
+
+
 def trained_network(model: str, weights: Path | None) -> nn.Module:
     """The network of a command that does not train it.
 

@@ -12,7 +12,7 @@ from offmap.cli._messages import say
 from offmap.cli._output import write_report
 
 if TYPE_CHECKING:
-    from offmap.guard import Guard
+    pass
 
 _LIMIT = typer.Option(None, min=1, help="A seeded N of each of the data.")
 
@@ -42,7 +42,7 @@ def check(
 
         offmap check guard/ --data noise:gaussian --ood --sensitivity --report check.html
     """
-    from offmap.cli._guards import open_guard
+    from offmap.cli._guards import load_like_fit, open_guard
     from offmap.errors import ArgumentError
     from offmap.guard.groups import by_path
     from offmap.guard.sensitivity import table
@@ -61,7 +61,7 @@ def check(
     checks = {}
     if data:
         grouping = None if groups is None else by_path(groups)
-        result = found.check(_load(found, data, limit, transform), ood=ood, groups=grouping)
+        result = found.check(load_like_fit(found, data, limit, transform), ood=ood, groups=grouping)
         checks[", ".join(data)] = result
         typer.echo(str(result))
     if report is not None:
@@ -91,28 +91,12 @@ def control(
     Example:
         offmap control guard/ --data photos/labelled --error-rate 0.02
     """
-    from offmap.cli._guards import open_guard
+    from offmap.cli._guards import load_like_fit, open_guard
     from offmap.guard.groups import by_path
 
     grouping = None if groups is None else by_path(groups)
     found = open_guard(guard, opening)
-    images = _load(found, data, limit, transform)
+    images = load_like_fit(found, data, limit, transform)
     found.control(images, error_rate, confidence, of=of, groups=grouping)
     found.save(guard, weights=True)
     say(f"{found.explain()}\nWritten to {guard}/")
-
-
-def _load(guard: Guard, data: list[str], limit: int | None, transform: str | None) -> Any:
-    """Images as those that the guard was fitted on."""
-    from offmap.cli._guards import load_joined
-    from offmap.guard.opening import shape_of
-
-    channels, *side = shape_of(guard)
-    return load_joined(
-        data,
-        size=None if transform else (side[0], side[1]),
-        channels=None if transform else channels,
-        limit=limit,
-        resize=guard.input_resize,
-        transform=transform,
-    )

@@ -31,7 +31,8 @@ def score(
     sheet: Path | None = typer.Option(
         None,
         callback=options.a_file,
-        help="PNG of the most and least known images; with --explain, of what raises the score.",
+        help="PNG of the most and least known images; with --explain, of what raises the score; "
+        "with --nearest, of training images like them.",
     ),
     fail_above: float | None = typer.Option(
         None,
@@ -46,6 +47,11 @@ def score(
     ),
     report: Path | None = options.REPORT_PAGE,
     explain: bool = typer.Option(False, help="Add a column that says why, in words."),
+    nearest: list[str] = typer.Option(
+        [],
+        help="What a guard with KNN was fitted on: --sheet then shows the training images that "
+        "each lies nearest to.",
+    ),
     batch_size: int = options.BATCH_SIZE,
     transform: str | None = options.TRANSFORM,
     engine: str | None = options.ENGINE,
@@ -63,12 +69,15 @@ def score(
     """
     from offmap._utils.percent import about, percent
     from offmap.cli._guards import open_guard, workers_of
+    from offmap.errors import ArgumentError
     from offmap.guard.files import score_files
     from offmap.guard.opening import shape_of
     from offmap.reporting import checked
 
     if report is not None:
         checked(report)
+    if nearest and (sheet is None or transform is not None):
+        raise ArgumentError("--nearest is for what --sheet shows: give it, without --transform")
     if sheet is not None:
         from offmap.plots import check_suffix
 
@@ -95,7 +104,8 @@ def score(
     if sheet is not None and shape is None:
         typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)
     elif sheet is not None and shape is not None:
-        _draw(summary.extremes, shape, found, sheet, explain=explain, transform=transform)
+        reasons = explain and transform is None  # else what is shown is not what the guard sees
+        _draw(summary.extremes, shape, found, sheet, explain=reasons, nearest=nearest)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
@@ -112,7 +122,7 @@ def _draw(
     sheet: Path,
     *,
     explain: bool,
-    transform: str | None,
+    nearest: list[str],
 ) -> None:
     """The extremes once more from their files; rows of Parquet files have none to show."""
     from offmap import data, plots
@@ -123,7 +133,9 @@ def _draw(
     read = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
     images = zip(rows, (image for _, image in read), strict=True)
     pairs = [(row, image) for row, image in images if not isinstance(image, data.Skipped)]
-    if explain and transform is None:  # else what is shown is not what the guard sees
+    if nearest:
+        figure = _with_neighbours(pairs, guard, nearest)
+    elif explain:
         figure = _with_reasons(pairs, guard)
     else:
         titles = [_title(row, guard.classes) for row, _ in pairs]
@@ -154,3 +166,16 @@ def _with_reasons(pairs: list[tuple[Row, Tensor]], guard: Guard) -> Any:
     maps = [occlusion(guard, image) for _, image in pairs]
     heading = "least known first; red raises the score, blue lowers it"
     return plots.reasons([image for _, image in pairs], maps, titles, heading=heading)
+
+
+def _with_neighbours(pairs: list[tuple[Row, Tensor]], guard: Guard, names: list[str]) -> Any:
+    from offmap import plots
+    from offmap.cli._guards import load_like_fit
+    from offmap.guard import nearest
+
+    pairs = pairs[:_EXPLAINED]
+    images = [image for _, image in pairs]
+    titles = [_title(row, guard.classes) for row, _ in pairs]
+    near = nearest(guard, images, load_like_fit(guard, names)) if pairs else []
+    heading = "least known first, and the training images nearest to each"
+    return plots.neighbours(images, near, titles, heading=heading)

@@ -41,7 +41,7 @@ class Running:
     run: Callable[..., Iterator[Any]]
     chosen: dict[str, Scorer]
     options: dict[str, Any]
-    spare: bool
+    skip: bool
     learn_share: float
     alarm_rate: float
     stack: ExitStack  # of what is to be closed
@@ -58,14 +58,14 @@ class Running:
         each = detectors_of(self.chosen).values()
         self.inputs = any(Needs.INPUTS in d.needs for d in each)
         self.inputs_to_learn = any(Needs.INPUTS in d.needs_to_learn for d in each)
-        self.failures: dict[int, OffmapError] | None = {} if self.spare else None
+        self.failures: dict[int, OffmapError] | None = {} if self.skip else None
         self.seen: dict[str, Seen] = {}
         self.overlaps: dict[str, int] = {}
         self.parts: CalibrationData | None = None
         self.calibrating: EachPass
 
     def fit(self, sets: Mapping[str, Named]) -> None:
-        """Fit all detectors in one go; with ``spare``, leave out those that cannot be fitted."""
+        """Fit all detectors in one go; with ``skip``, leave out those that cannot be fitted."""
         self.names, detectors = [*detectors_of(self.chosen)], [*detectors_of(self.chosen).values()]
         self.fitting = Fitting(detectors, lambda: self.network.head, self.failures)
         self.fitting.begin()
@@ -81,7 +81,7 @@ class Running:
         calibration = sets.get("calibration")
         if calibration is None or not self._learns("calibration"):
             self.fitting.learn("calibration", None)
-        elif self.spare and not self._enough(calibration.data):
+        elif self.skip and not self._enough(calibration.data):
             self.fitting.learn("calibration", None)  # thresholds come before them
         else:
             self.calibrating = EachPass(lambda seen: self._passing(calibration, seen))
@@ -188,13 +188,13 @@ class Running:
         self.overlaps |= overlaps(item, self.sets, self.seen)
 
     def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
-        """What each detector makes of a batch; with ``spare``, those that refuse it are dropped."""
+        """What each detector makes of a batch; with ``skip``, those that refuse it are dropped."""
         for name, scorer in list(self.chosen.items()):
             start = time.perf_counter()
             try:
                 scores = _scored(name, scorer, batch)
             except NeedsError as error:
-                if not self.spare:
+                if not self.skip:
                     raise
                 self._leave_out(name, _reason(scorer, error))
                 continue

@@ -73,7 +73,7 @@ def measure(
             id_test=id_test,
             ood=ood,
             detectors=detectors,
-            spare=True,
+            on_error="skip",
             **options,
         )
         right, samples = results.accuracy or (0, 0)

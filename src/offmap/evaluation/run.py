@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from torch import nn
 
-from offmap._utils.arguments import number
+from offmap._utils.arguments import number, one_of
 from offmap.detectors import LEARN_SHARE, Detector, taps_of
 from offmap.errors import ArgumentError
 from offmap.evaluation._inputs import data_sets, scorers
@@ -34,7 +34,7 @@ def evaluate(
     calibration: Any = None,
     id_shift: Mapping[str, Any] | None = None,
     detectors: str | Detector | Mapping[str, Any] | Iterable[Any] = "all",
-    spare: bool | None = None,
+    on_error: Literal["raise", "skip"] | None = None,
     alarm_rate: float = 0.05,
     learn_share: float = LEARN_SHARE,
     batch_size: int = 256,
@@ -65,8 +65,9 @@ def evaluate(
         detectors: "all"; a name, expression or detector, or several of these; or ``{name: detector
             or function}``, where a function maps :class:`Activations` to ``(n,)`` scores, float64
             or float32. Detectors are fitted here.
-        spare: leave out, with the reason, detectors that cannot be fitted on this network or
-            without training data, or cannot score what it gives; ``None`` does so for "all" only.
+        on_error: "skip" leaves out, with the reason, detectors that cannot be fitted on this
+            network or without training data, or cannot score what it gives; "raise" refuses them.
+            ``None`` skips of "all" only.
         alarm_rate: share of ID that may be called OOD at the thresholds.
         learn_share: share of the calibration data to learn on, for detectors that do, such as
             TemperatureScaled; the rest, told by a hash of each sample's key, gives the thresholds.
@@ -104,7 +105,9 @@ def evaluate(
     for item in sets:
         if item.role == "calibration" and hasattr(item.data, "fingerprint"):
             alarm_rank(len(item.data), alarm_rate)  # too few samples must not show at the end
-    spare = detectors == "all" if spare is None else spare
+    if on_error is None:
+        on_error = "skip" if detectors == "all" else "raise"
+    skip = one_of("on_error", on_error, ("raise", "skip")) == "skip"
     chosen = scorers(detectors)
     probe["taps"] = [
         *probe.pop("taps", ()),
@@ -117,7 +120,7 @@ def evaluate(
             device = probe.pop("device", None)
             run = stack.enter_context(_passes(engine, workers, device, cache))
         opened = stack.enter_context(probe_of(network, **probe))
-        whole = Running(opened, run, chosen, options, spare, learn_share, alarm_rate, stack, sets)
+        whole = Running(opened, run, chosen, options, skip, learn_share, alarm_rate, stack, sets)
         whole.fit({item.role: item for item in sets})
         for item in sets:
             if item.role != "train":

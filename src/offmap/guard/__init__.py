@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from offmap.guard.log import Log
     from offmap.guard.merging import Merged, merged
     from offmap.guard.monitor import Monitor
+    from offmap.guard.nearest import Neighbour, nearest
     from offmap.guard.opening import Opening, load
     from offmap.guard.reasons import explained
 
@@ -33,10 +34,12 @@ _HOMES = {
     "Log": "log",
     "Merged": "merging",
     "Monitor": "monitor",
+    "Neighbour": "nearest",
     "Opening": "opening",
     "explained": "reasons",
     "load": "opening",
     "merged": "merging",
+    "nearest": "nearest",
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "Log",
     "Merged",
     "Monitor",
+    "Neighbour",
     "Opening",
     "Verdict",
     "adjusted_p_values",
@@ -57,6 +61,7 @@ __all__ = [
     "false_discoveries",
     "load",
     "merged",
+    "nearest",
     "occlusion",
     "p_values",
 ]

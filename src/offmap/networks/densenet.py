@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
+from offmap.networks.wide_resnet import as_published
 
 
 class _Layer(nn.Module):
@@ -85,21 +86,13 @@ class DenseNet(nn.Module):
         self.block3 = _Block(two // 2, layers, growth)
         self.bn1 = nn.BatchNorm2d(three)
         self.fc = nn.Linear(three, classes)
-        self.apply(_initialised)
+        self.apply(as_published)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         """The logits."""
         x = self.trans1(self.block1(self.conv1(x)))
         x = self.block3(self.trans2(self.block2(x)))
         return self.fc(F.relu(self.bn1(x)).mean((2, 3)))  # type: ignore[no-any-return]
-
-
-def _initialised(module: nn.Module) -> None:
-    """As the published code: normal over the fan out, and the head's bias starts at zero."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
 
 
 def densenet_bc100(*, classes: int = 10) -> DenseNet:

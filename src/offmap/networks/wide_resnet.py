@@ -88,7 +88,7 @@ class WideResNet(nn.Module):
         self.block3 = _Stage(two, three, blocks, 2, dropout)
         self.bn1 = nn.BatchNorm2d(three)
         self.fc = nn.Linear(three, classes)
-        self.apply(_initialised)
+        self.apply(as_published)
 
     @classmethod
     def like(cls, path: str | Path) -> Self:
@@ -113,8 +113,8 @@ class WideResNet(nn.Module):
         return self.fc(F.relu(self.bn1(x)).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-def _initialised(module: nn.Module) -> None:
-    """As the published code: normal over the fan out, and the head's bias starts at zero."""
+def as_published(module: nn.Module) -> None:
+    """Initialise as the published code: normal over the fan out; the head's bias at zero."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):

@@ -4,6 +4,7 @@ from offmap.plots._panels import check_suffix, save
 from offmap.plots.collapse import against, cosine_matrices, epoch_curves, plane
 from offmap.plots.differences import differences
 from offmap.plots.images import image_grid
+from offmap.plots.neighbours import neighbours
 from offmap.plots.open_set import confusion, oscr_curves, projection
 from offmap.plots.ranks import ranks
 from offmap.plots.reasons import reasons
@@ -20,6 +21,7 @@ __all__ = [
     "epoch_curves",
     "histograms",
     "image_grid",
+    "neighbours",
     "oscr_curves",
     "plane",
     "projection",

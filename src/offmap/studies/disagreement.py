@@ -228,7 +228,7 @@ def _evaluated(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Resu
         id_test=sets.test,
         ood=sets.ood,
         detectors=SCORES_OF_MEMBERS if is_ensemble else SCORES_OF_ONE,
-        spare=True,
+        on_error="skip",
         normalization=trained.normalization,
         settings={"id": sets.test.name, "source": trained.source},
         **options,

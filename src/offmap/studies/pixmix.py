@@ -184,7 +184,7 @@ def _evaluated(trained: Trained, sets: Data, **options: Any) -> Results:
         calibration=sets.calibration,
         ood={"ood": sets.ood},
         detectors={name: name for name in [*SCORES, *ordinary()]} | {NORM: Norm()},
-        spare=True,
+        on_error="skip",
         normalization=trained.normalization,
         settings={"id": sets.test.name.partition("[")[0], "source": trained.source},
         **options,
