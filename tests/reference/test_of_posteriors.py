@@ -178,6 +178,13 @@ def test_labels_that_no_prediction_agrees_with_are_refused(spec: str, world: Wor
         fitted(spec, wrong)
 
 
+def test_logits_below_0_cannot_be_moved_to_an_unknown_class(world: World) -> None:
+    """Logarithms of probabilities, or minus distances: far samples would be the least unknown."""
+    logs = world.acts.replace(logits=world.acts.logits.log_softmax(1))
+    with pytest.raises(DegenerateError, match=r"largest of the logits is -.*: use MaxLogit"):
+        fitted("openmax", replace(world, acts=logs))
+
+
 def test_samples_at_one_distance_have_no_tail() -> None:
     z = 5 * torch.eye(3).repeat(4, 1)
     with pytest.raises(

@@ -295,6 +295,18 @@ def test_neco_of_a_sample_of_norm_0_is_0(variant: str, world: World) -> None:
     assert float(made.score(Activations(world.layer(zero), zero))) == 0
 
 
+def test_neco_of_logits_below_0_is_refused_where_they_are_a_factor(world: World) -> None:
+    """Times a negative number, the samples with the largest share would score highest."""
+    train = world.acts.replace(logits=world.acts.logits.log_softmax(1))
+    with pytest.raises(
+        offmap.errors.DegenerateError,
+        match=r"largest of the logits is -.*use NECO\(times_max_logit=False\)",
+    ):
+        offmap.NECO().fit([(train, None)])
+    made = offmap.NECO(times_max_logit=False).fit([(train[:200], None), (train[200:], None)])
+    assert torch.allclose(made.score(train), fitted(made, world).score(train), rtol=1e-6)
+
+
 @pytest.mark.parametrize("spec", ["neco", "residual", "vim", "mahalanobis", "react"])
 def test_features_without_spread_are_refused(spec: str) -> None:
     for value in (0.0, 0.1):

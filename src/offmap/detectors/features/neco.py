@@ -10,12 +10,13 @@ from torch import Tensor
 
 from offmap._utils.arguments import flag, one_of
 from offmap.activations import Activations
+from offmap.detectors._confidences import check_confidence
 from offmap.detectors._detector import Detector
 from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._principal import check_outside, leading, number_or_share
 from offmap.detectors._registry import register
 from offmap.errors import ArgumentError, DegenerateError, UnknownNameError
-from offmap.stats import Moments
+from offmap.stats import Mean, Moments, Product
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "vit": {},
@@ -34,7 +35,9 @@ class NECO(Detector):
 
     with :math:`x` the standardised features and :math:`P` the leading principal directions of the
     standardised training features. The published code switches its parts by backbone; each is an
-    argument here, :meth:`preset` sets them together, and the results differ by many points.
+    argument here, :meth:`preset` sets them together, and the results differ by many points. A
+    maximum logit below 0 turns the share round: where it is not positive on average over the
+    training data, as of logarithms of probabilities, a fit is refused.
 
     Args:
         dim: number of directions, or the share of variance that they must hold, in (0, 1);
@@ -51,7 +54,8 @@ class NECO(Detector):
         kept_: share of the variance along them, ``()``.
 
     Raises:
-        DegenerateError: in fitting, if the features do not vary, or not outside of the directions.
+        DegenerateError: in fitting, if the features do not vary, or not outside of the directions;
+            or the maximum logit, where it is a factor, is not positive on average.
 
     References:
         Ammar et al., ICLR 2024, arXiv:2310.06823.
@@ -103,15 +107,19 @@ class NECO(Detector):
             raise UnknownNameError(f"no preset {backbone!r}: there are {', '.join(_PRESETS)}")
         return cls(dim, **_PRESETS[backbone])
 
-    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Moments:
-        return Moments.of(acts.features)
+    def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Product:
+        return Product((Moments.of(acts.features), Mean.of(acts.logits.amax(1, keepdim=True))))
 
-    def solve(self, stage: int, stats: Moments) -> None:
+    def solve(self, stage: int, stats: Any) -> None:
+        stats, largest = stats.parts
         covariance, constant = stats.covariance, stats.constant
         if constant.all():
             raise DegenerateError(
                 f"{self!r}: the training features are one point: give more samples"
             )
+        if self.times_max_logit:
+            instead = "NECO(times_max_logit=False)"
+            check_confidence(float(largest.mean), repr(self), instead, "max_logit")
         deviation = covariance.diagonal().sqrt().masked_fill(constant, 1.0)
         if not self.scale:
             deviation = torch.ones_like(deviation)

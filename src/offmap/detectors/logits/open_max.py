@@ -10,12 +10,13 @@ from torch import Tensor
 
 from offmap._utils.arguments import whole
 from offmap.activations import Activations
+from offmap.detectors._confidences import check_confidence
 from offmap.detectors._detector import Detector
 from offmap.detectors._gaussian import squared_distances
 from offmap.detectors._needs import Stage
 from offmap.detectors._registry import register
 from offmap.errors import DegenerateError
-from offmap.stats import ClassMeans, Largest, Statistic
+from offmap.stats import ClassMeans, Largest, Mean, Product, Statistic
 
 _ROUNDING = 1e-12  # distances below this share of the largest mean logit are 0
 _LEAST, _MOST, _HALVINGS = -3.0, 9.0, 70  # of the logarithm, to base 10, of the Weibull shape
@@ -36,7 +37,8 @@ class OpenMax(Detector):
     :math:`\kappa_c` scale and shape of the Weibull distribution that is most likely for the
     largest of those samples' own distances. A class with fewer than two different ones takes the
     distribution of all classes together; one without rightly predicted samples loses its whole
-    share.
+    share. What is moved of a logit below 0 makes the unknown class less likely: where the largest
+    is not positive on average over the training data, a fit is refused.
 
     Args:
         tail: how many of the largest distances of each class count.
@@ -49,7 +51,7 @@ class OpenMax(Detector):
 
     Raises:
         DegenerateError: in fitting, if no sample is rightly predicted, or those that are do not
-            differ in their distances.
+            differ in their distances; or the largest logit is not positive on average.
 
     References:
         Bendale and Boult, CVPR 2016, arXiv:1511.06233, algorithms 1 and 2. The weights are those of
@@ -73,13 +75,16 @@ class OpenMax(Detector):
         right = acts.logits.argmax(1) == labels
         z, y, classes = acts.logits[right].double(), labels[right], acts.logits.shape[1]
         if stage == 0:
-            return ClassMeans.of(z, y, classes=classes)
+            largest = acts.logits.amax(1, keepdim=True)
+            return Product((ClassMeans.of(z, y, classes=classes), Mean.of(largest)))
         distances = (z - self.centres_[y]).square().sum(1).sqrt()
         return Largest.of(distances, y, classes=classes, size=self.tail)
 
     def solve(self, stage: int, stats: Any) -> None:
         if stage == 0:
-            self._keep_centres(stats)
+            centres, most = stats.parts
+            self._keep_centres(centres)
+            check_confidence(float(most.mean), repr(self), "MaxLogit", "max_logit")
             return
         largest = stats.values
         unseen = largest[:, 0] == -torch.inf
