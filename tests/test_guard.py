@@ -22,7 +22,7 @@ from offmap import demo
 from offmap.activations import Activations
 from offmap.data import ImageSet
 from offmap.detectors import Detector, ordinary, to_learn_on
-from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
+from offmap.errors import ArgumentError, DataError, NotFittedError, OutputsWarning, StoreError
 from offmap.guard.calibration import Calibration
 from offmap.guard.certified import Certified
 from offmap.guard.decide import false_discoveries, p_values
@@ -646,6 +646,31 @@ def test_a_sample_without_a_finite_score_is_ood_with_a_reason(sets: demo.Digits)
     assert torch.equal(verdict.labels[:2], guard(sets.test.images[:4]).labels[:2])
 
 
+@pytest.mark.parametrize("detectors", ["mahalanobis", "Combine([msp, temperaturescaled])"])
+def test_samples_without_finite_outputs_count_as_the_highest_in_calibration(
+    sets: demo.Digits, detectors: str
+) -> None:
+    """They were refused, and without them more new ones would raise an alarm than was promised."""
+    images = demo.NORMALIZATION(sets.calibration.images)
+    images[5::40] = torch.nan
+    labelled = [
+        (images[i : i + 50], sets.calibration.labels[i : i + 50]) for i in (0, 50, 100, 150)
+    ]
+    guard = offmap.Guard(demo.shipped(), detectors, normalization=demo.NORMALIZATION)
+    guard.fit(sets.train)
+    with pytest.warns(OutputsWarning, match=r"[345] of \d+ calibration samples have no finite"):
+        guard.calibrate(labelled, 0.1)
+    known = guard.calibration.scores_[0]
+    infinite = int(known.isinf().sum())
+    assert 3 <= infinite <= 5  # those that a detector would have learned on are left out
+    assert guard.calibration.threshold == float(known[-math.floor(0.1 * (len(known) + 1))])
+    verdict = guard(images[5:6])
+    assert (bool(verdict.is_ood), float(verdict.p_values)) == (
+        True,
+        (1 + infinite) / (1 + len(known)),
+    )
+
+
 class Fails(Detector):
     """Gives no finite score to one sample in so many, told by its logits."""
 
@@ -662,7 +687,9 @@ def test_of_a_detector_that_fails_on_some_samples_p_values_are_as_in_calibration
     sets: demo.Digits,
 ) -> None:
     guard = offmap.Guard(demo.shipped(), [Fails(40), "msp"], normalization=demo.NORMALIZATION)
-    guard.fit(sets.train).calibrate(sets.calibration, 0.2)
+    guard.fit(sets.train)
+    with pytest.warns(OutputsWarning, match="of 216 calibration samples have no finite score"):
+        guard.calibrate(sets.calibration, 0.2)
     with guard.probe as probe:
         s, known = (
             guard.score_activations(probe(of.images)).numpy()

@@ -30,8 +30,9 @@ from offmap.forward import (
 )
 from offmap.guard._inputs import Watched, check_same_transform, first_data, in_classes
 from offmap.guard._light import Light
-from offmap.guard.calibrating import acts_of, classes_of, is_unbound
+from offmap.guard.calibrating import classes_of, is_unbound
 from offmap.guard.calibration import Calibration
+from offmap.guard.calibration_data import acts_of
 from offmap.guard.control import Control
 from offmap.guard.history import History
 
@@ -240,6 +241,13 @@ class Fitted(nn.Module):
         acts = self._beside(acts)
         scores = [each.score(acts) for each in self.each()]
         return scores[0].unsqueeze(1) if len(scores) == 1 else torch.stack(scores, dim=1)
+
+    def calibration_scores(self, batch: Any) -> Float[Tensor, "n k"]:
+        """The same, infinite where the network's output is not finite: that counts as highest."""
+        scores, acts = self.score_activations(batch), acts_of(batch)
+        if acts.is_finite:
+            return scores
+        return scores.where(acts.finite_rows()[:, None].to(scores.device), torch.inf)
 
     def _beside(self, acts: Any) -> Any:
         """The activations beside what was learned, which follows a network that was moved since."""

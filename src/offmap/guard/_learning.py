@@ -6,10 +6,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from jaxtyping import Float
+from torch import Tensor
+
 from offmap._utils.arguments import number
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Sample
 from offmap.detectors import LEARN_SHARE, passes
-from offmap.errors import ArgumentError, NotFittedError
+from offmap.errors import ArgumentError, NotFittedError, OutputsWarning
 from offmap.forward import Seen
 from offmap.guard._fitted import Fitted
 from offmap.guard._inputs import data_like_fit
@@ -78,6 +82,7 @@ class Learning(Fitted):
         Warns:
             OverlapWarning: samples that the guard was fitted on, too, if that was in this process.
             ChanceWarning: as for :meth:`fit`.
+            OutputsWarning: samples without a finite score, which count as the highest.
 
         Raises:
             DataError: the very set that the guard was fitted on, or more than 1 % of it; batches of
@@ -116,7 +121,7 @@ class Learning(Fitted):
         grouping = None if groups is None else Groups(groups)
 
         def passing(seen: Seen) -> Iterator[Any]:
-            return self.passing(data, "calibrate", batch_size, show_progress, seen)
+            return self.passing(data, "calibrate", batch_size, show_progress, seen, strict=False)
 
         with self._learning(self.probe):
             if spread is None:
@@ -131,6 +136,7 @@ class Learning(Fitted):
             else:
                 self.history.check_apart("calibration data", data, found.seen)
                 calibration.learn(found.scores, found.predictions, found.classes)
+        _tell_not_finite(found.scores)
         self._calibration, self.control_ = calibration, None
         self._light = Light()
         of_groups = None if grouping is None else len(found.scores)
@@ -255,3 +261,12 @@ class Learning(Fitted):
     @abstractmethod
     def judge(self, acts: Activations | Sample) -> Verdict:
         """The verdict on images from their activations, or from samples if inputs are needed."""
+
+
+def _tell_not_finite(scores: Float[Tensor, "n k"]) -> None:
+    if missing := int((~scores.isfinite().all(1)).sum()):
+        warn_user(
+            f"{missing:,} of {len(scores):,} calibration samples have no finite score: each counts "
+            "as the highest, as one like it will be called OOD, so the rate holds",
+            OutputsWarning,
+        )

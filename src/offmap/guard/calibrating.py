@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from offmap.activations import Activations, Sample
+from offmap.activations import Activations
 from offmap.detectors import Detector, passes
 from offmap.errors import DataError
 from offmap.forward import EachPass, Seen
-from offmap.guard.calibration_data import CalibrationData
+from offmap.guard.calibration_data import CalibrationData, acts_of
 from offmap.guard.groups import Groups
 
 if TYPE_CHECKING:
@@ -88,11 +88,6 @@ def through(groups: Groups | None, batches: Iterator[Any]) -> Iterator[Any]:
     return batches if groups is None else groups.through(batches)
 
 
-def acts_of(batch: Activations | Sample) -> Activations:
-    """The activations of a batch."""
-    return batch.acts if isinstance(batch, Sample) else batch
-
-
 def classes_of(acts: Activations) -> int:
     """How many classes the network tells apart; 0 without logits."""
     return acts.logits.shape[1] if acts.has_logits else 0
@@ -106,7 +101,7 @@ def _score(guard: Fitted, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, 
     for batch, _ in batches:
         acts = acts_of(batch)
         fitting.bind(acts)
-        scores.append(guard.score_activations(batch))
+        scores.append(guard.calibration_scores(batch))
         predictions.append(acts.labels)
         classes = classes_of(acts)
         keys += acts.keys or ()

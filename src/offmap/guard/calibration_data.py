@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from offmap.activations import Shards
+from torch import Tensor
+
+from offmap.activations import Activations, Sample, Shards
 from offmap.detectors import to_learn_on
 from offmap.errors import DataError
 from offmap.guard.groups import Groups, keys_of
@@ -68,6 +70,20 @@ class CalibrationData:
             keys = keys_of(batch)
             if self._groups is not None:
                 keys = self._groups.of(keys)
-            rows = to_learn_on(keys, self.learn_share) == learn
-            if rows.any():
-                yield batch[rows], None if labels is None else labels[rows]
+            yield from part_of(batch, labels, keys, self.learn_share, learn=learn)
+
+
+def part_of(
+    batch: Any, labels: Tensor | None, keys: Sequence[str], share: float, *, learn: bool
+) -> Iterator[Any]:
+    """The samples of a batch to learn on, or those for the threshold; none where it has none."""
+    rows = to_learn_on(keys, share) == learn
+    if learn:  # nothing can be learned from what is not finite: it only counts, as the highest
+        rows &= acts_of(batch).finite_rows().to(rows.device)
+    if rows.any():
+        yield batch[rows], None if labels is None else labels[rows]
+
+
+def acts_of(batch: Activations | Sample) -> Activations:
+    """The activations of a batch."""
+    return batch.acts if isinstance(batch, Sample) else batch

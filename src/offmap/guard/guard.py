@@ -17,7 +17,7 @@ from offmap.guard._inputs import as_batch, is_many, verdict_on_all
 from offmap.guard._learning import Learning
 from offmap.guard._light import Light
 from offmap.guard._record import record_of, tensors_of
-from offmap.guard.calibrating import acts_of
+from offmap.guard.calibration_data import acts_of
 from offmap.guard.history import History
 from offmap.guard.schema import GuardRecord
 from offmap.guard.verdict import Verdict, why_not_finite

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from offmap.activations import Sample
 from offmap.activations import Shards as Spool
 from offmap.data import limit_decoding
-from offmap.detectors import Task, collected_apart, through_spool, to_learn_on
+from offmap.detectors import Task, collected_apart, through_spool
 from offmap.errors import DataError
 from offmap.guard import Guard
+from offmap.guard.calibration_data import acts_of, part_of
 from offmap.scale._moving import moved
 from offmap.scale._part import Part, Settings
 from offmap.scale._session import library, versions
@@ -71,7 +71,7 @@ class Learner:
         part = Part()
         for root in task.roots.values():
             root.to(self.device)
-        with self._reading(shard, part) as batches:
+        with self._reading(shard, part, strict=self.settings.share is None) as batches:
             part.collected = collected_apart(task, self._spooled(task, shard, batches))
         if self.device != _CPU:
             part.collected.sums = moved(part.collected.sums, _CPU)
@@ -83,10 +83,10 @@ class Learner:
         part = Part()
         self.guard.detectors = detectors.to(self.device)
         scores, predictions = [], []
-        with self._reading(shard, part) as batches:
+        with self._reading(shard, part, strict=False) as batches:
             for batch, _ in self._chosen(batches, learn=False):
-                acts = batch.acts if isinstance(batch, Sample) else batch
-                scores.append(self.guard.score_activations(batch).to(_CPU))
+                acts = acts_of(batch)
+                scores.append(self.guard.calibration_scores(batch).to(_CPU))
                 predictions.append(acts.labels.to(_CPU))
                 part.keys += acts.keys or ()
                 part.classes = acts.logits.shape[1] if acts.has_logits else 0
@@ -100,14 +100,14 @@ class Learner:
         return next((x.device for x in self.guard.network.parameters()), _CPU)
 
     @contextmanager
-    def _reading(self, shard: Shard, part: Part) -> Iterator[Iterator[Any]]:
+    def _reading(self, shard: Shard, part: Part, *, strict: bool) -> Iterator[Iterator[Any]]:
         """The network over a shard, whose corrupt images are noted and told by whoever asked."""
         data = self.shards.open(shard)
         size = self.shards.batch_size
         with self.guard.probe, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                yield self.guard.passing(data, "shard", size, False, part.seen)
+                yield self.guard.passing(data, "shard", size, False, part.seen, strict=strict)
             except DataError:
                 if not all_corrupt(data):
                     raise
@@ -119,10 +119,8 @@ class Learner:
             if self.settings.share is None:
                 yield batch, labels
                 continue
-            acts = batch.acts if isinstance(batch, Sample) else batch
-            rows = to_learn_on(acts.keys or (), self.settings.share) == learn
-            if rows.any():
-                yield batch[rows], None if labels is None else labels[rows]
+            keys = acts_of(batch).keys or ()
+            yield from part_of(batch, labels, keys, self.settings.share, learn=learn)
 
     def _spooled(self, task: Task, shard: Shard, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches to learn on, which are kept in the first pass for those that follow.

@@ -50,7 +50,7 @@ class Workers:
     ) -> tuple[Tensor, Tensor, int, list[str]]:
         """Calibration data: learned from, and the rest scored."""
         learns = any(passes(each, "calibration") for each in guard.each())
-        first = next(guard.passing(data, "calibrate", batch_size, False))[0]
+        first = next(guard.passing(data, "calibrate", batch_size, False, strict=False))[0]
         fitting = guard.fitting()
         sharded = self._sharded(
             guard, data, first, batch_size, seen, learn_share if learns else None
