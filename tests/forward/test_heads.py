@@ -534,3 +534,16 @@ def test_a_head_behind_a_loop_of_any_length_keeps_its_features() -> None:
         acts = probe(torch.randn(9, steps, 6))
         assert probe.head is not None
         assert torch.allclose(probe.head(acts.features), acts.logits, atol=1e-5)
+
+
+def test_a_factor_that_one_sample_shows_is_borne_out_by_others_or_refused() -> None:
+    x = torch.randn(9, 6)
+    probe = Probe(Net(lambda net, h: net.fc(h) / 1.7))
+    probe(x[:1])
+    acts = probe(x)
+    assert probe.head is not None
+    assert torch.allclose(probe.head(acts.features), acts.logits, atol=1e-5)
+    probe = Probe(Net(lambda net, h: net.fc(h) / net.other(h)[:, :1].sigmoid()))
+    probe(x[:1])
+    with pytest.raises(HeadError, match="start with a batch of several samples"):
+        probe(x)

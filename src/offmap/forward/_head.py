@@ -28,11 +28,13 @@ class Found:
         calls: whose inputs, side by side, are the features; none where there are no features.
         head: the map from features to logits, ``None`` where none was found.
         why: there is no head.
+        of_one: whether one sample alone has shown it.
     """
 
     calls: tuple[Call, ...]
     head: Head | None
     why: str = ""
+    of_one: bool = False
 
     @property
     def name(self) -> str | None:
@@ -81,18 +83,38 @@ def found(
     heads = [call for call in rows if call.map is not None and len(call.map.weight) == z.shape[1]]
     for parts in [*((call,) for call in reversed(heads)), tuple(heads[-2:])]:
         if (head := _fitting(parts, z, near)) is not None:
-            return Found(tuple(map(_undecided, parts)) if len(parts) == 1 else parts, head)
+            parts = tuple(map(_undecided, parts)) if len(parts) == 1 else parts
+            return Found(parts, head, of_one=len(z) == 1)
     for call in reversed(heads):
         if call.tokens is not None:
             of_one = _of_one_token(call, call.tokens, z)
             if (head := _fitting((of_one,), z, near)) is not None:
-                return Found((of_one,), head)
+                return Found((of_one,), head, of_one=len(z) == 1)
     if named and len(calls) > 1:
         return Found(tuple(rows), None, f"the logits are not the mean of what {named!r} give")
     nearest = min(
         heads, key=lambda call: _miss(_map(call), call.features.float(), z), default=rows[-1]
     )
     return Found((nearest,), None, _why(nearest, z))
+
+
+def borne_out(of: Found, head: Head, x: Tensor, z: Tensor, near: float) -> Found:
+    """What one sample alone has shown, once others show it: it fits any factor of its own.
+
+    Raises:
+        HeadError: they do not.
+    """
+    x, z = _finite(x.detach(), z.detach())
+    if not len(z):
+        return of
+    with torch.no_grad():
+        missed = _miss(head, x, z)
+    if missed > 3 * _near(of.calls, z.device, near):  # the largest of many is larger than of one
+        raise HeadError(
+            f"the logits of the first sample are what {of.name!r} gives, up to a factor, and those "
+            "of others are not: start with a batch of several samples"
+        )
+    return replace(of, of_one=False)
 
 
 def found_for(head: Head, arrays: Sequence[tuple[int, Tensor]], z: Tensor, near: float) -> Found:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -77,3 +78,16 @@ def hook_behind(module: nn.Module, keep: Keep) -> RemovableHandle:
             keep(first_tensor(output))
 
     return module.register_forward_hook(hook)
+
+
+@cache
+def layer_of(name: str) -> Callable[[nn.Module], Any]:
+    """A function that takes a layer of that name from a network."""
+    # get_submodule() says more of a wrong name, and takes longer at every call of a guard.
+    return attrgetter(name) if name else lambda network: network  # one that is itself the layer
+
+
+@cache
+def key_of(i: int) -> str:
+    """Under which part ``i`` of the features is kept: no layer has such a name."""
+    return f"features {i}"

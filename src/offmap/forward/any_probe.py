@@ -34,6 +34,7 @@ class AnyProbe(Shared):
             that are normalised here, or "normalised".
         device: where it runs.
         asked_device: where it was asked to run, if that was said.
+        takes: what the network says that it takes by name.
     """
 
     network: nn.Module

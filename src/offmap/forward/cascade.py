@@ -116,6 +116,7 @@ class CascadeProbe(AnyProbe):
         )
         self.device = self.asked_device or self.filter.device
         self.one_system = _same_system(self.filter, self.classifier)
+        self.takes = self.filter.takes | self.classifier.takes
 
     @property
     def normalization(self) -> Any:
@@ -185,11 +186,6 @@ class CascadeProbe(AnyProbe):
                 f"{logits.shape[1]}: a cascade takes two systems that know the same classes"
             )
         return acts.replace(classifier_logits=logits)
-
-    @property
-    def takes(self) -> frozenset[str]:
-        """What both systems say that they take by name."""
-        return self.filter.takes | self.classifier.takes
 
     @property
     def bears_inference(self) -> bool:

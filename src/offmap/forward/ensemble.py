@@ -88,6 +88,7 @@ class EnsembleProbe(AnyProbe):
         self.taps, self.precision = first.taps, first.precision
         self.channels_last, self.outputs = first.channels_last, first.outputs
         self.device = self.asked_device or first.device
+        self.takes = frozenset().union(*(each.takes for each in self.each))
 
     @property
     def normalization(self) -> Any:
@@ -122,11 +123,6 @@ class EnsembleProbe(AnyProbe):
             for i, each in enumerate(self.each)
             if each.head is None
         )
-
-    @property
-    def takes(self) -> frozenset[str]:
-        """What the members say that they take by name."""
-        return frozenset().union(*(each.takes for each in self.each))
 
     @property
     def bears_inference(self) -> bool:

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from functools import cache, partial
-from operator import attrgetter
+from functools import partial
 from typing import Any, Never
 
 import torch
@@ -19,8 +18,16 @@ from offmap.activations import Activations, Head, Heads, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import LINEAR, VECTOR, Call, Vectors, recording
 from offmap.forward._compiled import Place
-from offmap.forward._head import Found, check_others, found, found_for, number_of, tolerance
-from offmap.forward._keeping import hook_before
+from offmap.forward._head import (
+    Found,
+    borne_out,
+    check_others,
+    found,
+    found_for,
+    number_of,
+    tolerance,
+)
+from offmap.forward._keeping import hook_before, key_of, layer_of
 from offmap.forward._layers import hooked
 from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
 from offmap.forward._outputs import vectors_of
@@ -145,11 +152,15 @@ class Probe(OneNetwork):
             return Activations(None, own_copy(vectors_of(output, samples)).to(self.home), kept)
         logits = self._logits(output, samples)
         self._scale.look_at(logits)
-        parts = [self._part(kept, _key(i), c, logits) for i, c in enumerate(self._found.calls)]
+        parts = [self._part(kept, key_of(i), c, logits) for i, c in enumerate(self._found.calls)]
         there = [x for x in parts if x is not None]
         if len(there) < len(parts):
             return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
         features = torch.cat(there, dim=1) if len(there) > 1 else next(iter(there), None)
+        if self._found.of_one and features is not None and self.head is not None:
+            near = tolerance(self.precision, self._dtype, self.device)
+            with without_autocast(self.device):
+                self._found = borne_out(self._found, self.head, features, logits, near)
         return Activations(logits, features, kept, absent=self.why_no_head)
 
     def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
@@ -233,7 +244,7 @@ class Probe(OneNetwork):
         of, logits = of.to(self.home), logits.to(self.home)
         self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
         self._hook_features(of)
-        self._unhooked = [(_key(i), c) for i, c in enumerate(of.calls) if c.number is not None]
+        self._unhooked = [(key_of(i), c) for i, c in enumerate(of.calls) if c.number is not None]
         self._found = of.without_features()
         self._hook_compiled()
         return Activations(logits, of.features, kept, absent=of.why)
@@ -274,7 +285,7 @@ class Probe(OneNetwork):
         calls = self._found.calls if self._found else ()
         if self._fast is None or self._unhooked or not self._taps.resolved:
             return
-        parts = [Place(_key(i), call.name, call.reduce) for i, call in enumerate(calls)]
+        parts = [Place(key_of(i), call.name, call.reduce) for i, call in enumerate(calls)]
         places = self._taps.places()
         layers = [Place(key, name, reduce, behind=True) for name, reduce, key in places]
         self._fast.hook([*parts, *layers], self._stack)
@@ -282,18 +293,6 @@ class Probe(OneNetwork):
     def _hook_features(self, of: Found) -> None:
         for i, call in enumerate(of.calls):
             if call.number is None:
-                keep = self._keeping.keeper(_key(i), call.reduce)
-                layer = _getter(call.name)(self.network)
+                keep = self._keeping.keeper(key_of(i), call.reduce)
+                layer = layer_of(call.name)(self.network)
                 self._stack.callback(hook_before(layer, keep).remove)
-
-
-@cache
-def _getter(name: str) -> Callable[[nn.Module], Any]:
-    # get_submodule() says more of a wrong name, and takes longer at every call of a guard.
-    return attrgetter(name) if name else lambda network: network  # one that is itself the layer
-
-
-@cache
-def _key(i: int) -> str:
-    """Under which part ``i`` of the features is kept: no layer has such a name."""
-    return f"features {i}"
