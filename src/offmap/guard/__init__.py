@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from offmap.guard.log import Log
     from offmap.guard.merging import Merged, merged
     from offmap.guard.monitor import Monitor
-    from offmap.guard.nearest import Neighbour, nearest
+    from offmap.guard.neighbours import Neighbour, nearest
     from offmap.guard.opening import Opening, load
     from offmap.guard.reasons import explained
 
@@ -34,12 +34,12 @@ _HOMES = {
     "Log": "log",
     "Merged": "merging",
     "Monitor": "monitor",
-    "Neighbour": "nearest",
+    "Neighbour": "neighbours",
     "Opening": "opening",
     "explained": "reasons",
     "load": "opening",
     "merged": "merging",
-    "nearest": "nearest",
+    "nearest": "neighbours",
 }
 
 __all__ = [

@@ -12,7 +12,7 @@ from offmap.plots._panels import SMALL, TITLE, panels
 from offmap.plots.images import as_pixels
 
 if TYPE_CHECKING:
-    from offmap.guard.nearest import Neighbour
+    from offmap.guard.neighbours import Neighbour
 
 _LETTERS = 22
 
