@@ -68,13 +68,14 @@ def nearest(guard: Guard, inputs: Any, data: Any, *, count: int = 5) -> list[tup
 
 def _images(data: Any, keys: Iterable[str]) -> dict[str, Tensor]:
     """The images of these keys, of a set that tells its keys."""
-    wanted = set(keys)
-    if hasattr(data, "subset"):  # else all of it is read
-        rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in wanted]
-        data = data.subset(rows)
+    wanted, batches = set(keys), iter(())
+    rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in wanted]
+    if rows:  # of joined sets there are no parts, so all of it is read
+        part = data.subset(rows) if hasattr(data, "subset") else data
+        batches = part.keyed_batches(64)
     images = {
         key: image
-        for batch, _, of in data.keyed_batches(64)
+        for batch, _, of in batches
         for key, image in zip(of, batch, strict=True)
         if key in wanted
     }
