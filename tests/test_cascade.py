@@ -125,7 +125,7 @@ def test_each_part_of_the_verdict_is_of_the_right_system(
 def test_a_guard_as_classifier_gives_names_and_its_own_normalisation(
     sets: demo.Digits, guard: offmap.Guard, good: DigitsCNN
 ) -> None:
-    classifier = offmap.Guard(good, "msp", classes="abcdefgh", normalization=OTHER)
+    classifier = offmap.Guard(good, "msp", classes=tuple("abcdefgh"), normalization=OTHER)
     cascade = offmap.Cascade(filter=guard, classifier=classifier)  # unfitted, and no matter
     found = cascade(sets.test.images)
     expected = logits(good, sets.test.images, OTHER).argmax(1)

@@ -293,6 +293,7 @@ ELSEWHERE = (
     "give column=, the one that holds the inputs",  # of a scorer, which no command makes
     "prefix='guard_', or keep= without them",
     "A data loader is such an iterable",  # a docstring of a type
+    "which a state_dict does not hold",  # which no command reads
 )
 
 

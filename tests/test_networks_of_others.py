@@ -185,7 +185,7 @@ def test_a_guard_takes_the_names_of_the_network_where_no_others_are() -> None:
     data = [(torch.randn(30, 3, 4, 4), torch.arange(30) % 3)]
     guard = offmap.Guard(network, "msp").fit(data)
     assert guard.classes == ("cat", "dog", "owl")
-    assert offmap.Guard(network, "msp", classes="abc").fit(data).classes == ("a", "b", "c")
+    assert offmap.Guard(network, "msp", classes=tuple("abc")).fit(data).classes == ("a", "b", "c")
     # Names of other classes than the head's are none.
     assert offmap.Guard(Plain(4, config=network.config), "msp").fit(data).classes == ()
 

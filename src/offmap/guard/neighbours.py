@@ -57,7 +57,7 @@ def nearest(guard: Guard, inputs: Any, data: Any, *, count: int = 5) -> list[tup
     if keys is None:
         raise ArgumentError(
             f"{knn!r} was fitted on batches without keys, so its samples cannot be found: fit the "
-            "guard on a folder or a set of offmap.data"
+            "guard on a folder, or on a set that is loaded by name"
         )
     images = _images(data_like_fit(guard, data), {key for row in keys for key in row})
     return [
@@ -68,14 +68,13 @@ def nearest(guard: Guard, inputs: Any, data: Any, *, count: int = 5) -> list[tup
 
 def _images(data: Any, keys: Iterable[str]) -> dict[str, Tensor]:
     """The images of these keys, of a set that tells its keys."""
-    wanted, batches = set(keys), iter(())
+    wanted = set(keys)
     rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in wanted]
-    if rows:  # of joined sets there are no parts, so all of it is read
-        part = data.subset(rows) if hasattr(data, "subset") else data
-        batches = part.keyed_batches(64)
+    # Of joined sets there are no parts, so all of it is read.
+    part = data.subset(rows) if rows and hasattr(data, "subset") else data
     images = {
         key: image
-        for batch, _, of in batches
+        for batch, _, of in (part.keyed_batches(64) if rows else ())
         for key, image in zip(of, batch, strict=True)
         if key in wanted
     }
