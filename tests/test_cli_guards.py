@@ -303,12 +303,16 @@ def test_images_that_belong_together_are_told_by_their_paths(call: Call, folder:
     assert "is none: missing )" in call(f'{calibrate} --groups "("')[2]
 
 
-def test_a_calibration_set_is_extended_from_the_command_line(call: Call, folder: Path) -> None:
-    images = sorted((folder / "held").iterdir())
-    for name, some in (("first", images[::2]), ("second", images[1::2])):
+def halve(folder: Path, *names: str) -> None:
+    """Two folders with every other image of ``held``."""
+    for i, name in enumerate(names):
         (folder / name).mkdir()
-        for path in some:
+        for path in sorted((folder / "held").iterdir())[i::2]:
             shutil.copy(path, folder / name / path.name)
+
+
+def test_a_calibration_set_is_extended_from_the_command_line(call: Call, folder: Path) -> None:
+    halve(folder, "first", "second")
     options = f"{NETWORK} --normalization {NORMALIZATION}"
     assert call(f"calibrate guard {options} --data ./first --alarm-rate 0.1")[0] == 0
     status, text, said = call(f"calibrate guard {options} --data ./second --extend")
@@ -329,11 +333,7 @@ def test_a_sheet_names_files_and_what_would_have_been_said() -> None:
 
 
 def test_a_sheet_shows_the_nearest_training_images(call: Call, folder: Path) -> None:
-    images = sorted((folder / "held").iterdir())
-    for name, some in (("train", images[::2]), ("apart", images[1::2])):
-        (folder / name).mkdir()
-        for path in some:
-            shutil.copy(path, folder / name / path.name)
+    halve(folder, "train", "apart")
     made = f"{NETWORK} --normalization {NORMALIZATION}"
     assert call(f"fit {made} --data ./train --detectors 'KNN(k=5)' --out near")[0] == 0
     assert call(f"calibrate near {made} --data ./apart")[0] == 0
