@@ -378,3 +378,12 @@ def test_the_command_line_takes_preprocessing_and_classes(
     with pytest.raises(ArgumentError, match=r"give model=.*timm:tiny\.a1"):
         Opening().open("guard")
     assert Opening("timm:tiny.a1").open("guard").classes == ("cat", "dog", "owl")
+    for allow in (["timm:"], ["timm:tiny.a1"]):
+        assert offmap.load("guard", allow=allow).classes == ("cat", "dog", "owl")
+    for allow in (["hf:"], ["timm:tiny"], ["timm"]):
+        with pytest.raises(ArgumentError, match=r"this guard was made with model=timm:tiny\.a1"):
+            offmap.load("guard", allow=allow)
+    record["model"] = "timm:tiny.a1(checkpoint_path='other.pth')"
+    Path("guard/guard.json").write_text(json.dumps(record))
+    with pytest.raises(ArgumentError, match="this guard was made with model="):
+        offmap.load("guard", allow=["timm:"])  # a path is allowed by itself alone

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import offmap
 from offmap._utils import records
 from offmap.cli import main
 from offmap.cli._bench import normalization_or_usual
@@ -449,6 +450,11 @@ def test_a_guards_record_chooses_no_code(tiny: nn.Module) -> None:
         Path("guard/guard.json").write_text(json.dumps({**record, "model": model}))
         with pytest.raises(ArgumentError, match="give model="):
             Opening().open("guard")
+    Path("allowed.py").write_text(
+        "from offmap.networks import build\n\ndef net():\n    return build('zoo:tiny')\n"
+    )
+    Path("guard/guard.json").write_text(json.dumps({**record, "model": "allowed.py:net"}))
+    assert_equal(tiny, offmap.load("guard", allow=["allowed.py:net"]).network)
     Path("guard/guard.json").write_text(json.dumps({**record, "model": "zoo:../tiny"}))
     with pytest.raises(ArgumentError, match="no name of a trained network"):
         Opening().open("guard")

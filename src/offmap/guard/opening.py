@@ -17,6 +17,7 @@ from offmap.forward import Normalization, as_device, probe_of, weights_digest
 from offmap.guard import schema
 from offmap.guard.guard import Guard
 from offmap.guard.loading import read_guard
+from offmap.networks.libraries import HF, TIMM
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Opening:
     """What the record of a guard does not know, by which commands and services open one.
 
     A record names what built its network. Only networks of this library, or of its zoo, are built
-    on that word: a record must not choose what code is run, or what is downloaded.
+    on that word, and those that are allowed by name: a record must not choose what code is run, or
+    what is downloaded.
 
     Args:
         model: what builds the network, as in :func:`offmap.networks.build`.
@@ -36,6 +38,8 @@ class Opening:
         channels: likewise.
         alarm_rate: another than it was calibrated for.
         device: where to run; by default CUDA where it is there, and no other is taken unasked.
+        allow: what a record may name besides: such as ``mine.py:network``, or ``timm:`` and ``hf:``
+            for all of these libraries (without arguments that are texts, such as paths).
     """
 
     model: str | None = None
@@ -46,6 +50,7 @@ class Opening:
     channels: int | None = None
     alarm_rate: float | None = None
     device: str | None = None
+    allow: Sequence[str] = ()
 
     def open(self, folder: str | Path, *, strict: bool = True) -> Guard:
         """The guard in a folder.
@@ -79,7 +84,7 @@ class Opening:
 
         known = str(record.get("model"))
         ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
-        if self.model is None and not ours:
+        if self.model is None and not (ours or self._allows(known)):
             made = "from Python" if record.get("model") is None else f"with model={known}"
             raise ArgumentError(f"give model=: this guard was made {made}")
         spec = self.model or known
@@ -95,6 +100,12 @@ class Opening:
                     f"those of {spec} are others"
                 )
         return network
+
+    def _allows(self, known: str) -> bool:
+        """Whether the caller lets a record name this network."""
+        library = f"{known.partition(':')[0]}:"
+        plain = not any(quote in known for quote in "'\"")
+        return known in self.allow or (library in (TIMM, HF) and plain and library in self.allow)
 
     def _complete(self, guard: Guard) -> None:
         """Give a guard the shape of its images, where it does not know it."""
@@ -123,6 +134,7 @@ def load(
     *,
     strict: bool = True,
     normalization: Normalization | None = None,
+    allow: Sequence[str] = (),
 ) -> Guard:
     """Read back what :meth:`Guard.save` wrote; verdicts are equal bit for bit.
 
@@ -134,6 +146,8 @@ def load(
         strict: refuse a network with other weights than those that the guard was fitted on.
         normalization: applied to uint8 images, of a guard that was fitted on floats that were
             normalised already, and does not know by what.
+        allow: what the record may name as the network's maker besides this library's own:
+            ``timm:``, ``hf:``, or a factory such as ``mine.py:network``: it is run.
 
     Raises:
         StoreError: a file is missing, damaged or of another version; the weights differ; or a
@@ -142,7 +156,8 @@ def load(
     """
     if network is None:
         try:
-            return Opening(normalization=normalization).open(folder, strict=strict)
+            opening = Opening(normalization=normalization, allow=allow)
+            return opening.open(folder, strict=strict)
         except ArgumentError as error:
             reason = str(error).partition(": ")[2]
             raise ArgumentError(f"give the guard's network beside its folder: {reason}") from error
