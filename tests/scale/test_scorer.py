@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import shutil
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +319,9 @@ def test_a_network_without_weights_is_asked_for(tmp_path: Path, guard: offmap.Gu
     guard.save(tmp_path)
     with pytest.raises(ArgumentError, match="give weights=: this guard was saved without"):
         Scorer(tmp_path)({"path": []})
+
+
+def test_a_scorer_opens_a_guard_in_every_way_that_there_is() -> None:
+    """`offmap score --engine ray` hands on all of them; one was not taken."""
+    ways = {field.name for field in fields(Opening)}
+    assert ways <= set(inspect.signature(Scorer).parameters)

@@ -49,6 +49,7 @@ class Scorer:
         size: side of the images, if the guard does not know it.
         channels: likewise.
         alarm_rate: another than the guard was calibrated for.
+        allow: what the guard's record may name as the maker of its network: see ``offmap.load``.
         transform: ``file.py:NAME``, of the function that made the images of the fit.
 
     Raises:
@@ -75,6 +76,7 @@ class Scorer:
         size: int | None = None,
         channels: int | None = None,
         alarm_rate: float | None = None,
+        allow: Sequence[str] = (),
         transform: str | None = None,
     ) -> None:
         self.folder = str(expanded(folder).absolute())
@@ -90,6 +92,7 @@ class Scorer:
             "size": size,
             "channels": channels,
             "alarm_rate": alarm_rate,
+            "allow": list(allow),
         }
         # An engine that keeps results by what is pickled must not take those of an older guard.
         self.record_sha256 = self._digest()
