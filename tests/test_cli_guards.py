@@ -342,6 +342,11 @@ def test_a_sheet_shows_the_nearest_training_images(call: Call, folder: Path) -> 
     assert (status, said) == (0, "")
     with Image.open(folder / "near.png") as sheet:
         assert sheet.size[1] > 2000  # a row for each of 24
+    assert call(f"calibrate guard {made} --data ./apart")[0] == 0
+    status, _, said = call(
+        f"score guard ./faces {NETWORK} --out other.csv --sheet near.png --nearest ./train"
+    )
+    assert (status, "make it with KNN" in said, (folder / "other.csv").exists()) == (1, True, False)
     assert "--nearest is for what --sheet shows" in call(f"{score} --nearest ./train")[2]
     assert "has no sample" in call(f"{score} --sheet near.png --nearest ./faces")[2]
 

@@ -221,6 +221,8 @@ def test_the_nearest_training_samples_are_found_as_images(
     assert titles[:2] == ["a", f"{near[0][0].key}\nat {near[0][0].distance:.3g}"]
     with pytest.raises(DataError, match="has no sample"):
         nearest(guard, images, sets.train.subset(range(5)))
+    with pytest.raises(DataError, match="a list does not say what its samples are called"):
+        nearest(guard, images, [(images, None)])
     with pytest.raises(ArgumentError, match="make it with KNN"):
         nearest(make(sets, "msp"), images, train)
 

@@ -71,6 +71,7 @@ def score(
     from offmap.cli._guards import open_guard, workers_of
     from offmap.errors import ArgumentError
     from offmap.guard.files import score_files
+    from offmap.guard.neighbours import bank_of
     from offmap.guard.opening import shape_of
     from offmap.reporting import checked
 
@@ -84,6 +85,8 @@ def score(
         check_suffix(sheet)
     several = workers_of(engine, workers)
     found = open_guard(guard, opening if several is None else opening.on_cpu)
+    if nearest:
+        bank_of(found)  # refused before the work
     rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
     shape = None if rows else shape_of(found)
     how: dict[str, Any] = {

@@ -48,9 +48,7 @@ def nearest(guard: Guard, inputs: Any, data: Any, *, count: int = 5) -> list[tup
         DataError: the data lacks some of them.
     """
     whole("count", count, 1)
-    knn = next((each for each in guard.each() if isinstance(each, KNN)), None)
-    if knn is None:
-        raise ArgumentError("no detector of this guard keeps training samples: make it with KNN")
+    knn = bank_of(guard)
     guard.refuse_changed()
     with guard.probe as probe, torch.no_grad():
         distances, keys = knn.nearest(probe(as_batch(guard, inputs)), count)
@@ -66,8 +64,24 @@ def nearest(guard: Guard, inputs: Any, data: Any, *, count: int = 5) -> list[tup
     ]
 
 
+def bank_of(guard: Guard) -> KNN:
+    """The detector that keeps training samples.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if not (banks := [each for each in guard.each() if isinstance(each, KNN)]):
+        raise ArgumentError("no detector of this guard keeps training samples: make it with KNN")
+    return banks[0]
+
+
 def _images(data: Any, keys: Iterable[str]) -> dict[str, Tensor]:
     """The images of these keys, of a set that tells its keys."""
+    if not hasattr(data, "keyed_batches"):
+        raise DataError(
+            f"a {type(data).__name__} does not say what its samples are called: give the folder or "
+            "set that the guard was fitted on"
+        )
     wanted = set(keys)
     rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in wanted]
     # Of joined sets there are no parts, so all of it is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from offmap.training import sets
 from offmap.training.folder import finished, run_of
 from offmap.training.recipe import Recipe
 from offmap.training.validation import validated
+
+# In front of a file, from the root or from home; none of an address, which has two slashes.
+_FOLDERS = re.compile(r"(^|[=,:@])(?:~/|/(?!/))(?:[^=,:@/]*/)*")
 
 
 def publish(
@@ -64,12 +68,14 @@ def publish(
 
 
 def _anywhere(command: str | None) -> str | None:
-    """A command without the folder that it wrote to, which is of one machine.
+    """A command without what is of one machine: the folder that it wrote to, and those of files.
 
     >>> _anywhere("offmap train --out runs/1 --set epochs=1 --out=runs/2")
     'offmap train --set epochs=1'
+    >>> _anywhere("offmap train --recipe /me/a.json --set start=~/b/c data=s3://x/y")
+    'offmap train --recipe a.json --set start=c data=s3://x/y'
     """
     words = shlex.split(command or "")
     pairs = zip(words, ["", *words], strict=False)
-    kept = [word for word, before in pairs if "--out" not in (word, before)]
+    kept = [_FOLDERS.sub(r"\1", word) for word, before in pairs if "--out" not in (word, before)]
     return shlex.join(word for word in kept if not word.startswith("--out=")) or None
