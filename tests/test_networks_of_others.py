@@ -383,6 +383,8 @@ def test_the_command_line_takes_preprocessing_and_classes(
     for allow in (["hf:"], ["timm:tiny"], ["timm"]):
         with pytest.raises(ArgumentError, match=r"this guard was made with model=timm:tiny\.a1"):
             offmap.load("guard", allow=allow)
+    with pytest.raises(ArgumentError, match="allow must be a list of names; seen the text"):
+        offmap.load("guard", allow="timm:tiny.a1")
     record["model"] = "timm:tiny.a1(checkpoint_path='other.pth')"
     Path("guard/guard.json").write_text(json.dumps(record))
     with pytest.raises(ArgumentError, match="this guard was made with model="):

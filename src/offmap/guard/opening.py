@@ -52,6 +52,10 @@ class Opening:
     device: str | None = None
     allow: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.allow, str):  # else parts of it would be allowed, too
+            raise ArgumentError(f"allow must be a list of names; seen the text {self.allow!r}")
+
     def open(self, folder: str | Path, *, strict: bool = True) -> Guard:
         """The guard in a folder.
 
@@ -155,8 +159,8 @@ def load(
         ArgumentError: no network is given, and the record may not choose one.
     """
     if network is None:
+        opening = Opening(normalization=normalization, allow=allow)
         try:
-            opening = Opening(normalization=normalization, allow=allow)
             return opening.open(folder, strict=strict)
         except ArgumentError as error:
             reason = str(error).partition(": ")[2]
