@@ -388,6 +388,18 @@ def test_labels_in_another_order_are_told_and_right_ones_are_not() -> None:
         offmap.evaluate(Right(), id_test=[(x, (y + 1) % 4)], ood={"far": [5 + x]}, detectors="msp")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("label", [-100, -1, 4])
+def test_labels_of_no_class_are_told(label: int) -> None:
+    x, y = known(0)
+    wrong = torch.where(torch.arange(N) < 9, label, y)
+    words = rf"9 of the 240 labels of the set 'id' are none of the network's 4 classes, .*: {label}"
+    with pytest.warns(ChanceWarning, match=words):
+        offmap.evaluate(Right(), id_test=[(x, wrong)], ood={"far": [5 + x]}, detectors="msp")
+    with pytest.warns(ChanceWarning, match="9 of the 240 labels of the calibration data"):
+        offmap.Guard(Right(), "msp").calibrate((x, wrong))
+
+
 @pytest.mark.parametrize("kind", ["column", "one-hot"])
 def test_labels_of_two_axes_are_no_second_batch(kind: str) -> None:
     x, y = known(0)

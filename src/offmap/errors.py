@@ -24,7 +24,7 @@ not, is told by a warning:
 ::
 
     OffmapWarning
-    ├── ChanceWarning             a network that is hardly better than chance on what was read
+    ├── ChanceWarning             labels that predictions hardly fit, or of no class
     ├── FeaturesWarning           features that cannot be shown to be the input of the head
     ├── InputsWarning             inputs of another kind than those before
     ├── LeftOutWarning            images, files or labels of a data set that are not used
@@ -103,7 +103,7 @@ class OffmapWarning(UserWarning):
 
 
 class ChanceWarning(OffmapWarning):
-    """A network is hardly better than chance on what was read."""
+    """A network is hardly better than chance on what was read, or labels are of no class."""
 
 
 class FeaturesWarning(OffmapWarning):

@@ -74,7 +74,7 @@ class Running:
             self.fitting.learn("train", reading if self._runs_again(train) else reading())
             seen = self.seen["train"] = reading.seen
             self.infos.append(_info(train, seen.samples, seen.right if seen.labelled else None))
-            seen.warn_near_chance("the training data")
+            seen.warn_of_labels("the training data")
         else:
             self.fitting.learn("train", None)
         self._leave_out_failed()
@@ -180,7 +180,7 @@ class Running:
 
     def _tell(self, item: Named, seen: Seen) -> None:
         """Warn of labels that do not fit, features that may be none, and samples in two sets."""
-        seen.warn_near_chance(f"the set {item.name!r}")
+        seen.warn_of_labels(f"the set {item.name!r}")
         if item.role == "id" and any(
             Needs.FEATURES in d.needs for d in detectors_of(self.chosen).values()
         ):

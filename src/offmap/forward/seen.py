@@ -141,17 +141,34 @@ class Seen:
             return 0
         return int(np.isin(self.hashes, other.hashes).sum())
 
-    def warn_near_chance(self, name: str) -> None:
-        """Tell of labels that predictions do not fit: another order of classes, or no training."""
-        if self.accuracy is None or self.samples < _ENOUGH or self.classes < 2:
+    def warn_of_labels(self, name: str) -> None:
+        """Tell of labels that predictions do not fit: of no class, another order, no training.
+
+        Warns:
+            ChanceWarning: labels are of none of the classes, or hardly more right than by chance.
+        """
+        if self.accuracy is None or self.classes < 2:
+            return
+        outside = {label: n for label, n in self.counts.items() if not 0 <= label < self.classes}
+        if outside:
+            warn_user(
+                f"{sum(outside.values()):,} of the {self.samples:,} labels of {name} are none of "
+                f"the network's {self.classes} classes, 0 to {self.classes - 1}, and count as "
+                f"wrong answers: {_some(sorted(outside))}",
+                ChanceWarning,
+            )
+        self._warn_near_chance(name, self.accuracy)
+
+    def _warn_near_chance(self, name: str, accuracy: float) -> None:
+        if self.samples < _ENOUGH:
             return
         # Of one class alone, the most frequent is no measure: all of it may be right.
         most = max(self.counts.values()) / self.samples if len(self.counts) > 1 else 0
         chance = max(most, 1 / self.classes)
         # A tenth of the way from chance to all right.
-        if self.accuracy < chance + 0.1 * (1 - chance):
+        if accuracy < chance + 0.1 * (1 - chance):
             warn_user(
-                f"the network is right on {self.accuracy:.1%} of the {self.samples:,} samples of "
+                f"the network is right on {accuracy:.1%} of the {self.samples:,} samples of "
                 f"{name}, hardly more than by chance ({chance:.1%}): is it trained, and are the "
                 "labels counted in the order of its outputs?",
                 ChanceWarning,
@@ -207,6 +224,11 @@ def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bo
         )
     warn_user(f"{words}, and should not", OverlapWarning)
     return count
+
+
+def _some(labels: list[int]) -> str:
+    """The first few, in words."""
+    return ", ".join(map(str, labels[:5])) + (", ..." if len(labels) > 5 else "")
 
 
 def _right(acts: Any, labels: Tensor) -> int:

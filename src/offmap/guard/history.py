@@ -32,7 +32,7 @@ class History:
         self.read = {"fit": _record(seen)}
         self.fitted_on = _fingerprint(data)
         self._fitted, self._calibrated = seen, ()
-        seen.warn_near_chance("the data to fit on")
+        seen.warn_of_labels("the data to fit on")
 
     def calibrated(
         self, data: Any, seen: Seen, groups: int | None, *, extends: bool = False
@@ -51,7 +51,7 @@ class History:
             self.read["calibrate"]["fingerprint"] = fingerprint
         if groups is not None:
             self.read["calibrate"]["groups"] = groups
-        seen.warn_near_chance("the calibration data")
+        seen.warn_of_labels("the calibration data")
 
     def copied(self) -> Self:
         """The same, for a guard that goes its own way."""
