@@ -218,6 +218,19 @@ def test_a_users_function_is_a_row_like_any_other(sets: dict[str, Any]) -> None:
     assert "margin" in found.table()
 
 
+def test_the_interval_of_a_mean_is_no_mean_of_intervals(sets: dict[str, Any]) -> None:
+    results = offmap.evaluate(Net(), **sets, detectors=["msp"])
+    scores = results.scores["msp"]
+    names = [name for group in results.groups.values() for name in group]
+    interval = offmap.metrics.delong_interval_of_mean(
+        scores["id"], [scores[name] for name in names]
+    )
+    for end, name in zip(interval, ("auroc_low", "auroc_high"), strict=True):
+        assert results.mean("msp", name) == results.grid(name).cells["msp"][-1] == end
+        assert end != np.mean([results.get("msp", each, name) for each in names])
+    assert results.get("msp", names[0], "auroc_low") == results.grid("auroc_low").cells["msp"][0]
+
+
 def test_functions_that_give_no_scores_are_refused(sets: dict[str, Any]) -> None:
     with pytest.raises(ShapeError, match=r"whole: scores must have shape"):
         offmap.evaluate(Net(), **sets, detectors={"whole": lambda acts: acts.logits})

@@ -22,7 +22,7 @@ from offmap.evaluation.metric import METRICS, metric_of
 from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
 from offmap.evaluation.whole import check_whole
-from offmap.metrics import Detection
+from offmap.metrics import Detection, delong_interval_of_mean
 
 Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Classes = Mapping[str, Int32[np.ndarray, " n"]]
@@ -154,14 +154,28 @@ class Results(Tabular):
     def mean(self, detector: str, metric: str = "auroc", *, group: str | None = None) -> float:
         """The mean of a metric over the OOD sets of one group, or over all.
 
+        An end of an interval is that of the interval of the mean AUROC, which is narrower than the
+        mean of the sets' own ends.
+
         Raises:
             UnknownNameError: there is no such group, row or metric.
+            ArgumentError: an end of an interval, where the rows are of some of the samples.
         """
         groups = self.groups
         if group is not None and group not in groups:
             raise UnknownNameError(f"no group {group!r} among {', '.join(groups)}")
         sets = groups[group] if group else [s for names in groups.values() for s in names]
-        return float(np.mean([self.get(detector, name, metric) for name in sets]))
+        return self._over(detector, sets, metric)
+
+    def _over(self, detector: str, sets: Sequence[str], metric: str) -> float:
+        """The mean over sets, which share their ID samples."""
+        name = metric_of(metric).name
+        if len(sets) == 1 or name not in ("auroc_low", "auroc_high"):
+            return float(np.mean([self.get(detector, each, name) for each in sets]))
+        check_whole(self)
+        scores = self.scores[detector]
+        interval = delong_interval_of_mean(scores["id"], [scores[each] for each in sets])
+        return interval.low if name == "auroc_low" else interval.high
 
     @property
     def accuracy(self) -> tuple[int, int] | None:
@@ -201,7 +215,7 @@ class Results(Tabular):
             metric_of(metric),
             self.groups,
             self.detectors,
-            lambda detector, sets: float(np.mean([self.get(detector, s, metric) for s in sets])),
+            lambda detector, sets: self._over(detector, sets, metric),
         )
 
     def table(self, metric: str = "auroc") -> str:
