@@ -845,3 +845,13 @@ def test_rows_of_several_lengths_in_one_batch_are_told() -> None:
     ((inputs, _),) = batches_of([{"input_ids": list(tokens(0)["input_ids"])}], N)
     assert isinstance(inputs, dict)
     assert torch.equal(inputs["input_ids"], tokens(0)["input_ids"])
+
+
+def test_a_guard_on_a_whole_set_says_that_it_wants_its_batches() -> None:
+    x, _ = known(0)
+    guard = offmap.Guard(Right(), "msp").calibrate(known(1))
+    for whole in (TensorDataset(x), DataLoader(TensorDataset(x)), iter([x])):
+        with pytest.raises(DataError, match="of a data set or loader, give one batch at a time"):
+            guard(whole)
+    with pytest.raises(DataError, match=r"seen int$"):
+        guard(3)

@@ -94,9 +94,12 @@ def as_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, tuple | list) and len(inputs):
         _refuse_several(inputs)
         return stacked([as_sample(x) for x in inputs])
+    several = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+    several = several and not isinstance(inputs, str | bytes)
     raise DataError(
         "a batch must be (inputs, labels), inputs alone, or a dict with 'image' and 'label', with "
         f"tensors, arrays or pictures inside; seen {type(inputs).__name__}"
+        + ("; of a data set or loader, give one batch at a time" if several else "")
     )
 
 
