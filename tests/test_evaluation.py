@@ -324,9 +324,19 @@ def test_saved_results_load_back(results: Results, tmp_path: Path) -> None:
     assert all(np.array_equal(loaded.predictions[s], x) for s, x in results.predictions.items())
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert len(lines) == 1 + len(results.rows)
-    (tmp_path / "results.json").write_text("{")
-    with pytest.raises(StoreError):
+    for content, words in {
+        "{": "cannot be read",
+        "{}": "of no stated version",
+        '{"format": "offmap guard", "version": 2}': "is no results record",
+    }.items():
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(StoreError, match=words):
+            Results.load(tmp_path)
+    results.to_json(tmp_path / "results.json")
+    with pytest.raises(StoreError, match="of rows alone: give the folder that `save` wrote"):
         Results.load(tmp_path)
+    with pytest.raises(StoreError, match=r"holds no results, there is no results\.json"):
+        Results.load(tmp_path / "nowhere")
 
 
 def test_interrupted_writing_leaves_no_mixture(results: Results, tmp_path: Path) -> None:

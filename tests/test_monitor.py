@@ -426,7 +426,7 @@ def test_what_is_no_p_value_is_refused_before_anything_counts(p_value: float) ->
         ({"exponents": ["x"]}, "does not hold what it must"),
         ({"exponents": [0, 0]}, "does not hold what it must"),  # one for all stakes, as once
         ({"version": 99}, "it needs a newer offmap"),
-        ({"format": "offmap guard"}, "is not the record of a monitor"),
+        ({"format": "offmap guard"}, "is no monitor record"),
         ({"alphas": []}, "does not hold what it must"),
     ],
 )

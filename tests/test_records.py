@@ -81,7 +81,7 @@ def test_what_does_not_hold_is_neither_written_nor_read(
         ),
         ({"version": 3}, "needs a newer offmap"),
         ({"version": True}, "version True"),
-        ({"format": "offmap card"}, "is not the record of a note"),
+        ({"format": "offmap card"}, "is no note record"),
         ({"files": {"a": {"name": "../a.safetensors", "sha256": "0" * 64}}}, "files"),
         ({"files": {"a": {"name": "a.safetensors\n", "sha256": "0" * 64}}}, "files"),
         ({"files": {"a": {"name": "a.safetensors", "sha256": "0" * 64}}}, "cannot be read"),

@@ -2,10 +2,11 @@
 
 Every record has one form, ``{"format": "offmap KIND", "version": 2, ..., "files": {LABEL: {"name":
 ..., "sha256": ...}}}``; a :class:`Record` of each kind says what stands between. The tensors lie in
-files that are named by their content, unless a kind names them itself. A record takes the place of
-the old one in one step, after its tensors are there: whoever is killed while saving leaves the old
-state, the new one, or one whose hashes do not fit, which is refused. Of several that save at once,
-in threads or processes, one comes after the other; who reads meanwhile has one of their states.
+files that are named by their content, unless a kind names them itself; of an evaluation they are a
+table. A record takes the place of the old one in one step, after its tensors are there: whoever is
+killed while saving leaves the old state, the new one, or one whose hashes do not fit, which is
+refused. Of several that save at once, in threads or processes, one comes after the other; who reads
+meanwhile has one of their states.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ Tensors = Mapping[str, Tensor]
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of tensors beside a record.
+    """A file of tensors, or of a table, beside a record.
 
     Args:
         name: without a folder.
         sha256: of its content.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors\Z")]
+    name: Annotated[
+        str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\.(safetensors|parquet)\Z")
+    ]
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
@@ -98,8 +101,7 @@ def write(
         name = (names or {}).get(label, f"{label}-{digest[:16]}.safetensors")
         entries[label] = {"name": name, "sha256": digest}
         written[name] = data
-    stamp = {"format": f"offmap {kind}", "version": _VERSION}
-    content = {**stamp, **record, **stamp, "files": entries}
+    content = {**stamp(kind), **record, **stamp(kind), "files": entries}
     if schema is not None:
         _converted(content, schema, path, "nothing is written")
     with alone_in(path.parent):  # else one could remove what another has just written
@@ -110,6 +112,11 @@ def write(
         write_json(path, content)
         for name in older - set(written):
             (path.parent / name).unlink(missing_ok=True)
+
+
+def stamp(kind: str) -> dict[str, Any]:
+    """What says of a record which it is."""
+    return {"format": f"offmap {kind}", "version": _VERSION}
 
 
 def _names(path: Path) -> set[str]:
@@ -162,8 +169,8 @@ def read(
 
 def _read_once(path: Path, kind: str, schema: Any, made_by: str | None) -> tuple[Any, Any]:
     content = _content(path, kind, made_by)
-    stamp = {name: content.get(name) for name in Record.__struct_fields__}
-    entries = _converted(stamp, Record, path, _remedy(made_by)).files
+    stamped = {name: content.get(name) for name in Record.__struct_fields__}
+    entries = _converted(stamped, Record, path, _remedy(made_by)).files
     record = content if schema is None else _converted(content, schema, path, _remedy(made_by))
     files = {label: read_tensors(path.parent / e.name, e.sha256) for label, e in entries.items()}
     return record, files
@@ -222,15 +229,13 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
         raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
     # Before version 2, some kinds of records did not say what they are.
     if not isinstance(content, dict) or content.get("format", f"offmap {kind}") != f"offmap {kind}":
-        raise StoreError(f"{path} is not the record of a {kind}")
+        raise StoreError(f"{path} is no {kind} record")
     version = content.get("version") if "format" in content else None
     if version != _VERSION:
         newer = isinstance(version, int) and version > _VERSION
         remedy = "it needs a newer offmap" if newer else _remedy(made_by)
         stated = "of no stated version" if version is None else f"of version {version!r}"
-        raise StoreError(
-            f"{path} is a {kind} {stated}, and this offmap reads version {_VERSION}: {remedy}"
-        )
+        raise StoreError(f"{path} is {stated}, and this offmap reads version {_VERSION}: {remedy}")
     return content
 
 

@@ -58,19 +58,19 @@ def write_table(table: pa.Table, path: Path) -> str:
         return _sha256(temporary)
 
 
-def read_table(path: Path, sha256: str | None) -> pa.Table:
+def read_table(path: Path, sha256: str) -> pa.Table:
     """Read one back.
 
     Args:
         path: of its file.
-        sha256: of the file, where it is known.
+        sha256: of the file.
 
     Raises:
         StoreError: it is another file.
     """
     import pyarrow.parquet as pq
 
-    if sha256 is not None and _sha256(path) != sha256:
+    if _sha256(path) != sha256:
         raise StoreError(
             f"{path} is not of the results beside it: they were replaced, and the writing was "
             "interrupted; make them anew"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float, Int32
 
+from offmap._utils import records
 from offmap._utils.files import atomic, reason_of, write_json
 from offmap.errors import MissingExtraError, StoreError, UnknownNameError
 from offmap.evaluation._words import heading, notes
@@ -27,7 +27,7 @@ from offmap.metrics import Detection, delong_interval_of_mean
 Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Classes = Mapping[str, Int32[np.ndarray, " n"]]
 
-_VERSION = 2
+_SCORES = "scores"  # the label of a record's one file
 _HALF = re.compile(r"(?P<whole>.*)\[(?P<other>other )?\d+ of (?P<of>\d+, seed -?\d+)\]", re.DOTALL)
 
 
@@ -242,12 +242,13 @@ class Results(Tabular):
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the per-sample scores."""
-        write_json(path, self._record())
+        write_json(path, self._record({}))
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
         content = {name: x for name, x in vars(self).items() if name not in BY_SAMPLE}
         rows, sets = map(asdict, self.rows), map(asdict, self.sets)
-        return content | {"rows": [*rows], "sets": [*sets], "version": _VERSION}
+        stamp = records.stamp("results")
+        return stamp | content | {"rows": [*rows], "sets": [*sets], "files": files}
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows."""
@@ -265,7 +266,8 @@ class Results(Tabular):
             files = [stack.enter_context(atomic(Path(folder) / name)) for name in names]
             sha256 = write_table(as_table(**{n: getattr(self, n) for n in BY_SAMPLE}), files[2])
             self.to_csv(files[1])
-            write_json(files[0], self._record() | {"scores_sha256": sha256})
+            scores = {"name": names[2], "sha256": sha256}
+            write_json(files[0], self._record({_SCORES: scores}))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -275,21 +277,34 @@ class Results(Tabular):
             StoreError: a file is missing, damaged, of another version, or not of the same results.
         """
         folder = Path(folder)
+        path = folder / "results.json"
+        stored = records.read_record(path, "results", _Stored, made_by="offmap bench")
+        if _SCORES not in stored.files:
+            raise StoreError(f"{path} is of rows alone: give the folder that `save` wrote")
+        scores = stored.files[_SCORES]
         try:
-            content = json.loads((folder / "results.json").read_text())
-            if (version := content.pop("version")) != _VERSION:
-                raise StoreError(
-                    f"{folder}/results.json is of version {version}, and this is {_VERSION}: make "
-                    "the results anew by `offmap bench`, `offmap demo` or `offmap study`"
-                )
-            content["rows"] = [_known(Row, row) for row in content["rows"]]
-            content["sets"] = [_known(SetInfo, info) for info in content["sets"]]
-            table = read_table(folder / "scores.parquet", content.pop("scores_sha256", None))
-            return cls(**content, **from_table(table))
+            return cls(
+                rows=[_known(Row, row) for row in stored.rows],
+                sets=[_known(SetInfo, info) for info in stored.sets],
+                settings=stored.settings,
+                summaries=stored.summaries,
+                left_out=stored.left_out,
+                **from_table(read_table(folder / scores.name, scores.sha256)),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{folder} holds no results that can be read: {reason_of(error)}"
             ) from error
+
+
+class _Stored(records.Record, frozen=True, kw_only=True):
+    """What ``results.json`` holds; rows and sets keep the fields of the day they were written."""
+
+    rows: list[dict[str, Any]]
+    sets: list[dict[str, Any]]
+    settings: dict[str, Any]
+    summaries: dict[str, str]
+    left_out: dict[str, str]
 
 
 def _row_names() -> list[str]:
