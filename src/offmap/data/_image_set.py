@@ -37,6 +37,7 @@ class ImageSet(Subsets):
             ``None`` of images as given.
         sample_keys: a key for each image; without them, they are the rows.
         own: the user's function that made the images, so that others can be made by it.
+        half_of: what ``split`` halved, the same for both halves; empty of other sets.
 
     Raises:
         DataError: no images, images of another kind, or keys of another number than the images.
@@ -53,6 +54,7 @@ class ImageSet(Subsets):
     resize: Resize | None = None
     sample_keys: tuple[str, ...] | None = None
     own: OwnTransform | None = None
+    half_of: str = ""
 
     def __post_init__(self) -> None:
         x = self.images
@@ -131,6 +133,7 @@ class ImageSet(Subsets):
             labels=labels,
             classes=classes,
             sample_keys=tuple(keys[row] for row in rows.tolist()),
+            half_of="",
         )
 
 

@@ -51,6 +51,7 @@ class StreamedSet(Subsets):
         classes: name of each class; may be empty.
         transform: the same as ``preprocessing``, in words.
         corrupt: the corrupt images met so far, by position.
+        half_of: what ``split`` halved, the same for both halves; empty of other sets.
     """
 
     name: str
@@ -62,6 +63,7 @@ class StreamedSet(Subsets):
     classes: tuple[str, ...] = ()
     transform: str = ""
     corrupt: dict[int, Skipped] = field(default_factory=dict)
+    half_of: str = ""
 
     @classmethod
     def of(

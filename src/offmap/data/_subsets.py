@@ -40,6 +40,7 @@ class Subsets(ABC):
     """A set of samples with keys, of which subsets can be made."""
 
     name: str
+    half_of: str
     labels: Int64[Tensor, " n"] | None
     classes: tuple[str, ...]
 
@@ -96,10 +97,10 @@ class Subsets(ABC):
             )
         order = _permutation(total, seed)
         other = f"{self.name}[other {total - n} of {total}, seed {seed}]"
-        return (
-            self._at(order[:n].sort().values, sampled_name(self.name, n, total, seed)),
-            self._at(order[n:].sort().values, other),
-        )
+        first = self._at(order[:n].sort().values, sampled_name(self.name, n, total, seed))
+        second = self._at(order[n:].sort().values, other)
+        half_of = f"{self.name}, {n} of {total}, seed {seed}"
+        return replace(first, half_of=half_of), replace(second, half_of=half_of)  # type: ignore[type-var]
 
     def subset(self, indices: Indices) -> Self:
         """The samples at these positions, in the order given; or those where a mask is true.

@@ -286,4 +286,5 @@ def _info(
         source=str(getattr(data, "name", type(data).__name__)),
         transform=str(getattr(data, "transform", "")),
         fingerprint=getattr(data, "fingerprint", None),
+        half_of=getattr(data, "half_of", ""),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -28,7 +27,6 @@ Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Classes = Mapping[str, Int32[np.ndarray, " n"]]
 
 _SCORES = "scores"  # the label of a record's one file
-_HALF = re.compile(r"(?P<whole>.*)\[(?P<other>other )?\d+ of (?P<of>\d+, seed -?\d+)\]", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +72,7 @@ class SetInfo:
         source: what the set calls itself.
         transform: how its images were prepared, if known.
         fingerprint: hash of its images, if known.
+        half_of: what it is a half of, where another set holds the other half.
     """
 
     name: str
@@ -87,6 +86,7 @@ class SetInfo:
     source: str = ""
     transform: str = ""
     fingerprint: str | None = None
+    half_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Results(Tabular):
     def accuracy(self) -> tuple[int, int] | None:
         """Right answers and samples of the evaluated ID set, with what was held out of it."""
         of = next(s for s in self.sets if s.role == "id")
-        held = [s for s in self.sets if s.role == "calibration" and _parts_of_one(s, of)]
+        held = [s for s in self.sets if s.role == "calibration" and s.half_of == of.half_of != ""]
         known = [s for s in (of, *held) if s.right is not None]
         return (sum(s.right or 0 for s in known), sum(s.n for s in known)) if known else None
 
@@ -311,13 +311,6 @@ def _row_names() -> list[str]:
     """Fields of a row, what it is of first."""
     names = ["detector", "set", "group", *(f.name for f in fields(Detection))]
     return names + [f.name for f in fields(Row) if f.name not in names]
-
-
-def _parts_of_one(a: SetInfo, b: SetInfo) -> bool:
-    """Whether they are the halves that ``split`` made of one set; folders have brackets, too."""
-    halves = [match for each in (a, b) if (match := _HALF.fullmatch(each.source))]
-    wholes = {match.group("whole", "of") for match in halves}
-    return len(wholes) == 1 and len({match["other"] for match in halves}) == 2
 
 
 def _known(kind: type[Any], row: Mapping[str, Any]) -> Any:
