@@ -1,4 +1,4 @@
-"""Calls from text, without running it: ``place:name(argument=value, ...)``."""
+"""Calls and plain values from text, without running it: ``place:name(argument=value, ...)``."""
 
 from __future__ import annotations
 
@@ -69,10 +69,7 @@ def parse(text: str, wanted: str = "a name such as file.py:name(k=3)") -> Spec:
 
 
 def _arguments(source: str | None, text: str) -> dict[str, Any]:
-    try:
-        call = ast.parse(f"f{source or '()'}", mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ArgumentError(f"{text!r}: {source} cannot be read as arguments") from error
+    call = expression(f"f{source or '()'}", f"{text!r}: {source} cannot be read as arguments")
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
         raise ArgumentError(f"{text!r}: give arguments by name, as in name(argument=0.3)")
     names = [keyword.arg for keyword in call.keywords]
@@ -81,12 +78,29 @@ def _arguments(source: str | None, text: str) -> dict[str, Any]:
     return {str(keyword.arg): literal(keyword.value, text) for keyword in call.keywords}
 
 
-def literal(node: ast.expr, text: str) -> Any:
+def expression(source: str, message: str) -> ast.expr:
+    """The tree of a Python expression.
+
+    Args:
+        source: its text.
+        message: of the error, if it is none.
+
+    Raises:
+        ArgumentError: it is none, or too deep.
+    """
+    try:
+        return ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ArgumentError(message) from error
+
+
+def literal(node: ast.expr, text: str, wanted: str = "not a plain value") -> Any:
     """The plain value that an expression stands for: one that JSON, and so a record, can hold.
 
     Args:
         node: the parsed expression.
         text: where it stands, for the message.
+        wanted: what it is not, likewise.
 
     Raises:
         ArgumentError: it is more than a number, string, list, ...
@@ -96,6 +110,6 @@ def literal(node: ast.expr, text: str) -> Any:
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise ArgumentError(
-            f"{text!r}: {ast.unparse(node)!r} is not a plain value (number, string, list, ...)"
+            f"{text!r}: {ast.unparse(node)!r} is {wanted} (number, string, list, ...)"
         ) from error
     return value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from offmap._utils.imports import imported
+from offmap._utils.spec import expression, literal
 from offmap.detectors import _registry
 from offmap.detectors._detector import Detector
 from offmap.errors import ArgumentError, UnknownNameError
@@ -35,13 +36,10 @@ def parse(text: str) -> Detector:
         alone: Detector = _find(text.strip()).method.default()
         return alone
     text = _NAMES.sub(_plain_name, text)
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'") from error
-    value = _value(tree, text)
+    message = f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'"
+    value = _value(expression(text.strip(), message), text)
     if not isinstance(value, Detector):
-        raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'")
+        raise ArgumentError(message)
     return value
 
 
@@ -93,12 +91,7 @@ def _value(node: ast.expr, text: str) -> Any:
             named = {str(k.arg): _value(k.value, text) for k in keywords}
             method = _find(name).method
             return _make(method, positional, named) if positional or named else method.default()
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError) as error:  # TypeError: a list as a key
-        raise ArgumentError(
-            f"{text!r}: {ast.unparse(node)!r} is neither a detector nor a plain value"
-        ) from error
+    return literal(node, text, "neither a detector nor a plain value")
 
 
 def _find(name: str, distribution: object = None) -> _registry.Entry:
