@@ -33,7 +33,8 @@ def mean_auroc_difference(ours: Scores, theirs: Scores, sets: Sequence[str]) -> 
 def difference_table(heading: str, differences: Mapping[str, Difference]) -> str:
     """Differences in points with their 95 % intervals and p-values, a line for each name."""
     lines = [f"{heading} in points, 95 % interval, paired test"]
+    width = max([20, *map(len, differences)])
     for name, test in differences.items():
         points = f"{100 * test.difference:+6.2f} ({100 * test.low:+.2f} to {100 * test.high:+.2f})"
-        lines.append(f"  {name:<20} {points}, p = {test.p_value:.2g}")
+        lines.append(f"  {name:<{width}} {points}, p = {test.p_value:.2g}")
     return "\n".join(lines)
