@@ -25,13 +25,13 @@ def weights(first: int, count: int) -> float:
 
     .. math:: w_t \propto 1 / (t \log^2(t + 1))
     """
-    if count == 1:  # a thousand times as frequent, and ten times as fast
+    if count == 1:  # nearly every call, and ten times as fast
         return 1 / (_TOTAL * first * math.log1p(first) ** 2)
     t = np.arange(first, first + min(count, _SUMMED), dtype=np.float64)
     beyond, end = first + _SUMMED, first + count
-    # Of counters of billions the rest by the integral of 1 / ((t + 1) log^2(t + 1)), which is less.
-    rest = 1 / math.log(beyond + 1) - 1 / math.log(end + 1) if count > _SUMMED else 0.0
-    return float((1 / (_TOTAL * t * np.log1p(t) ** 2)).sum() + rest / _TOTAL)
+    # The tail of counters of billions by the integral of 1 / ((t + 1) log^2(t + 1)), which is less.
+    tail = 1 / math.log(beyond + 1) - 1 / math.log(end + 1) if count > _SUMMED else 0.0
+    return float((1 / (_TOTAL * t * np.log1p(t) ** 2)).sum() + tail / _TOTAL)
 
 
 def factors(rates: Float64[Array, "..."]) -> Float64[Array, "two f ..."]:
@@ -77,7 +77,7 @@ class Bets:
             logs: of the product of the factors, which may overflow.
             samples: in the batch; all their weights are staked before it.
         """
-        # No more is taken from a power than there is: below, a stake is its own number again.
+        # Exponents do not fall below 0, where a stake is its own number again.
         powers = np.maximum(np.floor(logs / _LOG2), -self.exponents)
         self._step(np.exp(logs - powers * _LOG2), samples, powers.astype(np.int64))
 
@@ -107,7 +107,7 @@ class Bets:
     @property
     def log_wealth(self) -> Float64[Array, "..."]:
         """The logarithm of each wealth."""
-        if not self.exponents.any():  # as mostly, and four times as fast
+        if not self.exponents.any():  # nearly always, and four times as fast
             return np.asarray(np.log(self.stakes.sum(0) / len(FRACTIONS) + self.unbet))
         top = self.exponents.max(0)
         stakes = np.ldexp(self.stakes, self.exponents - top).sum(0) / len(FRACTIONS)
@@ -136,8 +136,8 @@ class Runs:
             samples: before it.
             alarms: before it.
         """
-        begun = self.gains <= 0
-        self.samples[begun], self.alarms[begun] = samples, alarms
+        starts = self.gains <= 0
+        self.samples[starts], self.alarms[starts] = samples, alarms
         self.gains = np.maximum(self.gains, 0) + logs
 
     def start(self, row: int) -> tuple[int, int]:
