@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard import schema
-from offmap.guard._inputs import Watched
+from offmap.guard._inputs import WeightsWatch
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
@@ -57,7 +57,7 @@ def read_guard(
         guard.input_names = tuple(map(str, record["input_names"]))
         read = {step: dict(of) for step, of in record["read"].items()}
         guard.history = History(read, record["fitted_on"])
-        guard._watched = Watched(guard.probe.network)
+        guard._weights_watch = WeightsWatch(guard.probe.network)
         guard.input_resize = record["input_resize"]
         if record["input_transform"] is not None:
             name, sha256 = map(str, record["input_transform"])
