@@ -186,8 +186,8 @@ def adjusted_p_values(
     delta = float(1 - exact_rate(confidence, "confidence"))
     p = as_tensor(p).double()
     ranks = (p * (samples + 1)).round()
-    whole = torch.isclose(ranks / (samples + 1), p, rtol=1e-9, atol=0)
-    if not (whole & (ranks >= 1) & (ranks <= samples + 1)).all():
+    multiples = torch.isclose(ranks / (samples + 1), p, rtol=1e-9, atol=0)
+    if not (multiples & (ranks >= 1) & (ranks <= samples + 1)).all():
         raise ArgumentError(
             f"these are no p-values of {samples} calibration samples, which are whole multiples of "
             f"1/{samples + 1} up to 1: give the number of those that they come from"

@@ -243,6 +243,6 @@ def _check_equal(guard: Guard, acts: Activations, outputs: Outputs, tolerance: f
         raise ExportError(
             f"{int((~correct).sum())} of {len(correct)} answers of the graph are not the guard's "
             f"within {tolerance:g}; scores differ by up to "
-            f"{float((score - expected).abs().max()):.3g}: nothing was written; try the other format, "
-            "or a larger tolerance if that is enough"
+            f"{float((score - expected).abs().max()):.3g}: nothing was written; try the other "
+            "format, or a larger tolerance if that is enough"
         )
