@@ -108,7 +108,7 @@ class Learning(Fitted):
         if extend and spread is not None:
             raise ArgumentError("samples are added by one process: calibrate without an engine")
         if extend:
-            self.history.refuse_known(data)
+            self.history.refuse_learned_from(data)
             check_extends(
                 self.calibration, alarm_rate=alarm_rate, confidence=confidence, per_class=per_class,
                 pool=pool,
@@ -174,7 +174,7 @@ class Learning(Fitted):
         """
         calibration, data = self.calibration, data_like_fit(self, data)
         self._check_weights()
-        self.history.refuse_known(data)
+        self.history.refuse_learned_from(data)
         if not ood:
             self.history.refuse_ungrouped(groups)
         seen = Seen(labelled=False)
@@ -228,7 +228,7 @@ class Learning(Fitted):
         apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
         self._check_weights()
         if apart:
-            self.history.refuse_known(data)
+            self.history.refuse_learned_from(data)
         self.history.refuse_ungrouped(groups)
         grouping = None if groups is None else Groups(groups)
         with self.probe:
