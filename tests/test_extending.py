@@ -92,7 +92,7 @@ def test_other_data_are_refused_by_a_named_test(network: nn.Module) -> None:
     assert p < 0.01
     with pytest.raises(DataError, match=rf"Kolmogorov and Smirnov: p = {p:.2g}, below 0.01"):
         guard.calibrate([accepted], extend=True)
-    with pytest.raises(DataError, match="calibrate anew on them alone"):
+    with pytest.raises(DataError, match="calibrate anew on these samples alone"):
         guard.calibrate([3 * images(100, 2)], extend=True)
     assert guard.calibration is before
     refused = 0
@@ -125,7 +125,7 @@ def test_what_cannot_be_extended_is_said(network: nn.Module) -> None:
     few = offmap.Guard(nn.Flatten(), "energy").fit([images(20, 0)])
     x = 9.0 * nn.functional.one_hot(labels, 3).float() + 0.1 * torch.rand(305, 3)
     few.calibrate([x], 0.1, per_class=True, pool=True)
-    with pytest.raises(ArgumentError, match="does not know the classes"):
+    with pytest.raises(ArgumentError, match="does not know the class of each sample"):
         few.calibrate([x[:100]], extend=True)
 
 
