@@ -1,4 +1,4 @@
-"""What every request passes first: its id, the names of the host, the origin, the token."""
+"""The checks of every request: its id, the name of the host, the origin, the token."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _ALWAYS = {
 
 
 class Gate:
-    """Lets requests through that may come in, and answers for those that fail.
+    """Lets permitted requests through, and answers those that are refused or fail.
 
     Args:
         app: behind it.
         settings: of the service.
-        counted: is told the status and the seconds of each answer.
+        count: gets the path, status and seconds of each answer.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, counted: Callable[[str, int, float], None]
+        self, app: ASGIApp, settings: Settings, count: Callable[[str, int, float], None]
     ) -> None:
-        self._app, self._counted = app, counted
+        self._app, self._count = app, count
         self._hosts = settings.hosts
         token = settings.token
         self._token = None if token is None else f"Bearer {token}".encode()
@@ -60,8 +60,8 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, start = Headers(scope=scope), time.perf_counter()
-        asked = headers.get("x-request-id", "")
-        request_id = asked if _ID.fullmatch(asked) else uuid.uuid4().hex
+        header = headers.get("x-request-id", "")
+        request_id = header if _ID.fullmatch(header) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -69,10 +69,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = MutableHeaders(scope=message)
-                own["X-Request-Id"] = request_id
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
                 for name, value in _ALWAYS.items():
-                    own.setdefault(name, value)
+                    answer.setdefault(name, value)
             await send(message)
 
         try:
@@ -91,7 +91,7 @@ class Gate:
                 await _refuse(stamped, Refusal(500, "internal error"))
         finally:
             if status:
-                self._counted(scope["path"], status, time.perf_counter() - start)
+                self._count(scope["path"], status, time.perf_counter() - start)
 
     def _check(self, path: str, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -102,8 +102,8 @@ class Gate:
         if origin is not None and _netloc(origin) != hosts[0].lower():
             raise Refusal(403, "pages of other origins may not use the service")
         if self._token is not None and path not in _OPEN:
-            given = headers.get("authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, self._token):
+            credentials = headers.get("authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(credentials, self._token):
                 raise Refusal(401, "give the token: Authorization: Bearer ...", {
                     "WWW-Authenticate": "Bearer"
                 })  # fmt: skip

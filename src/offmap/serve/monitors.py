@@ -47,7 +47,7 @@ class Slot:
     """A number that no other worker of the same folders has.
 
     Raises:
-        StoreError: as many processes as there are workers have one already.
+        StoreError: all numbers are taken by other processes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -91,8 +91,10 @@ class Book:
         name = f"{certified.guard}-{slot}"
         state = settings.monitor_state
         self._state = None if state is None else state / f"{name}.json"
-        there = self._state is not None and self._state.is_file()
-        self.monitor = Monitor.load(self._state, certified) if there else Monitor(certified)  # type: ignore[arg-type]
+        if self._state is not None and self._state.is_file():
+            self.monitor = Monitor.load(self._state, certified)
+        else:
+            self.monitor = Monitor(certified)
         self._log = None if settings.log is None else _log(settings.log, name, certified)
         self._saved, self._dirty = 0.0, True
         self.save()
@@ -155,23 +157,23 @@ def _shown(monitor: Monitor) -> Shown:
 def shown_together(folder: Path, certified: Certified) -> Shown | None:
     """What the monitors of all workers of a guard show, as they stand in their files.
 
-    The mean of their wealths, which is what :func:`offmap.guard.merged` promises of; where they
-    cannot be merged, as one was reset, the poorest of them stands for it.
+    The mean of their wealths, for which :func:`offmap.guard.merged` promises; where they cannot be
+    merged, as one was reset, the lowest wealth.
     """
     name = re.compile(rf"{re.escape(certified.guard)}-\d+\.json")
     paths = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
-    # A worker without a request since the rate was changed, or one of an earlier run that had more
-    # of them, stands at another threshold, which bears on what it bets next and on no wealth.
+    # A worker without a request since the rate was changed, or one of an earlier run with more
+    # workers, is at another threshold. That affects its next bets, and not its wealth.
     monitors = {path.stem: Monitor.load(path, certified) for path in paths}
     if not monitors:
         return None
-    each = [_shown(monitor) for monitor in monitors.values()]
-    samples, alarms = sum(one.samples for one in each), sum(one.alarms for one in each)
+    shown = [_shown(monitor) for monitor in monitors.values()]
+    samples, alarms = sum(each.samples for each in shown), sum(each.alarms for each in shown)
     try:
-        of_all = merged(monitors)
+        merger = merged(monitors)
     except ArgumentError:
-        poorest = min(each, key=lambda one: one.log_wealth)
-        log_wealth, alarmed = poorest.log_wealth, all(one.alarmed for one in each)
+        log_wealth = min(each.log_wealth for each in shown)
+        alarmed = all(each.alarmed for each in shown)
     else:
-        log_wealth, alarmed = of_all.log_wealth, of_all.alarmed
-    return Shown(samples, alarms, log_wealth, each[0].limit, alarmed, certified.alarm_rate)
+        log_wealth, alarmed = merger.log_wealth, merger.alarmed
+    return Shown(samples, alarms, log_wealth, shown[0].limit, alarmed, certified.alarm_rate)

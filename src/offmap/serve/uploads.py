@@ -13,13 +13,13 @@ from offmap.serve.served import Served
 from offmap.serve.settings import Settings
 
 
-def files_of(body: bytearray, content_type: str, most: int) -> list[File]:
+def files_of(body: bytearray, content_type: str, limit: int) -> list[File]:
     """The files of a body.
 
     Args:
         body: all of it.
         content_type: of the request.
-        most: how many there may be.
+        limit: how many there may be.
 
     Raises:
         Refusal: there are none, or it is no form.
@@ -28,7 +28,7 @@ def files_of(body: bytearray, content_type: str, most: int) -> list[File]:
     if media.startswith("image/"):
         files = [("", bytes(body))]
     elif media == "multipart/form-data":
-        files = files_of_form(body, content_type, most)
+        files = files_of_form(body, content_type, limit)
     else:
         raise Refusal(415, "send images as the files of a form, or one as a body of type image/*")
     if not files or not all(content for _, content in files):
