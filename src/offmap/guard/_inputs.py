@@ -46,8 +46,14 @@ def data_like_fit(guard: Fitted, data: Any) -> Any:
         ArgumentError: the images are made by another function than those of the fit.
     """
     if isinstance(data, str | Path):
+        from offmap.data import load
+
         check_same_transform(None, guard.input_transform)
-        return in_classes(_load_alike(guard, data), guard.classes)
+        options: dict[str, Any] = {}
+        if _takes_pictures(guard):
+            channels, height, width = image_shape(guard)
+            options = {"size": (height, width), "channels": channels, "resize": guard.input_resize}
+        return in_classes(load(data, **options), guard.classes)
     if isinstance(data, Batched):
         _check_preprocessing(guard, data)
     return in_classes(data, guard.classes)
@@ -62,15 +68,6 @@ def in_classes(data: Any, names: Sequence[str]) -> Any:
     if not own or own == tuple(names) or not set(own) <= set(names):
         return data
     return data if getattr(data, "labels", None) is None else data.with_classes(names)
-
-
-def _load_alike(guard: Fitted, spec: str | Path) -> Any:
-    from offmap.data import load
-
-    if not _takes_pictures(guard):
-        return load(spec)
-    channels, *side = image_shape(guard)
-    return load(spec, size=(side[0], side[1]), channels=channels, resize=guard.input_resize)
 
 
 def _takes_pictures(guard: Fitted) -> bool:

@@ -74,8 +74,8 @@ class Ranked(KeepsTypes):
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Take scores of as many samples with equal limits: tensors hold no rule and no rate."""
         self._places = None  # buffers are filled in place
-        pairs = ((state.get(prefix + name, x), x) for name, x in self._limit_buffers().items())
-        if all(torch.equal(entry.to(own), own) for entry, own in pairs):
+        buffers = {"counts_": self.counts_, "limits_": self.limits_}
+        if all(torch.equal(state.get(prefix + n, x).to(x), x) for n, x in buffers.items()):
             super()._load_from_state_dict(state, prefix, *args)
             return
         errors = args[-1]
@@ -84,9 +84,6 @@ class Ranked(KeepsTypes):
             "samples), which a state_dict does not hold: write guards by save(folder), and open "
             "them by offmap.load(folder)"
         )
-
-    def _limit_buffers(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in ("counts_", "limits_")}
 
     def with_limits(
         self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], *tables: Tensor

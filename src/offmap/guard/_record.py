@@ -66,19 +66,15 @@ def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
         files["calibration"] = guard.calibration.state_dict()
     if head := _head_tensors(guard.probe.asked_head):
         files["head"] = head
-    if weights:
-        files["network"] = _only_tensors(guard.probe.network.state_dict())
-    return files
-
-
-def _only_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The state of a network, refused where layers keep something else than tensors in it."""
+    if not weights:
+        return files
+    files["network"] = state = guard.probe.network.state_dict()
     if names := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise ArgumentError(
             f"the network keeps what is no tensor ({', '.join(names[:3])}), and a guard's folder "
             "holds tensors alone: save it without its network's weights"
         )
-    return state
+    return files
 
 
 def _head_names(head: Any, name: Any) -> Any:

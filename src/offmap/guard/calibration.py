@@ -185,17 +185,14 @@ class Calibration(Ranked):
         rate = min(self.alarm_rates) if self.named else self.alarm_rate
         if groups := (self.limits_[:, 0] > rate).nonzero()[:, 0].tolist():
             raise ArgumentError(too_few(self, rate, groups))
-        infinite = self._infinite_counts()
-        alarms = (self.limits_ <= rate).sum(1)
-        if groups := (infinite >= alarms).nonzero()[:, 0].tolist():  # an infinite threshold
-            raise ArgumentError(not_finite(self, rate, groups[0], int(infinite[groups[0]])))
-
-    def _infinite_counts(self) -> Int64[Tensor, " g"]:
-        """Samples of each group without a finite score, by the detector that has most of them."""
         infinite = self.scores_.isinf()
-        if self.rule != "per_class":
-            return infinite.sum(1).amax(0, keepdim=True)
-        return torch.bincount(self.labels_[infinite[0]], minlength=len(self.counts_))
+        if self.rule == "per_class":
+            counts = torch.bincount(self.labels_[infinite[0]], minlength=len(self.counts_))
+        else:
+            counts = infinite.sum(1).amax(0, keepdim=True)  # of the detector that has most
+        alarms = (self.limits_ <= rate).sum(1)
+        if groups := (counts >= alarms).nonzero()[:, 0].tolist():  # an infinite threshold
+            raise ArgumentError(not_finite(self, rate, groups[0], int(counts[groups[0]])))
 
     def __repr__(self) -> str:
         samples = self.scores_.shape[-1]

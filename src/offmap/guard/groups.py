@@ -39,20 +39,18 @@ class Groups:
         start = 0
         for batch, labels in batches:
             keys = keys_of(batch)
-            self._by_key.update(zip(keys, self._group_names(keys, start), strict=True))
-            start += len(keys)
+            end = start + len(keys)
+            names = map(self._of, keys) if callable(self._of) else self._of[start:end]
+            groups = [str(name) for name in names]
+            groups += [""] * (len(keys) - len(groups))  # too few are refused below
+            self._by_key.update(zip(keys, groups, strict=True))
+            start = end
             yield batch, labels
         if not callable(self._of) and start != len(self._of):
             raise ArgumentError(
                 f"groups must name one for each sample: there are {start:,} samples and "
                 f"{len(self._of):,} groups"
             )
-
-    def _group_names(self, keys: Sequence[str], start: int) -> list[str]:
-        if callable(self._of):
-            return [str(self._of(key)) for key in keys]
-        names = self._of[start : start + len(keys)]
-        return [str(name) for name in names] + [""] * (len(keys) - len(names))
 
     def of(self, keys: Sequence[str]) -> list[str]:
         """The groups of samples whose batches went through."""

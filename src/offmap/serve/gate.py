@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,8 +99,10 @@ class Gate:
         match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if match is None or not (self._hosts & {match["name"].lower(), "*"}):
             raise Refusal(400, "the service is not called by this name (see --allow-host)")
-        origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != hosts[0].lower():
+        netloc = None
+        with suppress(ValueError):  # such as a bracket without an end
+            netloc = urlsplit(headers.get("origin", "")).netloc.lower()
+        if "origin" in headers and netloc != hosts[0].lower():
             raise Refusal(403, "pages of other origins may not use the service")
         if self._token is not None and path not in _OPEN:
             credentials = headers.get("authorization", "").encode("utf-8", "surrogateescape")
@@ -107,13 +110,6 @@ class Gate:
                 raise Refusal(401, "give the token: Authorization: Bearer ...", {
                     "WWW-Authenticate": "Bearer"
                 })  # fmt: skip
-
-
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 async def _refuse(send: Any, refusal: Refusal) -> None:

@@ -95,7 +95,10 @@ class Book:
             self.monitor = Monitor.load(self._state, certified)
         else:
             self.monitor = Monitor(certified)
-        self._log = None if settings.log is None else _log(settings.log, name, certified)
+        self._log: Log | None = None
+        if settings.log is not None:
+            settings.log.mkdir(parents=True, exist_ok=True)
+            self._log = Log(settings.log / f"{name}.jsonl", certified)
         self._saved, self._dirty = 0.0, True
         self.save()
 
@@ -139,11 +142,6 @@ class Book:
         finally:
             if self._log is not None:
                 self._log.close()
-
-
-def _log(folder: Path, name: str, certified: Certified) -> Log:
-    folder.mkdir(parents=True, exist_ok=True)
-    return Log(folder / f"{name}.jsonl", certified)
 
 
 def _shown(monitor: Monitor) -> Shown:
