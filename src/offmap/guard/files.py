@@ -87,7 +87,7 @@ class Summary:
         for name, sign in (("least known", -1), ("most known", 1)):
             rows = self.extremes.setdefault(name, [])
             # Most rows are no extremes: one comparison tells.
-            if len(rows) < keep or sign * row["score"] < sign * rows[-1]["score"]:
+            if len(rows) < keep or (rows and sign * row["score"] < sign * rows[-1]["score"]):
                 insort(rows, row, key=lambda r: sign * r["score"])
                 del rows[keep:]
 
@@ -146,7 +146,7 @@ def score_files(
             fitted on. Images are brought to it as those were.
         transform: ``file.py:NAME``, of the function that made those; it makes these as well.
         batch_size: images at a time.
-        keep: rows that the summary keeps of the most and of the least known.
+        keep: rows that the summary keeps of the most and of the least known; 0 for none.
         log: a :class:`offmap.guard.Log` that the verdicts are added to, each once: what a crash
             left out of it is not added later.
         explain: add a column ``reason``, of :func:`offmap.guard.explained`.
@@ -168,6 +168,7 @@ def score_files(
     if log is not None and Path(log).resolve() == out.resolve():
         raise ArgumentError(f"{log} is where the verdicts go: give the log another name")
     whole("batch_size", batch_size)
+    whole("keep", keep, 0)
     summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
     # Rows of tokens or features have no shape of images.
     of_images = shape or not (guard.input_names or len(guard.input_shape or (0, 0, 0)) == 1)
