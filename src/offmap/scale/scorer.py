@@ -54,6 +54,7 @@ class Scorer:
 
     Raises:
         StoreError: there is no guard in the folder.
+        ArgumentError: a text in the place of a list of names.
 
     Example:
         ``dataset.map_batches(Scorer("guard/"))`` in Ray Data, ``dataset.map(Scorer("guard/"),
@@ -79,6 +80,9 @@ class Scorer:
         allow: Sequence[str] = (),
         transform: str | None = None,
     ) -> None:
+        for name, value in (("detectors", detectors), ("allow", allow)):
+            if isinstance(value, str):
+                raise ArgumentError(f"{name} must be a list of names; seen the text {value!r}")
         self.folder = str(expanded(folder).absolute())
         self.column, self.prefix, self.threads = column, prefix, threads
         self.keep = None if keep is None else list(keep)
