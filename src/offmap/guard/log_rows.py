@@ -148,13 +148,16 @@ def _verdict_row(row: Row) -> Row:
     """A row of verdicts as ``offmap score`` names its columns, of which a table may lack some.
 
     A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read, or
-    nothing, which pandas writes in its place.
+    nothing, which pandas writes in its place. Beside a missing label, pandas makes floats of all.
     """
     p_value = row.get("p_value", row.get("p"))
     of_scorer = "p" in row and "p_value" not in row
     if of_scorer if p_value is None else math.isnan(p_value):
         return row | {"label": None, "p_value": None, "is_ood": None}
-    return row | {"label": row.get("label"), "p_value": p_value}
+    label = row.get("label")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return row | {"label": label, "p_value": p_value}
 
 
 def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
@@ -193,7 +196,7 @@ def _csv(path: Path) -> Iterator[Row]:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
             columns: dict[str, Callable[[Any], Any]]
-            columns = {"is_ood": _truth, "label": int, "p_value": float, "p": float}
+            columns = {"is_ood": _truth, "label": _class_index, "p_value": float, "p": float}
             for name, number in columns.items():
                 if plain.get(name) is not None:
                     plain[name] = number(plain[name])
@@ -206,6 +209,10 @@ def _truth(text: str) -> bool:
     if value is None:
         raise ValueError(f"is_ood is True or False, and not {text!r}")
     return value
+
+
+def _class_index(text: str) -> int:
+    return int(text.removesuffix(".0"))
 
 
 def _hash(first: bytes) -> str:
