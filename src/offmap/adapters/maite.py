@@ -1,6 +1,6 @@
-"""Guards and data sets as MAITE has them, for DataEval and the tools of JATIC.
+"""Guards and data sets in the protocols of MAITE, for DataEval and the tools of JATIC.
 
-MAITE's protocols are structural: what stands here has their attributes and methods, and imports
+MAITE's protocols are structural: the classes here have their attributes and methods, and import
 nothing of it.
 
 ::

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 FRACTIONS = np.array([0.05, 0.1, 0.2, 0.4])
 # The sum of 1 / (t log^2(t + 1)) over all t from 1, rounded up: the weights sum to at most 1.
 _TOTAL = 3.387735531952003
-_SUMMED = 1 << 20  # weights at most that are added one by one
+_SUMMED = 1 << 20  # the most weights that are added one by one
 _LARGE = 2.0**500
 _LOG2 = math.log(2)
 
@@ -21,7 +21,7 @@ Array = np.ndarray
 
 
 def weights(first: int, count: int) -> float:
-    r"""The weights of ``count`` samples from the ``first`` on, together; of all samples, 1.
+    r"""The sum of the weights of ``count`` samples from the ``first`` on; of all, at most 1.
 
     .. math:: w_t \propto 1 / (t \log^2(t + 1))
     """
@@ -35,7 +35,7 @@ def weights(first: int, count: int) -> float:
 
 
 def factors(rates: Float64[Array, "..."]) -> Float64[Array, "two f ..."]:
-    r"""What a sample multiplies each stake by: without an alarm, and with one.
+    r"""The factors of each stake, for a sample without an alarm and for one with.
 
     .. math:: 1 + g\,(1[\mathrm{alarm}] / q - 1)
 
@@ -115,7 +115,7 @@ class Bets:
 
 
 class Runs:
-    """For each stake, since when betting would have gained most: where a change may lie.
+    """For each stake, the start from which bets would have gained most: where a change may lie.
 
     Page's cumulated sum (CUSUM), whose last zero is the most likely time of a change.
 
@@ -129,10 +129,10 @@ class Runs:
         self.alarms = np.zeros_like(self.samples)
 
     def step(self, logs: Float64[Array, "f ..."], samples: int, alarms: int) -> None:
-        """Go on by what one sample or batch multiplies the stakes by.
+        """Add one sample or batch.
 
         Args:
-            logs: logarithms of it.
+            logs: logarithms of its factors.
             samples: before it.
             alarms: before it.
         """

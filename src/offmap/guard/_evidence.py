@@ -58,7 +58,7 @@ class Evidence:
 
     @property
     def rates(self) -> Float64[np.ndarray, " g"]:
-        """The certified rate of each group, that of the one or those of the classes."""
+        """The certified rate of each group: one group, or the classes."""
         return self.certified.upper(self.delta)
 
     @property
@@ -115,7 +115,7 @@ class Evidence:
 
     @property
     def false_alarm_bound(self) -> float:
-        """How probable an alarm is at most, in all, if only ID samples come."""
+        """An upper limit of the probability of any alarm if only ID samples come."""
         return min(1.0, sum(self.alphas) + self.delta * len(self.thresholds))
 
     def _bet(
@@ -126,7 +126,7 @@ class Evidence:
         p_value: float | None,
         time: Time,
     ) -> None:
-        label = None if label is None else int(label)  # of NumPy it could not be written
+        label = None if label is None else int(label)  # an integer of NumPy cannot be saved
         group = self.certified.group(label)
         quiet, alarm = self._logs[group]
         if samples == 1:
@@ -156,13 +156,13 @@ class Evidence:
     def _alarm(self, row: int, time: Time) -> Alarm:
         samples, alarms = self.runs.start(row)
         time = datetime.now(UTC) if time is None else time
-        # A table of others may have numbers there.
+        # Tables of other programs may have numbers here.
         text = time.isoformat(timespec="milliseconds") if isinstance(time, datetime) else str(time)
         return Alarm(self.tally.samples, text, samples + 1, alarms)
 
 
 def _odds(certified: Certified, delta: float) -> Float64[np.ndarray, "g two f r"]:
-    """What a sample of each group multiplies the stakes by, without an alarm and with one.
+    """The factors of the stakes for a sample of each group, without an alarm and with one.
 
     A row for each of ``SHARES``, and one for the bet that there are too few alarms.
     """
@@ -172,6 +172,6 @@ def _odds(certified: Certified, delta: float) -> Float64[np.ndarray, "g two f r"
     rates = np.where(SHARES[:, None] > 0, rates, upper)
     above = factors(rates)
     below = np.ones_like(above[:, :, :1])
-    if lower is not None:  # that there is no alarm is bet on at one minus the rate
+    if lower is not None:  # bets that there is no alarm, at one minus the rate
         below = factors(1 - lower)[::-1, :, None]
     return np.moveaxis(np.concatenate([above, below], axis=2), 3, 0)

@@ -45,7 +45,7 @@ _device_lock = ModuleLock()  # one thread at a time moves what others score by
 
 
 class Fitted(nn.Module):
-    """Fits its detectors; what is calibrated on them stands in ``Learning``.
+    """Fits the detectors; ``Learning`` adds the calibration.
 
     The arguments are those of :class:`offmap.Guard`.
     """
@@ -133,7 +133,7 @@ class Fitted(nn.Module):
                 fitting.learn("train", batches)
                 seen = batches.seen
             else:
-                passing.close()  # and its bar: the first batch is read again elsewhere
+                passing.close()  # and its bar: workers read the first batch again
                 fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
             fitting.bind(first[0])
             for each in self.each():
@@ -142,7 +142,7 @@ class Fitted(nn.Module):
         self.weights = weights_digest(probe.network)
         self._weights_watch = WeightsWatch(probe.network)
         self.input_shape, self.input_names = seen.shape, seen.names
-        # Of a set alone: tensors have a method of that name.
+        # Only of a set: tensors have a method ``resize``.
         resize = getattr(data, "resize", None) if isinstance(data, Batched) else None
         self.input_resize = resize or "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
@@ -178,7 +178,7 @@ class Fitted(nn.Module):
 
     @property
     def learns_from_inputs(self) -> bool:
-        """Whether a detector does so in fitting."""
+        """Whether a detector needs inputs in fitting."""
         return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
     def _runs_in_each_pass(self, data: Any) -> bool:
@@ -258,7 +258,7 @@ class Fitted(nn.Module):
             return acts
         if device != self.probe.home and not isinstance(acts, Sample):
             return acts.to(self.probe.home)
-        # Its tensors could take part in no gradient, were they made in inference mode.
+        # Buffers made in inference mode could take part in no gradient.
         with _device_lock(), torch.inference_mode(False):
             for module in modules:
                 module.to(device)

@@ -1,4 +1,4 @@
-"""What a guard may be called on, and what it says of inputs unlike those it was fitted on."""
+"""Inputs of a guard, brought into the form of those that it was fitted on, or refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VERSION = attrgetter("_version")
 
 def data_to_fit(data: Any) -> Any:
     """Data to fit on; a name or path is loaded."""
-    from offmap.data import load  # where it is used: it takes as long as all of a guard
+    from offmap.data import load  # here: it takes as long as all of a guard
 
     return load(data) if isinstance(data, str | Path) else data
 
@@ -60,9 +60,9 @@ def data_like_fit(guard: Fitted, data: Any) -> Any:
 
 
 def in_classes(data: Any, names: Sequence[str]) -> Any:
-    """The same set with labels that count in these classes, where its own are some of them.
+    """The same set with labels as indices of these classes, where its own are some of them.
 
-    A folder without one of the classes counts those behind it from another start.
+    A folder that lacks a class gives those after it other indices.
     """
     own = tuple(getattr(data, "classes", None) or ()) if isinstance(data, Batched) else ()
     if not own or own == tuple(names) or not set(own) <= set(names):
@@ -93,7 +93,7 @@ def _check_preprocessing(guard: Fitted, data: Any) -> None:
 
 def is_many(inputs: Any) -> bool:
     """Whether it is a set, a folder or a file, and not one batch."""
-    if isinstance(inputs, Tensor):  # first, as most are
+    if isinstance(inputs, Tensor):  # first, as most inputs are tensors
         return False
     return isinstance(inputs, str | Path | Batched)
 

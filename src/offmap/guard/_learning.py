@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Learning(Fitted):
-    """Calibrates, checks and controls; what a guard decides by it stands in :class:`Guard`."""
+    """Calibrates, checks and controls; :class:`Guard` adds the decisions."""
 
     def calibrate(
         self,

@@ -37,7 +37,7 @@ class Light:
     def __call__(
         self, module: nn.Module, x: Inputs, run: Callable[[], M], make: Callable[[M], T]
     ) -> T:
-        """``make(run())``, for inputs."""
+        """``make(run())``, of which ``run`` is in inference mode where that is possible."""
         calls = self._count(x)
         if not self._enabled or calls == 0:
             return make(run())
@@ -46,7 +46,7 @@ class Light:
                 acts = run()
             output = make(acts)
         except RuntimeError:
-            output = make(run())  # an error that has another cause comes again
+            output = make(run())  # an error with another cause is raised again
             self._enabled = False
             return output
         remains = (x for part in module.modules() for x in _tensors(vars(part), _DEPTH))

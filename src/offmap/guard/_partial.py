@@ -41,7 +41,7 @@ class Partial:
             raise
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Release the file."""
         self._file.close()
 
     def _begin(self, run: Row) -> None:

@@ -37,7 +37,7 @@ class Ranked(KeepsTypes):
 
     @property
     def tests(self) -> int:
-        """How many ranks share the rate, those of the detectors, of which the lowest counts."""
+        """How many detectors share the rate; the lowest of their ranks counts."""
         return len(self.scores_) if self.rule == "bonferroni" else 1
 
     def forward(

@@ -1,4 +1,4 @@
-"""Whether what a file says of a calibration is what its tensors hold.
+"""Whether the record of a calibration agrees with its tensors.
 
 The tensors have a hash, but the record beside them is text that anybody may edit: it could promise
 a rate with too few samples, or a confidence that the limits were not made with.

@@ -123,7 +123,7 @@ class Calibration(Ranked):
 
     @property
     def ranks(self) -> Int64[Tensor, " g"]:
-        """How many ranks of each group raise an alarm, ``k`` of the threshold from the highest."""
+        """How many ranks of each group raise an alarm: ``k``, of the k-th highest score."""
         return (self.limits_ <= self.alarm_rate).sum(1)
 
     @property
@@ -261,7 +261,7 @@ class Calibration(Ranked):
 
     @classmethod
     def restored(cls, record: dict[str, Any], state: dict[str, Tensor]) -> Calibration:
-        """From what :meth:`record` and ``state_dict`` gave.
+        """The calibration of a :meth:`record` and a ``state_dict``.
 
         Raises:
             StoreError: the two do not belong together.

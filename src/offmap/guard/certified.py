@@ -17,8 +17,8 @@ from offmap.guard.guard import Guard
 
 _GIVE = "give alarm_rate= as it was when they were made, or a log, which says it"
 _ROUNDING = 1e-6  # of a rank, by its p-value
-_FLOAT32 = 1e-7  # of its size, where a table holds p-values so
-_ROUNDED = 12  # letters of a p-value that somebody may have rounded
+_FLOAT32 = 1e-7  # of a rank, where a table holds p-values in float32
+_ROUNDED = 12  # characters of a p-value that may have been rounded
 Rates = Float64[np.ndarray, " g"]
 
 
@@ -50,7 +50,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, guard: Guard | Cascade) -> Certified:
-        """That of a guard, or of the guard that filters for a cascade.
+        """The certificate of a guard, or of the guard that filters for a cascade.
 
         Raises:
             NotFittedError: it is not calibrated.
@@ -70,7 +70,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
-        """That of a calibration, and of the network whose weights have this hash."""
+        """The certificate of a calibration, of a network whose weights have this hash."""
         scores, groups = calibration.scores_, calibration.groups_
         return cls(
             guard=_identity(calibration, weights),
@@ -86,7 +86,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, folder: str | Path, alarm_rate: float | None = None) -> Certified:
-        """That of the guard in a folder, whose network is not needed.
+        """The certificate of the guard in a folder, without its network.
 
         Args:
             folder: of the guard.

@@ -1,4 +1,4 @@
-r"""Accept only what is answered rightly: a threshold on the score with a certified error rate.
+r"""Accept only what is predicted rightly: a threshold on the score with a certified error rate.
 
 OOD recall is not part of it: from ID data alone nothing can be said of how many OOD samples are
 accepted (arXiv:2403.16916).
@@ -85,7 +85,7 @@ Samples = Iterable[tuple[Tensor, Tensor, Tensor | None]]
 
 
 def counted(groups: Groups | None, judged: Iterable[tuple[Verdict, Tensor | None]]) -> Samples:
-    """Scores, predictions and labels of what was judged; of groups, those of one sample of each.
+    """Scores, predictions and labels of verdicts; with groups, of one sample of each.
 
     Args:
         groups: that the samples went through.
@@ -208,7 +208,7 @@ def _threshold_of_accepted(
     from scipy import stats  # here: it takes a second
 
     highest, n = None, len(scores)
-    start = max(needed, min(3 * needed, n / 2)) / n  # by numbers of samples alone
+    start = max(needed, min(3 * needed, n / 2)) / n  # depends on numbers of samples alone
     for share, threshold in zip(_GRID, _grid(calibration), strict=True):
         if share < start:
             continue
@@ -223,7 +223,7 @@ def _threshold_of_accepted(
 
 
 def _grid(calibration: Calibration) -> Any:
-    """Thresholds for each hundredth accepted, from the calibration scores alone."""
+    """Thresholds that accept each hundredth of the calibration scores."""
     if calibration.rule == "bonferroni":  # its score is a function of ranks
         tests = calibration.tests
         p = np.maximum((1 - _GRID) / tests, 1 / (int(calibration.counts_[0]) + 1))

@@ -161,7 +161,7 @@ def _converting(subject: str) -> Iterator[None]:
 
 
 def _record(guard: Guard) -> dict[str, Any]:
-    """What the graph is, for those who find the file."""
+    """What the graph is, for readers of the file."""
     return {
         "library": version("offmap"),
         "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
@@ -188,7 +188,7 @@ def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any])
         verbose=False,
     )
     assert model is not None
-    # An initializer of an input's name is its default.
+    # An initializer with an input's name is its default.
     rate = model.model.graph.inputs[1]
     value = np.array(record["alarm_rate"], np.float64)
     rate.const_value = _extra("onnx_ir").tensor(value, name=rate.name)

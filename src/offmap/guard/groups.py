@@ -58,11 +58,12 @@ class Groups:
 
     def one_each(self, keys: Sequence[str]) -> Int64[Tensor, " g"]:
         """One sample of each group: that with the smallest hash, whatever the order."""
-        chosen: dict[str, tuple[bytes, int]] = {}
+        representatives: dict[str, tuple[bytes, int]] = {}
         for i, (key, group) in enumerate(zip(keys, self.of(keys), strict=True)):
             digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), i
-            chosen[group] = min(digest, chosen.get(group, digest))
-        return torch.tensor(sorted(i for _, i in chosen.values()), dtype=torch.int64, device="cpu")
+            representatives[group] = min(digest, representatives.get(group, digest))
+        rows = sorted(i for _, i in representatives.values())
+        return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
 def keys_of(batch: Activations | Sample) -> Sequence[str]:

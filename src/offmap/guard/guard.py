@@ -92,7 +92,7 @@ class Guard(Learning):
         return self.judge(acts).of_any_mode()
 
     def refuse_changed(self) -> None:
-        """Refuse weights that were changed in place; each call of the guard asks.
+        """Refuse weights that were changed in place; every call of the guard checks.
 
         Raises:
             NotFittedError: they are others than when the guard was fitted.
@@ -118,7 +118,7 @@ class Guard(Learning):
             # For each detector by itself, as in calibration: one may fail where others do not.
             finite = scores.isfinite() & outputs.finite_rows()[:, None].to(scores.device)
             scores = scores.where(finite, torch.inf)
-        score, p, is_ood = calibration.forward(scores, labels)  # faster than a call, for hooks
+        score, p, is_ood = calibration.forward(scores, labels)  # a call would look for hooks
         if reasons is not None:  # a score made of ranks is finite in any case
             score = score.masked_fill(~finite.all(1), torch.inf)
         accepted = None if self.control_ is None else self.control_.accepts(score)
@@ -143,7 +143,7 @@ class Guard(Learning):
         return guard
 
     def to_send(self) -> Self:
-        """The same, for other processes: without what only this one can know."""
+        """A copy for other processes, without the history and the watch on weights of this one."""
         guard = copy(self)
         guard.history, guard._weights_watch = History(), None
         return guard

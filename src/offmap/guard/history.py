@@ -77,7 +77,7 @@ class History:
                 )
 
     def refuse_ungrouped(self, groups: Any) -> None:
-        """Refuse samples without groups where those of before were counted once a group.
+        """Refuse samples without groups where the guard was calibrated with groups.
 
         Raises:
             ArgumentError: they have none.
@@ -101,7 +101,7 @@ class History:
 
 
 def _record(seen: Seen) -> dict[str, Any]:
-    """What went by, and on which day of UTC: an hour would tell equal guards apart."""
+    """The samples read, and the day in UTC: with the hour, equal guards would differ."""
     return {"date": datetime.now(UTC).date().isoformat(), **seen.record()}
 
 

@@ -122,7 +122,7 @@ class Log:
         self._has_header = True
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Release the file."""
         if self._file is not None:
             self._file.close()
 

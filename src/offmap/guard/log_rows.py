@@ -1,4 +1,4 @@
-"""Rows of a log of verdicts, behind those that were read before."""
+"""Rows of a log of verdicts, from where the last reading ended."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Tail:
         self._file: io.FileIO | None = None
 
     def rows(self, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-        """What :func:`rows_of` gives, of all that was added since."""
+        """The rows added since the last reading, as :func:`rows_of` gives them."""
         if self._path.suffix != ".jsonl":  # a table never grows
             yield from rows_of(self._path, read)
             return

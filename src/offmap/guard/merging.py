@@ -74,7 +74,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 def merged(monitors: Mapping[str, Monitor]) -> Merged:
-    r"""What monitors of one guard show together: the mean of their wealths, held against 1/alpha.
+    r"""What monitors of one guard show together: the mean of their wealths, against 1/alpha.
 
     At each time each wealth is a supermartingale given all that was seen in any stream, and so is
     their mean, whatever the streams' lengths: it starts at 1, and Ville's inequality holds. One

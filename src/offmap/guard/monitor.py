@@ -68,7 +68,7 @@ class Monitor(Evidence):
         self.read: dict[str, int] = {}
 
     def update(self, verdict: Verdict | Any, labels: Any = None, *, time: Time = None) -> bool:
-        """Go on by the samples of a verdict, in their order; whether there is an alarm by now.
+        """Bet on the samples of a verdict, in their order; whether there is an alarm by now.
 
         Args:
             verdict: of the guard; or which samples were called OOD, as booleans.
@@ -96,7 +96,7 @@ class Monitor(Evidence):
         *,
         time: Time = None,
     ) -> bool:
-        """Go on by one sample; whether there is an alarm by now.
+        """Bet on one sample; whether there is an alarm by now.
 
         Args:
             is_ood: whether the guard called it OOD.
@@ -123,7 +123,7 @@ class Monitor(Evidence):
         *,
         time: Time = None,
     ) -> bool:
-        """Go on by counters; whether there is an alarm by now.
+        """Bet on counts of samples; whether there is an alarm by now.
 
         All samples are bet on at once, so the size of a batch must not depend on what is in it.
 
@@ -140,7 +140,7 @@ class Monitor(Evidence):
         return self.alarmed
 
     def reset(self, alpha: float | None = None) -> Self:
-        """Begin anew behind an alarm, with nothing seen.
+        """Start again after an alarm, without the samples before.
 
         The probability of a false alarm in all grows by the new ``alpha``; ``delta`` is not spent
         again, as the calibration set is the same.
@@ -154,7 +154,7 @@ class Monitor(Evidence):
         return self
 
     def go_on_with(self, guard: Guard | Cascade | Certified) -> Self:
-        """Go on with the same guard at another threshold, at its own certified rate.
+        """Continue with the same guard at another threshold, at its own certified rate.
 
         A threshold that was not watched before spends ``delta`` once more.
 
@@ -184,7 +184,7 @@ class Monitor(Evidence):
 
     @classmethod
     def load(cls, path: str | Path, guard: Guard | Cascade | Certified | None = None) -> Monitor:
-        """Go on where :meth:`save` left it, with equal bits.
+        """Continue from what :meth:`save` wrote, equal to the bit.
 
         Args:
             path: of the state.

@@ -75,7 +75,7 @@ def bank_of(guard: Guard) -> KNN:
 
 
 def _images(data: Any, keys: set[str]) -> dict[str, Tensor]:
-    """The images of these keys, of a set that tells its keys."""
+    """The images with these keys, of a set that has keys."""
     if not hasattr(data, "keyed_batches"):
         raise DataError(
             f"a {type(data).__name__} does not say what its samples are called: give the folder or "

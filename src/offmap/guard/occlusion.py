@@ -66,7 +66,7 @@ def occlusion(
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:
-    """Where squares begin, so that all is covered."""
+    """The starts of squares that cover a side."""
     return sorted({*range(0, length - side + 1, step), length - side})
 
 

@@ -72,7 +72,7 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
 
 
 def without_keys(reason: str) -> str:
-    """A reason that does not say what the training samples are called.
+    """A reason without the keys of training samples.
 
     >>> without_keys("score 3; nearest training samples a.png, b.png (from 0.2)")
     'score 3; nearest training samples [keys] (from 0.2)'

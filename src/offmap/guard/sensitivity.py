@@ -59,8 +59,8 @@ def sensitivity_of(
     Raises:
         ArgumentError: a share outside [0, 1).
     """
-    checked = [number("a share of outliers", each, least=0, below=1) for each in shares]
-    return [_row(calibration, each) for each in checked]
+    parts = [number("a share of outliers", each, least=0, below=1) for each in shares]
+    return [_row(calibration, part) for part in parts]
 
 
 def _row(calibration: Calibration, share: float) -> Contaminated:

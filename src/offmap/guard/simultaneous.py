@@ -112,7 +112,7 @@ def _local(n: int, delta: float) -> Bounds:
 
 @lru_cache(maxsize=1024)
 def local_level(n: int, delta: float) -> float:
-    """The level at which each rank up to ``n / 2`` is exceeded, so that any is by ``delta``."""
+    """The level of each rank up to ``n / 2``: some limit is exceeded with probability ``delta``."""
     from scipy import optimize  # here: it takes a second
 
     half = max(1, n // 2)
@@ -160,7 +160,7 @@ def _monte_carlo(n: int, delta: float) -> Bounds:
 
 
 def _asymptotic(n: int, width: float) -> Bounds:
-    """So many standard deviations above the mean; in the upper half a line, as these fall again."""
+    """Limits ``width`` deviations above the mean; a line in the upper half, where these fall."""
     i = np.arange(1, n + 1)
     limits = i / n + width * np.sqrt(i * (n - i) / n) / n
     half = n // 2

@@ -1,4 +1,4 @@
-"""Counts of a stream that are kept beside the bets: for people, and for the picture."""
+"""Counts of a stream beside the bets, for people and for figures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Tally(msgspec.Struct):
 
 
 class Path(msgspec.Struct):
-    """A value over the samples, at no more than some hundred of them, evenly apart.
+    """A value over the samples, at some hundred points at most, evenly apart.
 
     Args:
         every: samples from one point to the next.
@@ -60,7 +60,7 @@ class Path(msgspec.Struct):
     points: list[tuple[int, float]] = msgspec.field(default_factory=list)
 
     def add(self, sample: int, value: float) -> None:
-        """Keep the value behind so many samples, if one is due."""
+        """Keep the value after so many samples, if one is due."""
         if self.points and sample < self.points[-1][0] + self.every:
             return
         self.points.append((sample, round(value, 4)))

@@ -140,12 +140,12 @@ class Watch:
 
 
 def watched(watch: Watch, tell: Callable[[str], None], wait: Callable[[], bool]) -> Monitor | None:
-    """Read a log as often as there may be more; the monitor, if there was anything to watch.
+    """Read a log until ``wait`` ends it; the monitor, if there was anything to watch.
 
     Args:
         watch: of the log.
-        tell: is given each line.
-        wait: comes back when the log may have grown; false ends it.
+        tell: gets each line.
+        wait: returns when the log may have grown; false ends it.
     """
     with Tail(watch.log) as tail:
         while True:

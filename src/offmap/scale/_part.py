@@ -1,4 +1,4 @@
-"""What goes to workers and comes back."""
+"""The settings that go to workers, and the results that come back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from offmap.forward import Seen
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a run, the same for all workers.
+    """Settings of a run, the same for all workers.
 
     Args:
         run: its name.
@@ -33,7 +33,7 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """For what later passes read, on each machine."""
+        """The folder of files for later passes, on each machine."""
         return Path(tempfile.gettempdir()) / f"offmap-{self.run}"
 
 

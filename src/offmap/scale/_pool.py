@@ -10,7 +10,7 @@ from typing import Any, Self
 from offmap.errors import OffmapError
 from offmap.scale._session import check_versions
 
-_AHEAD = 2  # tasks at an actor: one runs, and one waits, so that it need not
+_AHEAD = 2  # tasks of an actor: one runs and one waits, so that it is never idle
 _RESULTS = 4  # for each actor, at most: pending, or waiting for one before them
 _PATIENCE = 5.0  # seconds for the workers to tidy up
 _TRIES = 3  # of a task whose worker dies

@@ -1,4 +1,4 @@
-"""Ray, joined where the user has it running, and else started for as long as it is needed."""
+"""Ray: a session that is running is joined; else one is started for as long as it is needed."""
 
 from __future__ import annotations
 

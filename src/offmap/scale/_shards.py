@@ -65,7 +65,7 @@ class Shards:
         return len(self.cuts)
 
     def to_send(self) -> Iterator[Shard]:
-        """What a worker that has :meth:`without_images` needs to read each shard."""
+        """The shards, each with the images that :meth:`without_images` left out."""
         for number, (part, rows) in enumerate(self.cuts):
             data = self.parts[part]
             images = None
@@ -81,7 +81,7 @@ class Shards:
         return shards
 
     def open(self, shard: Shard) -> Any:
-        """The samples of a shard as a set, with the keys that they have in the whole."""
+        """The samples of a shard as a set, with their keys in the whole set."""
         data = shard.images or self.parts[shard.part]
         if isinstance(data, StreamedSet):
             data = replace(data.subset(list(shard.rows)), name=data.name)

@@ -20,7 +20,7 @@ from offmap.scale._items import column_of, images_of, rows_of
 from offmap.scale._verdicts import columns_of
 
 _opening = ModuleLock()
-# Of this process, and of those that it forks: by folder, hash and the rest.
+# Of this process, and of those that it forks: by folder, hash and options.
 _opened: dict[tuple[str, str, str], Guard] = {}
 
 

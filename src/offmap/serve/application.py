@@ -97,7 +97,7 @@ def _lifespan(
 
 
 async def _as_json(_: Request, error: Exception) -> Response:
-    """What starlette refuses, such as a wrong path or method."""
+    """Errors of starlette, such as a wrong path or method."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 

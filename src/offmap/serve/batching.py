@@ -19,7 +19,7 @@ class FullError(Exception):
 
 @dataclass(eq=False)
 class Job:
-    """Rows of one request that are judged together; all of the request, or a part of it.
+    """Rows of one request that are judged together: all of them, or a part.
 
     Args:
         inputs: of ``n`` rows.
@@ -77,11 +77,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="offmap-batches", daemon=True)
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take in all of these jobs, or none.
+        """Queue all of these jobs, or none.
 
         Raises:
             FullError: there is no place for all of them, or the batcher is stopping.
@@ -97,7 +97,7 @@ class Batcher:
             self._condition.notify()
 
     def stop(self) -> None:
-        """Judge what was taken in, and end."""
+        """Judge the jobs in the queue, and end."""
         with self._condition:
             self._stopping = True
             self._condition.notify()

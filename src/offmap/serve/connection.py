@@ -57,5 +57,5 @@ class Connection(H11Protocol):
 
 
 def settings_of(connections: int) -> dict[str, Any]:
-    """What uvicorn is told of connections; the parser in Python is always there."""
+    """Settings of uvicorn for connections; its parser in Python is always installed."""
     return {"http": Connection, "ws": "none", "limit_concurrency": connections}

@@ -73,7 +73,7 @@ def check_extra() -> None:
 def opener(
     guard: Guard | str | Path | Callable[[], Guard], network: nn.Module | None
 ) -> Callable[[], Guard]:
-    """What opens a guard, now and when it is reloaded."""
+    """A function that opens a guard, now and when it is reloaded."""
     from offmap.guard import Guard
 
     if isinstance(guard, Guard):

@@ -24,7 +24,7 @@ from offmap.serve.settings import HOST, Settings
 _LOGGER = logging.getLogger("offmap.serve")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(rf"(?P<name>{HOST.pattern})(?::[0-9]{{1,5}})?")
-# Whoever has no token may see the page that asks for one, and whether the service lives.
+# Without a token: the page, which asks for one, and whether the service lives.
 _OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -51,7 +51,7 @@ class Gate:
         self._token = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Answer one connection, as ASGI defines it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
@@ -86,7 +86,7 @@ class Gate:
         except asyncio.CancelledError:
             if not scope["state"].get("gone"):  # else nobody is there to be answered
                 raise
-        except Exception as error:  # whatever it is, nobody outside is told
+        except Exception as error:  # its text is not for clients
             _LOGGER.error("request %s failed", request_id, exc_info=error)
             if status == 0:
                 await _refuse(stamped, Refusal(500, "internal error"))

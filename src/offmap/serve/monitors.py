@@ -69,7 +69,7 @@ class Slot:
         )
 
     def free(self) -> None:
-        """Let another worker have it."""
+        """Release the number."""
         if self._file is not None:
             self._file.close()
 
@@ -112,7 +112,7 @@ class Book:
             self._log.go_on_with(certified)
 
     def add(self, verdict: Verdict, names: list[str]) -> None:
-        """Keep what was decided."""
+        """Add the samples of a verdict."""
         self._dirty = True
         self.monitor.update(verdict)
         if self._log is not None:
@@ -124,19 +124,19 @@ class Book:
         return _shown(self.monitor)
 
     def save(self) -> None:
-        """Write the state, if there is something new, and it is kept."""
+        """Write the state, if it has changed, and has a file."""
         self._saved = time.monotonic()
         if self._dirty and self._state is not None:
             self.monitor.save(self._state)
             self._dirty = False
 
     def save_now_and_then(self) -> None:
-        """Write the state if that was a second ago."""
+        """Write the state, at most once a second."""
         if time.monotonic() - self._saved >= _EVERY:
             self.save()
 
     def close(self) -> None:
-        """Write the state, and let others have the log, also where the disk is full."""
+        """Write the state, and release the log, even where the disk is full."""
         try:
             self.save()
         finally:
@@ -153,7 +153,7 @@ def _shown(monitor: Monitor) -> Shown:
 
 
 def shown_together(folder: Path, certified: Certified) -> Shown | None:
-    """What the monitors of all workers of a guard show, as they stand in their files.
+    """What the monitors of all workers of a guard show, from their files.
 
     The mean of their wealths, for which :func:`offmap.guard.merged` promises; where they cannot be
     merged, as one was reset, the lowest wealth.

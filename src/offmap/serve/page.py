@@ -16,7 +16,7 @@ def _asset(name: str) -> str:
 
 
 def _hash_source(name: str) -> str:
-    """A file's hash, as a policy names what may be run or shown."""
+    """A file's hash, by which a policy permits a script or style."""
     digest = hashlib.sha256(_asset(name).encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
@@ -39,6 +39,6 @@ POLICY = {
 
 
 def page(served: Served) -> str:
-    """The page, for what the guard reads; what it promises comes with each verdict."""
+    """The page for the inputs of this guard; its promise comes with each verdict."""
     text = _asset("page.html").replace("{{kind}}", served.reads.kind)
     return text.replace("{{style}}", _asset("page.css")).replace("{{script}}", _asset("page.js"))

@@ -1,4 +1,4 @@
-"""What a guard reads: images, features or tokens, as the tensors that it is given."""
+"""The inputs of a guard: images, features or tokens, as tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offmap.guard import Guard
 from offmap.serve.refusals import Refusal
 from offmap.serve.tensors import check_numbers
 
-# Inputs that are looked up, and what a configuration of transformers calls the sizes of the tables.
+# Inputs that are looked up in a table, and the name of its size in a transformers configuration.
 _TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
 _PLACES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")  # likewise
 
@@ -113,7 +113,7 @@ class Reads:
         return x
 
     def rows(self, rows: Sequence[Any]) -> Iterator[tuple[list[int], Inputs]]:
-        """Rows of JSON, those of one length together, with their places.
+        """Rows of JSON, those of one length together, with their indices.
 
         Raises:
             Refusal: there are none, or what they hold is no numbers of the shape.

@@ -49,11 +49,11 @@ class Recorder:
         self.metrics: Metrics | None = None
 
     def start(self) -> None:
-        """Begin to keep."""
+        """Start the thread."""
         self._thread.start()
 
     def open(self, served: Served) -> None:
-        """Begin the log and the monitor of a guard, or go on with them.
+        """Open the log and the monitor of a guard, or continue them.
 
         Raises:
             StoreError: another process writes them, or the state cannot be read.
@@ -63,7 +63,7 @@ class Recorder:
             self._book_of(served)
 
     def close(self, served: Served) -> None:
-        """End those of a guard that is served no longer."""
+        """Close those of a guard that is served no longer."""
         with self._lock:
             if (book := self._books.pop(served.certified.guard, None)) is not None:
                 _write_safely(book.close)
@@ -73,7 +73,7 @@ class Recorder:
         self._entries.put(_Entry(served, verdict, names))
 
     def stop(self) -> None:
-        """Keep what was given, and end."""
+        """Keep the verdicts in the queue, and end."""
         if self._thread.is_alive():
             self._entries.put(None)
             self._thread.join()

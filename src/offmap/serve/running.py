@@ -27,12 +27,12 @@ from offmap.serve.connection import settings_of
 from offmap.serve.metrics import folder_of
 from offmap.serve.settings import Settings
 
-_AGAIN = 5.0  # seconds before a worker that could not begin is tried again
+_AGAIN = 5.0  # seconds before a worker that could not start is tried again
 Make = Callable[[Settings], Any]  # the application; picklable where there are several workers
 
 
 def run(make: Make, settings: Settings, host: str, port: int, tell: Callable[[str], None]) -> None:
-    """Serve until a signal ends it: SIGTERM or SIGINT finish what was taken in, SIGHUP reloads.
+    """Serve until a signal ends it: SIGTERM and SIGINT finish open requests, SIGHUP reloads.
 
     Args:
         make: makes the application in each worker.
@@ -69,7 +69,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def config_of(app: Any, settings: Settings) -> Config:
-    """Settings of uvicorn: nothing of what clients send is logged, no other server is named."""
+    """Settings of uvicorn: it logs nothing that clients send, and does not name itself."""
     return Config(
         app,
         factory=settings.workers > 1,
@@ -98,7 +98,7 @@ class _Workers(Multiprocess):
         self._replaced_at: dict[int, float] = {}  # by the worker's index
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that have ended; one that still loads its network is not asked."""
+        """Replace workers that have ended; one that still loads its network counts as alive."""
         ended = [i for i, each in enumerate(self.processes) if not each.process.is_alive()]
         for i in ended:
             self.processes[i].join()

@@ -1,4 +1,4 @@
-"""``POST /score``: for people, and for whatever sends files or rows."""
+"""``POST /score``: for people, and for programs that send files or rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard that is served now, and what stands behind all paths."""
+"""The guard that is served now, with its judge, recorder and metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """What stands behind the paths.
+    """The guard that is served now, with its judge, recorder and metrics.
 
     Args:
         open_guard: opens the guard, and is called again to reload it.
@@ -63,13 +63,13 @@ class Service:
         self._reloading = asyncio.Lock()
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Start to judge."""
         self.recorder.start()
         self.judge.batcher.start()
         self.ready = True
 
     async def stop(self) -> None:
-        """Judge and keep what was taken in, and end."""
+        """Judge and keep the rows in the queues, and end."""
         self.ready = False
         await asyncio.to_thread(self.judge.batcher.stop)
         await asyncio.to_thread(self.recorder.stop)
@@ -120,7 +120,7 @@ class Service:
             self.metrics.seconds.observe(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Decode or parse what takes long, beside other requests."""
+        """Run what takes long, such as decoding, in a thread beside other requests."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def rate_of(self, served: Served, rate: Any) -> float | None:

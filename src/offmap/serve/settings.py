@@ -71,7 +71,7 @@ class Settings:
                 f"name must be letters, digits, dots and dashes, as it stands in paths; seen "
                 f"{self.name!r}"
             )
-        if isinstance(self.allow_hosts, str):  # else its letters would be names, and * any name
+        if isinstance(self.allow_hosts, str):  # else its letters would be the names, and * any name
             raise ArgumentError(
                 f"allow_hosts must be a list of names; seen the text {self.allow_hosts!r}"
             )

@@ -42,7 +42,7 @@ def media_of(content_type: str) -> str:
 
 
 def decoder(file: File, served: Served, settings: Settings) -> Callable[[], Tensor | Skipped]:
-    """What makes of a file the image that the guard is given; for another thread."""
+    """A function that decodes a file into the image for the guard; for another thread."""
     name, content = file
     channels, height, width = served.reads.shape or (0, 0, 0)
 
@@ -63,7 +63,7 @@ def check_some(images: Sequence[Tensor | Skipped]) -> None:
     """Refuse files of which none can be read.
 
     Raises:
-        Refusal: that is so; with the reason of the first.
+        Refusal: none can be read; with the reason of the first.
     """
     if all(isinstance(image, Skipped) for image in images):
         first = images[0]
