@@ -140,7 +140,7 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
 
         Raises:
             ArgumentError: there are fewer than ``1 / alarm_rate - 1`` samples.
-            LabelError: a label is of no class.
+            LabelError: a label is of no class, or there is not one for each sample.
         """
         check_is_fitted(self, "detector_")
         features = self._features(X, reset=False)
@@ -150,7 +150,7 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
             learn = to_learn_on([str(i) for i in range(len(features))], LEARN_SHARE)
             acts = _activations(features[learn], self.head_, self.n_classes_)
             labelled = y is not None and any(stage.labels for stage in stages)
-            labels = self._indices(y)[learn] if labelled else None
+            labels = self._indices(y, len(features))[learn] if labelled else None
             fitting = Fitting([method], self.head_)
             fitting.learn("calibration", [(acts, labels)])
             features = features[~learn]
@@ -185,9 +185,11 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         """``fit(X, y).predict(X)``."""
         return self.fit(X, y).predict(X)  # the mixin's own would leave the labels out
 
-    def _indices(self, y: Any) -> Int64[Tensor, " n"]:
-        """Class indices of labels, as those of the fit were counted."""
+    def _indices(self, y: Any, samples: int) -> Int64[Tensor, " n"]:
+        """Class indices of labels, as in the fit."""
         labels = column_or_1d(y)
+        if len(labels) != samples:
+            raise LabelError(f"labels must be one a sample: {len(labels)} of {samples} samples")
         names = np.arange(self.n_classes_) if self._classes is None else self._classes
         in_fit = np.isin(labels, names)
         if not in_fit.all():
