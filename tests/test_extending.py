@@ -133,6 +133,9 @@ def test_a_rate_that_is_named_is_never_passed_over(network: nn.Module) -> None:
     guard = fitted(network).calibrate([images(300, 1)], 0.1)
     with pytest.raises(ArgumentError, match="leave out alarm_rate"):
         guard.calibrate([images(100, 2)], 0.05, extend=True)  # what is usual, but not here
+    for rates in (0, np.array([0.1, 0.2])):
+        with pytest.raises(ArgumentError, match="leave out alarm_rate"):
+            guard.calibrate([images(100, 2)], rates, extend=True)  # type: ignore[arg-type]
 
 
 def test_no_sample_counts_twice(network: nn.Module, tmp_path: Path) -> None:

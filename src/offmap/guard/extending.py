@@ -28,7 +28,7 @@ def check_extends(calibration: Calibration, **options: Any) -> None:
     Raises:
         ArgumentError: an option was given, or classes were joined.
     """
-    if names := [name for name, value in options.items() if value]:
+    if names := [n for n, value in options.items() if value is not None and value is not False]:
         raise ArgumentError(
             f"extend keeps the alarm rates, the confidence and the rule of before: leave out "
             f"{', '.join(names)}"
