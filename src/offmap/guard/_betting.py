@@ -85,8 +85,8 @@ class Bets:
         self, factors: Float64[Array, "f ..."], samples: int, powers: Int64[Array, "f ..."] | None
     ) -> None:
         weight = weights(self.samples + 1, samples)
-        own = weight * np.exp2(-self.exponents) if self.exponents.any() else weight
-        self.stakes = (self.stakes + own) * factors
+        stake = weight * np.exp2(-self.exponents) if self.exponents.any() else weight
+        self.stakes = (self.stakes + stake) * factors
         self.samples += samples
         self.unbet -= weight
         if powers is not None:

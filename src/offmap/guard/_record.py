@@ -60,16 +60,17 @@ def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
     Raises:
         ArgumentError: the network keeps more than tensors.
     """
-    states = {str(i): each.state_dict() for i, each in enumerate(guard.each())}
-    files = {"state": {f"{i}.{name}": x for i, of in states.items() for name, x in of.items()}}
+    states = [each.state_dict() for each in guard.each()]
+    state = {f"{i}.{name}": x for i, buffers in enumerate(states) for name, x in buffers.items()}
+    files = {"state": state}
     if guard.calibrated:
         files["calibration"] = guard.calibration.state_dict()
     if head := _head_tensors(guard.probe.asked_head):
         files["head"] = head
     if not weights:
         return files
-    files["network"] = state = guard.probe.network.state_dict()
-    if names := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+    files["network"] = network = guard.probe.network.state_dict()
+    if names := [name for name, value in network.items() if not isinstance(value, Tensor)]:
         raise ArgumentError(
             f"the network keeps what is no tensor ({', '.join(names[:3])}), and a guard's folder "
             "holds tensors alone: save it without its network's weights"

@@ -55,21 +55,21 @@ class Check:
 
     def __str__(self) -> str:
         interval = f"{percent(self.confidence)} interval {about(self.low)} to {about(self.high)}"
-        of = "OOD samples caught" if self.alarm_rate is None else "ID samples called OOD"
-        words = f"{self.alarms:,} of {self.samples:,} {of}: {about(self.share)}, {interval}."
+        event = "OOD samples caught" if self.alarm_rate is None else "ID samples called OOD"
+        words = f"{self.alarms:,} of {self.samples:,} {event}: {about(self.share)}, {interval}."
         rate = percent(self.alarm_rate or 0, 2)
         if self.result is not None:
             meanings = _MEANS if self.deciding is None else _WITHIN
             words += f" The certificate of at most {rate} is "
             words += f"{meanings[self.result].format(self.deciding)}."
         elif self.p_value is not None:
-            within, event = "", "that many or more with probability"
+            within, outcome = "", "that many or more with probability"
             if self.deciding is not None:
                 within = " within each class"
-                event = f"one as far off as {self.deciding}, with probability at most"
+                outcome = f"one as far off as {self.deciding}, with probability at most"
             words += (
                 f" A guard that keeps {rate}{within} on average over calibration sets has "
-                f"{event} {self.p_value:.3g}."
+                f"{outcome} {self.p_value:.3g}."
             )
         elif self.alarm_rate is not None:
             words += f" Promised on average over calibration sets: at most {rate}."

@@ -64,9 +64,10 @@ class Log:
         """The file that is under the path now, which need not be the one that was opened."""
         with suppress(FileNotFoundError):
             if self._file is not None:
-                own = os.fstat(self._file.fileno())
-                if os.path.samestat(own, self.path.stat()):
-                    self._has_header &= own.st_size > 0  # emptied, as by a rotation that copies it
+                status = os.fstat(self._file.fileno())
+                if os.path.samestat(status, self.path.stat()):
+                    # A rotation that copies the file empties it.
+                    self._has_header &= status.st_size > 0
                     return self._file
         fresh = claimed(self.path)
         self.close()

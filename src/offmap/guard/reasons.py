@@ -130,21 +130,21 @@ def _standing(
 
 def _parts(detector: Detector, acts: Any, guard: Guard) -> Words:
     """What makes the scores of one detector high or low, for detectors that can tell."""
-    own = detector.view_of(acts)
+    view = detector.view_of(acts)
     if isinstance(detector, Combine | Auto):
-        return _combined(detector, own, guard)
+        return _combined(detector, view, guard)
     if isinstance(detector, Composite):
         parts = detector.all_parts()
-        return _parts(parts[0], detector.view(0, own), guard) if len(parts) == 1 else _empty(own)
-    if isinstance(own, Sample):
-        return _empty(own)
+        return _parts(parts[0], detector.view(0, view), guard) if len(parts) == 1 else _empty(view)
+    if isinstance(view, Sample):
+        return _empty(view)
     if isinstance(detector, ViM):
-        return _virtual_logit(detector, own)
+        return _virtual_logit(detector, view)
     if isinstance(detector, Mahalanobis):
-        return _nearest_class(detector, own, guard)
+        return _nearest_class(detector, view, guard)
     if isinstance(detector, KNN):
-        return _nearest_samples(detector, own)
-    return _empty(own)
+        return _nearest_samples(detector, view)
+    return _empty(view)
 
 
 def _empty(acts: Any) -> Words:

@@ -164,8 +164,8 @@ def detectors_of(
 ) -> Iterable[Detector]:
     """The detectors of a guard's record, which may still have to learn on calibration data."""
     for i, each in enumerate(record["detectors"]):
-        own = {k.removeprefix(f"{i}."): x for k, x in state.items() if k.startswith(f"{i}.")}
-        yield restored(each, own, where, waiting=True)
+        buffers = {k.removeprefix(f"{i}."): x for k, x in state.items() if k.startswith(f"{i}.")}
+        yield restored(each, buffers, where, waiting=True)
 
 
 def _read(step: str, entry: Mapping[str, Any]) -> str:
