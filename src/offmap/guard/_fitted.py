@@ -232,7 +232,7 @@ class Fitted(nn.Module):
         digest = weights_digest(self.probe.network)
         if self.weights not in (None, digest):
             raise NotFittedError(
-                "the network's weights are others than when this guard was fitted: call fit again, "
+                "the network's weights have changed since this guard was fitted: call fit again, "
                 "then calibrate"
             )
         self.weights = digest

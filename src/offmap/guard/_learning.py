@@ -94,19 +94,19 @@ class Learning(Fitted):
         data = data_like_fit(self, data)
         self.history.refuse_fitted_on(data)
         if per_class and self.probe.outputs == "features":
-            raise ArgumentError("per_class holds the rate of each prediction, and there are none")
+            raise ArgumentError("per_class needs predictions, and the network gives only features")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         if pool and not per_class:
             raise ArgumentError(
-                "pool joins classes that have a rate each, which these have not (per_class=)"
+                "pool joins classes that have too few samples for a rate each: it needs per_class="
             )
         if groups is not None and spread is not None:
-            raise ArgumentError("groups are told apart by one process: calibrate without an engine")
+            raise ArgumentError("groups are for one process: calibrate without an engine")
         learn_share = number("learn_share", learn_share, above=0, below=1)
         self._check_weights()
         if extend and spread is not None:
-            raise ArgumentError("samples are added by one process: calibrate without an engine")
+            raise ArgumentError("extend is for one process: calibrate without an engine")
         if extend:
             self.history.refuse_learned_from(data)
             check_extends(

@@ -27,15 +27,15 @@ def check_restored(calibration: Calibration, samples: int) -> None:
 
     Args:
         calibration: as it was read.
-        samples: that the record speaks of.
+        samples: that the record states.
 
     Raises:
         StoreError: they do not belong together.
     """
     if not _shapes_match(calibration, samples):
         raise StoreError(
-            f"the record speaks of {samples:,} calibration samples, rule {calibration.rule}, and "
-            "the tensors beside it are not of these: take both from one place"
+            f"the record states {samples:,} calibration samples and the rule {calibration.rule}, "
+            "and the tensors beside it are of others: take both from one place"
         )
     if not _limits_match(calibration):
         raise StoreError(

@@ -66,8 +66,8 @@ class Cascade(FilterAndClassifier):
         if watch.changed():
             if weights_digest(self._classifier_network) != digest:
                 raise NotFittedError(
-                    "the classifier of this cascade has been trained on since the errors of what "
-                    "is accepted were controlled: call control again"
+                    "the classifier of this cascade has been trained on since its errors were "
+                    "controlled: call control again"
                 )
             watch.accept()
         return control

@@ -105,7 +105,9 @@ class Service:
             Refusal: the service is not running, as within an application that does not start it.
         """
         if not self.ready:
-            raise busy("the service is not running: what it is part of must run its lifespan")
+            raise busy(
+                "the service is not running: the application that mounts it must run its lifespan"
+            )
         served = self.served
         served.requests += 1
         try:

@@ -69,10 +69,10 @@ def check_datatypes(inputs: Sequence[InputTensor], datatypes: Sequence[str]) -> 
     """Refuse what the guard does not read, before any value is looked at.
 
     Raises:
-        Refusal: a datatype is none of these, an input stands there twice, or has no values.
+        Refusal: a datatype is none of these, an input is given twice, or has no values.
     """
     if len({tensor.name for tensor in inputs}) < len(inputs):
-        raise Refusal(400, "an input stands there twice")
+        raise Refusal(400, "an input is given twice")
     for tensor in inputs:
         if tensor.datatype not in datatypes:
             raise Refusal(400, f"the datatype must be {' or '.join(datatypes)}")
@@ -91,9 +91,9 @@ def from_json(tensor: InputTensor) -> Tensor:
         check_numbers(tensor.data)
         values = np.asarray(tensor.data)
     except (ValueError, OverflowError, RecursionError):  # lists of several lengths, or too deep
-        raise Refusal(400, f"{tensor.name}: data must be numbers, in lists alike") from None
+        raise Refusal(400, f"{tensor.name}: data must be numbers, in equal lists") from None
     if values.dtype.kind not in "iuf" or values.size != tensor.count:
-        raise Refusal(400, f"{tensor.name}: data must be {tensor.count:,} numbers, as its shape is")
+        raise Refusal(400, f"{tensor.name}: data must be {tensor.count:,} numbers, by its shape")
     with np.errstate(over="ignore", invalid="ignore"):
         exact = values.astype(kind)
     if kind.kind != "f" and (values.dtype.kind == "f" or not np.array_equal(exact, values)):
