@@ -452,7 +452,7 @@ def test_a_network_that_was_trained_on_is_refused_at_the_call() -> None:
     with torch.no_grad():
         net.fc.bias.add_(1)
     for _ in range(2):  # and remains so
-        with pytest.raises(NotFittedError, match="weights are others than when this guard was fit"):
+        with pytest.raises(NotFittedError, match="weights have changed since this guard was fit"):
             guard(data(2)[0])
     with torch.no_grad():
         net.fc.bias.copy_(bias)
@@ -760,7 +760,7 @@ def test_a_network_whose_parameters_were_replaced_is_refused_at_the_call(
     network.load_state_dict(same, assign=True)
     guard(data(1)[0])  # the same values in other places
     replace(network)
-    with pytest.raises(NotFittedError, match="weights are others"):
+    with pytest.raises(NotFittedError, match="weights have changed"):
         guard(data(1)[0])
 
 

@@ -399,7 +399,7 @@ def test_a_filter_that_was_trained_on_is_refused(sets: demo.Digits, good: Digits
     with torch.no_grad():
         network[-1].bias[3] += 1
     for call in (lambda: cascade(sets.test.images), lambda: cascade.control(sets.test)):
-        with pytest.raises(NotFittedError, match="weights are others"):
+        with pytest.raises(NotFittedError, match="weights have changed"):
             call()
 
 

@@ -409,7 +409,7 @@ def test_a_guard_of_a_network_that_was_trained_on_has_no_graph(
     guard.fit(sets.train).calibrate(sets.calibration)
     with torch.no_grad():
         next(guard.network.parameters()).add_(0.1)
-    with pytest.raises(NotFittedError, match="weights are others"):
+    with pytest.raises(NotFittedError, match="weights have changed"):
         export(guard, tmp_path / "guard.pt2", example=sets.test.images[:9])
     assert not list(tmp_path.iterdir())
 

@@ -92,7 +92,7 @@ def test_other_data_are_refused_by_a_named_test(network: nn.Module) -> None:
     assert p < 0.01
     with pytest.raises(DataError, match=rf"Kolmogorov and Smirnov: p = {p:.2g}, below 0.01"):
         guard.calibrate([accepted], extend=True)
-    with pytest.raises(DataError, match="calibrate anew on them alone"):
+    with pytest.raises(DataError, match="calibrate anew on these samples alone"):
         guard.calibrate([3 * images(100, 2)], extend=True)
     assert guard.calibration is before
     refused = 0
@@ -125,7 +125,7 @@ def test_what_cannot_be_extended_is_said(network: nn.Module) -> None:
     few = offmap.Guard(nn.Flatten(), "energy").fit([images(20, 0)])
     x = 9.0 * nn.functional.one_hot(labels, 3).float() + 0.1 * torch.rand(305, 3)
     few.calibrate([x], 0.1, per_class=True, pool=True)
-    with pytest.raises(ArgumentError, match="does not know the classes"):
+    with pytest.raises(ArgumentError, match="does not know the class of each sample"):
         few.calibrate([x[:100]], extend=True)
 
 
@@ -133,6 +133,9 @@ def test_a_rate_that_is_named_is_never_passed_over(network: nn.Module) -> None:
     guard = fitted(network).calibrate([images(300, 1)], 0.1)
     with pytest.raises(ArgumentError, match="leave out alarm_rate"):
         guard.calibrate([images(100, 2)], 0.05, extend=True)  # what is usual, but not here
+    for rates in (0, np.array([0.1, 0.2])):
+        with pytest.raises(ArgumentError, match="leave out alarm_rate"):
+            guard.calibrate([images(100, 2)], rates, extend=True)  # type: ignore[arg-type]
 
 
 def test_no_sample_counts_twice(network: nn.Module, tmp_path: Path) -> None:

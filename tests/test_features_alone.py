@@ -58,7 +58,7 @@ def test_detectors_that_read_logits_are_refused_in_words() -> None:
         with pytest.raises(NeedsError, match="reads logits, and these activations have none"):
             offmap.Guard(nn.Identity(), name, outputs="features").fit(features(0))
     guard = offmap.Guard(nn.Identity(), "knn", outputs="features").fit(features(0))
-    with pytest.raises(ArgumentError, match="rate of each prediction, and there are none"):
+    with pytest.raises(ArgumentError, match="per_class needs predictions"):
         guard.calibrate(features(1), per_class=True)
 
 

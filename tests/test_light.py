@@ -260,5 +260,5 @@ def test_a_change_of_any_buffer_that_counts_is_noticed_in_light_calls() -> None:
         guard(batch())
     assert isinstance(network.switch, Tensor)
     network.switch.fill_(1)
-    with pytest.raises(NotFittedError, match="weights are others"):
+    with pytest.raises(NotFittedError, match="weights have changed"):
         guard(batch())

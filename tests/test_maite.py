@@ -116,5 +116,5 @@ def test_a_model_of_a_network_that_was_trained_on_is_refused(sets: demo.Digits) 
     model = adapter.Model(guard.calibrate(sets.calibration))
     with torch.no_grad():
         next(network.parameters()).add_(0.1)
-    with pytest.raises(NotFittedError, match="weights are others"):
+    with pytest.raises(NotFittedError, match="weights have changed"):
         model(list(sets.test.images[:2].numpy()))

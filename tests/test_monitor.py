@@ -17,7 +17,7 @@ from offmap import demo
 from offmap.errors import ArgumentError, NotFittedError, ShapeError, StoreError
 from offmap.guard import Calibration, Certified, Monitor, Verdict, merged
 from offmap.guard._betting import FRACTIONS, Bets, factors, weights
-from offmap.guard._odds import SHARES
+from offmap.guard._evidence import SHARES
 from offmap.networks import DigitsCNN
 
 LIMIT = math.log(20)

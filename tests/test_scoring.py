@@ -441,6 +441,14 @@ def test_what_cannot_be_scored_is_refused(guard: offmap.Guard, photos: Path) -> 
         score_files(fresh, [str(photos)], photos.parent / "v.csv")
     with pytest.raises(ArgumentError, match="batch_size must be a whole number of at least 1"):
         score_files(guard, [str(photos)], photos.parent / "v.csv", batch_size=0)
+    with pytest.raises(ArgumentError, match="keep must be a whole number of at least 0"):
+        score_files(guard, [str(photos)], photos.parent / "v.csv", keep=-1)
+
+
+def test_a_summary_need_not_keep_rows(guard: offmap.Guard, photos: Path) -> None:
+    summary = score_files(guard, [str(photos)], photos.parent / "v.csv", keep=0)
+    assert summary.images > summary.unreadable
+    assert not any(summary.extremes.values())
 
 
 def test_the_false_discovery_estimate() -> None:

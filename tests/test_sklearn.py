@@ -122,6 +122,8 @@ def test_labels_of_any_kind_are_read_alike_by_both(names: list[object]) -> None:
     assert np.array_equal(other.score_samples(x), fitted.score_samples(x))
     with pytest.raises(LabelError, match=r"those of the fit, .*; seen 9"):
         other.calibrate(x[200:], np.full(200, 9 if names[0] != "ape" else "9"))
+    with pytest.raises(LabelError, match="one a sample: 100 of 200 samples"):
+        other.calibrate(x[200:], named[:100])
 
 
 def test_a_detector_that_waits_for_calibration_data_says_so(x: np.ndarray) -> None:

@@ -447,6 +447,27 @@ def test_what_could_not_be_read_is_no_alarm_where_pandas_wrote_the_table(
     assert (watch.monitor.samples, watch.monitor.tally.alarms, watch.unread) == (1, 0, 1)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_labels_may_be_floats_as_pandas_makes_them_of_integers_where_one_is_missing(
+    suffix: str, tmp_path: Path
+) -> None:
+    log = tmp_path / f"v{suffix}"
+    columns = {
+        "label": [2.0, 0.0, None],
+        "p_value": [0.5, 0.2, None],
+        "is_ood": [False] * 2 + [None],
+    }
+    if suffix == ".csv":
+        log.write_text("label,p_value,is_ood\n2.0,0.5,False\n0.0,0.2,False\n,,\n")
+    else:
+        pq.write_table(pa.table(columns), log)
+    watch = Watch(log, certified=Certified("g", "per_class", 0.05, (99,) * 3, (5,) * 3, 1, True))
+    run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert watch.monitor.tally.by_class == {2: (1, 0), 0: (1, 0)}
+    assert watch.unread == 1
+
+
 def test_a_log_that_was_turned_over_is_watched_under_the_name_that_it_has_then(
     guard: offmap.Guard, log: Path, tmp_path: Path
 ) -> None:

@@ -140,19 +140,19 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
 
         Raises:
             ArgumentError: there are fewer than ``1 / alarm_rate - 1`` samples.
-            LabelError: a label is of no class.
+            LabelError: a label is of no class, or there is not one for each sample.
         """
         check_is_fitted(self, "detector_")
         features = self._features(X, reset=False)
         method = deepcopy(self.detector_)  # if this fails, the offset still belongs to the other
-        stages = [s for node in nodes(method) for s in node.stages]
+        stages = [stage for node in nodes(method) for stage in node.stages]
         if stages := [stage for stage in stages if stage.source == "calibration"]:
             learn = to_learn_on([str(i) for i in range(len(features))], LEARN_SHARE)
             acts = _activations(features[learn], self.head_, self.n_classes_)
-            read = y is not None and any(stage.labels for stage in stages)
-            target = self._indices(y)[learn] if read else None
+            labelled = y is not None and any(stage.labels for stage in stages)
+            labels = self._indices(y, len(features))[learn] if labelled else None
             fitting = Fitting([method], self.head_)
-            fitting.learn("calibration", [(acts, target)])
+            fitting.learn("calibration", [(acts, labels)])
             features = features[~learn]
         offset = -alarm_threshold(self._scores(features, method), self.alarm_rate)
         self.detector_, self.offset_ = method, offset
@@ -185,23 +185,25 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         """``fit(X, y).predict(X)``."""
         return self.fit(X, y).predict(X)  # the mixin's own would leave the labels out
 
-    def _indices(self, y: Any) -> Int64[Tensor, " n"]:
-        """Class indices of labels, as those of the fit were counted."""
+    def _indices(self, y: Any, samples: int) -> Int64[Tensor, " n"]:
+        """Class indices of labels, as in the fit."""
         labels = column_or_1d(y)
+        if len(labels) != samples:
+            raise LabelError(f"labels must be one a sample: {len(labels)} of {samples} samples")
         names = np.arange(self.n_classes_) if self._classes is None else self._classes
-        known = np.isin(labels, names)
-        if not known.all():
+        in_fit = np.isin(labels, names)
+        if not in_fit.all():
             raise LabelError(
                 f"labels are to be those of the fit, {', '.join(map(str, names[:6]))}"
-                f"{', ...' * (len(names) > 6)}; seen {labels[~known][0]}"
+                f"{', ...' * (len(names) > 6)}; seen {labels[~in_fit][0]}"
             )
         return torch.from_numpy(np.searchsorted(names, labels))
 
     def _features(self, X: Any, *, reset: bool) -> Float[Tensor, "n d"]:
-        kinds = [np.float64, np.float32]
-        least = 2 if reset else 1  # a single sample has no spread to fit
-        found = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
-        return torch.tensor(found, device="cpu")  # a copy: the array may be read-only
+        dtypes = [np.float64, np.float32]
+        minimum = 2 if reset else 1  # a single sample has no spread to fit
+        array = validate_data(self, X, reset=reset, dtype=dtypes, ensure_min_samples=minimum)
+        return torch.tensor(array, device="cpu")  # a copy: the array may be read-only
 
     @torch.no_grad()
     def _scores(self, features: Float[Tensor, "n d"], method: Detector) -> Float64[Tensor, " n"]:
@@ -212,9 +214,9 @@ def _activations(features: Float[Tensor, "n d"], head: Head | None, classes: int
     """The features, and the head's logits where there is a head."""
     if head is None:
         return Activations(features=features)
-    kind = torch.promote_types(features.dtype, head.weight.dtype)
-    bias = None if head.bias is None else head.bias.to(kind)
-    return Activations(Head(head.weight.to(kind), bias)(features.to(kind)), features)
+    dtype = torch.promote_types(features.dtype, head.weight.dtype)
+    bias = None if head.bias is None else head.bias.to(dtype)
+    return Activations(Head(head.weight.to(dtype), bias)(features.to(dtype)), features)
 
 
 def _head(head: Any, method: Detector, width: int) -> Head | None:
@@ -222,10 +224,10 @@ def _head(head: Any, method: Detector, width: int) -> Head | None:
     if not method.needs & _OF_HEAD:
         return None
     if head is None:
-        others = [name for name, m in catalogue().items() if not m.default().needs & _OF_HEAD]
+        names = [name for name, m in catalogue().items() if not m.default().needs & _OF_HEAD]
         raise NeedsError(
             f"{method!r} reads logits or the head, and features alone give neither: pass "
-            f"head=(weight, bias), or choose one of {', '.join(others)}"
+            f"head=(weight, bias), or choose one of {', '.join(names)}"
         )
     weight, bias = (head.weight, head.bias) if isinstance(head, Head) else head
     weight = as_tensor(weight).detach().cpu()
@@ -244,14 +246,15 @@ def _head(head: Any, method: Detector, width: int) -> Head | None:
 def _labels(
     y: Any, samples: int, method: Detector, head: Head | None
 ) -> tuple[Int64[Tensor, " _"] | None, NDArray[Any] | None, int]:
-    """Class indices, if the detector needs them, what the classes are called, and their number."""
+    """Class indices, if the detector needs them, the names of the classes, and their number."""
     rows = 1 if head is None else len(head.weight)
     if not any(stage.labels for node in nodes(method) for stage in node.stages):
         return None, None, rows
     if y is None:
-        # One class says nothing relative to all classes: the other methods refuse.
-        single = type(method) is Mahalanobis or isinstance(method, MahalanobisPP)
-        return torch.zeros(samples, dtype=torch.int64, device="cpu") if single else None, None, rows
+        # Without labels these two take all samples for one class; the other methods refuse.
+        one_class = type(method) is Mahalanobis or isinstance(method, MahalanobisPP)
+        zeros = torch.zeros(samples, dtype=torch.int64, device="cpu")
+        return zeros if one_class else None, None, rows
     labels = column_or_1d(y, warn=True)
     check_classification_targets(labels)
     classes, indices = np.unique(labels, return_inverse=True)

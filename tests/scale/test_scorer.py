@@ -78,6 +78,16 @@ def test_verdicts_are_the_guards_for_images_of_every_form(
     assert not verdict.is_ood.all()
 
 
+@pytest.mark.parametrize("name", ["allow", "detectors"])
+def test_a_text_is_no_list_of_names(name: str, tmp_path: Path) -> None:
+    """Its letters would be the names, and the guard refused with another reason."""
+    (tmp_path / "guard.json").write_text("{}")
+    with pytest.raises(
+        ArgumentError, match=f"{name} must be a list of names; seen the text 'timm:'"
+    ):
+        Scorer(tmp_path, **{name: "timm:"})  # type: ignore[arg-type]
+
+
 def test_normalised_floats_pass_as_they_are(
     guard: offmap.Guard, folder: Path, images: torch.Tensor
 ) -> None:

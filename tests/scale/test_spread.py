@@ -21,7 +21,7 @@ from offmap.detectors import (
     detector,
 )
 from offmap.errors import DataError, LabelError, NeedsError
-from offmap.scale._moving import moved
+from offmap.scale._part import on_device
 from offmap.stats import Bank, Moments, Product
 from tests.conftest import World, make_world, world_of
 from tests.scale.alike import alike
@@ -123,10 +123,10 @@ def test_parts_without_samples_change_no_bit() -> None:
 def test_a_statistic_moves_with_all_that_is_in_it() -> None:
     x = torch.randn(5, 3)
     whole = Product((Bank.of(x, size=4, keys=tuple("abcde")), Moments.of(x)))
-    bank, moments = moved(moved(whole, torch.device("meta")), torch.device("meta")).parts
+    bank, moments = on_device(on_device(whole, torch.device("meta")), torch.device("meta")).parts
     assert {each.device.type for each in (*bank.parts[0][:2], moments.mean, moments.scatter)} == {
         "meta"
     }
     assert (bank.size, bank.parts[0][2]) == (4, tuple("abcde"))
-    bank, _ = moved(whole, torch.device("cpu")).parts
+    bank, _ = on_device(whole, torch.device("cpu")).parts
     assert torch.equal(bank.rows, whole.parts[0].rows)  # type: ignore[attr-defined]

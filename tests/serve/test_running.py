@@ -277,7 +277,7 @@ def test_a_worker_whose_device_is_broken_ends_itself(monkeypatch: pytest.MonkeyP
     judge, told = SimpleNamespace(), []
     application = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(judge=judge)))
     monkeypatch.setattr("os.kill", lambda *of: told.append(of))
-    assert running._made(lambda _: application, Settings()) is application
+    assert running._make_app(lambda _: application, Settings()) is application
     judge.when_broken()
     assert told == [(os.getpid(), signal.SIGTERM)]
 

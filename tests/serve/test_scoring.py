@@ -217,6 +217,7 @@ def test_a_guard_without_threshold_is_not_served(features: offmap.Guard) -> None
         ({"allow_hosts": ("a.example:8000",)}, "without a scheme and a port"),
         ({"allow_hosts": ("https://a.example",)}, "without a scheme"),
         ({"allow_hosts": ("::1",)}, "without a scheme"),
+        ({"allow_hosts": "*.example"}, "allow_hosts must be a list of names"),
     ],
 )
 def test_a_limit_out_of_range_is_refused(limit: dict[str, object], words: str) -> None:

@@ -1,6 +1,6 @@
-"""Guards and data sets as MAITE has them, for DataEval and the tools of JATIC.
+"""Guards and data sets in the protocols of MAITE, for DataEval and the tools of JATIC.
 
-MAITE's protocols are structural: what stands here has their attributes and methods, and imports
+MAITE's protocols are structural: the classes here have their attributes and methods, and import
 nothing of it.
 
 ::
@@ -69,21 +69,21 @@ class Model:
         inputs = torch.stack([tensor_of(np.asarray(image)) for image in batch])
         self.guard.refuse_changed()
         with self.guard.probe as probe, torch.no_grad():
-            batch_acts = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
-            verdict = self.guard.judge(batch_acts)
-            acts = batch_acts.acts if isinstance(batch_acts, Sample) else batch_acts
-            known = _probabilities(acts)
+            sample = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
+            verdict = self.guard.judge(sample)
+            acts = sample.acts if isinstance(sample, Sample) else sample
+            probabilities = _probabilities(acts)
         unknown = verdict.is_ood.cpu().float()[:, None]
-        targets = torch.cat([known.cpu().float() * (1 - unknown), unknown], dim=1)
+        targets = torch.cat([probabilities.cpu().float() * (1 - unknown), unknown], dim=1)
         return list(targets.nan_to_num(0).numpy())
 
 
 def _probabilities(acts: Activations) -> Tensor:
-    """Those of the network whose labels count; 1 for "known" where there are none."""
+    """Those of the network that predicts the labels; 1 for "known" where none does."""
     if not acts.has_predictions:
         return torch.ones(len(acts), 1, device="cpu")
-    other = acts.classifier_logits
-    return (acts.logits if other is None else other).softmax(1)
+    logits = acts.classifier_logits
+    return (acts.logits if logits is None else logits).softmax(1)
 
 
 class Dataset:
@@ -104,8 +104,8 @@ class Dataset:
             "id": images.name,
             "index2label": dict(enumerate(images.classes)),
         }
-        known = 0 if images.labels is None else int(images.labels.max()) + 1
-        self._width = max(len(images.classes), known, 1)
+        labels = 0 if images.labels is None else int(images.labels.max()) + 1
+        self._width = max(len(images.classes), labels, 1)
 
     def __len__(self) -> int:
         return len(self.images)

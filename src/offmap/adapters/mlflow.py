@@ -80,18 +80,18 @@ def log_guard(folder: str | Path, *, name: str = "guard", **options: Any) -> Any
         MissingExtraError: MLflow is not installed.
     """
     mlflow = library()
-    with _in_words():  # what cannot be opened must not stand there as a guard
+    with _in_words():  # a folder that cannot be opened must not be logged as a guard
         guard = Opening(device="cpu").open(folder)
     check(guard)
     _ = guard.calibration
     requirements = [f"{each}=={version(each).split('+')[0]}" for each in ("offmap", "torch")]
-    own = {"pip_requirements": requirements}
+    defaults = {"pip_requirements": requirements}
     with _run(mlflow):
         return mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(__file__).with_name("_mlflow_model.py")),
             artifacts={"guard": str(folder)},
-            **(own | options),
+            **(defaults | options),
         )
 
 
@@ -102,11 +102,11 @@ def check(guard: Guard) -> None:
         ArgumentError: its network is none of this library, or the folder does not say how images
             are made for it.
     """
-    known = str(guard.model)
+    model = str(guard.model)
     with _in_words():
-        if not (known.startswith(networks.zoo.PREFIX) or networks.is_own(known)):
-            made = "from Python" if guard.model is None else f"with model={guard.model}"
-            raise ArgumentError(f"this guard was made {made}, so nothing here builds its network")
+        if not (model.startswith(networks.zoo.PREFIX) or networks.is_own(model)):
+            origin = "from Python" if guard.model is None else f"with model={model}"
+            raise ArgumentError(f"this guard was made {origin}, so nothing here builds its network")
         if guard.input_transform is not None:
             name = guard.input_transform[0]
             raise ArgumentError(f"this guard was fitted on images made by the transform {name}")
@@ -156,8 +156,8 @@ def _parameters(settings: Mapping[str, Any]) -> dict[str, str]:
     for name, value in settings.items():
         if name == "seconds":
             continue
-        inner = value if isinstance(value, Mapping) else {"": value}
-        for key, each in inner.items():
+        entries = value if isinstance(value, Mapping) else {"": value}
+        for key, each in entries.items():
             if each is not None:
                 flat[f"{name}.{key}".rstrip(".")] = str(each)[:_LONGEST]
     return flat
@@ -166,8 +166,8 @@ def _parameters(settings: Mapping[str, Any]) -> dict[str, str]:
 def _figures(results: Results) -> dict[str, float]:
     figures = {}
     if results.accuracy is not None:
-        right, n = results.accuracy
-        figures["accuracy"] = right / n
+        correct, n = results.accuracy
+        figures["accuracy"] = correct / n
     groups = _names(list(results.groups))
     for detector, plain in _names(results.detectors).items():
         for metric in METRICS:

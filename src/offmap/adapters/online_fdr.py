@@ -104,7 +104,7 @@ class Stream:
 
         A sample without a finite score is called OOD, and is not part of the stream.
         """
-        called = torch.ones(len(verdict), dtype=torch.bool, device=verdict.p_values.device)
+        discoveries = torch.ones(len(verdict), dtype=torch.bool, device=verdict.p_values.device)
         scored = verdict.scores.isfinite()
         if scored.any():
             p = adjusted_p_values(verdict.p_values[scored], self.samples, **self._how).tolist()
@@ -112,5 +112,5 @@ class Stream:
                 results = [bool(each) for each in self.procedure.test_batch(p)]
             else:
                 results = [bool(self.procedure.test_one(each)) for each in p]
-            called[scored] = torch.tensor(results, device=called.device)
-        return called
+            discoveries[scored] = torch.tensor(results, device=discoveries.device)
+        return discoveries

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 FRACTIONS = np.array([0.05, 0.1, 0.2, 0.4])
 # The sum of 1 / (t log^2(t + 1)) over all t from 1, rounded up: the weights sum to at most 1.
 _TOTAL = 3.387735531952003
-_SUMMED = 1 << 20  # weights at most that are added one by one
+_SUMMED = 1 << 20  # the most weights that are added one by one
 _LARGE = 2.0**500
 _LOG2 = math.log(2)
 
@@ -21,21 +21,21 @@ Array = np.ndarray
 
 
 def weights(first: int, count: int) -> float:
-    r"""The weights of ``count`` samples from the ``first`` on, together; of all samples, 1.
+    r"""The sum of the weights of ``count`` samples from the ``first`` on; of all, at most 1.
 
     .. math:: w_t \propto 1 / (t \log^2(t + 1))
     """
-    if count == 1:  # a thousand times as frequent, and ten times as fast
+    if count == 1:  # nearly every call, and ten times as fast
         return 1 / (_TOTAL * first * math.log1p(first) ** 2)
     t = np.arange(first, first + min(count, _SUMMED), dtype=np.float64)
     beyond, end = first + _SUMMED, first + count
-    # Of counters of billions the rest by the integral of 1 / ((t + 1) log^2(t + 1)), which is less.
-    rest = 1 / math.log(beyond + 1) - 1 / math.log(end + 1) if count > _SUMMED else 0.0
-    return float((1 / (_TOTAL * t * np.log1p(t) ** 2)).sum() + rest / _TOTAL)
+    # The tail of counters of billions by the integral of 1 / ((t + 1) log^2(t + 1)), which is less.
+    tail = 1 / math.log(beyond + 1) - 1 / math.log(end + 1) if count > _SUMMED else 0.0
+    return float((1 / (_TOTAL * t * np.log1p(t) ** 2)).sum() + tail / _TOTAL)
 
 
 def factors(rates: Float64[Array, "..."]) -> Float64[Array, "two f ..."]:
-    r"""What a sample multiplies each stake by: without an alarm, and with one.
+    r"""The factors of each stake, for a sample without an alarm and for one with.
 
     .. math:: 1 + g\,(1[\mathrm{alarm}] / q - 1)
 
@@ -77,7 +77,7 @@ class Bets:
             logs: of the product of the factors, which may overflow.
             samples: in the batch; all their weights are staked before it.
         """
-        # No more is taken from a power than there is: below, a stake is its own number again.
+        # Exponents do not fall below 0, where a stake is its own number again.
         powers = np.maximum(np.floor(logs / _LOG2), -self.exponents)
         self._step(np.exp(logs - powers * _LOG2), samples, powers.astype(np.int64))
 
@@ -85,8 +85,8 @@ class Bets:
         self, factors: Float64[Array, "f ..."], samples: int, powers: Int64[Array, "f ..."] | None
     ) -> None:
         weight = weights(self.samples + 1, samples)
-        own = weight * np.exp2(-self.exponents) if self.exponents.any() else weight
-        self.stakes = (self.stakes + own) * factors
+        stake = weight * np.exp2(-self.exponents) if self.exponents.any() else weight
+        self.stakes = (self.stakes + stake) * factors
         self.samples += samples
         self.unbet -= weight
         if powers is not None:
@@ -107,7 +107,7 @@ class Bets:
     @property
     def log_wealth(self) -> Float64[Array, "..."]:
         """The logarithm of each wealth."""
-        if not self.exponents.any():  # as mostly, and four times as fast
+        if not self.exponents.any():  # nearly always, and four times as fast
             return np.asarray(np.log(self.stakes.sum(0) / len(FRACTIONS) + self.unbet))
         top = self.exponents.max(0)
         stakes = np.ldexp(self.stakes, self.exponents - top).sum(0) / len(FRACTIONS)
@@ -115,7 +115,7 @@ class Bets:
 
 
 class Runs:
-    """For each stake, since when betting would have gained most: where a change may lie.
+    """For each stake, the start from which bets would have gained most: where a change may lie.
 
     Page's cumulated sum (CUSUM), whose last zero is the most likely time of a change.
 
@@ -129,15 +129,15 @@ class Runs:
         self.alarms = np.zeros_like(self.samples)
 
     def step(self, logs: Float64[Array, "f ..."], samples: int, alarms: int) -> None:
-        """Go on by what one sample or batch multiplies the stakes by.
+        """Add one sample or batch.
 
         Args:
-            logs: logarithms of it.
+            logs: logarithms of its factors.
             samples: before it.
             alarms: before it.
         """
-        begun = self.gains <= 0
-        self.samples[begun], self.alarms[begun] = samples, alarms
+        starts = self.gains <= 0
+        self.samples[starts], self.alarms[starts] = samples, alarms
         self.gains = np.maximum(self.gains, 0) + logs
 
     def start(self, row: int) -> tuple[int, int]:

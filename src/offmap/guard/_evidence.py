@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 import numpy as np
 from jaxtyping import Float64
 
-from offmap.guard._betting import Bets, Runs
-from offmap.guard._odds import SHARES, odds
+from offmap.guard._betting import Bets, Runs, factors
 from offmap.guard._state import Alarm
 from offmap.guard.certified import Certified
 from offmap.guard.decide import exact_rate
 from offmap.guard.tally import Path as WealthPath
 from offmap.guard.tally import Tally
 
+# Shares of OOD that are bet against; the first is the bet on the guard's own rate.
+SHARES = np.array(
+    [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+)
 _FOR_CHANGE = slice(None, None, len(SHARES))  # the first row, and the last, of too few alarms
 Time = datetime | str | None
 
@@ -33,14 +36,14 @@ class Evidence:
         self.alphas: tuple[float, ...] = (float(alpha),)
         self.delta = float(delta)
         self.thresholds: tuple[str, ...] = (self.certified.threshold,)
-        self._prepare()
-        self._begin()
+        self._set_odds()
+        self._restart()
 
-    def _prepare(self) -> None:
-        self._factors = odds(self.certified, self.delta)
+    def _set_odds(self) -> None:
+        self._factors = _odds(self.certified, self.delta)
         self._logs = np.log(self._factors)
 
-    def _begin(self) -> None:
+    def _restart(self) -> None:
         self.tally, self.path = Tally(), WealthPath()
         self.alarm: Alarm | None = None
         self.conforming: Alarm | None = None
@@ -55,7 +58,7 @@ class Evidence:
 
     @property
     def rates(self) -> Float64[np.ndarray, " g"]:
-        """The certified rate of each group, that of the one or those of the classes."""
+        """The certified rate of each group: one group, or the classes."""
         return self.certified.upper(self.delta)
 
     @property
@@ -112,10 +115,10 @@ class Evidence:
 
     @property
     def false_alarm_bound(self) -> float:
-        """How probable an alarm is at most, in all, if only ID samples come."""
+        """An upper limit of the probability of any alarm if only ID samples come."""
         return min(1.0, sum(self.alphas) + self.delta * len(self.thresholds))
 
-    def _go_on(
+    def _bet(
         self,
         samples: int,
         alarms: int,
@@ -123,36 +126,52 @@ class Evidence:
         p_value: float | None,
         time: Time,
     ) -> None:
-        label = None if label is None else int(label)  # of NumPy it could not be written
+        label = None if label is None else int(label)  # an integer of NumPy cannot be saved
         group = self.certified.group(label)
-        none, one = self._logs[group]
+        quiet, alarm = self._logs[group]
         if samples == 1:
-            logs = one if alarms else none
+            logs = alarm if alarms else quiet
             self.bets.step(self._factors[group, alarms])
         else:
-            logs = alarms * one + (samples - alarms) * none
+            logs = alarms * alarm + (samples - alarms) * quiet
             self.bets.step_batch(logs, samples)
         self.runs.step(logs[:, _FOR_CHANGE], self.tally.samples, self.tally.alarms)
         self.tally.add(samples, alarms, label, p_value)
         self.log_wealths = self.bets.log_wealth
         self.path.add(self.tally.samples, self.log_wealth)
-        self._look(time)
+        self._raise_alarms(time)
 
-    def _look(self, time: Time) -> None:
-        """Note what the wealths show."""
-        rich = self.log_wealths >= -math.log(self.alpha)
-        if rich[-1] and not self.conforming:
+    def _raise_alarms(self, time: Time) -> None:
+        """Note the wealths that have reached 1 / alpha."""
+        crossings = self.log_wealths >= -math.log(self.alpha)
+        if crossings[-1] and not self.conforming:
             self.conforming = self._alarm(1, time)
-        if not rich[0]:
+        if not crossings[0]:
             return
-        # Wealth falls with the share, sample by sample, so all below the highest are rich too.
-        self.shown = max(self.shown, int(rich[:-1].nonzero()[0][-1]))
+        # Wealth falls with the share, sample by sample: below the highest, all have crossed.
+        self.shown = max(self.shown, int(crossings[:-1].nonzero()[0][-1]))
         if not self.alarm:
             self.alarm = self._alarm(0, time)
 
     def _alarm(self, row: int, time: Time) -> Alarm:
         samples, alarms = self.runs.start(row)
         time = datetime.now(UTC) if time is None else time
-        # A table of others may have numbers there.
+        # Tables of other programs may have numbers here.
         text = time.isoformat(timespec="milliseconds") if isinstance(time, datetime) else str(time)
         return Alarm(self.tally.samples, text, samples + 1, alarms)
+
+
+def _odds(certified: Certified, delta: float) -> Float64[np.ndarray, "g two f r"]:
+    """The factors of the stakes for a sample of each group, without an alarm and with one.
+
+    A row for each of ``SHARES``, and one for the bet that there are too few alarms.
+    """
+    upper, lower = certified.upper(delta), certified.lower(delta)
+    # OOD samples choose their class, so a share of all of them is bet on at the highest rate.
+    rates = SHARES[:, None] + (1 - SHARES[:, None]) * upper.max()
+    rates = np.where(SHARES[:, None] > 0, rates, upper)
+    above = factors(rates)
+    below = np.ones_like(above[:, :, :1])
+    if lower is not None:  # bets that there is no alarm, at one minus the rate
+        below = factors(1 - lower)[::-1, :, None]
+    return np.moveaxis(np.concatenate([above, below], axis=2), 3, 0)

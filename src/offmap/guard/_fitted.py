@@ -28,7 +28,7 @@ from offmap.forward import (
     probe_of,
     weights_digest,
 )
-from offmap.guard._inputs import Watched, check_same_transform, first_data, in_classes
+from offmap.guard._inputs import WeightsWatch, check_same_transform, data_to_fit, in_classes
 from offmap.guard._light import Light
 from offmap.guard.calibrating import classes_of, is_unbound
 from offmap.guard.calibration import Calibration
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from offmap.data.types import Resize
     from offmap.guard.spreading import Spreading
 
-_moving = ModuleLock()  # one thread at a time moves what others score by
+_device_lock = ModuleLock()  # one thread at a time moves what others score by
 
 
 class Fitted(nn.Module):
-    """Fits its detectors; what is calibrated on them stands in ``Learning``.
+    """Fits the detectors; ``Learning`` adds the calibration.
 
     The arguments are those of :class:`offmap.Guard`.
     """
@@ -61,11 +61,11 @@ class Fitted(nn.Module):
     ) -> None:
         check_options(probe, type(self))
         super().__init__()
-        several = [detectors] if isinstance(detectors, str | Detector) else list(detectors)
-        if not several:
+        specs = [detectors] if isinstance(detectors, str | Detector) else list(detectors)
+        if not specs:
             raise ArgumentError("a guard needs at least one detector")
         self.network = network
-        self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in several)
+        self.detectors = nn.ModuleList(deepcopy(detector(spec)) for spec in specs)
         self.reads_inputs = any(Needs.INPUTS in each.needs for each in self.each())
         if isinstance(classes, str):
             raise ArgumentError(f"classes must be a list of names; seen the text {classes!r}")
@@ -74,7 +74,7 @@ class Fitted(nn.Module):
         taps = [*probe.pop("taps", ()), *(tap for each in self.each() for tap in taps_of(each))]
         self._options: dict[str, Any] = {"normalization": normalization, "taps": taps, **probe}
         self.probe = probe_of(network, **self._options)
-        self._given_classes = self.classes
+        self._class_names = self.classes
         self.weights: str | None = None
         self.input_shape: tuple[int, ...] | None = None
         self.input_names: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Fitted(nn.Module):
         self.model: str | None = None
         self.history = History()
         self.control_: Control | None = None
-        self._watched: Watched | None = None
+        self._weights_watch: WeightsWatch | None = None
         self._light = Light()
 
     def fit(
@@ -115,34 +115,34 @@ class Fitted(nn.Module):
         Raises:
             ArgumentError: there are names of classes, and not one for each output.
         """
-        data, seen = first_data(data), Seen(comparing=True)
-        data = in_classes(data, self._given_classes or class_names(self.network))
-        with self._learning() as probe:
+        data, seen = data_to_fit(data), Seen(comparing=True)
+        data = in_classes(data, self._class_names or class_names(self.network))
+        with self._transaction() as probe:
             passing: Any = self.passing(data, "fit", batch_size, show_progress, seen)
             first = next(passing)
-            names = self._names(data, classes_of(acts_of(first[0])))
+            names = self._output_names(data, classes_of(acts_of(first[0])))
             fitting = Fitting(self.each(), lambda: probe.head)
             fitting.begin()
-            if spread is None and not self._runs_again(data):
+            if spread is None and not self._runs_in_each_pass(data):
                 fitting.learn("train", chain([first], passing))
             elif spread is None:
                 passing.close()
-                again = EachPass(
+                batches = EachPass(
                     lambda of: self.passing(data, "fit", batch_size, show_progress, of)
                 )
-                fitting.learn("train", again)
-                seen = again.seen
+                fitting.learn("train", batches)
+                seen = batches.seen
             else:
-                passing.close()  # and its bar: the first batch is read again elsewhere
+                passing.close()  # and its bar: workers read the first batch again
                 fitting.learn("train", spread.over(self, data, first[0], batch_size, seen))
             fitting.bind(first[0])
             for each in self.each():
                 if each.fitted:
                     each.check(each.view_of(first[0]))
         self.weights = weights_digest(probe.network)
-        self._watched = Watched(probe.network)
+        self._weights_watch = WeightsWatch(probe.network)
         self.input_shape, self.input_names = seen.shape, seen.names
-        # Of a set alone: tensors have a method of that name.
+        # Only of a set: tensors have a method ``resize``.
         resize = getattr(data, "resize", None) if isinstance(data, Batched) else None
         self.input_resize = resize or "crop"
         self.input_transform = getattr(getattr(data, "own", None), "id", None)
@@ -178,28 +178,28 @@ class Fitted(nn.Module):
 
     @property
     def learns_from_inputs(self) -> bool:
-        """Whether a detector does so in fitting."""
+        """Whether a detector needs inputs in fitting."""
         return any(Needs.INPUTS in each.needs_to_learn for each in self.each())
 
-    def _runs_again(self, data: Any) -> bool:
+    def _runs_in_each_pass(self, data: Any) -> bool:
         """Whether the network runs in each pass of a fit, as inputs are not kept between them."""
         several = any(passes(each, "train") > 1 for each in self.each())
         return several and self.learns_from_inputs and not isinstance(data, Iterator)
 
-    def _names(self, data: Any, outputs: int) -> tuple[str, ...]:
-        """The names given, of the data or of the network, if there is one for each output."""
-        if self._given_classes and outputs and len(self._given_classes) != outputs:
+    def _output_names(self, data: Any, outputs: int) -> tuple[str, ...]:
+        """Names of the labels: the guard's, the data's or the network's, if one for each output."""
+        if self._class_names and outputs and len(self._class_names) != outputs:
             raise ArgumentError(
-                f"{len(self._given_classes)} names of classes were given, and the network has "
+                f"{len(self._class_names)} names of classes were given, and the network has "
                 f"{outputs} outputs: give one for each"
             )
-        own = getattr(data, "classes", None)  # of others perhaps how many there are
-        of_data = tuple(map(str, own)) if isinstance(own, Iterable) else ()
-        either = (self._given_classes, of_data, class_names(self.network))
-        return next((names for names in either if len(names) == outputs), ())
+        classes = getattr(data, "classes", None)  # other data sets may have their number here
+        data_names = tuple(map(str, classes)) if isinstance(classes, Iterable) else ()
+        candidates = (self._class_names, data_names, class_names(self.network))
+        return next((names for names in candidates if len(names) == outputs), ())
 
     def fitting(self) -> Fitting:
-        """The detectors as they go on to learn from calibration data."""
+        """The detectors, ready to learn from calibration data."""
         fitting = Fitting(self.each(), lambda: self.probe.head)
         fitting.unbound = {i for i, each in enumerate(self.each()) if is_unbound(each)}
         return fitting
@@ -210,34 +210,35 @@ class Fitted(nn.Module):
         return detectors
 
     @contextmanager
-    def _learning(self, probe: AnyProbe | None = None) -> Iterator[AnyProbe]:
-        """A probe, by default a new one as the weights may be others by now, while copies learn.
+    def _transaction(self, probe: AnyProbe | None = None) -> Iterator[AnyProbe]:
+        """A block in which copies of the detectors learn; if it fails the guard stays as it was.
 
-        If they fail the guard stays as it was, and so does one at another rate, which shares its
-        detectors. What was learned is replaced and never changed, so that the copies share it, too.
+        It gets a probe, by default a new one, as the network may have other weights by now. A guard
+        at another rate, which shares the detectors, stays as it was in any case. Buffers are
+        replaced and never changed, so the copies share them.
         """
-        before = self.detectors, self.probe
+        backup = self.detectors, self.probe
         self.probe = probe or probe_of(self.network, **self._options)
         self.detectors = deepcopy(self.detectors, {id(x): x for x in self.detectors.buffers()})
         try:
             with self.probe as opened:
                 yield opened
         except BaseException:
-            self.detectors, self.probe = before
+            self.detectors, self.probe = backup
             raise
 
     def _check_weights(self) -> None:
         """Refuse a network that is not the one that the detectors were fitted on."""
-        present = weights_digest(self.probe.network)
-        if self.weights not in (None, present):
+        digest = weights_digest(self.probe.network)
+        if self.weights not in (None, digest):
             raise NotFittedError(
-                "the network's weights are others than when this guard was fitted: call fit again, "
+                "the network's weights have changed since this guard was fitted: call fit again, "
                 "then calibrate"
             )
-        self.weights = present
+        self.weights = digest
 
     def score_activations(self, acts: Any) -> Float[Tensor, "n k"]:
-        """The score of each detector, from activations, wherever these are."""
+        """The score of each detector, from activations on any device."""
         acts = self._beside(acts)
         scores = [each.score(acts) for each in self.each()]
         return scores[0].unsqueeze(1) if len(scores) == 1 else torch.stack(scores, dim=1)
@@ -250,21 +251,21 @@ class Fitted(nn.Module):
         return scores.where(acts.finite_rows()[:, None].to(scores.device), torch.inf)
 
     def _beside(self, acts: Any) -> Any:
-        """The activations beside what was learned, which follows a network that was moved since."""
+        """The activations, on one device with the detectors, which follow a moved network."""
         device = acts_of(acts).device
-        learned = [x for x in (self._calibration, *self.detectors) if x is not None]
-        if _lie_on(device, learned):
+        modules = [x for x in (self._calibration, *self.detectors) if x is not None]
+        if _are_on(device, modules):
             return acts
         if device != self.probe.home and not isinstance(acts, Sample):
             return acts.to(self.probe.home)
-        # Its tensors could take part in no gradient, were they made in inference mode.
-        with _moving(), torch.inference_mode(False):
-            for each in learned:
-                each.to(device)
+        # Buffers made in inference mode could take part in no gradient.
+        with _device_lock(), torch.inference_mode(False):
+            for module in modules:
+                module.to(device)
         return acts
 
     def check_transform(self, own: OwnTransform | None) -> None:
-        """Refuse images that another function made than those that the guard was fitted on.
+        """Refuse images made by another function than those that the guard was fitted on.
 
         Raises:
             ArgumentError: it is another, has been changed, or is missing; or there was none.
@@ -272,11 +273,11 @@ class Fitted(nn.Module):
         check_same_transform(own, self.input_transform)
 
 
-def _lie_on(device: torch.device, learned: Sequence[nn.Module]) -> bool:
-    """Whether the first tensor of each is there. Asked at every call of a guard."""
-    for each in learned:
-        first = next(iter(each._buffers.values()), None)
-        first = next(each.buffers(), None) if first is None else first
+def _are_on(device: torch.device, modules: Sequence[nn.Module]) -> bool:
+    """Whether the first buffer of each is on this device: a check at every call of a guard."""
+    for module in modules:
+        first = next(iter(module._buffers.values()), None)
+        first = next(module.buffers(), None) if first is None else first
         if first is not None and first.device != device:
             return False
     return True

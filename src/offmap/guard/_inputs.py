@@ -1,4 +1,4 @@
-"""What a guard may be called on, and what it says of inputs unlike those it was fitted on."""
+"""Inputs of a guard, brought into the form of those that it was fitted on, or refused."""
 
 from __future__ import annotations
 
@@ -27,36 +27,42 @@ _BATCH = 256
 _VERSION = attrgetter("_version")
 
 
-def first_data(data: Any) -> Any:
-    """Data to fit on, that may be given by name or path."""
-    from offmap.data import load  # where it is used: it takes as long as all of a guard
+def data_to_fit(data: Any) -> Any:
+    """Data to fit on; a name or path is loaded."""
+    from offmap.data import load  # here: it takes as long as all of a guard
 
     return load(data) if isinstance(data, str | Path) else data
 
 
 def data_like_fit(guard: Fitted, data: Any) -> Any:
-    """Data for a guard that is fitted; of a name or path, images are made as those were.
+    """Data for a fitted guard; of a name or path, images are made as those of the fit were.
 
-    Labels with names count in the classes of the guard.
+    Labels with names become indices of the guard's classes.
 
     Warns:
-        InputsWarning: a set whose images were brought to their size in another way.
+        InputsWarning: a set whose images were resized in another way than those of the fit.
 
     Raises:
-        ArgumentError: another function made the images than those that it was fitted on.
+        ArgumentError: the images are made by another function than those of the fit.
     """
     if isinstance(data, str | Path):
+        from offmap.data import load
+
         check_same_transform(None, guard.input_transform)
-        return in_classes(_loaded(guard, data), guard.classes)
+        options: dict[str, Any] = {}
+        if _takes_pictures(guard):
+            channels, height, width = image_shape(guard)
+            options = {"size": (height, width), "channels": channels, "resize": guard.input_resize}
+        return in_classes(load(data, **options), guard.classes)
     if isinstance(data, Batched):
-        _check_made_alike(guard, data)
+        _check_preprocessing(guard, data)
     return in_classes(data, guard.classes)
 
 
 def in_classes(data: Any, names: Sequence[str]) -> Any:
-    """The same set with labels that count in these classes, where its own are some of them.
+    """The same set with labels as indices of these classes, where its own are some of them.
 
-    A folder without one of the classes counts those behind it from another start.
+    A folder that lacks a class gives those after it other indices.
     """
     own = tuple(getattr(data, "classes", None) or ()) if isinstance(data, Batched) else ()
     if not own or own == tuple(names) or not set(own) <= set(names):
@@ -64,22 +70,13 @@ def in_classes(data: Any, names: Sequence[str]) -> Any:
     return data if getattr(data, "labels", None) is None else data.with_classes(names)
 
 
-def _loaded(guard: Fitted, spec: str | Path) -> Any:
-    from offmap.data import load  # as above
-
-    if not _takes_pictures(guard):
-        return load(spec)
-    channels, *side = image_shape(guard)
-    return load(spec, size=(side[0], side[1]), channels=channels, resize=guard.input_resize)
-
-
 def _takes_pictures(guard: Fitted) -> bool:
-    """Whether what it was fitted on has a size and channels that image files can be brought to."""
+    """Whether it was fitted on images of a size and channels that files can be brought to."""
     shape = guard.input_shape
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
-def _check_made_alike(guard: Fitted, data: Any) -> None:
+def _check_preprocessing(guard: Fitted, data: Any) -> None:
     own, resize = getattr(data, "own", None), getattr(data, "resize", None)
     if own is None and resize is None:  # images as given
         return
@@ -96,7 +93,7 @@ def _check_made_alike(guard: Fitted, data: Any) -> None:
 
 def is_many(inputs: Any) -> bool:
     """Whether it is a set, a folder or a file, and not one batch."""
-    if isinstance(inputs, Tensor):  # first, as most are
+    if isinstance(inputs, Tensor):  # first, as most inputs are tensors
         return False
     return isinstance(inputs, str | Path | Batched)
 
@@ -104,11 +101,11 @@ def is_many(inputs: Any) -> bool:
 def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
     """The verdict on every sample of a set, or on every image of a folder, file or pattern."""
     if isinstance(inputs, Batched):
-        _check_made_alike(guard, inputs)
+        _check_preprocessing(guard, inputs)
         passing = guard.passing(inputs, "judge", _BATCH, False, strict=False)
         verdicts = [guard.judge(acts) for acts, _ in passing]
     else:
-        verdicts = list(_on_files(guard, inputs))
+        verdicts = list(_verdicts_on_files(guard, inputs))
     if not verdicts:
         raise DataError(f"{inputs!r}: there are no samples")
     return Verdict.joined(verdicts)
@@ -129,24 +126,24 @@ def image_shape(guard: Fitted) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
+def _verdicts_on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
     from offmap.data import Skipped, read_images
 
     check_same_transform(None, guard.input_transform)
     images = read_images([str(path)], image_shape(guard), resize=guard.input_resize)
     skipped = 0
     while batch := list(islice(images, _BATCH)):
-        good = [(name, x) for name, x in batch if not isinstance(x, Skipped)]
-        skipped += len(batch) - len(good)
-        if good:
-            verdict = guard.forward(stacked([x for _, x in good]))
-            yield verdict.named(tuple(name for name, _ in good))
+        samples = [(name, x) for name, x in batch if not isinstance(x, Skipped)]
+        skipped += len(batch) - len(samples)
+        if samples:
+            verdict = guard.forward(stacked([x for _, x in samples]))
+            yield verdict.named(tuple(name for name, _ in samples))
     if skipped:
         warn_user(f"{path}: {skipped} files cannot be read and have no verdict", InputsWarning)
 
 
 def as_batch(guard: Guard, inputs: Any) -> Inputs:
-    """One batch, where a single sample is one of one; pictures are made as those of the fit."""
+    """Inputs as one batch, a single sample as a batch of one; pictures are made as in the fit."""
     shape = guard.input_shape
     x = inputs if isinstance(inputs, Tensor) else _as_tensors(guard, inputs)
     if not isinstance(x, Tensor) or shape is None or tuple(x.shape[1:]) == tuple(shape):
@@ -178,60 +175,60 @@ def _as_tensors(guard: Guard, inputs: Any) -> Inputs:
 
     check_same_transform(None, guard.input_transform)
     items = ((f"picture {i}", picture) for i, picture in enumerate(pictures))
-    made: list[Tensor] = []
+    images: list[Tensor] = []
     for _, x in decoded(items, image_shape(guard), resize=guard.input_resize):
         if isinstance(x, Skipped):
             raise DataError(f"{x.path} cannot be read: {x.reason}")
-        made.append(x)
-    return stacked(made)
+        images.append(x)
+    return stacked(images)
 
 
-def check_same_transform(own: OwnTransform | None, meant: tuple[str, str] | None) -> None:
-    """Refuse images that another function made than those that a guard was fitted on."""
-    seen = None if own is None else own.id
-    if seen == meant:
+def check_same_transform(own: OwnTransform | None, expected: tuple[str, str] | None) -> None:
+    """Refuse images made by another function than those that a guard was fitted on."""
+    if (None if own is None else own.id) == expected:
         return
-    if meant is None:
+    if expected is None:
         raise ArgumentError(f"this guard was fitted without the transform {own}: leave it out")
-    if seen is None:
+    if own is None:
         raise ArgumentError(
-            f"this guard was fitted on images made by the transform {meant[0]}: give it by "
-            f"transform=, as file.py:{meant[0]}"
+            f"this guard was fitted on images made by the transform {expected[0]}: give it by "
+            f"transform=, as file.py:{expected[0]}"
         )
     raise ArgumentError(
-        f"this guard was fitted on images made by the transform {meant[0]} (sha256 of its file "
-        f"{meant[1][:16]}); {own} is another, or has been changed: fit the guard anew"
+        f"this guard was fitted on images made by the transform {expected[0]} (sha256 of its file "
+        f"{expected[1][:16]}); {own} is another, or has been changed: fit the guard anew"
     )
 
 
-class Watched:
-    """Tells whether a network's tensors were changed or replaced since they were last looked at.
+class WeightsWatch:
+    """Tells whether a network's tensors were changed or replaced since they were last accepted.
 
-    Torch counts the changes of each tensor, which is read in microseconds; so are the places of
-    parameters and layers, which a checkpoint (``assign=True``), an adapter or another head takes.
+    Torch counts the changes of each tensor, and reading the counts takes microseconds. So does
+    comparing which objects the modules hold: a checkpoint (``assign=True``), an adapter or another
+    head replaces some.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self.accept()
 
-    def _count(self) -> tuple[int, int]:
-        places = chain.from_iterable(map(dict.values, self._places))
-        # At every call of a guard; in their order, as two layers may have changed their places.
-        return sum(map(_VERSION, self._tensors)), hash(tuple(map(id, places)))
+    def _fingerprint(self) -> tuple[int, int]:
+        members = chain.from_iterable(map(dict.values, self._tables))
+        # At every call of a guard; in their order, as two layers may have been exchanged.
+        return sum(map(_VERSION, self._tensors)), hash(tuple(map(id, members)))
 
     def changed(self) -> bool:
         """Whether something changed since it was last accepted."""
-        return self._mark != self._count()
+        return self._accepted != self._fingerprint()
 
     def accept(self) -> None:
         """Take the network as it is now."""
         network = self._network
-        self._modules = list(network.modules())  # kept, so that no other has its place in memory
-        several = (each for m in self._modules for each in (m._parameters, m._modules))
-        # Those of a network of TorchScript are no dicts, and are made anew at each look.
-        self._places: list[dict[str, Any]] = [
-            each for each in several if isinstance(each, dict) and each
+        self._modules = list(network.modules())  # kept, so that their ids are not used again
+        tables = (table for m in self._modules for table in (m._parameters, m._modules))
+        # Those of a network of TorchScript are no dicts, and are made anew at each access.
+        self._tables: list[dict[str, Any]] = [
+            table for table in tables if isinstance(table, dict) and table
         ]
         tensors = dict(chain(network.named_parameters(), network.named_buffers()))
         # Without the counters of BatchNorm, which nothing reads in evaluation mode, and without
@@ -241,4 +238,4 @@ class Watched:
             for name, x in tensors.items()
             if not name.endswith("num_batches_tracked") and not torch.is_inference(x)
         ]
-        self._mark = self._count()
+        self._accepted = self._fingerprint()

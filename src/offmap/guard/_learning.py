@@ -1,4 +1,4 @@
-"""What a guard that is fitted learns besides: its threshold, and what it keeps of the data."""
+"""What a fitted guard learns from held-out data: its threshold, and that of accepted samples."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Learning(Fitted):
-    """Calibrates, checks and controls; what a guard decides by it stands in :class:`Guard`."""
+    """Calibrates, checks and controls; :class:`Guard` adds the decisions."""
 
     def calibrate(
         self,
@@ -94,21 +94,21 @@ class Learning(Fitted):
         data = data_like_fit(self, data)
         self.history.refuse_fitted_on(data)
         if per_class and self.probe.outputs == "features":
-            raise ArgumentError("per_class holds the rate of each prediction, and there are none")
+            raise ArgumentError("per_class needs predictions, and the network gives only features")
         if per_class and len(self.detectors) > 1:
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         if pool and not per_class:
             raise ArgumentError(
-                "pool joins classes that have a rate each, which these have not (per_class=)"
+                "pool joins classes that have too few samples for a rate each: it needs per_class="
             )
         if groups is not None and spread is not None:
-            raise ArgumentError("groups are told apart by one process: calibrate without an engine")
+            raise ArgumentError("groups are for one process: calibrate without an engine")
         learn_share = number("learn_share", learn_share, above=0, below=1)
         self._check_weights()
         if extend and spread is not None:
-            raise ArgumentError("samples are added by one process: calibrate without an engine")
+            raise ArgumentError("extend is for one process: calibrate without an engine")
         if extend:
-            self.history.refuse_known(data)
+            self.history.refuse_learned_from(data)
             check_extends(
                 self.calibration, alarm_rate=alarm_rate, confidence=confidence, per_class=per_class,
                 pool=pool,
@@ -123,24 +123,24 @@ class Learning(Fitted):
         def passing(seen: Seen) -> Iterator[Any]:
             return self.passing(data, "calibrate", batch_size, show_progress, seen, strict=False)
 
-        with self._learning(self.probe):
+        with self._transaction(self.probe):
             if spread is None:
-                found = scored(self, data, passing, learn_share, grouping, learn=not extend)
+                samples = scored(self, data, passing, learn_share, grouping, learn=not extend)
             else:
                 seen = Seen(hashing=False)
                 parts = spread.scored(self, data, learn_share, batch_size, seen)
-                found = Scored(*parts[:3], seen)
+                samples = Scored(*parts[:3], seen)
             if extend:
-                self.history.check_fresh("data to extend by", data, found.seen)
-                calibration = extended(self.calibration, found)
+                self.history.check_fresh("data to extend by", data, samples.seen)
+                calibration = extended(self.calibration, samples)
             else:
-                self.history.check_apart("calibration data", data, found.seen)
-                calibration.learn(found.scores, found.predictions, found.classes)
-        _tell_not_finite(found.scores)
+                self.history.check_apart("calibration data", data, samples.seen)
+                calibration.learn(samples.scores, samples.predictions, samples.classes)
+        _warn_not_finite(samples.scores)
         self._calibration, self.control_ = calibration, None
         self._light = Light()
-        of_groups = None if grouping is None else len(found.scores)
-        self.history.calibrated(data, found.seen, of_groups, extends=extend)
+        group_count = None if grouping is None else len(samples.scores)
+        self.history.calibrated(data, samples.seen, group_count, extends=extend)
         return self
 
     def check(
@@ -174,7 +174,7 @@ class Learning(Fitted):
         """
         calibration, data = self.calibration, data_like_fit(self, data)
         self._check_weights()
-        self.history.refuse_known(data)
+        self.history.refuse_learned_from(data)
         if not ood:
             self.history.refuse_ungrouped(groups)
         seen = Seen(labelled=False)
@@ -228,17 +228,17 @@ class Learning(Fitted):
         apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
         self._check_weights()
         if apart:
-            self.history.refuse_known(data)
+            self.history.refuse_learned_from(data)
         self.history.refuse_ungrouped(groups)
         grouping = None if groups is None else Groups(groups)
         with self.probe:
             batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
             judged = ((self.judge(acts), labels) for acts, labels in through(grouping, batches))
             samples = counted(grouping, judged)
-            found = control_of(calibration, samples, error_rate, confidence, of)
+            control = control_of(calibration, samples, error_rate, confidence, of)
         compare = self.history.check_fresh if apart else self.history.check_apart
         compare("labelled data", data, seen)
-        self.control_ = found
+        self.control_ = control
         return self
 
     @property
@@ -263,10 +263,10 @@ class Learning(Fitted):
         """The verdict on images from their activations, or from samples if inputs are needed."""
 
 
-def _tell_not_finite(scores: Float[Tensor, "n k"]) -> None:
+def _warn_not_finite(scores: Float[Tensor, "n k"]) -> None:
     if missing := int((~scores.isfinite().all(1)).sum()):
         warn_user(
             f"{missing:,} of {len(scores):,} calibration samples have no finite score: each counts "
-            "as the highest, as one like it will be called OOD, so the rate holds",
+            "as the highest score. Samples like these will be called OOD, and the rate holds",
             OutputsWarning,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder()
 
 
 class Partial:
-    """One JSON line a row, behind a line that says of what run; one process at a time has it.
+    """One JSON line a row, after a line that identifies the run; one process at a time has it.
 
     Args:
         out: the file that the rows will become.
@@ -40,7 +41,7 @@ class Partial:
             raise
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Release the file."""
         self._file.close()
 
     def _begin(self, run: Row) -> None:
@@ -48,7 +49,10 @@ class Partial:
         with self.path.open("rb") as file:
             first = file.readline()
             size = len(first) + sum(len(line) for line in file if line.endswith(b"\n"))
-        if first.endswith(b"\n") and _run_of(first) == run:
+        before = None
+        with suppress(ValueError):  # zeros, which a crash of the machine leaves
+            before = json.loads(first)
+        if first.endswith(b"\n") and before == run:
             os.truncate(self.path, size)
             return
         if size > len(first):
@@ -71,7 +75,7 @@ class Partial:
             yield from map(_row, islice(file, 1, None))
 
     def remove(self) -> None:
-        """The rows have become what they were to become."""
+        """Delete the file, once its rows stand under their final name."""
         self.path.unlink()
 
 
@@ -81,13 +85,6 @@ def _line(row: Row) -> str:
         return _ENCODER.encode(row).decode()
     except UnicodeEncodeError:
         return json.dumps(row)
-
-
-def _run_of(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:  # what a crash of the machine has left
-        return None
 
 
 def _row(line: bytes) -> Row:

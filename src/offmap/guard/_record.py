@@ -34,7 +34,7 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "calibration": guard.calibration.record() if guard.calibrated else None,
         "classes": list(guard.classes),
         "normalization": probe.normalization.record(),
-        "head": _named(probe.asked_head, probe.head_name),
+        "head": _head_names(probe.asked_head, probe.head_name),
         "taps": [[tap.layer, tap.reduction] for tap in probe.taps],
         "layers": probe.layers,
         "precision": probe.precision,
@@ -60,61 +60,58 @@ def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
     Raises:
         ArgumentError: the network keeps more than tensors.
     """
-    states = {str(i): each.state_dict() for i, each in enumerate(guard.each())}
-    files = {"state": {f"{i}.{name}": x for i, of in states.items() for name, x in of.items()}}
+    states = [each.state_dict() for each in guard.each()]
+    state = {f"{i}.{name}": x for i, buffers in enumerate(states) for name, x in buffers.items()}
+    files = {"state": state}
     if guard.calibrated:
         files["calibration"] = guard.calibration.state_dict()
-    if given := _given(guard.probe.asked_head):
-        files["head"] = given
-    if weights:
-        files["network"] = _all_tensors(guard.probe.network.state_dict())
+    if head := _head_tensors(guard.probe.asked_head):
+        files["head"] = head
+    if not weights:
+        return files
+    files["network"] = network = guard.probe.network.state_dict()
+    if names := [name for name, value in network.items() if not isinstance(value, Tensor)]:
+        raise ArgumentError(
+            f"the network keeps what is no tensor ({', '.join(names[:3])}), and a guard's folder "
+            "holds tensors alone: save it without its network's weights"
+        )
     return files
 
 
-def _all_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The state of a network that has nothing else, such as the extra state of its layers."""
-    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise ArgumentError(
-            f"the network keeps what is no tensor ({', '.join(others[:3])}), and a guard's folder "
-            "holds tensors alone: save it without its network's weights"
-        )
-    return state
+def _head_names(head: Any, name: Any) -> Any:
+    """The name of the head's layer, or of each member's; none for a head given as tensors."""
+    if isinstance(head, tuple):
+        pairs = zip(head, name, strict=True)
+        return [_head_names(of_member, layer) for of_member, layer in pairs]
+    return None if isinstance(head, Head) else name
 
 
-def _named(asked: Any, name: Any) -> Any:
-    """The name of the head's layer, or those of the members'; none where the head was given."""
-    if isinstance(asked, tuple):
-        pairs = zip(asked, name, strict=True)
-        return [None if isinstance(of, Head) else own for of, own in pairs]
-    return None if isinstance(asked, Head) else name
-
-
-def _given(asked: Any) -> dict[str, Tensor]:
-    """The tensors of a head that was given, or of those of members, each by its number."""
-    if isinstance(asked, tuple):
-        each = ((i, _given(of)) for i, of in enumerate(asked))
-        return {f"{i}.{name}": x for i, of in each for name, x in of.items()}
-    tensors = vars(asked) if isinstance(asked, Head) else {}
+def _head_tensors(head: Any) -> dict[str, Tensor]:
+    """The tensors of a head given as such, or of those of members, each by its number."""
+    if isinstance(head, tuple):
+        each = ((i, _head_tensors(of_member)) for i, of_member in enumerate(head))
+        return {f"{i}.{name}": x for i, of_member in each for name, x in of_member.items()}
+    tensors = vars(head) if isinstance(head, Head) else {}
     return {name: x for name, x in tensors.items() if x is not None}
 
 
-def _asked(names: Any, tensors: dict[str, Tensor]) -> Any:
-    """The head, or heads, that :func:`_named` and :func:`_given` tell of."""
+def _head_argument(names: Any, tensors: dict[str, Tensor]) -> Any:
+    """The argument ``head`` from what :func:`_head_names` and :func:`_head_tensors` gave."""
     if isinstance(names, list):
-        own = (
+        parts = (
             {k.removeprefix(f"{i}."): x for k, x in tensors.items() if k.startswith(f"{i}.")}
             for i in range(len(names))
         )
-        return [_asked(name, of) for name, of in zip(names, own, strict=True)]
+        return [_head_argument(name, part) for name, part in zip(names, parts, strict=True)]
     return Head(**tensors) if tensors else names
 
 
 def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict[str, Any]:
-    """The arguments with which a guard of that record is made, and with the head that was given."""
+    """The arguments that a guard of this record is made with; ``head`` holds its tensors."""
     return {
         "classes": [str(name) for name in record["classes"]],
         "normalization": Normalization(**record["normalization"]),
-        "head": _asked(record["head"], head or {}),
+        "head": _head_argument(record["head"], head or {}),
         "taps": [Tap(*tap) for tap in record["taps"]],
         "precision": record["precision"],
         "channels_last": record["channels_last"],

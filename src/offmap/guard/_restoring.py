@@ -1,7 +1,7 @@
-"""Whether what a file says of a calibration is what its tensors hold.
+"""Whether the record of a calibration agrees with its tensors.
 
-The tensors have a hash, and the record beside them is text that anybody may edit: a rate that there
-are too few samples for, or a confidence that the limits were not made with, would be promised.
+The tensors have a hash, but the record beside them is text that anybody may edit: it could promise
+a rate with too few samples, or a confidence that the limits were not made with.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ def check_restored(calibration: Calibration, samples: int) -> None:
 
     Args:
         calibration: as it was read.
-        samples: that the record speaks of.
+        samples: that the record states.
 
     Raises:
         StoreError: they do not belong together.
     """
-    if not _is_whole(calibration, samples):
+    if not _shapes_match(calibration, samples):
         raise StoreError(
-            f"the record speaks of {samples:,} calibration samples, rule {calibration.rule}, and "
-            "the tensors beside it are not of these: take both from one place"
+            f"the record states {samples:,} calibration samples and the rule {calibration.rule}, "
+            "and the tensors beside it are of others: take both from one place"
         )
-    if not _limits_are_of(calibration):
+    if not _limits_match(calibration):
         raise StoreError(
             "the limits of the ranks are not those of the alarm rates and the confidence that the "
             "record states: to change these, calibrate anew"
         )
 
 
-def _is_whole(calibration: Calibration, samples: int) -> bool:
+def _shapes_match(calibration: Calibration, samples: int) -> bool:
     scores, counts, limits = calibration.scores_, calibration.counts_, calibration.limits_
     if scores.ndim != 2 or counts.ndim != 1 or not scores.numel() or not counts.numel():
         return False
-    one = len(scores) == 1 or calibration.rule == "bonferroni"
-    if not one or scores.shape[1] != samples or limits.dtype != torch.float64:
+    one_detector = len(scores) == 1 or calibration.rule == "bonferroni"
+    if not one_detector or scores.shape[1] != samples or limits.dtype != torch.float64:
         return False
     if int(counts.sum()) != samples or limits.shape != (len(counts), int(counts.max()) + 1):
         return False
     ascending = bool((scores[:, 1:] >= scores[:, :-1]).all()) and not bool(scores.isnan().any())
-    return ascending and _are_groups(calibration)
+    return ascending and _groups_match(calibration)
 
 
-def _are_groups(calibration: Calibration) -> bool:
-    """Whether each sample is of one of the groups, as often as these were counted."""
-    counts, labels, joined = calibration.counts_, calibration.labels_, calibration.groups_
+def _groups_match(calibration: Calibration) -> bool:
+    """Whether each sample has a group, and the groups have as many samples as were counted."""
+    counts, labels, groups = calibration.counts_, calibration.labels_, calibration.groups_
     if calibration.rule != "per_class":
         return len(counts) == 1
     if (
@@ -68,26 +68,27 @@ def _are_groups(calibration: Calibration) -> bool:
         or bool((labels < 0).any())
     ):
         return False
-    if joined is not None and not set(joined.tolist()) <= set(range(len(counts))):
+    if groups is not None and not set(groups.tolist()) <= set(range(len(counts))):
         return False
     return torch.equal(torch.bincount(labels, minlength=len(counts)), counts)
 
 
-def _limits_are_of(calibration: Calibration) -> bool:
+def _limits_match(calibration: Calibration) -> bool:
+    """Whether the limits are those of the rates and the confidence."""
     limits, counts, tests = calibration.limits_, calibration.counts_, calibration.tests
     if calibration.confidence is None:
-        return _alike(limits, marginal_limits(counts, tests=tests))
-    if not calibration.named:  # a band over all rates at once, which takes too long to make anew
+        return _close(limits, marginal_limits(counts, tests=tests))
+    if not calibration.named:  # the band over all rates at once takes too long to compute again
         return True
     delta = delta_of(calibration.confidence, calibration.alarm_rates)
     share = float(delta / (len(counts) * tests))
     for row, n in zip(limits, counts.tolist(), strict=True):
         ranks = np.array([1, n])  # those of a million samples take minutes
         expected = np.minimum(tests * beta_limits(n, share, ranks), 1)
-        if not _alike(row[[0, n - 1]], torch.from_numpy(expected)):
+        if not _close(row[[0, n - 1]], torch.from_numpy(expected)):
             return False
     return True
 
 
-def _alike(seen: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(seen, expected.to(seen), rtol=_ROUNDING, atol=0)
+def _close(limits: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(limits, expected.to(limits), rtol=_ROUNDING, atol=0)

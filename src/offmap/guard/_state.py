@@ -1,4 +1,4 @@
-"""A monitor as a small file, from which it goes on with equal bits."""
+"""A monitor as a small file, from which it continues, equal to the bit."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def read(path: Path) -> State:
 
 
 def restore(monitor: Monitor, state: State) -> None:
-    """Put a monitor where its state was written.
+    """Bring a monitor into a saved state.
 
     Raises:
         StoreError: its numbers do not belong together.

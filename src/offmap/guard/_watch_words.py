@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def line(monitor: Monitor) -> str:
     """The state in a line."""
-    seen = f"{monitor.samples:,} samples, {monitor.tally.alarms:,} called OOD"
+    counts = f"{monitor.samples:,} samples, {monitor.tally.alarms:,} called OOD"
     quiet = "no more than the calibration set allows"
-    return f"{seen}: {_alarm(monitor) if monitor.alarm else quiet}"
+    return f"{counts}: {_alarm(monitor) if monitor.alarm else quiet}"
 
 
 def _alarm(monitor: Monitor) -> str:
@@ -35,18 +35,19 @@ def explained(monitor: Monitor) -> str:
 
 def _certified(monitor: Monitor) -> str:
     """The rate that is bet on."""
-    known, rates = monitor.certified, monitor.rates
+    certified, rates = monitor.certified, monitor.rates
     confidence = f"with {percent(1 - monitor.delta)} confidence in its calibration set"
     if len(rates) > 1:
         return (
-            f"The guard {known.guard} calls at most {at_most(rates.min())} to "
+            f"The guard {certified.guard} calls at most {at_most(rates.min())} to "
             f"{at_most(rates.max())} of ID samples OOD, by class, in all {len(rates)} classes "
             f"{confidence}."
         )
-    of = f" of each of {known.tests} detectors" if known.tests > 1 else ""
+    of = f" of each of {certified.tests} detectors" if certified.tests > 1 else ""
     return (
-        f"The guard {known.guard} calls at most {at_most(rates[0])} of ID samples OOD, "
-        f"{confidence} (threshold at rank {known.ranks[0]:,} of {known.samples[0]:,} scores{of})."
+        f"The guard {certified.guard} calls at most {at_most(rates[0])} of ID samples OOD, "
+        f"{confidence} (threshold at rank {certified.ranks[0]:,} of "
+        f"{certified.samples[0]:,} scores{of})."
     )
 
 
@@ -65,13 +66,13 @@ def _conforming(monitor: Monitor) -> str:
 
 def _bound(monitor: Monitor) -> str:
     alphas = " + ".join(f"{alpha:.2g}" for alpha in monitor.alphas)
-    times = len(monitor.thresholds)
-    again = (
+    thresholds = len(monitor.thresholds)
+    changes = (
         ""
-        if times == 1
-        else f" The threshold was changed: {times} thresholds have each spent delta."
+        if thresholds == 1
+        else f" The threshold was changed: {thresholds} thresholds have each spent delta."
     )
     return (
         f"A false alarm, ever, has a probability of at most alpha {alphas} + delta "
-        f"{times * monitor.delta:.2g} = {percent(monitor.false_alarm_bound, 1)}.{again}"
+        f"{thresholds * monitor.delta:.2g} = {percent(monitor.false_alarm_bound, 1)}.{changes}"
     )

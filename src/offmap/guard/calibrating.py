@@ -29,8 +29,8 @@ class Scored:
     Attributes:
         scores: a column a detector.
         predictions: class indices.
-        classes: how many the network tells apart.
-        seen: all that went by, those learned on too.
+        classes: of the network.
+        seen: all samples that were read, also those learned on.
     """
 
     scores: Float[Tensor, "n k"]
@@ -48,18 +48,18 @@ def scored(
     *,
     learn: bool = True,
 ) -> Scored:
-    """Let the detectors learn on their share of the data, and score what is left of it.
+    """Let the detectors learn on their share of the data, and score the other samples.
 
     Args:
-        guard: whose probe is open.
+        guard: with its probe open.
         data: calibration data.
-        passing: opens a pass of the network over it, that counts what goes by.
+        passing: opens a pass of the network over it, which counts the samples.
         learn_share: share to learn on, where a detector does.
         groups: of the samples; one of each counts.
         learn: whether detectors learn on it; else they stay as they are.
 
     Raises:
-        DataError: there are no samples; or they are needed twice, and can be read once only.
+        DataError: there are no samples; or they are read twice, and an iterator gives them once.
     """
     batches = EachPass(lambda seen: through(groups, passing(seen)))
     with ExitStack() as stack:
@@ -73,23 +73,23 @@ def scored(
                 groups=groups,
             )
             guard.fitting().learn("calibration", parts.to_learn_on)
-            rest = parts.rest()
+            remainder = parts.rest()
         else:
-            rest = batches()
-        scores, predictions, classes, keys = _score(guard, rest)
+            remainder = batches()
+        scores, predictions, classes, keys = _score(guard, remainder)
     if groups is not None:
-        one = groups.one_each(keys).to(scores.device)
-        scores, predictions = scores[one], predictions[one]
+        rows = groups.one_each(keys).to(scores.device)
+        scores, predictions = scores[rows], predictions[rows]
     return Scored(scores, predictions, classes, batches.seen)
 
 
 def through(groups: Groups | None, batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches themselves, whose groups are learned, if there are some."""
+    """The same batches; where there are groups, these learn which samples are theirs."""
     return batches if groups is None else groups.through(batches)
 
 
 def classes_of(acts: Activations) -> int:
-    """How many classes the network tells apart; 0 without logits."""
+    """The number of logits; 0 without logits."""
     return acts.logits.shape[1] if acts.has_logits else 0
 
 
@@ -110,6 +110,6 @@ def _score(guard: Fitted, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, 
     return torch.cat(scores), torch.cat(predictions), classes, keys
 
 
-def is_unbound(each: Detector) -> bool:
-    """Whether it learns from no training data, and has not met the network yet."""
-    return each.learns and "passes_" not in each._buffers and not passes(each, "train")
+def is_unbound(detector: Detector) -> bool:
+    """Whether it learns from no training data, and was not bound to the network yet."""
+    return detector.learns and "passes_" not in detector._buffers and not passes(detector, "train")

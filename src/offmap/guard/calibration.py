@@ -123,12 +123,12 @@ class Calibration(Ranked):
 
     @property
     def ranks(self) -> Int64[Tensor, " g"]:
-        """How many ranks of each group raise an alarm, ``k`` of the threshold from the highest."""
+        """How many ranks of each group raise an alarm: ``k``, of the k-th highest score."""
         return (self.limits_ <= self.alarm_rate).sum(1)
 
     @property
     def threshold(self) -> float | None:
-        """The score above which a sample is called OOD, where one score is held against one set."""
+        """The score above which a sample is called OOD; none under the other rules."""
         if self.rule != "plain":
             return None
         return float(self.scores_[0][-int(self.ranks)])
@@ -144,15 +144,15 @@ class Calibration(Ranked):
         """
         exact_rate(alarm_rate, "alarm_rate")
         rates = self.alarm_rates if self.confidence is not None else alarm_rate
-        other = type(self)(self.rule, rates, confidence=self.confidence, pool=self.pool)
-        other.alarm_rate = float(alarm_rate)
-        other.parts, other.earlier = self.parts, self.earlier
+        calibration = type(self)(self.rule, rates, confidence=self.confidence, pool=self.pool)
+        calibration.alarm_rate = float(alarm_rate)
+        calibration.parts, calibration.earlier = self.parts, self.earlier
         for name, tensor in self._buffers.items():
-            other.register_buffer(name, tensor)  # shared
-        if other.confidence is not None and other.named != self.named:
-            other.limits_ = other._limits()
-        other._check_enough()
-        return other
+            calibration.register_buffer(name, tensor)  # shared
+        if calibration.confidence is not None and calibration.named != self.named:
+            calibration.limits_ = calibration._limits()
+        calibration._check_enough()
+        return calibration
 
     def for_any_rate(self) -> Float64[Tensor, "g r"]:
         """The limits that hold for rates that were not named beforehand."""
@@ -172,36 +172,34 @@ class Calibration(Ranked):
     def _group(self, predictions: Tensor, classes: int) -> Tensor:
         """The group of each sample: its prediction, unless classes with too few are joined."""
         self.counts_ = torch.bincount(predictions, minlength=classes)
-        few = self._limits()[:, 0] > min(self.alarm_rates)
-        if not (self.pool and few.any()):
+        too_small = self._limits()[:, 0] > min(self.alarm_rates)
+        if not (self.pool and too_small.any()):
             return predictions
-        groups = torch.where(few, (~few).sum(), (~few).cumsum(0) - 1)
+        groups = torch.where(too_small, (~too_small).sum(), (~too_small).cumsum(0) - 1)
         self.groups_ = groups
         self.counts_ = torch.bincount(groups[predictions], minlength=int(groups.max()) + 1)
         return groups[predictions]
 
     def _check_enough(self) -> None:
-        """Refuse rates that there are too few samples for, or too few finite scores."""
+        """Refuse rates for which there are too few samples, or too few finite scores."""
         rate = min(self.alarm_rates) if self.named else self.alarm_rate
-        few = (self.limits_[:, 0] > rate).nonzero()[:, 0].tolist()
-        if few:
-            raise ArgumentError(too_few(self, rate, few))
-        infinite = self._infinite()
-        wrong = (infinite >= (self.limits_ <= rate).sum(1)).nonzero()[:, 0].tolist()
-        if wrong:  # the threshold would be infinite, and no sample above it
-            raise ArgumentError(not_finite(self, rate, wrong[0], int(infinite[wrong[0]])))
-
-    def _infinite(self) -> Int64[Tensor, " g"]:
-        """Samples of each group without a finite score, by the detector that has most of them."""
+        if groups := (self.limits_[:, 0] > rate).nonzero()[:, 0].tolist():
+            raise ArgumentError(too_few(self, rate, groups))
         infinite = self.scores_.isinf()
-        if self.rule != "per_class":
-            return infinite.sum(1).amax(0, keepdim=True)
-        return torch.bincount(self.labels_[infinite[0]], minlength=len(self.counts_))
+        if self.rule == "per_class":
+            counts = torch.bincount(self.labels_[infinite[0]], minlength=len(self.counts_))
+        else:
+            counts = infinite.sum(1).amax(0, keepdim=True)  # of the detector that has most
+        alarms = (self.limits_ <= rate).sum(1)
+        if groups := (counts >= alarms).nonzero()[:, 0].tolist():  # an infinite threshold
+            raise ArgumentError(not_finite(self, rate, groups[0], int(counts[groups[0]])))
 
     def __repr__(self) -> str:
         samples = self.scores_.shape[-1]
-        sure = "" if self.confidence is None else f", confidence {percent(self.confidence, 2)}"
-        rate = f"alarm rate {percent(self.alarm_rate, 2)}{sure}"
+        confidence = (
+            "" if self.confidence is None else f", confidence {percent(self.confidence, 2)}"
+        )
+        rate = f"alarm rate {percent(self.alarm_rate, 2)}{confidence}"
         return f"Calibration({self.rule}, {samples:,} samples, {rate})"
 
     def explain(self) -> str:
@@ -222,7 +220,7 @@ class Calibration(Ranked):
         )
 
     def _extensions(self) -> str:
-        """That it was extended, what that is worth, and what was promised before."""
+        """A note on extensions: the parts, what they promise, and the promise before the last."""
         if not self.parts:
             return ""
         parts = " + ".join(f"{n:,}" for n in self.parts)
@@ -245,7 +243,7 @@ class Calibration(Ranked):
 
     def record(self) -> dict[str, Any]:
         """Rule and rates, and what they promise, as JSON keeps them."""
-        chosen = {} if self.confidence is None else {"alarm_rate": self.alarm_rate}
+        rate = {} if self.confidence is None else {"alarm_rate": self.alarm_rate}
         return {
             "rule": self.rule,
             "alarm_rates": list(self.alarm_rates),
@@ -253,7 +251,7 @@ class Calibration(Ranked):
             "samples": int(self.counts_.sum()),
             "promise": self.promise,
             **({"parts": list(self.parts), "earlier": self.earlier} if self.parts else {}),
-            **chosen,
+            **rate,
         }
 
     @property
@@ -263,7 +261,7 @@ class Calibration(Ranked):
 
     @classmethod
     def restored(cls, record: dict[str, Any], state: dict[str, Tensor]) -> Calibration:
-        """From what :meth:`record` and ``state_dict`` gave.
+        """The calibration of a :meth:`record` and a ``state_dict``.
 
         Raises:
             StoreError: the two do not belong together.
@@ -290,8 +288,8 @@ class Calibration(Ranked):
 def _rates(alarm_rate: Any) -> tuple[float, ...]:
     if isinstance(alarm_rate, np.ndarray | Tensor):
         alarm_rate = alarm_rate.tolist()
-    several = isinstance(alarm_rate, Iterable) and not isinstance(alarm_rate, str)
-    rates = list(alarm_rate) if several else [alarm_rate]
+    is_list = isinstance(alarm_rate, Iterable) and not isinstance(alarm_rate, str)
+    rates = list(alarm_rate) if is_list else [alarm_rate]
     if not rates:
         raise ArgumentError("give an alarm rate: seen none")
     return tuple(dict.fromkeys(float(number("alarm_rate", rate)) for rate in rates))

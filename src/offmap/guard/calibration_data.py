@@ -17,16 +17,16 @@ from offmap.guard.groups import Groups, keys_of
 class CalibrationData:
     """Batches that the network sees once, and that are read for two purposes.
 
-    Which samples are learned on is told by a hash of their keys, so batches do not matter. Never
-    are both done with one sample: a threshold from what was learned on would promise nothing.
+    A hash of its key says whether a sample is learned on, so batches do not matter. No sample is
+    used for both: a threshold from samples that were learned on would promise nothing.
 
     Args:
-        data: what it is, of which an iterator can be read once only.
+        data: the calibration data; an iterator can be read only once.
         batches: opens the pass of the network over the data.
-        samples: whether it yields samples, with their inputs: these are not kept on disk, so the
-            network runs once for each purpose.
+        samples: whether the pass yields samples with their inputs: these are not kept on disk, so
+            the network runs once for each purpose.
         learn_share: share of the samples to learn on.
-        groups: of the samples, which are learned on or not as wholes.
+        groups: of the samples; all samples of a group go to one part.
         stack: closes what is opened here.
 
     Raises:
@@ -78,7 +78,7 @@ def part_of(
 ) -> Iterator[Any]:
     """The samples of a batch to learn on, or those for the threshold; none where it has none."""
     rows = to_learn_on(keys, share) == learn
-    if learn:  # nothing can be learned from what is not finite: it only counts, as the highest
+    if learn:  # samples that are not finite only count for the threshold, as the highest
         rows &= acts_of(batch).finite_rows().to(rows.device)
     if rows.any():
         yield batch[rows], None if labels is None else labels[rows]

@@ -12,7 +12,7 @@ from offmap._utils.tracing import is_traced
 from offmap.activations import Activations
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import FilterAndClassifier, forward, probe_of, weights_digest
-from offmap.guard._inputs import Watched, data_like_fit, in_classes
+from offmap.guard._inputs import WeightsWatch, data_like_fit, in_classes
 from offmap.guard.calibrating import through
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control, control_of, counted
@@ -47,7 +47,7 @@ class Cascade(FilterAndClassifier):
     def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
         super().__init__(filter=filter, classifier=classifier)
         self.probe = probe_of(self)
-        self._controlled: tuple[Control, Calibration, Watched, str] | None = None
+        self._control: tuple[Control, Calibration, WeightsWatch, str] | None = None
 
     @property
     def control_(self) -> Control | None:
@@ -56,25 +56,25 @@ class Cascade(FilterAndClassifier):
         Raises:
             NotFittedError: the classifier has been trained on since.
         """
-        if self._controlled is None:
+        if self._control is None:
             return None
-        control, calibration, watched, digest = self._controlled
+        control, calibration, watch, digest = self._control
         if not isinstance(self.filter, Guard) or not self.filter.calibrated:
             return None
         if self.filter.calibration is not calibration:
             return None
-        if watched.changed():
-            if weights_digest(self._answering) != digest:
+        if watch.changed():
+            if weights_digest(self._classifier_network) != digest:
                 raise NotFittedError(
-                    "the classifier of this cascade has been trained on since the errors of what "
-                    "is accepted were controlled: call control again"
+                    "the classifier of this cascade has been trained on since its errors were "
+                    "controlled: call control again"
                 )
-            watched.accept()
+            watch.accept()
         return control
 
     @property
-    def _answering(self) -> nn.Module:
-        """The network whose answers are given."""
+    def _classifier_network(self) -> nn.Module:
+        """The network whose predictions are given."""
         return self.classifier.network if isinstance(self.classifier, Guard) else self.classifier
 
     def forward(self, images: Tensor) -> Verdict:
@@ -136,32 +136,32 @@ class Cascade(FilterAndClassifier):
             )
             calibration, samples = guard.calibration, counted(grouping, judged)
             control = control_of(calibration, samples, error_rate, confidence, of)
-        answering = self._answering
-        watched, digest = Watched(answering), weights_digest(answering)
-        self._controlled = control, calibration, watched, digest
+        network = self._classifier_network
+        watch, digest = WeightsWatch(network), weights_digest(network)
+        self._control = control, calibration, watch, digest
         return self
 
     def _names(self, guard: Guard) -> tuple[str, ...]:
         """Names of the labels: the classifier's, or else those of the filter."""
-        own = self.classifier.classes if isinstance(self.classifier, Guard) else ()
-        return own or guard.classes
+        classes = self.classifier.classes if isinstance(self.classifier, Guard) else ()
+        return classes or guard.classes
 
     @staticmethod
     def _judged(guard: Guard, acts: Activations) -> Verdict:
-        """The filter's verdict; where the classifier gives nothing finite, that of no score."""
-        # What was calibrated within classes was so within those that the filter itself answers.
+        """The filter's verdict; OOD without a score where the classifier gives nothing finite."""
+        # A calibration per class was made with the filter's own predictions.
         verdict = guard.judge(acts.replace(classifier_logits=None))
         words = why_not_finite(acts, verdict.scores[:, None])
         if words is None:
             return verdict
-        bad, reasons = ~acts.finite_rows(), verdict.reasons or (None,) * len(verdict)
-        none = verdict.scores.new_full((len(bad), len(guard.detectors)), torch.inf)
-        _, p, _ = guard.calibration(none, verdict.labels)
+        not_finite, reasons = ~acts.finite_rows(), verdict.reasons or (None,) * len(verdict)
+        scores = verdict.scores.new_full((len(not_finite), len(guard.detectors)), torch.inf)
+        _, p, _ = guard.calibration(scores, verdict.labels)
         return replace(
             verdict,
-            scores=verdict.scores.masked_fill(bad, torch.inf),
-            p_values=verdict.p_values.where(~bad, p),
-            is_ood=verdict.is_ood | bad,
+            scores=verdict.scores.masked_fill(not_finite, torch.inf),
+            p_values=verdict.p_values.where(~not_finite, p),
+            is_ood=verdict.is_ood | not_finite,
             reasons=tuple(a or b for a, b in zip(words, reasons, strict=True)),
         )
 

@@ -17,8 +17,8 @@ from offmap.guard.guard import Guard
 
 _GIVE = "give alarm_rate= as it was when they were made, or a log, which says it"
 _ROUNDING = 1e-6  # of a rank, by its p-value
-_FLOAT32 = 1e-7  # of its size, where a table holds p-values so
-_ROUNDED = 12  # letters of a p-value that somebody may have rounded
+_FLOAT32 = 1e-7  # of a rank, where a table holds p-values in float32
+_ROUNDED = 12  # characters of a p-value that may have been rounded
 Rates = Float64[np.ndarray, " g"]
 
 
@@ -50,7 +50,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, guard: Guard | Cascade) -> Certified:
-        """That of a guard, or of the guard that filters for a cascade.
+        """The certificate of a guard, or of the guard that filters for a cascade.
 
         Raises:
             NotFittedError: it is not calibrated.
@@ -70,7 +70,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
-        """That of a calibration, and of the network whose weights have this hash."""
+        """The certificate of a calibration, of a network whose weights have this hash."""
         scores, groups = calibration.scores_, calibration.groups_
         return cls(
             guard=_identity(calibration, weights),
@@ -86,7 +86,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, folder: str | Path, alarm_rate: float | None = None) -> Certified:
-        """That of the guard in a folder, whose network is not needed.
+        """The certificate of the guard in a folder, without its network.
 
         Args:
             folder: of the guard.
@@ -125,15 +125,14 @@ class Certified(msgspec.Struct, frozen=True):
             return
         p_value = float(p_value)
         rank = p_value * (self.samples[group] + 1) / self.tests
-        away = abs(rank - round(rank))
-        known = away < _ROUNDING
-        if len(repr(p_value)) > _ROUNDED and away > _FLOAT32 * max(rank, 1e4) and p_value < 1:
+        distance = abs(rank - round(rank))
+        if len(repr(p_value)) > _ROUNDED and distance > _FLOAT32 * max(rank, 1e4) and p_value < 1:
             raise ArgumentError(
                 "these verdicts are of another guard, or of one that was calibrated anew: a "
                 f"p-value of {p_value} is none among {self.samples[group]} calibration samples; "
                 "watch them by the guard that made them"
             )
-        if known and (round(rank) <= self.ranks[group]) != bool(is_ood):
+        if distance < _ROUNDING and (round(rank) <= self.ranks[group]) != bool(is_ood):
             called = "called OOD" if is_ood else "not called OOD"
             raise ArgumentError(
                 f"these verdicts were made at another alarm rate than {self.alarm_rate}, or by "
@@ -141,10 +140,10 @@ class Certified(msgspec.Struct, frozen=True):
             )
 
     def upper(self, delta: float) -> Rates:
-        """Rates that those on ID are at most, all of them with probability ``1 - delta``.
+        """Upper limits of the alarm rates on ID, all of them valid with probability ``1 - delta``.
 
-        Each of the groups and tests has its part of ``delta``; the rate of several tests is at most
-        the sum of theirs.
+        Groups and tests share ``delta`` equally; the rate of several tests is at most the sum of
+        their rates.
         """
         from scipy.special import betaincinv  # here: it takes a second
 
@@ -156,7 +155,7 @@ class Certified(msgspec.Struct, frozen=True):
         return np.asarray(np.where(k > 0, rates, rates[k > 0].max()))
 
     def lower(self, delta: float) -> Rates | None:
-        """Rates that those on ID are at least; none where scores are equal, or of several tests."""
+        """Lower limits, likewise; none where calibration scores are equal, or of several tests."""
         from scipy.special import betaincinv  # here: it takes a second
 
         if not self.distinct or self.tests > 1:
@@ -189,7 +188,7 @@ class Certified(msgspec.Struct, frozen=True):
 
     @property
     def threshold(self) -> str:
-        """What tells this threshold from others of the same guard, in a few letters."""
+        """A short hash of the ranks, which identifies this threshold among those of the guard."""
         return hashlib.sha256(repr(self.ranks).encode()).hexdigest()[:8]
 
 

@@ -55,21 +55,21 @@ class Check:
 
     def __str__(self) -> str:
         interval = f"{percent(self.confidence)} interval {about(self.low)} to {about(self.high)}"
-        of = "OOD samples caught" if self.alarm_rate is None else "ID samples called OOD"
-        words = f"{self.alarms:,} of {self.samples:,} {of}: {about(self.share)}, {interval}."
+        event = "OOD samples caught" if self.alarm_rate is None else "ID samples called OOD"
+        words = f"{self.alarms:,} of {self.samples:,} {event}: {about(self.share)}, {interval}."
         rate = percent(self.alarm_rate or 0, 2)
         if self.result is not None:
-            means = _MEANS if self.deciding is None else _WITHIN
+            meanings = _MEANS if self.deciding is None else _WITHIN
             words += f" The certificate of at most {rate} is "
-            words += f"{means[self.result].format(self.deciding)}."
+            words += f"{meanings[self.result].format(self.deciding)}."
         elif self.p_value is not None:
-            within, so = "", "that many or more with probability"
+            within, outcome = "", "that many or more with probability"
             if self.deciding is not None:
                 within = " within each class"
-                so = f"one as far off as {self.deciding}, with probability at most"
+                outcome = f"one as far off as {self.deciding}, with probability at most"
             words += (
                 f" A guard that keeps {rate}{within} on average over calibration sets has "
-                f"{so} {self.p_value:.3g}."
+                f"{outcome} {self.p_value:.3g}."
             )
         elif self.alarm_rate is not None:
             words += f" Promised on average over calibration sets: at most {rate}."
@@ -98,15 +98,16 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     if ood:
         return Check(samples, count, low, high, confidence)
     result = p_value = deciding = None
-    groups, group = _counted(calibration, label, alarms), 0
-    intervals = _intervals(groups, confidence)
+    groups, group = _counts_by_group(calibration, label, alarms), 0
+    level = 1 - (1 - confidence) / len(groups)  # all intervals hold at once
+    intervals = {g: clopper_pearson(*counts, level) for g, counts in groups.items()}
     if calibration.confidence is not None:
         result, group = _result(calibration, intervals)
     elif calibration.tests == 1:
         p_value, group = _predictive(calibration, groups)
     if calibration.rule == "per_class":
         deciding = f"{_name(calibration, verdict.classes, group)}, "
-        deciding += _seen(*groups[group], *intervals[group]) if group in groups else _NONE
+        deciding += _share(*groups[group], *intervals[group]) if group in groups else _NONE
     rate = calibration.alarm_rate
     return Check(samples, count, low, high, confidence, rate, result, p_value, deciding)
 
@@ -123,23 +124,15 @@ def clopper_pearson(count: int, samples: int, confidence: float) -> tuple[float,
     return float(interval.low), float(interval.high)
 
 
-def _counted(
+def _counts_by_group(
     calibration: Calibration, labels: Tensor, alarms: Tensor
 ) -> dict[int, tuple[int, int]]:
     """Alarms and samples of each group that has samples."""
     if calibration.rule != "per_class":
         return {0: (int(alarms.sum()), len(alarms))}
     groups = labels if calibration.groups_ is None else calibration.groups_.cpu()[labels]
-    each = sorted(set(groups.tolist()))
-    return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in each}
-
-
-def _intervals(
-    groups: dict[int, tuple[int, int]], confidence: float
-) -> dict[int, tuple[float, float]]:
-    """Of each group, all at once."""
-    level = 1 - (1 - confidence) / len(groups)
-    return {g: clopper_pearson(count, samples, level) for g, (count, samples) in groups.items()}
+    numbers = sorted(set(groups.tolist()))
+    return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in numbers}
 
 
 def _result(calibration: Calibration, intervals: dict[int, tuple[float, float]]) -> tuple[str, int]:
@@ -156,29 +149,30 @@ def _result(calibration: Calibration, intervals: dict[int, tuple[float, float]])
 
 
 def _name(calibration: Calibration, classes: Sequence[str], group: int) -> str:
-    """What a group is called: by its class, if it is one."""
-    joined = calibration.groups_
-    own = [group] if joined is None else (joined == group).nonzero()[:, 0].tolist()
-    if len(own) != 1:
-        return f"the {len(own)} classes that are joined"
-    return f"class {classes[own[0]] if own[0] < len(classes) else own[0]}"
+    """The name of a group: that of its class, if it has only one."""
+    groups = calibration.groups_
+    labels = [group] if groups is None else (groups == group).nonzero()[:, 0].tolist()
+    if len(labels) != 1:
+        return f"the {len(labels)} classes that are joined"
+    return f"class {classes[labels[0]] if labels[0] < len(classes) else labels[0]}"
 
 
-def _seen(count: int, samples: int, low: float, high: float) -> str:
+def _share(count: int, samples: int, low: float, high: float) -> str:
     """Alarms of a class, with their interval."""
     return f"{count:,} of {samples:,}, {about(low)} to {about(high)}"
 
 
 def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> tuple[float, int]:
-    """Beta-binomial, as the true rate is itself random; of several classes the least, Bonferroni.
+    """The p-value of the alarms, and the class that decides.
 
-    With it, the class whose it is.
+    Beta-binomial, as the true rate is itself random; of several classes the least, by Bonferroni.
     """
     from scipy import stats  # here: it takes a second
 
     p = {}
     for group, (count, samples) in groups.items():
-        of = expected_of(calibration, group)
-        p[group] = float(stats.betabinom.sf(count - 1, samples, of.rank, of.samples + 1 - of.rank))
-    least = min(p, key=lambda group: p[group])
-    return min(1.0, p[least] * len(p)), least
+        rate = expected_of(calibration, group)
+        shape = rate.rank, rate.samples + 1 - rate.rank
+        p[group] = float(stats.betabinom.sf(count - 1, samples, *shape))
+    lowest = min(p, key=lambda group: p[group])
+    return min(1.0, p[lowest] * len(p)), lowest

@@ -1,4 +1,4 @@
-r"""Accept only what is answered rightly: a threshold on the score with a certified error rate.
+r"""Accept only what is predicted rightly: a threshold on the score with a certified error rate.
 
 OOD recall is not part of it: from ID data alone nothing can be said of how many OOD samples are
 accepted (arXiv:2403.16916).
@@ -68,14 +68,14 @@ class Control:
         return asdict(self)
 
     def __str__(self) -> str:
-        what = {
+        errors = {
             "all": "of ID samples are accepted and wrong",
             "accepted": "of the ID samples accepted are wrong",
         }[self.of]
-        sure, rate = percent(self.confidence), percent(self.error_rate, 2)
+        confidence, rate = percent(self.confidence), percent(self.error_rate, 2)
         return (
-            f"Accepted is what scores at most {self.threshold}: with confidence {sure}, at most "
-            f"{rate} {what}. Of {self.samples:,} labelled samples {self.coverage:.1%} are "
+            f"Accepted is what scores at most {self.threshold}: with confidence {confidence}, at "
+            f"most {rate} {errors}. Of {self.samples:,} labelled samples {self.coverage:.1%} are "
             f"accepted, {self.wrong:,} of them wrong; with all accepted {self.wrong_of_all:,} "
             "would be. How many OOD samples are accepted is not promised: ID data cannot show it."
         )
@@ -85,21 +85,21 @@ Samples = Iterable[tuple[Tensor, Tensor, Tensor | None]]
 
 
 def counted(groups: Groups | None, judged: Iterable[tuple[Verdict, Tensor | None]]) -> Samples:
-    """Scores, predictions and labels of what was judged; of groups, those of one sample of each.
+    """Scores, predictions and labels of verdicts; with groups, of one sample of each.
 
     Args:
         groups: that the samples went through.
         judged: verdicts and labels, batch by batch.
     """
-    several = list(judged) if groups is not None else []
-    if groups is None or any(labels is None for _, labels in several):
-        yield from ((of.scores, of.labels, labels) for of, labels in several or judged)
+    pairs = list(judged) if groups is not None else []
+    if groups is None or any(labels is None for _, labels in pairs):
+        yield from ((part.scores, part.labels, labels) for part, labels in pairs or judged)
         return
-    verdict = Verdict.joined([of for of, _ in several])
-    labels = torch.cat([labels for _, labels in several if labels is not None])
-    one = groups.one_each(verdict.keys or ())
-    there = one.to(verdict.scores.device)
-    yield verdict.scores[there], verdict.labels[there], labels[one.to(labels.device)]
+    verdict = Verdict.joined([part for part, _ in pairs])
+    labels = torch.cat([labels for _, labels in pairs if labels is not None])
+    rows = groups.one_each(verdict.keys or ())
+    verdict = verdict[rows.to(verdict.scores.device)]
+    yield verdict.scores, verdict.labels, labels[rows.to(labels.device)]
 
 
 def control_of(
@@ -148,7 +148,7 @@ def control_of(
             f"an error rate of {error_rate} with confidence {confidence} needs at least {needed} "
             f"labelled samples, none of them wrong; there are {len(scores)}"
         )
-    choose = _of_all if of == "all" else _of_accepted
+    choose = _threshold_of_all if of == "all" else _threshold_of_accepted
     threshold = choose(calibration, scores, wrong, rate, delta, needed)
     accepted = np.zeros(len(scores), bool) if threshold is None else scores <= threshold
     if threshold is None or not accepted.any():
@@ -157,8 +157,8 @@ def control_of(
             f"rate of {error_rate} with confidence {confidence} at any threshold: give more "
             "samples, or allow a higher rate"
         )
-    n, hits = len(scores), int((wrong & accepted).sum())
-    counts = (n, int(accepted.sum()), hits, int(wrong.sum()))
+    errors = int((wrong & accepted).sum())
+    counts = (len(scores), int(accepted.sum()), errors, int(wrong.sum()))
     return Control(threshold, float(error_rate), float(confidence), of, *counts)
 
 
@@ -173,11 +173,12 @@ def _scores_and_errors(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _highest(calibration: Calibration) -> float:
+    """The guard's own threshold, or infinity."""
     threshold = calibration.threshold
     return math.inf if threshold is None else threshold
 
 
-def _of_all(
+def _threshold_of_all(
     calibration: Calibration,
     scores: np.ndarray,
     wrong: np.ndarray,
@@ -189,14 +190,14 @@ def _of_all(
 
     errors = np.arange(len(scores) + 1)
     allowed = int((stats.binom.cdf(errors, len(scores), rate) <= delta).sum()) - 1
-    of_wrong = np.sort(scores[wrong])
+    error_scores = np.sort(scores[wrong])
     candidates = scores[np.isfinite(scores) & (scores <= _highest(calibration))]
-    if allowed < len(of_wrong):
-        candidates = candidates[candidates < of_wrong[allowed]]  # the first error too many
+    if allowed < len(error_scores):
+        candidates = candidates[candidates < error_scores[allowed]]  # the first error too many
     return float(candidates.max()) if len(candidates) else None
 
 
-def _of_accepted(
+def _threshold_of_accepted(
     calibration: Calibration,
     scores: np.ndarray,
     wrong: np.ndarray,
@@ -206,8 +207,8 @@ def _of_accepted(
 ) -> float | None:
     from scipy import stats  # here: it takes a second
 
-    chosen, n = None, len(scores)
-    start = max(needed, min(3 * needed, n / 2)) / n  # by numbers of samples alone
+    highest, n = None, len(scores)
+    start = max(needed, min(3 * needed, n / 2)) / n  # depends on numbers of samples alone
     for share, threshold in zip(_GRID, _grid(calibration), strict=True):
         if share < start:
             continue
@@ -217,12 +218,12 @@ def _of_accepted(
         p = stats.binom.cdf((wrong & accepted).sum(), accepted.sum(), rate)
         if accepted.sum() == 0 or p > delta:
             break
-        chosen = float(threshold)
-    return chosen
+        highest = float(threshold)
+    return highest
 
 
 def _grid(calibration: Calibration) -> Any:
-    """Thresholds for each hundredth accepted, from the calibration scores alone."""
+    """Thresholds that accept each hundredth of the calibration scores."""
     if calibration.rule == "bonferroni":  # its score is a function of ranks
         tests = calibration.tests
         p = np.maximum((1 - _GRID) / tests, 1 / (int(calibration.counts_[0]) + 1))

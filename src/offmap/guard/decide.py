@@ -39,12 +39,12 @@ def alarm_threshold(scores: Float[Tensor, " n"] | np.ndarray, alarm_rate: float)
     94.0
     """
     scores = as_tensor(scores)
-    checked(scores)
+    check_scores(scores)
     return float(scores.topk(alarm_rank(len(scores), alarm_rate)).values[-1])
 
 
 def alarm_rank(samples: int, alarm_rate: float) -> int:
-    """Which of so many calibration scores, from the largest, is the threshold.
+    """The rank of the threshold among the calibration scores, from the largest.
 
     Args:
         samples: ``n``, the number of calibration scores.
@@ -67,7 +67,7 @@ def alarm_rank(samples: int, alarm_rate: float) -> int:
 
 
 def least_samples(alarm_rate: float, *, tests: int = 1) -> int:
-    """How many calibration samples a rate on average needs, of several tests that share it.
+    """How many calibration samples a rate on average needs; several tests share the rate.
 
     >>> least_samples(0.05), least_samples(1 / 3), least_samples(0.05, tests=2)
     (19, 2, 39)
@@ -96,7 +96,7 @@ def p_values(
     [0.9, 0.1, 0.1]
     """
     scores, calibration = as_tensor(scores), as_tensor(calibration)
-    checked(calibration)
+    check_scores(calibration)
     return p_ranks(scores, calibration.sort().values).double() / (len(calibration) + 1)
 
 
@@ -133,9 +133,9 @@ def false_discoveries(p: Float64[Tensor, " m"] | np.ndarray, rate: float) -> Boo
     p = as_tensor(p).double()
     if p.ndim != 1:
         raise ShapeError(f"p-values must have shape (m,); seen {tuple(p.shape)}")
-    if wrong := int((~((p >= 0) & (p <= 1))).sum()):
+    if count := int((~((p >= 0) & (p <= 1))).sum()):
         raise ArgumentError(
-            f"{wrong} of {len(p)} p-values are not in [0, 1]: are they scores? p_values makes "
+            f"{count} of {len(p)} p-values are not in [0, 1]: are they scores? p_values makes "
             "p-values of these"
         )
     ascending, order = p.sort()
@@ -143,10 +143,10 @@ def false_discoveries(p: Float64[Tensor, " m"] | np.ndarray, rate: float) -> Boo
     ranks = torch.arange(1, len(p) + 1, device=p.device, dtype=torch.float64)
     # Multiplied out: dividing by m first would round p = i rate / m to either side.
     passed = (ascending * len(p) <= ranks * limit * (1 + 1e-12)).nonzero()
-    called = torch.zeros_like(p, dtype=torch.bool)
+    discoveries = torch.zeros_like(p, dtype=torch.bool)
     if len(passed):
-        called[order[: int(passed[-1]) + 1]] = True
-    return called
+        discoveries[order[: int(passed[-1]) + 1]] = True
+    return discoveries
 
 
 def adjusted_p_values(
@@ -186,8 +186,8 @@ def adjusted_p_values(
     delta = float(1 - exact_rate(confidence, "confidence"))
     p = as_tensor(p).double()
     ranks = (p * (samples + 1)).round()
-    whole = torch.isclose(ranks / (samples + 1), p, rtol=1e-9, atol=0)
-    if not (whole & (ranks >= 1) & (ranks <= samples + 1)).all():
+    multiples = torch.isclose(ranks / (samples + 1), p, rtol=1e-9, atol=0)
+    if not (multiples & (ranks >= 1) & (ranks <= samples + 1)).all():
         raise ArgumentError(
             f"these are no p-values of {samples} calibration samples, which are whole multiples of "
             f"1/{samples + 1} up to 1: give the number of those that they come from"
@@ -201,9 +201,9 @@ def exact_rate(rate: float, name: str) -> Fraction:
     return Fraction(str(float(number(name, rate, above=0, below=1))))
 
 
-def checked(scores: Float[Tensor, " n"]) -> None:
+def check_scores(scores: Float[Tensor, " n"]) -> None:
     """Refuse calibration scores that are no list of finite numbers."""
     if scores.ndim != 1:
         raise ShapeError(f"calibration scores must have shape (n,); seen {tuple(scores.shape)}")
-    if bad := int((~scores.isfinite()).sum()):
-        raise NonFiniteError(f"{bad} of {len(scores)} calibration scores are not finite")
+    if count := int((~scores.isfinite()).sum()):
+        raise NonFiniteError(f"{count} of {len(scores)} calibration scores are not finite")

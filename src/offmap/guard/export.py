@@ -22,7 +22,7 @@ from offmap.activations import Activations
 from offmap.detectors import why_not_exported
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, OffmapError
 from offmap.forward import weights_digest
-from offmap.guard._graph import Answers, Graph
+from offmap.guard._graph import Graph, Outputs
 from offmap.guard.guard import Guard
 
 _OUTPUTS = ("label", "score", "p_value", "is_ood")
@@ -77,17 +77,17 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     with atomic(path) as temporary:
         with _converting(path.name):
             write(program, temporary, record)
-            answers = run(temporary, example)
-        _check_equal(guard, acts, answers, tolerance)
+            outputs = run(temporary, example)
+        _check_equal(guard, acts, outputs, tolerance)
 
 
 def _check_possible(guard: Guard, path: Path, example: Any) -> None:
     """Refuse, before any work, what cannot be exported."""
     if path.suffix not in _FORMATS:
         raise ArgumentError(f"export writes {' and '.join(_FORMATS)} files; seen {path.name!r}")
-    if others := {part.precision for part in guard.probe.parts} - {"fp32"}:
+    if precisions := {part.precision for part in guard.probe.parts} - {"fp32"}:
         raise ArgumentError(
-            f"graphs are exported in precision 'fp32'; this guard has {others.pop()!r}, "
+            f"graphs are exported in precision 'fp32'; this guard has {precisions.pop()!r}, "
             "and its threshold holds for that alone: make, fit and calibrate one in 'fp32'"
         )
     if not isinstance(example, Tensor):
@@ -141,8 +141,8 @@ def _traced(guard: Guard, example: Tensor, *, takes_rate: bool) -> ExportedProgr
 
 
 @contextmanager
-def _converting(what: str) -> Iterator[None]:
-    """Keep torch's notes about itself back, and say what failed."""
+def _converting(subject: str) -> Iterator[None]:
+    """Silence torch's notes about itself, and say what could not be exported."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -153,13 +153,15 @@ def _converting(what: str) -> Iterator[None]:
     except OffmapError:
         raise
     except Exception as error:
-        raise ExportError(f"{what} cannot be exported: {type(error).__name__}: {error}") from error
+        raise ExportError(
+            f"{subject} cannot be exported: {type(error).__name__}: {error}"
+        ) from error
     finally:
         logger.setLevel(level)
 
 
 def _record(guard: Guard) -> dict[str, Any]:
-    """What the graph is, for those who find the file."""
+    """What the graph is, for readers of the file."""
     return {
         "library": version("offmap"),
         "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
@@ -177,7 +179,7 @@ def _record(guard: Guard) -> dict[str, Any]:
 
 
 def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
-    made = torch.onnx.export(
+    model = torch.onnx.export(
         program,
         input_names=["images", "alarm_rate"],
         output_names=list(_OUTPUTS),
@@ -185,24 +187,24 @@ def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any])
         dynamo=True,
         verbose=False,
     )
-    assert made is not None
-    # An initializer of an input's name is its default.
-    rate = made.model.graph.inputs[1]
+    assert model is not None
+    # An initializer with an input's name is its default.
+    rate = model.model.graph.inputs[1]
     value = np.array(record["alarm_rate"], np.float64)
     rate.const_value = _extra("onnx_ir").tensor(value, name=rate.name)
-    made.model.graph.register_initializer(rate)
+    model.model.graph.register_initializer(rate)
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
-    made.model.metadata_props.update(texts)
-    made.save(str(path))
+    model.model.metadata_props.update(texts)
+    model.save(str(path))
 
 
-def _run_onnx(path: Path, images: Tensor) -> Answers:
+def _run_onnx(path: Path, images: Tensor) -> Outputs:
     runtime = _extra("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors: that the alarm rate can be changed is meant so
+    options.log_severity_level = 3  # errors only: it warns that the alarm rate can be changed
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found = session.run(list(_OUTPUTS), {"images": images.cpu().numpy()})
-    label, score, p, is_ood = (torch.from_numpy(x) for x in found)
+    arrays = session.run(list(_OUTPUTS), {"images": images.cpu().numpy()})
+    label, score, p, is_ood = (torch.from_numpy(x) for x in arrays)
     return label, score, p, is_ood
 
 
@@ -210,10 +212,10 @@ def _write_pt2(program: ExportedProgram, path: Path, record: Mapping[str, Any]) 
     torch.export.save(program, path, extra_files={"offmap.json": json.dumps(record)})
 
 
-def _run_pt2(path: Path, images: Tensor) -> Answers:
+def _run_pt2(path: Path, images: Tensor) -> Outputs:
     with torch.no_grad():
-        found: Answers = torch.export.load(path).module()(images)
-    return found
+        outputs: Outputs = torch.export.load(path).module()(images)
+    return outputs
 
 
 def _greatest(acts: Activations, label: Tensor, tolerance: float) -> Tensor:
@@ -224,22 +226,23 @@ def _greatest(acts: Activations, label: Tensor, tolerance: float) -> Tensor:
     return z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
 
 
-def _check_equal(guard: Guard, acts: Activations, found: Answers, tolerance: float) -> None:
+def _check_equal(guard: Guard, acts: Activations, outputs: Outputs, tolerance: float) -> None:
     """Refuse answers that rounding within the tolerance does not explain; see :func:`export`."""
-    label, score, p, is_ood = (x.to(acts.device) for x in found)
+    label, score, p, is_ood = (x.to(acts.device) for x in outputs)
     scores = guard.score_activations(acts)
     size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values
-    moved = tolerance * size + torch.finfo(size.dtype).tiny
-    low, high = (guard.calibration(scores + sign * moved, label) for sign in (-1, 1))
-    good = _greatest(acts, label, tolerance)
+    error = tolerance * size + torch.finfo(size.dtype).tiny
+    low, high = (guard.calibration(scores + sign * error, label) for sign in (-1, 1))
+    correct = _greatest(acts, label, tolerance)
     digits = 1e-6 * (low[0].abs() + high[0].abs())  # of a logarithm's float32
-    good &= (low[0] - digits <= score) & (score <= high[0] + digits)
-    good &= (high[1] - 1e-9 <= p) & (p <= low[1] + 1e-9)
-    good &= (low[2] <= is_ood) & (is_ood <= high[2])
-    if not good.all():
+    correct &= (low[0] - digits <= score) & (score <= high[0] + digits)
+    correct &= (high[1] - 1e-9 <= p) & (p <= low[1] + 1e-9)
+    correct &= (low[2] <= is_ood) & (is_ood <= high[2])
+    if not correct.all():
         expected = guard.calibration(scores, label)[0]
         raise ExportError(
-            f"{int((~good).sum())} of {len(good)} answers of the graph are not the guard's within "
-            f"{tolerance:g}; scores differ by up to {float((score - expected).abs().max()):.3g}: "
-            "nothing was written; try the other format, or a larger tolerance if that is enough"
+            f"{int((~correct).sum())} of {len(correct)} answers of the graph are not the guard's "
+            f"within {tolerance:g}; scores differ by up to "
+            f"{float((score - expected).abs().max()):.3g}: nothing was written; try the other "
+            "format, or a larger tolerance if that is enough"
         )

@@ -22,60 +22,62 @@ if TYPE_CHECKING:
 LEVEL = 0.01  # of the two-sample test
 
 
-def check_extends(calibration: Calibration, **other: Any) -> None:
-    """Refuse what would make another rule of it.
+def check_extends(calibration: Calibration, **options: Any) -> None:
+    """Refuse options that would change the rule.
 
     Raises:
-        ArgumentError: there is something that is not as before, or classes were joined.
+        ArgumentError: an option was given, or classes were joined.
     """
-    if said := [name for name, value in other.items() if value]:
+    if names := [n for n, value in options.items() if value is not None and value is not False]:
         raise ArgumentError(
             f"extend keeps the alarm rates, the confidence and the rule of before: leave out "
-            f"{', '.join(said)}"
+            f"{', '.join(names)}"
         )
     if calibration.groups_ is not None:
         raise ArgumentError(
-            "extend does not know the classes of the samples of those that were joined: calibrate "
+            "extend does not know the class of each sample where classes were joined: calibrate "
             "anew, on all samples together"
         )
 
 
-def extended(calibration: Calibration, found: Scored) -> Calibration:
-    """The calibration of the kept scores and new ones, at the same rates.
+def extended(calibration: Calibration, samples: Scored) -> Calibration:
+    """The calibration of the old scores and the new ones, at the same rates.
 
     Args:
-        calibration: of before.
-        found: new samples, as they were scored.
+        calibration: before.
+        samples: new ones, with their scores.
 
     Raises:
-        DataError: the new scores are not distributed as the kept ones, by the two-sample test of
+        DataError: the new scores are not distributed as the old ones, by the two-sample test of
             Kolmogorov and Smirnov at 1 %, corrected for the number of detectors (Bonferroni).
         ArgumentError: even all samples are too few for the rates.
     """
-    kept = calibration.scores_
-    new = found.scores.where(found.scores.isfinite(), torch.inf).to(kept)
-    _check_alike(kept, new)
-    labels = calibration.labels_.to(found.predictions)
-    old = labels if calibration.rule == "per_class" else found.predictions.new_zeros(kept.shape[1])
-    other = Calibration(
+    old = calibration.scores_
+    new = samples.scores.where(samples.scores.isfinite(), torch.inf).to(old)
+    _check_alike(old, new)
+    labels = samples.predictions.new_zeros(old.shape[1])
+    if calibration.rule == "per_class":
+        labels = calibration.labels_.to(samples.predictions)
+    extension = Calibration(
         calibration.rule, calibration.alarm_rates, confidence=calibration.confidence
     )
-    # Columns need not be those of one sample: each is held against its own scores.
-    other.learn(torch.cat([kept.T, new]), torch.cat([old, found.predictions]), found.classes)
-    other = other.at(calibration.alarm_rate)
-    other.parts = (*(calibration.parts or (kept.shape[1],)), len(new))
-    other.earlier = calibration.promise
-    return other
+    # The entries of a row need not be of one sample: each column is ranked by itself.
+    predictions = torch.cat([labels, samples.predictions])
+    extension.learn(torch.cat([old.T, new]), predictions, samples.classes)
+    extension = extension.at(calibration.alarm_rate)
+    extension.parts = (*(calibration.parts or (old.shape[1],)), len(new))
+    extension.earlier = calibration.promise
+    return extension
 
 
-def _check_alike(kept: Float[Tensor, "k n"], new: Float[Tensor, "m k"]) -> None:
+def _check_alike(old: Float[Tensor, "k n"], new: Float[Tensor, "m k"]) -> None:
     from scipy import stats  # here: it takes a second
 
-    pairs = zip(kept.cpu().double().numpy(), new.T.cpu().double().numpy(), strict=True)
-    p = min(1.0, len(kept) * min(stats.ks_2samp(a, b).pvalue for a, b in pairs))
+    pairs = zip(old.cpu().double().numpy(), new.T.cpu().double().numpy(), strict=True)
+    p = min(1.0, len(old) * min(stats.ks_2samp(a, b).pvalue for a, b in pairs))
     if p < LEVEL:
         raise DataError(
             "the scores of these samples are not distributed as those of before (two-sample test "
-            f"of Kolmogorov and Smirnov: p = {p:.2g}, below {LEVEL}): they are no such random "
-            "sample, so calibrate anew on them alone, if they are what is known now"
+            f"of Kolmogorov and Smirnov: p = {p:.2g}, below {LEVEL}): they are not a random sample "
+            "of the same ID data. If that has changed, calibrate anew on these samples alone"
         )

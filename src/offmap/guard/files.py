@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +47,7 @@ _TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
     **{"is_ood": pa.bool_(), ACCEPTED: pa.bool_()},
 }
 _CHUNK = 4096
+T = TypeVar("T")
 
 # Reads images and scores them, elsewhere, and gives the rows of verdicts in their order.
 Spread = Callable[[Reading, Iterator[Span]], Iterable[list[Row]]]
@@ -54,14 +55,16 @@ Spread = Callable[[Reading, Iterator[Span]], Iterable[list[Row]]]
 
 @dataclass
 class Summary:
-    """What was found in the files.
+    """Counts of the verdicts on files.
 
     Args:
-        images: files seen.
+        alarm_rate: of the guard.
+        promise: of the guard.
+        images: files in all.
         unknown: called unknown.
         unreadable: could not be read.
-        alarm_rate: of the guard.
         left_out: what lies in the folders and is no image.
+        extremes: the rows with the highest scores, and with the lowest.
     """
 
     alarm_rate: float
@@ -82,11 +85,11 @@ class Summary:
         if row["score"] is None:  # not finite
             return
         for name, sign in (("least known", -1), ("most known", 1)):
-            kept = self.extremes.setdefault(name, [])
+            rows = self.extremes.setdefault(name, [])
             # Most rows are no extremes: one comparison tells.
-            if len(kept) < keep or sign * row["score"] < sign * kept[-1]["score"]:
-                insort(kept, row, key=lambda r: sign * r["score"])
-                del kept[keep:]
+            if len(rows) < keep or (rows and sign * row["score"] < sign * rows[-1]["score"]):
+                insort(rows, row, key=lambda r: sign * r["score"])
+                del rows[keep:]
 
     @property
     def share(self) -> float:
@@ -103,14 +106,14 @@ class Summary:
         return min(1.0, expected / self.unknown) if self.unknown else 0.0
 
     def __str__(self) -> str:
-        others = skipped_in_words("the inputs", (), self.left_out)
-        rate, false = percent(self.alarm_rate, 1), at_most(self.false_discoveries)
+        note = skipped_in_words("the inputs", (), self.left_out)
+        rate, share = percent(self.alarm_rate, 1), at_most(self.false_discoveries)
         return (
             f"{self.images:,} images: {self.unknown:,} unknown ({self.share:.1%}), "
             f"{self.unreadable:,} unreadable. At an alarm rate of {rate}, at most "
-            f"{false} of those called unknown are expected to be known."
+            f"{share} of those called unknown are expected to be known."
             + (f"\n{self.promise}" if self.promise else "")
-            + (f"\n{others}" if others else "")
+            + (f"\n{note}" if note else "")
         )
 
 
@@ -130,8 +133,8 @@ def score_files(
 ) -> Summary:
     """Write one row a file, in order: its answer, score and p-value, or why it cannot be read.
 
-    Rows are kept beside ``out`` as they come; interrupted, the same call goes on behind the last
-    one and scores nothing twice. ``out`` itself appears when all is done.
+    Rows are kept beside ``out`` as they come; after an interruption the same call continues with
+    the next file and scores none twice. ``out`` itself appears when all is done.
 
     Args:
         guard: calibrated.
@@ -143,7 +146,7 @@ def score_files(
             fitted on. Images are brought to it as those were.
         transform: ``file.py:NAME``, of the function that made those; it makes these as well.
         batch_size: images at a time.
-        keep: rows that the summary keeps of the most and of the least known.
+        keep: rows that the summary keeps of the most and of the least known; 0 for none.
         log: a :class:`offmap.guard.Log` that the verdicts are added to, each once: what a crash
             left out of it is not added later.
         explain: add a column ``reason``, of :func:`offmap.guard.explained`.
@@ -165,8 +168,9 @@ def score_files(
     if log is not None and Path(log).resolve() == out.resolve():
         raise ArgumentError(f"{log} is where the verdicts go: give the log another name")
     whole("batch_size", batch_size)
+    whole("keep", keep, 0)
     summary = Summary(guard.calibration.alarm_rate, guard.calibration.promise)
-    # Not of rows of tokens or features.
+    # Rows of tokens or features have no shape of images.
     of_images = shape or not (guard.input_names or len(guard.input_shape or (0, 0, 0)) == 1)
     shape = shape or (image_shape(guard) if of_images else None)
     if spread is not None and shape is None:
@@ -176,19 +180,21 @@ def score_files(
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
-    run: Row = {"inputs": [_place(spec) for spec in inputs], "guard": _identity(guard)}
+    run: Row = {"inputs": [_absolute(spec) for spec in inputs], "guard": _identity(guard)}
     run |= {"shape": shape, "resize": guard.input_resize, "explain": explain}
-    with closing(Partial(out, run)) as partial, _logging(log, guard) as add_to_log:
+    with closing(Partial(out, run)) as partial, _log_writer(log, guard) as add_to_log:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
             advance(summary.images)
+            passed = (row["path"] for row in partial.rows())
             if shape is None:
-                samples = _rows_going_on(partial, inputs, guard)
+                items = read_rows(inputs, guard.input_names, passed=passed, shape=guard.input_shape)
+                samples = _of_that_run(partial, items)
                 batches: Iterable[list[Row]] = _batches(samples, guard, batch_size, explain=explain)
             else:
                 reading = Reading(shape, guard.input_resize, transform, batch_size, explain)
-                spans = _going_on(partial, inputs, summary.left_out)
+                spans = _of_that_run(partial, behind(spans_of(inputs, summary.left_out), passed))
                 batches = spread(reading, spans) if spread else reading.rows(guard, spans)
             for rows in batches:
                 partial.append(rows)
@@ -197,21 +203,21 @@ def score_files(
                     summary.add(row, keep)
                 advance(len(rows))
         if not summary.images:
-            others = skipped_in_words("them", (), summary.left_out)
+            note = skipped_in_words("them", (), summary.left_out)
             raise ArgumentError(
-                "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", others]))
+                "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", note]))
             )
-        _finish(partial, out, columns_of(guard, explain=explain))
+        _write_out(partial, out, columns_of(guard, explain=explain))
     return summary
 
 
-def _place(spec: str) -> str:
-    """An input wherever it is asked for from: a relative path means other files in each folder."""
+def _absolute(spec: str) -> str:
+    """An input as it is called from any working directory."""
     return spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
 
 
 @contextmanager
-def _logging(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[Row]], None]]:
+def _log_writer(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[Row]], None]]:
     if path is None:
         yield lambda rows: None
         return
@@ -236,23 +242,10 @@ def _batches(
         yield rows_of(guard, batch, images=False, explain=explain)
 
 
-def _rows_going_on(partial: Partial, inputs: Sequence[str], guard: Guard) -> Iterator[Any]:
-    """The rows behind those that have their verdicts."""
-    passed = (row["path"] for row in partial.rows())
-    with _of_that_run(partial):
-        yield from read_rows(inputs, guard.input_names, passed=passed, shape=guard.input_shape)
-
-
-def _going_on(partial: Partial, inputs: Sequence[str], left_out: list[Skipped]) -> Iterator[Span]:
-    """The images behind those that have their rows."""
-    with _of_that_run(partial):
-        yield from behind(spans_of(inputs, left_out), (row["path"] for row in partial.rows()))
-
-
-@contextmanager
-def _of_that_run(partial: Partial) -> Iterator[None]:
+def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
+    """The inputs without a row yet, refused where those before are not the inputs of the rows."""
     try:
-        yield
+        yield from items
     except ArgumentError as error:
         raise StoreError(
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
@@ -260,7 +253,7 @@ def _of_that_run(partial: Partial) -> Iterator[None]:
         ) from error
 
 
-def _finish(partial: Partial, out: Path, columns: Sequence[str]) -> None:
+def _write_out(partial: Partial, out: Path, columns: Sequence[str]) -> None:
     """Give the rows their final form and name."""
     write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
     with atomic(out) as temporary:

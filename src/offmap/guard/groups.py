@@ -20,10 +20,10 @@ PARENT = "parent-folder"
 
 
 class Groups:
-    """The group of each sample, by its key or its place.
+    """The group of each sample, by its key or its position.
 
-    What is promised rests on independent samples. Those of one group are not, so one of each
-    group, told by a hash of its key, stands for it: the rate is that of a sample of a new group.
+    The promise rests on independent samples. Samples of one group are not, so one of each group,
+    chosen by a hash of its key, stands for it: the rate is that of a sample of a new group.
 
     Args:
         groups: a function from a sample's key, such as its path, to its group; or the group of each
@@ -35,12 +35,16 @@ class Groups:
         self._by_key: dict[str, str] = {}
 
     def through(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches themselves, whose keys are learned as they go by."""
+        """The same batches; the group of each key is noted on the way."""
         start = 0
         for batch, labels in batches:
             keys = keys_of(batch)
-            self._by_key.update(zip(keys, self._named(keys, start), strict=True))
-            start += len(keys)
+            end = start + len(keys)
+            names = map(self._of, keys) if callable(self._of) else self._of[start:end]
+            groups = [str(name) for name in names]
+            groups += [""] * (len(keys) - len(groups))  # too few are refused below
+            self._by_key.update(zip(keys, groups, strict=True))
+            start = end
             yield batch, labels
         if not callable(self._of) and start != len(self._of):
             raise ArgumentError(
@@ -48,23 +52,18 @@ class Groups:
                 f"{len(self._of):,} groups"
             )
 
-    def _named(self, keys: Sequence[str], start: int) -> list[str]:
-        if callable(self._of):
-            return [str(self._of(key)) for key in keys]
-        names = self._of[start : start + len(keys)]
-        return [str(name) for name in names] + [""] * (len(keys) - len(names))
-
     def of(self, keys: Sequence[str]) -> list[str]:
-        """The groups of samples that went by."""
+        """The groups of samples whose batches went through."""
         return [self._by_key[key] for key in keys]
 
     def one_each(self, keys: Sequence[str]) -> Int64[Tensor, " g"]:
         """One sample of each group: that with the smallest hash, whatever the order."""
-        chosen: dict[str, tuple[bytes, int]] = {}
+        representatives: dict[str, tuple[bytes, int]] = {}
         for i, (key, group) in enumerate(zip(keys, self.of(keys), strict=True)):
-            mark = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), i
-            chosen[group] = min(mark, chosen.get(group, mark))
-        return torch.tensor(sorted(i for _, i in chosen.values()), dtype=torch.int64, device="cpu")
+            digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), i
+            representatives[group] = min(digest, representatives.get(group, digest))
+        rows = sorted(i for _, i in representatives.values())
+        return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
 def keys_of(batch: Activations | Sample) -> Sequence[str]:

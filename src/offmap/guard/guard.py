@@ -25,7 +25,7 @@ from offmap.guard.words import explanation
 
 
 class Guard(Learning):
-    """Answers with a label, or with "unknown", at a known rate of false alarms.
+    """Predicts a label, or says "unknown", at a known rate of false alarms.
 
     Fit it on the network's training data, calibrate it on ID data that neither the network nor the
     fit has seen, and call it on images. At most a share ``alarm_rate`` of ID images is then called
@@ -92,14 +92,14 @@ class Guard(Learning):
         return self.judge(acts).of_any_mode()
 
     def refuse_changed(self) -> None:
-        """Refuse weights that were changed in place, which is asked at each call.
+        """Refuse weights that were changed in place; every call of the guard checks.
 
         Raises:
             NotFittedError: they are others than when the guard was fitted.
         """
-        if self._watched is not None and self._watched.changed():
+        if self._weights_watch is not None and self._weights_watch.changed():
             self._check_weights()
-            self._watched.accept()
+            self._weights_watch.accept()
 
     def judge(self, acts: Activations | Sample) -> Verdict:
         """The verdict on images from their activations, or from samples if inputs are needed.
@@ -110,19 +110,19 @@ class Guard(Learning):
             NotFittedError: the guard was not fitted, or not calibrated.
         """
         calibration = self.calibration
-        of = acts_of(acts)
+        outputs = acts_of(acts)
         scores = self.score_activations(acts)
-        labels = of.labels.to(scores.device)
-        reasons = why_not_finite(of, scores)
+        labels = outputs.labels.to(scores.device)
+        reasons = why_not_finite(outputs, scores)
         if reasons is not None:
-            # Of each detector its own, as in calibration: one that fails is no word of the others.
-            finite = scores.isfinite() & of.finite_rows()[:, None].to(scores.device)
+            # For each detector by itself, as in calibration: one may fail where others do not.
+            finite = scores.isfinite() & outputs.finite_rows()[:, None].to(scores.device)
             scores = scores.where(finite, torch.inf)
-        score, p, is_ood = calibration.forward(scores, labels)  # no hooks are looked for
-        if reasons is not None:  # one made of ranks is finite, and would pass for a score
+        score, p, is_ood = calibration.forward(scores, labels)  # a call would look for hooks
+        if reasons is not None:  # a score made of ranks is finite in any case
             score = score.masked_fill(~finite.all(1), torch.inf)
         accepted = None if self.control_ is None else self.control_.accepts(score)
-        return Verdict(labels, score, p, is_ood, self.classes, of.keys, reasons, accepted)
+        return Verdict(labels, score, p, is_ood, self.classes, outputs.keys, reasons, accepted)
 
     def at(self, alarm_rate: float) -> Self:
         """The same guard at another alarm rate, without data; network and tensors are shared.
@@ -137,16 +137,16 @@ class Guard(Learning):
             ArgumentError: there are too few calibration samples for that rate.
         """
         calibration = self.calibration.at(alarm_rate)
-        other = copy(self)
-        other._modules = self._modules | {"_calibration": calibration}
-        other.history, other._light = self.history.copied(), Light()
-        return other
+        guard = copy(self)
+        guard._modules = self._modules | {"_calibration": calibration}
+        guard.history, guard._light = self.history.copied(), Light()
+        return guard
 
     def to_send(self) -> Self:
-        """The same, to be copied to other processes: without what is known in this one alone."""
-        other = copy(self)
-        other.history, other._watched = History(), None
-        return other
+        """A copy for other processes, without the history and the watch on weights of this one."""
+        guard = copy(self)
+        guard.history, guard._weights_watch = History(), None
+        return guard
 
     def explain_sample(self, inputs: Any) -> str:
         """Why it says what it says of one sample: see :func:`offmap.guard.explained`."""

@@ -1,4 +1,4 @@
-"""What a guard has learned from, and whether other data is apart from that."""
+"""The data that a guard has learned from, and whether other data overlaps with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class History:
     _calibrated: tuple[Seen, ...] = ()
 
     def fitted(self, data: Any, seen: Seen) -> None:
-        """Begin anew with the data of "fit"."""
+        """Record the data of "fit", and forget all before."""
         self.read = {"fit": _record(seen)}
         self.fitted_on = _fingerprint(data)
         self._fitted, self._calibrated = seen, ()
@@ -37,14 +37,14 @@ class History:
     def calibrated(
         self, data: Any, seen: Seen, groups: int | None, *, extends: bool = False
     ) -> None:
-        """Go on with the data of "calibrate", of which so many groups counted.
+        """Record the data of "calibrate", and how many groups counted.
 
-        Of data that extend others, the record is of the last part, and the fingerprints of all.
+        Where they extend a calibration, the record is of the last part, with all fingerprints.
         """
         fingerprint = _fingerprint(data)
         if extends:
-            known = self.read.get("calibrate", {}).get("fingerprint")
-            fingerprint = " ".join(filter(None, (known, fingerprint))) or None
+            before = self.read.get("calibrate", {}).get("fingerprint")
+            fingerprint = " ".join(filter(None, (before, fingerprint))) or None
         self._calibrated = (*(self._calibrated if extends else ()), seen)
         self.read["calibrate"] = _record(seen)
         if fingerprint is not None:
@@ -54,7 +54,7 @@ class History:
         seen.warn_of_labels("the calibration data")
 
     def copied(self) -> Self:
-        """The same, for a guard that goes its own way."""
+        """A copy, for a guard that may be calibrated by itself."""
         return replace(self, read=dict(self.read))
 
     def refuse_fitted_on(self, data: Any) -> None:
@@ -66,18 +66,18 @@ class History:
                 "network nor the guard has seen, or the alarm rate does not hold"
             )
 
-    def refuse_known(self, data: Any) -> None:
+    def refuse_learned_from(self, data: Any) -> None:
         """Refuse to measure on a set that the guard has learned from."""
         calibrated_on = self.read.get("calibrate", {}).get("fingerprint")
-        for step, known in (("fitted", self.fitted_on), ("calibrated", calibrated_on)):
-            if _in_common(_fingerprint(data), known):
+        for step, fingerprint in (("fitted", self.fitted_on), ("calibrated", calibrated_on)):
+            if _in_common(_fingerprint(data), fingerprint):
                 raise DataError(
                     f"this guard was {step} on the same samples: give fresh ones, or what is "
                     "measured says nothing of new data"
                 )
 
     def refuse_ungrouped(self, groups: Any) -> None:
-        """Refuse samples without groups where those of before were counted once a group.
+        """Refuse samples without groups where the guard was calibrated with groups.
 
         Raises:
             ArgumentError: they have none.
@@ -90,30 +90,30 @@ class History:
             )
 
     def check_apart(self, name: str, data: Any, seen: Seen) -> None:
-        """Tell of samples that the guard was fitted on, too."""
+        """Warn of samples that the guard was fitted on, or refuse them."""
         _compare(name, data, seen, "data to fit on", self._fitted)
 
     def check_fresh(self, name: str, data: Any, seen: Seen) -> None:
-        """The same, and of samples that the threshold comes from."""
+        """The same, also of samples that the threshold comes from."""
         self.check_apart(name, data, seen)
-        for known in self._calibrated:
-            _compare(name, data, seen, "calibration data", known)
+        for part in self._calibrated:
+            _compare(name, data, seen, "calibration data", part)
 
 
 def _record(seen: Seen) -> dict[str, Any]:
-    """What went by, and on which day of UTC: an hour would tell equal guards apart."""
+    """The samples read, and the day in UTC: with the hour, equal guards would differ."""
     return {"date": datetime.now(UTC).date().isoformat(), **seen.record()}
 
 
-def _compare(name: str, data: Any, seen: Seen, other: str, known: Seen | None) -> None:
-    if known is not None:
-        check_apart(name, seen, other, known, sets=hasattr(data, "fingerprint"))
+def _compare(name: str, data: Any, seen: Seen, source: str, before: Seen | None) -> None:
+    if before is not None:
+        check_apart(name, seen, source, before, sets=hasattr(data, "fingerprint"))
 
 
 def _fingerprint(data: Any) -> str | None:
     return getattr(data, "fingerprint", None)
 
 
-def _in_common(fingerprint: str | None, known: str | None) -> bool:
+def _in_common(fingerprint: str | None, before: str | None) -> bool:
     """Whether two sets share a part: of a joined set, fingerprints are those of its parts."""
-    return bool(set((fingerprint or "").split()) & set((known or "").split()))
+    return bool(set((fingerprint or "").split()) & set((before or "").split()))

@@ -1,4 +1,4 @@
-"""The tables by which a rank becomes a decision: what true alarm rate each rank stands for."""
+"""Tables by which a rank becomes a decision: the true alarm rate that it stands for."""
 
 from __future__ import annotations
 

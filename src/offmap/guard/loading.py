@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from offmap.errors import StoreError
 from offmap.forward import Normalization, weights_digest
 from offmap.guard import schema
-from offmap.guard._inputs import Watched
+from offmap.guard._inputs import WeightsWatch
 from offmap.guard._record import arguments_of
 from offmap.guard.calibration import Calibration
 from offmap.guard.control import Control
@@ -23,7 +23,7 @@ from offmap.guard.words import detectors_of
 def read_guard(
     folder: str | Path, network: nn.Module, *, strict: bool, normalization: Normalization | None
 ) -> Guard:
-    """The guard in a folder, around a network that is at hand: see :func:`offmap.load`."""
+    """The guard in a folder, around this network: see :func:`offmap.load`."""
     record, files = schema.read(folder)
     where = f"{folder}/guard.json"
     try:
@@ -33,7 +33,7 @@ def read_guard(
         guard.probe.resolve(record["layers"])
         guard.probe.floats = record["floats"]
         if "network" in files:
-            _fill(guard.probe.network, files["network"], where)
+            _load_weights(guard.probe.network, files["network"], where)
         guard.weights = weights_digest(guard.probe.network)
         if strict and guard.weights != record["network_sha256"]:
             raise StoreError(
@@ -55,9 +55,9 @@ def read_guard(
         if record["input_shape"] is not None:
             guard.input_shape = tuple(map(int, record["input_shape"]))
         guard.input_names = tuple(map(str, record["input_names"]))
-        read = {step: dict(of) for step, of in record["read"].items()}
+        read = {step: dict(entry) for step, entry in record["read"].items()}
         guard.history = History(read, record["fitted_on"])
-        guard._watched = Watched(guard.probe.network)
+        guard._weights_watch = WeightsWatch(guard.probe.network)
         guard.input_resize = record["input_resize"]
         if record["input_transform"] is not None:
             name, sha256 = map(str, record["input_transform"])
@@ -67,19 +67,19 @@ def read_guard(
     return guard
 
 
-def _fill(network: nn.Module, kept: dict[str, Tensor], where: str) -> None:
-    """Load the weights that were kept; a network that they are not of stays as it was."""
+def _load_weights(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load weights that were saved; a network of another kind stays as it was."""
     # Torch copies what fits before it says what does not.
     own = network.state_dict()
-    names = sorted(own.keys() ^ kept.keys())
-    names += [name for name in own.keys() & kept.keys() if own[name].shape != kept[name].shape]
+    names = sorted(own.keys() ^ state.keys())
+    names += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     if names:
         raise StoreError(
             f"{where}: the weights beside it are of another network than the "
             f"{type(network).__name__} that was given: {len(names)} parts differ, such as "
             f"{', '.join(sorted(names)[:3])}"
         )
-    network.load_state_dict(kept)
+    network.load_state_dict(state)
 
 
 def _arguments(
@@ -87,12 +87,12 @@ def _arguments(
 ) -> dict[str, Any]:
     """The arguments of a guard, with the normalisation that its record may lack."""
     arguments = arguments_of(record, head)
-    known = arguments["normalization"]
-    if normalization in (None, known):
+    recorded = arguments["normalization"]
+    if normalization in (None, recorded):
         return arguments
-    if known.known:
+    if recorded.known:
         raise StoreError(
-            f"this guard normalises images by {known}, and was given {normalization}: leave the "
+            f"this guard normalises images by {recorded}, and was given {normalization}: leave the "
             "normalisation out, or fit the guard anew"
         )
     return arguments | {"normalization": normalization}

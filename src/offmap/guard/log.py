@@ -1,4 +1,4 @@
-"""Verdicts as they were given, one JSON line each, only ever added to."""
+"""Verdicts in a file, one JSON line each, to which lines are only ever added."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Log:
 
     First, at each opening, stands what the guard's calibration set certifies; then a line a sample:
     ``time``, ``guard`` (a hash), ``input``, ``label``, ``score``, ``p_value``, ``is_ood``,
-    ``error``. What is added at once is written whole, or not at all where the disk is full; a line
-    that was torn by a crash is ended, and read by nobody. Where the file is moved away, deleted or
-    emptied, as by what turns logs over, a new one is begun.
+    ``error``. The lines of a call are all written, or none where the disk is full; a line that was
+    torn by a crash is ended, and readers skip it. Where the file is moved away, deleted or emptied,
+    as by a rotation of logs, a new one is begun.
 
     Args:
         path: of the file, which may exist; one process at a time adds to it.
@@ -56,21 +56,22 @@ class Log:
             raise
 
     def go_on_with(self, guard: Guard | Cascade | Certified) -> None:
-        """Say before the next samples what another threshold certifies."""
+        """Write before the next samples what another threshold certifies."""
         self.certified = guard if isinstance(guard, Certified) else Certified.of(guard)
-        self._said = False
+        self._has_header = False
 
     def _open(self) -> TextIO:
-        """The file under its name, which need not be the one that was opened."""
+        """The file that is under the path now, which need not be the one that was opened."""
         with suppress(FileNotFoundError):
             if self._file is not None:
-                own = os.fstat(self._file.fileno())
-                if os.path.samestat(own, self.path.stat()):
-                    self._said &= own.st_size > 0  # emptied, as by a rotation that copies it
+                status = os.fstat(self._file.fileno())
+                if os.path.samestat(status, self.path.stat()):
+                    # A rotation that copies the file empties it.
+                    self._has_header &= status.st_size > 0
                     return self._file
         fresh = claimed(self.path)
         self.close()
-        self._file, self._said = fresh, False
+        self._file, self._has_header = fresh, False
         if self._is_torn(self.path):
             _add(fresh, "\n")
         return fresh
@@ -114,15 +115,15 @@ class Log:
         now = (time or datetime.now(UTC)).isoformat(timespec="milliseconds")
         stamp = {"time": now, "guard": self.certified.guard}
         file = self._open()
-        # By its first line a log is known, and several may begin in one millisecond.
-        said = {"certified": msgspec.to_builtins(self.certified), "log": uuid.uuid4().hex}
+        # The first line identifies a log, and several may begin in one millisecond.
+        header = {"certified": msgspec.to_builtins(self.certified), "log": uuid.uuid4().hex}
         # JSON in ASCII, as a path need not be UTF-8.
-        whole = [*([] if self._said else [said]), *lines]
-        _add(file, "".join(json.dumps(stamp | line) + "\n" for line in whole))
-        self._said = True
+        rows = [*([] if self._has_header else [header]), *lines]
+        _add(file, "".join(json.dumps(stamp | row) + "\n" for row in rows))
+        self._has_header = True
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Release the file."""
         if self._file is not None:
             self._file.close()
 
@@ -139,10 +140,10 @@ class Log:
 
 
 def check_goes_on(path: str | Path, guard: Guard | Cascade) -> None:
-    """Refuse to add a guard's verdicts to the log of another, which no monitor could go on with.
+    """Refuse to add a guard's verdicts to the log of another: no monitor could read on.
 
     Raises:
-        StoreError: the last line that is whole is of another guard.
+        StoreError: the last complete line is of another guard.
     """
     path = Path(path)
     if not path.is_file():
@@ -163,12 +164,12 @@ def check_goes_on(path: str | Path, guard: Guard | Cascade) -> None:
 
 def _add(file: TextIO, text: str) -> None:
     """Add all of a text, or nothing of it: the next line would be joined to a torn one."""
-    number, left = file.fileno(), text.encode()
-    size = os.fstat(number).st_size
+    descriptor, data = file.fileno(), text.encode()
+    size = os.fstat(descriptor).st_size
     try:
-        while left:
-            left = left[os.write(number, left) :]
+        while data:
+            data = data[os.write(descriptor, data) :]
     except OSError:
         with suppress(OSError):
-            os.ftruncate(number, size)
+            os.ftruncate(descriptor, size)
         raise

@@ -1,4 +1,4 @@
-"""Rows of a log of verdicts, behind those that were read before."""
+"""Rows of a log of verdicts, from where the last reading ended."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def rows_of(
 ) -> Iterator[tuple[Row | None, str, int]]:
     """Rows of a log, each with the hash of the log and how far it has been read with this row.
 
-    A row that is not whole is ``None``. The last line of a file that is still written is left for
-    another time.
+    A torn row is ``None``. A last line without an end is still being written, and is not given.
 
     Args:
         path: ``.jsonl`` of a :class:`offmap.guard.Log` or of ``offmap score``, or its ``.csv`` or
@@ -79,13 +78,16 @@ class Tail:
         self._file: io.FileIO | None = None
 
     def rows(self, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-        """What :func:`rows_of` gives, of all that was added since."""
-        if self._path.suffix != ".jsonl":  # which are never added to
+        """The rows added since the last reading, as :func:`rows_of` gives them."""
+        if self._path.suffix != ".jsonl":  # a table never grows
             yield from rows_of(self._path, read)
             return
         if self._file is not None:
-            replaced = self._is_replaced(self._file)  # asked first: then no more is added to it
-            with self._anew(self._file) as file:
+            try:  # asked first: no more is added to a file that has been replaced
+                replaced = not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+            except FileNotFoundError:
+                replaced = False
+            with self._reader(self._file) as file:
                 yield from _lines(file, self._path, read)
             if not replaced:
                 return
@@ -94,18 +96,12 @@ class Tail:
 
     def _opened(self) -> AbstractContextManager[BinaryIO]:
         self._file = self._path.open("rb", buffering=0)
-        return self._anew(self._file)
+        return self._reader(self._file)
 
     @staticmethod
-    def _anew(file: io.FileIO) -> BinaryIO:
-        """Without what was read ahead of it before: it may have been emptied since."""
+    def _reader(file: io.FileIO) -> BinaryIO:
+        """A reader with an empty buffer: the file may have been emptied since the last one."""
         return open(file.fileno(), "rb", closefd=False)
-
-    def _is_replaced(self, file: io.FileIO) -> bool:
-        try:
-            return not os.path.samestat(os.fstat(file.fileno()), self._path.stat())
-        except FileNotFoundError:
-            return False
 
     def close(self) -> None:
         """Read no more."""
@@ -128,10 +124,10 @@ def _lines(
     if not first.endswith(b"\n"):
         return
     log = _hash(first)
-    place = read.get(log, 0)
-    if place > file.seek(0, 2):
-        raise _shorter(path, place, "bytes")
-    file.seek(place)
+    position = read.get(log, 0)
+    if position > file.seek(0, 2):
+        raise _shorter(path, position, "bytes")
+    file.seek(position)
     for line in iter(file.readline, b""):
         if not line.endswith(b"\n"):
             return
@@ -145,20 +141,23 @@ def _parsed(line: bytes) -> Row | None:
         return None
     if not isinstance(row, dict):
         return None
-    return row if "certified" in row else _named(row) if "is_ood" in row else None
+    return row if "certified" in row else _verdict_row(row) if "is_ood" in row else None
 
 
-def _named(row: Row) -> Row:
+def _verdict_row(row: Row) -> Row:
     """A row of verdicts as ``offmap score`` names its columns, of which a table may lack some.
 
     A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read, or
-    nothing, which pandas writes in its place.
+    nothing, which pandas writes in its place. Beside a missing label, pandas makes floats of all.
     """
     p_value = row.get("p_value", row.get("p"))
     of_scorer = "p" in row and "p_value" not in row
     if of_scorer if p_value is None else math.isnan(p_value):
         return row | {"label": None, "p_value": None, "is_ood": None}
-    return row | {"label": row.get("label"), "p_value": p_value}
+    label = row.get("label")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return row | {"label": label, "p_value": p_value}
 
 
 def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
@@ -169,18 +168,18 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
     if "is_ood" not in first:
         raise StoreError(f"{path} has no column is_ood, and so no verdicts: give a table with one")
     log = _hash(repr(first).encode())
-    place = read.get(log, 0)
-    last = 0
-    for last, row in enumerate(chain([first], rows), 1):
-        if last > place:
-            yield _named(row), log, last
-    if last < place:
-        raise _shorter(path, place, "rows")
+    position = read.get(log, 0)
+    count = 0
+    for count, row in enumerate(chain([first], rows), 1):
+        if count > position:
+            yield _verdict_row(row), log, count
+    if count < position:
+        raise _shorter(path, position, "rows")
 
 
-def _shorter(path: Path, place: int, unit: str) -> StoreError:
+def _shorter(path: Path, position: int, unit: str) -> StoreError:
     return StoreError(
-        f"{path} is shorter than the {place:,} {unit} that were read of it: a log is only added "
+        f"{path} is shorter than the {position:,} {unit} that were read of it: a log is only added "
         "to, and verdicts that were written anew are another stream: give the one that was read, "
         "or begin with another --state"
     )
@@ -197,7 +196,7 @@ def _csv(path: Path) -> Iterator[Row]:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
             columns: dict[str, Callable[[Any], Any]]
-            columns = {"is_ood": _truth, "label": int, "p_value": float, "p": float}
+            columns = {"is_ood": _truth, "label": _class_index, "p_value": float, "p": float}
             for name, number in columns.items():
                 if plain.get(name) is not None:
                     plain[name] = number(plain[name])
@@ -206,10 +205,14 @@ def _csv(path: Path) -> Iterator[Row]:
 
 def _truth(text: str) -> bool:
     """What Python, Arrow and spreadsheets write as True, true and TRUE."""
-    known = {"true": True, "false": False}.get(text.lower())
-    if known is None:
+    value = {"true": True, "false": False}.get(text.lower())
+    if value is None:
         raise ValueError(f"is_ood is True or False, and not {text!r}")
-    return known
+    return value
+
+
+def _class_index(text: str) -> int:
+    return int(text.removesuffix(".0"))
 
 
 def _hash(first: bytes) -> str:

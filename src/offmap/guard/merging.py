@@ -12,7 +12,7 @@ import numpy as np
 
 from offmap._utils.percent import percent
 from offmap.errors import ArgumentError
-from offmap.guard._odds import SHARES
+from offmap.guard._evidence import SHARES
 from offmap.guard.monitor import Monitor
 from offmap.guard.tally import Tally
 
@@ -74,7 +74,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 def merged(monitors: Mapping[str, Monitor]) -> Merged:
-    r"""What monitors of one guard show together: the mean of their wealths, held against 1/alpha.
+    r"""What monitors of one guard show together: the mean of their wealths, against 1/alpha.
 
     At each time each wealth is a supermartingale given all that was seen in any stream, and so is
     their mean, whatever the streams' lengths: it starts at 1, and Ville's inequality holds. One
@@ -96,7 +96,7 @@ def merged(monitors: Mapping[str, Monitor]) -> Merged:
         _check(name, monitor, first)
     rows = np.array([monitor.log_wealths for monitor in monitors.values()])
     means = np.logaddexp.reduce(rows, axis=0) - math.log(len(rows))
-    rich = means[: len(SHARES)] >= -math.log(first.alpha)
+    crossings = means[: len(SHARES)] >= -math.log(first.alpha)
     return Merged(
         guard=first.certified.guard,
         shards=tuple(
@@ -106,7 +106,7 @@ def merged(monitors: Mapping[str, Monitor]) -> Merged:
         log_wealth=float(means[0]),
         alpha=first.alpha,
         delta=first.delta * len({t for m in monitors.values() for t in m.thresholds}),
-        ood_share=float((SHARES * rich).max()),
+        ood_share=float((SHARES * crossings).max()),
         tally=reduce(add, (monitor.tally for monitor in monitors.values()), Tally()),
     )
 
@@ -116,8 +116,8 @@ def _check(name: str, monitor: Monitor, first: Monitor) -> None:
         raise ArgumentError(
             f"the monitor {name} was reset, and its wealth began anew: leave it out"
         )
-    seen = monitor.certified, monitor.alpha, monitor.delta
-    if seen != (first.certified, first.alpha, first.delta):
+    identity = monitor.certified, monitor.alpha, monitor.delta
+    if identity != (first.certified, first.alpha, first.delta):
         raise ArgumentError(
             f"the monitor {name} is not of the guard, threshold, alpha and delta of the first: "
             "merge those of one guard"

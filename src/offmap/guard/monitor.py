@@ -68,7 +68,7 @@ class Monitor(Evidence):
         self.read: dict[str, int] = {}
 
     def update(self, verdict: Verdict | Any, labels: Any = None, *, time: Time = None) -> bool:
-        """Go on by the samples of a verdict, in their order; whether there is an alarm by now.
+        """Bet on the samples of a verdict, in their order; whether there is an alarm by now.
 
         Args:
             verdict: of the guard; or which samples were called OOD, as booleans.
@@ -85,7 +85,7 @@ class Monitor(Evidence):
         for label, is_ood, p_value in samples:  # before any of them counts
             self.certified.check_judged(is_ood, label, p_value, way_out=_GO_ON)
         for label, is_ood, p_value in samples:
-            self._go_on(1, int(is_ood), label, p_value, time)
+            self._bet(1, int(is_ood), label, p_value, time)
         return self.alarmed
 
     def see(
@@ -96,7 +96,7 @@ class Monitor(Evidence):
         *,
         time: Time = None,
     ) -> bool:
-        """Go on by one sample; whether there is an alarm by now.
+        """Bet on one sample; whether there is an alarm by now.
 
         Args:
             is_ood: whether the guard called it OOD.
@@ -112,7 +112,7 @@ class Monitor(Evidence):
             raise ArgumentError(f"is_ood must be true or false; seen {is_ood!r}")
         if p_value is not None and not 0 <= p_value <= 1:
             raise ArgumentError(f"p_value must lie in [0, 1]; seen {p_value!r}")
-        self._go_on(1, int(is_ood), label, p_value, time)
+        self._bet(1, int(is_ood), label, p_value, time)
         return self.alarmed
 
     def count(
@@ -123,7 +123,7 @@ class Monitor(Evidence):
         *,
         time: Time = None,
     ) -> bool:
-        """Go on by counters; whether there is an alarm by now.
+        """Bet on counts of samples; whether there is an alarm by now.
 
         All samples are bet on at once, so the size of a batch must not depend on what is in it.
 
@@ -136,11 +136,11 @@ class Monitor(Evidence):
         samples = whole("samples", samples, 0)
         alarms = whole("alarms", alarms, 0, samples)
         if samples:
-            self._go_on(samples, alarms, label, None, time)
+            self._bet(samples, alarms, label, None, time)
         return self.alarmed
 
     def reset(self, alpha: float | None = None) -> Self:
-        """Begin anew behind an alarm, with nothing seen.
+        """Start again after an alarm, without the samples before.
 
         The probability of a false alarm in all grows by the new ``alpha``; ``delta`` is not spent
         again, as the calibration set is the same.
@@ -150,11 +150,11 @@ class Monitor(Evidence):
         """
         exact_rate(alpha := self.alpha if alpha is None else alpha, "alpha")
         self.alphas = (*self.alphas, float(alpha))
-        self._begin()
+        self._restart()
         return self
 
     def go_on_with(self, guard: Guard | Cascade | Certified) -> Self:
-        """Go on with the same guard at another threshold, at its own certified rate.
+        """Continue with the same guard at another threshold, at its own certified rate.
 
         A threshold that was not watched before spends ``delta`` once more.
 
@@ -169,7 +169,7 @@ class Monitor(Evidence):
                 "a new monitor, with an alpha and a delta of its own"
             )
         self.certified = certified
-        self._prepare()
+        self._set_odds()
         if certified.threshold not in self.thresholds:
             self.thresholds = (*self.thresholds, certified.threshold)
         return self
@@ -184,7 +184,7 @@ class Monitor(Evidence):
 
     @classmethod
     def load(cls, path: str | Path, guard: Guard | Cascade | Certified | None = None) -> Monitor:
-        """Go on where :meth:`save` left it, with equal bits.
+        """Continue from what :meth:`save` wrote, equal to the bit.
 
         Args:
             path: of the state.
@@ -224,7 +224,7 @@ def _samples(verdict: Any, labels: Any) -> Iterator[tuple[int | None, bool, floa
             f"{tuple(is_ood.shape)}"
         )
     alarms = is_ood.reshape(-1).tolist()
-    known = [None] * len(alarms) if labels is None else as_tensor(labels).reshape(-1).tolist()
-    if len(known) != len(alarms):
-        raise ShapeError(f"{len(known)} labels beside {len(alarms)} alarms: give one for each")
-    return ((label, alarm, None) for label, alarm in zip(known, alarms, strict=True))
+    classes = [None] * len(alarms) if labels is None else as_tensor(labels).reshape(-1).tolist()
+    if len(classes) != len(alarms):
+        raise ShapeError(f"{len(classes)} labels beside {len(alarms)} alarms: give one for each")
+    return ((label, alarm, None) for label, alarm in zip(classes, alarms, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,24 +74,23 @@ def bank_of(guard: Guard) -> KNN:
     return banks[0]
 
 
-def _images(data: Any, keys: Iterable[str]) -> dict[str, Tensor]:
-    """The images of these keys, of a set that tells its keys."""
+def _images(data: Any, keys: set[str]) -> dict[str, Tensor]:
+    """The images with these keys, of a set that has keys."""
     if not hasattr(data, "keyed_batches"):
         raise DataError(
             f"a {type(data).__name__} does not say what its samples are called: give the folder or "
             "set that the guard was fitted on"
         )
-    wanted = set(keys)
-    rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in wanted]
-    # Of joined sets there are no parts, so all of it is read.
+    rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in keys]
+    # A joined set has no subsets, so all of it is read.
     part = data.subset(rows) if rows and hasattr(data, "subset") else data
     images = {
         key: image
-        for batch, _, of in (part.keyed_batches(64) if rows else ())
-        for key, image in zip(of, batch, strict=True)
-        if key in wanted
+        for batch, _, names in (part.keyed_batches(64) if rows else ())
+        for key, image in zip(names, batch, strict=True)
+        if key in keys
     }
-    if missing := sorted(wanted - images.keys()):
+    if missing := sorted(keys - images.keys()):
         raise DataError(
             f"the data has no sample {missing[0]!r}: give the set that the guard was fitted on"
         )

@@ -30,8 +30,8 @@ def occlusion(
 
     A square ``Q`` is covered by the mean colour of the image, and the score falls by
     :math:`s(x) - s(x_Q)`. A pixel has the mean over the squares that cover it: above zero it makes
-    the image strange, below zero known. The covered images are none that a camera takes, so this is
-    a hint where to look, and no proof.
+    the image strange, below zero known. No camera takes such covered images, so this is a hint
+    where to look, and no proof.
 
     Args:
         guard: calibrated, over images.
@@ -66,23 +66,24 @@ def occlusion(
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:
-    """Where squares begin, so that all is covered."""
+    """The starts of squares that cover a side."""
     return sorted({*range(0, length - side + 1, step), length - side})
 
 
 def _falls(
     guard: Guard, batch: Tensor, corners: list[tuple[int, int]], side: int, batch_size: int
 ) -> list[float]:
+    """By how much the score falls when each square is covered."""
     mean = batch.double().mean((0, 2, 3))
     colour = (mean.round() if batch.dtype == torch.uint8 else mean).to(batch.dtype)[:, None, None]
-    own = guard(batch).scores.double()
-    if not bool(own.isfinite().all()):
+    score = guard(batch).scores.double()
+    if not bool(score.isfinite().all()):
         raise NonFiniteError("this image has no finite score, so nothing raises it")
     falls: list[float] = []
     for start in range(0, len(corners), batch_size):
-        some = corners[start : start + batch_size]
-        covered = batch.repeat(len(some), 1, 1, 1)
-        for each, (y, x) in zip(covered, some, strict=True):
-            each[:, y : y + side, x : x + side] = colour
-        falls += (own - guard(covered).scores.double()).tolist()
+        chunk = corners[start : start + batch_size]
+        images = batch.repeat(len(chunk), 1, 1, 1)
+        for image, (y, x) in zip(images, chunk, strict=True):
+            image[:, y : y + side, x : x + side] = colour
+        falls += (score - guard(images).scores.double()).tolist()
     return falls

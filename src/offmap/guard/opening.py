@@ -22,7 +22,7 @@ from offmap.networks.libraries import HF, TIMM
 
 @dataclass(frozen=True)
 class Opening:
-    """What the record of a guard does not know, by which commands and services open one.
+    """What commands and services need to open a guard beside its folder.
 
     A record names what built its network. Only networks of this library, or of its zoo, are built
     on that word, and those that are allowed by name: a record must not choose what code is run, or
@@ -71,62 +71,62 @@ class Opening:
         network = self._network(record, files.get("network"), f"{folder}/guard.json")
         network.to(device_or_usual(self.device))
         guard = read_guard(folder, network, strict=strict, normalization=self.normalization)
-        self._complete(guard)
+        self._set_shape(guard)
         return guard if self.alarm_rate is None else guard.at(self.alarm_rate)
 
     @property
     def on_cpu(self) -> Opening:
-        """The same, for a guard whose network others run."""
+        """The same, for a guard whose network workers run."""
         return replace(self, device="cpu")
 
     def _network(
-        self, record: dict[str, Any], kept: dict[str, Tensor] | None, where: str
+        self, record: dict[str, Any], state: dict[str, Tensor] | None, where: str
     ) -> nn.Module:
-        """The network of a guard, whose weights must come from somewhere."""
+        """The network of a guard, with its weights from the folder, a file or its maker."""
         from offmap import networks
         from offmap.networks.model import build_for
 
-        known = str(record.get("model"))
-        ours = known.startswith(networks.zoo.PREFIX) or networks.is_own(known)
-        if self.model is None and not (ours or self._allows(known)):
-            made = "from Python" if record.get("model") is None else f"with model={known}"
-            raise ArgumentError(f"give model=: this guard was made {made}")
-        spec = self.model or known
-        if self.weights is None and kept is not None and networks.is_own(spec):
-            return build_for(spec, kept, where)
+        recorded = str(record.get("model"))
+        ours = recorded.startswith(networks.zoo.PREFIX) or networks.is_own(recorded)
+        if self.model is None and not (ours or self._allows(recorded)):
+            origin = "from Python" if record.get("model") is None else f"with model={recorded}"
+            raise ArgumentError(f"give model=: this guard was made {origin}")
+        spec = self.model or recorded
+        if self.weights is None and state is not None and networks.is_own(spec):
+            return build_for(spec, state, where)
         network = networks.build(spec, weights=self.weights)
-        # What loads its weights itself needs no file of them.
-        if self.weights is None and kept is None:
-            seen = weights_digest(probe_of(network).network)
-            if seen != record.get("network_sha256"):
+        # A maker that loads the weights itself needs no file of them.
+        if self.weights is None and state is None:
+            digest = weights_digest(probe_of(network).network)
+            if digest != record.get("network_sha256"):
                 raise ArgumentError(
                     "give weights=: this guard was saved without its network's weights, and "
                     f"those of {spec} are others"
                 )
         return network
 
-    def _allows(self, known: str) -> bool:
+    def _allows(self, model: str) -> bool:
         """Whether the caller lets a record name this network."""
-        library = f"{known.partition(':')[0]}:"
-        plain = not any(quote in known for quote in "'\"")
-        return known in self.allow or (library in (TIMM, HF) and plain and library in self.allow)
+        library = f"{model.partition(':')[0]}:"
+        plain = not any(quote in model for quote in "'\"")
+        return model in self.allow or (library in (TIMM, HF) and plain and library in self.allow)
 
-    def _complete(self, guard: Guard) -> None:
+    def _set_shape(self, guard: Guard) -> None:
         """Give a guard the shape of its images, where it does not know it."""
         size, channels = self.size, self.channels
         if (size, channels) == (None, None):
             return
         if guard.input_shape is not None:
-            known, height, width = shape_of(guard)
+            depth, height, width = shape_of(guard)
             fits = all(size in (None, side) for side in (height, width))
-            if not fits or channels not in (None, known):
+            if not fits or channels not in (None, depth):
                 raise ArgumentError(
-                    f"this guard was fitted on images of {known} channels, {height} by {width}: "
+                    f"this guard was fitted on images of {depth} channels, {height} by {width}: "
                     "leave size= and channels= out"
                 )
         elif size is not None:
-            several = len(getattr(guard.probe.normalization, "mean", ()))
-            channels = channels or (several if several > 1 else None)
+            means = len(getattr(guard.probe.normalization, "mean", ()))
+            channels = channels or (means if means > 1 else None)
             if channels is None:
                 raise ArgumentError("give channels= beside size=: 1 for grey, 3 for colour")
             guard.input_shape = (channels, size, size)
@@ -169,11 +169,11 @@ def load(
 
 
 def check_knows_normalization(guard: Guard) -> None:
-    """Refuse files of images for a guard that does not know how they are normalised."""
+    """Refuse files of images for a guard that does not know how its images were normalised."""
     if not getattr(guard.probe.normalization, "known", True):
         raise ArgumentError(
-            "give normalization=: this guard was fitted on images that were normalised already, by "
-            "what it does not know, and images in files are not"
+            "give normalization=: this guard was fitted on images that were normalised already, it "
+            "does not know by what, and images in files are not"
         )
 
 

@@ -55,95 +55,94 @@ def distinct(calibration: Calibration, group: int = 0) -> bool:
 
 def promise(calibration: Calibration) -> str:
     """What is promised, and what the true alarm rate may be."""
-    certain = _on_average if calibration.confidence is None else _certified
-    return f"{certain(calibration)} {_expectation(calibration)}"
-
-
-def _on_average(calibration: Calibration) -> str:
+    if calibration.confidence is not None:
+        return f"{_certified(calibration)} {_expectation(calibration)}"
     return (
         f"On average over calibration sets, at most {percent(calibration.alarm_rate, 2)} of ID "
-        f"samples{_where(calibration)} are called OOD."
+        f"samples{_where(calibration)} are called OOD. {_expectation(calibration)}"
     )
 
 
 def _certified(calibration: Calibration) -> str:
-    sure, rate = percent(calibration.confidence or 0), percent(calibration.alarm_rate, 2)
+    confidence, rate = percent(calibration.confidence or 0), percent(calibration.alarm_rate, 2)
     words = (
-        f"With confidence {sure}, at most {rate} of ID samples{_where(calibration)} are called "
-        "OOD, given this very calibration set"
+        f"With confidence {confidence}, at most {rate} of ID samples{_where(calibration)} are "
+        "called OOD, given this very calibration set"
     )
-    others = [percent(r, 2) for r in calibration.alarm_rates if r != calibration.alarm_rate]
+    rates = [percent(r, 2) for r in calibration.alarm_rates if r != calibration.alarm_rate]
     if not calibration.named:
         return (
             f"{words}: by the simultaneous band for all rates at once, as this one was not named "
             "before calibrating."
         )
-    if others:
-        return f"{words}; so is it for {' and '.join(others)}, named beforehand, at once."
+    if rates:
+        return f"{words}; so is it for {' and '.join(rates)}, named beforehand, at once."
     return f"{words}, for this rate, which was fixed beforehand."
 
 
 def _where(calibration: Calibration) -> str:
     if calibration.rule != "per_class":
         return ""
-    joined = "" if calibration.groups_ is None else " (those with few samples joined)"
-    return f" within each predicted class{joined}"
+    note = "" if calibration.groups_ is None else " (those with few samples joined)"
+    return f" within each predicted class{note}"
 
 
 def _expectation(calibration: Calibration) -> str:
     group = int(calibration.counts_.argmin())
-    of = expected_of(calibration, group)
-    of_class = calibration.rule == "per_class"
-    where = f"{'In the smallest, of' if of_class else 'With'} {of.samples:,} samples, the"
-    if of.low > 0:
+    rate = expected_of(calibration, group)
+    per_class = calibration.rule == "per_class"
+    where = f"{'In the smallest, of' if per_class else 'With'} {rate.samples:,} samples, the"
+    if rate.low > 0:
         return (
-            f"{where} true rate is {about(of.mean)} in the mean, and between {about(of.low)} and "
-            f"{about(of.high)} for 95% of such sets."
+            f"{where} true rate is {about(rate.mean)} in the mean, and between {about(rate.low)} "
+            f"and {about(rate.high)} for 95% of such sets."
         )
     return (
-        f"{where} true rate is at most {at_most(of.mean)} in the mean, and at most "
-        f"{at_most(of.high)} for 97.5% of such sets."
+        f"{where} true rate is at most {at_most(rate.mean)} in the mean, and at most "
+        f"{at_most(rate.high)} for 97.5% of such sets."
     )
 
 
 def too_few(calibration: Calibration, rate: float, groups: Sequence[int]) -> str:
-    """That these groups have too few samples for a rate, and how many are needed."""
-    few = min(groups, key=lambda g: int(calibration.counts_[g]))
-    n, tests = int(calibration.counts_[few]), calibration.tests
-    classes = calibration.rule == "per_class"
+    """The message that these groups have too few samples for a rate, and how many are needed."""
+    smallest = min(groups, key=lambda g: int(calibration.counts_[g]))
+    n, tests = int(calibration.counts_[smallest]), calibration.tests
+    per_class = calibration.rule == "per_class"
     if rate not in calibration.alarm_rates:
         return (
             f"an alarm rate of {rate} was not named before calibrating, and for such rates {n} "
-            f"samples show no less than {float(calibration.limits_[few, 0]):.4f} with confidence "
-            f"{calibration.confidence}: name it in calibrate, alarm_rate=[...], or give more"
+            f"samples show no less than {float(calibration.limits_[smallest, 0]):.4f} with "
+            f"confidence {calibration.confidence}: name it in calibrate, alarm_rate=[...], or give "
+            "more"
         )
-    delta, sure = None, ""
+    delta, confidence = None, ""
     if calibration.confidence is not None:
         delta = delta_of(calibration.confidence, calibration.alarm_rates)
-        delta, sure = delta / len(calibration.counts_), f" with confidence {calibration.confidence}"
-        sure += f" in {len(calibration.counts_)} classes at once" if classes else ""
-    among = f" shared by {tests} detectors" if tests > 1 else ""
+        delta /= len(calibration.counts_)
+        confidence = f" with confidence {calibration.confidence}"
+        confidence += f" in {len(calibration.counts_)} classes at once" if per_class else ""
+    detectors = f" shared by {tests} detectors" if tests > 1 else ""
     words = (
-        f"an alarm rate of {rate}{among}{sure} needs at least "
+        f"an alarm rate of {rate}{detectors}{confidence} needs at least "
         f"{samples_needed(rate, delta, tests=tests)} calibration samples; there are {n}"
     )
-    if not classes:
+    if not per_class:
         return words
     if calibration.groups_ is not None:
         return f"even joined, the classes with too few samples have too few: {words}"
     counts = ", ".join(f"{g} ({int(calibration.counts_[g])})" for g in groups)
     return (
-        f"class {few}: {words}. Too few have the classes {counts}: give more, or join them by "
+        f"class {smallest}: {words}. Too few have the classes {counts}: give more, or join them by "
         "pool=True"
     )
 
 
 def not_finite(calibration: Calibration, rate: float, group: int, infinite: int) -> str:
-    """That as many samples have no finite score as a rate has alarms."""
-    joined = calibration.groups_ is not None
-    of = f" of {'group' if joined else 'class'} {group}" if calibration.rule == "per_class" else ""
+    """The message that as many samples have no finite score as a rate has alarms."""
+    kind = "class" if calibration.groups_ is None else "group"
+    where = f" of {kind} {group}" if calibration.rule == "per_class" else ""
     return (
-        f"{infinite} of {int(calibration.counts_[group])} calibration samples{of} have no finite "
-        f"score, and such samples are always called OOD: an alarm rate of {rate} cannot be "
+        f"{infinite} of {int(calibration.counts_[group])} calibration samples{where} have no "
+        f"finite score, and such samples are always called OOD: an alarm rate of {rate} cannot be "
         "promised; look at what makes these scores, or allow a higher rate"
     )

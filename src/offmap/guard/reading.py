@@ -20,7 +20,7 @@ from offmap.guard.reasons import explained
 
 COLUMNS = ("path", "answer", "label", "score", "p_value", "is_ood", "error")
 ACCEPTED, REASON = "accepted", "reason"
-# What networks, and this library, raise on rows of tokens that they do not take.
+# What networks and this library raise on rows of tokens that they refuse.
 REFUSED = (ValueError, RuntimeError, IndexError)
 
 
@@ -61,54 +61,54 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
         ]
         pairs = zip(chain.from_iterable(groups), chain.from_iterable(parts), strict=True)
         return [row for _, row in sorted(pairs, key=itemgetter(0))]
-    columns = columns_of(guard, explain=explain)
-    rows = [dict.fromkeys(columns) | {"path": name} for name, _ in batch]
-    good = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
+    names = columns_of(guard, explain=explain)
+    rows = [dict.fromkeys(names) | {"path": path} for path, _ in batch]
+    indices = [i for i, (_, image) in enumerate(batch) if not isinstance(image, Skipped)]
     for row, (_, image) in zip(rows, batch, strict=True):
         row["error"] = image.reason if isinstance(image, Skipped) else None
-    if not good:
+    if not indices:
         return rows
-    samples = [batch[i][1] for i in good]
+    samples = [batch[i][1] for i in indices]
     try:
-        together = torch.stack(samples) if images else as_batch(guard, samples)
-        found = _found(guard, together, explain=explain)
+        inputs = torch.stack(samples) if images else as_batch(guard, samples)
+        columns = _verdict_columns(guard, inputs, explain=explain)
     except REFUSED as error:
         if images:
             raise
         if len(batch) > 1:
-            each = (rows_of(guard, [one], images=False, explain=explain) for one in batch)
-            return list(chain.from_iterable(each))
+            parts = [rows_of(guard, [item], images=False, explain=explain) for item in batch]
+            return list(chain.from_iterable(parts))
         rows[0]["error"] = why_refused(error)
         return rows
-    for column, values in found.items():
-        for i, value in zip(good, values, strict=True):
-            rows[i][column] = value
+    for name, values in columns.items():
+        for i, value in zip(indices, values, strict=True):
+            rows[i][name] = value
     return rows
 
 
 def as_batch(guard: Guard, rows: list[Any]) -> Any:
-    """Rows of tokens or features as one batch, as the network of a guard fills them up."""
+    """Rows of tokens or features as one batch, padded as the network of the guard has it."""
     padding = getattr(getattr(guard.probe.network, "config", None), "pad_token_id", None)
     return padded(rows, guard.input_names, padding if isinstance(padding, int) else None)
 
 
-def _found(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
-    """The columns of a verdict."""
+def _verdict_columns(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
+    """The verdict on a batch as columns, with the reasons where these are asked for."""
     if not explain:
-        found: dict[str, list[Any]] = guard(inputs).to_dict()
-        return found
+        columns: dict[str, list[Any]] = guard(inputs).to_dict()
+        return columns
     verdict, reasons = explained(guard, inputs)
     return verdict.to_dict() | {REASON: list(reasons)}
 
 
 def why_refused(error: Exception) -> str:
-    """What a network says of one row that it does not take; raised again if the row is not why."""
+    """Why a network refuses one row; the error is raised again if the machine is the cause."""
     if of_machine(error):
         raise error
     return f"the network refuses it: {type(error).__name__}: {first_line(error)}"
 
 
 def columns_of(guard: Guard, *, explain: bool) -> tuple[str, ...]:
-    """The columns: more of a guard that controls its errors, and where reasons are asked for."""
+    """The columns, with ``accepted`` of a guard that controls its errors, and with reasons."""
     accepted = () if guard.control_ is None else (ACCEPTED,)
     return (*COLUMNS, *accepted, *([REASON] if explain else []))

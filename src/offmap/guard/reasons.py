@@ -19,6 +19,7 @@ from offmap.detectors.features.mahalanobis import Mahalanobis
 from offmap.detectors.features.vim import ViM
 from offmap.errors import ArgumentError
 from offmap.guard._inputs import as_batch
+from offmap.guard.calibration_data import acts_of
 from offmap.guard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def explain_sample(guard: Guard, inputs: Any) -> str:
 
 
 def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict on a batch, and the reason of each sample: what would be said, and what made it.
+    """The verdict on a batch, and the reason for each sample: the prediction and the score's parts.
 
-    The network runs once. What the network would have said stands first, with its confidence; then
-    where the score lies among the calibration scores; then what made it: the parts of a score, the
-    nearest class, the nearest training samples of a bank that has their keys.
+    The network runs once. First comes the class that the network predicts, with its confidence;
+    then where the score lies among the calibration scores; then what makes it high or low: the
+    parts of a score, the nearest class, the nearest training samples of a bank that has their keys.
 
     Args:
         guard: calibrated.
@@ -63,15 +64,15 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
     with guard.probe as probe, torch.no_grad():
         acts = probe.sample(batch) if guard.reads_inputs else probe(batch)
         verdict = guard.judge(acts)
-        wrong = verdict.reasons or (None,) * len(verdict)
-        good = torch.tensor([reason is None for reason in wrong], device=verdict.labels.device)
-        words = iter(_of_finite(guard, acts[good], verdict[good]) if bool(good.any()) else [])
-    reasons = tuple(next(words) if reason is None else reason for reason in wrong)
+        errors = verdict.reasons or (None,) * len(verdict)
+        finite = torch.tensor([error is None for error in errors], device=verdict.labels.device)
+        words = iter(_words(guard, acts[finite], verdict[finite]) if bool(finite.any()) else [])
+    reasons = tuple(next(words) if error is None else error for error in errors)
     return replace(verdict, words=reasons), reasons
 
 
 def without_keys(reason: str) -> str:
-    """A reason that does not say what the training samples are called.
+    """A reason without the keys of training samples.
 
     >>> without_keys("score 3; nearest training samples a.png, b.png (from 0.2)")
     'score 3; nearest training samples [keys] (from 0.2)'
@@ -79,24 +80,25 @@ def without_keys(reason: str) -> str:
     return _KEYS.sub(r"\1[keys]\2", reason)
 
 
-def _of_finite(guard: Guard, acts: Any, verdict: Verdict) -> Words:
-    own = acts.acts if isinstance(acts, Sample) else acts
-    each = guard.each()
-    columns = [_said(own, verdict)]
-    for i, detector in enumerate(each):
-        columns.append(_standing(guard, i, detector.score(acts), verdict, name=len(each) > 1))
+def _words(guard: Guard, acts: Any, verdict: Verdict) -> Words:
+    """The reasons of samples with finite scores."""
+    detectors = guard.each()
+    columns = [_predictions(acts_of(acts), verdict)]
+    for i, detector in enumerate(detectors):
+        scores = detector.score(acts)
+        columns.append(_standing(guard, i, scores, verdict, name=len(detectors) > 1))
         columns.append(_parts(detector, acts, guard))
     return ["; ".join(filter(None, row)) for row in zip(*columns, strict=True)]
 
 
-def _said(acts: Activations, verdict: Verdict) -> Words:
-    """What the network would have said."""
+def _predictions(acts: Activations, verdict: Verdict) -> Words:
+    """The class that the network predicts, and its confidence."""
     labels = verdict.labels.tolist()
     names = [_name(verdict.classes, label) for label in labels]
     if not acts.has_predictions:
         return ["" if label < 0 else f"said {n}" for label, n in zip(labels, names, strict=True)]
-    other = acts.classifier_logits  # of a cascade: the network that said it
-    logits = acts.logits if other is None else other
+    logits = acts.classifier_logits  # of a cascade: those of the network that predicts
+    logits = acts.logits if logits is None else logits
     confidence = logits.double().softmax(1).amax(1).tolist()
     return [f"said {n} with confidence {p:.1%}" for n, p in zip(names, confidence, strict=True)]
 
@@ -106,63 +108,63 @@ def _standing(
 ) -> Words:
     """Where scores lie among those of the calibration set."""
     calibration = guard.calibration
-    known = calibration.scores_[row]
-    who = f"{_called(guard.each()[row])} " if name else ""
-    per_class, joined = calibration.rule == "per_class", calibration.groups_
-    counts = None if joined is None else torch.bincount(joined).tolist()
+    ascending = calibration.scores_[row]
+    prefix = f"{_detector_name(guard.each()[row])} " if name else ""
+    per_class, groups = calibration.rule == "per_class", calibration.groups_
+    counts = None if groups is None else torch.bincount(groups).tolist()
     words = []
     for score, label in zip(scores, verdict.labels.tolist(), strict=True):
-        group = label if joined is None else int(joined[label])
-        others = known[calibration.labels_ == group] if per_class else known
-        of = f" of {_name(verdict.classes, label)}" if per_class else ""
+        group = label if groups is None else int(groups[label])
+        peers = ascending[calibration.labels_ == group] if per_class else ascending
+        where = f" of {_name(verdict.classes, label)}" if per_class else ""
         if counts is not None and counts[group] > 1:
-            of += " and the classes joined with it"
-        below = int((others < score).sum())
+            where += " and the classes joined with it"
+        below, n = int((peers < score).sum()), len(peers)
         # Rounded down: above 100.0% would be above all.
-        share = "all" if below == len(others) else f"{1000 * below // len(others) / 10:.1f}%"
+        share = "all" if below == n else f"{1000 * below // n / 10:.1f}%"
         words.append(
-            f"{who}score {float(score):.4g} above {share} of {len(others):,} calibration scores{of}"
+            f"{prefix}score {float(score):.4g} above {share} of {n:,} calibration scores{where}"
         )
     return words
 
 
 def _parts(detector: Detector, acts: Any, guard: Guard) -> Words:
-    """What made the scores of one detector, as far as it can be told."""
-    own = detector.view_of(acts)
+    """What makes the scores of one detector high or low, for detectors that can tell."""
+    view = detector.view_of(acts)
     if isinstance(detector, Combine | Auto):
-        return _combined(detector, own, guard)
+        return _combined(detector, view, guard)
     if isinstance(detector, Composite):
-        inside = detector.all_parts()
-        return _parts(inside[0], detector.view(0, own), guard) if len(inside) == 1 else _none(own)
-    if isinstance(own, Sample):
-        return _none(own)
+        parts = detector.all_parts()
+        return _parts(parts[0], detector.view(0, view), guard) if len(parts) == 1 else _empty(view)
+    if isinstance(view, Sample):
+        return _empty(view)
     if isinstance(detector, ViM):
-        return _virtual(detector, own)
+        return _virtual_logit(detector, view)
     if isinstance(detector, Mahalanobis):
-        return _nearest_class(detector, own, guard)
+        return _nearest_class(detector, view, guard)
     if isinstance(detector, KNN):
-        return _nearest_samples(detector, own)
-    return _none(own)
+        return _nearest_samples(detector, view)
+    return _empty(view)
 
 
-def _none(acts: Any) -> Words:
+def _empty(acts: Any) -> Words:
     return [""] * len(acts)
 
 
 def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
-    """Where each part stands on calibration data, the farthest first, and what made that one."""
+    """Scores of the parts on the scale of calibration data, highest first, and why that one is."""
     scores = detector.score_columns(acts)
     used = detector.used if isinstance(detector, Auto) else range(len(detector.all_parts()))
     parts = [detector.part(i) for i in used]
-    inside = [_parts(detector.part(i), detector.view(i, acts), guard) for i in used]
-    far = _standardised(detector, scores)
+    reasons = [_parts(detector.part(i), detector.view(i, acts), guard) for i in used]
+    deviations = _standardised(detector, scores)
     unit = "of 100 below" if _by_rank(detector) else "deviations from their mean"
     words = []
-    for n, row in enumerate(far.tolist()):
+    for n, row in enumerate(deviations.tolist()):
         order = sorted(range(len(row)), key=lambda i, row=row: -row[i])  # type: ignore[misc]
-        shown = ", ".join(f"{_called(parts[i])} {row[i]:+.1f}" for i in order)
-        first = inside[order[0]][n]
-        words.append(f"{shown} ({unit} on calibration data)" + (f"; {first}" if first else ""))
+        terms = ", ".join(f"{_detector_name(parts[i])} {row[i]:+.1f}" for i in order)
+        reason = reasons[order[0]][n]
+        words.append(f"{terms} ({unit} on calibration data)" + (f"; {reason}" if reason else ""))
     return words
 
 
@@ -181,7 +183,7 @@ def _standardised(
     return 100 * torch.searchsorted(scale, scores.T.contiguous()).T.double() / scale.shape[1]
 
 
-def _virtual(detector: ViM, acts: Activations) -> Words:
+def _virtual_logit(detector: ViM, acts: Activations) -> Words:
     """The residual against the energy, both as logits."""
     residual = (detector.alpha_ * detector.norms(acts)).tolist()
     classes = acts.logits.double().logsumexp(1).tolist()
@@ -193,14 +195,14 @@ def _virtual(detector: ViM, acts: Activations) -> Words:
 
 def _nearest_class(detector: Mahalanobis, acts: Activations, guard: Guard) -> Words:
     distances = detector.distances(acts).sqrt()
-    near, classes = distances.topk(min(2, distances.shape[1]), largest=False)
-    # Classes without training samples have no mean, and those behind them another number.
-    all_seen = not acts.has_logits or distances.shape[1] == acts.logits.shape[1]
+    nearest, classes = distances.topk(min(2, distances.shape[1]), largest=False)
+    # A class without training samples has no mean, and those after it have another index.
+    complete = not acts.has_logits or distances.shape[1] == acts.logits.shape[1]
     words = []
-    for labels, values in zip(classes.tolist(), near.tolist(), strict=True):
-        names = [_name(guard.classes, label) if all_seen else "" for label in labels]
-        shown = [f"{n} at {v:.4g}".strip() for n, v in zip(names, values, strict=True)]
-        words.append(f"nearest class {', then '.join(shown)}")
+    for labels, values in zip(classes.tolist(), nearest.tolist(), strict=True):
+        names = [_name(guard.classes, label) if complete else "" for label in labels]
+        terms = [f"{n} at {v:.4g}".strip() for n, v in zip(names, values, strict=True)]
+        words.append(f"nearest class {', then '.join(terms)}")
     return words
 
 
@@ -216,5 +218,5 @@ def _name(classes: tuple[str, ...], label: int) -> str:
     return classes[label] if 0 <= label < len(classes) else str(label)
 
 
-def _called(detector: Detector) -> str:
+def _detector_name(detector: Detector) -> str:
     return type(detector).__name__

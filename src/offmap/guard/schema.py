@@ -20,7 +20,7 @@ Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a record holds inside: nothing unknown, and no more than was said."""
+    """A part of a record: unknown fields are refused, and defaults left out."""
 
 
 class DetectorRecord(Part, frozen=True):

@@ -29,14 +29,14 @@ class Contaminated:
     """The threshold and rate if the most extreme calibration samples were outliers.
 
     Args:
-        share: of the calibration samples, those that would be none.
-        outliers: how many these are.
-        threshold: that the others would give; ``None`` where they are too few, or where each class
+        share: of the calibration samples that would be outliers.
+        outliers: their number.
+        threshold: of the other samples alone; ``None`` where they are too few, or where each class
             or detector has its own.
         mean: the true alarm rate of the present threshold in the mean, on real ID; of several
             detectors at most that.
-        high: 97.5 % of such sets have a lower one, in every class.
-        enough: whether the others allow the rate.
+        high: the limit for 97.5 % of such sets, in every class.
+        enough: whether the other samples suffice for the rate.
     """
 
     share: float
@@ -59,8 +59,8 @@ def sensitivity_of(
     Raises:
         ArgumentError: a share outside [0, 1).
     """
-    checked = [number("a share of outliers", each, least=0, below=1) for each in shares]
-    return [_row(calibration, each) for each in checked]
+    parts = [number("a share of outliers", each, least=0, below=1) for each in shares]
+    return [_row(calibration, part) for part in parts]
 
 
 def _row(calibration: Calibration, share: float) -> Contaminated:
@@ -72,46 +72,47 @@ def _row(calibration: Calibration, share: float) -> Contaminated:
     outliers = np.array(
         [math.floor(Fraction(str(float(share))) * samples) for samples in n.tolist()]
     )
-    left, rank = n - outliers, np.maximum(k - outliers, 1)
-    mean = np.minimum(tests * rank / (left + 1), 1)
+    inliers, rank = n - outliers, np.maximum(k - outliers, 1)
+    mean = np.minimum(tests * rank / (inliers + 1), 1)
     part = 0.025 / (tests * len(n))  # all groups and tests at once
-    high = np.minimum(tests * stats.beta.isf(part, rank, left + 1 - rank), 1)
+    high = np.minimum(tests * stats.beta.isf(part, rank, inliers + 1 - rank), 1)
     return Contaminated(
         share,
         int(outliers.sum()),
-        _threshold(calibration, int(left[0])) if calibration.rule == "plain" else None,
+        _threshold(calibration, int(inliers[0])) if calibration.rule == "plain" else None,
         float(np.average(mean, weights=n)),
         float(high.max()),
-        _enough(calibration, torch.from_numpy(left)),
+        _enough(calibration, torch.from_numpy(inliers)),
     )
 
 
-def _enough(calibration: Calibration, left: Int64[Tensor, " g"]) -> bool:
+def _enough(calibration: Calibration, counts: Int64[Tensor, " g"]) -> bool:
     """Whether so many samples of each group allow the rate in use."""
-    rate, sure, tests = calibration.alarm_rate, calibration.confidence, calibration.tests
-    if sure is None:
-        limits = marginal_limits(left, tests=tests)
+    rate, confidence, tests = calibration.alarm_rate, calibration.confidence, calibration.tests
+    if confidence is None:
+        limits = marginal_limits(counts, tests=tests)
     elif calibration.named:
-        limits = certified_limits(left, delta_of(sure, calibration.alarm_rates), tests=tests)
+        delta = delta_of(confidence, calibration.alarm_rates)
+        limits = certified_limits(counts, delta, tests=tests)
     else:
-        limits = any_rate_limits(left, delta_of(sure, [rate]), tests=tests)
+        limits = any_rate_limits(counts, delta_of(confidence, [rate]), tests=tests)
     return bool((limits[:, 0] <= rate).all())
 
 
-def _threshold(calibration: Calibration, left: int) -> float | None:
-    """The threshold that the lowest scores give alone."""
-    scores = calibration.scores_[:, :left].T.contiguous()
+def _threshold(calibration: Calibration, count: int) -> float | None:
+    """The threshold of the lowest scores alone."""
+    scores = calibration.scores_[:, :count].T.contiguous()
     rates = calibration.alarm_rates
-    other = type(calibration)(calibration.rule, rates, confidence=calibration.confidence)
+    remainder = type(calibration)(calibration.rule, rates, confidence=calibration.confidence)
     try:
-        other.learn(scores, torch.zeros(left, dtype=torch.long, device=scores.device), 1)
-        return other.at(calibration.alarm_rate).threshold
+        remainder.learn(scores, torch.zeros(count, dtype=torch.long, device=scores.device), 1)
+        return remainder.at(calibration.alarm_rate).threshold
     except ArgumentError:
         return None
 
 
 def threshold_of(row: Contaminated) -> str:
-    """The threshold that the others would give, in words."""
+    """The threshold without the outliers, in words."""
     if not row.enough:
         return "too few"
     return "of ranks" if row.threshold is None else f"{row.threshold:.6g}"

@@ -78,16 +78,16 @@ def crossing_probability(limits: Bounds) -> float:
 
     n, b = len(limits), limits[limits < 1]
     log_factorial = special.gammaln(np.arange(n + 1) + 1.0)
-    log_b, log_rest = np.log(b), np.log1p(-b)
+    log_b, log_complement = np.log(b), np.log1p(-b)
     first = np.zeros(len(b))
     for k in range(len(b)):  # k numbers lie below the limit of rank k + 1
-        j, rest = np.arange(k), n - k
-        above = log_factorial[n - j] - log_factorial[k - j] - log_factorial[rest]
+        j, upper = np.arange(k), n - k
+        above = log_factorial[n - j] - log_factorial[k - j] - log_factorial[upper]
         with np.errstate(divide="ignore"):  # equal limits have nothing between them
             step = np.log((b[k] - b[:k]) / (1 - b[:k]))
-        later = np.exp(above + (k - j) * step + rest * (log_rest[k] - log_rest[:k]))
-        one = log_factorial[n] - log_factorial[k] - log_factorial[rest]
-        first[k] = math.exp(one + k * log_b[k] + rest * log_rest[k]) - first[:k] @ later
+        later = np.exp(above + (k - j) * step + upper * (log_complement[k] - log_complement[:k]))
+        binomial = log_factorial[n] - log_factorial[k] - log_factorial[upper]
+        first[k] = math.exp(binomial + k * log_b[k] + upper * log_complement[k]) - first[:k] @ later
     return float(first.sum())
 
 
@@ -103,8 +103,8 @@ def _local(n: int, delta: float) -> Bounds:
     half = max(1, n // 2)
     if n > _EXACT:
         ranks = np.unique(np.geomspace(1, half, _RANKS).round().astype(int))
-        of_these = beta_limits(n, delta / len(ranks), ranks)
-        below = of_these[np.searchsorted(ranks, np.arange(1, half + 1))]
+        quantiles = beta_limits(n, delta / len(ranks), ranks)
+        below = quantiles[np.searchsorted(ranks, np.arange(1, half + 1))]
     else:
         below = beta_limits(n, local_level(n, delta), np.arange(1, half + 1))
     return np.concatenate([below, np.ones(n - half)])
@@ -112,19 +112,19 @@ def _local(n: int, delta: float) -> Bounds:
 
 @lru_cache(maxsize=1024)
 def local_level(n: int, delta: float) -> float:
-    """The level at which each rank up to ``n / 2`` is exceeded, so that any is by ``delta``."""
+    """The level of each rank up to ``n / 2``: some limit is exceeded with probability ``delta``."""
     from scipy import optimize  # here: it takes a second
 
     half = max(1, n // 2)
 
-    def beyond(log_level: float) -> float:
-        own = beta_limits(n, math.exp(log_level), np.arange(1, half + 1))
-        return math.log(crossing_probability(np.concatenate([own, np.ones(n - half)])) / delta)
+    def excess(log_level: float) -> float:
+        limits = beta_limits(n, math.exp(log_level), np.arange(1, half + 1))
+        return math.log(crossing_probability(np.concatenate([limits, np.ones(n - half)])) / delta)
 
     if half == 1:
         return delta
-    found = optimize.brentq(beyond, math.log(delta / half), math.log(delta), xtol=1e-5)
-    return math.exp(found - 1e-5)  # on the side that keeps the promise
+    root = optimize.brentq(excess, math.log(delta / half), math.log(delta), xtol=1e-5)
+    return math.exp(root - 1e-5)  # on the side that keeps the promise
 
 
 def _simes(n: int, delta: float) -> Bounds:
@@ -149,18 +149,18 @@ def _monte_carlo(n: int, delta: float) -> Bounds:
     if n < 4 or n > _EXACT:  # no shape yet, or too long a search
         return _simes(n, delta)
 
-    def beyond(width: float) -> float:
+    def excess(width: float) -> float:
         return crossing_probability(_asymptotic(n, width)) - delta
 
-    low = next((width for width in (0.1, 0.0) if beyond(width) > 0), None)
+    low = next((width for width in (0.1, 0.0) if excess(width) > 0), None)
     if low is None:  # a confidence so low that the mean itself is enough
         return _asymptotic(n, 0.0)
-    width = optimize.brentq(beyond, low, 100.0, xtol=1e-6)
+    width = optimize.brentq(excess, low, 100.0, xtol=1e-6)
     return _asymptotic(n, width + 1e-6)
 
 
 def _asymptotic(n: int, width: float) -> Bounds:
-    """So many standard deviations above the mean; in the upper half a line, as these fall again."""
+    """Limits ``width`` deviations above the mean; a line in the upper half, where these fall."""
     i = np.arange(1, n + 1)
     limits = i / n + width * np.sqrt(i * (n - i) / n) / n
     half = n // 2

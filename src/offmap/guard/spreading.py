@@ -17,12 +17,12 @@ class Spreading(Protocol):
     def over(
         self, guard: Any, data: Any, first: Activations | Sample, batch_size: int, seen: Seen
     ) -> Spread:
-        """The data to fit on; ``seen`` gets what went by."""
+        """The data to fit on; ``seen`` counts the samples."""
 
     def scored(
         self, guard: Any, data: Any, learn_share: float, batch_size: int, seen: Seen
     ) -> tuple[Tensor, Tensor, int, list[str]]:
-        """Calibration data: what detectors learn from is learned, and the rest is scored.
+        """Calibration data: detectors learn on their share, and the other samples are scored.
 
         Returns:
             Scores, predictions, the number of classes and the keys.

@@ -1,4 +1,4 @@
-"""Counts of a stream that are kept beside the bets: for people, and for the picture."""
+"""Counts of a stream beside the bets, for people and for figures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Tally(msgspec.Struct):
         self.samples += samples
         self.alarms += alarms
         if label is not None and label >= 0:
-            known = self.by_class.get(label, (0, 0))
-            self.by_class[label] = known[0] + samples, known[1] + alarms
+            before = self.by_class.get(label, (0, 0))
+            self.by_class[label] = before[0] + samples, before[1] + alarms
         if p_value is not None:
             # A p-value of 1/20 lies in the first bin: it is an alarm at 5 %.
             self.p_values[min(max(math.ceil(p_value * _BINS) - 1, 0), _BINS - 1)] += 1
@@ -43,13 +43,13 @@ class Tally(msgspec.Struct):
         total.p_values = [a + b for a, b in zip(self.p_values, other.p_values, strict=True)]
         total.by_class = dict(self.by_class)
         for label, (samples, alarms) in other.by_class.items():
-            known = total.by_class.get(label, (0, 0))
-            total.by_class[label] = known[0] + samples, known[1] + alarms
+            before = total.by_class.get(label, (0, 0))
+            total.by_class[label] = before[0] + samples, before[1] + alarms
         return total
 
 
 class Path(msgspec.Struct):
-    """A value over the samples, at no more than some hundred of them, evenly apart.
+    """A value over the samples, at some hundred points at most, evenly apart.
 
     Args:
         every: samples from one point to the next.
@@ -60,7 +60,7 @@ class Path(msgspec.Struct):
     points: list[tuple[int, float]] = msgspec.field(default_factory=list)
 
     def add(self, sample: int, value: float) -> None:
-        """Keep the value behind so many samples, if one is due."""
+        """Keep the value after so many samples, if one is due."""
         if self.points and sample < self.points[-1][0] + self.every:
             return
         self.points.append((sample, round(value, 4)))

@@ -35,8 +35,8 @@ def export_triton(
         guard: fitted and calibrated, in precision "fp32".
         folder: of the model, inside Triton's model repository.
         example: a batch of images, as for :func:`offmap.export`.
-        max_batch: rows that Triton gathers at most.
-        tolerance: of the check, likewise.
+        max_batch: the most rows that Triton gathers.
+        tolerance: of the check, as for :func:`offmap.export`.
 
     Raises:
         ArgumentError: this guard has no graph, and why.
@@ -52,7 +52,7 @@ def export_triton(
 
 
 def configuration(path: Path, max_batch: int) -> str:
-    """What Triton must know of a graph, by the graph itself."""
+    """The configuration of Triton for a graph."""
     try:
         onnx: Any = import_module("onnx")
     except ImportError as error:
@@ -74,7 +74,7 @@ def configuration(path: Path, max_batch: int) -> str:
 
 
 def _tensor(onnx: Any, value: Any) -> str:
-    """A tensor without its axis of rows; one number a row is said as Triton wants it."""
+    """A tensor without its axis of rows; one number a row has the reshape that Triton wants."""
     kind = value.type.tensor_type
     name = onnx.TensorProto.DataType.Name(kind.elem_type)
     dims = [int(dim.dim_value) for dim in kind.shape.dim][1:]

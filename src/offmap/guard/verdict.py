@@ -79,17 +79,17 @@ class Verdict:
         """The verdict on some of the samples; on one, as an :class:`Answer`."""
         if isinstance(rows, int | np.integer):
             return self._answer(range(len(self))[rows])  # an IndexError ends an iteration
-        here = rows.cpu() if isinstance(rows, Tensor) else rows
-        indices = torch.arange(len(self), device="cpu")[here]
+        cpu_rows = rows.cpu() if isinstance(rows, Tensor) else rows
+        indices = torch.arange(len(self), device="cpu")[cpu_rows].tolist()
         keys, reasons, words = (
-            None if of is None else tuple(of[i] for i in indices.tolist())
-            for of in (self.keys, self.reasons, self.words)
+            None if texts is None else tuple(texts[i] for i in indices)
+            for texts in (self.keys, self.reasons, self.words)
         )
         labels, scores = self.labels[rows], self.scores[rows]
         p_values, is_ood = self.p_values[rows], self.is_ood[rows]
         accepted = None if self.accepted is None else self.accepted[rows]
-        of_each = (labels, scores, p_values, is_ood, self.classes, keys, reasons, accepted, words)
-        return Verdict(*of_each)
+        columns = (labels, scores, p_values, is_ood, self.classes, keys, reasons, accepted, words)
+        return Verdict(*columns)
 
     def _answer(self, i: int) -> Answer:
         row = self[i : i + 1].to_dict()
@@ -128,16 +128,17 @@ class Verdict:
         Of a verdict of :func:`offmap.guard.explained` in full; else its class, score and p-value.
         """
         answer = self._answer(range(len(self))[i])
-        said = "" if answer.label is None else f"said {self._name(answer.label)}; "
-        why = answer.error or (f"{said}score {answer.score:.4g}, p-value {answer.p_value:.3g}")
-        return f"{'unknown' if answer.is_ood else 'known'}: {self.words[i] if self.words else why}"
+        label = "" if answer.label is None else f"said {self._name(answer.label)}; "
+        reason = answer.error or f"{label}score {answer.score:.4g}, p-value {answer.p_value:.3g}"
+        words = self.words[i] if self.words else reason
+        return f"{'unknown' if answer.is_ood else 'known'}: {words}"
 
     def of_any_mode(self) -> Verdict:
         """The same, without a tensor of inference mode, such as labels that a network gave."""
         tensors = ("labels", "scores", "p_values", "is_ood", "accepted")
-        of_mode = {name: x for name in tensors if (x := getattr(self, name)) is not None}
-        own = {name: x.clone() for name, x in of_mode.items() if x.is_inference()}
-        return replace(self, **own) if own else self
+        columns = {name: x for name in tensors if (x := getattr(self, name)) is not None}
+        copies = {name: x.clone() for name, x in columns.items() if x.is_inference()}
+        return replace(self, **copies) if copies else self
 
     def discoveries(self, rate: float) -> Bool[Tensor, " n"]:
         """Which to call OOD so that at most a share ``rate`` of those called is ID, on average.
@@ -197,8 +198,8 @@ def why_not_finite(
     """Why samples have no finite score; ``None`` where all have one, which two sums tell."""
     if acts.is_finite and (sum_is_finite(scores) or bool(scores.isfinite().all())):
         return None
-    bad: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
+    of_network: Bool[Tensor, " n"] = acts.finite_rows().logical_not()
     words = {True: "the network's output is not finite", False: "the score is not finite"}
-    either = bad | ~scores.isfinite().all(1)
-    pairs = zip(either.tolist(), bad.tolist(), strict=True)
-    return tuple(words[of_network] if wrong else None for wrong, of_network in pairs)
+    failures = of_network | ~scores.isfinite().all(1)
+    pairs = zip(failures.tolist(), of_network.tolist(), strict=True)
+    return tuple(words[network] if failure else None for failure, network in pairs)

@@ -1,4 +1,4 @@
-"""A log of verdicts, watched from where it was left."""
+"""A log of verdicts, watched from where the last reading ended."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from offmap.guard.certified import Certified
 from offmap.guard.log_rows import Tail, rows_of
 from offmap.guard.monitor import Monitor
 
-_OFTEN = 10_000  # rows between two writings of the state
+_SAVE_EVERY = 10_000  # rows between two writings of the state
 
 
 @dataclass
 class Watch:
-    """Feeds a log of verdicts to a monitor, and keeps both its state and how far the log was read.
+    """Feeds a log of verdicts to a monitor, whose state file also holds how far the log was read.
 
-    Killed at any time, it goes on from the state file as if it had not been.
+    Killed at any time, it continues from the state file as if nothing had happened.
 
     Args:
         log: see :class:`offmap.guard.Log`; or what ``offmap score`` wrote.
-        state: file of the monitor; goes on from it where it is there.
-        certified: what the guard certifies, of tables, which do not say it; a log says it itself,
-            at each opening, and its own word counts.
+        state: file of the monitor; where it exists, the monitor continues from it.
+        certified: what the guard certifies, needed for tables; a log holds it itself, at each
+            opening, and what it holds counts.
         alpha: of a new monitor.
         delta: of a new monitor.
 
     Attributes:
         monitor: once there is something to watch.
-        unread: rows of files that could not be read, so without a verdict.
-        torn: lines that are not whole.
+        unread: rows without a verdict, as their file could not be read.
+        torn: incomplete lines.
     """
 
     log: Path
@@ -53,7 +53,7 @@ class Watch:
             self._check_guard(self.monitor.certified)
 
     def _check_guard(self, certified: Certified) -> None:
-        """Refuse what is watched where another guard was given."""
+        """Refuse a log or state of another guard than the one given."""
         if self.certified is not None and self.certified.guard != certified.guard:
             raise ArgumentError(
                 f"{self.log} or its state is of the guard {certified.guard}, and the one given is "
@@ -61,23 +61,23 @@ class Watch:
             )
 
     def go_on(self, tail: Tail | None = None) -> Iterator[str]:
-        """Read what has come; what is to be told, as it is found.
+        """Read the rows added since; yields a line for each event.
 
         Args:
-            tail: of the log, where it is looked at again and again.
+            tail: of a log that is read repeatedly.
 
         Raises:
             StoreError: the log, or the state, cannot be read.
-            ArgumentError: the log is of another guard, or does not say of which.
+            ArgumentError: the log is of another guard, or does not say which guard it is of.
         """
         read = {} if self.monitor is None else self.monitor.read
         i = 0
         rows = rows_of(self.log, read) if tail is None else tail.rows(read)
-        for i, (row, log, place) in enumerate(rows, 1):
-            yield from self._take(row)
+        for i, (row, log, position) in enumerate(rows, 1):
+            yield from self._read(row)
             if self.monitor is not None:
-                self.monitor.read[log] = place
-            if i % _OFTEN == 0:
+                self.monitor.read[log] = position
+            if i % _SAVE_EVERY == 0:
                 self.save()
         if i:
             self.save()
@@ -87,17 +87,17 @@ class Watch:
         if self.state is not None and self.monitor is not None:
             self.monitor.save(self.state)
 
-    def _take(self, row: dict[str, Any] | None) -> Iterator[str]:
+    def _read(self, row: dict[str, Any] | None) -> Iterator[str]:
         if row is None:
             self.torn += 1
         elif "certified" in row:
-            yield from self._told_of(row["certified"])
+            yield from self._certify(row["certified"])
         elif row["is_ood"] is None:
             self.unread += 1
         else:
-            yield from self._seen(row)
+            yield from self._judged(row)
 
-    def _told_of(self, record: Any) -> Iterator[str]:
+    def _certify(self, record: Any) -> Iterator[str]:
         try:
             certified = msgspec.convert(record, Certified)
         except msgspec.ValidationError as error:
@@ -117,16 +117,12 @@ class Watch:
                 "have each spent delta"
             )
 
-    def _take_given(self, certified: Certified) -> None:
-        """Go on at the threshold of the guard that was given: a table does not say its own."""
-        if self.monitor is None:
-            self.monitor = Monitor(certified, self.alpha, self.delta)
-        elif self.monitor.certified is not certified:
-            self.monitor.go_on_with(certified)
-
-    def _seen(self, row: dict[str, Any]) -> Iterator[str]:
-        if "guard" not in row and self.certified is not None:
-            self._take_given(self.certified)
+    def _judged(self, row: dict[str, Any]) -> Iterator[str]:
+        if "guard" not in row and self.certified is not None:  # a table does not say its threshold
+            if self.monitor is None:
+                self.monitor = Monitor(self.certified, self.alpha, self.delta)
+            elif self.monitor.certified is not self.certified:
+                self.monitor.go_on_with(self.certified)
             self.certified.check_judged(row["is_ood"], row["label"], row["p_value"])
         monitor = self.monitor
         if monitor is None:
@@ -135,21 +131,21 @@ class Watch:
             )
         if row.get("guard", monitor.certified.guard) != monitor.certified.guard:
             raise StoreError(f"{self.log} has verdicts of several guards, mixed: give each a log")
-        told = monitor.alarm, monitor.conforming
+        alarm, conforming = monitor.alarm, monitor.conforming
         monitor.see(row["is_ood"], row["label"], row["p_value"], time=row.get("time"))
-        if monitor.alarm is not told[0]:
+        if monitor.alarm is not alarm:
             yield str(monitor)
-        if monitor.conforming is not told[1]:
+        if monitor.conforming is not conforming:
             yield monitor.explain().splitlines()[2]
 
 
 def watched(watch: Watch, tell: Callable[[str], None], wait: Callable[[], bool]) -> Monitor | None:
-    """Read a log as often as there may be more; the monitor, if there was anything to watch.
+    """Read a log until ``wait`` ends it; the monitor, if there was anything to watch.
 
     Args:
         watch: of the log.
-        tell: is given each line.
-        wait: comes back when the log may have grown; false ends it.
+        tell: gets each line.
+        wait: returns when the log may have grown; false ends it.
     """
     with Tail(watch.log) as tail:
         while True:

@@ -1,4 +1,4 @@
-"""What a guard is, learned and promises, in words: of one at hand, or from its folder alone."""
+"""What a guard is, learned and promises, in words: of one in memory, or from its folder alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def explanation(
         calibration: of the threshold, where there is one.
         control: of errors, likewise.
     """
-    lines = [f"Network {network}.", *(_read(step, of) for step, of in read.items())]
+    lines = [f"Network {network}.", *(_read(step, entry) for step, entry in read.items())]
     lines += [f"Detector {each!r}: {_learned(each)}." for each in detectors]
     if calibration is None:
         return "\n".join([*lines, "It has no threshold yet: call calibrate."])
@@ -58,7 +58,7 @@ class Facts:
         network: the name of its class.
         model: what built it, as on the command line, where known.
         weights: digest of the network's.
-        kept: whether these lie in the guard's folder; none where there is no folder.
+        weights_inside: whether these lie in the guard's folder; ``None`` without a folder.
         read: the data of each step.
         detectors: fitted, or still to be.
         calibration: of the threshold, where there is one.
@@ -71,7 +71,7 @@ class Facts:
     network: str
     model: str | None
     weights: str | None
-    kept: bool | None
+    weights_inside: bool | None
     read: Mapping[str, Mapping[str, Any]]
     detectors: Sequence[Detector]
     calibration: Calibration | None
@@ -82,12 +82,12 @@ class Facts:
 
     @classmethod
     def of(cls, guard: Guard) -> Self:
-        """Those of a guard at hand."""
+        """Those of a guard in memory."""
         return cls(
             network=type(guard.probe.network).__name__,
             model=guard.model,
             weights=guard.weights,
-            kept=None,
+            weights_inside=None,
             read=guard.history.read,
             detectors=guard.each(),
             calibration=guard.calibration if guard.calibrated else None,
@@ -108,17 +108,17 @@ class Facts:
         record, files = schema.read(folder)
         where = f"{folder}/guard.json"
         try:
-            known, control = record["calibration"], record.get("control")
+            calibration, control = record["calibration"], record.get("control")
             return cls(
                 network=str(record["network"]),
                 model=record["model"],
                 weights=record["network_sha256"],
-                kept="network" in files,
+                weights_inside="network" in files,
                 read=record["read"],
                 detectors=list(detectors_of(record, files["state"], where)),
                 calibration=None
-                if known is None
-                else Calibration.restored(known, files["calibration"]),
+                if calibration is None
+                else Calibration.restored(calibration, files["calibration"]),
                 control=None if control is None else msgspec.convert(control, Control),
                 inputs=_inputs(record["input_shape"], record["input_names"]),
                 classes=[str(name) for name in record["classes"]],
@@ -134,13 +134,13 @@ class Facts:
     def made_of(self) -> list[str]:
         """Lines on inputs, classes, network and versions."""
         names = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
-        named = f"{len(self.classes)} named classes{f': {names}' if names else ''}"
-        built = [f"The network was built by {self.model}."] if self.model else []
-        where = {None: "", True: " are kept in the folder", False: " are not kept"}[self.kept]
-        digest = f"Its weights (sha256 {str(self.weights)[:16]}){where}"
+        classes = f"{len(self.classes)} named classes{f': {names}' if names else ''}"
+        maker = [f"The network was built by {self.model}."] if self.model else []
+        places = {None: "", True: " are kept in the folder", False: " are not kept"}
+        digest = f"Its weights (sha256 {str(self.weights)[:16]}){places[self.weights_inside]}"
         return [
-            f"Inputs: {self.inputs}; {named}.",
-            *built,
+            f"Inputs: {self.inputs}; {classes}.",
+            *maker,
             f"{digest}; offmap {self.library}.",
         ]
 
@@ -164,21 +164,21 @@ def detectors_of(
 ) -> Iterable[Detector]:
     """The detectors of a guard's record, which may still have to learn on calibration data."""
     for i, each in enumerate(record["detectors"]):
-        own = {k.removeprefix(f"{i}."): x for k, x in state.items() if k.startswith(f"{i}.")}
-        yield restored(each, own, where, waiting=True)
+        buffers = {k.removeprefix(f"{i}."): x for k, x in state.items() if k.startswith(f"{i}.")}
+        yield restored(each, buffers, where, waiting=True)
 
 
-def _read(step: str, of: Mapping[str, Any]) -> str:
+def _read(step: str, entry: Mapping[str, Any]) -> str:
     """A line on the data of one step."""
-    right = of["accuracy"]
-    words = "" if right is None else f"; the network is right on {right:.2%} of them"
-    groups = f", one of each of {of['groups']:,} groups" if "groups" in of else ""
-    day = f" on {of['date']}" if of.get("date") else ""
-    return f"Read {of['samples']:,} samples to {step}{day}{groups}{words}."
+    accuracy = entry["accuracy"]
+    words = "" if accuracy is None else f"; the network is right on {accuracy:.2%} of them"
+    groups = f", one of each of {entry['groups']:,} groups" if "groups" in entry else ""
+    day = f" on {entry['date']}" if entry.get("date") else ""
+    return f"Read {entry['samples']:,} samples to {step}{day}{groups}{words}."
 
 
-def _learned(each: Detector) -> str:
-    if each.fitted:
-        return each.summary()
-    waits = each.waiting_for == "calibration" and "passes_" in each._buffers
+def _learned(detector: Detector) -> str:
+    if detector.fitted:
+        return detector.summary()
+    waits = detector.waiting_for == "calibration" and "passes_" in detector._buffers
     return "it still has to learn on calibration data" if waits else "not fitted"

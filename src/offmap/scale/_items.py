@@ -1,4 +1,4 @@
-"""From the columns of a batch to samples, each by itself: what is broken spoils no other."""
+"""From the columns of a batch to samples, each by itself: a broken one spoils no other."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _ENCODED = ("bytes", "path", "paths", "file")
 
 
 def column_of(
-    columns: Mapping[str, Any], named: str | None, known: Sequence[str] = (*IMAGE, *_ENCODED)
+    columns: Mapping[str, Any], name: str | None, candidates: Sequence[str] = (*IMAGE, *_ENCODED)
 ) -> str:
-    """The column of inputs: the one that was named, or the first that is known.
+    """The column of inputs: the one of this name, or else the first of the candidates.
 
     Raises:
         ArgumentError: there is none.
     """
-    column = named or next((name for name in known if name in columns), None)
+    column = name or next((each for each in candidates if each in columns), None)
     if column is None or column not in columns:
         raise ArgumentError(
             f"the batch has columns {', '.join(columns)}, and none of "
-            f"{named or ', '.join(known)}: give column=, the one that holds the inputs"
+            f"{name or ', '.join(candidates)}: give column=, the one that holds the inputs"
         )
     return column
 
@@ -59,7 +59,7 @@ def images_of(
 
 
 def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:
-    """A tensor where a value is one already, or what is to be decoded, or why it is neither."""
+    """A tensor of a value that needs no decoding, or what to decode, or why it is neither."""
     if isinstance(value, Mapping):  # the image feature of the library datasets
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str):
@@ -74,10 +74,10 @@ def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         return Skipped(name, f"{type(value).__name__}: {error}")
-    return _of_array(name, array, shape)
+    return _image(name, array, shape)
 
 
-def _of_array(name: str, array: np.ndarray, shape: tuple[int, int, int]) -> Any:
+def _image(name: str, array: np.ndarray, shape: tuple[int, int, int]) -> Any:
     if array.shape == shape and array.dtype.kind in "f":
         return torch.from_numpy(np.ascontiguousarray(array, np.float32))
     if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
@@ -96,15 +96,15 @@ def _of_array(name: str, array: np.ndarray, shape: tuple[int, int, int]) -> Any:
 def rows_of(
     columns: Mapping[str, Any],
     names: Sequence[str],
-    named: str | None,
+    column: str | None,
     shape: tuple[int, ...] | None,
 ) -> list[dict[str, Tensor] | Skipped]:
     """Features, or tensors by name, for each row."""
-    chosen = list(names) or [column_of(columns, named, FEATURES)]
-    for name in chosen:
+    inputs = list(names) or [column_of(columns, column, FEATURES)]
+    for name in inputs:
         column_of(columns, name)
-    rows = zip(*(columns[name] for name in chosen), strict=True)
-    samples = [_row(f"row {i}", chosen, row) for i, row in enumerate(rows)]
+    rows = zip(*(columns[name] for name in inputs), strict=True)
+    samples = [_row(f"row {i}", inputs, row) for i, row in enumerate(rows)]
     if names:
         return samples
     return [

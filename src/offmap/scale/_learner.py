@@ -17,8 +17,7 @@ from offmap.detectors import Task, collected_apart, through_spool
 from offmap.errors import DataError
 from offmap.guard import Guard
 from offmap.guard.calibration_data import acts_of, part_of
-from offmap.scale._moving import moved
-from offmap.scale._part import Part, Settings
+from offmap.scale._part import Part, Settings, on_device
 from offmap.scale._session import library, versions
 from offmap.scale._shards import Shard, Shards, all_corrupt, corrupt_in
 
@@ -42,7 +41,7 @@ class Learner:
         self.loaded = False
 
     def _load(self, sent: list[Any]) -> None:
-        """Get what all tasks share: with a task, as Ray keeps no arguments of an actor's start."""
+        """Get what all tasks share, with the first task: Ray would keep arguments of a start."""
         if self.loaded:
             return
         self.guard, self.shards = library().get(sent)
@@ -51,11 +50,11 @@ class Learner:
         self.loaded = True
 
     def versions(self) -> dict[str, str]:
-        """What results depend on, here."""
+        """The versions that results depend on, in this worker."""
         return versions()
 
     def close(self) -> None:
-        """Remove what was kept for later passes."""
+        """Remove the files for later passes."""
         shutil.rmtree(self.settings.folder, ignore_errors=True)
 
     def collect(self, sent: list[Any], task: Task, shard: Shard) -> Part:
@@ -64,8 +63,8 @@ class Learner:
         Args:
             sent: references to the guard, whose network has run once, so that its head is known,
                 and to the data, without images in memory.
-            task: what is to be collected.
-            shard: of what.
+            task: the statistics to collect.
+            shard: to collect them from.
         """
         self._load(sent)
         part = Part()
@@ -74,17 +73,17 @@ class Learner:
         with self._reading(shard, part, strict=self.settings.share is None) as batches:
             part.collected = collected_apart(task, self._spooled(task, shard, batches))
         if self.device != _CPU:
-            part.collected.sums = moved(part.collected.sums, _CPU)
+            part.collected.sums = on_device(part.collected.sums, _CPU)
         return part
 
     def score(self, sent: list[Any], detectors: nn.ModuleList, shard: Shard) -> Part:
-        """The scores of what is not learned from; arguments as for :meth:`collect`."""
+        """The scores of the samples that are not learned on; arguments as for :meth:`collect`."""
         self._load(sent)
         part = Part()
         self.guard.detectors = detectors.to(self.device)
         scores, predictions = [], []
         with self._reading(shard, part, strict=False) as batches:
-            for batch, _ in self._chosen(batches, learn=False):
+            for batch, _ in self._subset(batches, learn=False):
                 acts = acts_of(batch)
                 scores.append(self.guard.calibration_scores(batch).to(_CPU))
                 predictions.append(acts.labels.to(_CPU))
@@ -101,7 +100,7 @@ class Learner:
 
     @contextmanager
     def _reading(self, shard: Shard, part: Part, *, strict: bool) -> Iterator[Iterator[Any]]:
-        """The network over a shard, whose corrupt images are noted and told by whoever asked."""
+        """The network over a shard; its corrupt images are noted, for the caller to report."""
         data = self.shards.open(shard)
         size = self.shards.batch_size
         with self.guard.probe, warnings.catch_warnings():
@@ -113,7 +112,7 @@ class Learner:
                     raise
         part.skipped = corrupt_in(data)
 
-    def _chosen(self, batches: Iterator[Any], *, learn: bool) -> Iterator[Any]:
+    def _subset(self, batches: Iterator[Any], *, learn: bool) -> Iterator[Any]:
         """The samples to learn on, or the others; all of them where none are set apart."""
         for batch, labels in batches:
             if self.settings.share is None:
@@ -123,14 +122,14 @@ class Learner:
             yield from part_of(batch, labels, keys, self.settings.share, learn=learn)
 
     def _spooled(self, task: Task, shard: Shard, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches to learn on, which are kept in the first pass for those that follow.
+        """The batches to learn on, kept on disk in the first pass for later ones.
 
-        A worker that comes new to a shard, as another has died, runs the network again.
+        A worker that takes over a shard, as another has died, runs the network again.
         """
-        chosen = self._chosen(batches, learn=True)
+        subset = self._subset(batches, learn=True)
         if task.keep is None or self.guard.learns_from_inputs:
-            return chosen
+            return subset
         spool = Spool(self.settings.folder / f"{task.source}-{shard.number}")
         if spool.complete and task.number:
             return iter(spool)
-        return through_spool(spool, chosen, task.keep, first_pass=True)
+        return through_spool(spool, subset, task.keep, first_pass=True)

@@ -10,8 +10,8 @@ from typing import Any, Self
 from offmap.errors import OffmapError
 from offmap.scale._session import check_versions
 
-_AHEAD = 2  # tasks at an actor: one runs, and one waits, so that it need not
-_HELD = 4  # results for each actor, at most, that are waited for or wait for one before them
+_AHEAD = 2  # tasks of an actor: one runs and one waits, so that it is never idle
+_RESULTS = 4  # for each actor, at most: pending, or waiting for one before them
 _PATIENCE = 5.0  # seconds for the workers to tidy up
 _TRIES = 3  # of a task whose worker dies
 
@@ -19,9 +19,9 @@ _TRIES = 3  # of a task whose worker dies
 class Pool:
     """So many actors of one kind; Ray starts one that dies again, and repeats its tasks.
 
-    Plain actors, and not Ray Data: the order of tasks and the place of each are known, so results
-    are counted once by number, later passes go where the first has left what they read, and a run
-    goes on behind the last finished task. A result is taken once, whatever its task went through.
+    Plain actors, and not Ray Data: the order of tasks and the actor of each are known, so each
+    result counts once, later passes go where the first has left its files, and an interrupted run
+    continues after the last finished task.
 
     Args:
         ray: the library, in a session.
@@ -50,10 +50,10 @@ class Pool:
 
     def __enter__(self) -> Self:
         try:
-            asked = [actor.versions.remote() for actor in self.actors]
-            seen = [self.result(task) for task in asked]
-            for one in {str(sorted(each.items())): each for each in seen}.values():
-                check_versions(one)
+            tasks = [actor.versions.remote() for actor in self.actors]
+            versions = [self.result(task) for task in tasks]
+            for distinct in {str(sorted(each.items())): each for each in versions}.values():
+                check_versions(distinct)
         except BaseException:
             self._close()
             raise
@@ -89,26 +89,26 @@ class Pool:
         running: dict[Any, int] = {}
         order: deque[Any] = deque()
         numbered = enumerate(tasks)
-        waiting = next(numbered, None)
-        while waiting is not None or order:
-            while waiting is not None and len(order) < _HELD * len(self.actors):
-                number, arguments = waiting
-                place = homes.get(number, min(range(len(load)), key=load.__getitem__))
-                if load[place] >= _AHEAD:
+        upcoming = next(numbered, None)
+        while upcoming is not None or order:
+            while upcoming is not None and len(order) < _RESULTS * len(self.actors):
+                number, arguments = upcoming
+                actor = homes.get(number, min(range(len(load)), key=load.__getitem__))
+                if load[actor] >= _AHEAD:
                     break
-                homes[number] = place
-                load[place] += 1
-                task = getattr(self.actors[place], method).remote(*arguments)
-                running[task] = place
+                homes[number] = actor
+                load[actor] += 1
+                task = getattr(self.actors[actor], method).remote(*arguments)
+                running[task] = actor
                 order.append(task)
-                waiting = next(numbered, None)
+                upcoming = next(numbered, None)
             for task in self.ray.wait(list(running), num_returns=1)[0]:
                 load[running.pop(task)] -= 1
             while order and order[0] not in running:
                 yield self.result(order.popleft())
 
     def result(self, task: Any) -> Any:
-        """What a task gave; errors of this library as they were raised.
+        """The result of a task; errors of this library are raised as they were.
 
         Raises:
             OffmapError: its workers died, one after the other.

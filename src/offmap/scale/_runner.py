@@ -1,4 +1,4 @@
-"""A worker that runs a network over shards, and gives what it makes of them."""
+"""A worker that runs a network over shards, and returns the activations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CPU = torch.device("cpu")
 
 @dataclass
 class Passed:
-    """What the network made of a shard.
+    """The activations of a shard.
 
     Args:
         batches: activations and labels, on the CPU.
-        seen: what went by.
-        corrupt: images that cannot be read, by their place in the shard.
+        seen: the samples that were read.
+        corrupt: images that cannot be read, by their index in the shard.
     """
 
     batches: list[Batch] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Runner:
         self.probe: AnyProbe | None = None
 
     def versions(self) -> dict[str, str]:
-        """What results depend on, here."""
+        """The versions that results depend on, in this worker."""
         return versions()
 
     def close(self) -> None:
@@ -75,8 +75,8 @@ class Runner:
                 for acts, labels in forward(
                     probe, data, batch_size=size, seen=passed.seen, show_progress=False
                 ):
-                    own = None if labels is None else labels.cpu()
-                    passed.batches.append((acts.to(_CPU), own))
+                    cpu_labels = None if labels is None else labels.cpu()
+                    passed.batches.append((acts.to(_CPU), cpu_labels))
             except DataError:
                 if not all_corrupt(data):
                     raise

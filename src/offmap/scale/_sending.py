@@ -1,4 +1,4 @@
-"""What every worker gets, once."""
+"""Objects that are sent to every worker, once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offmap.forward import AnyProbe
 
 
 def put(ray: Any, value: Any) -> Any:
-    """A reference to what every worker gets.
+    """A reference to an object for all workers.
 
     Raises:
         ArgumentError: it cannot be sent.
@@ -39,7 +39,7 @@ def put(ray: Any, value: Any) -> Any:
 
 
 def _check_on_cpu(probe: AnyProbe) -> None:
-    """Refuse tensors of a GPU: workers without one cannot read them, the others have another."""
+    """Refuse tensors on a GPU: workers without one cannot read them, others have another GPU."""
     device = probe.asked_device or next(
         (x.device for x in probe.network.parameters() if x.device.type != "cpu"), None
     )

@@ -1,4 +1,4 @@
-"""Ray, joined where the user has it running, and else started for as long as it is needed."""
+"""Ray: a session that is running is joined; else one is started for as long as it is needed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def library() -> Any:
 
 @contextmanager
 def session(slots: int, gpus: int = 0) -> Iterator[Any]:
-    """Ray with so many free processors: the one that runs here, that of ``$RAY_ADDRESS``, or ours.
+    """Ray with so many processors: that of this process, of ``$RAY_ADDRESS``, or a new session.
 
-    What was running before goes on running; ours ends with the block.
+    A session that was running before stays; a new one ends with the block.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -71,13 +71,13 @@ def _start(ray: Any, slots: int) -> None:
 
 
 def _check_room(ray: Any, slots: int, gpus: int) -> None:
-    """Refuse what would wait for ever: actors that no machine has room for."""
-    room = ray.cluster_resources()
-    for name, wanted in (("CPU", slots), ("GPU", gpus)):
-        if (there := room.get(name, 0)) < wanted:
+    """Refuse actors that no machine has room for: they would wait for ever."""
+    resources = ray.cluster_resources()
+    for name, demand in (("CPU", slots), ("GPU", gpus)):
+        if (supply := resources.get(name, 0)) < demand:
             raise ArgumentError(
-                f"{wanted} {name} slots are needed, and the Ray session has {there:g}: give fewer "
-                f"workers, or start it with more, as ray.init(num_{name.lower()}s={wanted})"
+                f"{demand} {name} slots are needed, and the Ray session has {supply:g}: give fewer "
+                f"workers, or start it with more, as ray.init(num_{name.lower()}s={demand})"
             )
 
 
@@ -97,13 +97,13 @@ def gpus_of(device: str | None) -> int:
 
 
 def versions() -> dict[str, str]:
-    """What results depend on, in this process."""
-    known = {name: version(name) for name in ("offmap", "torch", "numpy")}
-    return {"python": platform.python_version(), **known}
+    """The versions that results depend on, in this process."""
+    libraries = {name: version(name) for name in ("offmap", "torch", "numpy")}
+    return {"python": platform.python_version(), **libraries}
 
 
 def check_versions(theirs: dict[str, str]) -> None:
-    """Tell of workers that run something else than this process.
+    """Warn of workers with other versions than this process, or refuse them.
 
     Raises:
         ArgumentError: another version of this library, whose statistics may be others.

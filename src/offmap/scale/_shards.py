@@ -1,4 +1,4 @@
-"""Data cut into shards of whole batches, told by number, whoever reads them."""
+"""Data cut into numbered shards of whole batches, the same for any number of workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offmap.data import ImageSet, JoinedSet, Skipped, StreamedSet
 from offmap.errors import ArgumentError
 from offmap.forward import Batched
 
-_BATCHES = 16  # of a shard at least: what is lost with a worker
+_BATCHES = 16  # of a shard, at least: the work that is lost with a worker
 _SHARDS = 8192  # at most, as each sends its statistics
 
 
@@ -23,7 +23,7 @@ class Shard:
         number: of the shard.
         part: of joined sets.
         rows: of that part.
-        images: they themselves, where they are held in memory and so must be sent.
+        images: the samples themselves, where they are in memory and so must be sent.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Shard:
 
 
 class Shards:
-    """The shards of a set: the same for any number of workers, so that what is learned is too.
+    """The shards of a set: the same for any number of workers, and so is what is learned.
 
     Args:
         data: a set of ``offmap.data``, or anything with ``len`` and ``batches(size, start)``.
@@ -65,25 +65,26 @@ class Shards:
         return len(self.cuts)
 
     def to_send(self) -> Iterator[Shard]:
-        """What a worker that has :meth:`without_images` needs to read each shard."""
+        """The shards, each with the images that :meth:`without_images` left out."""
         for number, (part, rows) in enumerate(self.cuts):
             data = self.parts[part]
-            held = data.subset(list(rows)) if isinstance(data, ImageSet) else None
-            yield Shard(number, part, rows, None if held is None else replace(held, name=data.name))
+            images = None
+            if isinstance(data, ImageSet):
+                images = replace(data.subset(list(rows)), name=data.name)
+            yield Shard(number, part, rows, images)
 
     def without_images(self) -> Shards:
-        """The same, of which images in memory are not sent to every worker."""
-        other = object.__new__(Shards)
-        vars(other).update(vars(self))
-        other.parts = [None if isinstance(each, ImageSet) else each for each in self.parts]
-        return other
+        """A copy without images in memory, which need not be sent to every worker."""
+        shards = object.__new__(Shards)
+        vars(shards).update(vars(self))
+        shards.parts = [None if isinstance(each, ImageSet) else each for each in self.parts]
+        return shards
 
     def open(self, shard: Shard) -> Any:
-        """The samples of a shard as a set, with the keys that they have in the whole."""
+        """The samples of a shard as a set, with their keys in the whole set."""
         data = shard.images or self.parts[shard.part]
         if isinstance(data, StreamedSet):
-            own = data.subset(list(shard.rows))
-            data = replace(own, name=data.name)
+            data = replace(data.subset(list(shard.rows)), name=data.name)
         elif not isinstance(data, ImageSet):
             return _Rows(data, shard.rows)
         if not self.labelled:
@@ -103,17 +104,17 @@ class _Rows:
         return len(self.rows)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[Any]:
-        left = len(self) - start
+        remainder = len(self) - start
         for inputs, labels in self.data.batches(batch_size, self.rows.start + start):
-            if left <= 0:
+            if remainder <= 0:
                 return
-            yield rows_of(inputs, slice(left)), None if labels is None else labels[:left]
-            left -= count_of(inputs)
+            yield rows_of(inputs, slice(remainder)), None if labels is None else labels[:remainder]
+            remainder -= count_of(inputs)
 
     def keys(self, start: int, stop: int) -> tuple[str, ...]:
         rows = self.rows[start:stop]
-        of = getattr(self.data, "keys", None)
-        return tuple(of(rows.start, rows.stop)) if callable(of) else tuple(map(str, rows))
+        keys = getattr(self.data, "keys", None)
+        return tuple(keys(rows.start, rows.stop)) if callable(keys) else tuple(map(str, rows))
 
 
 def corrupt_in(data: Any) -> tuple[Skipped, ...]:
@@ -122,5 +123,5 @@ def corrupt_in(data: Any) -> tuple[Skipped, ...]:
 
 
 def all_corrupt(data: Any) -> bool:
-    """Whether none of a shard's images can be read, which its whole set may survive."""
+    """Whether none of a shard's images can be read, though others of the set may be."""
     return bool(len(data)) and len(corrupt_in(data)) == len(data)

@@ -15,8 +15,8 @@ from offmap.guard.reading import REFUSED, as_batch, why_refused
 
 
 def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
-    """Label, score, p, is_ood and reason of each sample, or why there is no such sample."""
-    good = [i for i, sample in enumerate(samples) if not isinstance(sample, Skipped)]
+    """Label, score, p, is_ood and reason of each sample, or why it could not be read."""
+    indices = [i for i, sample in enumerate(samples) if not isinstance(sample, Skipped)]
     n = len(samples)
     columns: dict[str, NDArray[Any]] = {
         "label": np.full(n, -1, np.int64),
@@ -27,15 +27,15 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
     }
     if guard.control_ is not None:
         columns["accepted"] = np.zeros(n, bool)
-    if not good:
+    if not indices:
         return columns
-    rows = [samples[i] for i in good]
+    rows = [samples[i] for i in indices]
     are_tensors = torch.is_tensor(rows[0])
-    # Pixels and floats beside them are made what the network takes in two ways.
-    groups = _by_type(samples) if are_tensors else groups_of(samples, guard.input_names)
+    # Pixels and floats in one batch are normalised in different ways.
+    groups = _groups_by_type(samples) if are_tensors else groups_of(samples, guard.input_names)
     if len(groups) > 1:
         for group in groups:
-            for name, values in _of_group(guard, [samples[i] for i in group]).items():
+            for name, values in _columns_of_group(guard, [samples[i] for i in group]).items():
                 columns[name][group] = values
         return columns
     try:
@@ -43,17 +43,17 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
     except REFUSED as error:
         if are_tensors:
             raise
-        if n > 1:  # which of them is it?
-            each = [columns_of(guard, [sample]) for sample in samples]
-            return {name: np.concatenate([one[name] for one in each]) for name in columns}
+        if n > 1:  # one by one, to find the row that is refused
+            parts = [columns_of(guard, [sample]) for sample in samples]
+            return {name: np.concatenate([part[name] for part in parts]) for name in columns}
         columns["reason"][0] = why_refused(error)
         return columns
     for name, values in _values(verdict).items():
-        columns[name][good] = values
+        columns[name][indices] = values
     return columns
 
 
-def _by_type(samples: list[Any]) -> list[list[int]]:
+def _groups_by_type(samples: list[Any]) -> list[list[int]]:
     groups: dict[torch.dtype, list[int]] = {}
     for i, sample in enumerate(samples):
         if isinstance(sample, torch.Tensor):
@@ -61,8 +61,8 @@ def _by_type(samples: list[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _of_group(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
-    """The columns of rows of one kind; where the guard takes no such ones they say why."""
+def _columns_of_group(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
+    """The columns of rows of one kind; where the guard refuses that kind, with the reason."""
     try:
         return columns_of(guard, samples)
     except DataError as error:

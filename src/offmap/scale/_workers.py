@@ -48,7 +48,7 @@ class Workers:
     def scored(
         self, guard: Guard, data: Any, learn_share: float, batch_size: int, seen: Seen
     ) -> tuple[Tensor, Tensor, int, list[str]]:
-        """Calibration data: learned from, and the rest scored."""
+        """Calibration data: detectors learn on their share, and the other samples are scored."""
         learns = any(passes(each, "calibration") for each in guard.each())
         first = next(guard.passing(data, "calibrate", batch_size, False, strict=False))[0]
         fitting = guard.fitting()
@@ -69,7 +69,7 @@ class Workers:
         share: float | None,
     ) -> Sharded:
         shards = Shards(data, batch_size)
-        sent = guard.to_send()
+        copy = guard.to_send()
         settings = Settings(uuid.uuid4().hex, self.threads, self.device, share)
         self._stack.callback(shutil.rmtree, settings.folder, ignore_errors=True)
         pool = Pool(
@@ -81,6 +81,6 @@ class Workers:
             gpus=gpus_of(self.device),
         )
         self._stack.enter_context(pool)
-        references = [put(self.ray, sent), put(self.ray, shards.without_images())]
+        references = [put(self.ray, copy), put(self.ray, shards.without_images())]
         name = str(getattr(data, "name", "the data"))
         return Sharded(pool, references, shards, first, seen, name, self.show)

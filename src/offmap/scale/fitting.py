@@ -21,14 +21,14 @@ def fit(
     """Fit a guard as :meth:`Guard.fit` does, with several processes over shards of the data.
 
     In each pass every shard of sixteen or more batches gives its statistic, the statistics are
-    added here in the order of the shards, and solved once; what was learned goes out with the next
-    pass. A shard counts once, by its number, whatever became of the worker that had it. So the
-    detectors are those of one process: banks to the bit, sums to 1e-10 of their size; for any
+    added here in the order of the shards, and solved once; the detectors go out with the next pass.
+    A shard counts once, by its number, even where the worker that had it died. So the detectors are
+    those of one process: banks to the bit, sums to 1e-10 of their size; for any
     number of workers they are equal to the bit. The network runs once over each shard, as what
     later passes read is kept on the disk of the worker. For Ray sessions see :func:`score`.
 
-    It takes every detector, as their statistics add, with what it is made of. Samples that stand
-    in two sets are not looked for, since hashes of all samples would have to be held here.
+    All detectors can be fitted so, as their statistics add. Samples that stand in two sets are not
+    looked for, since hashes of all samples would have to be in memory here.
 
     Args:
         guard: is fitted in place, and sent to the workers with its network.

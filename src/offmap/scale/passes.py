@@ -24,13 +24,13 @@ from offmap.scale._shards import Shards
 
 @dataclass
 class Passes:
-    """What stands in the place of :func:`offmap.forward.forward` where workers run the network.
+    """Takes the place of :func:`offmap.forward.forward` where workers run the network.
 
-    Shards of sixteen or more batches of a set go to the workers, and what the network makes of them
-    comes back in order. Memory holds some shards of activations for each worker.
+    Shards of sixteen or more batches of a set go to the workers, and their activations come back in
+    order. Memory holds some shards of activations for each worker.
 
-    Loaders, which one process alone can walk, and data whose inputs are asked for, as by detectors
-    that follow gradients, are run here. For Ray sessions see :func:`offmap.scale.score`.
+    Loaders, which only one process can walk, and data whose inputs are needed, as by detectors that
+    follow gradients, are run in this process. For Ray sessions see :func:`offmap.scale.score`.
 
     Args:
         workers: processes.
@@ -71,21 +71,22 @@ class Passes:
         description: str,
         show_progress: bool | None,
     ) -> Iterator[Batch]:
-        here: dict[str, Any] = {"batch_size": batch_size, "show_progress": show_progress}
+        options: dict[str, Any] = {"batch_size": batch_size, "show_progress": show_progress}
         if inputs or not isinstance(data, Batched):
             yield from forward(
-                probe, data, seen=seen, inputs=inputs, description=description, **here
+                probe, data, seen=seen, inputs=inputs, description=description, **options
             )
             return
-        self._look(probe, data, batch_size)
+        if self.pool is None:  # one batch here, for the head and the layout that all workers use
+            list(islice(forward(probe, data, batch_size=batch_size, show_progress=False), 1))
         shards = Shards(data, batch_size)
         with progress(description, len(data), show=show_progress) as advance:
-            for (of, rows), part in zip(shards.cuts, self._parts(probe, shards), strict=True):
-                # Labels are counted here, where it is known whether they are asked for.
-                seen.take_hashes(part.seen)
-                for place, why in part.corrupt.items():
-                    shards.parts[of].corrupt[rows.start + place] = why
-                for acts, labels in part.batches:
+            for (i, rows), shard in zip(shards.cuts, self._shards(probe, shards), strict=True):
+                # Labels are counted here, where it is known whether they are wanted.
+                seen.take_hashes(shard.seen)
+                for index, skipped in shard.corrupt.items():
+                    shards.parts[i].corrupt[rows.start + index] = skipped
+                for acts, labels in shard.batches:
                     seen.add(acts, labels)
                     yield acts.to(probe.home), None if labels is None else labels.to(probe.home)
                 advance(len(rows))
@@ -95,13 +96,7 @@ class Passes:
         if not seen.samples:
             raise DataError(f"{name}: there are no samples")
 
-    def _look(self, probe: AnyProbe, data: Any, batch_size: int) -> None:
-        """Run one batch here, by which head and layout are known to all."""
-        if self.pool is None:
-            first = forward(probe, data, batch_size=batch_size, show_progress=False)
-            list(islice(first, 1))
-
-    def _parts(self, probe: AnyProbe, shards: Shards) -> Iterator[Passed]:
+    def _shards(self, probe: AnyProbe, shards: Shards) -> Iterator[Passed]:
         if self.pool is None:
             self.sent = [put(self.ray, probe)]
             self.pool = self.stack.enter_context(

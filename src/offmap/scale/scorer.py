@@ -20,7 +20,7 @@ from offmap.scale._items import column_of, images_of, rows_of
 from offmap.scale._verdicts import columns_of
 
 _opening = ModuleLock()
-# Of this process, and of those that it forks: by folder, hash and the rest.
+# Of this process, and of those that it forks: by folder, hash and options.
 _opened: dict[tuple[str, str, str], Guard] = {}
 
 
@@ -54,6 +54,7 @@ class Scorer:
 
     Raises:
         StoreError: there is no guard in the folder.
+        ArgumentError: a text in the place of a list of names.
 
     Example:
         ``dataset.map_batches(Scorer("guard/"))`` in Ray Data, ``dataset.map(Scorer("guard/"),
@@ -79,14 +80,17 @@ class Scorer:
         allow: Sequence[str] = (),
         transform: str | None = None,
     ) -> None:
+        for name, value in (("detectors", detectors), ("allow", allow)):
+            if isinstance(value, str):
+                raise ArgumentError(f"{name} must be a list of names; seen the text {value!r}")
         self.folder = str(expanded(folder).absolute())
         self.column, self.prefix, self.threads = column, prefix, threads
         self.keep = None if keep is None else list(keep)
-        self.transform = None if transform is None else _anywhere(transform)
+        self.transform = None if transform is None else _absolute(transform)
         self.options: dict[str, Any] = {
-            "model": None if model is None else _anywhere(model),
+            "model": None if model is None else _absolute(model),
             "weights": None if weights is None else str(expanded(weights).absolute()),
-            "detectors": [_anywhere(spec) for spec in detectors],
+            "detectors": [_absolute(spec) for spec in detectors],
             "device": device,
             "normalization": normalization,
             "size": size,
@@ -94,7 +98,7 @@ class Scorer:
             "alarm_rate": alarm_rate,
             "allow": list(allow),
         }
-        # An engine that keeps results by what is pickled must not take those of an older guard.
+        # An engine that caches results by what is pickled must not take those of an older guard.
         self.record_sha256 = self._digest()
 
     def _digest(self) -> str:
@@ -128,8 +132,8 @@ class Scorer:
                 guard = Opening(**self.options).open(self.folder)
                 check_knows_normalization(guard)
                 _ = guard.calibration  # refuses one without a threshold before anything is read
-                for old in [k for k in _opened if k[0] == self.folder and k[1] != key[1]]:
-                    del _opened[old]  # it was replaced
+                for stale in [k for k in _opened if k[0] == self.folder and k[1] != key[1]]:
+                    del _opened[stale]  # the guard in the folder was replaced
                 _opened[key] = guard
             return _opened[key]
 
@@ -149,20 +153,20 @@ class Scorer:
         guard = self.guard
         columns = {str(name): values for name, values in batch.items()}
         samples = self._samples(guard, columns)
-        found = columns_of(guard, samples)
+        verdicts = columns_of(guard, samples)
         if missing := set(self.keep or ()) - columns.keys():
             raise ArgumentError(
                 f"there is no column {', '.join(sorted(missing))} to keep: the batch has "
                 f"{', '.join(sorted(columns))}"
             )
-        handed = {n: x for n, x in columns.items() if self.keep is None or n in self.keep}
-        named = {f"{self.prefix}{name}": values for name, values in found.items()}
-        if both := sorted(set(handed) & set(named)):
+        inputs = {n: x for n, x in columns.items() if self.keep is None or n in self.keep}
+        outputs = {f"{self.prefix}{name}": values for name, values in verdicts.items()}
+        if names := sorted(set(inputs) & set(outputs)):
             raise ArgumentError(
-                f"the batch has columns {', '.join(both)}, as the verdict does: give "
+                f"the batch has columns {', '.join(names)}, as the verdict does: give "
                 "prefix='guard_', or keep= without them"
             )
-        return handed | named
+        return inputs | outputs
 
     def _samples(self, guard: Guard, columns: dict[str, Any]) -> list[Any]:
         """Each row as a tensor or tensors by name, or why there is none."""
@@ -177,7 +181,7 @@ class Scorer:
         return f"Scorer({self.folder!r})"
 
 
-def _anywhere(spec: str) -> str:
-    """What a file or module calls by a name, with the whole path of the file."""
-    place, colon, name = spec.partition(".py:")
-    return f"{expanded(place).absolute()}{colon}{name}" if colon else spec
+def _absolute(spec: str) -> str:
+    """A name in a file or module, with the absolute path of a file."""
+    path, colon, name = spec.partition(".py:")
+    return f"{expanded(path).absolute()}{colon}{name}" if colon else spec

@@ -19,7 +19,7 @@ from offmap.scale._session import gpus_of, session, versions
 from offmap.scale.scorer import Scorer
 
 Row = dict[str, Any]
-_BATCHES = 4  # of a block: what is lost with a worker, and what is written at once
+_BATCHES = 4  # of a block: the work lost with a worker, and the rows written at once
 
 
 class Reader:
@@ -33,7 +33,7 @@ class Reader:
             sys.path.append(folder)
 
     def versions(self) -> dict[str, str]:
-        """What results depend on, here."""
+        """The versions that results depend on, in this worker."""
         return versions()
 
     def close(self) -> None:
@@ -92,12 +92,12 @@ def score(
         ArgumentError: the Ray session is too small or of another version; or as ``offmap score``.
         OffmapError: workers die on one block again and again.
     """
-    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    specs = [inputs] if isinstance(inputs, str | Path) else inputs
     whole("workers", workers)
     whole("threads", threads)
     gpus = gpus_of(device)
     scorer = Scorer(folder, threads=threads, device=device, transform=transform, **guard)
-    here = Scorer(folder, transform=transform, **guard).guard
+    local_guard = Scorer(folder, transform=transform, **guard).guard
     with (
         session(workers * threads, workers * gpus) as ray,
         Pool(
@@ -111,8 +111,8 @@ def score(
             return pool.ordered("rows", ((reading, block) for block in blocks))
 
         return score_files(
-            here,
-            [str(each) for each in several],
+            local_guard,
+            [str(spec) for spec in specs],
             out,
             transform=transform,
             batch_size=batch_size,

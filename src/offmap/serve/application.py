@@ -23,13 +23,13 @@ from offmap.serve.refusals import Refusal
 from offmap.serve.scoring import score
 from offmap.serve.service import Service
 
-Answer = Callable[[Request, Service], Awaitable[Response]]
+Handler = Callable[[Request, Service], Awaitable[Response]]
 
 
 def application(service: Service, *, reload_on_hangup: bool = False) -> Starlette:
     """The application around a service, which starts and stops with it."""
     model = "/v2/models/{name}"
-    each: list[tuple[str, str, Answer]] = [
+    handlers: list[tuple[str, str, Handler]] = [
         ("GET", "/", _page),
         ("POST", "/score", score),
         ("GET", "/metrics", _metrics),
@@ -38,37 +38,38 @@ def application(service: Service, *, reload_on_hangup: bool = False) -> Starlett
         ("GET", "/v2/health/ready", _ready),
     ]
     for start in (model, model + "/versions/{version}"):
-        each.append(("GET", start, _of_model(_model)))
-        each.append(("GET", start + "/ready", _of_model(_ready)))
-        each.append(("POST", start + "/infer", _of_model(infer)))
-    made = Starlette(
+        handlers.append(("GET", start, _of_model(_model)))
+        handlers.append(("GET", start + "/ready", _of_model(_ready)))
+        handlers.append(("POST", start + "/infer", _of_model(infer)))
+    app = Starlette(
         routes=[
-            Route(path, _bound(answer, service), methods=[method]) for method, path, answer in each
+            Route(path, _endpoint(handler, service), methods=[method])
+            for method, path, handler in handlers
         ],
-        middleware=[Middleware(Gate, settings=service.settings, counted=service.count)],
+        middleware=[Middleware(Gate, settings=service.settings, count=service.count)],
         exception_handlers={HTTPException: _as_json},
         lifespan=_lifespan(service, reload_on_hangup=reload_on_hangup),
     )
-    made.router.redirect_slashes = False  # an address is never made of what a client sent
-    made.state.service = service
-    return made
+    app.router.redirect_slashes = False  # an address is never made of what a client sent
+    app.state.service = service
+    return app
 
 
-def _bound(answer: Answer, service: Service) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(handler: Handler, service: Service) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await answer(request, service)
+        return await handler(request, service)
 
     return endpoint
 
 
-def _of_model(answer: Answer) -> Answer:
-    """The same, for the model that the path names, if there is such a one."""
+def _of_model(handler: Handler) -> Handler:
+    """The same handler, which refuses paths that name another model."""
 
     async def checked(request: Request, service: Service) -> Response:
         path = request.path_params
         if path["name"] != service.settings.name or path.get("version", VERSION) != VERSION:
             raise Refusal(404, "there is no such model, or no such version of it")
-        return await answer(request, service)
+        return await handler(request, service)
 
     return checked
 
@@ -96,7 +97,7 @@ def _lifespan(
 
 
 async def _as_json(_: Request, error: Exception) -> Response:
-    """What starlette refuses, such as a wrong path or method."""
+    """Errors of starlette, such as a wrong path or method."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 

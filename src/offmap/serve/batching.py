@@ -14,12 +14,12 @@ from offmap._utils.inputs import Inputs, count_of
 
 
 class FullError(Exception):
-    """There is no place for so many rows now."""
+    """The queue has no place for so many rows now."""
 
 
 @dataclass(eq=False)
 class Job:
-    """Rows of one request that are judged together; all of the request, or a part of it.
+    """Rows of one request that are judged together: all of them, or a part.
 
     Args:
         inputs: of ``n`` rows.
@@ -34,7 +34,7 @@ class Job:
     name: str
     deadline: float
     rows: int = 0
-    taken_in: float = field(default_factory=time.monotonic)
+    arrival: float = field(default_factory=time.monotonic)
     answer: Future[Any] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
@@ -49,9 +49,9 @@ class Job:
 class Batcher:
     """A bounded queue of jobs, and the thread that gathers and judges them.
 
-    Jobs of one kind are judged together, in the order in which they came; one that is dropped by
-    its client, or too late, is never judged. A job is never split: whoever has more rows than a
-    batch submits several.
+    Jobs of one kind are judged together, in the order in which they came; one whose client has
+    gone, or whose deadline has passed, is never judged. A job is never split: a request with more
+    rows than a batch submits several.
 
     Args:
         judge: is given jobs of one kind, and sets their answers, which may be cancelled meanwhile.
@@ -72,77 +72,77 @@ class Batcher:
         self.rows = 0  # that wait
         self._judge = judge
         self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="offmap-batches", daemon=True)
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take in all of these jobs, or none.
+        """Queue all of these jobs, or none.
 
         Raises:
             FullError: there is no place for all of them, or the batcher is stopping.
         """
         rows = sum(job.rows for job in jobs)
-        with self._changed:
+        with self._condition:
             if self._stopping or self.rows + rows > self.queue:
                 self._sweep()
             if self._stopping or self.rows + rows > self.queue:
                 raise FullError
             self._jobs.extend(jobs)
             self.rows += rows
-            self._changed.notify()
+            self._condition.notify()
 
     def stop(self) -> None:
-        """Judge what was taken in, and end."""
-        with self._changed:
+        """Judge the jobs in the queue, and end."""
+        with self._condition:
             self._stopping = True
-            self._changed.notify()
+            self._condition.notify()
         self._thread.join()
 
     def _run(self) -> None:
-        while jobs := self._gathered():
-            if wanted := [job for job in jobs if not job.answer.done()]:
-                self._judge(wanted)
+        while batch := self._next_batch():
+            if jobs := [job for job in batch if not job.answer.done()]:
+                self._judge(jobs)
 
-    def _gathered(self) -> list[Job]:
+    def _next_batch(self) -> list[Job]:
         """Jobs of one kind, once the first has waited long enough; none at the end."""
-        with self._changed:
+        with self._condition:
             while True:
-                self._changed.wait_for(lambda: self._jobs or self._stopping)
+                self._condition.wait_for(lambda: self._jobs or self._stopping)
                 if not self._jobs:
                     return []
-                end = self._jobs[0].taken_in + self.max_wait
+                end = self._jobs[0].arrival + self.max_wait
                 while self.rows < self.max_batch and not self._stopping:
-                    if (left := end - time.monotonic()) <= 0:
+                    if (seconds := end - time.monotonic()) <= 0:
                         break
-                    self._changed.wait(left)
-                if jobs := self._take():
-                    return jobs
+                    self._condition.wait(seconds)
+                if batch := self._take_batch():
+                    return batch
 
-    def _take(self) -> list[Job]:
-        """Take the first job and what may go with it out of the queue; drop the dead."""
+    def _take_batch(self) -> list[Job]:
+        """Take the first job, and others of its kind, out of the queue; drop the dead."""
         self._sweep()
-        taken: list[Job] = []
-        left: deque[Job] = deque()
+        batch: list[Job] = []
+        remainder: deque[Job] = deque()
         rows = 0
         while self._jobs:
             job = self._jobs.popleft()
-            alike = not taken or job.kind == taken[0].kind
-            if not alike or (taken and rows + job.rows > self.max_batch):
-                left.append(job)
+            alike = not batch or job.kind == batch[0].kind
+            if not alike or (batch and rows + job.rows > self.max_batch):
+                remainder.append(job)
                 continue
-            taken.append(job)
+            batch.append(job)
             rows += job.rows
             if rows >= self.max_batch:
                 break
-        left.extend(self._jobs)
-        self._jobs = left
+        remainder.extend(self._jobs)
+        self._jobs = remainder
         self.rows -= rows
-        return taken
+        return batch
 
     def _sweep(self) -> None:
         """Drop the jobs that nobody waits for."""

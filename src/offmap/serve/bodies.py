@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from offmap.serve.refusals import Refusal, busy
 from offmap.serve.settings import Settings
 
-_CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
+_CLOSE = {"Connection": "close"}  # the rest of the body is not waited for
 _AT_ONCE = 8  # bodies of the largest size that are held at once
 
 
@@ -29,9 +29,9 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytearray]:
-        """The whole body, which counts as held until the block ends.
+        """The body in full, which counts as held until the block ends.
 
-        The block is cut short when the client goes: nobody would read its answer.
+        The block is cancelled when the client goes: nobody would read its answer.
 
         Raises:
             Refusal: it is too large, too slow, encoded, or there is no place for it.
@@ -46,7 +46,7 @@ class Bodies:
         body = bytearray()
         try:
             await self._fill(body, request)
-            async with _while_there(request):
+            async with _until_disconnect(request):
                 yield body
         finally:
             self.held -= len(body)
@@ -62,15 +62,15 @@ class Bodies:
             words = f"the body did not arrive within {self.timeout:g} seconds"
             raise Refusal(408, words, _CLOSE) from None
 
-    def _check_place(self, size: int, more: int) -> None:
+    def _check_place(self, size: int, growth: int) -> None:
         if size > self.max_bytes:
             raise Refusal(413, f"a body may have {self.max_bytes:,} bytes: send less", _CLOSE)
-        if self.held + more > _AT_ONCE * self.max_bytes:
+        if self.held + growth > _AT_ONCE * self.max_bytes:
             raise busy("too many large requests at once: try again", _CLOSE)
 
 
 @asynccontextmanager
-async def _while_there(request: Request) -> AsyncIterator[None]:
+async def _until_disconnect(request: Request) -> AsyncIterator[None]:
     """A block that is cancelled when the client goes.
 
     Raises:
@@ -78,7 +78,7 @@ async def _while_there(request: Request) -> AsyncIterator[None]:
     """
     task = asyncio.current_task()
     assert task is not None
-    watcher = asyncio.ensure_future(_gone(request, task.cancel))
+    watcher = asyncio.ensure_future(_await_disconnect(request, task.cancel))
     try:
         yield
     except asyncio.CancelledError:
@@ -90,7 +90,7 @@ async def _while_there(request: Request) -> AsyncIterator[None]:
         watcher.cancel()
 
 
-async def _gone(request: Request, then: Callable[[], Any]) -> None:
+async def _await_disconnect(request: Request, then: Callable[[], Any]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     request.scope["state"]["gone"] = True

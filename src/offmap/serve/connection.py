@@ -1,4 +1,4 @@
-"""A connection that waits for ever neither for the head of a request, nor for its rest."""
+"""A connection with a time limit for the head of a request, and for an unread rest of a body."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ SECONDS = 10.0
 
 
 class Connection(H11Protocol):
-    """That of uvicorn, which times the pause between requests and not what dribbles in."""
+    """That of uvicorn, which limits only the pause between requests, and not slow bytes."""
 
-    _patience: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._begin()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._waits:
-            self._end()
-        elif self._patience is None:
-            self._begin()
+        if not self._awaits_client:
+            self._stop_timer()
+        elif self._timer is None:
+            self._start_timer()
 
     @property
-    def _waits(self) -> bool:
-        """Whether it is the client's turn: to ask, or to end what has its answer already."""
+    def _awaits_client(self) -> bool:
+        """Whether the client has to send: a request, or the rest of one that has its answer."""
         return self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
 
     def on_response_complete(self) -> None:
-        self._end()
+        self._stop_timer()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _begin(self) -> None:
-        self._patience = self.loop.call_later(SECONDS, self._give_up)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(SECONDS, self._time_out)
 
-    def _end(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _give_up(self) -> None:
-        self._patience = None
-        if self._waits and not self.transport.is_closing():
+    def _time_out(self) -> None:
+        self._timer = None
+        if self._awaits_client and not self.transport.is_closing():
             self.transport.close()
 
 
 def settings_of(connections: int) -> dict[str, Any]:
-    """What uvicorn is told of connections; the parser in Python is always there."""
+    """Settings of uvicorn for connections; its parser in Python is always installed."""
     return {"http": Connection, "ws": "none", "limit_concurrency": connections}

@@ -51,10 +51,9 @@ def app(
     from offmap.serve.service import Service
 
     paths = {name: Path(limits[name]) for name in ("log", "monitor_state") if limits.get(name)}
-    chosen = settings if settings is not None else Settings(**limits | paths)
     if settings is not None and limits:
         raise ArgumentError(f"give settings, or {', '.join(limits)} by name, not both")
-    service = Service(opener(guard, network), chosen)
+    service = Service(opener(guard, network), settings or Settings(**limits | paths))
     return application(service, reload_on_hangup=reload_on_hangup)
 
 
@@ -74,17 +73,17 @@ def check_extra() -> None:
 def opener(
     guard: Guard | str | Path | Callable[[], Guard], network: nn.Module | None
 ) -> Callable[[], Guard]:
-    """What opens a guard, now and when it is reloaded."""
+    """A function that opens a guard, now and when it is reloaded."""
     from offmap.guard import Guard
 
     if isinstance(guard, Guard):
         return lambda: guard
     if isinstance(guard, str | Path):
-        return partial(_of_folder, Path(guard), network)
+        return partial(_load, Path(guard), network)
     return guard
 
 
-def _of_folder(folder: Path, network: nn.Module | None) -> Guard:
+def _load(folder: Path, network: nn.Module | None) -> Guard:
     from offmap.guard import load
 
     return load(folder, None if network is None else deepcopy(network))

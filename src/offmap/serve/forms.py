@@ -12,19 +12,19 @@ File = tuple[str, bytes]  # its name, and what it holds
 
 
 class _Parts:
-    """What the parser tells of, part by part; those without a file name are fields."""
+    """Callbacks of the parser, part by part; parts without a file name are fields."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.files: list[File] = []
-        self.fields, self.ended, self._most = 0, False, most
+        self.fields, self.ended, self._limit = 0, False, limit
         self._header, self._value = b"", b""
         self._options: dict[bytes, bytes] = {}
         self._content = bytearray()
 
     def begin(self) -> None:
         self._options, self._content = {}, bytearray()
-        if len(self.files) == self._most:
-            raise Refusal(400, f"there are too many files: send {self._most:,} at most")
+        if len(self.files) == self._limit:
+            raise Refusal(400, f"there are too many files: send {self._limit:,} at most")
 
     def header(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -51,18 +51,18 @@ class _Parts:
         self.ended = True
 
 
-def files_of_form(body: bytearray, content_type: str, most: int) -> list[File]:
+def files_of_form(body: bytearray, content_type: str, limit: int) -> list[File]:
     """The files of a form, in order.
 
     Args:
         body: all of it.
         content_type: which says what stands between the parts.
-        most: how many files there may be.
+        limit: how many files there may be.
 
     Raises:
         Refusal: it is no form, it is torn, or there are fields or too many files.
     """
-    parts = _Parts(most)
+    parts = _Parts(limit)
     callbacks: Any = {
         "on_part_begin": parts.begin,
         "on_header_field": parts.header,

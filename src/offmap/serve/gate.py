@@ -1,4 +1,4 @@
-"""What every request passes first: its id, the names of the host, the origin, the token."""
+"""The checks of every request: its id, the name of the host, the origin, the token."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from offmap.serve.settings import HOST, Settings
 _LOGGER = logging.getLogger("offmap.serve")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(rf"(?P<name>{HOST.pattern})(?::[0-9]{{1,5}})?")
-# Whoever has no token may see the page that asks for one, and whether the service lives.
+# Without a token: the page, which asks for one, and whether the service lives.
 _OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -33,24 +34,24 @@ _ALWAYS = {
 
 
 class Gate:
-    """Lets requests through that may come in, and answers for those that fail.
+    """Lets permitted requests through, and answers those that are refused or fail.
 
     Args:
         app: behind it.
         settings: of the service.
-        counted: is told the status and the seconds of each answer.
+        count: gets the path, status and seconds of each answer.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, counted: Callable[[str, int, float], None]
+        self, app: ASGIApp, settings: Settings, count: Callable[[str, int, float], None]
     ) -> None:
-        self._app, self._counted = app, counted
+        self._app, self._count = app, count
         self._hosts = settings.hosts
         token = settings.token
         self._token = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Answer one connection, as ASGI defines it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
@@ -60,8 +61,8 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, start = Headers(scope=scope), time.perf_counter()
-        asked = headers.get("x-request-id", "")
-        request_id = asked if _ID.fullmatch(asked) else uuid.uuid4().hex
+        header = headers.get("x-request-id", "")
+        request_id = header if _ID.fullmatch(header) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -69,10 +70,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = MutableHeaders(scope=message)
-                own["X-Request-Id"] = request_id
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
                 for name, value in _ALWAYS.items():
-                    own.setdefault(name, value)
+                    answer.setdefault(name, value)
             await send(message)
 
         try:
@@ -85,35 +86,30 @@ class Gate:
         except asyncio.CancelledError:
             if not scope["state"].get("gone"):  # else nobody is there to be answered
                 raise
-        except Exception as error:  # whatever it is, nobody outside is told
+        except Exception as error:  # its text is not for clients
             _LOGGER.error("request %s failed", request_id, exc_info=error)
             if status == 0:
                 await _refuse(stamped, Refusal(500, "internal error"))
         finally:
             if status:
-                self._counted(scope["path"], status, time.perf_counter() - start)
+                self._count(scope["path"], status, time.perf_counter() - start)
 
     def _check(self, path: str, headers: Headers) -> None:
         hosts = headers.getlist("host")
         match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if match is None or not (self._hosts & {match["name"].lower(), "*"}):
             raise Refusal(400, "the service is not called by this name (see --allow-host)")
-        origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != hosts[0].lower():
+        netloc = None
+        with suppress(ValueError):  # such as a bracket without an end
+            netloc = urlsplit(headers.get("origin", "")).netloc.lower()
+        if "origin" in headers and netloc != hosts[0].lower():
             raise Refusal(403, "pages of other origins may not use the service")
         if self._token is not None and path not in _OPEN:
-            given = headers.get("authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, self._token):
+            credentials = headers.get("authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(credentials, self._token):
                 raise Refusal(401, "give the token: Authorization: Bearer ...", {
                     "WWW-Authenticate": "Bearer"
                 })  # fmt: skip
-
-
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 async def _refuse(send: Any, refusal: Refusal) -> None:

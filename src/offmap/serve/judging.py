@@ -26,8 +26,8 @@ _LOGGER = logging.getLogger("offmap.serve")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request asks, beside its rows.
+class Query:
+    """What a request wants, beside its rows.
 
     Args:
         served: by which guard.
@@ -44,30 +44,30 @@ class Asked:
 
 @dataclass(eq=False)
 class _Request:
-    """A request in parts, which is answered, counted and logged as a whole or not at all.
+    """A request in parts, which is answered, counted and logged in full or not at all.
 
-    Whoever is told of a failure sends all of it again: what had its verdict would count twice.
+    After a failure a client sends the request again: parts with a verdict would count twice.
     """
 
     parts: int
     answer: Future[list[Columns]] = field(default_factory=Future)
     judged: dict[int, tuple[Verdict, Columns, list[str]]] = field(default_factory=dict)
 
-    def take(self, i: int, verdict: Verdict, columns: Columns, names: list[str]) -> bool:
-        """Take the verdict on a part; whether it was the last, and somebody still waits."""
+    def add(self, i: int, verdict: Verdict, columns: Columns, names: list[str]) -> bool:
+        """Add the verdict on a part; whether it was the last, and the client still waits."""
         self.judged[i] = verdict, columns, names
-        whole = len(self.judged) == self.parts
-        return whole and self.answer.set_running_or_notify_cancel()  # too late to cancel from here
+        # From then on it is too late to cancel.
+        return len(self.judged) == self.parts and self.answer.set_running_or_notify_cancel()
 
     @property
     def in_order(self) -> list[tuple[Verdict, Columns, list[str]]]:
-        """The parts as they were asked."""
+        """The parts in the order of the request."""
         return [self.judged[i] for i in range(self.parts)]
 
 
 @dataclass(eq=False, kw_only=True)
 class _Part(Job):
-    """The ``i``-th part of a request, with the place of each row in all of it."""
+    """The ``i``-th part of a request, with the index of each row in the request."""
 
     request: _Request
     i: int
@@ -84,7 +84,7 @@ class Judge:
 
     def __init__(self, settings: Settings, recorder: Recorder) -> None:
         self._settings, self._recorder = settings, recorder
-        self.broken = False  # the device: every call fails from then on
+        self.broken = False  # whether the device is: then every call fails
         self.when_broken: Callable[[], None] | None = None
         self.batcher = Batcher(
             self._judge,
@@ -94,14 +94,14 @@ class Judge:
         )
 
     async def verdicts(
-        self, asked: Asked, inputs: Sequence[Inputs], places: Sequence[Sequence[int]]
+        self, query: Query, inputs: Sequence[Inputs], places: Sequence[Sequence[int]]
     ) -> list[Columns]:
         """Columns of verdicts on each of some groups of rows.
 
         Args:
-            asked: of all of them.
+            query: for all of them.
             inputs: the groups.
-            places: of the rows of each group in the request, for the log.
+            places: the index of each row in the request, for the log.
 
         Raises:
             Refusal: there is no place for them, it takes too long, or the network refuses them.
@@ -116,7 +116,7 @@ class Judge:
             rows = rows_of(inputs[g], cut)
             parts.append(
                 _Part(
-                    rows, _kind(asked, rows), asked.name, end,
+                    rows, _kind(query, rows), query.name, end,
                     answer=request.answer, request=request, i=i, places=places[g][cut],
                 )
             )  # fmt: skip
@@ -124,9 +124,9 @@ class Judge:
             self.batcher.submit(parts)
         except FullError:
             raise busy("too many rows wait: try again") from None
-        done = zip(cuts, await self._answer(request), strict=True)
+        answers = zip(cuts, await self._answer(request), strict=True)
         groups: list[list[Columns]] = [[] for _ in inputs]
-        for (g, _), columns in done:
+        for (g, _), columns in answers:
             groups[g].append(columns)
         return [_joined(group) for group in groups]
 
@@ -143,32 +143,33 @@ class Judge:
 
     def _judge(self, parts: Sequence[Any]) -> None:
         """Judge parts of one kind together; if that fails, each by itself."""
-        asked: Asked = parts[0].kind[0]
+        query: Query = parts[0].kind[0]
         try:
-            inputs = _together([part.inputs for part in parts])
-            verdict, columns = asked.served.judge(inputs, asked.rate, explain=asked.explain)
+            inputs = _concatenated([part.inputs for part in parts])
+            verdict, columns = query.served.judge(inputs, query.rate, explain=query.explain)
         except Exception as error:  # of any network: none of the others may suffer
-            self._note(error)
+            self._note_broken(error)
             if len(parts) > 1:
                 for part in parts:
                     self._judge([part])
             else:
                 _fail(parts[0], error)
             return
-        whole, start = [], 0
+        answered, start = [], 0
         for part in parts:
             rows = slice(start, start := start + part.rows)
-            of_part = {name: values[rows] for name, values in columns.items()}
+            part_columns = {name: values[rows] for name, values in columns.items()}
             names = [f"{part.name}#{place}" for place in part.places]
-            if part.request.take(part.i, verdict[rows], of_part, names):
-                whole += part.request.in_order
-                part.answer.set_result([own for _, own, _ in part.request.in_order])
-        if whole:
-            kept = Verdict.joined([of_part for of_part, _, _ in whole])
-            self._recorder.record(asked.served, kept, [n for _, _, names in whole for n in names])
+            if part.request.add(part.i, verdict[rows], part_columns, names):
+                answered += part.request.in_order
+                part.answer.set_result([answer for _, answer, _ in part.request.in_order])
+        if answered:
+            record = Verdict.joined([of_part for of_part, _, _ in answered])
+            rows_of_log = [name for _, _, names in answered for name in names]
+            self._recorder.record(query.served, record, rows_of_log)
 
-    def _note(self, error: Exception) -> None:
-        """Note a broken device, and tell whoever can begin anew."""
+    def _note_broken(self, error: Exception) -> None:
+        """Note a broken device, and call what restarts the worker."""
         if of_machine(error) and not lacks_memory(error) and not self.broken:
             self.broken = True
             if self.when_broken is not None:
@@ -182,34 +183,34 @@ def _fail(part: _Part, error: Exception) -> None:
         part.answer.set_exception(refusal)
 
 
-def check_rows(rows: int, most: int) -> None:
-    """Refuse more rows than could ever wait.
+def check_rows(rows: int, limit: int) -> None:
+    """Refuse more rows than the queue can hold.
 
     Raises:
         Refusal: there are more.
     """
-    if rows > most:
-        raise Refusal(413, f"{rows:,} rows are too many: send {most:,} at most")
+    if rows > limit:
+        raise Refusal(413, f"{rows:,} rows are too many: send {limit:,} at most")
 
 
-def _kind(asked: Asked, inputs: Inputs) -> tuple[Any, ...]:
+def _kind(query: Query, inputs: Inputs) -> tuple[Any, ...]:
     """What rows of one batch share.
 
-    Rows of several lengths are never filled up: an answer must not depend on its company.
+    Rows of several lengths are never padded: an answer must not depend on the rows beside it.
     """
-    named = {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
-    shapes = tuple((name, x.dtype, tuple(x.shape[1:])) for name, x in sorted(named.items()))
-    return Asked(asked.served, "", asked.rate, asked.explain), shapes
+    tensors = {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
+    shapes = tuple((name, x.dtype, tuple(x.shape[1:])) for name, x in sorted(tensors.items()))
+    return Query(query.served, "", query.rate, query.explain), shapes
 
 
-def _together(parts: Sequence[Inputs]) -> Inputs:
+def _concatenated(parts: Sequence[Inputs]) -> Inputs:
     if len(parts) == 1:
         return parts[0]
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     if tensors:
         return torch.cat(tensors)
-    named: list[Any] = list(parts)
-    return {name: torch.cat([part[name] for part in named]) for name in named[0]}
+    mappings: list[Any] = list(parts)
+    return {name: torch.cat([part[name] for part in mappings]) for name in mappings[0]}
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
@@ -217,7 +218,7 @@ def _joined(parts: Sequence[Columns]) -> Columns:
 
 
 def _refusal(error: Exception, job: Job) -> Exception:
-    """What a client is told; what the error says is for the log alone."""
+    """What a client is told; the error itself is only logged."""
     _LOGGER.error("request %s: %s: %s", job.name, type(error).__name__, error)
     if lacks_memory(error):
         return busy("no memory for these rows now: try again, or send fewer")

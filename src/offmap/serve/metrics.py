@@ -1,4 +1,4 @@
-"""What Prometheus is told; of several workers, what all of them have seen."""
+"""Metrics for Prometheus; of several workers, the sums over all of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is looked up when Prometheus asks."""
+    """Figures that are computed when Prometheus asks."""
 
     def __init__(self, shown: Callable[[], Shown | None], waiting: Callable[[], int]) -> None:
         self._shown, self._waiting = shown, waiting
@@ -98,6 +98,6 @@ class _State(Collector):
 
 
 def folder_of(path: Path) -> dict[str, str]:
-    """What the environment of several workers must say before any of them counts."""
+    """The environment that several workers need before any of them counts."""
     path.mkdir(parents=True, exist_ok=True)
     return {FOLDER: str(path)}

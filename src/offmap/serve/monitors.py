@@ -47,7 +47,7 @@ class Slot:
     """A number that no other worker of the same folders has.
 
     Raises:
-        StoreError: as many processes as there are workers have one already.
+        StoreError: all numbers are taken by other processes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -69,7 +69,7 @@ class Slot:
         )
 
     def free(self) -> None:
-        """Let another worker have it."""
+        """Release the number."""
         if self._file is not None:
             self._file.close()
 
@@ -91,9 +91,14 @@ class Book:
         name = f"{certified.guard}-{slot}"
         state = settings.monitor_state
         self._state = None if state is None else state / f"{name}.json"
-        there = self._state is not None and self._state.is_file()
-        self.monitor = Monitor.load(self._state, certified) if there else Monitor(certified)  # type: ignore[arg-type]
-        self._log = None if settings.log is None else _log(settings.log, name, certified)
+        if self._state is not None and self._state.is_file():
+            self.monitor = Monitor.load(self._state, certified)
+        else:
+            self.monitor = Monitor(certified)
+        self._log: Log | None = None
+        if settings.log is not None:
+            settings.log.mkdir(parents=True, exist_ok=True)
+            self._log = Log(settings.log / f"{name}.jsonl", certified)
         self._saved, self._dirty = 0.0, True
         self.save()
 
@@ -107,7 +112,7 @@ class Book:
             self._log.go_on_with(certified)
 
     def add(self, verdict: Verdict, names: list[str]) -> None:
-        """Keep what was decided."""
+        """Add the samples of a verdict."""
         self._dirty = True
         self.monitor.update(verdict)
         if self._log is not None:
@@ -119,29 +124,24 @@ class Book:
         return _shown(self.monitor)
 
     def save(self) -> None:
-        """Write the state, if there is something new, and it is kept."""
+        """Write the state, if it has changed, and has a file."""
         self._saved = time.monotonic()
         if self._dirty and self._state is not None:
             self.monitor.save(self._state)
             self._dirty = False
 
     def save_now_and_then(self) -> None:
-        """Write the state if that was a second ago."""
+        """Write the state, at most once a second."""
         if time.monotonic() - self._saved >= _EVERY:
             self.save()
 
     def close(self) -> None:
-        """Write the state, and let others have the log, also where the disk is full."""
+        """Write the state, and release the log, even where the disk is full."""
         try:
             self.save()
         finally:
             if self._log is not None:
                 self._log.close()
-
-
-def _log(folder: Path, name: str, certified: Certified) -> Log:
-    folder.mkdir(parents=True, exist_ok=True)
-    return Log(folder / f"{name}.jsonl", certified)
 
 
 def _shown(monitor: Monitor) -> Shown:
@@ -153,25 +153,25 @@ def _shown(monitor: Monitor) -> Shown:
 
 
 def shown_together(folder: Path, certified: Certified) -> Shown | None:
-    """What the monitors of all workers of a guard show, as they stand in their files.
+    """What the monitors of all workers of a guard show, from their files.
 
-    The mean of their wealths, which is what :func:`offmap.guard.merged` promises of; where they
-    cannot be merged, as one was reset, the poorest of them stands for it.
+    The mean of their wealths, for which :func:`offmap.guard.merged` promises; where they cannot be
+    merged, as one was reset, the lowest wealth.
     """
     name = re.compile(rf"{re.escape(certified.guard)}-\d+\.json")
     paths = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
-    # A worker without a request since the rate was changed, or one of an earlier run that had more
-    # of them, stands at another threshold, which bears on what it bets next and on no wealth.
+    # A worker without a request since the rate was changed, or one of an earlier run with more
+    # workers, is at another threshold. That affects its next bets, and not its wealth.
     monitors = {path.stem: Monitor.load(path, certified) for path in paths}
     if not monitors:
         return None
-    each = [_shown(monitor) for monitor in monitors.values()]
-    samples, alarms = sum(one.samples for one in each), sum(one.alarms for one in each)
+    shown = [_shown(monitor) for monitor in monitors.values()]
+    samples, alarms = sum(each.samples for each in shown), sum(each.alarms for each in shown)
     try:
-        of_all = merged(monitors)
+        merger = merged(monitors)
     except ArgumentError:
-        poorest = min(each, key=lambda one: one.log_wealth)
-        log_wealth, alarmed = poorest.log_wealth, all(one.alarmed for one in each)
+        log_wealth = min(each.log_wealth for each in shown)
+        alarmed = all(each.alarmed for each in shown)
     else:
-        log_wealth, alarmed = of_all.log_wealth, of_all.alarmed
-    return Shown(samples, alarms, log_wealth, each[0].limit, alarmed, certified.alarm_rate)
+        log_wealth, alarmed = merger.log_wealth, merger.alarmed
+    return Shown(samples, alarms, log_wealth, shown[0].limit, alarmed, certified.alarm_rate)

@@ -11,13 +11,13 @@ from offmap.serve.served import Served
 
 
 @cache
-def _own(name: str) -> str:
+def _asset(name: str) -> str:
     return files("offmap.serve").joinpath(name).read_text(encoding="utf-8")
 
 
-def _source(name: str) -> str:
-    """A file's hash, as a policy names what may be run or shown."""
-    digest = hashlib.sha256(_own(name).encode()).digest()
+def _hash_source(name: str) -> str:
+    """A file's hash, by which a policy permits a script or style."""
+    digest = hashlib.sha256(_asset(name).encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
@@ -25,8 +25,8 @@ POLICY = {
     "Content-Security-Policy": "; ".join(
         [
             "default-src 'none'",
-            f"script-src {_source('page.js')}",
-            f"style-src {_source('page.css')}",
+            f"script-src {_hash_source('page.js')}",
+            f"style-src {_hash_source('page.css')}",
             "img-src blob:",
             "connect-src 'self'",
             "base-uri 'none'",
@@ -39,6 +39,6 @@ POLICY = {
 
 
 def page(served: Served) -> str:
-    """The page, for what the guard reads; what it promises comes with each verdict."""
-    text = _own("page.html").replace("{{kind}}", served.reads.kind)
-    return text.replace("{{style}}", _own("page.css")).replace("{{script}}", _own("page.js"))
+    """The page for the inputs of this guard; its promise comes with each verdict."""
+    text = _asset("page.html").replace("{{kind}}", served.reads.kind)
+    return text.replace("{{style}}", _asset("page.css")).replace("{{script}}", _asset("page.js"))

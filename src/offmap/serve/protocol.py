@@ -16,7 +16,7 @@ from starlette.responses import Response
 from torch import Tensor
 
 from offmap._utils.inputs import Inputs, count_of
-from offmap.serve.judging import Asked
+from offmap.serve.judging import Query
 from offmap.serve.refusals import Refusal
 from offmap.serve.served import Columns, Served
 from offmap.serve.service import Service
@@ -36,7 +36,7 @@ _SMALL = 16 << 10  # bytes of a body that is parsed sooner than a thread takes i
 OUTPUTS = {"label": "INT64", "score": "FP32", "p_value": "FP64", "is_ood": "BOOL"}
 
 
-class WantedOutput(msgspec.Struct):
+class RequestedOutput(msgspec.Struct):
     """An output that a request asks for."""
 
     name: str
@@ -49,7 +49,7 @@ class Infer(msgspec.Struct):
     inputs: Annotated[list[InputTensor], msgspec.Meta(min_length=1, max_length=16)]
     id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     parameters: Parameters = None
-    outputs: Annotated[list[WantedOutput], msgspec.Meta(max_length=16)] | None = None
+    outputs: Annotated[list[RequestedOutput], msgspec.Meta(max_length=16)] | None = None
 
 
 def server_metadata() -> dict[str, Any]:
@@ -82,16 +82,16 @@ async def infer(request: Request, service: Service) -> Response:
     async with service.current() as served:
         async with service.bodies.read(request) as body:
             if len(body) < _SMALL:
-                asked, inputs = _parsed(body, request.headers, served)
+                message, inputs = _parsed(body, request.headers, served)
             else:
-                asked, inputs = await service.in_thread(
+                message, inputs = await service.in_thread(
                     lambda: _parsed(body, request.headers, served)
                 )
-            rate = service.rate_of(served, (asked.parameters or {}).get("alarm_rate"))
-            ours = Asked(served, request.state.request_id, rate)
+            rate = service.rate_of(served, (message.parameters or {}).get("alarm_rate"))
+            query = Query(served, request.state.request_id, rate)
             places = range(count_of(inputs))
-            (columns,) = await service.judge.verdicts(ours, [inputs], [places])
-        return _response(service.settings.name, asked, columns)
+            (columns,) = await service.judge.verdicts(query, [inputs], [places])
+        return _response(service.settings.name, message, columns)
 
 
 def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, Inputs]:
@@ -102,47 +102,47 @@ def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, I
             raise Refusal(400, f"{LENGTH} must be the bytes of the JSON, at most those of the body")
         size = int(length)
     try:
-        asked = msgspec.json.decode(memoryview(body)[:size], type=Infer)
+        message = msgspec.json.decode(memoryview(body)[:size], type=Infer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         why = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
         raise Refusal(400, f"the request is not as the protocol has it{why[:200]}") from None
-    check_datatypes(asked.inputs, served.reads.datatypes)
-    outputs = [each.name for each in asked.outputs or ()]
+    check_datatypes(message.inputs, served.reads.datatypes)
+    outputs = [each.name for each in message.outputs or ()]
     if not set(outputs) <= set(OUTPUTS) or len(set(outputs)) < len(outputs):
         raise Refusal(400, f"outputs are {', '.join(OUTPUTS)}, each once")
-    tensors = _tensors(asked.inputs, memoryview(body)[size:])
-    return asked, served.reads.checked(tensors)
+    tensors = _tensors(message.inputs, memoryview(body)[size:])
+    return message, served.reads.checked(tensors)
 
 
-def _tensors(inputs: Sequence[InputTensor], rest: memoryview) -> dict[str, Tensor]:
+def _tensors(inputs: Sequence[InputTensor], binary: memoryview) -> dict[str, Tensor]:
     """The values of all inputs; those in binary form follow each other behind the JSON."""
     tensors: dict[str, Tensor] = {}
     for each in inputs:
         if (size := each.binary_size) is None:
             tensors[each.name] = from_json(each)
             continue
-        if size > len(rest):
+        if size > len(binary):
             raise Refusal(400, f"{each.name}: the body ends before its {size:,} bytes")
-        tensors[each.name] = from_binary(each, rest[:size])
-        rest = rest[size:]
-    if len(rest):
-        raise Refusal(400, f"{len(rest):,} bytes behind the JSON belong to no input")
+        tensors[each.name] = from_binary(each, binary[:size])
+        binary = binary[size:]
+    if len(binary):
+        raise Refusal(400, f"{len(binary):,} bytes behind the JSON belong to no input")
     return tensors
 
 
-def _response(name: str, asked: Infer, columns: Columns) -> Response:
-    all_binary = (asked.parameters or {}).get("binary_data_output") is True
-    wanted = asked.outputs or [WantedOutput(each) for each in OUTPUTS]
+def _response(name: str, message: Infer, columns: Columns) -> Response:
+    all_binary = (message.parameters or {}).get("binary_data_output") is True
+    outputs = message.outputs or [RequestedOutput(each) for each in OUTPUTS]
     columns = columns | {"label": [-1 if x is None else x for x in columns["label"]]}
     entries, parts = [], []
-    for each in wanted:
+    for each in outputs:
         binary = (each.parameters or {}).get("binary_data", all_binary) is True
         entry, content = output(each.name, OUTPUTS[each.name], columns[each.name], binary=binary)
         entries.append(entry)
         parts.append(content)
     content = {"model_name": name, "model_version": VERSION, "outputs": entries}
-    if asked.id is not None:
-        content["id"] = asked.id
+    if message.id is not None:
+        content["id"] = message.id
     head = msgspec.json.encode(content)
     if not any(parts):
         return Response(head, media_type="application/json")

@@ -1,4 +1,4 @@
-"""What a guard reads: images, features or tokens, as the tensors that it is given."""
+"""The inputs of a guard: images, features or tokens, as tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offmap.guard import Guard
 from offmap.serve.refusals import Refusal
 from offmap.serve.tensors import check_numbers
 
-# Inputs that are looked up, and what a configuration of transformers calls the sizes of the tables.
+# Inputs that are looked up in a table, and the name of its size in a transformers configuration.
 _TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
 _PLACES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")  # likewise
 
@@ -30,9 +30,9 @@ class Reads:
         datatypes: the first is the usual one.
         shape: of one row; none of tokens, whose rows are of any length.
         names: of the inputs.
-        below: numbers that tokens, by the name of their input, lie below, where that is known: a
-            GPU that looks one up beyond its table answers nothing any more.
-        longest: tokens that a row may have, likewise, as each has its place in a table.
+        below: upper bounds of the tokens by the name of their input, where known: a GPU that looks
+            a token up beyond its table fails for good.
+        longest: the most tokens that a row may have, where known: each has its place in a table.
     """
 
     kind: str
@@ -62,10 +62,10 @@ class Reads:
             )
         if len(guard.input_shape) == 1:
             return cls("features", ("FP32", "FP64", "FP16"), guard.input_shape, ("features",))
-        known = getattr(guard.probe.normalization, "known", True)
-        # The first floats would say for all clients in what form floats come.
+        pixels = ("UINT8",) if getattr(guard.probe.normalization, "known", True) else ()
+        # Else the first client's floats would decide for all clients in what form floats come.
         floats = ("FP32",) if guard.probe.floats is not None else ()
-        return cls("images", ("UINT8",) * known + floats, guard.input_shape, ("images",))
+        return cls("images", pixels + floats, guard.input_shape, ("images",))
 
     def checked(self, inputs: Mapping[str, Tensor]) -> Inputs:
         """One tensor, or several by name, as the guard takes them.
@@ -76,21 +76,24 @@ class Reads:
         Raises:
             Refusal: other names or shapes, no rows, or values that are not finite or no tokens.
         """
-        wanted = dict(inputs)
-        if "attention_mask" in self.names and "attention_mask" not in wanted and wanted:
-            wanted["attention_mask"] = torch.ones_like(next(iter(wanted.values())))
-        if set(wanted) != set(self.names):
+        tensors = dict(inputs)
+        if "attention_mask" in self.names and "attention_mask" not in tensors and tensors:
+            tensors["attention_mask"] = torch.ones_like(next(iter(tensors.values())))
+        if set(tensors) != set(self.names):
             raise Refusal(
                 400, f"inputs are {', '.join(self.names)}; seen {', '.join(inputs) or 'none'}"
             )
-        rows = {x.shape[0] if x.ndim else 0 for x in wanted.values()}
+        rows = {x.shape[0] if x.ndim else 0 for x in tensors.values()}
         if len(rows) != 1 or 0 in rows:
             raise Refusal(400, "inputs need one row or more, and as many in each")
         if self.kind == "tokens":
-            return {name: self._tokens(name, wanted[name]) for name in self.names}
-        (x,) = wanted.values()
+            return {name: self._tokens(name, tensors[name]) for name in self.names}
+        (x,) = tensors.values()
         if tuple(x.shape[1:]) != self.shape:
-            raise Refusal(400, f"{self._shape_in_words}; seen {_listed(x.shape)}")
+            shape = f"(n, {_listed(self.shape or ())[1:]}"
+            raise Refusal(
+                400, f"{self.names[0]} must have the shape {shape}; seen {_listed(x.shape)}"
+            )
         if x.is_floating_point() and not bool(x.isfinite().all()):
             raise Refusal(400, "inputs must be finite: seen NaN or infinity")
         x = x.float() if x.is_floating_point() else x
@@ -104,17 +107,13 @@ class Reads:
         if self.longest is not None and x.shape[1] > self.longest:
             raise Refusal(400, f"a row of {name} has {x.shape[1]:,} tokens: {self.longest:,} fit")
         x = x.long()
-        most = self.below.get(name)
-        if bool((x < 0).any()) or (most is not None and bool((x >= most).any())):
+        bound = self.below.get(name)
+        if bool((x < 0).any()) or (bound is not None and bool((x >= bound).any())):
             raise Refusal(400, f"{name} has values that are no tokens of this network")
         return x
 
-    @property
-    def _shape_in_words(self) -> str:
-        return f"{self.names[0]} must have the shape (n, {_listed(self.shape or ())[1:]}"
-
     def rows(self, rows: Sequence[Any]) -> Iterator[tuple[list[int], Inputs]]:
-        """Rows of JSON, those of one length together, with their places.
+        """Rows of JSON, those of one length together, with their indices.
 
         Raises:
             Refusal: there are none, or what they hold is no numbers of the shape.
@@ -137,16 +136,15 @@ class Reads:
             )
 
     def _columns(self, row: Any) -> dict[str, Tensor]:
-        named = row if isinstance(row, dict) else {self.names[0]: row}
-        known = {name: x for name, x in named.items() if name in self.names}
-        if len(known) < len(named):
+        columns = row if isinstance(row, dict) else {self.names[0]: row}
+        if not set(columns) <= set(self.names):
             raise Refusal(400, f"a row has a column that is none of {', '.join(self.names)}")
         kind = "iu" if self.kind == "tokens" else "iuf"
-        return {name: _numbers(name, x, kind) for name, x in known.items()}
+        return {name: _numbers(name, x, kind) for name, x in columns.items()}
 
 
 def _places(network: nn.Module, stated: int | None) -> int | None:
-    """How many places the tables of a network have, if it looks places up; those of padding not."""
+    """How many positions the tables of a network have, if it has some; without those of padding."""
     tables = [
         module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
         for name, module in network.named_modules()

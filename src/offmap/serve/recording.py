@@ -49,37 +49,37 @@ class Recorder:
         self.metrics: Metrics | None = None
 
     def start(self) -> None:
-        """Begin to keep."""
+        """Start the thread."""
         self._thread.start()
 
     def open(self, served: Served) -> None:
-        """Begin the log and the monitor of a guard, or go on with them.
+        """Open the log and the monitor of a guard, or continue them.
 
         Raises:
             StoreError: another process writes them, or the state cannot be read.
         """
         with self._lock:
             self._slot = self._slot or Slot(self._settings)
-            self._book(served)
+            self._book_of(served)
 
     def close(self, served: Served) -> None:
-        """End those of a guard that is served no longer."""
+        """Close those of a guard that is served no longer."""
         with self._lock:
             if (book := self._books.pop(served.certified.guard, None)) is not None:
-                _tried(book.close)
+                _write_safely(book.close)
 
     def record(self, served: Served, verdict: Verdict, names: list[str]) -> None:
-        """Keep a verdict; waits where too many do."""
+        """Keep a verdict; waits while the queue is full."""
         self._entries.put(_Entry(served, verdict, names))
 
     def stop(self) -> None:
-        """Keep what was given, and end."""
+        """Keep the verdicts in the queue, and end."""
         if self._thread.is_alive():
             self._entries.put(None)
             self._thread.join()
         with self._lock:
             for book in self._books.values():
-                _tried(book.close)
+                _write_safely(book.close)
             self._books.clear()
             if self._slot is not None:
                 self._slot.free()
@@ -93,7 +93,7 @@ class Recorder:
             book = self._books.get(served.certified.guard)
             return None if book is None else book.shown
 
-    def _book(self, served: Served) -> Book:
+    def _book_of(self, served: Served) -> Book:
         certified, slot = served.certified, self._slot.number if self._slot else 0
         book = self._books.get(certified.guard)
         if book is None:
@@ -118,7 +118,7 @@ class Recorder:
         try:
             self.metrics.count(entry.verdict)
             with self._lock:
-                book = self._book(entry.served)
+                book = self._book_of(entry.served)
                 book.go_on_with(entry.served.certified)
                 book.add(entry.verdict, entry.names)
         except Exception as error:  # else the service would stop with its log
@@ -128,11 +128,11 @@ class Recorder:
     def _save(self) -> None:
         with self._lock:
             for book in self._books.values():
-                _tried(book.save_now_and_then)
+                _write_safely(book.save_now_and_then)
 
 
-def _tried(write: Callable[[], None]) -> None:
-    """Write the state of a monitor; one that cannot be written costs no other, nor the service."""
+def _write_safely(write: Callable[[], None]) -> None:
+    """Write the state of a monitor; a failure is logged, and does not stop other states."""
     try:
         write()
     except (OSError, OffmapError) as error:

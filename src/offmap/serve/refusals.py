@@ -1,4 +1,4 @@
-"""What a request is answered that cannot be given a verdict."""
+"""The answer to a request that gets no verdict."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
 
 def busy(reason: str, headers: Mapping[str, str] | None = None) -> Refusal:
-    """That the service has no place for it now."""
+    """The refusal of a service that is full."""
     return Refusal(503, reason, {"Retry-After": "1", **(headers or {})})

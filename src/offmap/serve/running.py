@@ -27,12 +27,12 @@ from offmap.serve.connection import settings_of
 from offmap.serve.metrics import folder_of
 from offmap.serve.settings import Settings
 
-_AGAIN = 5.0  # seconds before a worker that could not begin is tried again
+_AGAIN = 5.0  # seconds before a worker that could not start is tried again
 Make = Callable[[Settings], Any]  # the application; picklable where there are several workers
 
 
 def run(make: Make, settings: Settings, host: str, port: int, tell: Callable[[str], None]) -> None:
-    """Serve until a signal ends it: SIGTERM or SIGINT finish what was taken in, SIGHUP reloads.
+    """Serve until a signal ends it: SIGTERM and SIGINT finish open requests, SIGHUP reloads.
 
     Args:
         make: makes the application in each worker.
@@ -44,19 +44,19 @@ def run(make: Make, settings: Settings, host: str, port: int, tell: Callable[[st
     Raises:
         OSError: the address cannot be had.
     """
-    ready = make(settings) if settings.workers == 1 else None  # what fails is told before
+    app = make(settings) if settings.workers == 1 else None  # fails before the address is told
     with ExitStack() as stack:
         listening = stack.enter_context(bound(host, port))
-        shown = f"[{host}]" if ":" in host else host
-        tell(f"http://{shown}:{listening.getsockname()[1]}")
-        if ready is not None:
-            Server(config_of(ready, settings)).run([listening])
+        name = f"[{host}]" if ":" in host else host
+        tell(f"http://{name}:{listening.getsockname()[1]}")
+        if app is not None:
+            Server(config_of(app, settings)).run([listening])
             return
         shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offmap-serve-")))
         os.environ |= folder_of(shared / "metrics")
         if settings.monitor_state is None:
             settings = replace(settings, monitor_state=shared / "monitors")
-        workers = _Workers(config_of(partial(_made, make, settings), settings), [listening])
+        workers = _Workers(config_of(partial(_make_app, make, settings), settings), [listening])
         workers.run()
         if workers.failed:
             raise SystemExit(1)
@@ -69,7 +69,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def config_of(app: Any, settings: Settings) -> Config:
-    """Settings of uvicorn: nothing of what clients send is logged, no other server is named."""
+    """Settings of uvicorn: it logs nothing that clients send, and does not name itself."""
     return Config(
         app,
         factory=settings.workers > 1,
@@ -88,29 +88,29 @@ def config_of(app: Any, settings: Settings) -> Config:
 class _Workers(Multiprocess):
     """The supervisor of uvicorn; a hangup reloads the guard in each worker, and ends none.
 
-    A worker that cannot begin ends the others where it is one of the first, or they cannot either;
-    later it is tried again, as its guard may be written anew while they go on with theirs.
+    Where one of the first workers cannot start, or none can, all end. A later one is tried again,
+    as its guard may be written anew while the others serve theirs.
     """
 
     def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
         self.failed = False
-        self._tried: dict[int, float] = {}  # when the worker of a place was replaced last
+        self._replaced_at: dict[int, float] = {}  # by the worker's index
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that have ended; one that still loads its network is not asked."""
+        """Replace workers that have ended; one that still loads its network counts as alive."""
         ended = [i for i, each in enumerate(self.processes) if not each.process.is_alive()]
         for i in ended:
             self.processes[i].join()
         failed = [i for i in ended if self.processes[i].exitcode == STARTUP_FAILURE]
-        if len(failed) == len(self.processes) or not self._tried.keys() >= set(failed):
+        if len(failed) == len(self.processes) or not self._replaced_at.keys() >= set(failed):
             self.failed = True
             self.should_exit.set()
         if self.should_exit.is_set():
             return
         for i in ended:
-            if i not in failed or time.monotonic() >= self._tried[i] + _AGAIN:
-                self._tried[i] = time.monotonic()
+            if i not in failed or time.monotonic() >= self._replaced_at[i] + _AGAIN:
+                self._replaced_at[i] = time.monotonic()
                 self.processes[i] = Process(self.config, self.sockets)
                 self.processes[i].start()
 
@@ -120,17 +120,17 @@ class _Workers(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
 
-def _made(make: Make, settings: Settings) -> Any:
+def _make_app(make: Make, settings: Settings) -> Any:
     """The application of a worker; one that cannot be made is not tried for ever."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        made = make(settings)
+        app = make(settings)
     except (OffmapError, OSError) as error:
         print(f"offmap: {error}", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
     # With its device broken it would fail its share of the requests; another takes its place.
-    made.state.service.judge.when_broken = partial(os.kill, os.getpid(), signal.SIGTERM)
-    return made
+    app.state.service.judge.when_broken = partial(os.kill, os.getpid(), signal.SIGTERM)
+    return app
 
 
 def _end_with_parent() -> None:

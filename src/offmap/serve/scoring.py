@@ -1,4 +1,4 @@
-"""``POST /score``: for people, and for whatever sends files or rows."""
+"""``POST /score``: for people, and for programs that send files or rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from offmap.data import Skipped
-from offmap.serve.judging import Asked, check_rows
+from offmap.serve.judging import Query, check_rows
 from offmap.serve.refusals import Refusal, busy
 from offmap.serve.served import Columns
 from offmap.serve.service import Service
@@ -38,13 +38,13 @@ async def score(request: Request, service: Service) -> Response:
     request_id = request.state.request_id
     async with service.current() as served:
         rate = service.rate_of(served, request.query_params.get("alarm_rate"))
-        asked = Asked(served, request_id, rate, service.settings.explain)
+        query = Query(served, request_id, rate, service.settings.explain)
         async with service.bodies.read(request) as body:
             content_type = request.headers.get("content-type", "")
             if media_of(content_type) == "application/json":
-                answers = await _of_rows(service, asked, body)
+                answers = await _score_rows(service, query, body)
             else:
-                answers = await _of_files(service, asked, body, content_type)
+                answers = await _score_files(service, query, body, content_type)
     content = {
         "request_id": request_id,
         "guard": served.certified.guard,
@@ -55,31 +55,31 @@ async def score(request: Request, service: Service) -> Response:
     return Response(msgspec.json.encode(content), media_type="application/json")
 
 
-async def _of_rows(service: Service, asked: Asked, body: bytearray) -> list[Row]:
-    reads = asked.served.reads
-    most = service.settings.queue
-    groups = await service.in_thread(lambda: list(reads.rows(_decoded(body, most))))
-    of_each, parts = zip(*groups, strict=True)
-    columns = await service.judge.verdicts(asked, parts, of_each)
+async def _score_rows(service: Service, query: Query, body: bytearray) -> list[Row]:
+    reads = query.served.reads
+    limit = service.settings.queue
+    groups = await service.in_thread(lambda: list(reads.rows(_decoded(body, limit))))
+    indices, parts = zip(*groups, strict=True)
+    columns = await service.judge.verdicts(query, parts, indices)
     answers: dict[int, Row] = {}
     for (places, _), part in zip(groups, columns, strict=True):
         answers |= zip(places, _rows(part), strict=True)
     return [answers[i] for i in range(len(answers))]
 
 
-def _decoded(body: bytearray, most: int) -> list[Any]:
+def _decoded(body: bytearray, limit: int) -> list[Any]:
     try:
         rows = msgspec.json.decode(body, type=Rows).rows
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Refusal(400, 'the body must be JSON, {"rows": [...]} and nothing else') from None
-    check_rows(len(rows), most)  # a tensor of each takes a hundred times its bytes
+    check_rows(len(rows), limit)  # a tensor of each takes a hundred times its bytes
     return rows
 
 
-async def _of_files(
-    service: Service, asked: Asked, body: bytearray, content_type: str
+async def _score_files(
+    service: Service, query: Query, body: bytearray, content_type: str
 ) -> list[Row]:
-    served = asked.served
+    served = query.served
     if served.reads.kind != "images":
         raise Refusal(415, f"this guard reads {served.reads.kind}: send JSON")
     if served.own is None and "UINT8" not in served.reads.datatypes:
@@ -94,15 +94,15 @@ async def _of_files(
     except TimeoutError:
         raise busy("the images took too long to decode: send fewer, or smaller ones") from None
     check_some(images)
-    good = {i: image for i, image in enumerate(images) if not isinstance(image, Skipped)}
-    stack = torch.stack(list(good.values()))
-    (columns,) = await service.judge.verdicts(asked, [stack], [list(good)])
-    found = iter(_rows(columns))
+    tensors = {i: image for i, image in enumerate(images) if not isinstance(image, Skipped)}
+    stack = torch.stack(list(tensors.values()))
+    (columns,) = await service.judge.verdicts(query, [stack], [list(tensors)])
+    verdicts = iter(_rows(columns))
     empty: Row = {name: None for name in _COLUMNS if name != "accepted"}
     rows = [
         empty | {"error": f"it cannot be read: {image.reason}"}
         if isinstance(image, Skipped)
-        else next(found)
+        else next(verdicts)
         for image in images
     ]
     return [{"input": name, **row} for (name, _), row in zip(files, rows, strict=True)]

@@ -12,11 +12,11 @@ from offmap.guard import Certified, Guard, Verdict, explained
 from offmap.serve.reading import Reads
 
 Columns = dict[str, list[Any]]
-_RATES = 32  # guards at other rates that are kept; they share their tensors
+_RATES = 32  # guards at other rates in memory; they share their tensors
 
 
 class Served:
-    """A guard, and what is known of it before any request.
+    """A guard, with what requests need to know of it.
 
     Args:
         guard: calibrated.
@@ -50,8 +50,7 @@ class Served:
             reasons = list(words)
         else:
             verdict = self.guard(inputs)
-        asked = verdict if rate is None else self.at(rate)(inputs)
-        columns = asked.to_dict()
+        columns = (verdict if rate is None else self.at(rate)(inputs)).to_dict()
         columns["reason"] = reasons or [
             error if error is not None else f"about {about(p)} of known samples score as high"
             for p, error in zip(columns["p_value"], columns["error"], strict=True)

@@ -1,4 +1,4 @@
-"""The guard that is served now, and what stands behind all paths."""
+"""The guard that is served now, with its judge, recorder and metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """What stands behind the paths.
+    """The guard that is served now, with its judge, recorder and metrics.
 
     Args:
         open_guard: opens the guard, and is called again to reload it.
@@ -63,37 +63,37 @@ class Service:
         self._reloading = asyncio.Lock()
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Start to judge."""
         self.recorder.start()
         self.judge.batcher.start()
         self.ready = True
 
     async def stop(self) -> None:
-        """Judge and keep what was taken in, and end."""
+        """Judge and keep the rows in the queues, and end."""
         self.ready = False
         await asyncio.to_thread(self.judge.batcher.stop)
         await asyncio.to_thread(self.recorder.stop)
         self._pool.shutdown(cancel_futures=True)
 
     async def reload(self) -> bool:
-        """Open the guard again, and serve it from now on; requests in work keep the one they have.
+        """Open the guard again, and serve it from now on; requests in work keep theirs.
 
-        A guard that cannot be opened is told, and the one before stays.
+        Where it cannot be opened, that is logged, and the guard before stays.
         """
         async with self._reloading:
             try:
-                fresh = await asyncio.to_thread(self._open)
-                await asyncio.to_thread(self.recorder.open, fresh)
+                served = await asyncio.to_thread(self._open)
+                await asyncio.to_thread(self.recorder.open, served)
             except Exception as error:  # of any opener: what is served goes on
                 _LOGGER.error("the guard was not reloaded, and the one before stays: %s", error)
                 return False
-            before, self.served = self.served, fresh
-            _LOGGER.warning("reloaded: serving the guard %s", fresh.certified.guard)
+            before, self.served = self.served, served
+            _LOGGER.warning("reloaded: serving the guard %s", served.certified.guard)
             # Until no request has the guard before; all of them have a deadline.
             end = time.monotonic() + 2 * self.settings.timeout
             while before.requests and time.monotonic() < end:
                 await asyncio.sleep(0.02)
-            if before.certified.guard != fresh.certified.guard:
+            if before.certified.guard != served.certified.guard:
                 await asyncio.to_thread(self.recorder.close, before)
             return True
 
@@ -102,10 +102,12 @@ class Service:
         """The guard that is served now, which stays until the block ends.
 
         Raises:
-            Refusal: nothing is judged, as where another application does not start this one.
+            Refusal: the service is not running, as within an application that does not start it.
         """
         if not self.ready:
-            raise busy("the service is not running: what it is part of must run its lifespan")
+            raise busy(
+                "the service is not running: the application that mounts it must run its lifespan"
+            )
         served = self.served
         served.requests += 1
         try:
@@ -120,7 +122,7 @@ class Service:
             self.metrics.seconds.observe(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Decode or parse what takes long, beside other requests."""
+        """Run what takes long, such as decoding, in a thread beside other requests."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def rate_of(self, served: Served, rate: Any) -> float | None:

@@ -71,6 +71,10 @@ class Settings:
                 f"name must be letters, digits, dots and dashes, as it stands in paths; seen "
                 f"{self.name!r}"
             )
+        if isinstance(self.allow_hosts, str):  # else its letters would be the names, and * any name
+            raise ArgumentError(
+                f"allow_hosts must be a list of names; seen the text {self.allow_hosts!r}"
+            )
         for name in self.allow_hosts:
             if name != "*" and not HOST.fullmatch(name):
                 raise ArgumentError(

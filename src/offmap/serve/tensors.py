@@ -59,23 +59,23 @@ class InputTensor(msgspec.Struct):
         size = (self.parameters or {}).get("binary_data_size")
         if size is None:
             return None
-        wanted = self.count * np.dtype(DATATYPES[self.datatype]).itemsize
-        if isinstance(size, bool) or not isinstance(size, int) or size != wanted:
-            raise Refusal(400, f"{self.name}: binary_data_size must be that of its shape, {wanted}")
+        nbytes = self.count * np.dtype(DATATYPES[self.datatype]).itemsize
+        if isinstance(size, bool) or not isinstance(size, int) or size != nbytes:
+            raise Refusal(400, f"{self.name}: binary_data_size must be that of its shape, {nbytes}")
         return size
 
 
-def check_datatypes(inputs: Sequence[InputTensor], known: Sequence[str]) -> None:
+def check_datatypes(inputs: Sequence[InputTensor], datatypes: Sequence[str]) -> None:
     """Refuse what the guard does not read, before any value is looked at.
 
     Raises:
-        Refusal: a datatype is none of these, an input stands there twice, or has no values.
+        Refusal: a datatype is none of these, an input is given twice, or has no values.
     """
     if len({tensor.name for tensor in inputs}) < len(inputs):
-        raise Refusal(400, "an input stands there twice")
+        raise Refusal(400, "an input is given twice")
     for tensor in inputs:
-        if tensor.datatype not in known:
-            raise Refusal(400, f"the datatype must be {' or '.join(known)}")
+        if tensor.datatype not in datatypes:
+            raise Refusal(400, f"the datatype must be {' or '.join(datatypes)}")
         if not tensor.count:  # numpy reads no empty buffer, nor a shape of 0 and huge numbers
             raise Refusal(400, f"{tensor.name} needs one row or more, with values")
 
@@ -91,9 +91,9 @@ def from_json(tensor: InputTensor) -> Tensor:
         check_numbers(tensor.data)
         values = np.asarray(tensor.data)
     except (ValueError, OverflowError, RecursionError):  # lists of several lengths, or too deep
-        raise Refusal(400, f"{tensor.name}: data must be numbers, in lists alike") from None
+        raise Refusal(400, f"{tensor.name}: data must be numbers, in equal lists") from None
     if values.dtype.kind not in "iuf" or values.size != tensor.count:
-        raise Refusal(400, f"{tensor.name}: data must be {tensor.count:,} numbers, as its shape is")
+        raise Refusal(400, f"{tensor.name}: data must be {tensor.count:,} numbers, by its shape")
     with np.errstate(over="ignore", invalid="ignore"):
         exact = values.astype(kind)
     if kind.kind != "f" and (values.dtype.kind == "f" or not np.array_equal(exact, values)):
@@ -102,7 +102,7 @@ def from_json(tensor: InputTensor) -> Tensor:
 
 
 def check_numbers(values: Any) -> None:
-    """Refuse what is no number before numpy sees it: among words it gives each the longest's room.
+    """Refuse what is no number before numpy sees it: among texts each takes the longest's memory.
 
     Raises:
         ValueError: something of it is no number.
@@ -111,9 +111,9 @@ def check_numbers(values: Any) -> None:
         raise ValueError("no numbers")
 
 
-def from_binary(tensor: InputTensor, rest: memoryview) -> Tensor:
+def from_binary(tensor: InputTensor, buffer: memoryview) -> Tensor:
     """The values that stand behind the JSON, in as many bytes as their shape needs."""
-    values = np.frombuffer(rest, DATATYPES[tensor.datatype], tensor.count)
+    values = np.frombuffer(buffer, DATATYPES[tensor.datatype], tensor.count)
     return torch.from_numpy(np.require(values, requirements=["A", "W"]).reshape(tensor.shape))
 
 

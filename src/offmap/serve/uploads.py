@@ -13,13 +13,13 @@ from offmap.serve.served import Served
 from offmap.serve.settings import Settings
 
 
-def files_of(body: bytearray, content_type: str, most: int) -> list[File]:
+def files_of(body: bytearray, content_type: str, limit: int) -> list[File]:
     """The files of a body.
 
     Args:
         body: all of it.
         content_type: of the request.
-        most: how many there may be.
+        limit: how many there may be.
 
     Raises:
         Refusal: there are none, or it is no form.
@@ -28,7 +28,7 @@ def files_of(body: bytearray, content_type: str, most: int) -> list[File]:
     if media.startswith("image/"):
         files = [("", bytes(body))]
     elif media == "multipart/form-data":
-        files = files_of_form(body, content_type, most)
+        files = files_of_form(body, content_type, limit)
     else:
         raise Refusal(415, "send images as the files of a form, or one as a body of type image/*")
     if not files or not all(content for _, content in files):
@@ -42,7 +42,7 @@ def media_of(content_type: str) -> str:
 
 
 def decoder(file: File, served: Served, settings: Settings) -> Callable[[], Tensor | Skipped]:
-    """What makes of a file the image that the guard is given; for another thread."""
+    """A function that decodes a file into the image for the guard; for another thread."""
     name, content = file
     channels, height, width = served.reads.shape or (0, 0, 0)
 
@@ -63,7 +63,7 @@ def check_some(images: Sequence[Tensor | Skipped]) -> None:
     """Refuse files of which none can be read.
 
     Raises:
-        Refusal: that is so; with the reason of the first.
+        Refusal: none can be read; with the reason of the first.
     """
     if all(isinstance(image, Skipped) for image in images):
         first = images[0]
