@@ -147,8 +147,8 @@ def best_f1_threshold(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -
     """
     in_dist, ood = as_scores(id_scores, ood_scores)
     mask = as_mask(right, len(in_dist))
-    every = np.sort(np.concatenate([in_dist, ood]))
-    thresholds = np.unique(every)
+    scores = np.sort(np.concatenate([in_dist, ood]))
+    thresholds = np.unique(scores)
     hits = np.searchsorted(np.sort(in_dist[mask]), thresholds, "right")
-    f1 = 2 * hits / (np.searchsorted(every, thresholds, "right") + len(in_dist))
+    f1 = 2 * hits / (np.searchsorted(scores, thresholds, "right") + len(in_dist))
     return float(thresholds[f1.argmax()])

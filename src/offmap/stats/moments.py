@@ -18,7 +18,7 @@ from offmap._utils.precision import wide
 from offmap.stats.mean import mean_of
 from offmap.stats.statistic import Statistic
 
-_BLOCK = 128  # columns at a time, of which the products with those before them are known
+_BLOCK = 128  # columns at a time; their products with earlier columns are mirrored
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
 def constant_features(
     scatter: Float[Tensor, " d"], count: Float[Tensor, ""], size: Float[Tensor, " d"]
 ) -> Bool[Tensor, " d"]:
-    """Which features are constant up to the rounding of sums of so many values of such a size.
+    """Which features are constant, up to the rounding of a sum of ``count`` values of that size.
 
     The bound is that of scikit-learn's ``StandardScaler``.
     """
