@@ -159,7 +159,7 @@ def placed_difference(a: Placements, b: Placements, *, level: float = 0.95) -> D
         level: of the confidence interval of the difference, in (0, 1).
 
     Raises:
-        ShapeError: the two do not have the same number of samples.
+        ShapeError: the two differ in their number of sets or samples.
         ArgumentError: ``level`` is outside its range.
     """
     difference, deviation = a.mean_and_deviation(minus=b)

@@ -67,8 +67,12 @@ class Placements:
             minus: of another detector on the same samples in the same order.
 
         Raises:
-            ShapeError: the two do not have the same number of samples.
+            ShapeError: the two differ in their number of sets or samples.
         """
+        if minus is not None and len(minus.of_ood) != len(self.of_ood):
+            raise ShapeError(
+                f"a has {len(self.of_ood)} OOD sets, b has {len(minus.of_ood)}: give the same sets"
+            )
         parts = [self._shares(i, minus) for i in range(len(self.of_ood))]
         sets = len(parts)
         id_part = np.mean([of_id for _, of_id in parts], axis=0)
