@@ -1,4 +1,4 @@
-"""Two systems over the same images: one says what is known, the other answers."""
+"""Two systems over the same images: one detects OOD, the other predicts classes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from offmap.forward.probe import Probe
 
 
 class FilterAndClassifier(nn.Module):
-    """Two systems of the same classes; whoever runs them over data runs each once.
+    """Two systems of the same classes, each run once over data.
 
     Args:
         filter: the network, ensemble or guard whose activations are scored.
-        classifier: the one whose labels are answered.
+        classifier: the one whose predictions count.
 
     Raises:
         ArgumentError: a part is itself such a pair.
@@ -36,8 +36,8 @@ class FilterAndClassifier(nn.Module):
     def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
         for name, part in (("filter", filter), ("classifier", classifier)):
-            own = probe_within(part)
-            if isinstance(unwrapped(part) if own is None else own.network, FilterAndClassifier):
+            probe = probe_within(part)
+            if isinstance(unwrapped(part) if probe is None else probe.network, FilterAndClassifier):
                 raise ArgumentError(
                     f"the {name} of this cascade is a cascade itself, and only its own {name} "
                     f"would count: give that one's {name}"
@@ -93,24 +93,24 @@ class CascadeProbe(AnyProbe):
         super().__init__()
         pair = unwrapped(network)
         assert isinstance(pair, FilterAndClassifier)
-        guards = [own for own in map(probe_within, (pair.filter, pair.classifier)) if own]
-        normalizations = [normalization, *(own.normalization for own in guards)]
-        devices = [device, *(own.asked_device for own in guards)]
+        guards = [p for p in map(probe_within, (pair.filter, pair.classifier)) if p is not None]
+        normalizations = [normalization, *(guard.normalization for guard in guards)]
+        devices = [device, *(guard.asked_device for guard in guards)]
         self.precision, self.channels_last, self.outputs = precision, channels_last, outputs
-        asked = next((given for given in normalizations if given is not None), None)
+        default = next((value for value in normalizations if value is not None), None)
         self.asked_device = next((as_device(d) for d in devices if d is not None), None)
         options: ProbeOptions = {
             "precision": precision,
             "channels_last": channels_last,
-            "normalization": asked,
+            "normalization": default,
             "outputs": outputs,
         }
         self.filter = _of_part(pair.filter, **{**options, "head": head, "taps": taps})
         self.classifier = _of_part(pair.classifier, **options)
-        for own in guards:  # a bare part takes its images as the guard beside it does
-            for each in self.parts:
-                if each.floats is None and each.normalization == own.normalization:
-                    each.floats = own.floats
+        for guard in guards:  # a bare part takes its images as the guard beside it does
+            for probe in self.parts:
+                if probe.floats is None and probe.normalization == guard.normalization:
+                    probe.floats = guard.floats
         self.network = FilterAndClassifier(
             filter=self.filter.network, classifier=self.classifier.network
         )
@@ -147,7 +147,7 @@ class CascadeProbe(AnyProbe):
 
     @property
     def asked_head(self) -> Any:
-        """What was named as such."""
+        """The name or head that was given for it."""
         return self.filter.asked_head
 
     @property
@@ -170,10 +170,10 @@ class CascadeProbe(AnyProbe):
         self.filter.adopt(head)
 
     def __call__(self, images: Inputs | Prepared) -> Activations:
-        """The activations of a batch of images, uint8 or normalised, and who answers them."""
+        """The activations of a batch of images, uint8 or normalised, of filter and classifier."""
         with self.opened():
-            own = images if self.one_system else copied(images)
-            return self._labelled(self.filter(own), images)
+            filter_images = images if self.one_system else copied(images)
+            return self._labelled(self.filter(filter_images), images)
 
     def _labelled(self, acts: Activations, images: Inputs | Prepared) -> Activations:
         """The filter's activations, with the classifier's logits of the same images."""
@@ -190,7 +190,7 @@ class CascadeProbe(AnyProbe):
     @property
     def bears_inference(self) -> bool:
         """Whether both systems do."""
-        return all(each.bears_inference for each in self.parts)
+        return all(probe.bears_inference for probe in self.parts)
 
     @property
     def parts(self) -> tuple[AnyProbe, ...]:
@@ -240,20 +240,23 @@ class CascadeProbe(AnyProbe):
     def _prepare(self, stack: ExitStack) -> None:
         # Moved as a whole, as the two may share their tensors.
         placed(self.network, list(self.network.modules()), self.asked_device, stack)
-        for each in (self.filter, self.classifier):
-            stack.enter_context(each)
+        for probe in (self.filter, self.classifier):
+            stack.enter_context(probe)
         self.device = self.filter.device
 
 
 def probe_within(part: nn.Module) -> AnyProbe | None:
     """The probe by which a guard runs its network; ``None`` for a bare one."""
-    own = getattr(part, "probe", None)
-    return own if isinstance(own, AnyProbe) else None
+    probe = getattr(part, "probe", None)
+    return probe if isinstance(probe, AnyProbe) else None
 
 
 def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
-    ways = [(own.precision, own.channels_last, own.normalization, own.outputs) for own in (a, b)]
-    return a.network is b.network and ways[0] == ways[1]
+    settings = [
+        (probe.precision, probe.channels_last, probe.normalization, probe.outputs)
+        for probe in (a, b)
+    ]
+    return a.network is b.network and settings[0] == settings[1]
 
 
 def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
@@ -264,18 +267,18 @@ def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | Ensem
 
 
 def _of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
-    own = probe_within(part)
-    if own is None:
+    guard_probe = probe_within(part)
+    if guard_probe is None:
         return of_one(part, **options)
-    assert not isinstance(own, CascadeProbe)
-    made = of_one(
-        own.network,
-        head=options.get("head") or own.asked_head,
-        taps=options.get("taps") or own.taps,
-        precision=own.precision,
-        channels_last=own.channels_last,
-        normalization=own.normalization,
-        outputs=own.outputs,
+    assert not isinstance(guard_probe, CascadeProbe)
+    probe = of_one(
+        guard_probe.network,
+        head=options.get("head") or guard_probe.asked_head,
+        taps=options.get("taps") or guard_probe.taps,
+        precision=guard_probe.precision,
+        channels_last=guard_probe.channels_last,
+        normalization=guard_probe.normalization,
+        outputs=guard_probe.outputs,
     )
-    made.floats = own.floats  # as the first images of the guard showed, whatever comes first here
-    return made
+    probe.floats = guard_probe.floats  # as the guard's first images showed
+    return probe
