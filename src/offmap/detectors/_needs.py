@@ -1,4 +1,4 @@
-"""What a detector may ask for: of each sample, and to learn from."""
+"""What a detector may need: of each sample, and to learn from."""
 
 from __future__ import annotations
 

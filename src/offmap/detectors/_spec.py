@@ -1,4 +1,4 @@
-"""Detectors from text and from records, without running either."""
+"""Detectors from expressions and records, neither of which is run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from offmap.errors import ArgumentError, UnknownNameError
 
 # A class in a file or module of the user's, anywhere in an expression: mine.py:CosineNCM
 _FOREIGN = re.compile(r"(?P<place>[^\s():,=\[\]'\"]+):(?P<name>[^\W\d]\w*)")
-# The same by itself, whose path may have signs in it that an expression has.
+# The same alone, whose path may hold characters that an expression uses.
 _FOREIGN_ALONE = re.compile(r"(?P<place>.+\.py):(?P<name>[^\W\d]\w*)")
 
-# Names such as mds++ or distance-to-mean, which are none of Python; a string is passed over.
+# Names such as mds++ or distance-to-mean, which Python does not have; strings are skipped.
 _NAME = r"[^\W\d]\w*(?:-\w+)*(?:\+\+(?!\w))?"
 _NAMES = re.compile(rf"(?P<string>'[^']*'|\"[^\"]*\")|(?<![\w.]){_NAME}")
 
@@ -32,8 +32,8 @@ def parse(text: str) -> Detector:
         text = _registered(alone_in_file["place"], alone_in_file["name"], text)
     text = _FOREIGN.sub(lambda match: _registered(match["place"], match["name"], text), text)
     if re.fullmatch(_NAME, text.strip()):
-        alone: Detector = _find(text.strip()).method.default()
-        return alone
+        detector: Detector = _find(text.strip()).method.default()
+        return detector
     text = _NAMES.sub(_plain_name, text)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -53,7 +53,7 @@ def _plain_name(match: re.Match[str]) -> str:
 
 @cache  # a file runs once in a process
 def _registered(place: str, name: str, text: str) -> str:
-    """The name of a class that the user's file or module defines; registered, if it is not."""
+    """The name of a class in the user's file or module, which is registered if need be."""
     method = imported(place, name, text)
     if not (isinstance(method, type) and issubclass(method, Detector)):
         raise ArgumentError(f"{text}: {name} of {place} is no detector: derive it from Detector")
@@ -78,7 +78,7 @@ def build(record: Mapping[str, Any]) -> Detector:
 
 def _built(value: Any) -> Any:
     if isinstance(value, list):
-        return [_built(each) for each in value]
+        return [_built(item) for item in value]
     return build(value) if isinstance(value, Mapping) else value
 
 
@@ -90,9 +90,9 @@ def _value(node: ast.expr, text: str) -> Any:
             return [_value(part, text) for part in parts]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             positional = [_value(a, text) for a in args]
-            named = {str(k.arg): _value(k.value, text) for k in keywords}
+            kwargs = {str(k.arg): _value(k.value, text) for k in keywords}
             method = _find(name).method
-            return _make(method, positional, named) if positional or named else method.default()
+            return _make(method, positional, kwargs) if positional or kwargs else method.default()
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError) as error:  # TypeError: a list as a key
@@ -102,8 +102,8 @@ def _value(node: ast.expr, text: str) -> Any:
 
 
 def _find(name: str, distribution: object = None) -> _registry.Entry:
-    known = _registry.known()
-    if (entry := known.get(_registry.key(name))) is not None:
+    entries = _registry.entries_by_name()
+    if (entry := entries.get(_registry.key(name))) is not None:
         return entry
     if distribution is not None:
         raise UnknownNameError(
@@ -111,7 +111,7 @@ def _find(name: str, distribution: object = None) -> _registry.Entry:
             "registered it here: install that, import the module that registers it first, or name "
             "its file on the command line, --detectors FILE.py:CLASS"
         )
-    close = difflib.get_close_matches(_registry.key(name), known, n=1)
+    close = difflib.get_close_matches(_registry.key(name), entries, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     names = ", ".join(entry.name for entry in _registry.entries())
     raise UnknownNameError(f"no detector is called {name!r}; {hint}Known: {names}")

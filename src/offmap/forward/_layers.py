@@ -92,15 +92,14 @@ class Ends:
 
     def of_rules(self, samples: int) -> dict[str, list[End]]:
         """The layers of each rule, among those that give one row a sample."""
-        by_size = {size: self._last_end(size, samples) for size in self._ends}
+        by_size = {}
+        for size, by_name in self._ends.items():
+            ends = [end for end in by_name.values() if end.rows == samples]
+            one_size = [end for end in ends if len(self._sizes[end.name]) == 1]
+            by_size[size] = (one_size or ends)[-1:]
         norm = by_size.pop(_NORM, [])
         stages = sorted((end for ends in by_size.values() for end in ends), key=lambda e: e.place)
         return {":stages": stages, ":last_map": stages[-1:], ":last_norm": norm}
-
-    def _last_end(self, size: tuple[int, ...], samples: int) -> list[End]:
-        ends = [end for end in self._ends[size].values() if end.rows == samples]
-        one_size = [end for end in ends if len(self._sizes[end.name]) == 1]
-        return (one_size or ends)[-1:]
 
 
 def reducer(module: nn.Module, tap: Tap) -> Reduction:

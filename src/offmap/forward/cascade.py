@@ -115,7 +115,8 @@ class CascadeProbe(AnyProbe):
             filter=self.filter.network, classifier=self.classifier.network
         )
         self.device = self.asked_device or self.filter.device
-        self.one_system = _same_system(self.filter, self.classifier)
+        runs = [(p.precision, p.channels_last, p.normalization, p.outputs) for p in self.parts]
+        self.one_system = self.filter.network is self.classifier.network and runs[0] == runs[1]
         self.takes = self.filter.takes | self.classifier.takes
 
     @property
@@ -249,14 +250,6 @@ def probe_within(part: nn.Module) -> AnyProbe | None:
     """The probe by which a guard runs its network; ``None`` for a bare one."""
     probe = getattr(part, "probe", None)
     return probe if isinstance(probe, AnyProbe) else None
-
-
-def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
-    settings = [
-        (probe.precision, probe.channels_last, probe.normalization, probe.outputs)
-        for probe in (a, b)
-    ]
-    return a.network is b.network and settings[0] == settings[1]
 
 
 def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:

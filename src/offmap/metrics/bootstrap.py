@@ -60,7 +60,9 @@ def bootstrap_difference(
         0.15 True
     """
     level, samples = checked_level(level), whole("samples", samples)
-    _check_sizes(sizes)
+    if not sizes:
+        raise ArgumentError("a bootstrap needs groups of samples: give the size of each")
+    sizes = tuple(whole("the number of samples in a group", size) for size in sizes)
     rng = np.random.default_rng(whole("seed", seed, low=0))
     differences = [
         difference(*(rng.integers(0, size, size) for size in sizes)) for _ in range(samples)
@@ -137,10 +139,3 @@ def _summary(difference: float, samples: Float[np.ndarray, " b"], level: float) 
     return Difference(
         difference=float(difference), low=float(low), high=float(high), p_value=p_value
     )
-
-
-def _check_sizes(sizes: tuple[int, ...]) -> None:
-    if not sizes:
-        raise ArgumentError("a bootstrap needs groups of samples: give the size of each")
-    for size in sizes:
-        whole("the number of samples in a group", size)
