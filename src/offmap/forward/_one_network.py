@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
-from offmap._utils.refused import tell_given
+from offmap._utils.refused import note_inputs
 from offmap.activations import Activations, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import Call, capturing
@@ -159,7 +159,7 @@ class OneNetwork(AnyProbe):
             return self._pass(self.prepared(inputs))
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             if not self.preparing.refuses(error):
-                tell_given(error, inputs)
+                note_inputs(error, inputs)
                 raise
             return self._pass(self.prepared(inputs))
 

@@ -55,35 +55,30 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
     if weights is None:
         return network
     tensors = read_weights(weights)
-    return place(_with_classes_of(tensors, network, spec), tensors, str(weights))
+    sized = _sized(tensors, network, spec)
+    return place(network if sized is None else build_own(sized), tensors, str(weights))
 
 
 def build_for(spec: str, weights: Mapping[str, Tensor], where: str) -> nn.Module:
-    """A network of this library with weights that are at hand, and as many classes as these.
+    """A network of this library with given weights, and as many classes as they have.
 
     Args:
         spec: as for :func:`build`.
         weights: under any of the known names.
-        where: they come from, for messages.
+        where: the source of the weights, for messages.
 
     Raises:
         StoreError: they do not fit.
     """
-    # Without memory first: a record may ask for more classes than any machine has room for.
+    # On the meta device first: a record may ask for more classes than memory can hold.
     with torch.device("meta"):
         sized = _sized(weights, build_own(spec), spec) or spec_of(spec)
         fitting(build_own(sized), weights, where)
     return place(build_own(sized), weights, where)
 
 
-def _with_classes_of(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> nn.Module:
-    """The network, or one with as many classes as the weights if the spec leaves that open."""
-    sized = _sized(weights, network, spec)
-    return network if sized is None else build_own(sized)
-
-
 def _sized(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> Spec | None:
-    """The spec with the classes of the weights, where it leaves them open and they are others."""
+    """The spec with the classes of the weights, where it names none and the network has others."""
     if is_of_library(spec) or (parsed := spec_of(spec)).place or "classes" in parsed.arguments:
         return None
     if "classes" not in inspect.signature(factories()[parsed.name]).parameters:
