@@ -102,7 +102,7 @@ def _pass_over(
             source = _inputs_of(data, batch_size, 0, probe.takes)
             batches = _run(probe, source, 0, seen, inputs=inputs, strict=strict)
         else:
-            batches = _cached(probe, data, batch_size, Path(cache), seen)
+            batches = _cached(probe, data, batch_size, Path(cache), seen, strict=strict)
         total = len(data) if isinstance(data, Batched) else None
         with telling(total) as advance:
             for acts, labels in batches:
@@ -135,7 +135,7 @@ def cache_key(probe: AnyProbe, data: Any) -> str:
 
 
 def _cached(
-    probe: AnyProbe, data: Batched, batch_size: int, cache: Path, seen: Seen
+    probe: AnyProbe, data: Batched, batch_size: int, cache: Path, seen: Seen, *, strict: bool
 ) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
     # Stored batches come first, and detectors need the head before the network runs again.
@@ -143,13 +143,16 @@ def _cached(
         probe.adopt(shards.head)
 
     def run(start: int) -> Iterator[Batch]:
-        return _run(probe, _inputs_of(data, batch_size, start, probe.takes), start, seen)
+        source = _inputs_of(data, batch_size, start, probe.takes)
+        return _run(probe, source, start, seen, strict=strict)
 
     keys, stored = getattr(data, "keys", None), 0
     for batch in shards.through(run):
         if not shards.complete and shards.head is None:
             shards.head = probe.head
         acts, labels = batch
+        if strict:  # a pass that was not may have stored these
+            acts.check_finite(start=stored)
         if callable(keys):  # the images may have had other names when they were stored
             acts.keys = keys(stored, stored + len(acts))
         stored += len(acts)
