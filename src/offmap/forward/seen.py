@@ -106,7 +106,9 @@ class Seen:
         self.samples += other.samples
         self.labelled = self.labelled and other.labelled
         self.right += other.right
-        pairs = zip(self.members or [0] * len(other.members), other.members, strict=True)
+        # Empty of a part without samples, or without labels.
+        members = other.members or [0] * len(self.members)
+        pairs = zip(self.members or [0] * len(members), members, strict=True)
         self.members = [a + b for a, b in pairs]
         for value, count in other.counts.items():
             self.counts[value] = self.counts.get(value, 0) + count
