@@ -7,7 +7,7 @@ import threading
 
 
 class ModuleLock:
-    """A lock that is asked for, ``with lock():``, at each use.
+    """A lock that is fetched by a call, ``with lock():``, at each use.
 
     A child has copies of locks that threads of its parent hold, and that are never released.
     """

@@ -40,7 +40,7 @@ def render(
         notes: text after each number, by row name.
         corner: heading of the row names.
         digits: number of decimals.
-        width: of a line at most; by default that of the terminal, 100 where there is none.
+        width: of a line at most; by default that of the terminal, 100 without one.
     """
     figures = {name: [f"{x * scale:.{digits}f}" for x in row] for name, row in cells.items()}
     # By the figures as shown, so that equal ones are all starred.

@@ -1,4 +1,4 @@
-"""What one network pass leaves behind."""
+"""The activations of one pass of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offmap.errors import NeedsError, NonFiniteError, ShapeError
 
 
 class Activations:
-    """What one pass of a network leaves behind, for a batch of ``n`` samples.
+    """The activations of one pass of a network, for a batch of ``n`` samples.
 
     Any part may be absent, and only reading it is an error: features alone, or logits alone, are
     enough for the detectors that read no more.
@@ -275,7 +275,7 @@ class Activations:
             start: index of the first sample of this batch in its data set, for the message.
 
         Raises:
-            NonFiniteError: says what is not finite, for how many samples, and which come first.
+            NonFiniteError: names the part that is not finite, the number of samples, and the first.
         """
         if self._finite:  # once is enough, however many read them
             return

@@ -103,7 +103,7 @@ class Shards:
             yield batch
         if stored == samples:
             return
-        self._index.unlink(missing_ok=True)  # somebody has deleted a shard
+        self._index.unlink(missing_ok=True)  # a shard was deleted
         with self.writing(stored) as write:
             for acts, labels in source(stored):
                 write(acts, labels)

@@ -95,7 +95,7 @@ def bind(node: Detector, head: AnyHead, root: Detector) -> None:
     """Give a head to a node, and to the parts whose head does not depend on what it learns.
 
     Raises:
-        NeedsError: there is none.
+        NeedsError: the node needs a head, and there is none.
     """
     if Needs.HEAD in type(node).needs:
         if not isinstance(head, Head):

@@ -59,7 +59,7 @@ class Composite(Detector):
         plan(self)  # refuses a tree that cannot be fitted in any order of the data
 
     def see(self, i: int, acts: Activations) -> Activations:
-        """What part ``i`` sees of the activations."""
+        """The activations that part ``i`` sees."""
         return acts
 
     def head_of(self, i: int, head: Head | Heads | None) -> Head | Heads | None:
@@ -67,7 +67,7 @@ class Composite(Detector):
         return head
 
     def view(self, i: int, acts: Activations | Sample) -> Activations | Sample:
-        """What part ``i`` sees of a batch."""
+        """The view of a batch that part ``i`` scores."""
         if not isinstance(acts, Sample):
             return self.see(i, acts)
         if Needs.INPUTS not in self.part(i).needs:
@@ -77,7 +77,7 @@ class Composite(Detector):
         return acts.seen(lambda batch: self.see(i, batch))
 
     def view_in_fit(self, i: int, acts: Activations | Sample) -> Activations | Sample:
-        """What part ``i`` sees of a batch that it learns from."""
+        """The view of a batch that part ``i`` learns from."""
         if isinstance(acts, Sample) and self.reads_inputs_to_learn(i):
             return acts.seen(lambda batch: self.see(i, batch))
         return self.view(i, acts)

@@ -1,4 +1,4 @@
-"""What a detector is: a statistic to collect, an equation to solve, a score to compute."""
+"""The interface of detectors: collect a statistic, solve an equation, compute a score."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Detector(KeepsTypes):
     does the passes, the checking and the saving.
 
     What is learned is kept in buffers whose names end in an underscore; a subclass annotates them
-    (``centres_: Tensor``), and they are what is saved, loaded and moved to a device. Buffers that
+    (``centres_: Tensor``): these are saved, loaded and moved to a device. Buffers that
     are not annotated may stand between two stages. Constructor arguments are JSON values,
     detectors, which are copied, or lists of these.
 
@@ -137,7 +137,7 @@ class Detector(KeepsTypes):
 
     @property
     def needs_to_learn(self) -> Needs:
-        """What it needs in fitting, inputs too where a stage of it, or of a part, reads them."""
+        """Its needs in fitting, with inputs where a stage of it, or of a part, reads them."""
         by_stages = any(stage.inputs for stage in self.stages)
         by_parts = any(Needs.INPUTS in part.needs_to_learn for part in self.all_parts())
         return self.needs | Needs.INPUTS if by_stages or by_parts else self.needs
@@ -147,7 +147,7 @@ class Detector(KeepsTypes):
         return acts if Needs.INPUTS in self.needs_to_learn else self.view_of(acts)
 
     def own_view(self, acts: Activations | Sample) -> Activations | Sample:
-        """What its own stages learn from."""
+        """The view of a batch that its own stages learn from."""
         return self.view_to_learn(acts)
 
     def check(self, acts: Activations | Sample) -> None:

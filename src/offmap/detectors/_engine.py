@@ -157,7 +157,7 @@ class Fitting:
                     self._pass(Task(source, number, roots, by_root, keep), spread)
 
     def _spooled(self, source: Source) -> tuple[Needs, bool]:
-        """What passes after the first read: which activations, and whether other layers."""
+        """The needs of passes after the first, and whether they read other layers."""
         needs, layers = NOTHING, False
         for root in self.roots.values():
             for step in plan(root):

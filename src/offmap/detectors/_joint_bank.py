@@ -62,7 +62,7 @@ class JointBank:
 
 
 def too_large(rows: int, name: str) -> str | None:
-    """Why a graph cannot hold a bank of so many rows."""
+    """Why a graph cannot hold a bank of that size, or ``None``."""
     if rows <= LARGEST_BANK:
         return None
     return (

@@ -121,7 +121,7 @@ def why_not_exported(root: Detector) -> str | None:
 
 
 def cost(root: Detector) -> str:
-    """What a score costs beyond the forward pass, in a word: the highest cost in the tree.
+    """The cost of a score beyond the forward pass, in a word: the highest in the tree.
 
     "sums" are products with learned tensors, "bank" a search in kept samples, "layers" reductions
     of other layers, "passes" further passes through the network.

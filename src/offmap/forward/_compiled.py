@@ -1,4 +1,4 @@
-"""A network that stays compiled while features and layers are kept."""
+"""A compiled network that stays compiled while its features and layers are kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Switch:
 
 @dataclass(frozen=True)
 class Place:
-    """A layer of which something is kept.
+    """A layer whose inputs or outputs are kept.
 
     Args:
         key: under which the values are kept.

@@ -1,4 +1,4 @@
-"""Where networks run, and in what type."""
+"""The device on which networks run, and their type."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStack) -> None:
     """Set evaluation mode until every stack that holds it is closed."""
     with _lock():
-        # Asked at every call of a guard: mostly nobody trains, and nothing is lent.
+        # At every call of a guard: mostly no module is in training mode.
         if not _evaluating and not any(map(_TRAINING, modules)):
             return
         lent_modules = set(_evaluating)

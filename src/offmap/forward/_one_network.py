@@ -116,11 +116,11 @@ class OneNetwork(AnyProbe):
 
     @property
     def layers(self) -> dict[str, Any]:
-        """The layers that each rule stands for."""
+        """The layers of each rule."""
         return dict(self._taps.layers)
 
     def resolve(self, layers: Mapping[str, Sequence[str]]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same network."""
+        """Take the layers of each rule from an earlier run of the same network."""
         self._taps.layers = {rule: tuple(names) for rule, names in layers.items()}
 
     def prepared(self, inputs: Inputs | Prepared) -> Inputs:

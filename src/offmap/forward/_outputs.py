@@ -1,4 +1,4 @@
-"""Reading what networks return, and what they are wrapped in."""
+"""The outputs of networks, and the modules that wrap them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def logits_of(output: Any, samples: int | SymInt) -> Tensor:
-    """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
+    """The logits in an output: a tensor, or a tuple, dict or object that holds them."""
     if _is_array(output, samples) and output.ndim == 2 and output.shape[1] > 1:
         return output  # the usual case, first: a guard asks at every call
     values = (_as_row(value, samples) for value in _candidates(output))
     arrays = [value for value in values if _is_array(value, samples)]
-    # Pooled features may stand before the logits as maps of one pixel: rows come first.
+    # Pooled features may precede the logits as maps of one pixel: arrays of rows are preferred.
     if (value := next((x for x in arrays if x.ndim == 2), next(iter(arrays), None))) is not None:
         if value.shape[1] < 2:
             raise ShapeError(
@@ -49,7 +49,7 @@ def logits_of(output: Any, samples: int | SymInt) -> Tensor:
 
 
 def vectors_of(output: Any, samples: int | SymInt) -> Tensor:
-    """One vector a sample, in what a network without logits returned; maps are averaged."""
+    """One vector a sample in the output of a network without logits; maps are averaged."""
     for candidate in _candidates(output):
         value = _as_row(candidate, samples)
         if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == samples:

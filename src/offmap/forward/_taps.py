@@ -23,7 +23,7 @@ class Taps:
         taps: each with its reduction.
 
     Attributes:
-        layers: the names of the layers that each rule stands for.
+        layers: the names of the layers of each rule.
     """
 
     def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
@@ -48,7 +48,7 @@ class Taps:
     ) -> Activations:
         """Find the layers of the rules while the network runs, and hook them.
 
-        A rule stands for no layer where none gives feature maps.
+        A rule has no layers where none returns feature maps.
         """
         taps = [tap for tap in self._taps if _is_rule(tap.layer)]
         with watching(self._network, taps) as ends:

@@ -1,4 +1,4 @@
-"""What every probe can do, whether it runs one network, an ensemble or a cascade."""
+"""The interface of every probe, of one network, an ensemble or a cascade."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ class AnyProbe(Shared):
 
     @abstractmethod
     def traced(self, inputs: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
 
     def traced_logits(self, inputs: Tensor) -> Tensor:
-        """The logits alone, in terms that a trace can follow: no head is asked for."""
+        """The logits alone, by operations that can be traced; no head is needed."""
         return self.traced(inputs).logits
 
     @abstractmethod
@@ -121,12 +121,12 @@ class AnyProbe(Shared):
 
     @abstractmethod
     def resolve(self, layers: dict[str, Any]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same network."""
+        """Take the layers of each rule from an earlier run of the same network."""
 
     @property
     @abstractmethod
     def layers(self) -> dict[str, Any]:
-        """The layers that the rules of the taps stand for, once a batch has been seen."""
+        """The layers of each rule of the taps, resolved on the first batch."""
 
     def key(self) -> tuple[Any, ...]:
         """Everything that activations depend on besides the inputs, as plain values."""
@@ -137,7 +137,7 @@ class AnyProbe(Shared):
         return weights_digest(self.network), run
 
     def described(self) -> dict[str, Any]:
-        """How the network runs, for the settings of results."""
+        """The settings of the run, for results."""
         reason = {"why_no_head": self.why_no_head} if self.why_no_head else {}
         name = self.head_name
         return {

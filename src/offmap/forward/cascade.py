@@ -121,12 +121,12 @@ class CascadeProbe(AnyProbe):
 
     @property
     def normalization(self) -> Any:
-        """What the filter applies to uint8 images."""
+        """The function that the filter applies to uint8 images."""
         return self.filter.normalization
 
     @property
     def floats(self) -> Any:
-        """In what form float images come."""
+        """The form of float images, once some came."""
         return self.filter.floats
 
     @floats.setter
@@ -205,11 +205,11 @@ class CascadeProbe(AnyProbe):
 
     @property
     def layers(self) -> dict[str, Any]:
-        """The layers that rules stand for in the filter."""
+        """The layers of each rule, in the filter."""
         return self.filter.layers
 
     def resolve(self, layers: dict[str, Any]) -> None:
-        """Take the layers that rules stand for from an earlier run of the filter."""
+        """Take the layers of each rule from an earlier run of the filter."""
         self.filter.resolve(layers)
 
     def logits(self, images: Inputs | Prepared) -> Tensor:
@@ -224,18 +224,18 @@ class CascadeProbe(AnyProbe):
         return replace(sample, acts=self._labelled(sample.acts, images))
 
     def traced(self, images: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
         acts = self.filter.traced(images)
         if self.one_system:
             return acts
         return acts.replace(classifier_logits=self.classifier.traced_logits(images))
 
     def key(self) -> tuple[Any, ...]:
-        """What filter and classifier depend on."""
+        """The keys of filter and classifier."""
         return self.filter.key(), self.classifier.key()
 
     def described(self) -> dict[str, Any]:
-        """How the filter runs, and within that how the classifier does."""
+        """The settings of the filter, and under "classifier" those of the classifier."""
         return self.filter.described() | {"classifier": self.classifier.described()}
 
     def _prepare(self, stack: ExitStack) -> None:

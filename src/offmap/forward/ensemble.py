@@ -92,7 +92,7 @@ class EnsembleProbe(AnyProbe):
 
     @property
     def normalization(self) -> Any:
-        """What is applied to uint8 images."""
+        """The function applied to uint8 images."""
         return self.probes[0].normalization
 
     @property
@@ -177,7 +177,7 @@ class EnsembleProbe(AnyProbe):
         return Sample(acts, samples[0].inputs, rerun)
 
     def traced(self, images: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
         members = tuple(probe.traced(images) for probe in self.probes)
         return Activations(log_mean_probabilities([m.logits for m in members]), members=members)
 
@@ -186,12 +186,12 @@ class EnsembleProbe(AnyProbe):
 
     @property
     def layers(self) -> dict[str, Any]:
-        """The layers that rules stand for, by member."""
+        """The layers of each rule, by member."""
         layers = {str(i): probe.layers for i, probe in enumerate(self.probes) if probe.layers}
         return dict(layers)
 
     def resolve(self, layers: dict[str, Any]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same ensemble."""
+        """Take the layers of each rule from an earlier run of the same ensemble."""
         for i, probe in enumerate(self.probes):
             probe.resolve(layers.get(str(i), {}))
 

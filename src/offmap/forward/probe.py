@@ -189,7 +189,7 @@ class Probe(OneNetwork):
         return token_inputs(x, self.head, logits) if call.one_token and self.head else x
 
     def traced(self, images: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
         x = self._traced_inputs(images)
         calls = self._match.calls if self._match else ()
         inputs: list[list[Tensor]] = [[] for _ in calls]

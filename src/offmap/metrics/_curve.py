@@ -22,7 +22,7 @@ class Curve:
             points: how many to keep, at least two.
 
         Raises:
-            ArgumentError: fewer than two points are asked for.
+            ArgumentError: ``points`` is below two.
         """
         points = whole("points", points, low=2)
         x, y, *_ = arrays = tuple(vars(self).values())

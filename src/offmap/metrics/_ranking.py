@@ -124,7 +124,7 @@ class Ranking:
     def _placement_variance(self) -> float:
         """Variance of the mean, over the OOD samples, of the share of ID below each.
 
-        Infinite for a single sample, whose spread nobody knows.
+        Infinite for a single sample, whose spread is unknown.
         """
         if self.n_ood == 1:
             return inf

@@ -18,7 +18,7 @@ from offmap.metrics.ranking import auroc
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenSet:
-    """What a classifier with ``c`` classes, and "unknown" as one more, made of its samples.
+    """The figures of a classifier with ``c`` classes, and "unknown" as one more.
 
     Args:
         n_known: number of known samples.

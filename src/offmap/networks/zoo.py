@@ -79,8 +79,8 @@ def add(
     """Write a trained network and its card into a zoo folder.
 
     Args:
-        folder: an older network of that name is replaced, as the new card says; whoever is killed
-            meanwhile leaves a card whose hash does not fit, which is refused on loading.
+        folder: an older network of that name is replaced, as the new card says; a process that is
+            killed meanwhile leaves a card whose hash does not fit, which is refused on loading.
         name: letters, digits, dots, dashes and underscores.
         network: trained; of the kind that ``card["network"]`` says.
         card: what :class:`~offmap.networks.card.Card` holds, budget and command with it; the number

@@ -72,7 +72,7 @@ class Moments(Statistic):
 
 
 def squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
-    """``x' x``, of which one half is computed and mirrored: float64 products are most of a fit."""
+    """``x' x``, one half computed and mirrored: float64 products are most of a fit."""
     features = x.shape[1]
     product = x.new_empty(features, features)
     for start in range(0, features, _BLOCK):

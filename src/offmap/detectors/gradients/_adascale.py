@@ -20,7 +20,7 @@ from offmap.stats import Bank
 
 
 class AdaSCALE(Shaper):
-    """What both variants share; see :class:`AdaSCALEA`. A subclass says what is scaled.
+    """The base of both variants, see :class:`AdaSCALEA`. A subclass scales features or logits.
 
     Args:
         inner: the detector that scores the scaled activations.

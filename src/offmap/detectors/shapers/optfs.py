@@ -25,7 +25,7 @@ _BINS = 100
 
 @register("optfs")
 class OptFS(Shaper):
-    r"""Multiplies each feature by what its size contributes to the predicted logit in training.
+    r"""Multiplies each feature by the contribution of its size to the predicted logit in training.
 
     .. math:: h'_j = \theta_{b(h_j)} h_j, \qquad \theta = 1000\, v / \|v\|, \qquad
               v_i = \mathbb E \sum_j w_{\hat y j} h_j\, 1(b(h_j) = i)
