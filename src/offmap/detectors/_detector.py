@@ -24,6 +24,11 @@ from offmap.stats import Statistic
 
 # Buffers that the engine keeps of every detector that learns.
 KEPT = ("columns_", "passes_")
+_UNFITTED = "has learned nothing yet: call fit(batches) first"
+_UNCALIBRATED = (
+    "learns on calibration data and has not seen any: give calibration= to fit, or call calibrate "
+    "on the guard"
+)
 
 
 class Detector(KeepsTypes):
@@ -156,21 +161,14 @@ class Detector(KeepsTypes):
         if kind == self._scored:  # as the batch before: a guard is called on one sample at a time
             return
         if not self.fitted:
-            raise NotFittedError(f"{self!r} {self._why_unfitted()}")
+            uncalibrated = self.waiting_for == "calibration"
+            raise NotFittedError(f"{self!r} {_UNCALIBRATED if uncalibrated else _UNFITTED}")
         check_needs(self.needs, acts, self)
         if (fitted_on := self._buffers.get("columns_")) is not None:
             check_columns(acts, fitted_on, type(self).__name__)
         values = Needs.MEMBERS | Needs.DISTANCES  # depend on more than widths
         if not self.needs & values and not self.all_parts():
             self._scored = kind
-
-    def _why_unfitted(self) -> str:
-        if self.waiting_for == "calibration":
-            return (
-                "learns on calibration data and has not seen any: give calibration= to fit, or "
-                "call calibrate on the guard"
-            )
-        return "has learned nothing yet: call fit(batches) first"
 
     def fit(
         self,

@@ -97,13 +97,6 @@ def map_of(module: nn.Module) -> tuple[Head | None, Callable[[Tensor], Tensor]]:
     return Head(weight.flatten(1), bias), tokens if isinstance(module, nn.Linear) else maps
 
 
-def _with_tokens(call: Call, x: Tensor) -> Call:
-    """The call with its unreduced input, if that is several vectors a sample."""
-    several = call.reduce is tokens and x.ndim > 2
-    # No copy, which would take the memory of a layer: what works in place on it is not its head.
-    return replace(call, tokens=all_tokens(x.detach())) if several else call
-
-
 def _is_map(module: nn.Module) -> bool:
     """Whether a layer is a linear map, of vectors or of the channels at each position."""
     if isinstance(module, _CONVOLUTIONS):
@@ -131,7 +124,10 @@ def recording(modules: Mapping[str, nn.Module], head_name: str | None) -> Iterat
         for name, earlier in calls.items():
             if earlier.tokens is not None:
                 calls[name] = replace(earlier, tokens=None)
-        calls[call.name] = _with_tokens(call, x)
+        if call.reduce is tokens and x.ndim > 2:
+            # No copy, which would take the memory of a layer: no head's input is changed in place.
+            call = replace(call, tokens=all_tokens(x.detach()))
+        calls[call.name] = call
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:

@@ -87,7 +87,8 @@ def find_head(
             return HeadMatch(parts, head, of_one=len(z) == 1)
     for call in reversed(heads):
         if call.tokens is not None:
-            of_one = _of_one_token(call, call.tokens, z)
+            features = token_inputs(call.tokens, _map(call), z)
+            of_one = replace(call, features=features, reduce=with_mean, one_token=True)
             if (head := _fitting((of_one,), z, margin)) is not None:
                 return HeadMatch((of_one,), head, of_one=len(z) == 1)
     if head_name and len(calls) > 1:
@@ -147,12 +148,6 @@ def number_of(head: Head, vectors: dict[int, Tensor], z: Tensor, margin: float) 
 
 def _identity(x: Tensor) -> Tensor:
     return x
-
-
-def _of_one_token(call: Call, tokens: Tensor, z: Tensor) -> Call:
-    """The same call, where the logits of each sample come from one of its tokens."""
-    features = token_inputs(tokens, _map(call), z)
-    return replace(call, features=features, reduce=with_mean, one_token=True)
 
 
 def _mark_single_token(call: Call) -> Call:

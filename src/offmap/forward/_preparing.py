@@ -79,7 +79,12 @@ class Preparing:
             x = self.normalization(x)
             return x if x.dtype == dtype else x.to(dtype)
         if self.floats == "unit" and x.is_floating_point():
-            _check_unit(x)
+            if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
+                raise DataError(
+                    "the first float images lay in [0, 1] and were normalised as uint8 ones are; "
+                    f"these reach from {float(x.amin()):.3g} to {float(x.amax()):.3g}: give all in "
+                    "one form"
+                )
             x = self.normalization.of_unit(x.float())
             return x.to(dtype)
         return self._typed(x, dtype)
@@ -156,12 +161,4 @@ def _warn_of_two_values(x: Tensor) -> None:
             "the first inputs are uint8, of 0 and 1 alone, and are brought to [0, 1] as pixels "
             "from 0 to 255 are: if they are none, give floats as the network was trained on",
             InputsWarning,
-        )
-
-
-def _check_unit(x: Tensor) -> None:
-    if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
-        raise DataError(
-            "the first float images lay in [0, 1] and were normalised as uint8 ones are; these "
-            f"reach from {float(x.amin()):.3g} to {float(x.amax()):.3g}: give all in one form"
         )

@@ -78,14 +78,14 @@ class Normalization:
             )
         if self.per_image:
             return _standardised(images.float())
-        scale, shift = self._beside(images)
+        scale, shift = self._scale_and_shift(images)
         return images.float().mul_(scale).add_(shift)
 
     def of_unit(self, images: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """Normalise images in [0, 1], such as those of augmentations."""
         if self.per_image:
             return _standardised(255 * images)
-        scale, shift = self._beside(images)
+        scale, shift = self._scale_and_shift(images)
         return images * (255 * scale) + shift
 
     def record(self) -> dict[str, Any]:
@@ -121,12 +121,18 @@ class Normalization:
             ) from error
         return cls(mean, std)
 
-    def _beside(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift, along the axis of the channels."""
-        axis = self._axis(images)
-        scale, shift = self._on_device(images.device)
+        device = images.device
+        if device not in self._placed:
+            mean, std = (
+                torch.tensor(x, dtype=torch.float64, device="cpu") for x in (self.mean, self.std)
+            )
+            scale, shift = 1 / (255 * std), -mean / std
+            self._placed[device] = scale.float().to(device), shift.float().to(device)
         shape = [1] * images.ndim
-        shape[axis] = -1
+        shape[self._axis(images)] = -1
+        scale, shift = self._placed[device]
         return scale.view(shape), shift.view(shape)
 
     def _axis(self, images: Tensor) -> int:
@@ -161,15 +167,6 @@ class Normalization:
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: where a copy goes, these devices may not exist."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def _on_device(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self._placed:
-            mean, std = (
-                torch.tensor(x, dtype=torch.float64, device="cpu") for x in (self.mean, self.std)
-            )
-            scale, shift = 1 / (255 * std), -mean / std
-            self._placed[device] = scale.float().to(device), shift.float().to(device)
-        return self._placed[device]
 
 
 def _standardised(images: Tensor) -> Tensor:

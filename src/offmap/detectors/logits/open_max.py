@@ -117,15 +117,13 @@ class OpenMax(Detector):
         alpha = min(self.alpha, z.shape[1])
         top = z.topk(alpha, dim=1)
         weights = torch.arange(alpha, 0, -1, device=z.device, dtype=z.dtype) / alpha
-        mass = top.values * weights * self._cumulative(z).gather(1, top.indices)
+        # The cumulative probability of the distance to each class mean, by its distribution.
+        log_d = 0.5 * squared_distances(z, self.centres_).clamp(min=1e-300).log()
+        within = -(-(self.shape_ * (log_d - self.scale_.log())).exp()).expm1()
+        mass = top.values * weights * within.gather(1, top.indices)
         unknown = mass.sum(1, keepdim=True)
         revised = torch.cat([unknown, z.scatter(1, top.indices, top.values - mass)], dim=1)
         return revised.log_softmax(1)[:, 0].exp()
-
-    def _cumulative(self, z: Float64[Tensor, "n c"]) -> Float64[Tensor, "n c"]:
-        """The cumulative probability of the distance to each class mean, by its distribution."""
-        log_d = 0.5 * squared_distances(z, self.centres_).clamp(min=1e-300).log()
-        return -(-(self.shape_ * (log_d - self.scale_.log())).exp()).expm1()
 
     def summary(self) -> str:
         return f"Weibull distributions of {len(self.shape_)} classes' largest distances"

@@ -106,15 +106,12 @@ class BATS(Composite):
 
         def run(inputs: Tensor, *, edit: Mapping[str, Edit] | None = None) -> Activations:
             edits = dict(edit or {})
-            edits[self.layer] = self._clip_before(edits.get(self.layer))
+            inner = edits.get(self.layer)  # applied after the clipping
+            edits[self.layer] = (lambda x: inner(self._clipped(x))) if inner else self._clipped
             return network_run(inputs, edit=edits)
 
         acts_clipped: Activations = run(acts.inputs).replace(keys=acts.acts.keys)
         return self.inner.view_of(Sample(acts_clipped, acts.inputs, run))
-
-    def _clip_before(self, edit: Edit | None) -> Edit:
-        """The clipping, and after it the inner detector's edit of the same layer."""
-        return self._clipped if edit is None else lambda output: edit(self._clipped(output))
 
     def _clipped(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         # Channels come before the positions of a map or line, and after tokens, which a batch
