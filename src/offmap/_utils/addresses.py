@@ -45,7 +45,7 @@ class Remote:
 
     def open(self) -> pa.NativeFile:
         """The file, open for reading at any position."""
-        store, path = _connected(self.address)
+        store, path = _connect(self.address)
         return store.open_input_file(path)
 
     def read_bytes(self) -> bytes:
@@ -63,7 +63,7 @@ class Remote:
         """
         from pyarrow import fs
 
-        store, path = _connected(self.address)
+        store, path = _connect(self.address)
         try:
             kind = store.get_file_info(path).type
         except OSError as error:
@@ -76,7 +76,7 @@ class Remote:
         """The files in a folder and below, by their relative paths, sorted."""
         from pyarrow import fs
 
-        store, path = _connected(self.address)
+        store, path = _connect(self.address)
         infos = store.get_file_info(fs.FileSelector(path, recursive=True))
         paths = (info.path.strip("/") for info in infos if info.type == fs.FileType.File)
         return tuple(sorted(file.removeprefix(f"{path.strip('/')}/") for file in paths))
@@ -107,7 +107,7 @@ def opened(file: Path | Remote) -> Any:
     return file.open() if isinstance(file, Remote) else file
 
 
-def _connected(address: str) -> tuple[fs.FileSystem, str]:
+def _connect(address: str) -> tuple[fs.FileSystem, str]:
     """The store of an address, and the path in it."""
     parts = urlsplit(address)
     names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
@@ -148,10 +148,10 @@ def _store(root: str) -> fs.FileSystem:
                 f"{parts.scheme}:// takes no {parts.query}: give settings in the environment, and "
                 "write %3F for a ? in a name"
             ) from None
-        return _by_fsspec(parts.scheme)
+        return _open_by_fsspec(parts.scheme)
 
 
-def _by_fsspec(scheme: str) -> fs.FileSystem:
+def _open_by_fsspec(scheme: str) -> fs.FileSystem:
     from pyarrow import fs
 
     try:

@@ -106,7 +106,7 @@ def number(
     >>> number("temperature", 2, above=0)
     2
     """
-    real = _real(value)
+    real = _as_real(value)
     if (
         real is None
         or (above is not None and not real > above)
@@ -114,12 +114,12 @@ def number(
         or (below is not None and not real < below)
         or (most is not None and not real <= most)
     ):
-        limits = _range(above, least, below, most)
+        limits = _limits_in_words(above, least, below, most)
         raise ArgumentError(f"{name} must {limits}; seen {_described(value)}")
     return real
 
 
-def _range(
+def _limits_in_words(
     above: float | None, least: float | None, below: float | None, most: float | None
 ) -> str:
     low, high = (above if least is None else least), (below if most is None else most)
@@ -177,7 +177,7 @@ def name_or_names(name: str, value: object) -> str | list[str]:
     return names
 
 
-def _real(value: object) -> int | float | None:
+def _as_real(value: object) -> int | float | None:
     """The number as an int or float of Python, ``None`` if it is not finite and real."""
     if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):
         value = np.asarray(value)[()]  # a tensor or an array of one number

@@ -31,7 +31,7 @@ def imported(place: str, name: str, text: str) -> Any:
     if not place or (place.startswith(".") and not is_file):
         raise UnknownNameError(f"{text}: give package.module:name or file.py:name")
     if is_file:
-        module = _of_file(Path(place), text)
+        module = _import_file(Path(place), text)
     else:
         try:
             module = importlib.import_module(place)
@@ -47,7 +47,7 @@ def imported(place: str, name: str, text: str) -> Any:
         ) from error
 
 
-def _of_file(path: Path, text: str) -> ModuleType:
+def _import_file(path: Path, text: str) -> ModuleType:
     """A file as a module, which may import files beside it and find itself in ``sys.modules``."""
     spec = importlib.util.spec_from_file_location(OF_FILES + path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():

@@ -86,7 +86,7 @@ def as_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: _column(name, x) for name, x in inputs.items()}
+        return {name: _column_tensor(name, x) for name, x in inputs.items()}
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iufb":
         return channels_first(tensor_of(inputs))
     if is_picture(inputs):
@@ -100,7 +100,7 @@ def as_inputs(inputs: Any) -> Inputs:
     )
 
 
-def _column(name: str, x: Any) -> Tensor:
+def _column_tensor(name: str, x: Any) -> Tensor:
     rows = isinstance(x, list) and bool(x) and all(map(is_array, x))
     tensor = as_inputs(x) if name in IMAGE or rows else as_tensor(x)
     assert isinstance(tensor, Tensor)
@@ -154,7 +154,7 @@ def batches_of(
         return
     if is_array(data) or _are_arrays(data):
         x, y = (data, None) if is_array(data) else data
-        yield from _cut(x, y, batch_size)
+        yield from _slice_arrays(x, y, batch_size)
         return
     if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
         raise DataError(
@@ -172,7 +172,7 @@ def batches_of(
         yield _gather(chain([item], islice(items, batch_size - 1)), takes)
 
 
-def _cut(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
+def _slice_arrays(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
     """Batches of arrays of all samples, converted to tensors one at a time."""
     if y is not None and as_labels(y) is None:
         raise LabelError(

@@ -101,7 +101,7 @@ def write(
     stamp = {"format": f"offmap {kind}", "version": _VERSION}
     content = {**stamp, **record, **stamp, "files": entries}
     if schema is not None:
-        _converted(content, schema, path, "nothing is written")
+        _convert(content, schema, path, "nothing is written")
     with alone_in(path.parent):  # else one could remove the files of another
         older = _names(path)
         for name, data in blobs.items():
@@ -155,8 +155,8 @@ def read(
         try:
             content = _content(path, kind, made_by)
             stamp = {name: content.get(name) for name in Record.__struct_fields__}
-            entries = _converted(stamp, Record, path, remedy).files
-            record = content if schema is None else _converted(content, schema, path, remedy)
+            entries = _convert(stamp, Record, path, remedy).files
+            record = content if schema is None else _convert(content, schema, path, remedy)
             files = {k: read_tensors(path.parent / e.name, e.sha256) for k, e in entries.items()}
             return record, files
         except StoreError:
@@ -185,7 +185,7 @@ def read_record(path: Path, kind: str, schema: type[R], *, made_by: str | None =
     Raises:
         StoreError: it cannot be read, is of another kind or version, or not as the schema says.
     """
-    return _converted(_content(path, kind, made_by), schema, path, _remedy(made_by))
+    return _convert(_content(path, kind, made_by), schema, path, _remedy(made_by))
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -230,7 +230,7 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
     return content
 
 
-def _converted(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
+def _convert(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
     try:
         return msgspec.convert(content, schema, str_keys=True)  # as JSON has them
     except msgspec.ValidationError as error:

@@ -168,10 +168,10 @@ def short(names: Sequence[str]) -> list[str]:
     >>> short(["cifar10", "/data/photos/cameras/a/test", "/data/photos/cameras/b/test"])
     ['cifar10', 'a/test', 'b/test']
     """
-    return [name if len(name) <= _LONG_PATH else _end(name, names) for name in names]
+    return [name if len(name) <= _LONG_PATH else _distinct_end(name, names) for name in names]
 
 
-def _end(path: str, names: Sequence[str]) -> str:
+def _distinct_end(path: str, names: Sequence[str]) -> str:
     parts = path.rstrip("/").split("/")
     neighbours = [f"/{name.rstrip('/')}" for name in names if name != path]
     for start in range(len(parts) - 1, 0, -1):

@@ -282,16 +282,16 @@ class Detector(KeepsTypes):
             )
         record = {
             "detector": entry.name,
-            "arguments": {name: _recorded(value) for name, value in self.params.items()},
+            "arguments": {name: _as_json(value) for name, value in self.params.items()},
         }
         if entry.family == _registry.OWN:
             record["distribution"] = entry.distribution
         return record
 
 
-def _recorded(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_recorded(item) for item in value]
+        return [_as_json(item) for item in value]
     return value.record() if isinstance(value, Detector) else value
 
 

@@ -40,11 +40,11 @@ def plan(root: Detector) -> list[Step]:
         ArgumentError: training data would be needed after calibration data.
     """
     steps: list[Step] = []
-    _visit(root, (), (0, 0), root, steps)
+    _add_steps(root, (), (0, 0), root, steps)
     return steps
 
 
-def _visit(
+def _add_steps(
     node: Detector, path: Path, clock: tuple[int, int], root: Detector, steps: list[Step]
 ) -> tuple[int, int]:
     """Add the steps of a node that begins at a clock (passes by source); the clock at its end."""
@@ -52,7 +52,7 @@ def _visit(
         clock = _add_stages(node, path, clock, root, steps)
     ends = [clock]
     for i, part in enumerate(node.all_parts()):
-        ends.append(_visit(part, (*path, i), clock, root, steps))
+        ends.append(_add_steps(part, (*path, i), clock, root, steps))
     clock = (max(end[0] for end in ends), max(end[1] for end in ends))
     return _add_stages(node, path, clock, root, steps) if node.parts_first else clock
 

@@ -92,10 +92,10 @@ def register(
 
 def _same_class(a: type, b: type) -> bool:
     """Whether two classes are the same, also when defined again or read from a file twice."""
-    return a is b or (a.__qualname__ == b.__qualname__ and _source(a) == _source(b))
+    return a is b or (a.__qualname__ == b.__qualname__ and _source_file(a) == _source_file(b))
 
 
-def _source(method: type) -> str:
+def _source_file(method: type) -> str:
     """The file of a class, else its module."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     return str(Path(file).resolve()) if file else method.__module__
@@ -112,7 +112,7 @@ def key(name: str) -> str:
 
 def entries_by_name() -> dict[str, Entry]:
     """Every entry by its names and aliases."""
-    _discover()
+    _import_detectors()
     return dict(_entries)
 
 
@@ -130,7 +130,7 @@ def entry_of(method: type) -> Entry | None:
 
 
 @cache
-def _discover() -> None:
+def _import_detectors() -> None:
     """Import this library's detectors, and those of installed packages with an entry point."""
     for family in FAMILIES:
         package = importlib.import_module(f"{_PACKAGE}.{family}")

@@ -29,17 +29,17 @@ def parse(text: str) -> Detector:
     """The detector that a name or an expression of names, numbers and strings describes."""
     alone_in_file = _FOREIGN_ALONE.fullmatch(text.strip())
     if alone_in_file is not None and Path(alone_in_file["place"]).is_file():
-        text = _registered(alone_in_file["place"], alone_in_file["name"], text)
-    text = _FOREIGN.sub(lambda match: _registered(match["place"], match["name"], text), text)
+        text = _register_class(alone_in_file["place"], alone_in_file["name"], text)
+    text = _FOREIGN.sub(lambda match: _register_class(match["place"], match["name"], text), text)
     if re.fullmatch(_NAME, text.strip()):
-        detector: Detector = _find(text.strip()).method.default()
+        detector: Detector = _find_entry(text.strip()).method.default()
         return detector
     text = _NAMES.sub(_plain_name, text)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'") from error
-    value = _value(tree, text)
+    value = _evaluate(tree, text)
     if not isinstance(value, Detector):
         raise ArgumentError(f"{text!r} is not a detector such as 'vim' or 'ViM(dim=12)'")
     return value
@@ -48,11 +48,11 @@ def parse(text: str) -> Detector:
 def _plain_name(match: re.Match[str]) -> str:
     if match["string"] or match[0].isidentifier():
         return match[0]
-    return _find(match[0]).name
+    return _find_entry(match[0]).name
 
 
 @cache  # a file runs once in a process
-def _registered(place: str, name: str, text: str) -> str:
+def _register_class(place: str, name: str, text: str) -> str:
     """The name of a class in the user's file or module, which is registered if need be."""
     method = imported(place, name, text)
     if not (isinstance(method, type) and issubclass(method, Detector)):
@@ -71,28 +71,30 @@ def build(record: Mapping[str, Any]) -> Detector:
     arguments = record.get("arguments", {})
     if not isinstance(arguments, Mapping):
         raise ArgumentError(f"a detector's arguments must be an object; seen {arguments!r}")
-    nested = {name: _built(value) for name, value in arguments.items()}
-    entry = _find(str(record.get("detector")), record.get("distribution"))
-    return _make(entry.method, [], nested)
+    nested = {name: _build_argument(value) for name, value in arguments.items()}
+    entry = _find_entry(str(record.get("detector")), record.get("distribution"))
+    return _construct(entry.method, [], nested)
 
 
-def _built(value: Any) -> Any:
+def _build_argument(value: Any) -> Any:
     if isinstance(value, list):
-        return [_built(item) for item in value]
+        return [_build_argument(item) for item in value]
     return build(value) if isinstance(value, Mapping) else value
 
 
-def _value(node: ast.expr, text: str) -> Any:
+def _evaluate(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Name(id=name):
-            return _find(name).method.default()
+            return _find_entry(name).method.default()
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
-            return [_value(part, text) for part in parts]
+            return [_evaluate(part, text) for part in parts]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
-            positional = [_value(a, text) for a in args]
-            kwargs = {str(k.arg): _value(k.value, text) for k in keywords}
-            method = _find(name).method
-            return _make(method, positional, kwargs) if positional or kwargs else method.default()
+            positional = [_evaluate(a, text) for a in args]
+            kwargs = {str(k.arg): _evaluate(k.value, text) for k in keywords}
+            method = _find_entry(name).method
+            if positional or kwargs:
+                return _construct(method, positional, kwargs)
+            return method.default()
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError) as error:  # TypeError: a list as a key
@@ -101,7 +103,7 @@ def _value(node: ast.expr, text: str) -> Any:
         ) from error
 
 
-def _find(name: str, distribution: object = None) -> _registry.Entry:
+def _find_entry(name: str, distribution: object = None) -> _registry.Entry:
     entries = _registry.entries_by_name()
     if (entry := entries.get(_registry.key(name))) is not None:
         return entry
@@ -117,7 +119,7 @@ def _find(name: str, distribution: object = None) -> _registry.Entry:
     raise UnknownNameError(f"no detector is called {name!r}; {hint}Known: {names}")
 
 
-def _make(method: type[Detector], args: list[Any], kwargs: dict[str, Any]) -> Detector:
+def _construct(method: type[Detector], args: list[Any], kwargs: dict[str, Any]) -> Detector:
     try:
         return method(*args, **kwargs)
     except TypeError as error:

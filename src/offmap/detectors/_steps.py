@@ -49,7 +49,7 @@ def collect(
                 node = at(root, step.path)
                 if node.stages[step.stage].labels:
                     check_labels(labels, batch, root)
-                view = node.own_view(_view(root, step.path, views))
+                view = node.own_view(_view_at(root, step.path, views))
                 if node.stages[step.stage].inputs and not isinstance(view, Sample):
                     raise NeedsError(
                         f"{root!r} runs the network again to learn, and activations alone do not "
@@ -64,13 +64,13 @@ def collect(
                 sums[i, step] = sums[i, step] + part if (i, step) in sums else part
 
 
-def _view(
+def _view_at(
     root: Detector, path: Path, views: dict[Path, Activations | Sample]
 ) -> Activations | Sample:
     if path not in views:
         wrapper = cast("Composite", at(root, path[:-1]))
         views[path] = wrapper.view_in_fit(
-            path[-1], wrapper.view_to_learn(_view(root, path[:-1], views))
+            path[-1], wrapper.view_to_learn(_view_at(root, path[:-1], views))
         )
     return views[path]
 

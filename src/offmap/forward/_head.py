@@ -82,20 +82,22 @@ def find_head(
         return HeadMatch((), None, _why_no_features(calls, modules, len(z)))
     heads = [call for call in rows if call.map is not None and len(call.map.weight) == z.shape[1]]
     for parts in [*((call,) for call in reversed(heads)), tuple(heads[-2:])]:
-        if (head := _fitting(parts, z, margin)) is not None:
+        if (head := _fit_maps(parts, z, margin)) is not None:
             parts = tuple(map(_mark_single_token, parts)) if len(parts) == 1 else parts
             return HeadMatch(parts, head, of_one=len(z) == 1)
     for call in reversed(heads):
         if call.tokens is not None:
-            features = token_inputs(call.tokens, _map(call), z)
+            features = token_inputs(call.tokens, _float_map(call), z)
             of_one = replace(call, features=features, reduce=with_mean, one_token=True)
-            if (head := _fitting((of_one,), z, margin)) is not None:
+            if (head := _fit_maps((of_one,), z, margin)) is not None:
                 return HeadMatch((of_one,), head, of_one=len(z) == 1)
     if head_name and len(calls) > 1:
         reason = f"the logits are not the mean of what {head_name!r} give"
         return HeadMatch(tuple(rows), None, reason)
     nearest = min(
-        heads, key=lambda call: _miss(_map(call), call.features.float(), z), default=rows[-1]
+        heads,
+        key=lambda call: _head_error(_float_map(call), call.features.float(), z),
+        default=rows[-1],
     )
     return HeadMatch((nearest,), None, _why_no_head(nearest, z))
 
@@ -106,13 +108,13 @@ def confirm_head(match: HeadMatch, head: Head, x: Tensor, z: Tensor, margin: flo
     Raises:
         HeadError: it does not give the logits of the others.
     """
-    x, z = _finite(x.detach(), z.detach())
+    x, z = _finite_rows(x.detach(), z.detach())
     if not len(z):
         return match
     with torch.no_grad():
-        missed = _miss(head, x, z)
+        error = _head_error(head, x, z)
     # Thrice: the largest of many errors exceeds that of one.
-    if missed > 3 * _margin_of(match.calls, z.device, margin):
+    if error > 3 * _margin_of(match.calls, z.device, margin):
         raise HeadError(
             f"the logits of the first sample are what {match.name!r} gives, up to a factor, and "
             "those of others are not: start with a batch of several samples"
@@ -142,7 +144,7 @@ def match_head(
 
 def number_of(head: Head, vectors: dict[int, Tensor], z: Tensor, margin: float) -> int | None:
     """The number of the last vectors from which a head computes the logits, if any do."""
-    fitting = (n for n in reversed(vectors) if _miss(head, vectors[n].float(), z) <= margin)
+    fitting = (n for n in reversed(vectors) if _head_error(head, vectors[n].float(), z) <= margin)
     return next(fitting, None)
 
 
@@ -156,19 +158,19 @@ def _mark_single_token(call: Call) -> Call:
     return replace(call, reduce=with_mean, one_token=True) if single else call
 
 
-def _fitting(parts: Sequence[Call], z: Tensor, margin: float) -> Head | None:
+def _fit_maps(parts: Sequence[Call], z: Tensor, margin: float) -> Head | None:
     """The mean of several maps as one head, if it gives the logits."""
     if not parts:
         return None
-    maps = [_map(call) for call in parts]
+    maps = [_float_map(call) for call in parts]
     weight = torch.cat([m.weight for m in maps], dim=1) / len(maps)
     biases = [m.bias for m in maps]
     bias = None if None in biases else sum(b for b in biases if b is not None) / len(maps)
     margin = _margin_of(parts, z.device, margin)
-    x, z = _finite(torch.cat([call.features.float() for call in parts], dim=1), z)
+    x, z = _finite_rows(torch.cat([call.features.float() for call in parts], dim=1), z)
     head = Head(weight.clone(), None if bias is None else bias.clone())  # type: ignore[union-attr]
-    for candidate in (head, _scaled(head, x, z)):
-        if _miss(candidate, x, z) <= margin:
+    for candidate in (head, _scale_head(head, x, z)):
+        if _head_error(candidate, x, z) <= margin:
             return candidate
     return None
 
@@ -179,7 +181,7 @@ def _margin_of(parts: Sequence[Call], device: torch.device, margin: float) -> fl
     return max(margin, _TOLERANCE["tf32"]) if rounded and tf32_of_convolutions() else margin
 
 
-def _scaled(head: Head, x: Tensor, z: Tensor) -> Head:
+def _scale_head(head: Head, x: Tensor, z: Tensor) -> Head:
     """The head times the factor that brings its outputs nearest to the logits."""
     out, z = wide(head(x)), wide(z)
     least = torch.finfo(out.dtype).tiny
@@ -187,21 +189,21 @@ def _scaled(head: Head, x: Tensor, z: Tensor) -> Head:
     return Head(head.weight * factor, None if head.bias is None else head.bias * factor)
 
 
-def _map(call: Call) -> Head:
+def _float_map(call: Call) -> Head:
     assert call.map is not None
     weight, bias = call.map.weight.float(), call.map.bias
     return Head(weight, None if bias is None else bias.float())
 
 
-def _finite(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def _finite_rows(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """The finite samples: others must not hide the head."""
     rows = x.isfinite().all(1) & z.isfinite().all(1)
     return x[rows], z[rows]
 
 
-def _miss(head: Head, x: Tensor, z: Tensor) -> float:
+def _head_error(head: Head, x: Tensor, z: Tensor) -> float:
     """The largest error of W h + b, as a share of the sum of its absolute terms."""
-    x, z = _finite(x, z)
+    x, z = _finite_rows(x, z)
     if not len(z):
         return torch.inf
     terms = Head(head.weight.abs(), None if head.bias is None else head.bias.abs())(x.abs())
@@ -246,7 +248,7 @@ def check_others(
     assert final.map is not None
     for place, array in arrays_of(output, len(logits)):
         wide = array.shape[1] != logits.shape[1] and array.shape[1] == len(final.map.weight)
-        if wide and _fitting([final], array.float(), margin) is not None:
+        if wide and _fit_maps([final], array.float(), margin) is not None:
             raise ShapeError(
                 f"the network returns several arrays; the first, of shape {tuple(logits.shape)}, "
                 f"was taken for the logits, but {place} is what its last linear layer "

@@ -71,7 +71,7 @@ class Preparing:
         if self.floats is None and x.is_floating_point() and x.ndim > 3 and len(x):
             self._look_at(x)
         if x.dtype == torch.bool and x.ndim > 2:  # by name, they are masks
-            raise _no_range(x)
+            raise _unknown_range(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
             if not self.pixels:
                 _warn_of_two_values(x)
@@ -94,7 +94,7 @@ class Preparing:
         if x.is_floating_point() or x.dtype == torch.bool:
             return x.to(dtype) if x.is_floating_point() else x
         if x.ndim > 2:
-            raise _no_range(x)
+            raise _unknown_range(x)
         return x
 
     def _look_at(self, x: Tensor) -> None:
@@ -134,7 +134,7 @@ class Preparing:
         return True
 
 
-def _no_range(x: Tensor) -> DataError:
+def _unknown_range(x: Tensor) -> DataError:
     return DataError(
         f"images of {str(x.dtype).removeprefix('torch.')} have no known range: give uint8 from 0 "
         "to 255, or floats as the network was trained on"

@@ -45,18 +45,20 @@ class ScaleCheck:
         self._batches = [*batches, logits.detach()[:_MANY]]
         rows = torch.cat(self._batches)
         if len(rows) >= _FEWEST:
-            _check(rows)
+            _check_softmax(rows)
         if len(rows) >= _MANY:
             _warn_of_sigmoid(rows)
             self._done, self._batches = True, []
 
 
-def _check(logits: Float[Tensor, "n c"]) -> None:
+def _check_softmax(logits: Float[Tensor, "n c"]) -> None:
     z = wide(logits)
     if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
-        _refuse("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
+        _refuse_softmax("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
     if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):
-        _refuse("logarithms of probabilities (the exponentials sum to 1)", "log_probabilities")
+        _refuse_softmax(
+            "logarithms of probabilities (the exponentials sum to 1)", "log_probabilities"
+        )
 
 
 def _warn_of_sigmoid(logits: Float[Tensor, "n c"]) -> None:
@@ -68,7 +70,7 @@ def _warn_of_sigmoid(logits: Float[Tensor, "n c"]) -> None:
         )
 
 
-def _refuse(kind: str, name: str) -> None:
+def _refuse_softmax(kind: str, name: str) -> None:
     raise DataError(
         f"the network returns {kind}, and not logits: scores would take a second softmax of them. "
         f"Give the network without its last softmax, or outputs={name!r}"

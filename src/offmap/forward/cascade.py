@@ -105,8 +105,8 @@ class CascadeProbe(AnyProbe):
             "normalization": default,
             "outputs": outputs,
         }
-        self.filter = _of_part(pair.filter, **{**options, "head": head, "taps": taps})
-        self.classifier = _of_part(pair.classifier, **options)
+        self.filter = _probe_of_part(pair.filter, **{**options, "head": head, "taps": taps})
+        self.classifier = _probe_of_part(pair.classifier, **options)
         for guard in guards:  # a bare part takes its images as the guard beside it does
             for probe in self.parts:
                 if probe.floats is None and probe.normalization == guard.normalization:
@@ -174,9 +174,9 @@ class CascadeProbe(AnyProbe):
         """The activations of a batch of images, uint8 or normalised, of filter and classifier."""
         with self.opened():
             filter_images = images if self.one_system else copied(images)
-            return self._labelled(self.filter(filter_images), images)
+            return self._add_classifier_logits(self.filter(filter_images), images)
 
-    def _labelled(self, acts: Activations, images: Inputs | Prepared) -> Activations:
+    def _add_classifier_logits(self, acts: Activations, images: Inputs | Prepared) -> Activations:
         """The filter's activations, with the classifier's logits of the same images."""
         if self.one_system:
             return acts
@@ -221,7 +221,7 @@ class CascadeProbe(AnyProbe):
         """The sample of the filter, and the label of the classifier."""
         with self.opened():
             sample = self.filter.sample(images)
-        return replace(sample, acts=self._labelled(sample.acts, images))
+        return replace(sample, acts=self._add_classifier_logits(sample.acts, images))
 
     def traced(self, images: Tensor) -> Activations:
         """The same as a call, by operations that can be traced."""
@@ -259,7 +259,7 @@ def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | Ensem
     return Probe(network, **options)
 
 
-def _of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
+def _probe_of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
     guard_probe = probe_within(part)
     if guard_probe is None:
         return of_one(part, **options)

@@ -76,7 +76,7 @@ def forward(
     """
     check_options(probe, forward)
     batch_size = whole("batch_size", batch_size)
-    opening = _opening(network, probe)
+    opening = _open_probe(network, probe)
     seen = seen or Seen(labelled=False, hashing=False)
     telling = partial(progress, description, show=show_progress)
     name = getattr(data, "name", None) or description
@@ -100,13 +100,13 @@ def _pass_over(
     with opening as probe:
         if inputs or cache is None or not getattr(data, "fingerprint", None):
             source = _inputs_of(data, batch_size, 0, probe.takes)
-            batches = _run(probe, source, 0, seen, inputs=inputs, strict=strict)
+            batches = _run_batches(probe, source, 0, seen, inputs=inputs, strict=strict)
         else:
-            batches = _cached(probe, data, batch_size, Path(cache), seen, strict=strict)
+            batches = _run_with_cache(probe, data, batch_size, Path(cache), seen, strict=strict)
         total = len(data) if isinstance(data, Batched) else None
         with telling(total) as advance:
             for acts, labels in batches:
-                _name(acts, data, seen.samples)
+                _add_keys(acts, data, seen.samples)
                 seen.add(acts, labels)
                 advance(len(acts))
                 yield acts, labels
@@ -114,7 +114,7 @@ def _pass_over(
             raise DataError(f"{name}: there are no samples")
 
 
-def _opening(
+def _open_probe(
     network: nn.Module | AnyProbe, options: ProbeOptions
 ) -> AbstractContextManager[AnyProbe]:
     if isinstance(network, AnyProbe):
@@ -134,7 +134,7 @@ def cache_key(probe: AnyProbe, data: Any) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _cached(
+def _run_with_cache(
     probe: AnyProbe, data: Batched, batch_size: int, cache: Path, seen: Seen, *, strict: bool
 ) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
@@ -144,7 +144,7 @@ def _cached(
 
     def run(start: int) -> Iterator[Batch]:
         source = _inputs_of(data, batch_size, start, probe.takes)
-        return _run(probe, source, start, seen, strict=strict)
+        return _run_batches(probe, source, start, seen, strict=strict)
 
     keys, stored = getattr(data, "keys", None), 0
     for batch in shards.through(run):
@@ -159,7 +159,7 @@ def _cached(
         yield acts.to(probe.home), None if labels is None else labels.to(probe.home)
 
 
-def _run(
+def _run_batches(
     probe: AnyProbe,
     batches: Iterable[Keyed],
     start: int,
@@ -185,7 +185,7 @@ def _run(
         yield sample or acts, None if labels is None else labels.to(acts.device, copy=True)
 
 
-def _name(batch: Activations | Sample, data: Any, start: int) -> None:
+def _add_keys(batch: Activations | Sample, data: Any, start: int) -> None:
     """Give each sample a key, if it has none: its name in the set, or its index."""
     acts = batch.acts if isinstance(batch, Sample) else batch
     if acts.keys is not None:

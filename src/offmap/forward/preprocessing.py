@@ -47,12 +47,13 @@ def preprocessing_of(network: nn.Module, processor: Any = None) -> Preprocessing
     network = unwrapped(network)
     of_timm = getattr(network, "pretrained_cfg", None)
     if isinstance(of_timm, Mapping):
-        return Preprocessing(*_of_timm(of_timm), class_names(network))
+        return Preprocessing(*_read_timm_config(of_timm), class_names(network))
     config = getattr(network, "config", None)
     processor = getattr(network, "image_processor", None) if processor is None else processor
     values = processor.to_dict() if hasattr(processor, "to_dict") else processor or {}
-    size = _size(values) or _pair(getattr(config, "image_size", None))
-    return Preprocessing(_normalization(values) if values else None, size, class_names(network))
+    size = _read_size(values) or _as_size(getattr(config, "image_size", None))
+    normalization = _read_normalization(values) if values else None
+    return Preprocessing(normalization, size, class_names(network))
 
 
 def class_names(network: nn.Module) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ def class_names(network: nn.Module) -> tuple[str, ...]:
     return () if any(map(_PLACEHOLDER.fullmatch, in_order)) else in_order
 
 
-def _of_timm(
+def _read_timm_config(
     config: Mapping[str, Any],
 ) -> tuple[Normalization | None, tuple[int, int] | None]:
     mean, std, shape = (config.get(name) for name in ("mean", "std", "input_size"))
@@ -78,7 +79,7 @@ def _of_timm(
     )
 
 
-def _normalization(values: Mapping[str, Any]) -> Normalization:
+def _read_normalization(values: Mapping[str, Any]) -> Normalization:
     mean, std = (
         _floats(values.get(name) if values.get("do_normalize", True) else None, default)
         for name, default in (("image_mean", 0.0), ("image_std", 1.0))
@@ -95,21 +96,21 @@ def _floats(values: Any, default: float = 0.0) -> tuple[float, ...]:
     return tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),)
 
 
-def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+def _read_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     """The size of the centre crop, else the size that images are resized to."""
     cropped = values.get("do_center_crop", values.get("crop_size") is not None)
     for name in ("crop_size", "size") if cropped else ("size",):
-        if (pair := _pair(values.get(name))) is not None:
+        if (pair := _as_size(values.get(name))) is not None:
             return pair
     return None
 
 
-def _pair(size: Any) -> tuple[int, int] | None:
+def _as_size(size: Any) -> tuple[int, int] | None:
     if isinstance(size, int):
         return size, size
     if hasattr(size, "get"):  # a dict, or transformers' own kind of it
         sides = size.get("height"), size.get("width")
-        return _pair(size.get("shortest_edge")) if None in sides else _pair(sides)
+        return _as_size(size.get("shortest_edge")) if None in sides else _as_size(sides)
     if isinstance(size, tuple | list) and len(size) == 2:
         return int(size[0]), int(size[1])
     return None

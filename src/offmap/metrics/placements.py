@@ -73,14 +73,14 @@ class Placements:
             raise ShapeError(
                 f"a has {len(self.of_ood)} OOD sets, b has {len(minus.of_ood)}: give the same sets"
             )
-        parts = [self._shares(i, minus) for i in range(len(self.of_ood))]
+        parts = [self._set_placements(i, minus) for i in range(len(self.of_ood))]
         sets = len(parts)
         id_part = np.mean([of_id for _, of_id in parts], axis=0)
         ood_part = sum(_variance_of_mean(of_ood) for of_ood, _ in parts) / sets**2
         mean = sum(float(of_ood.mean()) for of_ood, _ in parts) / sets
         return mean, sqrt(_variance_of_mean(id_part) + ood_part)
 
-    def _shares(
+    def _set_placements(
         self, i: int, minus: Placements | None
     ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
         of_ood, of_id = self.of_ood[i], self.of_id[i]

@@ -47,15 +47,15 @@ def build_of_library(spec: str, *, trained: bool = True) -> nn.Module:
     if match is None:
         raise ArgumentError(f"{spec!r} is not timm:NAME or hf:OWNER/NAME")
     arguments = parse(f"network{match['arguments'] or ''}").arguments
-    make = _of_timm if f"{scheme}:" == TIMM else _of_hub
+    make = _build_timm if f"{scheme}:" == TIMM else _build_hub
     try:
         return make(match["name"], arguments, trained).eval()
     except TypeError as error:
         raise ArgumentError(f"{spec}: {error}") from error
 
 
-def _of_timm(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
-    timm = _library("timm", "timm")
+def _build_timm(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
+    timm = _import_library("timm", "timm")
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
         raise UnknownNameError(f"timm has no network {name!r}: {hint}look at timm.list_models()")
@@ -72,12 +72,12 @@ def _of_timm(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
         return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
 
 
-def _of_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
-    transformers = _library("transformers", "hub")
+def _build_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
+    transformers = _import_library("transformers", "hub")
     safe = {"trust_remote_code": False}  # a repository must not choose what code is run
     with reached(name):
         config = transformers.AutoConfig.from_pretrained(name, **safe, **arguments)
-        kind = _kind(config, name)
+        kind = _task_of(config, name)
         auto = getattr(transformers, f"AutoModelFor{kind}")
         network: nn.Module = (
             auto.from_pretrained(name, config=config, **safe)
@@ -91,7 +91,7 @@ def _of_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
     return network
 
 
-def _kind(config: Any, name: str) -> str:
+def _task_of(config: Any, name: str) -> str:
     """The task of a network of the hub.
 
     Raises:
@@ -107,7 +107,7 @@ def _kind(config: Any, name: str) -> str:
     )
 
 
-def _library(name: str, extra: str) -> Any:
+def _import_library(name: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:

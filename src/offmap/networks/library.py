@@ -26,7 +26,7 @@ _LARGEST_ENSEMBLE = 100
 
 def anchor_head(*, network: str = "mnist_cnn", magnitude: float = 10.0) -> AnchorHead:
     """A network of this library under class anchors: 228,120 parameters around ``mnist_cnn``."""
-    return AnchorHead(_inner(network), magnitude=magnitude)
+    return AnchorHead(_build_inner(network), magnitude=magnitude)
 
 
 def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensemble:
@@ -34,10 +34,10 @@ def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensembl
     whole("members", members)
     if members > _LARGEST_ENSEMBLE:
         raise ArgumentError(f"an ensemble has at most {_LARGEST_ENSEMBLE} members; seen {members}")
-    return Ensemble([_inner(network) for _ in range(members)])
+    return Ensemble([_build_inner(network) for _ in range(members)])
 
 
-def _inner(spec: str) -> nn.Module:
+def _build_inner(spec: str) -> nn.Module:
     """The network inside another; it must be a plain one."""
     parsed = spec_of(spec)
     if parsed.name in (anchor_head.__name__, ensemble.__name__):

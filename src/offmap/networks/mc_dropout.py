@@ -100,7 +100,7 @@ def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble
         Gal and Ghahramani, ICML 2016, arXiv:1506.02142.
     """
     whole("samples", samples)
-    _check(network)
+    _check_dropout(network)
     shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
     members = []
     for member in range(samples):
@@ -108,7 +108,7 @@ def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble
     return Ensemble(members)
 
 
-def _check(network: nn.Module) -> None:
+def _check_dropout(network: nn.Module) -> None:
     for name, layer in network.named_modules():
         if isinstance(layer, _UNSUPPORTED):
             raise ArgumentError(

@@ -92,14 +92,14 @@ class OpenMax(Detector):
         least = _ROUNDING * self.centres_.abs().max()
         largest = largest.where(largest > least, -torch.inf)
         pool = largest.flatten().topk(min(self.tail, largest.numel())).values[None]
-        if not _varies(pool):
+        if not _varied(pool):
             count = int((stats.values > -torch.inf).sum())
             raise DegenerateError(
                 f"{self!r}: the {count} rightly predicted training samples that lie farthest from "
                 "the mean logits of their class are all at one distance: give more samples"
             )
-        shape, scale = _weibull(largest.where(_varies(largest)[:, None], pool.new_tensor(1.0)))
-        varies, pooled = _varies(largest), _weibull(pool)
+        shape, scale = _fit_weibull(largest.where(_varied(largest)[:, None], pool.new_tensor(1.0)))
+        varies, pooled = _varied(largest), _fit_weibull(pool)
         shape, scale = shape.where(varies, pooled[0]), scale.where(varies, pooled[1])
         tiny = torch.finfo(scale.dtype).tiny
         self.set_buffers(shape_=shape.where(~absent, 1.0), scale_=scale.where(~absent, tiny))
@@ -132,14 +132,14 @@ class OpenMax(Detector):
         return 8 * classes * (classes + self.tail)
 
 
-def _varies(largest: Float64[Tensor, "k m"]) -> Tensor:
+def _varied(largest: Float64[Tensor, "k m"]) -> Tensor:
     """Whether a row has two different finite values; the largest stands first."""
     finite = largest > -torch.inf
     least = largest.where(finite, torch.inf).amin(1)
     return finite.any(1) & (least < largest[:, 0])
 
 
-def _weibull(
+def _fit_weibull(
     largest: Float64[Tensor, "k m"],
 ) -> tuple[Float64[Tensor, " k"], Float64[Tensor, " k"]]:
     """Maximum-likelihood shape and scale of the finite values of each row.
