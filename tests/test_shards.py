@@ -101,7 +101,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     list(shards.through(lambda start: batches(start)))
     (tmp_path / "index.json").write_text('{"version": 1, "samples": 40}')
-    with pytest.raises(StoreError, match="version 1; known: 3: delete the folder"):
+    with pytest.raises(StoreError, match="version 1, and this offmap reads 3: delete the folder"):
         list(shards)
 
 

@@ -75,6 +75,19 @@ def test_loaders_of_any_form(network: Counting, images: ImageSet, form: Any) -> 
     assert torch.equal(joined(forward(network, loader))[0], expected[0])
 
 
+def test_a_cached_pass_refuses_what_is_not_finite_only_if_it_is_strict(
+    network: Counting, images: ImageSet, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        network.fc.bias[0] = torch.nan
+    for _ in range(2):  # from the network, and from the cache
+        batches = forward(network, images, batch_size=16, cache=tmp_path, strict=False)
+        assert joined(batches)[0].isnan().any()
+    assert network.seen == 50
+    with pytest.raises(NonFiniteError, match="not finite for 16 samples"):
+        list(forward(network, images, batch_size=16, cache=tmp_path))
+
+
 def test_images_alone_have_no_labels(network: Counting, images: ImageSet) -> None:
     (_, labels), *_ = forward(network, [x for x, _ in images.batches(16)])
     assert labels is None

@@ -18,6 +18,7 @@ from offmap.forward import (
     FilterAndClassifier,
     Normalization,
     Probe,
+    Seen,
     cache_key,
     forward,
     probe_of,
@@ -237,6 +238,19 @@ def test_an_ensemble_and_what_it_is_asked_for_are_in_the_key(
         Probe(ensemble),
     ]
     assert len({cache_key(probe, images) for probe in asked}) == 5
+
+
+def test_counts_of_members_add_over_parts_without_samples_or_labels(
+    ensemble: Ensemble, images: ImageSet
+) -> None:
+    counts, unlabelled = Seen(), Seen()
+    list(forward(ensemble, images, seen=counts))
+    members, accuracy = list(counts.members), counts.accuracy
+    counts.extend(Seen())
+    assert (counts.members, counts.accuracy, counts.samples) == (members, accuracy, 50)
+    list(forward(ensemble, [x for x, _ in images.batches(16)], seen=unlabelled))
+    counts.extend(unlabelled)
+    assert (counts.members, counts.accuracy, counts.samples) == (members, None, 100)
 
 
 def test_heads_of_members_are_kept_beside(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from offmap.activations import Tap
 from offmap.errors import ArgumentError, NeedsError, ShapeError
 from offmap.forward import Normalization, Probe, as_device
 from offmap.forward._calls import Call, maps, tokens
-from offmap.forward._head import _near, tf32, tf32_of_convolutions
+from offmap.forward._head import _margin_of, tf32, tf32_of_convolutions
 from offmap.networks import resnet20
 
 
@@ -676,11 +676,11 @@ def test_a_convolution_on_a_gpu_may_miss_by_more(monkeypatch: pytest.MonkeyPatch
     by_maps, by_rows = (Call("head", torch.zeros(2, 3), of, None) for of in (maps, tokens))
     assert tf32_of_convolutions() in (True, False)
     monkeypatch.setattr("offmap.forward._head.tf32_of_convolutions", lambda: True)
-    assert _near([by_maps], torch.device("cuda"), 1e-5) == 2e-3
-    assert _near([by_maps], torch.device("cpu"), 1e-5) == 1e-5
-    assert _near([by_rows], torch.device("cuda"), 1e-5) == 1e-5
+    assert _margin_of([by_maps], torch.device("cuda"), 1e-5) == 2e-3
+    assert _margin_of([by_maps], torch.device("cpu"), 1e-5) == 1e-5
+    assert _margin_of([by_rows], torch.device("cuda"), 1e-5) == 1e-5
     monkeypatch.setattr("offmap.forward._head.tf32_of_convolutions", lambda: False)
-    assert _near([by_maps], torch.device("cuda"), 1e-5) == 1e-5
+    assert _margin_of([by_maps], torch.device("cuda"), 1e-5) == 1e-5
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu"])

@@ -11,10 +11,12 @@ from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.metrics import (
     Difference,
     Interval,
+    Placements,
     auroc,
     delong_interval,
     delong_test,
     delong_test_of_mean,
+    placed_difference,
 )
 
 Z = 1.959963984540054  # of 95 %
@@ -194,5 +196,10 @@ def test_the_p_values_of_a_mean_are_uniform_when_the_two_are_equally_good(as_use
 def test_a_mean_over_other_sets_is_refused():
     with pytest.raises(ShapeError, match="a has 2 OOD sets, b has 1"):
         delong_test_of_mean([0.0, 1.0], [[1.0], [2.0]], [0.0, 1.0], [[1.0]])
+    one, two = (Placements.of([0.0, 1.0], sets) for sets in ([[1.0]], [[1.0], [2.0]]))
+    with pytest.raises(ShapeError, match="a has 1 OOD sets, b has 2"):
+        placed_difference(one, two)
+    with pytest.raises(ShapeError, match="a has 2 OOD sets, b has 1"):
+        placed_difference(two, one)
     with pytest.raises(ShapeError, match="a has 0 OOD sets"):
         delong_test_of_mean([0.0, 1.0], [], [0.0, 1.0], [])

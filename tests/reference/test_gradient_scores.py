@@ -175,7 +175,7 @@ def test_the_gradient_of_a_convolutional_network_is_that_of_each_sample_alone() 
 def test_a_network_whose_parameters_are_not_to_be_had_is_refused() -> None:
     world = world_of("gradnormall", make_world())
     alone = Sample(plain(world.ood), plain(world.ood).features, world.ood.run)
-    with pytest.raises(NeedsError, match="here there are none to be had: use it on one network"):
+    with pytest.raises(NeedsError, match="here there are none: use it on one network"):
         offmap.detectors.GradNormAll().score(alone)
 
     class Branching(nn.Module):

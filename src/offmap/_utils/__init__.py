@@ -1,1 +1,1 @@
-"""What every room uses: atomic files, records, specs, imports, progress, tables, arguments."""
+"""Shared by all packages: atomic files, records, specs, imports, progress, tables, arguments."""

@@ -1,4 +1,4 @@
-"""Files of object stores, by address: what Arrow reads itself, or what fsspec has a reader for."""
+"""Files of object stores, by address, read by Arrow or fsspec."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # one letter is a drive
 _SECRETS = ("key", "secret", "token", "password", "signature", "sig", "credential")  # in names
-_PLAIN = "".join(c for c in map(chr, range(32, 127)) if c not in "%?#")  # of names, as they are
+_PLAIN = "".join(c for c in map(chr, range(32, 127)) if c not in "%?#")  # need no quoting in names
 
 
 @dataclass(frozen=True)
 class Remote:
     """A file or folder by its address, such as ``s3://bucket/photos/1.jpg?region=eu-west-1``.
 
-    An address is all that is sent to other processes, each of which connects by itself. What stands
-    behind the question mark is for the connection, such as ``endpoint_override``.
+    Only the address is sent to other processes, each of which connects by itself. The part after
+    the question mark holds settings of the connection, such as ``endpoint_override``.
     """
 
     address: str
@@ -40,12 +40,12 @@ class Remote:
 
     @property
     def suffix(self) -> str:
-        """Of the name."""
+        """The suffix of the name."""
         return PurePosixPath(self.name).suffix
 
     def open(self) -> pa.NativeFile:
-        """The file, to read at any place of it."""
-        store, path = _connected(self.address)
+        """The file, open for reading at any position."""
+        store, path = _connect(self.address)
         return store.open_input_file(path)
 
     def read_bytes(self) -> bytes:
@@ -56,14 +56,14 @@ class Remote:
 
     @property
     def is_dir(self) -> bool:
-        """Whether it is a folder, which in most stores is a beginning that files share.
+        """Whether it is a folder, in most stores a prefix that files share.
 
         Raises:
             DataNotFoundError: there is nothing of that address, or no answer.
         """
         from pyarrow import fs
 
-        store, path = _connected(self.address)
+        store, path = _connect(self.address)
         try:
             kind = store.get_file_info(path).type
         except OSError as error:
@@ -73,28 +73,28 @@ class Remote:
         return bool(kind == fs.FileType.Directory)
 
     def below(self) -> tuple[str, ...]:
-        """The files in a folder and below, by their paths from it, sorted."""
+        """The files in a folder and below, by their relative paths, sorted."""
         from pyarrow import fs
 
-        store, path = _connected(self.address)
+        store, path = _connect(self.address)
         infos = store.get_file_info(fs.FileSelector(path, recursive=True))
         paths = (info.path.strip("/") for info in infos if info.type == fs.FileType.File)
         return tuple(sorted(file.removeprefix(f"{path.strip('/')}/") for file in paths))
 
     def file(self, path: str) -> Remote:
-        """The file of that path from here."""
+        """The file of that relative path."""
         parts = urlsplit(self.address)
         below = f"{parts.path.rstrip('/')}/{quote(path, safe=_PLAIN)}"
         return Remote(parts._replace(path=below).geturl())
 
 
 def place(name: str) -> Path | Remote:
-    """Where a file lies: on this machine, or at an address."""
+    """A file on this machine, or at an address."""
     return Remote(name) if is_address(name) else Path(name)
 
 
 def is_address(spec: Any) -> bool:
-    """Whether it is an address, and no path of this machine.
+    """Whether it is an address, not a path on this machine.
 
     >>> is_address("s3://bucket/photos"), is_address("photos/1.jpg")
     (True, False)
@@ -103,11 +103,11 @@ def is_address(spec: Any) -> bool:
 
 
 def opened(file: Path | Remote) -> Any:
-    """What Arrow reads: the path, or an open file of a store."""
+    """The input that Arrow reads: a path, or an open file of a store."""
     return file.open() if isinstance(file, Remote) else file
 
 
-def _connected(address: str) -> tuple[fs.FileSystem, str]:
+def _connect(address: str) -> tuple[fs.FileSystem, str]:
     """The store of an address, and the path in it."""
     parts = urlsplit(address)
     names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
@@ -148,10 +148,10 @@ def _store(root: str) -> fs.FileSystem:
                 f"{parts.scheme}:// takes no {parts.query}: give settings in the environment, and "
                 "write %3F for a ? in a name"
             ) from None
-        return _by_fsspec(parts.scheme)
+        return _open_by_fsspec(parts.scheme)
 
 
-def _by_fsspec(scheme: str) -> fs.FileSystem:
+def _open_by_fsspec(scheme: str) -> fs.FileSystem:
     from pyarrow import fs
 
     try:

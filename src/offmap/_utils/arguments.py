@@ -1,4 +1,4 @@
-"""Checks of numbers that users, cards and command lines give; they may hold anything."""
+"""Checks of arguments from users, cards and command lines, which may be anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def whole(name: str, value: object, low: int = 1, high: int | None = None) -> in
 
     Args:
         name: of the argument, for the message.
-        value: what the caller gave.
+        value: the argument.
         low: the least that it may be.
         high: the most, if there is one; none is beyond 64 bits, which no tensor holds.
 
@@ -42,28 +42,28 @@ def whole(name: str, value: object, low: int = 1, high: int | None = None) -> in
     if not low <= number <= most:
         upto = "" if high is None and number <= most else f" and at most {most}"
         raise ArgumentError(
-            f"{name} must be a whole number of at least {low}{upto}; seen {_seen(value)}"
+            f"{name} must be a whole number of at least {low}{upto}; seen {_described(value)}"
         )
     return number
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The name that was meant, as the beginning of a message; empty if none is like it.
+    """The nearest name, as the beginning of a message; empty if none is near.
 
     Capitals, hyphens and the like make no difference.
 
     >>> did_you_mean("CIFAR-1O", ["cifar10", "svhn"])
     "did you mean 'cifar10'? "
     """
-    plain: dict[str, str] = {}
-    for known in names:  # of names that are one without signs, such as mds and mds++, the first
-        plain.setdefault(re.sub(r"[\W_]", "", known.lower()), known)
-    close = get_close_matches(re.sub(r"[\W_]", "", name.lower()), plain, n=1)
-    return f"did you mean {plain[close[0]]!r}? " if close else ""
+    by_letters: dict[str, str] = {}
+    for candidate in names:  # of names that differ in signs alone, as mds and mds++, the first
+        by_letters.setdefault(re.sub(r"[\W_]", "", candidate.lower()), candidate)
+    close = get_close_matches(re.sub(r"[\W_]", "", name.lower()), by_letters, n=1)
+    return f"did you mean {by_letters[close[0]]!r}? " if close else ""
 
 
 def does_not_exist(path: Path) -> str:
-    """That the first missing part of a path is not there, and which of its neighbours was meant.
+    """A message that the first missing part of a path does not exist, with the nearest name.
 
     >>> does_not_exist(Path(".") / "no such folder" / "test")
     'no such folder does not exist: '
@@ -74,7 +74,7 @@ def does_not_exist(path: Path) -> str:
 
 
 def names_in(folder: Path) -> list[str]:
-    """What lies in a folder, or the beginning of it: a folder may hold a million files."""
+    """Names in a folder, the first 2000: a folder may hold a million files."""
     try:
         return [entry.name for entry in islice(folder.iterdir(), 2000)]
     except OSError:  # a file, or a folder that may not be read
@@ -94,7 +94,7 @@ def number(
 
     Args:
         name: of the argument, for the message.
-        value: what the caller gave: a number of Python's, NumPy's, or a fraction.
+        value: a number of Python or NumPy, or a fraction.
         above: what it must exceed.
         least: the least that it may be.
         below: what it must stay below.
@@ -106,7 +106,7 @@ def number(
     >>> number("temperature", 2, above=0)
     2
     """
-    real = _real(value)
+    real = _as_real(value)
     if (
         real is None
         or (above is not None and not real > above)
@@ -114,11 +114,12 @@ def number(
         or (below is not None and not real < below)
         or (most is not None and not real <= most)
     ):
-        raise ArgumentError(f"{name} must {_range(above, least, below, most)}; seen {_seen(value)}")
+        limits = _limits_in_words(above, least, below, most)
+        raise ArgumentError(f"{name} must {limits}; seen {_described(value)}")
     return real
 
 
-def _range(
+def _limits_in_words(
     above: float | None, least: float | None, below: float | None, most: float | None
 ) -> str:
     low, high = (above if least is None else least), (below if most is None else most)
@@ -140,25 +141,25 @@ def positive(name: str, value: object) -> int | float:
 
 
 def flag(name: str, value: object) -> bool:
-    """A truth value: text such as "no", which counts as true elsewhere, is none.
+    """A truth value; text such as "no", which Python counts as true, is refused.
 
     Raises:
-        ArgumentError: it is not.
+        ArgumentError: it is not a truth value.
     """
     if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(f"{name} must be True or False; seen {_seen(value)}")
+        raise ArgumentError(f"{name} must be True or False; seen {_described(value)}")
     return bool(value)
 
 
-def one_of(name: str, value: object, known: Iterable[str]) -> str:
+def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """One of several words.
 
     Raises:
         ArgumentError: it is none of them.
     """
-    known = tuple(known)
-    if not isinstance(value, str) or value not in known:
-        raise ArgumentError(f"{name} must be one of {', '.join(known)}; seen {_seen(value)}")
+    choices = tuple(choices)
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(f"{name} must be one of {', '.join(choices)}; seen {_described(value)}")
     return str(value)
 
 
@@ -170,20 +171,20 @@ def name_or_names(name: str, value: object) -> str | list[str]:
     """
     if isinstance(value, str) and value:
         return str(value)
-    several = list(value) if isinstance(value, list | tuple) else []
-    if not several or not all(isinstance(each, str) and each for each in several):
-        raise ArgumentError(f"{name} must be a name or a list of names; seen {_seen(value)}")
-    return several
+    names = list(value) if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(item, str) and item for item in names):
+        raise ArgumentError(f"{name} must be a name or a list of names; seen {_described(value)}")
+    return names
 
 
-def _real(value: object) -> int | float | None:
-    """As Python's own, if it is a finite real number; whole ones stay whole."""
+def _as_real(value: object) -> int | float | None:
+    """The number as an int or float of Python, ``None`` if it is not finite and real."""
     if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):
         value = np.asarray(value)[()]  # a tensor or an array of one number
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
-        # Of the narrow types the decimal that was typed: float32's 0.1 is above 0.1.
+        # Narrow types by the decimal that was typed: float32's 0.1 is above 0.1.
         real = float(str(value) if isinstance(value, np.floating) else value)
     except (OverflowError, TypeError, ValueError):
         return None
@@ -192,8 +193,8 @@ def _real(value: object) -> int | float | None:
     return int(value) if isinstance(value, Integral) and abs(int(value)) <= _LARGEST else real
 
 
-def _seen(value: object) -> str:
-    """What was given, in one line that a message bears."""
+def _described(value: object) -> str:
+    """A value in one short line, for messages."""
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "a number beyond 64 bits"
     return textwrap.shorten(repr(value), 80, placeholder=" ...")

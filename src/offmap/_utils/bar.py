@@ -14,6 +14,6 @@ class _Rate(ProgressColumn):
 
 
 def bar() -> Progress:
-    """With rate and remaining time; it is gone when it is done."""
+    """A bar with rate and remaining time, which disappears at its end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
     return Progress(*columns, Remaining(), console=Console(stderr=True), transient=True)

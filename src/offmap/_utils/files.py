@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all, and files that one process writes at a time."""
+"""Files that are written completely or not at all, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
 
     Args:
         path: the file.
-        sync: wait until its bytes are on the disk; not for what is large and can be made again.
+        sync: wait until its bytes are on the disk; not for large files that can be made again.
     """
     path = Path(path)
-    if path.is_symlink():  # what it leads to is meant
+    if path.is_symlink():  # its target is replaced, not the link
         path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     # By chance, as in containers on one volume every process may be number 1. The suffix stays,
@@ -44,13 +44,13 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def put_on_disk(path: Path) -> None:
-    """Else a power cut may leave the name that the file is given next without its bytes."""
+    """Wait until the bytes are on disk: a power cut may else leave a new name without them."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _put_names_on_disk(folder: Path) -> None:
-    """Else a power cut may leave the old file under a name, and not what is removed after it."""
+    """Wait until the names are on disk: a power cut may else bring the old file back."""
     with suppress(OSError):  # Windows opens no folder, and some mounts put none on disk
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -60,7 +60,7 @@ def _put_names_on_disk(folder: Path) -> None:
 
 
 def _mode_of_new(path: Path) -> int:
-    """The mode of files that are made here; the umask itself can be read only by changing it."""
+    """The mode of new files here: the umask can be read only by changing it."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return os.fstat(handle).st_mode & 0o777
@@ -71,7 +71,7 @@ def _mode_of_new(path: Path) -> int:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """While the block runs, no other thread or process is in one for the same folder."""
+    """Lock a folder for the block, against other threads and processes."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -89,7 +89,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with the user's home in the place of ``~``; a name that only begins so stays.
+    """A path with ``~`` replaced by the user's home; other names that begin with it stay.
 
     >>> str(expanded("~scan.png"))
     '~scan.png'
@@ -101,7 +101,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def as_text(name: str) -> str:
-    r"""A name of a file that any file can hold and any figure show: names need not be UTF-8.
+    r"""A file name as text that can be written and shown: names need not be UTF-8.
 
     >>> as_text("caf\udce9.png")
     'caf\\xe9.png'
@@ -110,19 +110,19 @@ def as_text(name: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be made again: ``$OFFMAP_CACHE``, or the user's cache."""
+    """The folder for files that can be made again: ``$OFFMAP_CACHE``, or the user's cache."""
     if folder := os.environ.get("OFFMAP_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offmap"
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, of the system's errors without their number, of a missing key with words."""
+    """The message of an error: system errors without their number, a missing key in words."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"there is no {os.fsdecode(error.filename)}"
     if isinstance(error, OSError) and error.strerror:
-        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        return where + error.strerror
+        prefix = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return prefix + error.strerror
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
@@ -133,7 +133,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def claimed(path: Path) -> TextIO:
-    """The file, open to add to, and no other process's until it is closed.
+    """The file, open for appending, and locked until it is closed.
 
     Raises:
         StoreError: another process has it.

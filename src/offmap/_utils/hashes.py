@@ -1,4 +1,4 @@
-"""What a sample is, as a number: by it, those that stand in two sets are found."""
+"""Hashes of samples, by which those that are in two sets are found."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def hashes_of(inputs: Inputs, *, at_most: int | None = None) -> UInt64[np.ndarra
 
     Args:
         inputs: of ``n`` samples.
-        at_most: so many bytes of a sample are hashed, evenly spaced; by default all.
+        at_most: number of bytes of a sample to hash, evenly spaced; by default all.
     """
-    named = {"": inputs} if isinstance(inputs, Tensor) else inputs
-    kinds = " ".join(f"{x.dtype} {tuple(x.shape[1:])}" for _, x in sorted(named.items())).encode()
-    columns = [_bytes_of(named[name], at_most) for name in sorted(named)]
+    tensors = {"": inputs} if isinstance(inputs, Tensor) else inputs
+    kinds = " ".join(f"{x.dtype} {tuple(x.shape[1:])}" for _, x in sorted(tensors.items())).encode()
+    columns = [_bytes_of(tensors[name], at_most) for name in sorted(tensors)]
     return np.fromiter((_hash(kinds, row) for row in zip(*columns, strict=True)), np.uint64)
 
 

@@ -17,35 +17,35 @@ SECONDS = 2.0  # for the first answer
 def reached(repository: str) -> Iterator[None]:
     """Ask the hub for a repository of weights, before a block that downloads from it.
 
-    Left to themselves, its libraries try for half a minute before they say that nothing is there.
+    By themselves, its libraries try for half a minute before they report a missing repository.
 
     Raises:
-        UnknownNameError: the block failed; says what the hub answered, or that it did not.
+        UnknownNameError: the block failed; with the answer of the hub, or that there was none.
     """
     if Path(repository).is_dir():
         answer: Exception | None = None
     else:
-        answer = _asked(repository)
+        answer = _hub_error(repository)
     with offline(*[import_module("huggingface_hub").constants] if answer else ()):
         try:
             yield
-        except (OffmapError, TypeError):  # the latter of arguments that a network does not take
+        except (OffmapError, TypeError):  # TypeError: arguments that a network does not take
             raise
         except Exception as error:  # of network, hub, cache or files, each with its own types
-            why = first_line(error)
+            reason = first_line(error)
             if answer is not None:
-                why = (
+                reason = (
                     f"the hub gave no answer within {SECONDS:g} seconds ({first_line(answer)}), "
-                    f"and no copy is in its cache here ({why})"
+                    f"and no copy is in its cache here ({reason})"
                 )
-            raise UnknownNameError(f"{repository} cannot be loaded: {why}") from error
+            raise UnknownNameError(f"{repository} cannot be loaded: {reason}") from error
 
 
-def _asked(repository: str) -> Exception | None:
-    """What is wrong with the hub.
+def _hub_error(repository: str) -> Exception | None:
+    """The error that the hub gives, if any.
 
     Raises:
-        UnknownNameError: nothing is: it has no such repository.
+        UnknownNameError: the hub answers, and has no such repository.
     """
     try:
         import_module("huggingface_hub").HfApi().model_info(repository, timeout=SECONDS)
@@ -59,19 +59,19 @@ def _asked(repository: str) -> Exception | None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
+    """The first line of an error's message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
 def offline(*settings: Any) -> Iterator[None]:
-    """The hub's libraries without the network: their settings, read anew at every request."""
-    before = [module.HF_HUB_OFFLINE for module in settings]
+    """Set the hub's libraries offline: they read their settings at every request."""
+    values = [module.HF_HUB_OFFLINE for module in settings]
     try:
         for module in settings:
             module.HF_HUB_OFFLINE = True
         yield
     finally:
-        for module, value in zip(settings, before, strict=True):
+        for module, value in zip(settings, values, strict=True):
             module.HF_HUB_OFFLINE = value

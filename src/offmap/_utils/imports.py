@@ -11,13 +11,13 @@ from typing import Any
 
 from offmap.errors import UnknownNameError
 
-OF_FILES = "offmap_user_"  # how the modules of files that the user named are called
+OF_FILES = "offmap_user_"  # prefix of the modules of files that the user named
 
 
 def imported(place: str, name: str, text: str) -> Any:
-    """What a module, or a file of Python, calls by a name; importing runs its code.
+    """An attribute of a module or Python file, by name; importing runs its code.
 
-    Only a user may choose the place: whoever reads records never passes on what they say.
+    Only a user may choose the place: names in records are never passed on to it.
 
     Args:
         place: ``package.module`` or ``path/to/file.py``.
@@ -31,7 +31,7 @@ def imported(place: str, name: str, text: str) -> Any:
     if not place or (place.startswith(".") and not is_file):
         raise UnknownNameError(f"{text}: give package.module:name or file.py:name")
     if is_file:
-        module = _of_file(Path(place), text)
+        module = _import_file(Path(place), text)
     else:
         try:
             module = importlib.import_module(place)
@@ -47,8 +47,8 @@ def imported(place: str, name: str, text: str) -> Any:
         ) from error
 
 
-def _of_file(path: Path, text: str) -> ModuleType:
-    """A file as a module, which may import its neighbours and look itself up by name."""
+def _import_file(path: Path, text: str) -> ModuleType:
+    """A file as a module, which may import files beside it and find itself in ``sys.modules``."""
     spec = importlib.util.spec_from_file_location(OF_FILES + path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UnknownNameError(f"{text}: there is no file {path}")

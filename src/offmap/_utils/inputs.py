@@ -1,4 +1,4 @@
-"""Batches as loaders give them: inputs and labels of some samples, however they are wrapped."""
+"""Inputs and labels in the batches of loaders, however they are wrapped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Inputs = Tensor | Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Inputs as a network takes them: several networks may share what was done once."""
+    """Inputs prepared for a network: several networks may share them."""
 
     inputs: Inputs
 
@@ -49,21 +49,21 @@ def pair(batch: Any, takes: Container[str] = ()) -> tuple[Inputs, Tensor | None]
 
     Args:
         batch: of a loader.
-        takes: what the network takes by name: of what stands beside an image, it is given these.
+        takes: names of the network's inputs: of the columns beside an image, it gets these.
 
     Raises:
-        DataError: it holds nothing that a network could be given.
+        DataError: it holds no inputs for a network.
     """
-    if isinstance(batch, list) and batch and all(_is_sample_of_list(each, takes) for each in batch):
-        return _gathered(batch, takes)
+    if isinstance(batch, list) and batch and all(_is_sample_of_list(item, takes) for item in batch):
+        return _gather(batch, takes)
     inputs, labels = _parts(batch, takes)
     return as_inputs(inputs), as_labels(labels)
 
 
 def inputs_in(batch: Any, takes: Container[str] = ()) -> Any:
-    """What a network takes of a batch, or of a text, that has names or labels; others as is."""
-    named = isinstance(by_name(batch), Mapping)
-    inputs = _parts(batch, takes)[0] if named or _are_arrays(batch) else batch
+    """The inputs in a batch, or text, that has names or labels; other batches as they are."""
+    has_names = isinstance(by_name(batch), Mapping)
+    inputs = _parts(batch, takes)[0] if has_names or _are_arrays(batch) else batch
     return as_row(inputs) if isinstance(inputs, Mapping) and is_text(inputs) else inputs
 
 
@@ -78,7 +78,7 @@ def _parts(batch: Any, takes: Container[str] = ()) -> tuple[Any, Any]:
 
 
 def as_inputs(inputs: Any) -> Inputs:
-    """Tensors of what a network may be given: arrays, pictures, and lists of them.
+    """Inputs as tensors, from arrays, pictures, and lists of them.
 
     Raises:
         DataError: it is none of these, or pictures of several sizes.
@@ -86,7 +86,7 @@ def as_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: _column(name, x) for name, x in inputs.items()}
+        return {name: _column_tensor(name, x) for name, x in inputs.items()}
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iufb":
         return channels_first(tensor_of(inputs))
     if is_picture(inputs):
@@ -103,22 +103,22 @@ def as_inputs(inputs: Any) -> Inputs:
     )
 
 
-def _column(name: str, x: Any) -> Tensor:
+def _column_tensor(name: str, x: Any) -> Tensor:
     rows = isinstance(x, list) and bool(x) and all(map(is_array, x))
-    made = as_inputs(x) if name in IMAGE or rows else as_tensor(x)
-    assert isinstance(made, Tensor)
-    if not made.ndim:
+    tensor = as_inputs(x) if name in IMAGE or rows else as_tensor(x)
+    assert isinstance(tensor, Tensor)
+    if not tensor.ndim:
         raise DataError(f"{name} is one number for all of a batch: give one for each sample")
-    return made
+    return tensor
 
 
 def _refuse_several(inputs: Sequence[Any]) -> None:
-    """Refuse what is one array for each input of a network, and not one for each sample.
+    """Refuse a list with one array for each input of a network, instead of one for each sample.
 
     Raises:
-        DataError: it is.
+        DataError: it is such a list.
     """
-    # Not of arrays, which may be pictures with colours and without.
+    # Not for arrays, which may be grey and colour pictures.
     shapes = [tuple(x.shape) if isinstance(x, Tensor) else () for x in inputs]
     if all(shapes) and len(set(map(len, shapes))) > 1 and len({shape[0] for shape in shapes}) == 1:
         raise DataError(
@@ -128,12 +128,12 @@ def _refuse_several(inputs: Sequence[Any]) -> None:
 
 
 def _is_list_of_samples(batch: Sequence[Any]) -> bool:
-    """Whether a list holds samples, and not inputs and labels."""
+    """Whether a list holds samples, not inputs and labels."""
     if all(map(is_picture, batch)):
         return True
     shapes = {tuple(x.shape) if is_array(x) else () for x in batch}
-    alike = len(batch) > 1 and len(shapes) == 1
-    return isinstance(batch, list) and alike and len(shapes.pop()) == 3
+    same_shape = len(batch) > 1 and len(shapes) == 1
+    return isinstance(batch, list) and same_shape and len(shapes.pop()) == 3
 
 
 def batches_of(
@@ -144,10 +144,10 @@ def batches_of(
     Args:
         data: in any of the forms that a guard takes.
         batch_size: samples a batch, where they do not come in batches.
-        takes: what the network takes by name, as for :func:`pair`.
+        takes: names of the network's inputs, as for :func:`pair`.
 
     Raises:
-        DataError: a batch holds nothing that a network could be given.
+        DataError: a batch holds no inputs for a network.
     """
     if isinstance(data, Mapping):
         inputs, labels = pair(data, takes)
@@ -157,14 +157,14 @@ def batches_of(
         return
     if is_array(data) or _are_arrays(data):
         x, y = (data, None) if is_array(data) else data
-        yield from _cut(x, y, batch_size)
+        yield from _slice_arrays(x, y, batch_size)
         return
     if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
         raise DataError(
             "data must be batches, samples, arrays of all samples, or the name or path of a set; "
             f"seen {type(data).__name__}"
         )
-    # One without a length is read by its numbers, too, until it says that there are no more.
+    # Sets without a length are read by index, too, until they raise IndexError.
     indexed = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
     indexed = indexed and hasattr(data, "__len__")
     items = (data[i] for i in range(len(data))) if indexed else iter(data)
@@ -172,11 +172,11 @@ def batches_of(
         if not (indexed or _is_sample(item, takes)):
             yield pair(item, takes)
             continue
-        yield _gathered(chain([item], islice(items, batch_size - 1)), takes)
+        yield _gather(chain([item], islice(items, batch_size - 1)), takes)
 
 
-def _cut(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
-    """Batches of arrays of all samples, each made a tensor when it is its turn."""
+def _slice_arrays(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
+    """Batches of arrays of all samples, converted to tensors one at a time."""
     if y is not None and as_labels(y) is None:
         raise LabelError(
             f"labels of {y.dtype}: give the number of each sample's class, as the network counts "
@@ -204,7 +204,7 @@ def _are_arrays(data: Any) -> bool:
         return False
     if x.ndim < 2 or not 0 < y.ndim <= x.ndim or len(x) != len(y):
         return False
-    # Batches one behind the other have as many axes, and of two numbers a sample one is no batch.
+    # Two batches in a list have as many axes; a column of one number a sample is no batch.
     if 1 < y.ndim < x.ndim or (y.ndim == 2 and y.shape[1] == 1 < x.shape[1]):
         raise LabelError(
             f"labels of shape {tuple(y.shape)} beside inputs of {tuple(x.shape)}: give the number "
@@ -214,22 +214,22 @@ def _are_arrays(data: Any) -> bool:
 
 
 def _is_sample(item: Any, takes: Container[str] = ()) -> bool:
-    """Whether a loader gives samples one by one: a picture, a text, or a label of one number."""
+    """Whether an item is a single sample: a picture, a text, or with a single number as label."""
     several = isinstance(item, Mapping | tuple | list)
     inputs, label = _parts(item, takes) if several else (item, None)
-    alone = is_number(label) or getattr(label, "ndim", None) == 0
-    alone = alone or (isinstance(inputs, Mapping) and is_text(inputs))
-    return alone or is_picture(item) or (is_picture(inputs) and not isinstance(item, list))
+    single = is_number(label) or getattr(label, "ndim", None) == 0
+    single = single or (isinstance(inputs, Mapping) and is_text(inputs))
+    return single or is_picture(item) or (is_picture(inputs) and not isinstance(item, list))
 
 
 def _is_sample_of_list(item: Any, takes: Container[str]) -> bool:
-    """Whether what stands in a batch that is a list is a sample, with its label or under names."""
-    if isinstance(item, Mapping):  # labels may stand in one of their own, beside that of the inputs
+    """Whether an item of a batch that is a list is a sample, with its label or by names."""
+    if isinstance(item, Mapping):  # labels may be in a dict of their own
         return any(name in (*IMAGE, *SEQUENCE) or name in takes for name in item)
     return isinstance(item, tuple) and _is_sample(item)
 
 
-def _gathered(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor | None]:
+def _gather(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor | None]:
     """Samples as one batch; each is copied as it comes, before a loader fills it again."""
     samples: list[Any] = []
     labels: list[Tensor] = []
@@ -244,10 +244,10 @@ def _gathered(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tens
         number = as_labels(int(label) if isinstance(label, bool | np.bool_) else label)
         if number is not None:
             labels.append(number if number.is_floating_point() else number.long())
-    first = samples[0]
+    example = samples[0]
     inputs = (
-        {name: stacked([x[name] for x in samples]) for name in first}
-        if isinstance(first, Mapping)
+        {name: stacked([x[name] for x in samples]) for name in example}
+        if isinstance(example, Mapping)
         else stacked(samples)
     )
     if len(labels) < len(samples):
@@ -262,8 +262,8 @@ def count_of(inputs: Inputs | Prepared) -> int:
     if isinstance(inputs, Tensor):  # first, as most are
         return inputs.shape[0]
     inputs = inputs.inputs if isinstance(inputs, Prepared) else inputs
-    first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
-    return first.shape[0]
+    tensor = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+    return tensor.shape[0]
 
 
 def rows_of(inputs: Inputs, rows: slice) -> Inputs:

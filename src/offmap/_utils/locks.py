@@ -1,4 +1,4 @@
-"""Locks of modules, which a forked child has anew."""
+"""Locks of modules, renewed in a forked child."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 
 
 class ModuleLock:
-    """A lock that is asked for, ``with lock():``, at each use.
+    """A lock that is fetched by a call, ``with lock():``, at each use.
 
-    A child has a copy of what a thread of its parent may hold, and nobody to give it back.
+    A child has copies of locks that threads of its parent hold, and that are never released.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class ModuleLock:
         _all.append(self)
 
     def renew(self) -> None:
-        """Let nobody hold it."""
+        """Replace the lock by a free one."""
         self._lock = threading.RLock()
 
     def __call__(self) -> threading.RLock:
@@ -28,8 +28,8 @@ _all: list[ModuleLock] = []
 
 
 def _after_fork() -> None:
-    for each in _all:
-        each.renew()
+    for lock in _all:
+        lock.renew()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-# Longest first: a backslash that stands for another sign is not to be escaped again.
+# Character by character, so that no backslash of an escape is escaped again.
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -18,19 +18,19 @@ Places = Mapping[str, Sequence[int]]
 
 
 def places(cells: Mapping[str, Sequence[float]], *, low: bool, digits: int) -> Places:
-    """Which numbers of each column are the best (1) and second (2), as they are shown; else 0.
+    """Which numbers of each column are the best (1) and second (2), as rounded; else 0.
 
-    Numbers that are shown alike have one place: nobody could see why one of them is better.
+    Numbers that round to the same value share a place.
 
     >>> places({"a": [0.9, 0.5], "b": [0.9, 0.4], "c": [0.7, 0.1]}, low=False, digits=2)
     {'a': [1, 1], 'b': [1, 2], 'c': [2, 0]}
     """
-    found = []
+    ranks = []
     for column in zip(*cells.values(), strict=True):
-        shown = [round(value, digits) for value in column]
-        order = sorted(set(shown), reverse=not low)[:2]
-        found.append([order.index(x) + 1 if x in order else 0 for x in shown])
-    rows = zip(*found, strict=True) if found else ([] for _ in cells)
+        rounded = [round(value, digits) for value in column]
+        order = sorted(set(rounded), reverse=not low)[:2]
+        ranks.append([order.index(x) + 1 if x in order else 0 for x in rounded])
+    rows = zip(*ranks, strict=True) if ranks else ([] for _ in cells)
     return {name: list(row) for name, row in zip(cells, rows, strict=True)}
 
 
@@ -48,11 +48,11 @@ def markdown(
     """
     groups = above or [""] * len(columns)
     heads = [f"{g}: {c}" if g else c for g, c in zip(groups, columns, strict=True)]
-    lines = [_row([corner, *map(_plain, heads)]), _row(["---", *["---:"] * len(columns)])]
+    lines = [_row([corner, *map(_escaped, heads)]), _row(["---", *["---:"] * len(columns)])]
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     for name, row in texts.items():
         cells = [marks[p].format(text) for text, p in zip(row, places[name], strict=True)]
-        lines.append(_row([_plain(name), *cells]))
+        lines.append(_row([_escaped(name), *cells]))
     return "\n".join(lines)
 
 
@@ -86,14 +86,14 @@ def latex(
         cells = []
         for text, p in zip(row, places[name], strict=True):
             number, sign, deviation = text.partition("±")
-            behind = rf" {{\scriptsize $\pm$ {deviation.strip()}}}" if sign else ""
-            cells.append(marks[p].format(in_latex(number.strip())) + behind)
+            suffix = rf" {{\scriptsize $\pm$ {deviation.strip()}}}" if sign else ""
+            cells.append(marks[p].format(in_latex(number.strip())) + suffix)
         lines.append(" & ".join([in_latex(name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def in_latex(text: str) -> str:
-    r"""Text in which every sign stands for itself.
+    r"""Text with the special characters of LaTeX escaped.
 
     >>> print(in_latex(r"50 % of a_b & \input"))
     50 \% of a\_b \& \textbackslash{}input
@@ -117,7 +117,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(text: str) -> str:
-    """A name that no sign of Markdown changes, nor of the HTML that may stand in it."""
+def _escaped(text: str) -> str:
+    """A name with the signs of Markdown and HTML escaped."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{sign}" if sign in "\\|*_`[]~" else sign for sign in text)

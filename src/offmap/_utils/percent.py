@@ -1,4 +1,4 @@
-"""Shares in percent, for sentences that say what was asked for and what is promised."""
+"""Shares in percent, for the sentences of reports and messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import ceil, floor, log10
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share as it was typed: so many digits behind the point, or as many as it needs.
+    """A share as it was typed: with that many decimals, or as many as it needs.
 
     >>> percent(0.95), percent(0.995), percent(0.05, 2), percent(0.00025, 2)
     ('95%', '99.5%', '5.00%', '0.025%')
@@ -16,9 +16,9 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def about(share: float) -> str:
-    """A share that was measured or computed, to two digits behind the point, or to two that count.
+    """A measured share, to two decimals, or two significant digits if it is smaller.
 
-    With fewer, a rate of one in 100,000 would be told as none.
+    With fewer, a rate of one in 100,000 would read as 0.
 
     >>> about(0.0599), about(0.000041), about(0.0)
     ('5.99%', '0.0041%', '0.00%')
@@ -27,9 +27,9 @@ def about(share: float) -> str:
 
 
 def at_most(share: float) -> str:
-    """An upper limit, rounded up to two digits behind the point, or to two that say something.
+    """An upper limit, rounded up to two decimals, or two significant digits if it is smaller.
 
-    To the nearest, it could promise what does not hold, or that there is none at all.
+    Rounded to the nearest, it could be below the limit, or 0.
 
     >>> at_most(0.05), at_most(0.063211), at_most(0.000041), at_most(0.0)
     ('5.00%', '6.33%', '0.0041%', '0.00%')

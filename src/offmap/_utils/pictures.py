@@ -21,11 +21,11 @@ def count_channels(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image, decoded, as its orientation mark says; a mark that is broken counts as none."""
+    """The image, decoded and turned by its orientation mark; a broken mark is ignored."""
     image.load()
     try:
         ImageOps.exif_transpose(image, in_place=True)  # else all others would be copied
-    except Exception:  # the pixels are there, and only the camera's notes are torn
+    except Exception:  # the pixels are intact, only the metadata is broken
         return image
     return image
 
@@ -50,7 +50,7 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def pixels_of(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
-    """A copy of an image as it is, with 1 channel for any kind of grey, or 3.
+    """A copy of the pixels of an image, with 1 channel for any kind of grey, or 3.
 
     Raises:
         ValueError: as for :func:`plain`.

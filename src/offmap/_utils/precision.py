@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 NOTHING = nullcontext()
-_FEW = 512  # numbers that Python adds sooner than torch is called
+_FEW = 512  # numbers that Python adds faster than a call of torch takes
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Keep a caller's own autocast out: what was fitted and calibrated holds for one precision.
+    """Disable a caller's autocast: fit and calibration hold for one precision.
 
     Args:
         device: whose autocast is meant.
@@ -28,8 +28,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 class KeepsTypes(nn.Module):
     """A module whose tensors keep their type, whatever a module around it is cast to.
 
-    Half precision of a covariance, or of a table of limits, is another detector or decision. They
-    move between devices as those of any module, but not to one without float64.
+    In half precision a covariance, or a table of limits, would give other scores or decisions. The
+    tensors move between devices as those of any module, but not to one without float64.
     """
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -43,7 +43,7 @@ class KeepsTypes(nn.Module):
 
 
 def sum_is_finite(x: Tensor) -> bool:
-    """Whether the sum is: then there is no NaN and no infinity."""
+    """Whether the sum is finite: then there is no NaN and no infinity."""
     if x.numel() <= _FEW and x.ndim == 2:  # of one sample: half the time of a sum by torch
         return math.isfinite(sum(map(sum, x.tolist())))
     return math.isfinite(x.sum().item())
@@ -52,18 +52,18 @@ def sum_is_finite(x: Tensor) -> bool:
 def wide(x: Tensor) -> Tensor:
     """The widest floats that the device has: float64, and float32 on Apple's.
 
-    Sums and distances there rest on centred values alone; ``benchmarks.precision`` shows the error.
+    There sums and distances are of centred values alone; ``benchmarks.precision`` shows the error.
     """
     return x.double() if has_float64(x.device) else x.float()
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether a device has it."""
+    """Whether a device has float64."""
     return device.type not in _NARROW
 
 
 def wide_device(device: torch.device) -> torch.device:
-    """The device, or the CPU in the place of one without float64."""
+    """The device, or the CPU if it lacks float64."""
     return device if has_float64(device) else torch.device("cpu")
 
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 def progress(
     description: str, total: int | None, *, show: bool | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; yields a function that moves it forward by so many.
+    """A bar on standard error; yields a function that advances it by a count.
 
     Args:
-        description: what is being done.
-        total: how many there are, if known.
+        description: text beside the bar.
+        total: the count at the end, if known.
         show: ``None`` shows it where standard error is a terminal.
     """
     if show is None:
@@ -25,13 +25,13 @@ def progress(
         return
     from offmap._utils.bar import bar  # here: most runs show none
 
-    with bar() as shown:
-        task = shown.add_task(description, total=total)
-        yield lambda count: shown.advance(task, count)
+    with bar() as display:
+        task = display.add_task(description, total=total)
+        yield lambda count: display.advance(task, count)
 
 
 def _on_terminal() -> bool:
-    # A process without a console has no standard error, something else, or one that is closed.
+    # Without a console, standard error may be missing, replaced or closed.
     isatty = getattr(sys.stderr, "isatty", None)
     try:
         return bool(isatty and isatty())

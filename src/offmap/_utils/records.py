@@ -1,12 +1,12 @@
 """Records with tensors in a folder: JSON and safetensors, nothing pickled.
 
 Every record has one form, ``{"format": "offmap KIND", "version": 2, ..., "files": {LABEL: {"name":
-..., "sha256": ...}}}``; a :class:`Record` of each kind says what stands between. The tensors lie in
-files that are named by their content, unless a kind names them itself; of an evaluation they are a
-table. A record takes the place of the old one in one step, after its tensors are there: whoever is
-killed while saving leaves the old state, the new one, or one whose hashes do not fit, which is
-refused. Of several that save at once, in threads or processes, one comes after the other; who reads
-meanwhile has one of their states.
+..., "sha256": ...}}}``; a subclass of :class:`Record` defines the fields of its kind. The tensors
+are in files named by their content, unless a kind names them itself; the scores of an evaluation
+are a table instead. A record replaces the old one in one step, after its tensors are written: a
+process that is killed while saving leaves the old state, the new one, or one whose hashes do not
+fit, which is refused. Threads or processes that save at once do so one after the other, and a
+reader gets one of their states.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Record(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
 ):
-    """What all records hold; each kind adds its own fields.
+    """The fields of all records; each kind adds its own.
 
     Args:
         format: ``offmap KIND``.
@@ -83,44 +83,44 @@ def write(
     Args:
         folder: where; an older record of the same name is replaced.
         kind: of the record.
-        record: what JSON keeps.
+        record: its fields, as JSON values.
         files: tensors by label, such as ``{"state": {...}}``.
         stem: the record becomes ``STEM.json``; by default ``KIND.json``.
         names: of the files of some labels; the others are named by their content.
-        schema: what the record must hold; nothing is written of one that does not.
+        schema: the fields that the record must have, else nothing is written.
 
     Raises:
         StoreError: the record is not as the schema says.
     """
     path = Path(folder) / f"{stem or kind}.json"
-    entries, written = {}, {}
+    entries, blobs = {}, {}
     for label, tensors in files.items():
         # Copies, because a shaper inside a shaper shares the head with it, which is refused.
         data = tensors_to({k: x.detach().cpu().clone().contiguous() for k, x in tensors.items()})
         digest = hashlib.sha256(data).hexdigest()
         name = (names or {}).get(label, f"{label}-{digest[:16]}.safetensors")
         entries[label] = {"name": name, "sha256": digest}
-        written[name] = data
+        blobs[name] = data
     content = {**stamp(kind), **record, **stamp(kind), "files": entries}
     if schema is not None:
-        _converted(content, schema, path, "nothing is written")
-    with alone_in(path.parent):  # else one could remove what another has just written
+        _convert(content, schema, path, "nothing is written")
+    with alone_in(path.parent):  # else one could remove the files of another
         older = _names(path)
-        for name, data in written.items():
+        for name, data in blobs.items():
             with atomic(path.parent / name) as temporary:
                 temporary.write_bytes(data)
         write_json(path, content)
-        for name in older - set(written):
+        for name in older - set(blobs):
             (path.parent / name).unlink(missing_ok=True)
 
 
 def stamp(kind: str) -> dict[str, Any]:
-    """What says of a record which it is."""
+    """The fields that identify a record of this kind."""
     return {"format": f"offmap {kind}", "version": _VERSION}
 
 
 def _names(path: Path) -> set[str]:
-    """The files that a record names, none if it cannot be read: it may be whatever was there."""
+    """The files that a record names; none if it cannot be read, as any file may be in its place."""
     try:
         entries = msgspec.json.decode(_content_of(path))["files"].values()
         names = {str(entry["name"]) for entry in entries}
@@ -149,31 +149,27 @@ def read(
     Args:
         folder: where :func:`write` put them.
         kind: of the record.
-        schema: what it must hold; returned in place of plain values.
+        schema: the fields that it must have; returned in place of plain values.
         made_by: the command that makes such a record, for messages.
 
     Raises:
         StoreError: a file is missing or damaged, of another kind or version, or not as the schema
             says.
     """
-    path = Path(folder) / f"{kind}.json"
+    path, remedy = Path(folder) / f"{kind}.json", _remedy(made_by)
     while True:
-        before = _bytes_of(path)
+        original = _bytes_of(path)
         try:
-            return _read_once(path, kind, schema, made_by)
+            content = _content(path, kind, made_by)
+            stamped = {name: content.get(name) for name in Record.__struct_fields__}
+            entries = _convert(stamped, Record, path, remedy).files
+            record = content if schema is None else _convert(content, schema, path, remedy)
+            files = {k: read_tensors(path.parent / e.name, e.sha256) for k, e in entries.items()}
+            return record, files
         except StoreError:
-            if _bytes_of(path) == before:
+            if _bytes_of(path) == original:
                 raise
-            # Saved anew meanwhile, and the tensors of before were removed.
-
-
-def _read_once(path: Path, kind: str, schema: Any, made_by: str | None) -> tuple[Any, Any]:
-    content = _content(path, kind, made_by)
-    stamped = {name: content.get(name) for name in Record.__struct_fields__}
-    entries = _converted(stamped, Record, path, _remedy(made_by)).files
-    record = content if schema is None else _converted(content, schema, path, _remedy(made_by))
-    files = {label: read_tensors(path.parent / e.name, e.sha256) for label, e in entries.items()}
-    return record, files
+            # Saved anew meanwhile, and the older tensors were removed.
 
 
 def _bytes_of(path: Path) -> bytes | None:
@@ -184,19 +180,19 @@ def _bytes_of(path: Path) -> bytes | None:
 
 
 def _content_of(path: Path) -> bytes:
-    """What a file holds; a folder of others may lead to a device or a pipe, which never ends."""
+    """The content of a file; a device or pipe, which may never end, is refused."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError("it is a device or a pipe, and no file")
     return path.read_bytes()
 
 
 def read_record(path: Path, kind: str, schema: type[R], *, made_by: str | None = None) -> R:
-    """Read a record alone, whatever its file is called.
+    """Read a record without its tensors, from a file of any name.
 
     Raises:
         StoreError: it cannot be read, is of another kind or version, or not as the schema says.
     """
-    return _converted(_content(path, kind, made_by), schema, path, _remedy(made_by))
+    return _convert(_content(path, kind, made_by), schema, path, _remedy(made_by))
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -207,24 +203,24 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     """
     try:
         content = _content_of(path)
-        if (seen := hashlib.sha256(content).hexdigest()) != sha256:
+        if (digest := hashlib.sha256(content).hexdigest()) != sha256:
             raise StoreError(
-                f"{path} is damaged, or not the file of its record: its sha256 is {seen}, and the "
-                f"record says {sha256}; take both from one place"
+                f"{path} is damaged, or not the file of its record: its sha256 is {digest}, and "
+                f"the record says {sha256}; take both from one place"
             )
-        with torch.device("cpu"):  # safetensors makes empty ones where torch's default is
+        with torch.device("cpu"):  # safetensors allocates on torch's default device
             return dict(tensors_from(content))
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
-    """What a file holds, if it is a record of this kind and version."""
+    """The content of a record, if it is of this kind and version."""
     try:
         content = msgspec.json.decode(_content_of(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        made = f": `{made_by}` makes one" if made_by else ""
-        raise StoreError(f"{path.parent} holds no {kind}, there is no {path.name}{made}") from error
+        hint = f": `{made_by}` makes one" if made_by else ""
+        raise StoreError(f"{path.parent} holds no {kind}, there is no {path.name}{hint}") from error
     except _UNREADABLE as error:
         raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
     # Before version 2, some kinds of records did not say what they are.
@@ -239,7 +235,7 @@ def _content(path: Path, kind: str, made_by: str | None) -> dict[str, Any]:
     return content
 
 
-def _converted(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
+def _convert(content: dict[str, Any], schema: type[R], path: Path, remedy: str) -> R:
     try:
         return msgspec.convert(content, schema, str_keys=True)  # as JSON has them
     except msgspec.ValidationError as error:

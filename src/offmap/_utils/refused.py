@@ -1,4 +1,4 @@
-"""What is said beside the error of a network that fails on what it is given."""
+"""Notes on the error of a network that fails on its inputs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,19 @@ from offmap.errors import OffmapError
 _FAILS = "the network fails on "
 
 
-def tell_given(error: Exception, inputs: Inputs | Prepared) -> None:
-    """Note what a network was given, where it may be of a size that it does not take."""
+def note_inputs(error: Exception, inputs: Inputs | Prepared) -> None:
+    """Add a note of the inputs' shapes to an error that they may have caused."""
     if isinstance(error, OffmapError) or of_machine(error) or failed_on(error):
         return
-    given = inputs.inputs if isinstance(inputs, Prepared) else inputs
-    shapes = _shape(given) if isinstance(given, Tensor) else _shapes(given)
+    tensors = inputs.inputs if isinstance(inputs, Prepared) else inputs
+    if isinstance(tensors, Tensor):
+        shapes = str(tuple(tensors.shape))
+    else:
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
     error.add_note(f"{_FAILS}inputs of shape {shapes}: is it that of what it was trained on?")
 
 
 def failed_on(error: BaseException) -> str | None:
-    """What was noted of a network's error; ``None`` of all others."""
+    """The note on a network's error; ``None`` for other errors."""
     notes: Sequence[str] = getattr(error, "__notes__", ())
     return next((note for note in notes if note.startswith(_FAILS)), None)
-
-
-def _shape(x: Tensor) -> str:
-    return str(tuple(x.shape))
-
-
-def _shapes(given: Inputs) -> str:
-    assert not isinstance(given, Tensor)
-    return ", ".join(f"{name} {_shape(x)}" for name, x in given.items())

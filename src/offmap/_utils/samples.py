@@ -17,7 +17,7 @@ def as_sample(x: Any) -> Tensor:
     """One sample as a tensor; pictures as uint8 with channels first.
 
     Raises:
-        DataError: it is none, or a picture that cannot be read.
+        DataError: it is no sample, or a picture that cannot be read.
     """
     if isinstance(x, Tensor):
         return x
@@ -34,11 +34,11 @@ def as_sample(x: Any) -> Tensor:
 
 
 def pictures_in(inputs: Any) -> list[Any]:
-    """The pictures of Pillow, where it is one, or a batch of nothing else."""
+    """The pictures of Pillow in an input that is one, or a batch of them; else none."""
     if is_picture(inputs):
         return [inputs]
-    several = isinstance(inputs, tuple | list) and all(map(is_picture, inputs))
-    return list(inputs) if several else []
+    is_batch = isinstance(inputs, tuple | list) and all(map(is_picture, inputs))
+    return list(inputs) if is_batch else []
 
 
 def stacked(samples: Sequence[Tensor]) -> Tensor:
@@ -56,25 +56,25 @@ def stacked(samples: Sequence[Tensor]) -> Tensor:
 
 
 def tensor_of(x: NDArray[Any]) -> Tensor:
-    """A tensor of an array, which is copied if torch cannot read it, or must not write to it."""
+    """A tensor of an array; a copy if torch cannot read the array, or it is read-only."""
     native = x.astype(x.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(native, requirements=("C", "W")))
 
 
 def as_tensor(x: Any) -> Tensor:
-    """A tensor as it is; of all else one on the CPU, whatever torch's default device is."""
+    """A tensor as it is; other values as one on the CPU, whatever torch's default device."""
     return x if isinstance(x, Tensor) else torch.as_tensor(x, device="cpu")
 
 
 def channels_first(x: Tensor) -> Tensor:
-    """Pictures of arrays ``(n, h, w, 3)`` as ``(n, 3, h, w)``, where no other reading is left."""
-    last = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)
-    return x.permute(0, 3, 1, 2) if last and x.shape[1] not in (1, 3) else x
+    """Arrays of pictures ``(n, h, w, 3)`` as ``(n, 3, h, w)``, where the shape is unambiguous."""
+    channels_last = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)
+    return x.permute(0, 3, 1, 2) if channels_last and x.shape[1] not in (1, 3) else x
 
 
 def is_picture(x: Any) -> bool:
-    """Whether it is one of Pillow's, without importing that."""
-    # A mapping may raise what it likes for a name that it lacks.
+    """Whether it is a picture of Pillow, told without importing Pillow."""
+    # A mapping may raise any error for an attribute that it lacks.
     return not isinstance(x, Mapping) and hasattr(x, "getbands") and hasattr(x, "convert")
 
 

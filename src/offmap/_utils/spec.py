@@ -12,7 +12,7 @@ from typing import Any
 
 from offmap.errors import ArgumentError
 
-# The place ends at the first colon after which a call follows: arguments and paths may hold more.
+# The place ends at the first colon before a call: arguments and paths may hold more colons.
 _FORM = re.compile(r"(?:(?P<place>.+?):)?(?P<name>[^\W\d]\w*)(?P<arguments>\(.*\))?", re.DOTALL)
 
 
@@ -33,10 +33,10 @@ class Spec:
     arguments: dict[str, Any]
 
     def call(self, function: Callable[..., Any]) -> Any:
-        """What the function, or class, returns for the arguments.
+        """Call a function or class with the arguments.
 
         Raises:
-            ArgumentError: it does not take them.
+            ArgumentError: it does not take the arguments.
         """
         try:
             inspect.signature(function).bind(**self.arguments)
@@ -49,12 +49,12 @@ class Spec:
         return function(**self.arguments)
 
 
-def parse(text: str, wanted: str = "a name such as file.py:name(k=3)") -> Spec:
+def parse(text: str, expected: str = "a name such as file.py:name(k=3)") -> Spec:
     """Read a spec; arguments are plain values, by name.
 
     Args:
         text: such as ``mine.py:network(classes=7)``.
-        wanted: what it should be, for the message if it is not.
+        expected: the form it should have, for the message.
 
     Raises:
         ArgumentError: the text has another form, or holds more than plain values.
@@ -64,7 +64,7 @@ def parse(text: str, wanted: str = "a name such as file.py:name(k=3)") -> Spec:
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise ArgumentError(f"{text!r} is not {wanted}")
+        raise ArgumentError(f"{text!r} is not {expected}")
     return Spec(text, match["place"] or "", match["name"], _arguments(match["arguments"], text))
 
 
@@ -94,13 +94,13 @@ def expression(source: str, message: str) -> ast.expr:
         raise ArgumentError(message) from error
 
 
-def literal(node: ast.expr, text: str, wanted: str = "not a plain value") -> Any:
-    """The plain value that an expression stands for: one that JSON, and so a record, can hold.
+def literal(node: ast.expr, text: str, problem: str = "not a plain value") -> Any:
+    """The plain value of an expression: one that JSON, and so a record, can hold.
 
     Args:
         node: the parsed expression.
         text: where it stands, for the message.
-        wanted: what it is not, likewise.
+        problem: with another expression, likewise.
 
     Raises:
         ArgumentError: it is more than a number, string, list, ...
@@ -110,6 +110,6 @@ def literal(node: ast.expr, text: str, wanted: str = "not a plain value") -> Any
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise ArgumentError(
-            f"{text!r}: {ast.unparse(node)!r} is {wanted} (number, string, list, ...)"
+            f"{text!r}: {ast.unparse(node)!r} is {problem} (number, string, list, ...)"
         ) from error
     return value

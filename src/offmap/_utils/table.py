@@ -1,4 +1,4 @@
-"""Tables of numbers and of words for the terminal, no wider than it."""
+"""Tables of numbers and of words, no wider than the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import zip_longest
 _NO_TERMINAL = 100
 _LONG_NAME = 40  # of a row: longer ones take several lines
 _LONG_PATH = 20  # of a heading: longer ones are shown by their ends
-_INDENT = 4  # of what a long line goes on with
+_INDENT = 4  # of the lines that continue a long one
 
 
 def render(
@@ -28,31 +28,31 @@ def render(
 ) -> str:
     """Rows of numbers under their headings, the best of each column, as shown, starred.
 
-    Columns for which there is no room follow in blocks below, each with the names of the rows.
+    Columns beyond the width follow in blocks below, each with the names of the rows.
 
     Args:
         cells: numbers by row name.
         columns: headings; long paths are shown by their ends.
         above: a group name over each column; shown where it changes.
         low: whether the lowest is the best.
-        scale: multiplies what is shown.
+        scale: factor of the numbers shown.
         star: whether to mark the best.
-        notes: text behind each number, by row name.
-        corner: what the rows are.
-        digits: behind the point.
-        width: of a line at most; by default that of the terminal, 100 where there is none.
+        notes: text after each number, by row name.
+        corner: heading of the row names.
+        digits: number of decimals.
+        width: of a line at most; by default that of the terminal, 100 without one.
     """
-    shown = {name: [f"{x * scale:.{digits}f}" for x in row] for name, row in cells.items()}
-    # Of what is shown: nobody could see why one of two equal figures is better.
-    columns_shown = zip(*shown.values(), strict=True)
-    best = [(min if low else max)(map(float, column)) for column in columns_shown]
+    figures = {name: [f"{x * scale:.{digits}f}" for x in row] for name, row in cells.items()}
+    # By the figures as shown, so that equal ones are all starred.
+    columns_shown = zip(*figures.values(), strict=True)
+    tops = [(min if low else max)(map(float, column)) for column in columns_shown]
     texts = {
         name: [
             f"{text}{'*' if star and float(text) == top else ' ' if star else ''}"
             + (notes[name][i] if notes else "")
-            for i, (text, top) in enumerate(zip(row, best, strict=True))
+            for i, (text, top) in enumerate(zip(row, tops, strict=True))
         ]
-        for name, row in shown.items()
+        for name, row in figures.items()
     }
     heads = [f"{head} " if star else head for head in short(columns)]
     widths = [
@@ -65,16 +65,16 @@ def render(
     ]
     room = width or terminal_width()
     rows = _row_names(texts, room - sum(size + 2 for size in widths))
-    first = max(map(len, [corner, *(line for lines in rows.values() for line in lines)]))
-    room -= first
+    indent = max(map(len, [corner, *(line for lines in rows.values() for line in lines)]))
+    room -= indent
     blocks = []
-    for part in _parts(widths, room):
-        sizes = widths[part]
-        lines = [_line("", _once(above[part]), first, sizes)] if above else []
-        lines.append(_line(corner, heads[part], first, sizes))
+    for block in _blocks(widths, room):
+        sizes = widths[block]
+        lines = [_line("", _run_starts(above[block]), indent, sizes)] if above else []
+        lines.append(_line(corner, heads[block], indent, sizes))
         for name, row in texts.items():
-            *begun, last = rows[name]
-            lines += [*begun, _line(last, row[part], first, sizes)]
+            *begun, ending = rows[name]
+            lines += [*begun, _line(ending, row[block], indent, sizes)]
         blocks.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(blocks)
 
@@ -85,7 +85,7 @@ def terminal_width() -> int:
 
 
 def filled(text: str, width: int | None = None) -> str:
-    r"""A text in lines no wider than the terminal; what a line goes on with is indented.
+    r"""A text in lines no wider than the terminal; continued lines are indented.
 
     >>> filled("Noise: gaussian, uniform", 18)
     'Noise: gaussian,\n    uniform'
@@ -95,7 +95,7 @@ def filled(text: str, width: int | None = None) -> str:
         textwrap.wrap(line, room, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
         for line in text.splitlines()
     )
-    return "\n".join("\n".join(of) for of in lines)
+    return "\n".join("\n".join(parts) for parts in lines)
 
 
 def of_words(
@@ -105,7 +105,7 @@ def of_words(
     indent: str = "",
     width: int | None = None,
 ) -> str:
-    """Rows of words under their headings; what is too wide for its column takes several lines.
+    """Rows of words under their headings; cells too wide for their column take several lines.
 
     Args:
         rows: cells.
@@ -120,7 +120,7 @@ def of_words(
     """
     table = [headings, *rows]
     room = (width or terminal_width()) - len(indent) - 2 * (len(headings) - 1)
-    widths = _narrowed([list(column) for column in zip(*table, strict=True)], room)
+    widths = _fitting_widths([list(column) for column in zip(*table, strict=True)], room)
     lines = []
     for row in table:
         cells = [
@@ -133,16 +133,16 @@ def of_words(
     return "\n".join(lines)
 
 
-def _narrowed(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Widths that fit: the widest column gives way first, and words are broken last of all."""
+def _fitting_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Widths that fit: the widest column shrinks first, and words are broken last."""
     widths = [max(map(len, column)) for column in columns]
     words = [max(len(w) for cell in column for w in cell.split() or [""]) for column in columns]
     for least in (words, [1] * len(columns)):
         while sum(widths) > room:
-            spare = [i for i, size in enumerate(widths) if size > least[i]]
-            if not spare:
+            shrinkable = [i for i, size in enumerate(widths) if size > least[i]]
+            if not shrinkable:
                 break
-            widths[max(spare, key=widths.__getitem__)] -= 1
+            widths[max(shrinkable, key=widths.__getitem__)] -= 1
     return widths
 
 
@@ -155,47 +155,49 @@ def _row_names(names: Collection[str], room: int) -> dict[str, list[str]]:
 
 
 def alike(texts: Mapping[str, str]) -> list[list[str]]:
-    """A row of names and a text for each text that there is; names of one text share it."""
+    """Rows of names and their text; names with the same text share a row."""
     names: dict[str, list[str]] = {}
     for name, text in texts.items():
         names.setdefault(text, []).append(name)
-    return [[", ".join(those), text] for text, those in names.items()]
+    return [[", ".join(group), text] for text, group in names.items()]
 
 
 def short(names: Sequence[str]) -> list[str]:
-    """Names for headings: of a long path its end, as much as tells it from the others.
+    """Names for headings: long paths by their end, as much as distinguishes them.
 
     >>> short(["cifar10", "/data/photos/cameras/a/test", "/data/photos/cameras/b/test"])
     ['cifar10', 'a/test', 'b/test']
     """
-    return [name if len(name) <= _LONG_PATH else _end(name, names) for name in names]
+    return [name if len(name) <= _LONG_PATH else _distinct_end(name, names) for name in names]
 
 
-def _end(path: str, names: Sequence[str]) -> str:
+def _distinct_end(path: str, names: Sequence[str]) -> str:
     parts = path.rstrip("/").split("/")
-    others = [f"/{name.rstrip('/')}" for name in names if name != path]
+    neighbours = [f"/{name.rstrip('/')}" for name in names if name != path]
     for start in range(len(parts) - 1, 0, -1):
         end = "/".join(parts[start:])
-        if not any(other.endswith(f"/{end}") for other in others):
+        if not any(neighbour.endswith(f"/{end}") for neighbour in neighbours):
             return end
     return path
 
 
-def _parts(widths: Sequence[int], room: int) -> Iterator[slice]:
-    """Runs of columns that fit, two spaces before each; one that is too wide stands alone."""
-    start, used = 0, 0
+def _blocks(widths: Sequence[int], room: int) -> Iterator[slice]:
+    """Slices of columns that fit, two spaces before each; one that is too wide is alone."""
+    start, total = 0, 0
     for i, width in enumerate(widths):
-        if i > start and used + width + 2 > room:
+        if i > start and total + width + 2 > room:
             yield slice(start, i)
-            start, used = i, 0
-        used += width + 2
+            start, total = i, 0
+        total += width + 2
     yield slice(start, len(widths))
 
 
-def _line(name: str, texts: Sequence[str], first: int, widths: Sequence[int]) -> str:
-    return f"{name:<{first}}  " + "  ".join(f"{t:>{w}}" for t, w in zip(texts, widths, strict=True))
+def _line(name: str, texts: Sequence[str], indent: int, widths: Sequence[int]) -> str:
+    return f"{name:<{indent}}  " + "  ".join(
+        f"{t:>{w}}" for t, w in zip(texts, widths, strict=True)
+    )
 
 
-def _once(groups: Sequence[str]) -> list[str]:
-    """Each name where a run of it starts."""
+def _run_starts(groups: Sequence[str]) -> list[str]:
+    """The group names, empty except where a run of one starts."""
     return [g if i == 0 or groups[i - 1] != g else "" for i, g in enumerate(groups)]

@@ -1,4 +1,4 @@
-"""Whether code runs as it is written."""
+"""Whether code is being compiled."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 
 
 def is_traced() -> bool:
-    """Whether ``torch.compile`` reads the code that asks, to make graphs in which no hook fires.
+    """Whether ``torch.compile`` traces the calling code, into graphs in which no hook fires.
 
-    Whoever hooks a network goes on by ``torch.compiler.disable`` then; an export is no such graph.
+    Code that hooks a network must then go on under ``torch.compiler.disable``; an export does not
+    count.
     """
     return torch.compiler.is_compiling() and not torch.compiler.is_exporting()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import warnings
 
-# Torch stands between a user who calls a module and this library.
+# Torch is between a user who calls a module and this library.
 _PASSED_OVER = (f"{__name__.partition('.')[0]}.", "torch.")
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Warn of something at the line that called this library, however deep this stands in it.
+    """Warn at the line that called this library, however deep in it the warning is.
 
-    Python shows a warning of the same words once a line; were the line one of this library, a
-    second data set could not be told from the first.
+    Python shows the same warning once a line: at a line of this library, that of a second data set
+    would not be shown.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PASSED_OVER):

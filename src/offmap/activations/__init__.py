@@ -1,4 +1,4 @@
-"""What one network pass leaves behind, in memory and on disk."""
+"""The activations of a pass of a network, in memory and on disk."""
 
 from offmap.activations.activations import Activations, log_mean, log_mean_probabilities
 from offmap.activations.head import HasMembers, Head, Heads

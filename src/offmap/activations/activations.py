@@ -1,4 +1,4 @@
-"""What one network pass leaves behind."""
+"""The activations of one pass of a network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from offmap.errors import NeedsError, NonFiniteError, ShapeError
 
 
 class Activations:
-    """What one pass of a network leaves behind, for a batch of ``n`` samples.
+    """The activations of one pass of a network, for a batch of ``n`` samples.
 
-    What is not there is an error for whoever reads it, and for nobody else: features alone, or
-    logits alone, are enough for the detectors that read no more.
+    Any part may be absent, and only reading it is an error: features alone, or logits alone, are
+    enough for the detectors that read no more.
 
     Args:
         logits: outputs before the softmax, ``(n, c)``.
@@ -26,13 +26,13 @@ class Activations:
         layers: reduced activations of other layers by :meth:`Tap.key`, each ``(n, ...)``.
         members: the activations of each member of an ensemble. Its ``logits`` are then the
             logarithms of the mean of the members' probabilities, and it has no features.
-        classifier_logits: logits of the network whose label counts, ``(n, c)``, where that is
-            another one.
-        keys: what tells each sample from others, such as its path or its row.
+        classifier_logits: logits of the network that gives the predictions, ``(n, c)``, where
+            that is another one.
+        keys: what identifies each sample, such as its path or its row.
         absent: why there are no features, where that is known.
 
     Raises:
-        ShapeError: they are not all of so many samples, or not one row each.
+        ShapeError: they differ in their number of samples, or are not one row a sample.
     """
 
     __slots__ = (
@@ -105,8 +105,8 @@ class Activations:
             NeedsError: there are none.
         """
         if self._features is None:
-            why = f": {self.absent}" if self.absent else ""
-            raise NeedsError(f"the features are read, and these activations have none{why}")
+            reason = f": {self.absent}" if self.absent else ""
+            raise NeedsError(f"the features are read, and these activations have none{reason}")
         return self._features
 
     @property
@@ -116,7 +116,7 @@ class Activations:
 
     @property
     def has_predictions(self) -> bool:
-        """Whether there are logits of the network whose labels count."""
+        """Whether there are logits to predict classes from."""
         return self._logits is not None or self.classifier_logits is not None
 
     @property
@@ -130,16 +130,16 @@ class Activations:
         Raises:
             NeedsError: they were not kept.
         """
-        found: list[Tensor] = []
-        while (key := tap.key(len(found))) in self.layers:
-            found.append(self.layers[key])
-        if not found:
+        layers: list[Tensor] = []
+        while (key := tap.key(len(layers))) in self.layers:
+            layers.append(self.layers[key])
+        if not layers:
             raise NeedsError(
                 f"the layer {tap.layer!r}, reduced by {tap.reduction!r}, is read, and these "
                 "activations do not hold it: either the network has no such layer, or it was run "
                 "without taps=, which Guard and evaluate give"
             )
-        return tuple(found)
+        return tuple(layers)
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {
@@ -151,12 +151,12 @@ class Activations:
         return {name: x for name, x in parts.items() if x is not None}
 
     def _all(self) -> list[Tensor]:
-        own = (self._logits, self._features, self.classifier_logits, *self.layers.values())
-        return [x for x in own if x is not None]
+        tensors = (self._logits, self._features, self.classifier_logits, *self.layers.values())
+        return [x for x in tensors if x is not None]
 
     @property
     def widths(self) -> tuple[int | None, int | None, int]:
-        """Columns of logits and features, where there are some, and members."""
+        """Number of logits, features (``None`` where absent) and members."""
         z, h = self._logits, self._features  # without a loop: asked at every call of a guard
         logits = None if z is None else z.shape[1]
         return logits, None if h is None else h.shape[1], len(self.members)
@@ -164,17 +164,17 @@ class Activations:
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        first = self._logits if self._features is None else self._features
-        return (first if first is not None else (self._all() or self.members)[0]).device
+        tensor = self._logits if self._features is None else self._features
+        return (tensor if tensor is not None else (self._all() or self.members)[0]).device
 
     def __len__(self) -> int:
         return len((self._all() or self.members)[0])
 
     @property
     def predictions(self) -> Int64[Tensor, " n"]:
-        """The class that the network gives each sample, whether that is known or not."""
-        other = self.classifier_logits
-        return (self.logits if other is None else other).argmax(1)
+        """The class that the network gives each sample, be it ID or OOD."""
+        logits = self.classifier_logits
+        return (self.logits if logits is None else logits).argmax(1)
 
     @property
     def labels(self) -> Int64[Tensor, " n"]:
@@ -185,33 +185,33 @@ class Activations:
 
     def __getitem__(self, rows: slice | Tensor) -> Activations:
         """The same activations for some of the samples."""
-        part = self._each(lambda x: x[rows])
+        acts = self._map(lambda x: x[rows])
         if self.keys is not None:
-            here = rows.cpu() if isinstance(rows, Tensor) else rows
-            indices = torch.arange(len(self), device="cpu")[here]
-            part.keys = tuple(self.keys[i] for i in indices.tolist())
-        return part
+            index = rows.cpu() if isinstance(rows, Tensor) else rows
+            indices = torch.arange(len(self), device="cpu")[index]
+            acts.keys = tuple(self.keys[i] for i in indices.tolist())
+        return acts
 
     def to(self, device: torch.device) -> Activations:
         """The same activations on a device."""
-        return self if self.device == device else self._each(lambda x: x.to(device))
+        return self if self.device == device else self._map(lambda x: x.to(device))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Activations:
-        """One change of every tensor; the keys stay if there are as many samples."""
-        none = Activations.__new__(Activations)
-        none._logits = None if self._logits is None else change(self._logits)
-        none._features = None if self._features is None else change(self._features)
-        none.layers = {name: change(x) for name, x in self.layers.items()}
-        none.members = tuple(member._each(change) for member in self.members)
-        other = self.classifier_logits
-        none.classifier_logits = None if other is None else change(other)
-        none.keys = self.keys
-        none.absent = self.absent
-        none._finite = self._finite
-        return none
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Activations:
+        """Apply a function to every tensor; keys are copied, for as many samples."""
+        acts = Activations.__new__(Activations)
+        acts._logits = None if self._logits is None else change(self._logits)
+        acts._features = None if self._features is None else change(self._features)
+        acts.layers = {name: change(x) for name, x in self.layers.items()}
+        acts.members = tuple(member._map(change) for member in self.members)
+        logits = self.classifier_logits
+        acts.classifier_logits = None if logits is None else change(logits)
+        acts.keys = self.keys
+        acts.absent = self.absent
+        acts._finite = self._finite
+        return acts
 
     def replace(self, **changes: Any) -> Activations:
-        """The same activations with some of their parts exchanged, by the constructor's names."""
+        """The same activations with some parts replaced, by the names of the constructor."""
         parts = {
             "logits": self._logits,
             "features": self._features,
@@ -230,17 +230,17 @@ class Activations:
         tensors = {name: torch.cat([part._tensors()[name] for part in parts]) for name in names}
         members = zip(*(part.members for part in parts), strict=True)
         keys = [part.keys for part in parts]
-        whole = cls(
+        acts = cls(
             tensors.pop("logits", None),
             tensors.pop("features", None),
-            members=tuple(cls.joined(each) for each in members),
+            members=tuple(cls.joined(batches) for batches in members),
             classifier_logits=tensors.pop("classifier_logits", None),
             layers=tensors,
-            keys=None if None in keys else tuple(k for each in keys for k in each or ()),
+            keys=None if None in keys else tuple(key for batch in keys for key in batch or ()),
             absent=parts[0].absent,
         )
-        whole._finite = all(part._finite for part in parts)
-        return whole
+        acts._finite = all(part._finite for part in parts)
+        return acts
 
     @classmethod
     def of_members(cls, members: Sequence[Activations]) -> Activations:
@@ -275,7 +275,7 @@ class Activations:
             start: index of the first sample of this batch in its data set, for the message.
 
         Raises:
-            NonFiniteError: says what is not finite, for how many samples, and which come first.
+            NonFiniteError: names the part that is not finite, the number of samples, and the first.
         """
         if self._finite:  # once is enough, however many read them
             return

@@ -1,4 +1,4 @@
-"""The last linear layer of a classifier, and what has one for each of its members."""
+"""The last linear layer of a classifier, or of each member of an ensemble."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class HasMembers(nn.Module):
-    """What is run member by member: see :class:`offmap.networks.Ensemble`."""
+    """A network that runs member by member: see :class:`offmap.networks.Ensemble`."""
 
     members: nn.ModuleList
 
@@ -36,8 +36,8 @@ class Head:
 
     def to(self, device: torch.device) -> Head:
         """The same head on a device."""
-        rest = [None if x is None else x.to(device) for x in (self.bias, self.negatives)]
-        return Head(self.weight.to(device), *rest)
+        tensors = [None if x is None else x.to(device) for x in (self.bias, self.negatives)]
+        return Head(self.weight.to(device), *tensors)
 
 
 # The heads of an ensemble's members, in their order; ``None`` for a member without one.

@@ -41,8 +41,8 @@ class Sample:
         return replace(self, acts=self.acts[rows], inputs=self.inputs[rows])
 
     def seen(self, see: Callable[[Activations], Activations]) -> Sample:
-        """What somebody sees who sees a change of the activations, also when running again.
+        """The sample with a function applied to its activations, also when the network runs again.
 
-        Parameters are not handed on: the change is not made of what follows from others.
+        Parameters are not handed on: logits under other parameters would lack the change.
         """
-        return Sample(see(self.acts), self.inputs, lambda x, **how: see(self.run(x, **how)))
+        return Sample(see(self.acts), self.inputs, lambda x, **options: see(self.run(x, **options)))

@@ -29,9 +29,9 @@ _VERSION = 3
 class Shards:
     """A folder of activations in safetensors files, written once and read as often as needed.
 
-    A shard is written whole or not at all, and named by its first sample, so an interrupted run
-    keeps what it had finished: :meth:`through` reads that back, as far as no sample is missing, and
-    asks its source only for the rest. Two processes that fill one folder write the same.
+    A shard is written in full or not at all, and is named by its first sample. So an interrupted
+    run keeps its finished shards: :meth:`through` reads them back up to the first one missing, and
+    asks its source only for the samples after. Two processes that fill one folder write the same.
 
     Args:
         folder: where the files are; made if absent.
@@ -52,7 +52,7 @@ class Shards:
 
     @property
     def complete(self) -> bool:
-        """Whether the source had been read to its end."""
+        """Whether the source was read to its end."""
         return self._index.is_file()
 
     @property
@@ -63,15 +63,15 @@ class Shards:
         tensors = _read(path)
         if "members" not in tensors:
             return _head(tensors)
-        each = [_under(f"members.{i}.", tensors) for i in range(int(tensors["members"]))]
-        return tuple(_head(of) if of else None for of in each)
+        members = [_under(f"members.{i}.", tensors) for i in range(int(tensors["members"]))]
+        return tuple(_head(member) if member else None for member in members)
 
     @head.setter
     def head(self, head: Head | Heads | None) -> None:
         if isinstance(head, tuple) and any(head):
             tensors = {"members": torch.tensor(len(head), device="cpu")}
-            for i, each in enumerate(head):
-                tensors |= {f"members.{i}.{name}": x for name, x in _parts(each).items()}
+            for i, member in enumerate(head):
+                tensors |= {f"members.{i}.{name}": x for name, x in _parts(member).items()}
             _write(self.folder / "head.safetensors", tensors)
         elif isinstance(head, Head):
             _write(self.folder / "head.safetensors", _parts(head))
@@ -95,15 +95,15 @@ class Shards:
         """The stored batches, then those of ``source(samples stored)``, which are stored too.
 
         Args:
-            source: opens the data behind so many samples; not called once all is stored.
+            source: opens the data after that many samples; not called once all are stored.
         """
-        stored, whole = 0, self._samples()
+        stored, samples = 0, self._samples()
         for batch in self:
             stored += len(batch[0])
             yield batch
-        if stored == whole:
+        if stored == samples:
             return
-        self._index.unlink(missing_ok=True)  # somebody has deleted a shard
+        self._index.unlink(missing_ok=True)  # a shard was deleted
         with self.writing(stored) as write:
             for acts, labels in source(stored):
                 write(acts, labels)
@@ -122,7 +122,7 @@ class Shards:
         def write(acts: Activations, labels: Tensor | None) -> None:
             nonlocal start, stored, size
             tensors = _packed(acts, labels)
-            # A batch may lack what others have, as where a network passes other layers.
+            # Batches may differ in their parts, as where a network runs other layers.
             if pending and tensors.keys() != _packed(*pending[-1]).keys():
                 self._flush(start, pending)
                 start, size = stored, 0
@@ -145,7 +145,7 @@ class Shards:
         return self.folder / f"{start:010d}.safetensors"
 
     def _samples(self) -> int | None:
-        """How many there are in all, if the source had been read to its end."""
+        """The number of samples, if the source was read to its end."""
         if not self.complete:
             return None
         try:
@@ -155,8 +155,8 @@ class Shards:
             raise StoreError(f"{self._index} is not an index of shards: {error}") from error
         if version != _VERSION:
             raise StoreError(
-                f"{self.folder} holds shards of version {version}; known: {_VERSION}: delete the "
-                "folder and run again"
+                f"{self.folder} holds shards of version {version}, and this offmap reads "
+                f"{_VERSION}: delete the folder and run again"
             )
         return samples
 
@@ -167,7 +167,7 @@ class Shards:
             tensors = {name: torch.cat([p[name] for p in packed]).cpu() for name in packed[0]}
             keys = [acts.keys for acts, _ in pending]
             if None not in keys:
-                text = json.dumps([key for each in keys for key in each or ()]).encode()
+                text = json.dumps([key for batch in keys for key in batch or ()]).encode()
                 tensors["keys"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
             _write(self._shard(start), tensors | {"sizes": torch.tensor(sizes, device="cpu")})
         pending.clear()
@@ -202,8 +202,8 @@ def _tensors(acts: Activations) -> dict[str, Tensor]:
 
 def _activations(tensors: dict[str, Tensor], keys: tuple[str, ...] | None = None) -> Activations:
     members: list[Activations] = []
-    while of := _under(f"members.{len(members)}.", tensors):
-        members.append(_activations(of))
+    while member := _under(f"members.{len(members)}.", tensors):
+        members.append(_activations(member))
     return Activations(
         tensors.get("logits"),
         tensors.get("features"),

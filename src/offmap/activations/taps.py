@@ -1,4 +1,4 @@
-"""Other layers than the last: which are kept, and what is kept of them."""
+"""Layers other than the last: which to keep, and how to reduce them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def reduction(name: str) -> Callable[[Reduction], Reduction]:
     """
 
     def enter(function: Reduction) -> Reduction:
-        known = REDUCTIONS.get(name)
-        if known is not None and known.__qualname__ != function.__qualname__:
-            raise ArgumentError(f"the reduction {name!r} is {known.__qualname__} already")
+        entry = REDUCTIONS.get(name)
+        if entry is not None and entry.__qualname__ != function.__qualname__:
+            raise ArgumentError(f"the reduction {name!r} is {entry.__qualname__} already")
         REDUCTIONS[name] = function
         return function
 
@@ -67,11 +67,11 @@ class Tap:
             )
 
     def key(self, i: int = 0) -> str:
-        """Under what name its i-th layer stands in ``layers`` of :class:`Activations`."""
+        """The key of its i-th layer in ``layers`` of :class:`Activations`."""
         return f"{self.layer}|{self.reduction}|{i}"
 
     def __call__(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        """What is kept of the layer's output."""
+        """The reduced output of the layer."""
         return REDUCTIONS[self.reduction](output)
 
 

@@ -9,7 +9,7 @@ from offmap.detectors import _spec
 from offmap.detectors._composite import Composite, Shaper
 from offmap.detectors._detector import Detector
 from offmap.detectors._engine import Fitting, collected_apart, fit
-from offmap.detectors._here import through_spool
+from offmap.detectors._local_data import through_spool
 from offmap.detectors._needs import SOURCES, Needs, Stage
 from offmap.detectors._plan import cost, nodes, passes, sources, taps_of, why_not_exported
 from offmap.detectors._registry import entries, entry_of, register
@@ -77,15 +77,15 @@ def __getattr__(name: str) -> Any:
 
 def ordinary() -> list[str]:
     """Names of the detectors for any one classifier, in their order."""
-    others = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS | Needs.NEGATIVES
-    made = {name: method.default() for name, method in catalogue().items()}
-    return [name for name, each in made.items() if not each.needs_to_learn & others]
+    special = Needs.MEMBERS | Needs.DISTANCES | Needs.INPUTS | Needs.NEGATIVES
+    needs = {name: method.default().needs_to_learn for name, method in catalogue().items()}
+    return [name for name, flags in needs.items() if not flags & special]
 
 
 def unasked() -> list[str]:
-    """What "all" means: all but those that run the network again, which are asked for by name."""
-    made = {name: method.default() for name, method in catalogue().items()}
-    return [name for name, each in made.items() if Needs.INPUTS not in each.needs_to_learn]
+    """The detectors of "all": those that run the network again must be named one by one."""
+    needs = {name: method.default().needs_to_learn for name, method in catalogue().items()}
+    return [name for name, flags in needs.items() if Needs.INPUTS not in flags]
 
 
 def detector(spec: str | Detector | Mapping[str, Any]) -> Detector:

@@ -1,4 +1,4 @@
-"""Before data are read: the head, the copies of members, and what cannot be served."""
+"""Before the fit: bind heads, copy detectors for members, and refuse unmet needs."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ AnyHead = Head | Heads | None
 _SHARE_OF_MEMORY = 0.5
 
 
-def prepare(root: Detector, head: AnyHead, first: Activations | None) -> None:
-    """Forget what was learned, make the copies of members, check, and bind to the head."""
+def prepare(root: Detector, head: AnyHead, acts: Activations | None) -> None:
+    """Reset a detector, copy it for each member, check it, and bind it to the head."""
     root.reset()
-    width = columns(first) if first is not None else _columns_of(head)
-    if first is not None:  # an ensemble, or none: no part changes that
-        check_needs(root.needs & Needs.MEMBERS, first, root)
-    _leave_out_unserved(root, first, width)
+    width = columns(acts) if acts is not None else _columns_of(head)
+    if acts is not None:  # whether it is an ensemble, which no part can change
+        check_needs(root.needs & Needs.MEMBERS, acts, root)
+    _leave_out_unserved(root, acts, width)
     _renew_needs(root)
-    if first is not None:
-        check_needs(root.needs & ~Needs.INPUTS, first, root)
+    if acts is not None:
+        check_needs(root.needs & ~Needs.INPUTS, acts, root)
         if head is not None and Needs.HEAD in root.needs:
-            check_head(head, first, root)
-        warn_signed(root, first)
-    _expand(root, head, first, width)
+            check_head(head, acts, root)
+        warn_signed(root, acts)
+    _expand(root, head, acts, width)
     _check_footprint(root, width)
     bind(root, head, root)
     _renew_needs(root)
-    read = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
+    widths = [width[0], width[1] if Needs.FEATURES in root.needs else 0, width[2]]
     root.set_buffers(
-        columns_=torch.tensor(read, device="cpu"),
+        columns_=torch.tensor(widths, device="cpu"),
         passes_=torch.zeros(len(SOURCES), device="cpu").long(),
     )
 
 
 def _renew_needs(root: Detector) -> None:
-    """What each node needs, parts before those that are made of them."""
+    """Renew the needs of each composite, parts first."""
     for node in reversed([*nodes(root)]):
         if node.all_parts():
             cast("Composite", node).renew_needs()
 
 
 def _columns_of(head: AnyHead) -> tuple[int, int, int]:
-    one = next((h for h in head if h), None) if isinstance(head, tuple) else head
-    width = (0, 0) if one is None else tuple(one.weight.shape)
+    layer = next((h for h in head if h), None) if isinstance(head, tuple) else head
+    width = (0, 0) if layer is None else tuple(layer.weight.shape)
     return (*width, len(head) if isinstance(head, tuple) else 0)  # type: ignore[return-value]
 
 
 def _expand(
-    node: Detector, head: AnyHead, first: Activations | None, width: tuple[int, int, int]
+    node: Detector, head: AnyHead, acts: Activations | None, width: tuple[int, int, int]
 ) -> None:
-    """Make the copies of a tree from its root on: each copy may hold some itself."""
+    """Make the copies of templates, from the root on: a copy may hold templates itself."""
     if getattr(node, "template", None) is not None:
         wrapper = cast("Composite", node)
-        if first is not None:
-            wrapper.expand(wrapper.copies(first))
+        if acts is not None:
+            wrapper.expand(wrapper.copies(acts))
         elif isinstance(head, tuple):
             wrapper.expand(len(head))
     for i, part in enumerate(node.all_parts()):
-        of_one = head[i] if isinstance(head, tuple) and _is_over_members(node) else head
-        seen = _seen_by(node, i, first)
-        if _is_over_members(node):  # one may lack what another has
-            _leave_out_unserved(part, seen, width)
-        _expand(part, of_one, seen, width)
+        part_head = head[i] if isinstance(head, tuple) and _is_over_members(node) else head
+        part_acts = _acts_of_part(node, i, acts)
+        if _is_over_members(node):  # members may differ in what they have
+            _leave_out_unserved(part, part_acts, width)
+        _expand(part, part_head, part_acts, width)
 
 
 def _is_over_members(node: Detector) -> bool:
@@ -84,18 +84,18 @@ def _is_over_members(node: Detector) -> bool:
     return Needs.MEMBERS in type(node).needs
 
 
-def _seen_by(node: Detector, i: int, first: Activations | None) -> Activations | None:
+def _acts_of_part(node: Detector, i: int, acts: Activations | None) -> Activations | None:
     """The activations of the network that part ``i`` of a node sees."""
-    if first is None or not first.members or not _is_over_members(node):
-        return first
-    return first.members[i]
+    if acts is None or not acts.members or not _is_over_members(node):
+        return acts
+    return acts.members[i]
 
 
 def bind(node: Detector, head: AnyHead, root: Detector) -> None:
     """Give a head to a node, and to the parts whose head does not depend on what it learns.
 
     Raises:
-        NeedsError: there is none.
+        NeedsError: the node needs a head, and there is none.
     """
     if Needs.HEAD in type(node).needs:
         if not isinstance(head, Head):
@@ -109,40 +109,42 @@ def bind(node: Detector, head: AnyHead, root: Detector) -> None:
 
 
 def bind_parts(node: Detector, head: AnyHead, root: Detector) -> None:
-    """Give each part its head, whatever that is made of by now."""
+    """Give each part its head, derived from the buffers learned so far."""
     for i, part in enumerate(node.all_parts()):
         if part.learns:
             with sparing_part(node, (i,)):
-                own = cast("Composite", node).head_of(i, head) if Needs.HEAD in part.needs else None
-                bind(part, own, root)
+                part_head = (
+                    cast("Composite", node).head_of(i, head) if Needs.HEAD in part.needs else None
+                )
+                bind(part, part_head, root)
 
 
 def _leave_out_unserved(
-    node: Detector, first: Activations | None, width: tuple[int, int, int]
+    node: Detector, acts: Activations | None, width: tuple[int, int, int]
 ) -> None:
-    """Where parts may be left out, leave out those that read what is not there, or too much."""
+    """Leave out, where allowed, the parts with unmet needs or too large a footprint."""
     for i, part in enumerate(node.all_parts()):
         if node.goes_on:
             with sparing_part(node, (i,)):
-                if first is not None:
-                    check_needs(part.needs & ~Needs.INPUTS, first, part)
-                    _check_layers(part, first)
+                if acts is not None:
+                    check_needs(part.needs & ~Needs.INPUTS, acts, part)
+                    _check_layers(part, acts)
                 _check_footprint(part, width)
     for i, part in enumerate(node.all_parts()):
-        _leave_out_unserved(part, _seen_by(node, i, first), width)
+        _leave_out_unserved(part, _acts_of_part(node, i, acts), width)
 
 
-def _check_layers(part: Detector, first: Activations) -> None:
-    one = first.members[0] if first.members else first
+def _check_layers(part: Detector, acts: Activations) -> None:
+    network_acts = acts.members[0] if acts.members else acts
     for tap in taps_of(part):
-        one.tapped(tap)
+        network_acts.tapped(tap)
 
 
 @contextmanager
 def sparing_part(root: Detector, path: Path, *, labelled: bool = True) -> Iterator[None]:
-    """Leave out the part of a tree that an error comes from, where its composite can do without.
+    """Leave out the part of a tree that raises an error, where its composite tolerates that.
 
-    What is missing or cannot be solved is done without; what is wrong, such as labels, is refused.
+    Unmet needs and degenerate data are tolerated; wrong arguments, such as labels, are refused.
     """
     try:
         yield
@@ -157,7 +159,7 @@ def sparing_part(root: Detector, path: Path, *, labelled: bool = True) -> Iterat
 
 
 def present(root: Detector, path: Path) -> bool:
-    """Whether a node is still there: a part above it may have been left out."""
+    """Whether neither a node nor one above it has been left out."""
     return not any(at(root, path[:k]).absent for k in range(len(path) + 1))
 
 

@@ -1,4 +1,4 @@
-"""A few rows at a time, so that what is wide fits a bound of memory."""
+"""A few rows at a time, so that wide intermediates fit a bound of memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _BYTES = 32 << 20
 
 
 def by_rows(score: Callable[..., Tensor], columns: int, *arrays: Tensor) -> Tensor:
-    """What a function gives of a few rows of the arrays at a time, joined.
+    """Apply a function to a few rows of the arrays at a time, and join the results.
 
     Args:
-        score: of some rows of each array.
-        columns: float64 numbers that it needs for a row.
-        arrays: of as many rows each.
+        score: the function, of some rows of each array.
+        columns: number of float64 values that it needs for a row.
+        arrays: each with the same number of rows.
     """
     # A graph has no loop over parts, whose number would depend on the batch.
     if torch.compiler.is_exporting():

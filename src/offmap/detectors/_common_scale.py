@@ -1,4 +1,4 @@
-"""Several scores on one scale, which calibration data give."""
+"""Several scores on a common scale, learned from calibration data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OnCommonScale(Composite):
 
     Args:
         parts: the scores.
-        template: or what is copied for each of them, see :class:`Composite`.
+        template: or a detector copied for each of them, see :class:`Composite`.
         how: a name of ``How``; :class:`offmap.Combine` says what each does.
 
     Attributes:
@@ -54,7 +54,7 @@ class OnCommonScale(Composite):
 
     def score_columns(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
         scores = super().score_columns(acts)
-        # As a bank keeps them: beside its roundings, equal scores would count as higher or lower.
+        # Rounded as in the bank, where equal scores would else count as higher or lower.
         return scores if self.how in _OF_MOMENTS else scores.float().double()
 
     def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Statistic:
@@ -71,8 +71,8 @@ class OnCommonScale(Composite):
         self.set_buffers(scale_=ascending.contiguous())
 
     def _check(self, varies: Tensor) -> None:
-        for part, good in zip(self.all_parts(), varies.tolist(), strict=True):
-            if not good:
+        for part, varying in zip(self.all_parts(), varies.tolist(), strict=True):
+            if not varying:
                 raise DegenerateError(
                     f"{self!r}: {part!r} gives all calibration samples one score: leave it out, or "
                     "give more calibration data"
@@ -85,7 +85,7 @@ class OnCommonScale(Composite):
             return (t if self.how == "mean" else softplus(t)).mean(1)
         if self.how == "mean_rank":
             return 1 - self._shares(scores).mean(1)
-        u = self._surprise(scores)
+        u = self._surprisal(scores)
         if self.how == "harmonic":
             return u.logsumexp(1) - torch.log(u.new_tensor(float(u.shape[1])))
         return u.sum(1) if self.how == "fisher" else u.amax(1)
@@ -99,17 +99,17 @@ class OnCommonScale(Composite):
             above = (self.scale_.shape[1] - below).T
         return (1 + above).double() / (self.scale_.shape[1] + 1)
 
-    def _surprise(self, scores: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
-        """Minus the logarithm of the share, with the tail."""
+    def _surprisal(self, scores: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+        """Minus the logarithm of the share, with an exponential tail."""
         start = torch.quantile(self.scale_, _TAIL, dim=1)
         excess = (self.scale_ - start[:, None]).relu()
-        found = (excess > 0).sum(1)
-        beyond = found.clamp(min=1)
-        # Where the highest tenth is one score, none lies beyond it that would tell a scale.
+        exceedances = (excess > 0).sum(1)
+        count = exceedances.clamp(min=1)
+        # Where the highest tenth is one score, no score above it gives the scale of a tail.
         spread = start - self.scale_.mean(1)
-        mean = torch.where(found > 0, excess.sum(1) / beyond, spread)
+        mean = torch.where(exceedances > 0, excess.sum(1) / count, spread)
         mean = mean.clamp(min=torch.finfo(torch.float64).tiny)
-        share = beyond / (self.scale_.shape[1] + 1)
+        share = count / (self.scale_.shape[1] + 1)
         tail = (scores - start) / mean - share.log()
         return torch.where(scores > start, tail, -self._shares(scores).log())
 
@@ -122,10 +122,10 @@ def mean_and_deviation(stats: Moments) -> Float64[Tensor, "k 2"]:
 def standardised(
     scores: Float64[Tensor, "n k"], scale: Float64[Tensor, "k 2"]
 ) -> Float64[Tensor, "n k"]:
-    """Each score less its mean, by its deviation."""
+    """Each score minus its mean, divided by its deviation."""
     return (scores - scale[:, 0]) / scale[:, 1]
 
 
 def softplus(t: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
-    """``log(1 + exp t)``, in terms that ONNX Runtime has in float64."""
+    """``log(1 + exp t)``, by operators that ONNX Runtime has in float64."""
     return t.relu() + (-t.abs()).exp().log1p()

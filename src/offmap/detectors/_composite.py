@@ -1,4 +1,4 @@
-"""Detectors that are made of detectors: what each part sees, and of which head."""
+"""Detectors made of detectors: the activations and the head that each part sees."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Composite(Detector):
     """A detector made of parts, each of which sees the activations in its own way.
 
     A subclass gives :meth:`see` and :meth:`head_of`, and its score from :meth:`part_scores`. Its
-    own stages come before those of its parts, or behind them with ``parts_first``; ``sees`` says
-    what :meth:`see` reads of the activations, if that is not what the part reads.
+    own stages come before those of its parts, or after them with ``parts_first``; ``sees`` names
+    what :meth:`see` reads of the activations, if that differs from the needs of the part.
 
     Args:
         parts: the detectors that it is made of; they are copied.
@@ -40,8 +40,8 @@ class Composite(Detector):
 
     def __init__(self, parts: Sequence[Detector] = (), *, template: Detector | None = None) -> None:
         super().__init__()
-        inside = [*parts, *([] if template is None else [template])]
-        for part in inside:
+        detectors = [*parts, *([] if template is None else [template])]
+        for part in detectors:
             if not isinstance(part, Detector):
                 raise ArgumentError(
                     f"{type(self).__name__} wraps detectors, such as Energy(); seen {part!r}"
@@ -53,13 +53,13 @@ class Composite(Detector):
             copy.reset()
         self.__dict__["template"] = copy
         needs = type(self).needs
-        for part in inside:
+        for part in detectors:
             needs |= part.needs
         self.needs = needs
-        plan(self)  # refuses a tree that no order of the data can fit
+        plan(self)  # refuses a tree that cannot be fitted in any order of the data
 
     def see(self, i: int, acts: Activations) -> Activations:
-        """What part ``i`` sees of the activations."""
+        """The activations that part ``i`` sees."""
         return acts
 
     def head_of(self, i: int, head: Head | Heads | None) -> Head | Heads | None:
@@ -67,19 +67,19 @@ class Composite(Detector):
         return head
 
     def view(self, i: int, acts: Activations | Sample) -> Activations | Sample:
-        """What part ``i`` sees of a batch."""
+        """The view of a batch that part ``i`` scores."""
         if not isinstance(acts, Sample):
             return self.see(i, acts)
         if Needs.INPUTS not in self.part(i).needs:
             return self.see(i, acts.acts)
         if type(self).see is Composite.see:
             return acts
-        return acts.seen(lambda own: self.see(i, own))
+        return acts.seen(lambda batch: self.see(i, batch))
 
     def view_in_fit(self, i: int, acts: Activations | Sample) -> Activations | Sample:
-        """What part ``i`` sees of a batch that it learns from."""
+        """The view of a batch that part ``i`` learns from."""
         if isinstance(acts, Sample) and self.reads_inputs_to_learn(i):
-            return acts.seen(lambda own: self.see(i, own))
+            return acts.seen(lambda batch: self.see(i, batch))
         return self.view(i, acts)
 
     def reads_inputs_to_learn(self, i: int) -> bool:
@@ -88,9 +88,9 @@ class Composite(Detector):
         return Needs.INPUTS in part.needs_to_learn and Needs.INPUTS not in part.needs
 
     def own_view(self, acts: Activations | Sample) -> Activations | Sample:
-        # Inputs that the parts need are nothing to stages that come before theirs.
-        own = any(stage.inputs for stage in self.stages)
-        if own or self.parts_first or Needs.INPUTS in type(self).needs:
+        # Stages before those of the parts do not need the inputs that the parts need.
+        reads_inputs = any(stage.inputs for stage in self.stages)
+        if reads_inputs or self.parts_first or Needs.INPUTS in type(self).needs:
             return self.view_to_learn(acts)
         return acts.acts if isinstance(acts, Sample) else acts
 
@@ -106,8 +106,8 @@ class Composite(Detector):
 
     def part_scores(self, acts: Activations | Sample) -> list[Float[Tensor, " n"]]:
         """The score of each part."""
-        own = acts.acts if isinstance(acts, Sample) else acts
-        count = len(self.parts) or self.copies(own)
+        batch = acts.acts if isinstance(acts, Sample) else acts
+        count = len(self.parts) or self.copies(batch)
         return [self.part(i)(self.view(i, acts)) for i in range(count)]
 
     def score_columns(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
@@ -115,7 +115,7 @@ class Composite(Detector):
         return torch.stack([scores.double() for scores in self.part_scores(acts)], dim=1)
 
     def expand(self, count: int) -> None:
-        """Make so many copies of the template, if there is one that learns."""
+        """Make that many copies of the template, if it is one that learns."""
         if self.template is not None and self.template.learns:
             self.parts = nn.ModuleList([deepcopy(self.template) for _ in range(count)])
 
@@ -128,12 +128,12 @@ class Composite(Detector):
         return super().fitted and all(part.fitted for part in self.all_parts())
 
     def all_parts(self) -> list[Detector]:
-        """The parts, or the template as long as it was not copied."""
+        """The parts, or the template as long as there are no copies."""
         number = len(self.parts) or int(self.template is not None)
         return [self.part(i) for i in range(number)]
 
     def renew_needs(self) -> None:
-        """Once parts inside of it are left out, or are there again: what is needed by those."""
+        """Renew its needs, after parts were left out or restored."""
         if any(node.goes_on for node in nodes(self)):
             self.needs = reduce(or_, (part.needs for part in self.all_parts()), type(self).needs)
 
@@ -148,7 +148,7 @@ class Composite(Detector):
     def make_room(self, names: Iterable[str]) -> None:
         names = list(names)
         numbers = {int(match[1]) for name in names if (match := _PART.match(name))}
-        if numbers == set(range(len(numbers))):  # else there are tensors that have no place
+        if numbers == set(range(len(numbers))):  # else some tensors belong to no part
             self.expand(len(numbers))
         for i, part in enumerate(self.parts):
             assert isinstance(part, Detector)
@@ -161,12 +161,12 @@ class Composite(Detector):
 
 
 class Shaper(Composite):
-    """Maps features and head to others, and lets ``inner`` score those, with logits anew.
+    """Maps features and head to others, computes their logits, and lets ``inner`` score them.
 
     A subclass gives :meth:`shape`.
 
     Args:
-        inner: the detector that scores what was shaped.
+        inner: the detector that scores the shaped features.
 
     Attributes:
         weight_: the head's weight, ``(c, d)``.
@@ -193,7 +193,7 @@ class Shaper(Composite):
 
     @property
     def inner(self) -> Detector:
-        """The detector that scores what was shaped."""
+        """The detector that scores the shaped features."""
         return self.part(0)
 
     def shape(

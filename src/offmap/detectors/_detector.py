@@ -1,4 +1,4 @@
-"""What a detector is: a statistic to collect, an equation to solve, a score to compute."""
+"""The interface of detectors: collect a statistic, solve an equation, compute a score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.detectors import _registry
 from offmap.detectors._checks import check_columns, check_needs
 from offmap.detectors._engine import fit
-from offmap.detectors._here import Data
+from offmap.detectors._local_data import Data
 from offmap.detectors._needs import SOURCES, Needs, Source, Stage
 from offmap.detectors._plan import passes
 from offmap.errors import ArgumentError, NotFittedError
@@ -24,6 +24,11 @@ from offmap.stats import Statistic
 
 # Buffers that the engine keeps of every detector that learns.
 KEPT = ("columns_", "passes_")
+_UNFITTED = "has learned nothing yet: call fit(batches) first"
+_UNCALIBRATED = (
+    "learns on calibration data and has not seen any: give calibration= to fit, or call calibrate "
+    "on the guard"
+)
 
 
 class Detector(KeepsTypes):
@@ -35,7 +40,7 @@ class Detector(KeepsTypes):
     does the passes, the checking and the saving.
 
     What is learned is kept in buffers whose names end in an underscore; a subclass annotates them
-    (``centres_: Tensor``), and they are what is saved, loaded and moved to a device. Buffers that
+    (``centres_: Tensor``): these are saved, loaded and moved to a device. Buffers that
     are not annotated may stand between two stages. Constructor arguments are JSON values,
     detectors, which are copied, or lists of these.
 
@@ -47,10 +52,10 @@ class Detector(KeepsTypes):
 
     needs: Needs = Needs.LOGITS
     stages: tuple[Stage, ...] = ()
-    # Of what is made of parts: whether its own stages come behind theirs, and what see() reads.
+    # Of composites: whether their own stages come after those of the parts, and what see() reads.
     parts_first: ClassVar[bool] = False
     sees: ClassVar[Needs | None] = None
-    # Of parts: whether what is made of them can do without some; whether it stands for such a one.
+    # Whether a composite goes on without parts that fail; whether it stands for such a part.
     goes_on: ClassVar[bool] = False
     absent: ClassVar[bool] = False
     # What to do where its footprint is too large.
@@ -60,7 +65,7 @@ class Detector(KeepsTypes):
     suits: ClassVar[str] = "any classifier"
     # Whether it is for features that come from a ReLU: a fit on negative ones warns.
     for_relu: ClassVar[bool] = False
-    # Kind and widths of the last activations that were not refused.
+    # Type and widths of the last activations that passed the checks.
     _scored: tuple[Any, ...] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -101,7 +106,7 @@ class Detector(KeepsTypes):
         return None
 
     def summary(self) -> str:
-        """What was learned, in words."""
+        """A line on what was learned."""
         return "nothing to learn"
 
     @classmethod
@@ -122,7 +127,7 @@ class Detector(KeepsTypes):
         self.check(acts)
         batch = self.view_of(acts)
         if isinstance(acts, Sample):
-            # The network may run again, and what takes gradients turns them on.
+            # The network may run again; methods that take gradients enable them.
             with torch.no_grad(), without_autocast(acts.acts.device):
                 return self.forward(batch).float()
         # Not self(batch), which looks for hooks as long as a small score takes.
@@ -132,22 +137,22 @@ class Detector(KeepsTypes):
             return self.forward(batch).float()
 
     def view_of(self, acts: Activations | Sample) -> Activations | Sample:
-        """The sample for a method that needs inputs, its activations alone for another."""
+        """The sample for a method that needs inputs, its activations for others."""
         return acts.acts if isinstance(acts, Sample) and Needs.INPUTS not in self.needs else acts
 
     @property
     def needs_to_learn(self) -> Needs:
-        """What it needs in fitting, inputs too where a stage of it, or of a part, reads them."""
-        own = any(stage.inputs for stage in self.stages)
-        inside = any(Needs.INPUTS in part.needs_to_learn for part in self.all_parts())
-        return self.needs | Needs.INPUTS if own or inside else self.needs
+        """Its needs in fitting, with inputs where a stage of it, or of a part, reads them."""
+        by_stages = any(stage.inputs for stage in self.stages)
+        by_parts = any(Needs.INPUTS in part.needs_to_learn for part in self.all_parts())
+        return self.needs | Needs.INPUTS if by_stages or by_parts else self.needs
 
     def view_to_learn(self, acts: Activations | Sample) -> Activations | Sample:
         """The sample, if inputs are needed to learn from, else its activations alone."""
         return acts if Needs.INPUTS in self.needs_to_learn else self.view_of(acts)
 
     def own_view(self, acts: Activations | Sample) -> Activations | Sample:
-        """What its own stages learn from."""
+        """The view of a batch that its own stages learn from."""
         return self.view_to_learn(acts)
 
     def check(self, acts: Activations | Sample) -> None:
@@ -156,21 +161,14 @@ class Detector(KeepsTypes):
         if kind == self._scored:  # as the batch before: a guard is called on one sample at a time
             return
         if not self.fitted:
-            raise NotFittedError(f"{self!r} {self._missing()}")
+            uncalibrated = self.waiting_for == "calibration"
+            raise NotFittedError(f"{self!r} {_UNCALIBRATED if uncalibrated else _UNFITTED}")
         check_needs(self.needs, acts, self)
         if (fitted_on := self._buffers.get("columns_")) is not None:
             check_columns(acts, fitted_on, type(self).__name__)
-        values = Needs.MEMBERS | Needs.DISTANCES  # are told by more than widths
+        values = Needs.MEMBERS | Needs.DISTANCES  # depend on more than widths
         if not self.needs & values and not self.all_parts():
             self._scored = kind
-
-    def _missing(self) -> str:
-        if self.waiting_for == "calibration":
-            return (
-                "learns on calibration data and has not seen any: give calibration= to fit, or "
-                "call calibrate on the guard"
-            )
-        return "has learned nothing yet: call fit(batches) first"
 
     def fit(
         self,
@@ -201,20 +199,20 @@ class Detector(KeepsTypes):
 
     @property
     def learns(self) -> bool:
-        """Whether there is anything to learn, or a head to be bound to."""
+        """Whether it has anything to learn, or binds to a head."""
         return bool(self.stages or self.learned_names())
 
     @property
     def waiting_for(self) -> Source | None:
         """The data that it still has to learn from."""
-        done = self._buffers.get("passes_")
-        counts = [0] * len(SOURCES) if done is None else done.tolist()
-        missing = (s for s, n in zip(SOURCES, counts, strict=True) if n < passes(self, s))
-        return next(missing, None)
+        passes_done = self._buffers.get("passes_")
+        counts = [0] * len(SOURCES) if passes_done is None else passes_done.tolist()
+        sources = (s for s, n in zip(SOURCES, counts, strict=True) if n < passes(self, s))
+        return next(sources, None)
 
     @property
     def fitted(self) -> bool:
-        """Whether every buffer is there that it, and what it is made of, learns."""
+        """Whether every learned buffer is set, its own and those of its parts."""
         return all(name in self._buffers for name in self.learned_names())
 
     @classmethod
@@ -245,7 +243,7 @@ class Detector(KeepsTypes):
         super()._load_from_state_dict(*args)
 
     def make_room(self, names: Iterable[str]) -> None:
-        """Before loading: make the parts inside that the learned buffers' names speak of."""
+        """Before loading: make the parts that the names of the buffers refer to."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -284,16 +282,16 @@ class Detector(KeepsTypes):
             )
         record = {
             "detector": entry.name,
-            "arguments": {name: _recorded(value) for name, value in self.params.items()},
+            "arguments": {name: _as_json(value) for name, value in self.params.items()},
         }
         if entry.family == _registry.OWN:
             record["distribution"] = entry.distribution
         return record
 
 
-def _recorded(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_recorded(each) for each in value]
+        return [_as_json(item) for item in value]
     return value.record() if isinstance(value, Detector) else value
 
 

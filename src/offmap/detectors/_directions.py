@@ -14,11 +14,11 @@ def directions(features: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
     return F.normalize(features.double())
 
 
-def check_directions(features: int, who: str) -> None:
-    """Refuse a single feature, of which nothing but the sign has a direction."""
+def check_directions(features: int, name: str) -> None:
+    """Refuse a single feature, whose direction is its sign alone."""
     if features < 2:
         raise ShapeError(
-            f"{who}: the data has 1 feature(s), and divided by its norm a single feature is 1, 0 "
+            f"{name}: the data has 1 feature(s), and divided by its norm a single feature is 1, 0 "
             "or -1, so that nearly all samples score alike: use a detector that keeps norms, such "
             "as Mahalanobis"
         )

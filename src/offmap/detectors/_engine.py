@@ -11,7 +11,7 @@ import torch
 
 from offmap.activations import Activations, Batch, Head, Sample
 from offmap.detectors._binding import AnyHead, prepare, present, sparing_part
-from offmap.detectors._here import Data, Here, on_device
+from offmap.detectors._local_data import Data, LocalData, on_device
 from offmap.detectors._needs import NOTHING, SOURCES, Needs, Source
 from offmap.detectors._plan import at, passes, plan, reads, taps_of
 from offmap.detectors._spread import Collected, Spread, Task, left_out_of
@@ -41,7 +41,7 @@ def fit(
     so a one-shot iterable of any length will do.
 
     Args:
-        detectors: what they had learned before is forgotten.
+        detectors: fitted anew, whatever they had learned before.
         train: pairs of activations and labels of the network's training data, or a function that
             opens them.
         calibration: the same of held-out ID data.
@@ -68,7 +68,7 @@ class Fitting:
     """Detectors that are being fitted, source by source.
 
     Args:
-        detectors: no two of them one.
+        detectors: each given once.
         head: as for :func:`offmap.fit`.
         failures: likewise.
 
@@ -83,7 +83,7 @@ class Fitting:
         head: AnyHead | Callable[[], AnyHead] = None,
         failures: dict[int, OffmapError] | None = None,
     ) -> None:
-        if len({id(each) for each in detectors}) < len(detectors):
+        if len({id(detector) for detector in detectors}) < len(detectors):
             raise ArgumentError("one detector is given twice: fit it once, or give copies of it")
         self.roots = dict(enumerate(detectors))
         self.head = head
@@ -92,7 +92,7 @@ class Fitting:
         self.unbound: set[int] = set()
 
     def begin(self) -> None:
-        """Forget what was learned, and bind those that learn from no data."""
+        """Reset all detectors, and bind those that learn from no data."""
         for i, root in list(self.roots.items()):
             root.reset()
             if root.learns:
@@ -101,11 +101,11 @@ class Fitting:
             self.bind(None, [i for i in self.unbound if not plan(self.roots[i])])
 
     def bind(self, first: Activations | Sample | None, chosen: Iterable[int] | None = None) -> None:
-        """Make the copies that an ensemble asks for, and give each node its head.
+        """Copy detectors for the members of an ensemble, and give each node its head.
 
         Args:
-            first: activations that the network gave, for those that learn from no data.
-            chosen: which detectors; by default all that have not been bound.
+            first: activations of the first batch; ``None`` for those that learn from no data.
+            chosen: positions of the detectors; by default all that are not bound yet.
         """
         first = None if first is None else activations_of(first)
         for i in list(self.unbound if chosen is None else chosen):
@@ -136,32 +136,34 @@ class Fitting:
                         f"{self.roots[i]!r} needs {_WORDS[source]} to learn on: give {source}="
                     )
             return
-        # Those that learn from calibration data alone have met nothing before.
-        fresh = (i for i, r in self.roots.items() if r.learns and "passes_" not in r._buffers)
-        self.unbound.update(fresh)
+        # Those that learn from calibration data alone had no earlier source to be bound by.
+        unbound = (i for i, r in self.roots.items() if r.learns and "passes_" not in r._buffers)
+        self.unbound.update(unbound)
         with ExitStack() as stack:
-            spread = data if isinstance(data, Spread) else Here(data, stack)
+            spread = data if isinstance(data, Spread) else LocalData(data, stack)
             self.bind(spread.first)
             plans = {i: [s for s in plan(r) if s.source == source] for i, r in self.roots.items()}
-            count = max((1 + s.number for of in plans.values() for s in of), default=0)
+            count = max((1 + s.number for steps in plans.values() for s in steps), default=0)
             keep = self._spooled(source) if count > 1 else None
-            if isinstance(spread, Here) and count > 1 and spread.needs_inputs_again:
+            if isinstance(spread, LocalData) and count > 1 and spread.needs_inputs_again:
                 self._check_samples(source)
             for number in range(count):
-                steps = {i: [s for s in of if s.number == number] for i, of in plans.items()}
-                steps = {i: own for i, own in steps.items() if own and i in self.roots}
-                if steps:
-                    roots = {i: self.roots[i] for i in steps}
-                    self._pass(Task(source, number, roots, steps, keep), spread)
+                by_root = {
+                    i: [s for s in steps if s.number == number] for i, steps in plans.items()
+                }
+                by_root = {i: steps for i, steps in by_root.items() if steps and i in self.roots}
+                if by_root:
+                    roots = {i: self.roots[i] for i in by_root}
+                    self._pass(Task(source, number, roots, by_root, keep), spread)
 
     def _spooled(self, source: Source) -> tuple[Needs, bool]:
-        """What passes behind the first read: which activations, and whether other layers."""
+        """The needs of passes after the first, and whether they read other layers."""
         needs, layers = NOTHING, False
         for root in self.roots.values():
             for step in plan(root):
                 if step.source == source and step.number:
                     needs |= reads(root, step)
-                    # The layers of a part are asked for by what it is part of, or by itself.
+                    # The layers of a part are tapped by itself or by a composite around it.
                     above = (at(root, step.path[:k]).taps() for k in range(len(step.path)))
                     layers = layers or any(above) or bool(taps_of(at(root, step.path)))
         return needs, layers
@@ -193,11 +195,11 @@ class Fitting:
             total.add(part)
         if not total.samples:
             raise DataError("there are no samples to fit on: every batch is empty")
-        for i, own in task.steps.items():
+        for i, steps in task.steps.items():
             start = time.perf_counter()
             if i in self.roots:
                 with self._sparing(i):
-                    for step in own:
+                    for step in steps:
                         with sparing_part(self.roots[i], step.path):
                             if present(self.roots[i], step.path):
                                 solve(self.roots[i], step, total.sums.pop((i, step)), self._head())
@@ -206,25 +208,25 @@ class Fitting:
 
     @torch.no_grad()
     def collected(self, task: Task, batches: Iterable[Batch]) -> Collected:
-        """What these batches give of a pass; its detectors are those being fitted."""
-        found = Collected()
+        """Collect the statistics of these batches in a pass of this fit."""
+        total = Collected()
         for acts, labels in batches:
-            if task.number == 0:  # what was spooled has been looked at
-                activations_of(acts).check_finite(start=found.samples)
-            found.samples += len(acts)
-            for i, own in task.steps.items():
+            if task.number == 0:  # spooled batches were checked in the first pass
+                activations_of(acts).check_finite(start=total.samples)
+            total.samples += len(acts)
+            for i, steps in task.steps.items():
                 start = time.perf_counter()
                 if i in self.roots:
                     with self._sparing(i, only=(NeedsError,)):
-                        collect(self.roots[i], own, acts, labels, i, found.sums)
+                        collect(self.roots[i], steps, acts, labels, i, total.sums)
                 self.seconds[i] += time.perf_counter() - start
-        return found
+        return total
 
     @contextmanager
     def _sparing(
         self, i: int, only: tuple[type[OffmapError], ...] = (OffmapError,)
     ) -> Iterator[None]:
-        """Take a detector that fails out of the running, if the caller wants the others."""
+        """Drop a detector that fails and record its error, if the caller takes failures."""
         try:
             yield
         except only as error:
@@ -239,17 +241,19 @@ _WORDS: dict[Source, str] = {"train": "training data", "calibration": "calibrati
 
 
 def collected_apart(task: Task, batches: Iterable[Batch]) -> Collected:
-    """What part of the data gives of a pass, in a process of its own.
+    """Collect the statistics of a part of the data in a pass, in a process of its own.
 
-    Detectors of the task are changed: parts that cannot be used are left out.
+    The detectors of the task are changed: parts that cannot be used are left out.
     """
-    before = {i: left_out_of(root) for i, root in task.roots.items()}
+    absences = {i: left_out_of(root) for i, root in task.roots.items()}
     fitting = Fitting(list(task.roots.values()))
     fitting.roots = dict(task.roots)
     fitting.seconds = [0.0] * (1 + max(task.roots))
     device = next((x.device for root in task.roots.values() for x in root.buffers()), None)
-    found = fitting.collected(task, batches if device is None else on_device(device, batches))
+    total = fitting.collected(task, batches if device is None else on_device(device, batches))
     for i, root in task.roots.items():
-        new = {path: why for path, why in left_out_of(root).items() if path not in before[i]}
-        found.left_out |= {(i, path): why for path, why in new.items()}
-    return found
+        additions = {
+            path: reason for path, reason in left_out_of(root).items() if path not in absences[i]
+        }
+        total.left_out |= {(i, path): reason for path, reason in additions.items()}
+    return total

@@ -10,21 +10,24 @@ from offmap.errors import DegenerateError
 from offmap.stats import ClassMoments, Moments
 
 
-def deviations(stats: Moments | ClassMoments, who: str) -> Float64[Tensor, " d"]:
+def deviations(stats: Moments | ClassMoments, name: str) -> Float64[Tensor, " d"]:
     """Standard deviation of each feature; of a constant one, the median of the others'."""
     constant = stats.constant
     if constant.all():
         classes = isinstance(stats, ClassMoments)
         raise DegenerateError(
-            f"{who}: none of the {len(constant)} features varies{' within a class' * classes} over "
-            f"{int(stats.count.sum())} training samples: fit on more of them"
+            f"{name}: none of the {len(constant)} features varies{' within a class' * classes} "
+            f"over {int(stats.count.sum())} training samples: fit on more of them"
         )
     deviation = stats.covariance.diagonal().sqrt()
     return deviation.where(~constant, deviation[~constant].median())
 
 
 def whitener(
-    covariance: Float64[Tensor, "d d"], deviation: Float64[Tensor, " d"], ridge: float, who: str
+    covariance: Float64[Tensor, "d d"],
+    deviation: Float64[Tensor, " d"],
+    ridge: float,
+    name: str,
 ) -> Float64[Tensor, "d d"]:
     """The matrix ``W`` with ``W W'`` the inverse of a covariance, regularised.
 
@@ -38,7 +41,7 @@ def whitener(
     factor, failed = torch.linalg.cholesky_ex(shifted)
     if failed or not factor.isfinite().all():
         raise DegenerateError(
-            f"{who}: the covariance of {len(covariance)} features has no inverse: fit on more "
+            f"{name}: the covariance of {len(covariance)} features has no inverse: fit on more "
             "samples than features, or raise ridge"
         )
     inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)

@@ -19,13 +19,13 @@ LARGEST_BANK = 20_000  # of a graph
 
 @dataclass(frozen=True)
 class JointBank:
-    """What a bank holds.
+    """Features and logits of the rows of a bank.
 
     Args:
         directions: the features, divided by their norms.
-        logits: as the network gave them.
-        samples: that the bank was drawn from.
-        keys: of the rows, if they had any.
+        logits: those of the network.
+        samples: number of samples that the bank was drawn from.
+        keys: of the rows, if they have any.
     """
 
     directions: Float64[Tensor, "m d"]
@@ -35,13 +35,13 @@ class JointBank:
 
     @classmethod
     def collected(cls, acts: Activations, *, size: int, seed: int) -> Product:
-        """The statistic of one batch. Which rows are kept rests on what the network gave alone."""
+        """The statistic of one batch. The rows are drawn by features and logits alone."""
         rows = torch.cat([acts.features.float(), acts.logits.float()], dim=1)
         bank = Bank.of(rows, size=size, seed=seed, keys=acts.keys)
         return Product((bank, Mean.of(acts.logits)))
 
     @classmethod
-    def of(cls, stats: Product, who: str) -> Self:
+    def of(cls, stats: Product, name: str) -> Self:
         """The bank that such statistics add up to.
 
         Raises:
@@ -52,21 +52,21 @@ class JointBank:
         assert isinstance(bank, Bank)
         assert isinstance(mean, Mean)
         features, logits = bank.rows.tensor_split([-len(mean.mean)], dim=1)
-        check_directions(features.shape[1], who)
+        check_directions(features.shape[1], name)
         if not features.any():
             raise DegenerateError(
-                f"{who}: the features of all {len(features)} training samples are 0 and have no "
+                f"{name}: the features of all {len(features)} training samples are 0 and have no "
                 "direction: does the network's last layer read these?"
             )
         return cls(directions(features), logits, int(mean.count), bank.keys)
 
 
-def too_large(rows: int, who: str) -> str | None:
-    """Why a graph cannot hold a bank of so many rows."""
+def too_large(rows: int, name: str) -> str | None:
+    """Why a graph cannot hold a bank of that size, or ``None``."""
     if rows <= LARGEST_BANK:
         return None
     return (
-        f"{who} compares with {rows:,} rows: a graph holds the bank and compares each batch with "
+        f"{name} compares with {rows:,} rows: a graph holds the bank and compares each batch with "
         f"all of it at once, so export takes at most {LARGEST_BANK:,}: fit and calibrate again "
         f"with bank={LARGEST_BANK}"
     )

@@ -1,4 +1,4 @@
-"""Keys of samples as a buffer, so that a bank knows whose rows it holds."""
+"""Keys of samples as a buffer, which name the rows of a bank."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def packed_keys(keys: tuple[str, ...] | None) -> Tensor:
 
 
 def unpacked_keys(packed: Tensor) -> tuple[str, ...] | None:
-    """What :func:`packed_keys` packed.
+    """The inverse of :func:`packed_keys`.
 
     >>> unpacked_keys(packed_keys(("a.png", "b.png")))
     ('a.png', 'b.png')

@@ -1,4 +1,4 @@
-"""What a detector may ask for: of each sample, and to learn from."""
+"""The needs of a detector: for a score, and to learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOURCES: tuple[Source, ...] = ("train", "calibration")
 
 
 class Needs(enum.Flag):
-    """What a score reads.
+    """The inputs of a score.
 
     ``DISTANCES`` are logits that are minus distances, ``MEMBERS`` those of an ensemble (what else
     is needed, is then needed of each), ``INPUTS`` a :class:`~offmap.activations.Sample` in the

@@ -1,4 +1,4 @@
-"""The tree of a composite detector as passes over data: who learns in which of them."""
+"""The tree of a composite detector as passes over data: which stage is in which pass."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ class Step:
 
 
 def plan(root: Detector) -> list[Step]:
-    """All stages of a tree: each in the first pass that comes behind those it rests on.
+    """All stages of a tree: each in the first pass after those it depends on.
 
     Raises:
-        ArgumentError: training data would be needed behind calibration data.
+        ArgumentError: training data would be needed after calibration data.
     """
     steps: list[Step] = []
-    _visit(root, (), (0, 0), root, steps)
+    _add_steps(root, (), (0, 0), root, steps)
     return steps
 
 
-def _visit(
+def _add_steps(
     node: Detector, path: Path, clock: tuple[int, int], root: Detector, steps: list[Step]
 ) -> tuple[int, int]:
-    """Add the steps of a node that can begin at a clock (passes by source); where it ends."""
+    """Add the steps of a node that begins at a clock (passes by source); the clock at its end."""
     if not node.parts_first:
-        clock = _own(node, path, clock, root, steps)
+        clock = _add_stages(node, path, clock, root, steps)
     ends = [clock]
     for i, part in enumerate(node.all_parts()):
-        ends.append(_visit(part, (*path, i), clock, root, steps))
+        ends.append(_add_steps(part, (*path, i), clock, root, steps))
     clock = (max(end[0] for end in ends), max(end[1] for end in ends))
-    return _own(node, path, clock, root, steps) if node.parts_first else clock
+    return _add_stages(node, path, clock, root, steps) if node.parts_first else clock
 
 
-def _own(
+def _add_stages(
     node: Detector, path: Path, clock: tuple[int, int], root: Detector, steps: list[Step]
 ) -> tuple[int, int]:
     train, calibration = clock
@@ -121,9 +121,9 @@ def why_not_exported(root: Detector) -> str | None:
 
 
 def cost(root: Detector) -> str:
-    """What a score costs beyond the forward pass, in a word: the dearest of the tree.
+    """The cost of a score beyond the forward pass, in a word: the highest in the tree.
 
-    "sums" are products with what was learned, "bank" a search in kept samples, "layers" reductions
+    "sums" are products with learned tensors, "bank" a search in kept samples, "layers" reductions
     of other layers, "passes" further passes through the network.
     """
     if any(Needs.INPUTS in type(node).needs for node in nodes(root)):

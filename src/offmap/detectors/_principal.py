@@ -1,4 +1,4 @@
-"""Principal directions, and what lies outside them."""
+"""Principal directions, and the features outside of the leading ones."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from offmap._utils.arguments import number
 from offmap.errors import ArgumentError, DegenerateError
 
 
-def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, who: str) -> None:
+def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, name: str) -> None:
     """Refuse leading directions outside of which the training features do not vary.
 
-    Which directions those would be beyond the rank is rounding, and what lies outside them is
-    nothing for whatever the network makes of known inputs.
+    Beyond the rank, the directions are rounding, and the features of ID inputs have no part outside
+    them.
 
     Args:
         variances: along all principal directions, in descending order.
-        dim: how many of them lead.
-        samples: that they come from.
-        who: asks.
+        dim: number of the leading ones.
+        samples: number of samples that they come from.
+        name: of the detector, for the message.
     """
     features = len(variances)
     rounding = torch.finfo(variances.dtype).eps * features
@@ -29,14 +29,14 @@ def check_outside(variances: Float64[Tensor, " d"], dim: int, samples: float, wh
         return
     more = f"give more than {dim + 1} samples" if samples <= dim + 1 else "leave this detector out"
     raise DegenerateError(
-        f"{who}: {int(samples)} training samples, {features} features: they span "
+        f"{name}: {int(samples)} training samples, {features} features: they span "
         f"{rank} {'direction' if rank == 1 else 'directions'}, and outside of the leading {dim} "
         f"nothing is left: {more}" + (f", or choose dim= below {rank}" if rank > 1 else "")
     )
 
 
 def number_or_share(dim: int | float) -> int | float:
-    """How many directions: a whole number, or the share of variance that they hold.
+    """Check a number of directions, or the share of variance that they hold.
 
     Raises:
         ArgumentError: it is neither.
@@ -48,7 +48,7 @@ def number_or_share(dim: int | float) -> int | float:
 
 
 def leading(variances: Float64[Tensor, " d"], dim: int | float) -> int:
-    """How many directions: so many, or as many as hold a share of the variance.
+    """The number of directions: as given, or as many as hold a share of the variance.
 
     Args:
         variances: along all principal directions, in descending order.
@@ -56,5 +56,5 @@ def leading(variances: Float64[Tensor, " d"], dim: int | float) -> int:
     """
     if dim >= 1:
         return int(dim)
-    held = variances.cumsum(0) / variances.sum()
-    return int((held < dim).sum()) + 1
+    shares = variances.cumsum(0) / variances.sum()
+    return int((shares < dim).sum()) + 1

@@ -1,4 +1,4 @@
-"""Which detectors there are, and by what names: this library's, and those of others."""
+"""The detectors of this library and of others, by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from offmap._utils.imports import OF_FILES
 from offmap.errors import ArgumentError
 
-# What a detector reads or is made of, in the order of the tables; folders of this package.
+# By what a detector reads or is made of, in the order of the tables: folders of this package.
 FAMILIES = ("logits", "features", "shapers", "layers", "gradients", "ensembles", "combined")
 OWN = "own"  # of users and of other packages
 _PACKAGE = "offmap.detectors"
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def distribution(self) -> str:
-        """The installed package that brings it; or else its module, however that was read."""
+        """The installed package that defines it, else its module."""
         module = self.method.__module__.removeprefix(OF_FILES)
         return next(iter(packages_distributions().get(module.partition(".")[0], ())), module)
 
@@ -74,15 +74,15 @@ def register(
     """
 
     def enter(method: D) -> D:
-        own = method.__module__.removeprefix(f"{_PACKAGE}.").partition(".")[0]
-        folder = own if own in FAMILIES else OWN
-        entry = Entry(key(name or method.__name__), method, family or folder, tuple(aliases))
-        for each in (entry.name, *map(key, entry.aliases)):
-            known = _entries.get(each)
-            if known is not None and not _same(known.method, method):
+        folder = method.__module__.removeprefix(f"{_PACKAGE}.").partition(".")[0]
+        default = folder if folder in FAMILIES else OWN
+        entry = Entry(key(name or method.__name__), method, family or default, tuple(aliases))
+        for alias in (entry.name, *map(key, entry.aliases)):
+            holder = _entries.get(alias)
+            if holder is not None and not _same_class(holder.method, method):
                 raise ArgumentError(
-                    f"{method.__qualname__}: {known.method.__qualname__} of "
-                    f"{known.method.__module__} has the name {each!r} already: choose another"
+                    f"{method.__qualname__}: {holder.method.__qualname__} of "
+                    f"{holder.method.__module__} has the name {alias!r} already: choose another"
                 )
         _entries.update(dict.fromkeys((entry.name, *map(key, entry.aliases)), entry))
         return method
@@ -90,19 +90,19 @@ def register(
     return enter
 
 
-def _same(a: type, b: type) -> bool:
-    """Whether two classes are one, perhaps defined again, or read from one file in two ways."""
-    return a is b or (a.__qualname__ == b.__qualname__ and _source(a) == _source(b))
+def _same_class(a: type, b: type) -> bool:
+    """Whether two classes are the same, also when defined again or read from a file twice."""
+    return a is b or (a.__qualname__ == b.__qualname__ and _source_file(a) == _source_file(b))
 
 
-def _source(method: type) -> str:
-    """The file of a class; of one that has none, its module."""
+def _source_file(method: type) -> str:
+    """The file of a class, else its module."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     return str(Path(file).resolve()) if file else method.__module__
 
 
 def key(name: str) -> str:
-    """A name without what people spell differently.
+    """A name in lower case, without underscores and hyphens.
 
     >>> key("Max_Logit")
     'maxlogit'
@@ -110,28 +110,28 @@ def key(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def known() -> dict[str, Entry]:
+def entries_by_name() -> dict[str, Entry]:
     """Every entry by its names and aliases."""
-    _discover()
+    _import_detectors()
     return dict(_entries)
 
 
 def entries() -> list[Entry]:
     """Every entry once, in the order of the tables: by family, then by name."""
     order = (*FAMILIES, OWN)
-    once = {entry.name: entry for entry in known().values()}.values()
+    once = {entry.name: entry for entry in entries_by_name().values()}.values()
     place = {family: i for i, family in enumerate(order)}
     return sorted(once, key=lambda e: (place.get(e.family, len(order)), e.name))
 
 
 def entry_of(method: type) -> Entry | None:
     """The entry of a class, if it was registered."""
-    return next((e for e in known().values() if _same(e.method, method)), None)
+    return next((e for e in entries_by_name().values() if _same_class(e.method, method)), None)
 
 
 @cache
-def _discover() -> None:
-    """Import this library's detectors, and those that installed packages announce."""
+def _import_detectors() -> None:
+    """Import this library's detectors, and those of installed packages with an entry point."""
     for family in FAMILIES:
         package = importlib.import_module(f"{_PACKAGE}.{family}")
         for module in pkgutil.iter_modules(package.__path__):

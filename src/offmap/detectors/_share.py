@@ -1,4 +1,4 @@
-"""Which samples of calibration data are learned on: told by their keys, not by their batches."""
+"""Which calibration samples to learn on: decided by their keys, not by their batches."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def to_learn_on(
     Args:
         keys: of the samples: ``keys`` of :class:`offmap.Activations`.
         share: in (0, 1).
-        seed: chooses others.
+        seed: another seed, other samples.
 
     Raises:
-        ArgumentError: the share is none.
+        ArgumentError: the share is not in (0, 1).
 
     >>> to_learn_on(["a.png", "b.png", "c.png"], 0.5).tolist()
     [True, True, True]

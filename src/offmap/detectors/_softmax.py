@@ -1,4 +1,4 @@
-"""Parts of the softmax that float32 loses when they are computed the plain way."""
+"""Functions of the softmax that lose their digits if computed directly in float32."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def check_classes(logits: Float[Tensor, "n c"]) -> None:
 def log_sum_exp(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     r""":math:`\log \sum_j \exp z_j`, as ``max z - max log p``.
 
-    It is what ``logsumexp`` gives, in three calls of torch in place of the nine inside of that one,
-    which is half of the time of one sample. NaN, not infinite, where a logit is ``inf``.
+    Equal to ``logsumexp``, in three calls of torch instead of its nine: half the time of a sample.
+    NaN, not infinite, where a logit is ``inf``.
     """
     return logits.amax(1) - logits.log_softmax(1).amax(1)
 
@@ -34,9 +34,9 @@ def log_rest(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     """
     check_classes(logits)
     top = logits.argmax(1, keepdim=True)
-    others = logits.scatter(1, top, -torch.inf).logsumexp(1)
-    # The logarithm of a sigmoid, in terms that ONNX Runtime has in float64.
-    gap = logits.gather(1, top)[:, 0] - others
+    log_sum = logits.scatter(1, top, -torch.inf).logsumexp(1)
+    # The logarithm of a sigmoid, by operators that ONNX Runtime has in float64.
+    gap = logits.gather(1, top)[:, 0] - log_sum
     return -(gap.relu() + (-gap.abs()).exp().log1p())
 
 
@@ -50,12 +50,12 @@ def log_softmax(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, "n c"]:
 def entropy(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     """``-sum p log p``, in nats: a term whose probability underflows is 0.
 
-    From the others relative to the largest, ``log(1 + r) - sum q log q / (1 + r)`` with ``r`` the
-    sum of the others' ``q = p / max p``: all terms are positive, and one exponential is taken.
+    Computed as ``log(1 + r) - sum q log q / (1 + r)``, with ``q = p / max p`` and ``r`` the sum of
+    ``q`` over all classes but the largest: all terms are positive, with one exponential each.
     """
     check_classes(logits)
     top = logits.argmax(1, keepdim=True)
     log_q = logits - logits.gather(1, top)
     q = log_q.scatter(1, top, -torch.inf).exp()
-    rest = q.sum(1)
-    return rest.log1p() - (q * log_q).sum(1) / (1 + rest)
+    tail = q.sum(1)
+    return tail.log1p() - (q * log_q).sum(1) / (1 + tail)

@@ -1,4 +1,4 @@
-"""Data that may lie in several places, and what is collected there in one pass."""
+"""Data that may be split over processes, and what one pass collects from each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Sums = dict[tuple[int, Step], Statistic]
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be collected in one pass over one source of data.
+    """The statistics to collect in one pass over one source of data.
 
     Args:
         source: the data.
         number: of the pass, from 0.
-        roots: detectors by number, as far as they have learned.
+        roots: detectors by number, with the buffers learned so far.
         steps: what each of them learns in this pass.
         keep: what later passes read: which activations, and whether other layers; ``None`` if no
             pass follows.
@@ -41,11 +41,11 @@ class Task:
 
 @dataclass
 class Collected:
-    """What one pass over some of the data gives; that of the whole is the sum.
+    """The statistics of one pass over a part of the data; those of several parts add up.
 
     Args:
         sums: statistics, by detector and step.
-        samples: how many there were.
+        samples: their number.
         left_out: parts of detectors that cannot be used on these data, with the reason.
     """
 
@@ -54,9 +54,9 @@ class Collected:
     left_out: dict[tuple[int, Path], str] = field(default_factory=dict)
 
     def add(self, other: Collected) -> None:
-        """Take over what another part of the data gave."""
+        """Add the statistics of another part of the data."""
         for key in list(other.sums):
-            part = other.sums.pop(key)  # held once: it may be large
+            part = other.sums.pop(key)  # popped, so that it is in memory once
             self.sums[key] = self.sums[key] + part if key in self.sums else part
         self.samples += other.samples
         self.left_out |= other.left_out | self.left_out
@@ -73,15 +73,15 @@ class Spread(ABC):
 
     @abstractmethod
     def collect(self, task: Task, fitting: Fitting) -> Iterator[Collected]:
-        """What each part of the data gives, each once, in an order that stays."""
+        """The statistics of each part of the data, in a fixed order."""
 
 
 def left_out_of(root: Detector, path: Path = ()) -> dict[Path, str]:
     """The parts of a tree that were left out, with the reason."""
-    found: dict[Path, str] = {}
+    reasons: dict[Path, str] = {}
     for i, part in enumerate(root.all_parts()):
         if part.absent:
-            found[*path, i] = str(getattr(part, "reason", ""))
+            reasons[*path, i] = str(getattr(part, "reason", ""))
         else:
-            found |= left_out_of(part, (*path, i))
-    return found
+            reasons |= left_out_of(part, (*path, i))
+    return reasons

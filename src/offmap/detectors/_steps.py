@@ -1,4 +1,4 @@
-"""One detector in a pass: what a batch adds to its sums, and what it solves of them."""
+"""One detector in a pass: collecting the statistics of a batch, and solving their sum."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ def collect(
     i: int,
     sums: Sums,
 ) -> None:
-    """Add what a batch says to the sums of a tree; what several nodes see is made once."""
-    plain = activations_of(acts)
+    """Add the statistics of a batch to the sums of a tree; shared views are computed once."""
+    batch = activations_of(acts)
     members = int(root.get_buffer("columns_")[2])
-    if len(plain.members) != members:
+    if len(batch.members) != members:
         raise ShapeError(
             f"this {type(root).__name__} is being fitted on {members} members, and a batch is that "
-            f"of {len(plain.members)}: is it the same ensemble?"
+            f"of {len(batch.members)}: is it the same ensemble?"
         )
     views: dict[Path, Activations | Sample] = {(): acts}
-    # Labels of another kind are refused by those who read them, and are nothing to the others.
+    # Labels of another kind are refused where they are read, and ignored elsewhere.
     classes = None if labels is None or labels.is_floating_point() else labels.long()
-    with without_autocast(plain.device):
+    with without_autocast(batch.device):
         for step in steps:
             if not present(root, step.path):
                 continue
             with sparing_part(root, step.path, labelled=labels is not None):
                 node = at(root, step.path)
                 if node.stages[step.stage].labels:
-                    check_labels(labels, plain, root)
-                own = node.own_view(_view(root, step.path, views))
-                if node.stages[step.stage].inputs and not isinstance(own, Sample):
+                    check_labels(labels, batch, root)
+                view = node.own_view(_view_at(root, step.path, views))
+                if node.stages[step.stage].inputs and not isinstance(view, Sample):
                     raise NeedsError(
                         f"{root!r} runs the network again to learn, and activations alone do not "
                         "have the inputs: use Guard or evaluate on the inputs themselves"
                     )
-                part = node.collect(step.stage, own, classes)
+                part = node.collect(step.stage, view, classes)
                 if not isinstance(part, Statistic):
                     raise TypeError(
                         f"{type(node).__name__}.collect returned a {type(part).__name__}, which "
@@ -64,35 +64,34 @@ def collect(
                 sums[i, step] = sums[i, step] + part if (i, step) in sums else part
 
 
-def _view(
+def _view_at(
     root: Detector, path: Path, views: dict[Path, Activations | Sample]
 ) -> Activations | Sample:
     if path not in views:
         wrapper = cast("Composite", at(root, path[:-1]))
         views[path] = wrapper.view_in_fit(
-            path[-1], wrapper.view_to_learn(_view(root, path[:-1], views))
+            path[-1], wrapper.view_to_learn(_view_at(root, path[:-1], views))
         )
     return views[path]
 
 
 def solve(root: Detector, step: Step, stats: Statistic, head: AnyHead) -> None:
-    """Solve a step, and give the parts of its node their heads where it was the last."""
+    """Solve a step; after the last one of a node, give its parts their heads."""
     node = at(root, step.path)
     node.solve(step.stage, stats)
-    last = step.stage == len(node.stages) - 1
-    if last and not node.parts_first:
+    if step.stage == len(node.stages) - 1 and not node.parts_first:
         for depth, i in enumerate(step.path):
             head = cast("Composite", at(root, step.path[:depth])).head_of(i, head)
         bind_parts(node, head, root)
 
 
-def count_pass(root: Detector, source: Source, done: int) -> None:
-    """Keep in the detector how many passes over a source are done."""
+def count_pass(root: Detector, source: Source, count: int) -> None:
+    """Store in the detector how many passes over a source are done."""
     counts = root.passes_.clone()  # type: ignore[operator]
-    counts[SOURCES.index(source)] = done
+    counts[SOURCES.index(source)] = count
     root.set_buffers(passes_=counts)
 
 
 def activations_of(x: Activations | Sample) -> Activations:
-    """Those of a batch, with its inputs or without."""
+    """The activations of a batch, with its inputs or without."""
     return x.acts if isinstance(x, Sample) else x

@@ -52,13 +52,13 @@ def restored(
         raise StoreError(f"{where}: {error}") from error
     fitted.make_room(state)
     for name, tensor in state.items():
-        _place(fitted, name, tensor, where)
+        _restore_tensor(fitted, name, tensor, where)
     if not (fitted.fitted or (waiting and fitted.waiting_for == "calibration")):
         raise StoreError(f"{where} lacks part of what {fitted!r} learns")
     return fitted
 
 
-def _place(fitted: Detector, name: str, tensor: Tensor, where: str) -> None:
+def _restore_tensor(fitted: Detector, name: str, tensor: Tensor, where: str) -> None:
     """Give a tensor back to the detector, or wrapped detector, that learned it."""
     owner, _, buffer = name.rpartition(".")
     try:

@@ -1,4 +1,4 @@
-"""Composites that go on without the parts that cannot be used where they are fitted."""
+"""Composites that go on without the parts that cannot be fitted."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from offmap.errors import NeedsError
 
 
 class Absent(Detector):
-    """Stands in the place of a part that cannot be used, and says why.
+    """Stands for a part that is left out, with the reason.
 
     Attributes:
-        reason_: the words, as bytes.
+        reason_: the text, as bytes.
     """
 
     needs = Needs(0)
@@ -30,10 +30,10 @@ class Absent(Detector):
 
     @classmethod
     def because(cls, reason: str) -> Self:
-        """What stands for a part that is left out for this reason."""
-        made = cls()
-        made.set_buffers(reason_=packed_keys((reason,)))
-        return made
+        """The placeholder of a part that is left out for this reason."""
+        placeholder = cls()
+        placeholder.set_buffers(reason_=packed_keys((reason,)))
+        return placeholder
 
     @property
     def reason(self) -> str:
@@ -43,10 +43,10 @@ class Absent(Detector):
 
 
 class Tolerant(Composite):
-    """A composite whose score is of those parts alone that can be fitted and scored.
+    """A composite that scores with those of its parts that can be fitted.
 
-    A part is left out if what it needs is not there, if it cannot be solved, or if a subclass says
-    so; :attr:`left_out` says why. With none left, fitting is refused.
+    A part is left out if its needs are not met, if it cannot be solved, or if a subclass says so;
+    :attr:`left_out` gives the reasons. With no part remaining, fitting is refused.
 
     Args:
         parts: the detectors that it is made of; they are copied.
@@ -54,12 +54,12 @@ class Tolerant(Composite):
 
     def __init__(self, parts: Sequence[Detector]) -> None:
         super().__init__(parts)
-        # As they were given; not as modules, as those that are left out hold nothing.
-        self.__dict__["whole"] = [deepcopy(part) for part in self.all_parts()]
-        for part in self.whole:
+        # Unfitted, for a later fit; not as modules, so that their tensors are not saved.
+        self.__dict__["prototypes"] = [deepcopy(part) for part in self.all_parts()]
+        for part in self.prototypes:
             part.reset()
 
-    whole: list[Detector]
+    prototypes: list[Detector]
 
     goes_on = True
 
@@ -70,12 +70,12 @@ class Tolerant(Composite):
             NeedsError: it was the last.
         """
         reason = str(error)
-        for who in (repr(self.whole[i]), repr(self)):  # of which it says something
-            reason = reason.removeprefix(who).lstrip(": ")
+        for prefix in (repr(self.prototypes[i]), repr(self)):  # the names in front of the message
+            reason = reason.removeprefix(prefix).lstrip(": ")
         self.parts[i] = Absent.because(reason)
         self.renew_needs()
         if not self.used:
-            reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
+            reasons = "; ".join(f"{name}: {cause}" for name, cause in self.left_out.items())
             raise NeedsError(f"{self!r}: none of its parts can be used here: {reasons}")
 
     @property
@@ -85,16 +85,18 @@ class Tolerant(Composite):
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Why each part that is left out is so, by its name."""
-        pairs = zip(self.whole, self.all_parts(), strict=True)
-        return {repr(of): part.reason for of, part in pairs if isinstance(part, Absent)}
+        """The reasons of the parts that are left out, by name."""
+        pairs = zip(self.prototypes, self.all_parts(), strict=True)
+        return {
+            repr(prototype): part.reason for prototype, part in pairs if isinstance(part, Absent)
+        }
 
     def part_scores(self, acts: Activations | Sample) -> list[Float[Tensor, " n"]]:
         """The score of each part that is used."""
         return [self.part(i)(self.view(i, acts)) for i in self.used]
 
     def reset(self) -> None:
-        self.parts = nn.ModuleList(deepcopy(part) for part in self.whole)
+        self.parts = nn.ModuleList(deepcopy(part) for part in self.prototypes)
         super().reset()
 
     def make_room(self, names: Iterable[str]) -> None:

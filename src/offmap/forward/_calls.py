@@ -1,7 +1,7 @@
-"""What a network calls on its way to the logits: the maps that may be its head, and their inputs.
+"""The linear maps that a network calls, any of which may be its head, and their inputs.
 
-Layers are seen by hooks. Maps that no hook sees (``self.fc.forward(h)``, ``F.linear(h, weight)``)
-are seen as calls of torch's functions, and counted.
+Layers are recorded by hooks. Maps that no hook sees (``self.fc.forward(h)``,
+``F.linear(h, weight)``) are recorded as calls of torch's functions, and counted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from offmap.forward._outputs import features_of
 from offmap.forward._tokens import all_tokens
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
-# Names of what has none: the calls of linear, by the shape of their weights, and the vectors that
-# any function takes or gives.
+# Names for calls without a layer: those of torch's linear, by the shape of their weights, and the
+# vectors that any function takes or returns.
 LINEAR, VECTOR = ":linear", ":vector"
 
 
@@ -34,14 +34,14 @@ class Call:
     Args:
         name: of the layer, or ``:linear[4x16][k]`` for the k-th call of torch's function with
             weights of that shape.
-        features: what it is given, one row a sample where that is so, ``(n, d)``.
+        features: its input, reduced to one row a sample where that is possible, ``(n, d)``.
         reduce: makes such rows of any input.
         map: the linear map, ``None`` for other layers.
         number: among the calls of that function with weights of one shape, where no hook sees it:
-            a loop over what comes before the head is as long as a batch wants.
-        tokens: what it is given, where that is several vectors a sample, ``(n, t, d)``; of the last
+            how many calls precede the head may differ from batch to batch.
+        tokens: its input, where that is several vectors a sample, ``(n, t, d)``; kept for the last
             call alone, as all of a transformer's would take its memory many times.
-        chosen: whether the features are those of the token that the logits are made of.
+        one_token: whether the features are those of the token that the logits are made of.
         shape: of the weights, where no hook sees the call.
     """
 
@@ -51,16 +51,16 @@ class Call:
     map: Head | None
     number: int | None = None
     tokens: Tensor | None = None
-    chosen: bool = False
+    one_token: bool = False
     shape: tuple[int, ...] = ()
 
     def without_features(self) -> Call:
-        """The same without the rows of a batch, and without a map of that time."""
+        """The same without the rows of the batch, and without the map as it was then."""
         return replace(self, features=self.features[:0], map=None, tokens=None)
 
 
-def _alike(a: Call, b: Call) -> bool:
-    """Whether two calls make the same of the same vectors."""
+def _same_map(a: Call, b: Call) -> bool:
+    """Whether two calls apply the same map to the same vectors."""
     if a.map is None or b.map is None:
         return False
     pairs = [(a.features, b.features), (a.map.weight, b.map.weight)]
@@ -72,7 +72,7 @@ def _alike(a: Call, b: Call) -> bool:
 
 
 def same(x: Tensor, y: Tensor) -> bool:
-    """Whether two arrays are one, in all but their place."""
+    """Whether two arrays are equal in shape, type, device and values; NaN equals NaN."""
     kinds = [(z.shape, z.dtype, z.device) for z in (x, y)]
     return kinds[0] == kinds[1] and torch.equal(x.nan_to_num(), y.nan_to_num())
 
@@ -97,13 +97,6 @@ def map_of(module: nn.Module) -> tuple[Head | None, Callable[[Tensor], Tensor]]:
     return Head(weight.flatten(1), bias), tokens if isinstance(module, nn.Linear) else maps
 
 
-def _with_tokens(call: Call, x: Tensor) -> Call:
-    """The call with all that it was given, if it is a map of several vectors a sample."""
-    several = call.reduce is tokens and x.ndim > 2
-    # No copy, which would take the memory of a layer: what works in place on it is not its head.
-    return replace(call, tokens=all_tokens(x.detach())) if several else call
-
-
 def _is_map(module: nn.Module) -> bool:
     """Whether a layer is a linear map, of vectors or of the channels at each position."""
     if isinstance(module, _CONVOLUTIONS):
@@ -115,51 +108,55 @@ def _detached(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.detach()
 
 
-def given_to(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> Any:
-    """The first of a layer's inputs, by place or by name."""
+def first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> Any:
+    """The first input of a layer, positional or by name."""
     return args[0] if args else next(iter((kwargs or {}).values()), None)
 
 
 @contextmanager
-def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[list[Call]]:
-    """While the block runs: the last call of each layer that is a linear map, or was named."""
+def recording(modules: Mapping[str, nn.Module], head_name: str | None) -> Iterator[list[Call]]:
+    """While the block runs: the last call of each linear map, or of the layers in ``head_name``."""
     calls: dict[str, Call] = {}
-    names = named.split("+") if named else []
-    wanted = {n: m for n, m in modules.items() if (n in names if names else _is_map(m))}
+    names = head_name.split("+") if head_name else []
+    layers = {n: m for n, m in modules.items() if (n in names if names else _is_map(m))}
 
     def keep(call: Call, x: Tensor) -> None:
-        for name, other in calls.items():
-            if other.tokens is not None:
-                calls[name] = replace(other, tokens=None)
-        calls[call.name] = _with_tokens(call, x)
+        for name, earlier in calls.items():
+            if earlier.tokens is not None:
+                calls[name] = replace(earlier, tokens=None)
+        if call.reduce is tokens and x.ndim > 2:
+            # No copy, which would take the memory of a layer: no head's input is changed in place.
+            call = replace(call, tokens=all_tokens(x.detach()))
+        calls[call.name] = call
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> None:
             calls.pop(name, None)  # a layer called again moves to the end, in the order of calls
-            if isinstance(x := given_to(args, kwargs), Tensor) and x.ndim:
+            if isinstance(x := first_input(args, kwargs), Tensor) and x.ndim:
                 # Of this call: weights may be made, or made anew, just before it.
                 linear, reduce = map_of(module)
                 keep(Call(name, reduce(x.detach()).clone(), reduce, linear), x)
 
         return record
 
-    # Not m.weight, which a parametrised layer makes anew whenever it is asked for.
-    own = {n: m._parameters.get("weight") for n, m in modules.items() if isinstance(m, nn.Linear)}
-    by_weight = {id(weight): n for n, weight in own.items() if weight is not None}
+    # Not m.weight, which a parametrised layer computes anew at every access.
+    linears = ((n, m) for n, m in modules.items() if isinstance(m, nn.Linear))
+    weights = ((n, linear._parameters.get("weight")) for n, linear in linears)
+    by_weight = {id(weight): n for n, weight in weights if weight is not None}
 
     def see(number: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         shape = tuple(weight.shape)
         name = by_weight.get(id(weight), f"{LINEAR}[{'x'.join(map(str, shape))}][{number}]")
         if name in calls or (names and name not in names):
-            return  # a hook saw it, or nobody asked
+            return  # recorded by a hook, or not named
         linear = Head(weight.detach(), _detached(bias))
         call = Call(name, tokens(x.detach()).clone(), tokens, linear, number, shape=shape)
-        # Of a layer that a hook saw: its weights are made anew, or stand in another one too.
-        if not any(_alike(call, other) for other in calls.values() if other.number is None):
+        # A hooked layer may compute its weights anew, or share them with another one.
+        if not any(_same_map(call, layer) for layer in calls.values() if layer.number is None):
             keep(call, x)
 
     with ExitStack() as stack:
-        for name, module in wanted.items():
+        for name, module in layers.items():
             handle = module.register_forward_pre_hook(recorder(name), with_kwargs=True)
             stack.callback(handle.remove)
         stack.enter_context(_Linears(see))
@@ -169,7 +166,7 @@ def recording(modules: Mapping[str, nn.Module], named: str | None) -> Iterator[l
 
 
 class _Linears(TorchFunctionMode):
-    """Tells of every call of torch's linear, and its number among those of one shape of weights."""
+    """Reports every call of torch's linear, with its number among those of one weight shape."""
 
     def __init__(self, see: Callable[..., None]) -> None:
         super().__init__()
@@ -188,7 +185,7 @@ class _Linears(TorchFunctionMode):
 
 
 class Vectors(TorchFunctionMode):
-    """Tells of every array of one shape that a function of torch takes or gives."""
+    """Reports every array of one shape that a function of torch takes or returns."""
 
     def __init__(self, shape: tuple[int, int], see: Callable[[int, Tensor], None]) -> None:
         super().__init__()
@@ -211,10 +208,10 @@ class Vectors(TorchFunctionMode):
 
 
 def capturing(call: Call, samples: int, keep: Callable[[Tensor, str], None]) -> TorchFunctionMode:
-    """A context in which the input of a call is kept that no hook sees.
+    """A context in which the input of a call that no hook sees is kept.
 
-    Of a vector that a head was given for, all that may be it are kept, each with its number: how
-    many there are is another in each batch, as weights have its shape where they have as many rows.
+    For a head given as :class:`Head`, every array that may be its input is kept with its number:
+    how many there are differs between batches, as weights with as many rows have that shape too.
     """
 
     def see(number: int, x: Tensor, weight: Tensor, *_: Any) -> None:

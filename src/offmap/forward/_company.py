@@ -1,4 +1,4 @@
-"""Whether what a network gives for a sample depends on the others in its batch."""
+"""Whether the outputs of a sample depend on the other samples in its batch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from offmap.errors import OffmapError, OutputsWarning
 from offmap.forward._preparing import copied
 from offmap.forward.any_probe import AnyProbe
 
-_FEW = 2  # one alone is refused by what takes statistics of its batch
-# Of the largest output: batches of another size are rounded otherwise, in half precision most.
+_FEW = 2  # layers that take statistics of a batch refuse a single sample
+# Shares of the largest output: the size of a batch changes its rounding, most in half precision.
 _ROUNDING, _COARSE = 0.01, 0.1
 _NARROW = (torch.float16, torch.bfloat16)
 
 
 def few_of(inputs: Inputs) -> Inputs | None:
-    """The first samples of a batch, as copies; none of a batch that has no others."""
+    """Copies of the first samples of a batch; ``None`` if it has no others."""
     if count_of(inputs) <= _FEW:
         return None
     few = copied(rows_of(inputs, slice(_FEW)))
@@ -28,7 +28,7 @@ def few_of(inputs: Inputs) -> Inputs | None:
 
 
 def warn_of_company(probe: AnyProbe, few: Inputs, acts: Activations) -> None:
-    """Run the first samples without the rest of their batch, and tell of other outputs than in it.
+    """Run the first samples without the rest of their batch, and warn if their outputs change.
 
     Args:
         probe: runs the network.
@@ -38,7 +38,7 @@ def warn_of_company(probe: AnyProbe, few: Inputs, acts: Activations) -> None:
     try:
         alone = _outputs(probe(few))
     except (OffmapError, RuntimeError, ValueError, TypeError, AssertionError):
-        return  # of networks of one size of batch, which have no other company
+        return  # the network takes batches of one size only
     together = _outputs(acts)[: len(alone)]
     moved = float((alone - together).abs().max() / together.abs().max())
     coarse = probe.precision == "bf16" or any(

@@ -1,4 +1,4 @@
-"""A network that stays compiled while features and layers are kept."""
+"""A compiled network that stays compiled while its features and layers are kept."""
 
 from __future__ import annotations
 
@@ -15,78 +15,78 @@ from torch.utils.hooks import RemovableHandle
 
 from offmap._utils.warning import warn_user
 from offmap.errors import OffmapWarning
-from offmap.forward._calls import given_to
+from offmap.forward._calls import first_input
 from offmap.forward._outputs import first_tensor, is_compiled
 
 Pass = tuple[Any, dict[str, Tensor]]
 
 
-def _nothing() -> None:
-    """What stands in a copy."""
+def _none() -> None:
+    """What a copy of a compiled network holds in its place."""
 
 
-class _On:
-    """Whether hooks keep what they see; in a copy of a network they do not."""
+class _Switch:
+    """Whether hooks keep values; in a copy of a network they do not."""
 
-    here = False
+    on = False
 
-    def __reduce__(self) -> tuple[type[_On], tuple[()]]:
-        return _On, ()
+    def __reduce__(self) -> tuple[type[_Switch], tuple[()]]:
+        return _Switch, ()
 
 
 @dataclass(frozen=True)
 class Place:
-    """A layer of which something is kept.
+    """A layer whose inputs or outputs are kept.
 
     Args:
-        key: under which it stands.
+        key: under which the values are kept.
         layer: its name.
-        reduce: what is kept of it.
-        behind: whether that is of its output, not of what it is given.
+        reduce: applied to the values before they are kept.
+        of_output: whether they are of its output, not of its input.
     """
 
     key: str
     layer: str
     reduce: Callable[[Tensor], Tensor]
-    behind: bool = False
+    of_output: bool = False
 
-    def hook(self, network: nn.Module, kept: dict[str, Tensor], on: _On) -> RemovableHandle:
-        """Keep it while that is asked for."""
-        layer, keep = network.get_submodule(self.layer), partial(_keep, self, kept, on)
-        if self.behind:
+    def hook(self, network: nn.Module, values: dict[str, Tensor], on: _Switch) -> RemovableHandle:
+        """Keep its values while the switch is on."""
+        layer, keep = network.get_submodule(self.layer), partial(_keep, self, values, on)
+        if self.of_output:
             return layer.register_forward_hook(lambda _, args, output: keep(first_tensor(output)))
         return layer.register_forward_pre_hook(
-            lambda _, args, kwargs=None: keep(given_to(args, kwargs)), with_kwargs=True
+            lambda _, args, kwargs=None: keep(first_input(args, kwargs)), with_kwargs=True
         )
 
 
-def _keep(place: Place, kept: dict[str, Tensor], on: _On, value: Tensor) -> None:
-    if on.here:
-        # A copy, as what comes behind may work in place.
-        kept[place.key] = place.reduce(value).float().clone()
+def _keep(place: Place, values: dict[str, Tensor], switch: _Switch, output: Tensor) -> None:
+    if switch.on:
+        # A copy, as later layers may work in place.
+        values[place.key] = place.reduce(output).float().clone()
 
 
 class Compiled:
-    """What ``torch.compile(network)`` gave, compiled once more with hooks that it sees.
+    """A network of ``torch.compile(network)``, compiled once more with its hooks.
 
-    Code that was compiled before knows nothing of hooks. A function that runs the network and
-    returns what its hooks saw is compiled with them, in the way that the user chose.
+    Code compiled before the hooks were set ignores them. So a function that runs the network and
+    returns the values its hooks kept is compiled, with the options that the user chose.
 
     Args:
         network: the network itself.
-        compiler: of its wrapper.
+        compiler: the one of its wrapper.
     """
 
     def __init__(self, network: nn.Module, compiler: Callable[..., Any]) -> None:
         self._network, self._compiler = network, compiler
-        self._kept: dict[str, Tensor] = {}
-        self._on = _On()
+        self._values: dict[str, Tensor] = {}
+        self._switch = _Switch()
         self._run: Callable[..., Pass] | None = None
         self._failed = False
 
     @classmethod
     def of(cls, network: nn.Module) -> Self | None:
-        """That of a network, if all of it was compiled as one by ``torch.compile(network)``."""
+        """For a network compiled in one piece by ``torch.compile(network)``, else ``None``."""
         inner = getattr(network, "_orig_mod", None)
         compiler = getattr(network, "dynamo_ctx", None)
         if not isinstance(inner, nn.Module) or not callable(compiler):
@@ -94,34 +94,34 @@ class Compiled:
         return None if any(map(is_compiled, inner.modules())) else cls(inner, compiler)
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        """A copy runs as it is written: compiled code stays in its process."""
-        return _nothing, ()
+        """A copy runs uncompiled: compiled code stays in its process."""
+        return _none, ()
 
     @property
     def ready(self) -> bool:
-        """Whether the hooks are there."""
+        """Whether the hooks are set."""
         return self._run is not None and not self._failed
 
     def hook(self, places: Sequence[Place], stack: ExitStack) -> None:
-        """Keep what these layers are given or give, until the stack is closed."""
+        """Keep inputs or outputs of these layers, until the stack is closed."""
         for place in places:
-            stack.callback(place.hook(self._network, self._kept, self._on).remove)
-        self._run = self._run or self._compiler(self._passed)
+            stack.callback(place.hook(self._network, self._values, self._switch).remove)
+        self._run = self._run or self._compiler(self._hooked_pass)
 
-    def _passed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
+    def _hooked_pass(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
         output = self._network(*args, **kwargs)
-        return output, dict(self._kept)
+        return output, dict(self._values)
 
     def __call__(self, x: Any, lock: threading.RLock) -> Pass | None:
-        """What the network returns, and what was kept of its layers; ``None`` if it cannot be so.
+        """The output, and the values kept of the layers; ``None`` if compiling them fails.
 
-        One thread at a time: where the compiler gives up, the hooks run as they are written, and
-        fill the same place.
+        One thread at a time: where the compiler gives up, the hooks run as plain Python and fill
+        the same dictionary.
         """
         assert self._run is not None
         args, kwargs = ((x,), {}) if isinstance(x, Tensor) else ((), dict(x))
         with lock:
-            self._on.here = True
+            self._switch.on = True
             try:
                 return self._run(args, kwargs)
             except torch._dynamo.exc.TorchDynamoException as error:
@@ -133,5 +133,5 @@ class Compiled:
                 )
                 return None
             finally:
-                self._on.here = False
-                self._kept.clear()
+                self._switch.on = False
+                self._values.clear()

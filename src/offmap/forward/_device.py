@@ -1,4 +1,4 @@
-"""Where networks run, and in what type."""
+"""The device on which networks run, and their type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offmap.errors import ArgumentError
 
 
 def as_device(device: str | torch.device | None) -> torch.device | None:
-    """A device that is there.
+    """The device of that name, if it is available.
 
     Raises:
         ArgumentError: there is none of that name, or this machine or build of torch lacks it.
@@ -21,18 +21,18 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
     if device is None:
         return None
     try:
-        made = torch.device(device)
+        target = torch.device(device)
     except RuntimeError as error:
         raise ArgumentError(f"device {device!r}: {str(error).splitlines()[0]}") from error
-    if made.type == "cuda":  # not by a tensor: Lightning starts no processes in a notebook then
-        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if target.type == "cuda":  # not by a tensor: Lightning starts no processes in a notebook then
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         current = torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
-        number = current if made.index is None else made.index
-        if number < there:
-            return torch.device("cuda", number)  # as tensors there tell it
+        number = current if target.index is None else target.index
+        if number < count:
+            return torch.device("cuda", number)  # with its index, as tensors report it
         raise ArgumentError(f"device {device!r} was asked for, and torch sees no such device here")
     try:
-        return torch.empty(0, device=made).device
+        return torch.empty(0, device=target).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ArgumentError(
             f"device {device!r} was asked for, and this machine has no such device: "
@@ -41,7 +41,7 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
 
 
 def device_of(modules: Sequence[nn.Module]) -> torch.device:
-    """Where the first of the modules' tensors is."""
+    """The device of the first tensor of the modules."""
     # Asked at every call of a guard, and network.parameters() would walk every module's children.
     for module in modules:
         for tensor in chain(module._parameters.values(), module._buffers.values()):
@@ -51,7 +51,7 @@ def device_of(modules: Sequence[nn.Module]) -> torch.device:
 
 
 def dtype_of(modules: Sequence[nn.Module]) -> torch.dtype:
-    """What the first of the modules' real parameters is made of."""
+    """The type of the first floating-point parameter of the modules."""
     for module in modules:
         for tensor in module._parameters.values():
             if tensor is not None and tensor.is_floating_point():
@@ -62,13 +62,13 @@ def dtype_of(modules: Sequence[nn.Module]) -> torch.dtype:
 def placed(
     network: nn.Module,
     modules: Sequence[nn.Module],
-    asked: torch.device | None,
+    target: torch.device | None,
     stack: ExitStack,
 ) -> torch.device:
-    """Where a network runs: moved to where it is asked to be, until the stack closes."""
+    """Move a network to the target device until the stack closes; the device where it runs."""
     home = device_of(modules)  # the caller may have moved it since
-    if asked is None or asked == home:
+    if target is None or target == home:
         return home
     stack.callback(network.to, home)
-    network.to(asked)
-    return asked
+    network.to(target)
+    return target

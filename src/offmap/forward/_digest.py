@@ -1,4 +1,4 @@
-"""What a network is, as a hash."""
+"""A hash of a network's weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def _text(value: Any) -> str:
-    """What a value holds, and never where: its place in memory is another each time."""
+    """The content of a value, without addresses in memory, which differ in each process."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_text(k)}: {_text(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):

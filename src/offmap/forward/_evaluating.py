@@ -1,4 +1,4 @@
-"""What probes change while they are open, put back by the last of those that overlap."""
+"""Evaluation mode and eager mode while probes are open, undone by the last that overlaps."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from offmap.forward._shared import Shared
 
 _TRAINING = attrgetter("training")
 _lock = ModuleLock()
-# Modules that were training before, and how many probes need them otherwise now.
+# Modules that were in training mode, and how many probes hold them in evaluation mode.
 _evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStack) -> None:
-    """Evaluation mode, until the stacks of all who asked for it are closed."""
+    """Set evaluation mode until every stack that holds it is closed."""
     with _lock():
-        # Asked at every call of a guard: mostly nobody trains, and nothing is lent.
+        # At every call of a guard: mostly no module is in training mode.
         if not _evaluating and not any(map(_TRAINING, modules)):
             return
-        others = set(_evaluating)
-        lent = [m for m in modules if m.training or m in others]
+        lent_modules = set(_evaluating)
+        lent = [m for m in modules if m.training or m in lent_modules]
         if any(module.training for module in lent):
             try:
                 network.eval()
@@ -35,10 +35,10 @@ def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStac
         for module in lent:
             _evaluating[module] = _evaluating.get(module, 0) + 1
     if lent:
-        stack.callback(_train_again, lent)
+        stack.callback(_resume_training, lent)
 
 
-def _train_again(lent: Sequence[nn.Module]) -> None:
+def _resume_training(lent: Sequence[nn.Module]) -> None:
     with _lock():
         for module in lent:
             _evaluating[module] -= 1
@@ -48,7 +48,7 @@ def _train_again(lent: Sequence[nn.Module]) -> None:
 
 
 class _Eager(Shared):
-    """Code that runs as it is written: the stance of the compiler is one for the whole process."""
+    """Runs compiled code eagerly: the stance of the compiler holds for the whole process."""
 
     def _prepare(self, stack: ExitStack) -> None:
         stack.enter_context(torch.compiler.set_stance("force_eager"))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from offmap.activations import Tap
 from offmap.activations.taps import Reduction
 from offmap.errors import ArgumentError
-from offmap.forward._calls import given_to
+from offmap.forward._calls import first_input
 from offmap.forward._outputs import first_tensor
 
 Edit = Callable[[Tensor], Tensor]
@@ -22,25 +22,25 @@ _NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 _OF_LINES = nn.Conv1d | nn.BatchNorm1d | nn.SyncBatchNorm | nn.InstanceNorm1d
 # The reductions that tell channels from positions.
 _BY_CHANNEL = ("mean", "max", "moments", "norm", "gram")
-# What hands on what it was given, and shares of attention, make no map of their own.
+# Layers that pass their input on, and attention weights, give no feature map of their own.
 _NO_LAYERS = (
     *(nn.Identity, nn.Softmax, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
-_NORM = ()  # in the place of a size of map
-# Of each size so many layers are known, as some may turn out to be called again.
-_KNOWN = 8
+_NORM = ()  # stands for a size of map
+# Ends kept of each size: the last ones may turn out to be called again, on another size.
+_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class End:
-    """A layer that has ended.
+    """The end of a layer's forward pass.
 
     Args:
         name: of the layer.
         place: in the order of all ends.
-        rows: of what it gave.
-        values: what the taps keep of that.
+        rows: of its output.
+        values: its output, reduced by each tap.
     """
 
     name: str
@@ -59,19 +59,19 @@ class Ends:
     earlier size, and that of the last size only where there is no other.
 
     Args:
-        taps: the rules that are asked for, each with its reduction.
+        taps: rules, each with its reduction.
     """
 
     def __init__(self, taps: Sequence[Tap]) -> None:
         self._taps = taps
-        self._known: dict[tuple[int, ...], dict[str, End]] = {}
+        self._ends: dict[tuple[int, ...], dict[str, End]] = {}
         self._sizes: dict[str, set[tuple[int, ...] | None]] = {}
         self._count = 0
 
     def record(self, name: str, module: nn.Module, output: Any) -> None:
-        """A layer has ended."""
-        for known in self._known.values():
-            known.pop(name, None)
+        """Record the end of a layer."""
+        for ends in self._ends.values():
+            ends.pop(name, None)
         tensor = isinstance(output, Tensor)
         is_map = tensor and output.ndim == 4 and max(output.shape[2:]) > 1
         size = tuple(output.shape[2:]) if is_map else None
@@ -83,33 +83,32 @@ class Ends:
 
     def _add(self, size: tuple[int, ...], name: str, module: nn.Module, output: Tensor) -> None:
         self._count += 1
-        wanted = [tap for tap in self._taps if (tap.layer == ":last_norm") is (size == _NORM)]
-        values = {tap: reducer(module, tap)(output.detach()).float().clone() for tap in wanted}
-        known = self._known.setdefault(size, {})
-        known[name] = End(name, self._count, len(output), values)
-        if len(known) > _KNOWN:
-            del known[next(iter(known))]
+        taps = [tap for tap in self._taps if (tap.layer == ":last_norm") is (size == _NORM)]
+        values = {tap: reducer(module, tap)(output.detach()).float().clone() for tap in taps}
+        ends = self._ends.setdefault(size, {})
+        ends[name] = End(name, self._count, len(output), values)
+        if len(ends) > _CANDIDATES:
+            del ends[next(iter(ends))]
 
     def of_rules(self, samples: int) -> dict[str, list[End]]:
-        """What each rule stands for, of layers that give a row for each of the samples."""
-        last = {size: self._last(size, samples) for size in self._known}
-        norm = last.pop(_NORM, [])
-        stages = sorted((end for ends in last.values() for end in ends), key=lambda e: e.place)
+        """The layers of each rule, among those that give one row a sample."""
+        by_size = {}
+        for size, by_name in self._ends.items():
+            ends = [end for end in by_name.values() if end.rows == samples]
+            one_size = [end for end in ends if len(self._sizes[end.name]) == 1]
+            by_size[size] = (one_size or ends)[-1:]
+        norm = by_size.pop(_NORM, [])
+        stages = sorted((end for ends in by_size.values() for end in ends), key=lambda e: e.place)
         return {":stages": stages, ":last_map": stages[-1:], ":last_norm": norm}
-
-    def _last(self, size: tuple[int, ...], samples: int) -> list[End]:
-        known = [end for end in self._known[size].values() if end.rows == samples]
-        of_this = [end for end in known if len(self._sizes[end.name]) == 1]
-        return (of_this or known)[-1:]
 
 
 def reducer(module: nn.Module, tap: Tap) -> Reduction:
-    """What is kept of the output of such a layer."""
+    """The reduction of a tap, for the outputs of such a layer."""
     of_lines = isinstance(module, _OF_LINES) and tap.reduction in _BY_CHANNEL
-    return partial(_of_line, tap) if of_lines else tap
+    return partial(_reduce_lines, tap) if of_lines else tap
 
 
-def _of_line(tap: Tap, output: Tensor) -> Tensor:
+def _reduce_lines(tap: Tap, output: Tensor) -> Tensor:
     return tap(output[:, :, None] if output.ndim == 3 else output)
 
 
@@ -130,10 +129,10 @@ def watching(network: nn.Module, taps: Sequence[Tap]) -> Iterator[Ends]:
 
 @contextmanager
 def editing(network: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
-    """Put functions of layers' outputs in their place while the block runs."""
+    """Replace the outputs of layers by functions of them while the block runs."""
     modules = dict(network.named_modules())
-    if missing := [name for name in edits if name not in modules]:
-        raise ArgumentError(f"the network has no layer {missing[0]!r} to edit")
+    if unknown := [name for name in edits if name not in modules]:
+        raise ArgumentError(f"the network has no layer {unknown[0]!r} to edit")
 
     def editor(edit: Edit) -> Callable[..., Any]:
         def change(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -145,7 +144,7 @@ def editing(network: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for name, edit in edits.items():
-            # First of all hooks: what is kept of the layer is what came out of the edit.
+            # First of all hooks: the values kept of the layer are those after the edit.
             handle = modules[name].register_forward_hook(editor(edit), prepend=True)
             stack.callback(handle.remove)
         yield
@@ -156,7 +155,7 @@ def hooked(layer: nn.Module, inputs: list[Tensor]) -> Iterator[None]:
     """Append the inputs of a layer while the block runs."""
 
     def keep(_: nn.Module, args: Any, kwargs: Any = None) -> None:
-        inputs.append(given_to(args, kwargs))
+        inputs.append(first_input(args, kwargs))
 
     handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
     try:

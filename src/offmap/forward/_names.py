@@ -1,4 +1,4 @@
-"""Inputs by name: those that a network takes, of the columns that stand in a batch."""
+"""Inputs by name: the columns of a batch that a network takes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from offmap._utils.warning import warn_user
 from offmap.errors import DataError, InputsWarning
 
 
-class Taking:
-    """Leaves out of a batch what a network does not take, such as the number of a row, once told.
+class InputFilter:
+    """Leaves out of a batch what a network does not take, such as row numbers; warns once of each.
 
     Args:
-        network: whose ``forward`` says what it takes.
+        network: the signature of its ``forward`` names its inputs.
 
     Attributes:
-        named: what it takes by a name of its own.
+        parameters: the names of its parameters.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.named, others = _names_of(network)
-        self._names = None if others else self.named
-        self._told: set[str] = set()
+        self.parameters, takes_any = _parameter_names(network)
+        self._names = None if takes_any else self.parameters
+        self._reported: set[str] = set()
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The inputs that it takes.
@@ -34,26 +34,26 @@ class Taking:
         """
         if self._names is None or self._names.issuperset(inputs):
             return inputs
-        others = [name for name in inputs if name not in self._names]
-        if len(others) == len(inputs):
+        extras = [name for name in inputs if name not in self._names]
+        if len(extras) == len(inputs):
             raise DataError(
-                f"the batches hold {', '.join(others)}, and the network takes "
+                f"the batches hold {', '.join(extras)}, and the network takes "
                 f"{', '.join(sorted(self._names))}: give what it takes under these names, or one "
                 "tensor alone"
             )
-        if not self._told.issuperset(others):
-            self._told.update(others)
-            words = f"the network takes no {', '.join(others)}, and is run without"
+        if not self._reported.issuperset(extras):
+            self._reported.update(extras)
+            words = f"the network takes no {', '.join(extras)}, and is run without"
             warn_user(words, InputsWarning)
         return {name: x for name, x in inputs.items() if name in self._names}
 
 
-def _names_of(network: nn.Module) -> tuple[frozenset[str], bool]:
-    """What a network can be given by name, and whether it may be given other names, too."""
+def _parameter_names(network: nn.Module) -> tuple[frozenset[str], bool]:
+    """The parameter names of a network, and whether it takes any other name too."""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):  # of code that is not Python's
         return frozenset(), True
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    names = frozenset(each.name for each in parameters if each.kind not in several)
-    return names, any(each.kind is each.VAR_KEYWORD for each in parameters)
+    names = frozenset(parameter.name for parameter in parameters if parameter.kind not in several)
+    return names, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

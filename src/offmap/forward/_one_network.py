@@ -1,4 +1,4 @@
-"""One network, run as it was asked to be: where, in what precision, with what layers kept."""
+"""One network, run on a device, in a precision, with layers kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from offmap._utils.inputs import Inputs, Prepared, count_of
 from offmap._utils.precision import without_autocast
-from offmap._utils.refused import tell_given
+from offmap._utils.refused import note_inputs
 from offmap.activations import Activations, Sample, Tap
 from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import Call, capturing
@@ -25,7 +25,7 @@ from offmap.forward._device import as_device, device_of, dtype_of, placed
 from offmap.forward._evaluating import EAGER, evaluating
 from offmap.forward._keeping import Keeping
 from offmap.forward._layers import editing
-from offmap.forward._names import Taking
+from offmap.forward._names import InputFilter
 from offmap.forward._outputs import is_compiled, logits_of, unwrapped
 from offmap.forward._preparing import Preparing, copied
 from offmap.forward._scale import OUTPUTS, as_logits
@@ -36,7 +36,7 @@ from offmap.forward.normalization import Normalization
 
 
 class OneNetwork(AnyProbe):
-    """Runs one network, and knows nothing yet of a head or of features.
+    """Runs one network, without a head or features.
 
     The arguments are those of :class:`offmap.Probe`.
     """
@@ -68,10 +68,10 @@ class OneNetwork(AnyProbe):
         self._modules = list(self.network.modules())
         self.device = self.asked_device or device_of(self._modules)
         self._dtype = dtype_of(self._modules)
-        self._taking = Taking(self.network)
-        self.takes = self._taking.named
+        self._filter = InputFilter(self.network)
+        self.takes = self._filter.parameters
         self._compiled = any(is_compiled(module) for module in self._modules)
-        self._unhooked: list[tuple[str, Call]] = []  # what no hook sees, and where it is kept
+        self._unhooked: list[tuple[str, Call]] = []  # keys and calls without hooks
 
     def _renew(self) -> None:
         super()._renew()
@@ -92,12 +92,12 @@ class OneNetwork(AnyProbe):
 
     @property
     def normalization(self) -> Any:
-        """What is applied to images."""
+        """The function applied to images."""
         return self.preparing.normalization
 
     @property
     def floats(self) -> str | None:
-        """In what form float images come."""
+        """The form of float images, once some came."""
         return self.preparing.floats
 
     @floats.setter
@@ -116,11 +116,11 @@ class OneNetwork(AnyProbe):
 
     @property
     def layers(self) -> dict[str, Any]:
-        """The layers that each rule stands for."""
+        """The layers of each rule."""
         return dict(self._taps.layers)
 
     def resolve(self, layers: Mapping[str, Sequence[str]]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same network."""
+        """Take the layers of each rule from an earlier run of the same network."""
         self._taps.layers = {rule: tuple(names) for rule, names in layers.items()}
 
     def prepared(self, inputs: Inputs | Prepared) -> Inputs:
@@ -128,8 +128,8 @@ class OneNetwork(AnyProbe):
         return self.preparing(inputs, self.device, self._dtype)
 
     def taken(self, inputs: Any) -> Any:
-        """Without what has a name that the network does not take, such as the number of a row."""
-        return inputs if isinstance(inputs, Tensor) else self._taking(inputs)
+        """The inputs without columns that the network does not take, such as row numbers."""
+        return inputs if isinstance(inputs, Tensor) else self._filter(inputs)
 
     def _typed(self, x: Tensor) -> Tensor:
         """Floats in the network's type; whole numbers, such as tokens, as they are."""
@@ -141,14 +141,14 @@ class OneNetwork(AnyProbe):
             return self._logits(self._run(inputs)[0], count_of(inputs))
 
     def _logits(self, output: Any, samples: Any) -> Tensor:
-        return self._logits_there(output, samples).to(self.home)
+        return self._logits_on_device(output, samples).to(self.home)
 
-    def _logits_there(self, output: Any, samples: Any) -> Tensor:
-        """The logits where the network made them."""
+    def _logits_on_device(self, output: Any, samples: Any) -> Tensor:
+        """The logits on the device of the network."""
         return as_logits(own_copy(logits_of(output, samples)), self.outputs)
 
     def _run(self, inputs: Inputs | Prepared) -> tuple[Any, dict[str, Tensor]]:
-        """What the network returns, and what the hooks kept."""
+        """The output of the network, and the values that the hooks kept."""
         if not torch.is_grad_enabled():
             return self._prepared_pass(inputs)
         with torch.no_grad():
@@ -159,7 +159,7 @@ class OneNetwork(AnyProbe):
             return self._pass(self.prepared(inputs))
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             if not self.preparing.refuses(error):
-                tell_given(error, inputs)
+                note_inputs(error, inputs)
                 raise
             return self._pass(self.prepared(inputs))
 
@@ -167,22 +167,22 @@ class OneNetwork(AnyProbe):
         x = self.taken(x)
         if self._fast is not None and self._fast.ready and not gradients:
             with COMPUTING, self._autocast():
-                passed = self._fast(x, self._compiling)
-            if passed is not None:
-                return passed[0], self._at_home(passed[1])
-        kept = self._keeping.begin(gradients=gradients)
+                result = self._fast(x, self._compiling)
+            if result is not None:
+                return result[0], self._at_home(result[1])
+        values = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        with COMPUTING, self._around(x):
+        with COMPUTING, self._pass_context(x):
             output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
         self._keeping.end()
-        return output, self._at_home(kept)
+        return output, self._at_home(values)
 
-    def _at_home(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _at_home(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         home = self.home
-        return {name: x.to(home) for name, x in kept.items()}
+        return {name: x.to(home) for name, x in values.items()}
 
-    def _around(self, x: Inputs) -> AbstractContextManager[Any]:
-        """What a pass is run in: its precision, and what sees to all that hooks do not."""
+    def _pass_context(self, x: Inputs) -> AbstractContextManager[Any]:
+        """The context of a pass: its precision, and the capture of calls that no hook sees."""
         if not self._compiled and not self._unhooked:
             return self._autocast()
         stack = ExitStack()
@@ -203,15 +203,15 @@ class OneNetwork(AnyProbe):
 
     @property
     def bears_inference(self) -> bool:
-        """Whether it runs as it is written, and without autocast."""
+        """Whether it runs uncompiled and without autocast."""
         if self._compiled or self._opaque or self._fast or self.precision == "bf16":
             return False
         # Autocast would keep the weights that it cast for the caller, too.
         return not torch.is_autocast_enabled(self.device.type)
 
     @abstractmethod
-    def _kept(self, output: Any, kept: dict[str, Tensor], samples: int) -> Activations:
-        """The activations of what the network returned and the hooks kept."""
+    def _activations(self, output: Any, values: dict[str, Tensor], samples: int) -> Activations:
+        """The activations from the network's output and the values that the hooks kept."""
 
     def sample(self, inputs: Inputs | Prepared) -> Sample:
         """The activations of a batch, with the way to run other inputs with gradients."""
@@ -225,8 +225,8 @@ class OneNetwork(AnyProbe):
             unit = self._is_unit(inputs)
             x = self._unit(inputs) if unit else self.prepared(inputs)
         assert isinstance(x, Tensor)
-        again, under = partial(self._again, unit=unit), partial(self._logits_under, unit=unit)
-        return Sample(acts, x, again, dict(self.network.named_parameters()), under)
+        rerun, under = partial(self._rerun, unit=unit), partial(self._logits_under, unit=unit)
+        return Sample(acts, x, rerun, dict(self.network.named_parameters()), under)
 
     def _unit(self, x: Tensor) -> Tensor:
         """Images in [0, 1], on the device."""
@@ -234,20 +234,20 @@ class OneNetwork(AnyProbe):
         return x.float() / 255 if x.dtype == torch.uint8 else x.float()
 
     def _is_unit(self, x: Tensor) -> bool:
-        """Whether the normalisation is ours, and can be done with gradients."""
+        """Whether these images are normalised here, by a function with gradients."""
         normalised_here = x.dtype == torch.uint8 or self.preparing.floats == "unit"
         return normalised_here and isinstance(self.normalization, Normalization)
 
-    def _again(
+    def _rerun(
         self, inputs: Tensor, *, edit: Mapping[str, Callable[..., Tensor]] | None = None, unit: bool
     ) -> Activations:
-        """The activations of other inputs, with gradients where they are asked for."""
+        """The activations of other inputs, with gradients where enabled."""
         x = self.normalization.of_unit(inputs) if unit else inputs
-        edits = {self._taps.named(layer): change for layer, change in (edit or {}).items()}
+        edits = {self._taps.layer_name(layer): change for layer, change in (edit or {}).items()}
         with editing(self.network, edits):
             # A copy: the network may work in place, and these are run again, or have gradients.
             x = self.preparing.laid_out(self._typed(x)).clone()
-            return self._kept(*self._pass(x, gradients=True), len(inputs))
+            return self._activations(*self._pass(x, gradients=True), len(inputs))
 
     def _logits_under(
         self, inputs: Tensor, parameters: Mapping[str, Tensor], *, unit: bool
@@ -278,7 +278,7 @@ class OneNetwork(AnyProbe):
 
     def traced_logits(self, images: Tensor) -> Tensor:
         x = self._traced_inputs(images)
-        return self._logits_there(self.network(x), x.shape[0])
+        return self._logits_on_device(self.network(x), x.shape[0])
 
     def _traced_inputs(self, images: Tensor) -> Tensor:
         x = images
@@ -295,5 +295,5 @@ def is_opaque(network: nn.Module) -> bool:
 
 
 def own_copy(x: Tensor) -> Tensor:
-    """In float32: a network may hand on its input, or fill the same output again."""
+    """A copy in float32: a network may return its input, or fill the same output again."""
     return x.float() if torch.compiler.is_exporting() else x.to(torch.float32, copy=True)

@@ -1,4 +1,4 @@
-"""Reading what networks return, and what they are wrapped in."""
+"""The outputs of networks, and the modules that wrap them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def logits_of(output: Any, samples: int | SymInt) -> Tensor:
-    """The logits in what a network returned: a tensor, or a tuple, dict or object that has them."""
+    """The logits in an output: a tensor, or a tuple, dict or object that holds them."""
     if _is_array(output, samples) and output.ndim == 2 and output.shape[1] > 1:
-        return output  # as most do: a guard asks at every call
-    given = [_as_row(value, samples) for value in _candidates(output)]
-    arrays = [value for value in given if _is_array(value, samples)]
-    # Pooled features may stand before the logits as maps of one pixel: rows come first.
+        return output  # the usual case, first: a guard asks at every call
+    values = (_as_row(value, samples) for value in _candidates(output))
+    arrays = [value for value in values if _is_array(value, samples)]
+    # Pooled features may precede the logits as maps of one pixel: arrays of rows are preferred.
     if (value := next((x for x in arrays if x.ndim == 2), next(iter(arrays), None))) is not None:
         if value.shape[1] < 2:
             raise ShapeError(
@@ -49,9 +49,9 @@ def logits_of(output: Any, samples: int | SymInt) -> Tensor:
 
 
 def vectors_of(output: Any, samples: int | SymInt) -> Tensor:
-    """One vector a sample, in what a network without logits returned; maps are averaged."""
-    for each in _candidates(output):
-        value = _as_row(each, samples)
+    """One vector a sample in the output of a network without logits; maps are averaged."""
+    for candidate in _candidates(output):
+        value = _as_row(candidate, samples)
         if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == samples:
             return features_of(value)
     raise ShapeError(
@@ -61,19 +61,19 @@ def vectors_of(output: Any, samples: int | SymInt) -> Tensor:
 
 
 def arrays_of(output: Any, samples: int) -> Iterator[tuple[str, Tensor]]:
-    """All that was returned with one row a sample, and where, if nothing is called logits."""
+    """The arrays of one row a sample in an output, and their places, if none is named logits."""
     if has_named_logits(output):
         return
-    named = output.items() if isinstance(output, Mapping) else enumerate(_candidates(output), 1)
-    for where, value in named:
+    items = output.items() if isinstance(output, Mapping) else enumerate(_candidates(output), 1)
+    for place, value in items:
         if _is_array(value, samples):
-            yield repr(where) if isinstance(where, str) else f"number {where}", value.flatten(1)
+            yield repr(place) if isinstance(place, str) else f"number {place}", value.flatten(1)
 
 
 def has_named_logits(output: Any) -> bool:
-    """Whether the logits are called so."""
-    named = output.get("logits") if isinstance(output, Mapping) else None
-    return named is not None or hasattr(output, "logits")
+    """Whether the output has an entry or attribute named logits."""
+    logits = output.get("logits") if isinstance(output, Mapping) else None
+    return logits is not None or hasattr(output, "logits")
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -93,14 +93,14 @@ def features_of(inputs: Tensor) -> Tensor:
 
 
 def _as_row(value: Any, samples: int | SymInt) -> Any:
-    """Of one sample, whose axis a network squeezed away with others, one row again."""
+    """The output of one sample as a row again, where the network squeezed its axis away."""
     if torch.compiler.is_exporting() or not isinstance(value, Tensor) or value.ndim != 1:
         return value  # a graph would hold for that one number of samples alone
     return value[None] if samples == 1 and len(value) > 1 else value
 
 
 def _is_array(value: Any, samples: int | SymInt) -> TypeGuard[Tensor]:
-    """Whether it is one vector a sample, or a map of one pixel, as of a head that convolves."""
+    """Whether it is one vector a sample, or a map of one pixel, as of a convolutional head."""
     if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[0] != samples:
         return False
     return value.ndim == 2 or (value.ndim == 4 and value.shape[2] == value.shape[3] == 1)
@@ -110,9 +110,9 @@ def _candidates(output: Any) -> Iterator[Any]:
     if isinstance(output, Tensor):  # first: most are, and the others take longer to tell
         yield output
     elif isinstance(output, Mapping):
-        named = output.get("logits")
-        # What is called so is nothing else, whatever its shape.
-        yield from output.values() if named is None else [named]
+        logits = output.get("logits")
+        # An entry of that name is the logits, whatever its shape.
+        yield from output.values() if logits is None else [logits]
     elif hasattr(output, "logits"):
         yield output.logits
     elif hasattr(output, "pooler_output"):

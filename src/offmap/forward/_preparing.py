@@ -1,4 +1,4 @@
-"""From what a caller gives to what a network takes: device, type, normalisation, layout."""
+"""From a caller's inputs to those of a network: device, type, normalisation, layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from offmap.forward.normalization import Normalization
 _IDENTITY = Normalization()
 # Floats in [0, 1], up to what resizing overshoots.
 _LEAST, _MOST = -1e-3, 1 + 1e-3
-# What torch, and kernels of others, say of a layout that they do not take.
+# Words in the errors of torch, and of other kernels, about a memory layout.
 _OF_LAYOUT = ("view", "contiguous", "stride")
 
 
@@ -50,10 +50,10 @@ class Preparing:
     ) -> Inputs:
         """The inputs as the network takes them."""
         if isinstance(inputs, Tensor):  # first, as most are
-            # Not from a GPU to the CPU, which would read what has not arrived yet.
-            there = device.type == "cuda"
-            x = inputs if inputs.device == device else inputs.to(device, non_blocking=there)
-            return self.laid_out(self._normalised(x, dtype))
+            if inputs.device != device:
+                # Not from a GPU to the CPU, which would read values that have not arrived yet.
+                inputs = inputs.to(device, non_blocking=device.type == "cuda")
+            return self.laid_out(self._normalised(inputs, dtype))
         if isinstance(inputs, Prepared):
             inputs = inputs.inputs
             if isinstance(inputs, Tensor):
@@ -62,7 +62,7 @@ class Preparing:
         return {name: self._by_name(name, x.to(device), dtype) for name, x in inputs.items()}
 
     def _by_name(self, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """An image as one that is alone, and what stands beside it as it is."""
+        """An image by name as an image alone; other columns without normalisation."""
         if name in IMAGE:
             return self.laid_out(self._normalised(x, dtype))
         return self._typed(x, dtype)
@@ -71,15 +71,20 @@ class Preparing:
         if self.floats is None and x.is_floating_point() and x.ndim > 3 and len(x):
             self._look_at(x)
         if x.dtype == torch.bool and x.ndim > 2:  # by name, they are masks
-            raise _no_range(x)
+            raise _unknown_range(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
             if not self.pixels:
-                _tell_two_values(x)
+                _warn_of_two_values(x)
             self.pixels = True
             x = self.normalization(x)
             return x if x.dtype == dtype else x.to(dtype)
         if self.floats == "unit" and x.is_floating_point():
-            _check_unit(x)
+            if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
+                raise DataError(
+                    "the first float images lay in [0, 1] and were normalised as uint8 ones are; "
+                    f"these reach from {float(x.amin()):.3g} to {float(x.amax()):.3g}: give all in "
+                    "one form"
+                )
             x = self.normalization.of_unit(x.float())
             return x.to(dtype)
         return self._typed(x, dtype)
@@ -89,17 +94,17 @@ class Preparing:
         if x.is_floating_point() or x.dtype == torch.bool:
             return x.to(dtype) if x.is_floating_point() else x
         if x.ndim > 2:
-            raise _no_range(x)
+            raise _unknown_range(x)
         return x
 
     def _look_at(self, x: Tensor) -> None:
-        """From the first float images: were they normalised by somebody else?"""
+        """Tell from the first float images whether they are normalised already."""
         unit = bool(x.amin() >= _LEAST) and bool(x.amax() <= _MOST)
-        own = self.normalization
-        changes = isinstance(own, Normalization) and own.known and own != _IDENTITY
+        norm = self.normalization
+        changes = isinstance(norm, Normalization) and norm.known and norm != _IDENTITY
         self.floats = "normalised"
         if self.assumed:
-            if not unit and not self.pixels:  # which one float image must not take their meaning
+            if not unit and not self.pixels:  # after pixels, one image must not change their range
                 self.normalization = Normalization(known=False)
         elif unit and changes:
             self.floats = "unit"
@@ -119,9 +124,9 @@ class Preparing:
         return x.contiguous(memory_format=torch.channels_last)
 
     def refuses(self, error: Exception) -> bool:
-        """Whether the layout may have made a network fail; the next images have the usual one."""
+        """Whether the layout may have caused the error; images then have the default layout."""
         text = str(error)
-        # An assertion often has no words.
+        # An assertion often has no message.
         layout = isinstance(error, AssertionError) or any(word in text for word in _OF_LAYOUT)
         if self.channels_last is not None or not layout:
             return False
@@ -129,7 +134,7 @@ class Preparing:
         return True
 
 
-def _no_range(x: Tensor) -> DataError:
+def _unknown_range(x: Tensor) -> DataError:
     return DataError(
         f"images of {str(x.dtype).removeprefix('torch.')} have no known range: give uint8 from 0 "
         "to 255, or floats as the network was trained on"
@@ -137,7 +142,7 @@ def _no_range(x: Tensor) -> DataError:
 
 
 def copied(inputs: Inputs | Prepared) -> Inputs | Prepared:
-    """For a network that may work in place on what it is given, where others are given it too."""
+    """A copy of inputs that others read too, for a network that may work in place on its own."""
     if isinstance(inputs, Prepared):
         return Prepared(_copied(inputs.inputs))
     return _copied(inputs)
@@ -149,19 +154,11 @@ def _copied(inputs: Inputs) -> Inputs:
     return {name: x.clone() for name, x in inputs.items()}
 
 
-def _tell_two_values(x: Tensor) -> None:
-    """Of the first pixels: are they some?"""
+def _warn_of_two_values(x: Tensor) -> None:
+    """Warn if the first uint8 images hold only 0 and 1."""
     if x.numel() and int(x.amax()) == 1:
         warn_user(
             "the first inputs are uint8, of 0 and 1 alone, and are brought to [0, 1] as pixels "
             "from 0 to 255 are: if they are none, give floats as the network was trained on",
             InputsWarning,
-        )
-
-
-def _check_unit(x: Tensor) -> None:
-    if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
-        raise DataError(
-            "the first float images lay in [0, 1] and were normalised as uint8 ones are; these "
-            f"reach from {float(x.amin()):.3g} to {float(x.amax()):.3g}: give all in one form"
         )

@@ -1,4 +1,4 @@
-"""What a network returns: logits, or what a softmax has made of them."""
+"""What a network returns: logits, or their softmax."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _MANY = 32  # rows that would not all lie in [0, 1] by chance
 
 
 class ScaleCheck:
-    """Refuses outputs whose first rows are surely not what they are said to be.
+    """Refuses probabilities where logits are expected, from the first rows of the outputs.
 
-    Those that only look so, as a sigmoid would leave them, are told of.
+    Outputs of a sigmoid only raise a warning, as logits may look alike.
 
     Args:
-        outputs: what they are said to be.
+        outputs: what the network is said to return.
     """
 
     def __init__(self, outputs: str) -> None:
         self._done = outputs != "logits"
-        self._first: list[Tensor] = []
+        self._batches: list[Tensor] = []
 
     def look_at(self, logits: Float[Tensor, "n c"]) -> None:
-        """Those of a batch, which may be too small to tell anything by itself.
+        """Look at a batch, together with earlier ones while they are few rows.
 
         Raises:
             DataError: probabilities, or their logarithms, where logits are expected.
@@ -41,25 +41,27 @@ class ScaleCheck:
         """
         if self._done:
             return
-        before = [rows for rows in self._first if rows.shape[1] == logits.shape[1]]
-        self._first = [*before, logits.detach()[:_MANY]]
-        first = torch.cat(self._first)
-        if len(first) >= _FEWEST:
-            _check(first)
-        if len(first) >= _MANY:
-            _tell(first)
-            self._done, self._first = True, []
+        batches = [rows for rows in self._batches if rows.shape[1] == logits.shape[1]]
+        self._batches = [*batches, logits.detach()[:_MANY]]
+        rows = torch.cat(self._batches)
+        if len(rows) >= _FEWEST:
+            _check_softmax(rows)
+        if len(rows) >= _MANY:
+            _warn_of_sigmoid(rows)
+            self._done, self._batches = True, []
 
 
-def _check(logits: Float[Tensor, "n c"]) -> None:
+def _check_softmax(logits: Float[Tensor, "n c"]) -> None:
     z = wide(logits)
     if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
-        _refuse("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
+        _refuse_softmax("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
     if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):
-        _refuse("logarithms of probabilities (the exponentials sum to 1)", "log_probabilities")
+        _refuse_softmax(
+            "logarithms of probabilities (the exponentials sum to 1)", "log_probabilities"
+        )
 
 
-def _tell(logits: Float[Tensor, "n c"]) -> None:
+def _warn_of_sigmoid(logits: Float[Tensor, "n c"]) -> None:
     if bool(((logits >= 0) & (logits <= 1)).all()):
         warn_user(
             f"all outputs of the network on its first {len(logits)} samples lie in [0, 1]: scores "
@@ -68,16 +70,16 @@ def _tell(logits: Float[Tensor, "n c"]) -> None:
         )
 
 
-def _refuse(what: str, name: str) -> None:
+def _refuse_softmax(kind: str, name: str) -> None:
     raise DataError(
-        f"the network returns {what}, and not logits: scores would take a second softmax of them. "
+        f"the network returns {kind}, and not logits: scores would take a second softmax of them. "
         f"Give the network without its last softmax, or outputs={name!r}"
     )
 
 
 def as_logits(outputs: Float[Tensor, "n c"], kind: str) -> Float[Tensor, "n c"]:
-    """Logits of which the softmax is what the network means."""
+    """Logits whose softmax are the network's probabilities."""
     if kind != "probabilities":
         return outputs
-    # A probability that was rounded to 0 is as small as its type can say, and not impossible.
+    # A probability rounded to 0 stands for the smallest number of its type: it is not impossible.
     return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()

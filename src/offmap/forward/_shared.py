@@ -19,24 +19,24 @@ class Shared:
         self._renew()
 
     def _renew(self) -> None:
-        """Make what belongs to one object alone."""
+        """Make the locks and the stack, which no copy shares."""
         self._renew_locks()
         self._users = 0
         self._stack = ExitStack()
-        _everyone.add(self)
+        _instances.add(self)
 
     def _renew_locks(self) -> None:
         self._opening = threading.Lock()
 
     def opened(self) -> AbstractContextManager[Any]:
-        """Open, if nobody has opened it."""
+        """A context that opens it, unless it is open already."""
         return NOTHING if self._users else self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy shares: it is closed, and has locks of its own."""
-        fresh = object.__new__(type(self))
-        fresh._renew()
-        return {name: value for name, value in vars(self).items() if name not in vars(fresh)}
+        """The attributes that a copy shares; it is closed, with its own locks."""
+        template = object.__new__(type(self))
+        template._renew()
+        return {name: value for name, value in vars(self).items() if name not in vars(template)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -73,13 +73,13 @@ class Shared:
         raise NotImplementedError
 
 
-_everyone: WeakSet[Shared] = WeakSet()
+_instances: WeakSet[Shared] = WeakSet()
 
 
 def _after_fork() -> None:
-    """A child has copies of locks that threads of its parent hold, and nobody to give them back."""
-    for each in list(_everyone):
-        each._renew_locks()
+    """Renew the locks: those that threads of the parent hold are never released in a child."""
+    for shared in list(_instances):
+        shared._renew_locks()
 
 
 if hasattr(os, "register_at_fork"):

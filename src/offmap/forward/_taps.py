@@ -1,4 +1,4 @@
-"""The layers that are kept besides the features, and the hooks that keep them."""
+"""The layers that a probe keeps besides the features, and their hooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Taps:
         taps: each with its reduction.
 
     Attributes:
-        layers: the names of the layers that each rule stands for.
+        layers: the names of the layers of each rule.
     """
 
     def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
@@ -40,15 +40,15 @@ class Taps:
 
     @property
     def resolved(self) -> bool:
-        """Whether it is known what each rule stands for."""
+        """Whether the layers of each rule are resolved."""
         return self._rules <= self.layers.keys()
 
     def resolve(
         self, run: Callable[[], Activations], keeping: Keeping, stack: ExitStack
     ) -> Activations:
-        """Find what the rules stand for while the network runs, and hook it.
+        """Find the layers of the rules while the network runs, and hook them.
 
-        A rule stands for no layer where none gives feature maps.
+        A rule has no layers where none returns feature maps.
         """
         taps = [tap for tap in self._taps if _is_rule(tap.layer)]
         with watching(self._network, taps) as ends:
@@ -65,7 +65,7 @@ class Taps:
         return acts.replace(layers={**acts.layers, **values})
 
     def hook(self, keeping: Keeping, stack: ExitStack) -> None:
-        """Keep the layers, as far as they are known, until the stack is closed."""
+        """Keep the layers resolved so far, until the stack is closed."""
         if self._taps:
             self._hook(self._taps, self.layers, keeping, stack)
 
@@ -80,15 +80,15 @@ class Taps:
             stack.callback(hook_behind(module, keeping.keeper(key, reduce)).remove)
 
     @contextmanager
-    def traced(self, kept: dict[str, Tensor]) -> Iterator[None]:
-        """Keep the layers in terms that a trace can follow, while the block runs."""
+    def traced(self, values: dict[str, Tensor]) -> Iterator[None]:
+        """Keep the layers by operations that can be traced, while the block runs."""
         with ExitStack() as stack:
             for _, module, reduce, key in self._reduced(self._taps, self.layers):
-                stack.callback(hook_behind(module, partial(_keep, kept, key, reduce)).remove)
+                stack.callback(hook_behind(module, partial(_keep, values, key, reduce)).remove)
             yield
 
     def places(self) -> Iterator[tuple[str, Reduction, str]]:
-        """Each layer that is known by name, its reduction, and under what key it is kept."""
+        """The name of each layer, its reduction, and the key of its values."""
         places = self._reduced(self._taps, self.layers)
         return ((name, reduce, key) for name, _, reduce, key in places)
 
@@ -101,8 +101,8 @@ class Taps:
                 module = module_of(self._network, name)
                 yield name, module, reducer(module, tap), tap.key(i)
 
-    def named(self, layer: str) -> str:
-        """The name of a layer, which may be given as a place in a rule: ``:stages[-1]``."""
+    def layer_name(self, layer: str) -> str:
+        """The name of a layer, which may be written as a place in a rule: ``:stages[-1]``."""
         rule, _, place = layer.partition("[")
         if not _is_rule(rule):
             return layer
@@ -113,20 +113,20 @@ class Taps:
         return names[number]
 
 
-def _keep(kept: dict[str, Tensor], key: str, reduce: Reduction, value: Tensor) -> None:
-    kept[key] = reduce(value).float()
+def _keep(values: dict[str, Tensor], key: str, reduce: Reduction, output: Tensor) -> None:
+    values[key] = reduce(output).float()
 
 
 def module_of(network: nn.Module, name: str) -> nn.Module:
     """A layer by its name.
 
     Raises:
-        ArgumentError: there is none; says which there are.
+        ArgumentError: there is none; the message lists those there are.
     """
     if name:
         with suppress(AttributeError):  # asked at every call of a guard, so without a walk
             return network.get_submodule(name)
-    names = [each for each, _ in network.named_modules() if each]
+    names = [layer for layer, _ in network.named_modules() if layer]
     raise ArgumentError(f"the network has no layer {name!r}; it has {', '.join(names[:39])}")
 
 

@@ -1,4 +1,4 @@
-"""Heads that are applied to every token, where the logits are those of one: which one it was.
+"""Heads that are applied to every token, where the logits are those of one: which token it was.
 
 Language models classify by the last token of each text that is no padding. A mean over all tokens
 would depend on how far a batch is padded.
@@ -26,8 +26,8 @@ def with_mean(x: Tensor) -> Tensor:
     return torch.cat([x.mean(1, keepdim=True), x], dim=1)
 
 
-def chosen(x: Tensor, head: Head, logits: Tensor) -> Tensor:
-    """Of several vectors a sample, the one that a head makes the logits of: ``(n, d)``."""
+def token_inputs(x: Tensor, head: Head, logits: Tensor) -> Tensor:
+    """Of several vectors a sample, the one from which a head computes the logits: ``(n, d)``."""
     if torch.compiler.is_exporting():  # a graph has no gradients, and its own types
         places = _places(x, head, logits)
     else:

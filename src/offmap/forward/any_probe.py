@@ -1,4 +1,4 @@
-"""What every probe can do, whether it runs one network, an ensemble or a cascade."""
+"""The interface of every probe, of one network, an ensemble or a cascade."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class AnyProbe(Shared):
         channels_last: memory layout of images, ``None`` until a first batch shows whether the
             network takes it.
         outputs: what the network returns: logits, or probabilities.
-        floats: in what form float images come, once some were seen: "unit" for those in [0, 1]
+        floats: the form of float images, once some came: "unit" for those in [0, 1]
             that are normalised here, or "normalised".
         device: where it runs.
-        asked_device: where it was asked to run, if that was said.
-        takes: what the network says that it takes by name.
+        asked_device: the device that was asked for, if any.
+        takes: the names of the inputs in the signature of the network.
     """
 
     network: nn.Module
@@ -55,9 +55,9 @@ class AnyProbe(Shared):
 
     @property
     def home(self) -> torch.device:
-        """The device that activations leave to, one whatever lies where in the network.
+        """The device of the activations, wherever the parts of the network are.
 
-        Detectors compute in float64, which not each device has.
+        Detectors compute in float64, which not every device has.
         """
         return wide_device(self.device)
 
@@ -69,21 +69,22 @@ class AnyProbe(Shared):
     @property
     @abstractmethod
     def unverified(self) -> str:
-        """Why the features may not be the input of the head, if it was not said that they are."""
+        """Why the features may not be the input of the head, unless the user named its layer."""
 
     def warn_unverified(self) -> None:
-        """Tell of features that may not be those of which the logits are made."""
-        if why := self.unverified:
+        """Warn of features that may not be the input of the head."""
+        if reason := self.unverified:
             warn_user(
                 f"the features are the input of {self.head_name!r}, and it cannot be shown that "
-                f"they are those of the head: {why}. Name the layer whose input they are by head=",
+                f"they are those of the head: {reason}. Name the layer whose input they are by "
+                "head=",
                 FeaturesWarning,
             )
 
     @property
     @abstractmethod
     def bears_inference(self) -> bool:
-        """Whether a pass may be one in inference mode, as far as is known without trying it."""
+        """Whether a pass may run in inference mode, as far as is known without a try."""
 
     @property
     def parts(self) -> tuple[AnyProbe, ...]:
@@ -95,7 +96,7 @@ class AnyProbe(Shared):
         """The activations of a batch."""
 
     def taken(self, inputs: Any) -> Any:
-        """Inputs without what the network does not take, as far as that is known."""
+        """The inputs without columns that the network is known not to take."""
         return inputs
 
     @abstractmethod
@@ -108,10 +109,10 @@ class AnyProbe(Shared):
 
     @abstractmethod
     def traced(self, inputs: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
 
     def traced_logits(self, inputs: Tensor) -> Tensor:
-        """The logits alone, in terms that a trace can follow: no head is asked for."""
+        """The logits alone, by operations that can be traced; no head is needed."""
         return self.traced(inputs).logits
 
     @abstractmethod
@@ -120,25 +121,24 @@ class AnyProbe(Shared):
 
     @abstractmethod
     def resolve(self, layers: dict[str, Any]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same network."""
+        """Take the layers of each rule from an earlier run of the same network."""
 
     @property
     @abstractmethod
     def layers(self) -> dict[str, Any]:
-        """The layers that the rules of the taps stand for, once a batch has been seen."""
+        """The layers of each rule of the taps, resolved on the first batch."""
 
     def key(self) -> tuple[Any, ...]:
-        """All that the activations of given inputs depend on, in plain values."""
+        """Everything that activations depend on besides the inputs, as plain values."""
         taps = sorted((tap.layer, tap.reduction) for tap in self.taps)
-        asked = self.asked_head
-        # A head that was given says no more than the weights and the place where it fits.
-        head = "given" if isinstance(asked, Head) else asked
-        how = (repr(self.network), head, taps, self.precision, self.normalization, self.outputs)
-        return weights_digest(self.network), how
+        # A head that was given adds nothing to the weights and the place where it fits.
+        head = "given" if isinstance(self.asked_head, Head) else self.asked_head
+        run = (repr(self.network), head, taps, self.precision, self.normalization, self.outputs)
+        return weights_digest(self.network), run
 
     def described(self) -> dict[str, Any]:
-        """How the network runs, for the settings of results."""
-        why = {"why_no_head": self.why_no_head} if self.why_no_head else {}
+        """The settings of the run, for results."""
+        reason = {"why_no_head": self.why_no_head} if self.why_no_head else {}
         name = self.head_name
         return {
             "network": type(self.network).__name__,
@@ -146,5 +146,5 @@ class AnyProbe(Shared):
             "precision": self.precision,
             "device": str(self.device),
             "normalization": repr(self.normalization),
-            **why,
+            **reason,
         }

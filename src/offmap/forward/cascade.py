@@ -1,4 +1,4 @@
-"""Two systems over the same images: one says what is known, the other answers."""
+"""Two systems over the same images: one detects OOD, the other predicts classes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from offmap.forward.probe import Probe
 
 
 class FilterAndClassifier(nn.Module):
-    """Two systems of the same classes; whoever runs them over data runs each once.
+    """Two systems of the same classes, each run once over data.
 
     Args:
         filter: the network, ensemble or guard whose activations are scored.
-        classifier: the one whose labels are answered.
+        classifier: the one whose predictions count.
 
     Raises:
         ArgumentError: a part is itself such a pair.
@@ -36,8 +36,8 @@ class FilterAndClassifier(nn.Module):
     def __init__(self, *, filter: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
         for name, part in (("filter", filter), ("classifier", classifier)):
-            own = probe_within(part)
-            if isinstance(unwrapped(part) if own is None else own.network, FilterAndClassifier):
+            probe = probe_within(part)
+            if isinstance(unwrapped(part) if probe is None else probe.network, FilterAndClassifier):
                 raise ArgumentError(
                     f"the {name} of this cascade is a cascade itself, and only its own {name} "
                     f"would count: give that one's {name}"
@@ -93,39 +93,40 @@ class CascadeProbe(AnyProbe):
         super().__init__()
         pair = unwrapped(network)
         assert isinstance(pair, FilterAndClassifier)
-        guards = [own for own in map(probe_within, (pair.filter, pair.classifier)) if own]
-        normalizations = [normalization, *(own.normalization for own in guards)]
-        devices = [device, *(own.asked_device for own in guards)]
+        guards = [p for p in map(probe_within, (pair.filter, pair.classifier)) if p is not None]
+        normalizations = [normalization, *(guard.normalization for guard in guards)]
+        devices = [device, *(guard.asked_device for guard in guards)]
         self.precision, self.channels_last, self.outputs = precision, channels_last, outputs
-        asked = next((given for given in normalizations if given is not None), None)
+        default = next((value for value in normalizations if value is not None), None)
         self.asked_device = next((as_device(d) for d in devices if d is not None), None)
         options: ProbeOptions = {
             "precision": precision,
             "channels_last": channels_last,
-            "normalization": asked,
+            "normalization": default,
             "outputs": outputs,
         }
-        self.filter = _of_part(pair.filter, **{**options, "head": head, "taps": taps})
-        self.classifier = _of_part(pair.classifier, **options)
-        for own in guards:  # a bare part takes its images as the guard beside it does
-            for each in self.parts:
-                if each.floats is None and each.normalization == own.normalization:
-                    each.floats = own.floats
+        self.filter = _probe_of_part(pair.filter, **{**options, "head": head, "taps": taps})
+        self.classifier = _probe_of_part(pair.classifier, **options)
+        for guard in guards:  # a bare part takes its images as the guard beside it does
+            for probe in self.parts:
+                if probe.floats is None and probe.normalization == guard.normalization:
+                    probe.floats = guard.floats
         self.network = FilterAndClassifier(
             filter=self.filter.network, classifier=self.classifier.network
         )
         self.device = self.asked_device or self.filter.device
-        self.one_system = _same_system(self.filter, self.classifier)
+        runs = [(p.precision, p.channels_last, p.normalization, p.outputs) for p in self.parts]
+        self.one_system = self.filter.network is self.classifier.network and runs[0] == runs[1]
         self.takes = self.filter.takes | self.classifier.takes
 
     @property
     def normalization(self) -> Any:
-        """What the filter applies to uint8 images."""
+        """The function that the filter applies to uint8 images."""
         return self.filter.normalization
 
     @property
     def floats(self) -> Any:
-        """In what form float images come."""
+        """The form of float images, once some came."""
         return self.filter.floats
 
     @floats.setter
@@ -147,7 +148,7 @@ class CascadeProbe(AnyProbe):
 
     @property
     def asked_head(self) -> Any:
-        """What was named as such."""
+        """The name or head that was given for it."""
         return self.filter.asked_head
 
     @property
@@ -170,12 +171,12 @@ class CascadeProbe(AnyProbe):
         self.filter.adopt(head)
 
     def __call__(self, images: Inputs | Prepared) -> Activations:
-        """The activations of a batch of images, uint8 or normalised, and who answers them."""
+        """The activations of a batch of images, uint8 or normalised, of filter and classifier."""
         with self.opened():
-            own = images if self.one_system else copied(images)
-            return self._labelled(self.filter(own), images)
+            filter_images = images if self.one_system else copied(images)
+            return self._add_classifier_logits(self.filter(filter_images), images)
 
-    def _labelled(self, acts: Activations, images: Inputs | Prepared) -> Activations:
+    def _add_classifier_logits(self, acts: Activations, images: Inputs | Prepared) -> Activations:
         """The filter's activations, with the classifier's logits of the same images."""
         if self.one_system:
             return acts
@@ -190,7 +191,7 @@ class CascadeProbe(AnyProbe):
     @property
     def bears_inference(self) -> bool:
         """Whether both systems do."""
-        return all(each.bears_inference for each in self.parts)
+        return all(probe.bears_inference for probe in self.parts)
 
     @property
     def parts(self) -> tuple[AnyProbe, ...]:
@@ -204,11 +205,11 @@ class CascadeProbe(AnyProbe):
 
     @property
     def layers(self) -> dict[str, Any]:
-        """The layers that rules stand for in the filter."""
+        """The layers of each rule, in the filter."""
         return self.filter.layers
 
     def resolve(self, layers: dict[str, Any]) -> None:
-        """Take the layers that rules stand for from an earlier run of the filter."""
+        """Take the layers of each rule from an earlier run of the filter."""
         self.filter.resolve(layers)
 
     def logits(self, images: Inputs | Prepared) -> Tensor:
@@ -220,40 +221,35 @@ class CascadeProbe(AnyProbe):
         """The sample of the filter, and the label of the classifier."""
         with self.opened():
             sample = self.filter.sample(images)
-        return replace(sample, acts=self._labelled(sample.acts, images))
+        return replace(sample, acts=self._add_classifier_logits(sample.acts, images))
 
     def traced(self, images: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
         acts = self.filter.traced(images)
         if self.one_system:
             return acts
         return acts.replace(classifier_logits=self.classifier.traced_logits(images))
 
     def key(self) -> tuple[Any, ...]:
-        """What filter and classifier depend on."""
+        """The keys of filter and classifier."""
         return self.filter.key(), self.classifier.key()
 
     def described(self) -> dict[str, Any]:
-        """How the filter runs, and within that how the classifier does."""
+        """The settings of the filter, and under "classifier" those of the classifier."""
         return self.filter.described() | {"classifier": self.classifier.described()}
 
     def _prepare(self, stack: ExitStack) -> None:
         # Moved as a whole, as the two may share their tensors.
         placed(self.network, list(self.network.modules()), self.asked_device, stack)
-        for each in (self.filter, self.classifier):
-            stack.enter_context(each)
+        for probe in (self.filter, self.classifier):
+            stack.enter_context(probe)
         self.device = self.filter.device
 
 
 def probe_within(part: nn.Module) -> AnyProbe | None:
     """The probe by which a guard runs its network; ``None`` for a bare one."""
-    own = getattr(part, "probe", None)
-    return own if isinstance(own, AnyProbe) else None
-
-
-def _same_system(a: Probe | EnsembleProbe, b: Probe | EnsembleProbe) -> bool:
-    ways = [(own.precision, own.channels_last, own.normalization, own.outputs) for own in (a, b)]
-    return a.network is b.network and ways[0] == ways[1]
+    probe = getattr(part, "probe", None)
+    return probe if isinstance(probe, AnyProbe) else None
 
 
 def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
@@ -263,19 +259,19 @@ def of_one(network: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | Ensem
     return Probe(network, **options)
 
 
-def _of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
-    own = probe_within(part)
-    if own is None:
+def _probe_of_part(part: nn.Module, **options: Unpack[ProbeOptions]) -> Probe | EnsembleProbe:
+    guard_probe = probe_within(part)
+    if guard_probe is None:
         return of_one(part, **options)
-    assert not isinstance(own, CascadeProbe)
-    made = of_one(
-        own.network,
-        head=options.get("head") or own.asked_head,
-        taps=options.get("taps") or own.taps,
-        precision=own.precision,
-        channels_last=own.channels_last,
-        normalization=own.normalization,
-        outputs=own.outputs,
+    assert not isinstance(guard_probe, CascadeProbe)
+    probe = of_one(
+        guard_probe.network,
+        head=options.get("head") or guard_probe.asked_head,
+        taps=options.get("taps") or guard_probe.taps,
+        precision=guard_probe.precision,
+        channels_last=guard_probe.channels_last,
+        normalization=guard_probe.normalization,
+        outputs=guard_probe.outputs,
     )
-    made.floats = own.floats  # as the first images of the guard showed, whatever comes first here
-    return made
+    probe.floats = guard_probe.floats  # as the guard's first images showed
+    return probe

@@ -1,6 +1,6 @@
-"""No fork while a thread computes: a child has copies of torch's own locks, too.
+"""No fork while a thread computes, as a child also has copies of torch's own locks.
 
-Those that another thread of the parent holds are never given back in the child, whose first matrix
+Those that another thread of the parent holds are never released in the child, whose first matrix
 product then waits for ever.
 """
 
@@ -25,14 +25,14 @@ class Computing:
     """
 
     def __enter__(self) -> None:
-        own = threading.get_ident()
-        if own in _running:  # a fork waits for this thread already
-            _running[own] += 1
+        thread = threading.get_ident()
+        if thread in _running:  # a fork waits for this thread already
+            _running[thread] += 1
             return
         with _lock:
             if _forking:
                 _condition.wait_for(lambda: not _forking, _PATIENCE)
-            _running[own] = 1
+            _running[thread] = 1
 
     def __exit__(
         self,
@@ -40,12 +40,12 @@ class Computing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        own = threading.get_ident()
-        if _running[own] > 1:
-            _running[own] -= 1
+        thread = threading.get_ident()
+        if _running[thread] > 1:
+            _running[thread] -= 1
             return
         with _lock:
-            del _running[own]
+            del _running[thread]
             if _forking:
                 _condition.notify_all()
 
@@ -57,9 +57,9 @@ def _before_fork() -> None:
     global _forking
     _condition.acquire()
     _forking = True
-    end, own = time.monotonic() + _PATIENCE, threading.get_ident()
-    while _running.keys() - {own} and (left := end - time.monotonic()) > 0:
-        _condition.wait(left)
+    end, thread = time.monotonic() + _PATIENCE, threading.get_ident()
+    while _running.keys() - {thread} and (seconds := end - time.monotonic()) > 0:
+        _condition.wait(seconds)
 
 
 def _after_in_parent() -> None:
@@ -73,8 +73,7 @@ def _after_in_child() -> None:
     global _lock, _condition, _forking
     _lock, _forking = threading.RLock(), False
     _condition = threading.Condition(_lock)
-    own = threading.get_ident()
-    for thread in _running.keys() - {own}:  # of the parent
+    for thread in _running.keys() - {threading.get_ident()}:  # of the parent
         del _running[thread]
 
 

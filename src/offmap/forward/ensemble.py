@@ -1,4 +1,4 @@
-"""An ensemble with the head of each member found: each member runs each sample once."""
+"""An ensemble, with the head of each member: each member runs each sample once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class EnsembleProbe(AnyProbe):
         self.network = unwrapped(network)
         assert isinstance(self.network, HasMembers)
         members = list(self.network.members)
-        self.asked_head = _one_each(head, len(members))
+        self.asked_head = _head_by_member(head, len(members))
         self.asked_device = as_device(device)
         options = {
             "taps": taps,
@@ -80,128 +80,130 @@ class EnsembleProbe(AnyProbe):
             "channels_last": channels_last,
             "outputs": outputs,
         }
-        self.each = [
+        self.probes = [
             Probe(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
             for member, name in zip(members, self.asked_head, strict=True)
         ]
-        first = self.each[0]
-        self.taps, self.precision = first.taps, first.precision
-        self.channels_last, self.outputs = first.channels_last, first.outputs
-        self.device = self.asked_device or first.device
-        self.takes = frozenset().union(*(each.takes for each in self.each))
+        leader = self.probes[0]
+        self.taps, self.precision = leader.taps, leader.precision
+        self.channels_last, self.outputs = leader.channels_last, leader.outputs
+        self.device = self.asked_device or leader.device
+        self.takes = frozenset().union(*(probe.takes for probe in self.probes))
 
     @property
     def normalization(self) -> Any:
-        """What is applied to uint8 images."""
-        return self.each[0].normalization
+        """The function applied to uint8 images."""
+        return self.probes[0].normalization
 
     @property
     def floats(self) -> str | None:
-        """In what form float images come."""
-        return self.each[0].floats
+        """The form of float images, once some came."""
+        return self.probes[0].floats
 
     @floats.setter
     def floats(self, form: str | None) -> None:
-        for each in self.each:
-            each.floats = form
+        for probe in self.probes:
+            probe.floats = form
 
     @property
     def head(self) -> Heads:
         """The members' heads."""
-        return tuple(each.head for each in self.each)
+        return tuple(probe.head for probe in self.probes)
 
     @property
     def head_name(self) -> tuple[str | None, ...]:
         """The names of the members' last linear layers."""
-        return tuple(each.head_name for each in self.each)
+        return tuple(probe.head_name for probe in self.probes)
 
     @property
     def why_no_head(self) -> str:
         """Which members have no head, and why."""
         return "; ".join(
-            f"member {i}: {each.why_no_head}"
-            for i, each in enumerate(self.each)
-            if each.head is None
+            f"member {i}: {probe.why_no_head}"
+            for i, probe in enumerate(self.probes)
+            if probe.head is None
         )
 
     @property
     def bears_inference(self) -> bool:
         """Whether each member does."""
-        return all(each.bears_inference for each in self.each)
+        return all(probe.bears_inference for probe in self.probes)
 
     @property
     def unverified(self) -> str:
         """Of which members the features may not be the input of the head."""
         return "; ".join(
-            f"member {i}: {each.unverified}" for i, each in enumerate(self.each) if each.unverified
+            f"member {i}: {probe.unverified}"
+            for i, probe in enumerate(self.probes)
+            if probe.unverified
         )
 
     @property
     def knows_head(self) -> bool:
         """Whether the head of a member was found."""
-        return any(each.knows_head for each in self.each)
+        return any(probe.knows_head for probe in self.probes)
 
     def adopt(self, head: Any) -> None:
         """Take the heads from an earlier run of the same ensemble."""
-        for each, own in zip(self.each, head or [None] * len(self.each), strict=True):
-            each.adopt(own)
+        for probe, member_head in zip(self.probes, head or [None] * len(self.probes), strict=True):
+            probe.adopt(member_head)
 
     def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, of every member."""
         with self.opened():
             x = self._prepared(inputs)
-            return Activations.of_members([each(copied(x)).to(self.home) for each in self.each])
+            return Activations.of_members([probe(copied(x)).to(self.home) for probe in self.probes])
 
     @torch.no_grad()
     def _prepared(self, inputs: Inputs | Prepared) -> Prepared:
-        return Prepared(self.each[0].prepared(inputs))
+        return Prepared(self.probes[0].prepared(inputs))
 
     def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""
         with self.opened():
             x = self._prepared(inputs)
-            each = [Activations(probe.logits(copied(x)).to(self.home)) for probe in self.each]
-        return Activations.of_members(each).logits
+            members = [Activations(probe.logits(copied(x)).to(self.home)) for probe in self.probes]
+        return Activations.of_members(members).logits
 
     def sample(self, inputs: Inputs | Prepared) -> Sample:
         """The activations of a batch, with the way to run other inputs with gradients."""
         with self.opened():
-            parts = [each.sample(inputs) for each in self.each]
+            samples = [probe.sample(inputs) for probe in self.probes]
 
-        def again(x: Tensor, **how: Any) -> Activations:
-            return Activations.of_members([part.run(x, **how) for part in parts])
+        def rerun(x: Tensor, **options: Any) -> Activations:
+            return Activations.of_members([sample.run(x, **options) for sample in samples])
 
-        acts = Activations.of_members([part.acts for part in parts])
-        return Sample(acts, parts[0].inputs, again)
+        acts = Activations.of_members([sample.acts for sample in samples])
+        return Sample(acts, samples[0].inputs, rerun)
 
     def traced(self, images: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
-        members = tuple(each.traced(images) for each in self.each)
+        """The same as a call, by operations that can be traced."""
+        members = tuple(probe.traced(images) for probe in self.probes)
         return Activations(log_mean_probabilities([m.logits for m in members]), members=members)
 
     def traced_logits(self, images: Tensor) -> Tensor:
-        return log_mean_probabilities([each.traced_logits(images) for each in self.each])
+        return log_mean_probabilities([probe.traced_logits(images) for probe in self.probes])
 
     @property
     def layers(self) -> dict[str, Any]:
-        """The layers that rules stand for, by member."""
-        layers = {str(i): each.layers for i, each in enumerate(self.each) if each.layers}
+        """The layers of each rule, by member."""
+        layers = {str(i): probe.layers for i, probe in enumerate(self.probes) if probe.layers}
         return dict(layers)
 
     def resolve(self, layers: dict[str, Any]) -> None:
-        """Take the layers that rules stand for from an earlier run of the same ensemble."""
-        for i, each in enumerate(self.each):
-            each.resolve(layers.get(str(i), {}))
+        """Take the layers of each rule from an earlier run of the same ensemble."""
+        for i, probe in enumerate(self.probes):
+            probe.resolve(layers.get(str(i), {}))
 
     def _prepare(self, stack: ExitStack) -> None:
         # Moved as a whole: members may share their tensors, and the first would move the others'.
         modules = list(self.network.modules())
         self.device = placed(self.network, modules, self.asked_device, stack)
-        for each in self.each:
-            stack.enter_context(each)
+        for probe in self.probes:
+            stack.enter_context(probe)
 
 
-def _one_each(head: str | Sequence[Any] | None, members: int) -> tuple[Any, ...]:
+def _head_by_member(head: str | Sequence[Any] | None, members: int) -> tuple[Any, ...]:
     if head is None or isinstance(head, str):
         return (head,) * members
     if len(head) != members:

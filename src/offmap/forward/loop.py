@@ -50,42 +50,42 @@ def forward(
     """Run a network over data, once, and yield its activations and the labels.
 
     Args:
-        network: a classifier, or what :func:`probe_of` gives for one, open. Each member of an
+        network: a classifier, or an open probe of :func:`probe_of`. Each member of an
             ensemble and each part of a cascade runs once.
         data: a set of ``offmap.data``; any iterable of batches: ``(inputs, labels)`` pairs,
             mappings with such keys (``pixel_values``, or ``input_ids`` and what belongs to it), or
             inputs alone; a ``torch.utils.data.Dataset``; arrays ``(X, y)`` of all samples.
         batch_size: samples a batch, for sets, data sets and arrays; loaders come in batches of
             their own.
-        cache: folder for activations. What lies there under the same content key (weights, head
-            layer, images, labels, transform, precision) is read back instead of running the
+        cache: folder for activations. Those stored under the same content key (weights, head
+            layer, images, labels, transform, precision) are read back instead of running the
             network; an interrupted pass goes on. Only sets with a fingerprint are cached.
-        seen: is shown every batch that goes by, with its inputs where the network ran.
-        inputs: yield samples, with which a network can be run again, in the place of activations;
-            they are not cached.
+        seen: counts every batch, with its inputs where the network ran.
+        inputs: yield samples, with which the network can be run again, instead of activations; they
+            are not cached.
         strict: refuse NaN and infinity.
-        description: what the progress bar says.
+        description: text of the progress bar.
         show_progress: ``None`` shows it on a terminal.
         **probe: arguments of :class:`Probe`, if ``network`` is a classifier.
 
     Raises:
         DataError: there are no samples.
-        ArgumentError: arguments of a probe are given beside a probe, or there is no such one; or
+        ArgumentError: arguments of a probe are given beside a probe, or are unknown; or
             ``batch_size`` is no whole number.
         NonFiniteError: logits or features are NaN or infinite; says how many and which.
     """
     check_options(probe, forward)
     batch_size = whole("batch_size", batch_size)
-    opening = _opening(network, probe)
+    opening = _open_probe(network, probe)
     seen = seen or Seen(labelled=False, hashing=False)
     telling = partial(progress, description, show=show_progress)
     name = getattr(data, "name", None) or description
-    return _passed(
+    return _pass_over(
         opening, data, batch_size, cache, seen, telling, name, inputs=inputs, strict=strict
     )
 
 
-def _passed(
+def _pass_over(
     opening: AbstractContextManager[AnyProbe],
     data: Any,
     batch_size: int,
@@ -97,16 +97,16 @@ def _passed(
     inputs: bool,
     strict: bool,
 ) -> Iterator[Batch]:
-    with opening as open_:
+    with opening as probe:
         if inputs or cache is None or not getattr(data, "fingerprint", None):
-            read = _read(data, batch_size, 0, open_.takes)
-            batches = _run(open_, read, 0, seen, inputs=inputs, strict=strict)
+            source = _inputs_of(data, batch_size, 0, probe.takes)
+            batches = _run_batches(probe, source, 0, seen, inputs=inputs, strict=strict)
         else:
-            batches = _cached(open_, data, batch_size, Path(cache), seen)
+            batches = _run_with_cache(probe, data, batch_size, Path(cache), seen, strict=strict)
         total = len(data) if isinstance(data, Batched) else None
         with telling(total) as advance:
             for acts, labels in batches:
-                _name(acts, data, seen.samples)
+                _add_keys(acts, data, seen.samples)
                 seen.add(acts, labels)
                 advance(len(acts))
                 yield acts, labels
@@ -114,7 +114,7 @@ def _passed(
             raise DataError(f"{name}: there are no samples")
 
 
-def _opening(
+def _open_probe(
     network: nn.Module | AnyProbe, options: ProbeOptions
 ) -> AbstractContextManager[AnyProbe]:
     if isinstance(network, AnyProbe):
@@ -128,35 +128,38 @@ def _opening(
 
 
 def cache_key(probe: AnyProbe, data: Any) -> str:
-    """The content that shards depend on, as a hash: network, layers, images, labels, precision."""
+    """A hash of what shards depend on: network, layers, images, labels, precision."""
     labels = getattr(data, "label_fingerprint", None)
     content = (*probe.key(), data.fingerprint, labels, data.transform)
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _cached(
-    probe: AnyProbe, data: Batched, batch_size: int, cache: Path, seen: Seen
+def _run_with_cache(
+    probe: AnyProbe, data: Batched, batch_size: int, cache: Path, seen: Seen, *, strict: bool
 ) -> Iterator[Batch]:
     shards = Shards(cache / cache_key(probe, data)[:32])
-    # Stored batches come first, and detectors ask for the head before the network runs again.
+    # Stored batches come first, and detectors need the head before the network runs again.
     if not probe.knows_head and (shards.complete or shards.head is not None):
         probe.adopt(shards.head)
 
     def run(start: int) -> Iterator[Batch]:
-        return _run(probe, _read(data, batch_size, start, probe.takes), start, seen)
+        source = _inputs_of(data, batch_size, start, probe.takes)
+        return _run_batches(probe, source, start, seen, strict=strict)
 
     keys, stored = getattr(data, "keys", None), 0
     for batch in shards.through(run):
         if not shards.complete and shards.head is None:
             shards.head = probe.head
         acts, labels = batch
-        if callable(keys):  # the same images may have had other names when they were stored
+        if strict:  # a pass that was not may have stored these
+            acts.check_finite(start=stored)
+        if callable(keys):  # the images may have had other names when they were stored
             acts.keys = keys(stored, stored + len(acts))
         stored += len(acts)
         yield acts.to(probe.home), None if labels is None else labels.to(probe.home)
 
 
-def _run(
+def _run_batches(
     probe: AnyProbe,
     batches: Iterable[Keyed],
     start: int,
@@ -166,11 +169,11 @@ def _run(
     strict: bool = True,
 ) -> Iterator[Any]:
     for batch, labels, keys in batches:
-        given = probe.taken(batch)
-        seen.look_at(given)  # before the network, which may work in place on it
-        few = few_of(given) if seen.comparing else None
-        sample = probe.sample(given) if inputs else None
-        acts = probe(given) if sample is None else sample.acts
+        network_inputs = probe.taken(batch)
+        seen.look_at(network_inputs)  # before the network, which may work in place on it
+        few = few_of(network_inputs) if seen.comparing else None
+        sample = probe.sample(network_inputs) if inputs else None
+        acts = probe(network_inputs) if sample is None else sample.acts
         acts.keys = keys
         if few is not None:
             seen.comparing = False
@@ -182,18 +185,18 @@ def _run(
         yield sample or acts, None if labels is None else labels.to(acts.device, copy=True)
 
 
-def _name(batch: Activations | Sample, data: Any, start: int) -> None:
-    """Give each sample its key, if the set gave none with it: what it is called, or its place."""
+def _add_keys(batch: Activations | Sample, data: Any, start: int) -> None:
+    """Give each sample a key, if it has none: its name in the set, or its index."""
     acts = batch.acts if isinstance(batch, Sample) else batch
     if acts.keys is not None:
         return
     stop = start + len(acts)
-    # Of a set alone: mappings have a method of that name.
-    of = getattr(data, "keys", None) if isinstance(data, Batched) else None
-    acts.keys = of(start, stop) if callable(of) else tuple(map(str, range(start, stop)))
+    # Of a set alone: mappings have a method of that name, too.
+    keys = getattr(data, "keys", None) if isinstance(data, Batched) else None
+    acts.keys = keys(start, stop) if callable(keys) else tuple(map(str, range(start, stop)))
 
 
-def _read(data: Any, batch_size: int, start: int, takes: frozenset[str]) -> Iterator[Keyed]:
+def _inputs_of(data: Any, batch_size: int, start: int, takes: frozenset[str]) -> Iterator[Keyed]:
     if hasattr(data, "keyed_batches"):  # a set whose damaged samples are passed over
         yield from data.keyed_batches(batch_size, start)
         return

@@ -34,7 +34,7 @@ class Normalization:
         mean: one value a channel, or one for all.
         std: likewise.
         per_image: in their place, those of each image.
-        known: false where images come normalised, by what is not known: uint8 ones are refused.
+        known: false where images come normalised by unknown values: uint8 ones are refused.
 
     Raises:
         ArgumentError: both kinds are asked for; or means or deviations that no images in [0, 1]
@@ -69,7 +69,7 @@ class Normalization:
         """The images as float32, normalised; ``(n, k, h, w)``, grey ones ``(n, h, w)``, or videos.
 
         Raises:
-            DataError: it is not known how.
+            DataError: the normalisation is not known.
         """
         if not self.known:
             raise DataError(
@@ -78,14 +78,14 @@ class Normalization:
             )
         if self.per_image:
             return _standardised(images.float())
-        scale, shift = self._beside(images)
+        scale, shift = self._scale_and_shift(images)
         return images.float().mul_(scale).add_(shift)
 
     def of_unit(self, images: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        """Images in [0, 1], as augmentations make them, normalised."""
+        """Normalise images in [0, 1], such as those of augmentations."""
         if self.per_image:
             return _standardised(255 * images)
-        scale, shift = self._beside(images)
+        scale, shift = self._scale_and_shift(images)
         return images * (255 * scale) + shift
 
     def record(self) -> dict[str, Any]:
@@ -121,67 +121,64 @@ class Normalization:
             ) from error
         return cls(mean, std)
 
-    def _beside(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift, along the axis of the channels."""
-        axis = self._axis(images)
-        scale, shift = self._on(images.device)
-        shape = [1] * images.ndim
-        shape[axis] = -1
-        return scale.view(shape), shift.view(shape)
-
-    def _axis(self, images: Tensor) -> int:
-        """Which axis holds the channels: the first behind the samples, or in videos the second.
-
-        Raises:
-            ShapeError: none has as many as there are means, or in videos both.
-        """
-        known = max(len(self.mean), len(self.std))
-        if known == 1:
-            return 1
-        axes = range(1, images.ndim - 2)
-        fits = [axis for axis in axes if images.shape[axis] == known]
-        if not fits or not {len(self.mean), len(self.std)} <= {1, known}:
-            channels = images.shape[1] if images.ndim > 3 else 1
-            raise ShapeError(
-                f"images have {channels} channels, and {self} is for {known}: "
-                "load the images with as many channels as the network was trained on"
-            )
-        if len(fits) > 1:
-            raise ShapeError(
-                f"images of shape {tuple(images.shape[1:])} have two axes of {known}, of which "
-                f"either may be the channels that {self} is for: give floats, normalised already"
-            )
-        return fits[0]
-
-    @cached_property
-    def _placed(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
-        """Scale and shift by device, made once for each: a guard needs them at every call."""
-        return {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy is made of: where the copy goes, there may be none of these devices."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        device = images.device
         if device not in self._placed:
             mean, std = (
                 torch.tensor(x, dtype=torch.float64, device="cpu") for x in (self.mean, self.std)
             )
             scale, shift = 1 / (255 * std), -mean / std
             self._placed[device] = scale.float().to(device), shift.float().to(device)
-        return self._placed[device]
+        shape = [1] * images.ndim
+        shape[self._axis(images)] = -1
+        scale, shift = self._placed[device]
+        return scale.view(shape), shift.view(shape)
+
+    def _axis(self, images: Tensor) -> int:
+        """The axis of the channels: the first after the samples, or in videos the second.
+
+        Raises:
+            ShapeError: none has as many as there are means, or in videos both.
+        """
+        channels = max(len(self.mean), len(self.std))
+        if channels == 1:
+            return 1
+        axes = range(1, images.ndim - 2)
+        fits = [axis for axis in axes if images.shape[axis] == channels]
+        if not fits or not {len(self.mean), len(self.std)} <= {1, channels}:
+            number = images.shape[1] if images.ndim > 3 else 1
+            raise ShapeError(
+                f"images have {number} channels, and {self} is for {channels}: "
+                "load the images with as many channels as the network was trained on"
+            )
+        if len(fits) > 1:
+            raise ShapeError(
+                f"images of shape {tuple(images.shape[1:])} have two axes of {channels}, of which "
+                f"either may be the channels that {self} is for: give floats, normalised already"
+            )
+        return fits[0]
+
+    @cached_property
+    def _placed(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        """Scale and shift by device, computed once: a guard needs them at every call."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: where a copy goes, these devices may not exist."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def _standardised(images: Tensor) -> Tensor:
-    """Each image less its mean, by its deviation."""
-    # Sums in float64: those of a large image of one colour would miss its colour in float32.
+    """Each image minus its mean, divided by its deviation."""
+    # Sums in float64: in float32 the mean of a large image of one colour would be another colour.
     centred = images - _mean(images)
-    if not has_float64(images.device):  # what float32 has missed
+    if not has_float64(images.device):  # the error of the float32 mean
         centred = centred - _mean(centred)
     floor = 1 / math.sqrt(math.prod(images.shape[1:]))
     return centred / _mean(centred.square(), then=torch.sqrt).clamp(min=floor)
 
 
 def _mean(x: Tensor, then: Callable[[Tensor], Tensor] = lambda mean: mean) -> Tensor:
-    kind = torch.float64 if has_float64(x.device) else torch.float32
-    return then(x.mean(tuple(range(1, x.ndim)), keepdim=True, dtype=kind)).float()
+    dtype = torch.float64 if has_float64(x.device) else torch.float32
+    return then(x.mean(tuple(range(1, x.ndim)), keepdim=True, dtype=dtype)).float()

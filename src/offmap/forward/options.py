@@ -1,4 +1,4 @@
-"""The options by which a network is run, as types, and what is told of one that is no option."""
+"""The options by which a network is run, as types, and a check of their names."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _OPTIONS = tuple(ProbeOptions.__annotations__)
 
 
 def check_options(options: Iterable[str], call: Callable[..., Any]) -> None:
-    """Refuse what neither a probe nor the function that was called takes.
+    """Refuse options that neither a probe nor the called function takes.
 
     Args:
         options: the names that were given.
-        call: the function or class, whose own arguments may have been meant.
+        call: the function or class, whose own arguments are options too.
 
     Raises:
-        ArgumentError: there is no such option; says which was meant.
+        ArgumentError: there is no such option; the message suggests the nearest.
     """
     if unknown := next((name for name in options if name not in _OPTIONS), None):
         parameters = inspect.signature(call).parameters.values()
-        own = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        names = list(dict.fromkeys([*own, *_OPTIONS]))
+        arguments = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        names = list(dict.fromkeys([*arguments, *_OPTIONS]))
         raise ArgumentError(
             f"{call.__name__} has no option {unknown!r}: {did_you_mean(unknown, names)}It takes "
             f"{', '.join(names)}"

@@ -1,4 +1,4 @@
-"""What the networks of timm and of transformers say of their images and classes."""
+"""Preprocessing and class names from the configuration of timm and transformers networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its images, and what it calls its classes.
+    """How a network takes its images, and the names of its classes.
 
     Args:
         normalization: of uint8 images; ``None`` where the network does not say.
@@ -31,7 +31,7 @@ class Preprocessing:
 
 
 def preprocessing_of(network: nn.Module, processor: Any = None) -> Preprocessing:
-    r"""What a network of timm or transformers says of its images; of others nothing.
+    r"""The preprocessing in the configuration of a timm or transformers network; else empty.
 
     timm says it in ``pretrained_cfg``, transformers in the processor that belongs to the network:
     with a factor :math:`f` and an offset :math:`b` of pixels :math:`p` from 0 to 255,
@@ -47,12 +47,13 @@ def preprocessing_of(network: nn.Module, processor: Any = None) -> Preprocessing
     network = unwrapped(network)
     of_timm = getattr(network, "pretrained_cfg", None)
     if isinstance(of_timm, Mapping):
-        return Preprocessing(*_of_timm(of_timm), class_names(network))
+        return Preprocessing(*_read_timm_config(of_timm), class_names(network))
     config = getattr(network, "config", None)
     processor = getattr(network, "image_processor", None) if processor is None else processor
     values = processor.to_dict() if hasattr(processor, "to_dict") else processor or {}
-    size = _size(values) or _pair(getattr(config, "image_size", None))
-    return Preprocessing(_normalization(values) if values else None, size, class_names(network))
+    size = _read_size(values) or _as_size(getattr(config, "image_size", None))
+    normalization = _read_normalization(values) if values else None
+    return Preprocessing(normalization, size, class_names(network))
 
 
 def class_names(network: nn.Module) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ def class_names(network: nn.Module) -> tuple[str, ...]:
     return () if any(map(_PLACEHOLDER.fullmatch, in_order)) else in_order
 
 
-def _of_timm(
+def _read_timm_config(
     config: Mapping[str, Any],
 ) -> tuple[Normalization | None, tuple[int, int] | None]:
     mean, std, shape = (config.get(name) for name in ("mean", "std", "input_size"))
@@ -78,10 +79,10 @@ def _of_timm(
     )
 
 
-def _normalization(values: Mapping[str, Any]) -> Normalization:
+def _read_normalization(values: Mapping[str, Any]) -> Normalization:
     mean, std = (
-        _floats(values.get(name) if values.get("do_normalize", True) else None, usual)
-        for name, usual in (("image_mean", 0.0), ("image_std", 1.0))
+        _floats(values.get(name) if values.get("do_normalize", True) else None, default)
+        for name, default in (("image_mean", 0.0), ("image_std", 1.0))
     )
     factor = 1.0 if values.get("do_rescale") is False else values.get("rescale_factor")
     scale = 255 * float(1 / 255 if factor is None else factor)
@@ -89,27 +90,27 @@ def _normalization(values: Mapping[str, Any]) -> Normalization:
     return Normalization(tuple((m + offset) / scale for m in mean), tuple(s / scale for s in std))
 
 
-def _floats(values: Any, usual: float = 0.0) -> tuple[float, ...]:
+def _floats(values: Any, default: float = 0.0) -> tuple[float, ...]:
     if values is None:
-        return (usual,)
+        return (default,)
     return tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),)
 
 
-def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Of what is cut out of an image, or else of what it is resized to."""
+def _read_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The size of the centre crop, else the size that images are resized to."""
     cropped = values.get("do_center_crop", values.get("crop_size") is not None)
     for name in ("crop_size", "size") if cropped else ("size",):
-        if (found := _pair(values.get(name))) is not None:
-            return found
+        if (pair := _as_size(values.get(name))) is not None:
+            return pair
     return None
 
 
-def _pair(size: Any) -> tuple[int, int] | None:
+def _as_size(size: Any) -> tuple[int, int] | None:
     if isinstance(size, int):
         return size, size
     if hasattr(size, "get"):  # a dict, or transformers' own kind of it
-        both = size.get("height"), size.get("width")
-        return _pair(size.get("shortest_edge")) if None in both else _pair(both)
+        sides = size.get("height"), size.get("width")
+        return _as_size(size.get("shortest_edge")) if None in sides else _as_size(sides)
     if isinstance(size, tuple | list) and len(size) == 2:
         return int(size[0]), int(size[1])
     return None

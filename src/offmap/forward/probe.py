@@ -1,4 +1,4 @@
-"""A network with its head found and hooked, without touching the network's code."""
+"""One network with its head, found and hooked without a change of the network's code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from offmap.errors import ArgumentError, NeedsError
 from offmap.forward._calls import LINEAR, VECTOR, Call, Vectors, recording
 from offmap.forward._compiled import Place
 from offmap.forward._head import (
-    Found,
-    borne_out,
+    HeadMatch,
     check_others,
-    found,
-    found_for,
+    confirm_head,
+    find_head,
+    match_head,
     number_of,
     tolerance,
 )
@@ -33,7 +33,7 @@ from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
 from offmap.forward._outputs import vectors_of
 from offmap.forward._scale import ScaleCheck
 from offmap.forward._taps import module_of
-from offmap.forward._tokens import chosen
+from offmap.forward._tokens import token_inputs
 from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
@@ -101,14 +101,14 @@ class Probe(OneNetwork):
             network, taps=taps, device=device, precision=precision, channels_last=channels_last,
             normalization=normalization, outputs=outputs,
         )  # fmt: skip
-        # Where no map gives the logits, a network may say itself whose input its features are.
-        own = getattr(self.network, "head_layer", None)
-        head = own if head is None and isinstance(own, str) else head
+        # Where no map gives the logits, a network may itself name the layer of its features.
+        layer = getattr(self.network, "head_layer", None)
+        head = layer if head is None and isinstance(layer, str) else head
         self.asked_head = head
         self.head_name = None if isinstance(head, Head) else head
         self.head: Head | None = None
         self.why_no_head = "the network has not run yet"
-        self._found: Found | None = None
+        self._match: HeadMatch | None = None
         self._scale = ScaleCheck(outputs)
         for name in head.split("+") if isinstance(head, str) else []:
             if not name.startswith(LINEAR):
@@ -116,95 +116,103 @@ class Probe(OneNetwork):
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
-        self._finding = threading.RLock()
+        self._search_lock = threading.RLock()
 
     def _prepare(self, stack: ExitStack) -> None:
         super()._prepare(stack)
         if self.head is not None and self.head.weight.device != self.home:
             self.head = self.head.to(self.home)  # the network was moved since
-        if self._found is not None:
-            self._hook_features(self._found)
+        if self._match is not None:
+            self._hook_features(self._match)
             self._hook_compiled()
 
     def __call__(self, inputs: Inputs | Prepared) -> Activations:
         """The activations of a batch of images, uint8 or normalised, or of other inputs."""
         with self.opened():
             if not self._taps.resolved:
-                with self._finding:
+                with self._search_lock:
                     if not self._taps.resolved:
-                        run = partial(self._ran, inputs)
+                        run = partial(self._run_batch, inputs)
                         acts = self._taps.resolve(run, self._keeping, self._stack)
                         self._hook_compiled()
                         return acts
-            return self._ran(inputs)
+            return self._run_batch(inputs)
 
-    def _ran(self, inputs: Inputs | Prepared) -> Activations:
-        if self._found is None:
-            with self._finding:
-                if self._found is None:
-                    return self._first(inputs)
-        return self._kept(*self._run(inputs), count_of(inputs))
+    def _run_batch(self, inputs: Inputs | Prepared) -> Activations:
+        if self._match is None:
+            with self._search_lock:
+                if self._match is None:
+                    return self._run_first(inputs)
+        return self._activations(*self._run(inputs), count_of(inputs))
 
-    def _kept(self, output: Any, kept: dict[str, Tensor], samples: int) -> Activations:
+    def _activations(self, output: Any, values: dict[str, Tensor], samples: int) -> Activations:
         """The activations of what the network returned and the hooks kept."""
-        assert self._found is not None
+        assert self._match is not None
         if self.outputs == "features":
-            return Activations(None, own_copy(vectors_of(output, samples)).to(self.home), kept)
+            return Activations(None, own_copy(vectors_of(output, samples)).to(self.home), values)
         logits = self._logits(output, samples)
         self._scale.look_at(logits)
-        parts = [self._part(kept, key_of(i), c, logits) for i, c in enumerate(self._found.calls)]
-        there = [x for x in parts if x is not None]
-        if len(there) < len(parts):
-            return Activations(logits, None, kept, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
-        features = torch.cat(there, dim=1) if len(there) > 1 else next(iter(there), None)
-        if self._found.of_one and features is not None and self.head is not None:
-            near = tolerance(self.precision, self._dtype, self.device)
+        parts = [
+            self._feature_part(values, key_of(i), c, logits)
+            for i, c in enumerate(self._match.calls)
+        ]
+        arrays = [x for x in parts if x is not None]
+        if len(arrays) < len(parts):
+            return Activations(logits, None, values, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
+        features = torch.cat(arrays, dim=1) if len(arrays) > 1 else next(iter(arrays), None)
+        if self._match.of_one and features is not None and self.head is not None:
+            margin = tolerance(self.precision, self._dtype, self.device)
             with without_autocast(self.device):
-                self._found = borne_out(self._found, self.head, features, logits, near)
-        return Activations(logits, features, kept, absent=self.why_no_head)
+                self._match = confirm_head(self._match, self.head, features, logits, margin)
+        return Activations(logits, features, values, absent=self.why_no_head)
 
-    def _part(self, kept: dict[str, Tensor], key: str, call: Call, logits: Tensor) -> Tensor | None:
-        """One part of the features, if it was kept."""
+    def _feature_part(
+        self, values: dict[str, Tensor], key: str, call: Call, logits: Tensor
+    ) -> Tensor | None:
+        """One part of the features, ``None`` if its layer did not run."""
         if not call.name.startswith(VECTOR):
-            x = kept.pop(key, None)
-            return None if x is None else self._decided(call, x, logits)
-        names = [name for name in kept if name.startswith(key)]
-        vectors = {int(name.removeprefix(key)[1:-1]): kept.pop(name) for name in names}
+            x = values.pop(key, None)
+            return None if x is None else self._head_input(call, x, logits)
+        names = [name for name in values if name.startswith(key)]
+        vectors = {int(name.removeprefix(key)[1:-1]): values.pop(name) for name in names}
         number = call.number
-        if bool(logits.isfinite().all(1).any()):  # else nothing tells which they are
+        if bool(logits.isfinite().all(1).any()):  # else nothing shows which they are
             assert self.head is not None
-            near = tolerance(self.precision, self._dtype, self.device)
-            plain = {n: x.detach() for n, x in vectors.items()}
+            margin = tolerance(self.precision, self._dtype, self.device)
+            detached = {n: x.detach() for n, x in vectors.items()}
             with torch.no_grad(), without_autocast(self.device):
-                number = number_of(self.head, plain, logits.detach(), near)
+                number = number_of(self.head, detached, logits.detach(), margin)
         return None if number is None else vectors.get(number)
 
-    def _decided(self, call: Call, x: Tensor, logits: Tensor) -> Tensor:
-        """What a head is given: of all tokens, the one that the logits are made of."""
-        return chosen(x, self.head, logits) if call.chosen and self.head else x
+    def _head_input(self, call: Call, x: Tensor, logits: Tensor) -> Tensor:
+        """The input of a head: of all tokens, the one that the logits come from."""
+        return token_inputs(x, self.head, logits) if call.one_token and self.head else x
 
     def traced(self, images: Tensor) -> Activations:
-        """The same as a call, in terms that a trace can follow."""
+        """The same as a call, by operations that can be traced."""
         x = self._traced_inputs(images)
-        calls = self._found.calls if self._found else ()
+        calls = self._match.calls if self._match else ()
         inputs: list[list[Tensor]] = [[] for _ in calls]
         layers: dict[str, Tensor] = {}
         with ExitStack() as stack:
             stack.enter_context(self._taps.traced(layers))
-            for call, own in zip(calls, inputs, strict=True):
-                stack.enter_context(self._tracing(call, own))
+            for call, layer_inputs in zip(calls, inputs, strict=True):
+                stack.enter_context(self._tracing(call, layer_inputs))
             output = self.network(x)
         if self.outputs == "features":
             return Activations(None, vectors_of(output, x.shape[0]).float(), layers)
-        logits = self._logits_there(output, x.shape[0])
+        logits = self._logits_on_device(output, x.shape[0])
         pairs = zip(calls, inputs, strict=True)
-        parts = [self._decided(c, c.reduce(own[-1]).float(), logits) for c, own in pairs]
+        parts = [
+            self._head_input(c, c.reduce(layer_inputs[-1]).float(), logits)
+            for c, layer_inputs in pairs
+        ]
         features = torch.cat(parts, dim=1) if parts else None
         return Activations(logits, features, layers, absent=self.why_no_head)
 
-    def _tracing(self, call: Call, own: list[Tensor]) -> AbstractContextManager[Any]:
+    def _tracing(self, call: Call, inputs: list[Tensor]) -> AbstractContextManager[Any]:
         if call.number is None:
-            return hooked(self.network.get_submodule(call.name), own)
+            return hooked(self.network.get_submodule(call.name), inputs)
         raise NeedsError(
             f"the features come from {call.name}, a call of no layer, which a graph does not show: "
             "call the layer itself, as self.fc(h), to export this guard"
@@ -212,8 +220,8 @@ class Probe(OneNetwork):
 
     @property
     def unverified(self) -> str:
-        """Why the features may not be the input of the head, if it was not said that they are."""
-        if self._found is None or not self._found.calls or self.knows_head or self.asked_head:
+        """Why the features may not be the input of the head, unless the user named its layer."""
+        if self._match is None or not self._match.calls or self.knows_head or self.asked_head:
             return ""
         return str(self.why_no_head)
 
@@ -230,68 +238,72 @@ class Probe(OneNetwork):
             "" if self.knows_head else "no head was found when these activations were stored"
         )
 
-    def _first(self, inputs: Inputs | Prepared) -> Activations:
-        """Run the first batch, and keep the place in the network where the features are."""
+    def _run_first(self, inputs: Inputs | Prepared) -> Activations:
+        """Run the first batch, find the head, and hook the layers of its input."""
         if not (samples := count_of(inputs)):
             raise ArgumentError("the first batch holds no images, and the head is looked for on it")
         if self.outputs == "features":
-            self._found = Found((), None, _NO_LOGITS)
+            self._match = HeadMatch((), None, _NO_LOGITS)
             self.why_no_head = _NO_LOGITS
-            return self._kept(*self._run(inputs), samples)
-        near = tolerance(self.precision, self._dtype, self.device)
-        look = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
-        of, kept, logits = look(inputs, samples, near)
-        of, logits = of.to(self.home), logits.to(self.home)
-        self.head_name, self.head, self.why_no_head = of.name, self._whole(of.head), of.why
-        self._hook_features(of)
-        self._unhooked = [(key_of(i), c) for i, c in enumerate(of.calls) if c.number is not None]
-        self._found = of.without_features()
+            return self._activations(*self._run(inputs), samples)
+        margin = tolerance(self.precision, self._dtype, self.device)
+        search = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
+        match, layers, logits = search(inputs, samples, margin)
+        match, logits = match.to(self.home), logits.to(self.home)
+        self.head_name, self.head, self.why_no_head = (
+            match.name,
+            self._with_negatives(match.head),
+            match.reason,
+        )
+        self._hook_features(match)
+        self._unhooked = [(key_of(i), c) for i, c in enumerate(match.calls) if c.number is not None]
+        self._match = match.without_features()
         self._hook_compiled()
-        return Activations(logits, of.features, kept, absent=of.why)
+        return Activations(logits, match.features, layers, absent=match.reason)
 
-    def _whole(self, head: Head | None) -> Head | None:
-        """The head with the rows for names that are no class, where the network has such."""
+    def _with_negatives(self, head: Head | None) -> Head | None:
+        """The head with the rows of a zero-shot network for names that are no class."""
         rows = getattr(self.network, "negatives", None)
         if head is None or head.negatives is not None or not isinstance(rows, Tensor):
             return head
         return replace(head, negatives=rows.detach().float().to(self.home))
 
     def _look_for_head(
-        self, inputs: Inputs | Prepared, samples: int, near: float
-    ) -> tuple[Found, dict[str, Tensor], Tensor]:
+        self, inputs: Inputs | Prepared, samples: int, margin: float
+    ) -> tuple[HeadMatch, dict[str, Tensor], Tensor]:
         modules = {} if self._opaque else dict(self.network.named_modules())
         with recording(modules, self.head_name) as calls:
-            output, kept = self._run(inputs)
-        logits = self._logits_there(output, samples)
+            output, layers = self._run(inputs)
+        logits = self._logits_on_device(output, samples)
         with without_autocast(self.device):
             self._scale.look_at(logits)
-            of = found(calls, modules, self.head_name, logits, near)
-            check_others(calls, of, output, logits, near)
-        return of, kept, logits
+            match = find_head(calls, modules, self.head_name, logits, margin)
+            check_others(calls, match, output, logits, margin)
+        return match, layers, logits
 
     def _fit_head(
-        self, inputs: Inputs | Prepared, samples: int, near: float
-    ) -> tuple[Found, dict[str, Tensor], Tensor]:
+        self, inputs: Inputs | Prepared, samples: int, margin: float
+    ) -> tuple[HeadMatch, dict[str, Tensor], Tensor]:
         head, arrays = self.asked_head.to(self.device), []
         shape = (samples, head.weight.shape[1])
         with Vectors(shape, lambda number, x: arrays.append((number, x.detach().clone()))):
-            output, kept = self._run(inputs)
-        logits = self._logits_there(output, samples)
+            output, layers = self._run(inputs)
+        logits = self._logits_on_device(output, samples)
         with without_autocast(self.device):
-            return found_for(head, arrays, logits, near), kept, logits
+            return match_head(head, arrays, logits, margin), layers, logits
 
     def _hook_compiled(self) -> None:
-        """Keep all in compiled code, once it is known which layers that are."""
-        calls = self._found.calls if self._found else ()
+        """Hook the compiled network, once its layers are resolved."""
+        calls = self._match.calls if self._match else ()
         if self._fast is None or self._unhooked or not self._taps.resolved:
             return
         parts = [Place(key_of(i), call.name, call.reduce) for i, call in enumerate(calls)]
         places = self._taps.places()
-        layers = [Place(key, name, reduce, behind=True) for name, reduce, key in places]
+        layers = [Place(key, name, reduce, of_output=True) for name, reduce, key in places]
         self._fast.hook([*parts, *layers], self._stack)
 
-    def _hook_features(self, of: Found) -> None:
-        for i, call in enumerate(of.calls):
+    def _hook_features(self, match: HeadMatch) -> None:
+        for i, call in enumerate(match.calls):
             if call.number is None:
                 keep = self._keeping.keeper(key_of(i), call.reduce)
                 layer = layer_of(call.name)(self.network)

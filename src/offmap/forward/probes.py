@@ -14,14 +14,14 @@ from offmap.forward.options import ProbeOptions
 
 
 def probe_of(network: nn.Module, **options: Unpack[ProbeOptions]) -> AnyProbe:
-    """What runs a network: a :class:`Probe`, or that of an ensemble, or of a cascade.
+    """The probe of a network: a :class:`Probe`, or one of an ensemble or cascade.
 
     Args:
         network: any classifier, an ensemble of some, or a filter and a classifier.
         **options: arguments of the probe.
 
     Raises:
-        ArgumentError: it is no module.
+        ArgumentError: the network is no module.
     """
     if not isinstance(network, nn.Module):
         raise ArgumentError(

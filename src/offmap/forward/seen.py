@@ -1,4 +1,4 @@
-"""What went by while a network read a set: how many samples, of what kind, how many right."""
+"""Counts of the data that a network ran on: samples, their kind, and right predictions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Sample
 from offmap.errors import ChanceWarning, DataError, LabelError, OverlapWarning
 
-# Of one sample so much is hashed; the rest of a large picture differs where this does.
+# Bytes of a sample that are hashed: large pictures that differ, differ in these too.
 _BYTES = 16_384
-# Fewer samples say too little about an accuracy.
+# Fewer samples are too few for an accuracy.
 _ENOUGH = 50
 
 
@@ -29,13 +29,13 @@ class Seen:
 
     Args:
         labelled: whether labels are to be read.
-        hashing: whether the hash of each sample is kept, 8 bytes, by which samples that stand in
-            two sets are found.
-        comparing: whether a few samples are run once more, without the rest of their batch.
+        hashing: whether to keep a hash of each sample, 8 bytes, by which samples that are in two
+            sets are found.
+        comparing: whether to run a few samples once more, without the rest of their batch.
 
     Attributes:
-        samples: how many there were.
-        right: of those, predicted as labelled.
+        samples: their number.
+        right: number of right predictions.
         members: the same for each member of an ensemble.
         counts: samples by label.
         shape: of one sample, where the inputs are one tensor.
@@ -57,7 +57,7 @@ class Seen:
     _hashes: array[int] = field(default_factory=lambda: array("Q"), repr=False)
 
     def look_at(self, inputs: Inputs) -> None:
-        """The inputs of a batch, which the network has not run yet."""
+        """Record the inputs of a batch, before the network runs on it."""
         if isinstance(inputs, Tensor) and self.shape is None:
             self.shape = tuple(inputs.shape[1:])
             self.dtype = str(inputs.dtype).removeprefix("torch.")
@@ -67,7 +67,7 @@ class Seen:
             self._hashes.frombytes(hashes_of(inputs, at_most=_BYTES).tobytes())
 
     def add(self, batch: Activations | Sample, labels: Tensor | None) -> None:
-        """What the network made of a batch."""
+        """Count a batch and its right predictions."""
         acts = batch.acts if isinstance(batch, Sample) else batch
         self.samples += len(acts)
         self.labelled = self.labelled and labels is not None and acts.has_predictions
@@ -81,46 +81,48 @@ class Seen:
                 f"{tuple(labels.shape)}"
             )
         if labels.is_floating_point() and not bool(labels.isfinite().all()):
-            missing = int((~labels.isfinite()).sum())
+            invalid = int((~labels.isfinite()).sum())
             raise LabelError(
-                f"{missing} labels of a batch are NaN or infinite: give the number of each "
+                f"{invalid} labels of a batch are NaN or infinite: give the number of each "
                 "sample's class, or leave these samples out"
             )
         self.right += _right(acts, labels)
         members = acts.members if acts.classifier_logits is None else ()  # those that answer
-        each = [_right(member, labels) for member in members]
-        self.members = [a + b for a, b in zip(self.members or [0] * len(each), each, strict=True)]
+        hits = [_right(member, labels) for member in members]
+        self.members = [a + b for a, b in zip(self.members or [0] * len(hits), hits, strict=True)]
         values, counts = np.unique(labels.cpu().numpy(), return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             self.counts[int(value)] = self.counts.get(int(value), 0) + count
         self.classes = max(self.classes, acts.logits.shape[1])
 
     def restart(self) -> None:
-        """Forget what went by, and keep no hashes from here on."""
+        """Start counting anew, without hashes."""
         vars(self).update(vars(Seen(hashing=False)))
 
     def extend(self, other: Seen) -> None:
-        """Count what went by elsewhere, behind these; its hashes are not taken over."""
+        """Add the counts of another pass; its hashes are not taken over."""
         if not self.samples:
             self.shape, self.dtype, self.names = other.shape, other.dtype, other.names
         self.samples += other.samples
         self.labelled = self.labelled and other.labelled
         self.right += other.right
-        pairs = zip(self.members or [0] * len(other.members), other.members, strict=True)
+        # Empty of a part without samples, or without labels.
+        members = other.members or [0] * len(self.members)
+        pairs = zip(self.members or [0] * len(members), members, strict=True)
         self.members = [a + b for a, b in pairs]
         for value, count in other.counts.items():
             self.counts[value] = self.counts.get(value, 0) + count
         self.classes = max(self.classes, other.classes)
 
     def take_hashes(self, other: Seen) -> None:
-        """Know the inputs that went by elsewhere, behind these."""
+        """Take over the hashes and the kind of inputs of another pass."""
         if not self._hashes:
             self.shape, self.dtype, self.names = other.shape, other.dtype, other.names
         if self.hashing:
             self._hashes.extend(other._hashes)
 
     def through(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches themselves, counted as they go by."""
+        """Yield the batches, and count them."""
         for batch, labels in batches:
             self.add(batch, labels)
             yield batch, labels
@@ -136,16 +138,16 @@ class Seen:
         return self.right / self.samples if self.labelled and self.samples else None
 
     def shared_with(self, other: Seen) -> int:
-        """How many of these samples stand in another set too."""
+        """How many of these samples are in another set too."""
         if not len(self._hashes) or not len(other._hashes):
             return 0
         return int(np.isin(self.hashes, other.hashes).sum())
 
     def warn_of_labels(self, name: str) -> None:
-        """Tell of labels that predictions do not fit: of no class, another order, no training.
+        """Warn of labels that the predictions do not fit.
 
-        Warns:
-            ChanceWarning: labels are of none of the classes, or hardly more right than by chance.
+        They are of no class of the network, or are hardly more right than by chance: another order
+        of classes, or an untrained network.
         """
         if self.accuracy is None or self.classes < 2:
             return
@@ -154,7 +156,7 @@ class Seen:
             warn_user(
                 f"{sum(outside.values()):,} of the {self.samples:,} labels of {name} are none of "
                 f"the network's {self.classes} classes, 0 to {self.classes - 1}, and count as "
-                f"wrong answers: {_some(sorted(outside))}",
+                f"wrong answers: {_listing(sorted(outside))}",
                 ChanceWarning,
             )
         self._warn_near_chance(name, self.accuracy)
@@ -162,7 +164,7 @@ class Seen:
     def _warn_near_chance(self, name: str, accuracy: float) -> None:
         if self.samples < _ENOUGH:
             return
-        # Of one class alone, the most frequent is no measure: all of it may be right.
+        # With a single class, its share says nothing of chance: all predictions may be right.
         most = max(self.counts.values()) / self.samples if len(self.counts) > 1 else 0
         chance = max(most, 1 / self.classes)
         # A tenth of the way from chance to all right.
@@ -180,10 +182,10 @@ class Seen:
 
 
 class EachPass:
-    """Opens passes over data, as often as asked, each of which counts what goes by for itself.
+    """Opens any number of passes over data, each with counts of its own.
 
     Args:
-        opening: opens one, which counts in what it is given.
+        opening: opens one, with the counts to fill.
     """
 
     def __init__(self, opening: Callable[[Seen], Iterator[Any]]) -> None:
@@ -192,27 +194,27 @@ class EachPass:
 
     def __call__(self) -> Iterator[Any]:
         """The next pass, from the start."""
-        self._opened.append(Seen())  # of its own, as keys may be places counted from its start
+        self._opened.append(Seen())  # of its own, as keys may be indices from its start
         return self._opening(self._opened[-1])
 
     @property
     def seen(self) -> Seen:
-        """What went by in the longest of them, as the first may end at its first batch."""
-        return max(self._opened, key=lambda of: of.samples)
+        """The counts of the longest pass, as the first may end after one batch."""
+        return max(self._opened, key=lambda seen: seen.samples)
 
 
 def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bool) -> int:
-    """Tell of samples of one set that stand in another, which should be apart; how many there are.
+    """Count the samples that two sets share and should not, and warn of them.
 
     Args:
         name: of the first set.
         seen: its samples.
         other_name: of the second.
         other: its samples.
-        sets: whether both are sets that can be told apart; of loaders, nothing is refused.
+        sets: whether both are named sets; shared samples of loaders only raise a warning.
 
     Raises:
-        DataError: more than 1 % of either set stands in the other.
+        DataError: more than 1 % of either set are in the other.
     """
     count = seen.shared_with(other)
     if not count:
@@ -226,7 +228,7 @@ def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bo
     return count
 
 
-def _some(labels: list[int]) -> str:
+def _listing(labels: list[int]) -> str:
     """The first few, in words."""
     return ", ".join(map(str, labels[:5])) + (", ..." if len(labels) > 5 else "")
 

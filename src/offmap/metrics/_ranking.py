@@ -41,14 +41,14 @@ class Ranking:
     def of(cls, id_scores: Scores, ood_scores: Scores) -> Ranking:
         """The ranking of two arrays of scores; raises what ``as_scores`` raises.
 
-        The last one is kept, so that metrics that are asked for one by one share the sort.
+        The latest one is cached, so that metrics computed one by one share the sort.
         """
         in_dist, ood = as_scores(id_scores, ood_scores)
-        if (kept := _Kept.last) is not None and kept.of(in_dist, ood):
-            return kept.ranking
+        if (cache := _Cache.last) is not None and cache.of(in_dist, ood):
+            return cache.ranking
         ranking = cls._sorted(in_dist, ood)
         small = in_dist.size + ood.size <= _LARGEST_KEPT
-        _Kept.last = _Kept(in_dist.copy(), ood.copy(), ranking) if small else None
+        _Cache.last = _Cache(in_dist.copy(), ood.copy(), ranking) if small else None
         return ranking
 
     @classmethod
@@ -56,8 +56,7 @@ class Ranking:
         # Values are sorted several times faster than indices, and sorted queries keep searchsorted
         # within the cache. Negated, and behind an infinity of index 0, the last index of each run
         # of equal scores is the number of samples at or above it; those that are not ID are OOD.
-        first = np.array([-inf], in_dist.dtype)
-        merged = np.concatenate([first, -in_dist, -ood])
+        merged = np.concatenate([np.array([-inf], in_dist.dtype), -in_dist, -ood])
         merged.sort()
         counts = np.flatnonzero(np.append(merged[1:] != merged[:-1], True))
         negated = merged[counts]
@@ -78,7 +77,7 @@ class Ranking:
     def mirrored(self) -> Ranking:
         """The ranking of the negated scores with ID and OOD in each other's place.
 
-        What is asked with ID as the positive class is asked of this one.
+        Metrics with ID as the positive class are read from it.
         """
         return Ranking(
             np.concatenate([self.thresholds[:1], -self.thresholds[:0:-1]]),
@@ -112,20 +111,20 @@ class Ranking:
         """Share of ID at or above the highest score that catches a share ``tpr`` of OOD."""
         share = float(number("tpr", tpr, above=0, most=1))
         # The decimal that was typed: in binary 0.07 * 100 is above 7 and would ask for 8.
-        needed = ceil(Fraction(str(share)) * self.n_ood)
-        return int(self.id_counts[np.searchsorted(self.ood_counts, needed)]) / self.n_id
+        catches = ceil(Fraction(str(share)) * self.n_ood)
+        return int(self.id_counts[np.searchsorted(self.ood_counts, catches)]) / self.n_id
 
     def best_accuracy(self) -> tuple[float, float]:
         """Highest (TPR + TNR) / 2 of ``score > threshold``, and the highest such threshold."""
         # Over the common denominator, in integers, so that ties are ties.
         doubled = self.ood_counts[:-1] * self.n_id + (self.n_id - self.id_counts[:-1]) * self.n_ood
-        best = int(doubled.argmax())
-        return int(doubled[best]) / (2 * self.n_id * self.n_ood), float(self.thresholds[best + 1])
+        index = int(doubled.argmax())
+        return int(doubled[index]) / (2 * self.n_id * self.n_ood), float(self.thresholds[index + 1])
 
     def _placement_variance(self) -> float:
         """Variance of the mean, over the OOD samples, of the share of ID below each.
 
-        Infinite for a single sample, whose spread nobody knows.
+        Infinite for a single sample, whose spread is unknown.
         """
         if self.n_ood == 1:
             return inf
@@ -136,9 +135,9 @@ class Ranking:
         return squares / (self.n_ood - 1) / self.n_ood
 
     def _blocks(self) -> Iterator[tuple[Counts, Counts, Counts]]:
-        """OOD samples gained, ID counts, OOD counts; the counts one longer, from one before."""
-        # Small enough that nothing made from a block leaves the cache. What is made is summed by
-        # NumPy: BLAS would share a dot product among threads, far slower on a busy machine.
+        """Blocks of OOD gains, ID counts and OOD counts; the counts start one threshold earlier."""
+        # Small enough that whatever is computed from a block stays in the processor's cache. It is
+        # summed by NumPy: BLAS would share a dot product among threads, slower on a busy machine.
         for start in range(0, len(self.thresholds) - 1, _BLOCK):
             block = slice(start, start + _BLOCK + 1)
             ids, oods = self.id_counts[block], self.ood_counts[block]
@@ -146,14 +145,14 @@ class Ranking:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
-    """The ranking that was made last, with copies of its scores, as arrays may be written to."""
+class _Cache:
+    """The latest ranking, with copies of its scores: the caller may overwrite the arrays."""
 
     in_dist: Float[np.ndarray, " n"]
     ood: Float[np.ndarray, " m"]
     ranking: Ranking
 
-    last: ClassVar[_Kept | None] = None  # replaced in one step, so that threads never see half
+    last: ClassVar[_Cache | None] = None  # replaced in one step, so that threads never see half
 
     def of(self, in_dist: Float[np.ndarray, " n"], ood: Float[np.ndarray, " m"]) -> bool:
         """Whether these are its scores, in this order and type."""
@@ -167,5 +166,5 @@ def normal_quantile(level: float) -> float:
 
 
 def checked_level(level: float) -> float:
-    """The share of intervals; refuses what is none."""
+    """The level of a confidence interval, refused outside (0, 1)."""
     return number("level", level, above=0, below=1)

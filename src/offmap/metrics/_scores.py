@@ -62,7 +62,7 @@ def as_mask(right: ArrayLike, length: int) -> Bool[np.ndarray, " n"]:
     """Truth values, one a score.
 
     Raises:
-        ShapeError: they are no truth values, or not so many.
+        ShapeError: they are not truth values, or not one a score.
     """
     mask = right.numpy(force=True) if isinstance(right, Tensor) else _as_numpy(right, "right")
     if mask.shape != (length,) or mask.dtype != bool:
@@ -97,9 +97,9 @@ def _check_finite(array: NDArray[Any], name: str) -> None:
     finite = np.isfinite(array)
     if finite.all():
         return
-    where = np.flatnonzero(~finite)
-    first = ", ".join(map(str, where[:_NAMED])) + (", ..." if len(where) > _NAMED else "")
+    indices = np.flatnonzero(~finite)
+    listing = ", ".join(map(str, indices[:_NAMED])) + (", ..." if len(indices) > _NAMED else "")
     raise NonFiniteError(
-        f"{name} holds NaN or infinity in {len(where)} of {len(array)} places "
-        f"(index {first}): look at what made these scores."
+        f"{name} holds NaN or infinity in {len(indices)} of {len(array)} places "
+        f"(index {listing}): look at what computed these scores."
     )

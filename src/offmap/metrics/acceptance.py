@@ -14,7 +14,7 @@ from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What one threshold made of ID and OOD samples together.
+    """The figures of one threshold on ID and OOD samples together.
 
     A prediction is right if the sample is accepted, is ID, and its label is right.
 
@@ -46,7 +46,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcomes:
-    """What a system made of each sample; of two systems, :func:`f1_difference` compares them.
+    """The outcome of each sample in a system; :func:`f1_difference` compares two systems.
 
     Args:
         accepted: which ID samples are accepted, ``(n,)``.
@@ -147,8 +147,8 @@ def best_f1_threshold(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -
     """
     in_dist, ood = as_scores(id_scores, ood_scores)
     mask = as_mask(right, len(in_dist))
-    every = np.sort(np.concatenate([in_dist, ood]))
-    thresholds = np.unique(every)
+    scores = np.sort(np.concatenate([in_dist, ood]))
+    thresholds = np.unique(scores)
     hits = np.searchsorted(np.sort(in_dist[mask]), thresholds, "right")
-    f1 = 2 * hits / (np.searchsorted(every, thresholds, "right") + len(in_dist))
+    f1 = 2 * hits / (np.searchsorted(scores, thresholds, "right") + len(in_dist))
     return float(thresholds[f1.argmax()])

@@ -35,7 +35,7 @@ def bootstrap_difference(
     .. math:: p = \min\Big(1,\ 2\, \frac{1 + \min(\#\{d \le 0\}, \#\{d \ge 0\})}{B + 1}\Big)
 
     which is at least ``2 / (B + 1)``: more drawings are needed to say less. As always with
-    percentiles, both are too sure of themselves for a few dozen samples.
+    percentiles, both are too optimistic for a few dozen samples.
 
     Args:
         difference: called with one int64 array of indices for each group, ``(size,)`` each; returns
@@ -60,7 +60,9 @@ def bootstrap_difference(
         0.15 True
     """
     level, samples = checked_level(level), whole("samples", samples)
-    _check_sizes(sizes)
+    if not sizes:
+        raise ArgumentError("a bootstrap needs groups of samples: give the size of each")
+    sizes = tuple(whole("the number of samples in a group", size) for size in sizes)
     rng = np.random.default_rng(whole("seed", seed, low=0))
     differences = [
         difference(*(rng.integers(0, size, size) for size in sizes)) for _ in range(samples)
@@ -73,9 +75,9 @@ def f1_difference(
 ) -> Difference:
     """Is the F1 of accepted-and-right of two systems, at their thresholds, different?
 
-    :func:`bootstrap_difference` without its loop: F1 depends only on how many samples fare how
-    under both systems, and the numbers of such a drawing are multinomial. The same distribution,
-    whatever the number of samples, in milliseconds.
+    :func:`bootstrap_difference` without its loop: F1 depends only on how many samples have
+    which outcome under both systems, and the counts of a drawing are multinomial. The distribution
+    is the same, and it takes milliseconds whatever the number of samples.
 
     Args:
         a: outcomes of the first, see :class:`Outcomes`.
@@ -118,7 +120,7 @@ def f1_difference(
 def _counts(
     rng: np.random.Generator, marks: Bool[np.ndarray, "k n"], samples: int
 ) -> Int64[np.ndarray, "k b"]:
-    """How many samples bear each mark, in each drawing of as many samples as there are."""
+    """How many samples have each mark, in each drawing of as many samples as there are."""
     patterns, counts = np.unique(marks, axis=1, return_counts=True)
     n = marks.shape[1]
     return patterns.astype(np.int64) @ rng.multinomial(n, counts / n, samples).T
@@ -137,10 +139,3 @@ def _summary(difference: float, samples: Float[np.ndarray, " b"], level: float) 
     return Difference(
         difference=float(difference), low=float(low), high=float(high), p_value=p_value
     )
-
-
-def _check_sizes(sizes: tuple[int, ...]) -> None:
-    if not sizes:
-        raise ArgumentError("a bootstrap needs groups of samples: give the size of each")
-    for size in sizes:
-        whole("the number of samples in a group", size)

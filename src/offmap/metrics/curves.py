@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from offmap.errors import UnknownNameError
+from offmap.metrics._curve import Curve
 from offmap.metrics._ranking import Ranking
 from offmap.metrics._scores import Scores
-from offmap.metrics._thinned import Curve
 
 
 @dataclass(frozen=True, eq=False)

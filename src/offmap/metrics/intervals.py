@@ -1,4 +1,4 @@
-"""How far the AUROC of a sample can be trusted: DeLong's interval and his paired test.
+"""How far an AUROC can be trusted: DeLong's interval and paired test.
 
 Both treat the networks and detectors as fixed and the samples as drawn: they speak about other
 test samples of the same kind, not about another training run.
@@ -145,13 +145,13 @@ def delong_test_of_mean(
     """
     if len(oods_a) != len(oods_b) or not oods_a:
         raise ShapeError(
-            f"a has {len(oods_a)} OOD sets, b has {len(oods_b)}: name the same, one up"
+            f"a has {len(oods_a)} OOD sets, b has {len(oods_b)}: give the same sets, at least one"
         )
     return placed_difference(Placements.of(id_a, oods_a), Placements.of(id_b, oods_b), level=level)
 
 
 def placed_difference(a: Placements, b: Placements, *, level: float = 0.95) -> Difference:
-    """:func:`delong_test_of_mean` of what was placed already.
+    """:func:`delong_test_of_mean` from placements, with no sort of its own.
 
     Args:
         a: placements of the first.
@@ -159,7 +159,7 @@ def placed_difference(a: Placements, b: Placements, *, level: float = 0.95) -> D
         level: of the confidence interval of the difference, in (0, 1).
 
     Raises:
-        ShapeError: the two do not have the same number of samples.
+        ShapeError: the two differ in their number of sets or samples.
         ArgumentError: ``level`` is outside its range.
     """
     difference, deviation = a.mean_and_deviation(minus=b)
@@ -204,7 +204,7 @@ def delong_interval_of_mean(
 
 
 def placed_interval(placements: Placements, *, level: float = 0.95) -> Interval:
-    """:func:`delong_interval_of_mean` of what was placed already."""
+    """:func:`delong_interval_of_mean` from placements, with no sort of its own."""
     mean, deviation = placements.mean_and_deviation()
     half = normal_quantile(level) * deviation
     return Interval(max(0.0, mean - half), min(1.0, mean + half))

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from offmap._utils.arguments import whole
 from offmap.errors import LabelError, ShapeError
+from offmap.metrics._curve import Curve
 from offmap.metrics._scores import Scores, accepted, as_mask, as_scores
-from offmap.metrics._thinned import Curve
 from offmap.metrics.ranking import auroc
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenSet:
-    """What a classifier with ``c`` classes, and "unknown" as one more, made of its samples.
+    """The figures of a classifier with ``c`` classes, and "unknown" as one more.
 
     Args:
         n_known: number of known samples.
@@ -110,11 +110,11 @@ def oscr_curve(id_scores: Scores, right: ArrayLike, ood_scores: Scores) -> OscrC
         ShapeError, DataError, NonFiniteError: as :func:`oscr`.
     """
     known, unknown = as_scores(id_scores, ood_scores)
-    good = np.sort(known[as_mask(right, len(known))])
+    hits = np.sort(known[as_mask(right, len(known))])
     thresholds = np.concatenate([[-np.inf], np.unique(np.concatenate([known, unknown]))])
     return OscrCurve(
         np.searchsorted(np.sort(unknown), thresholds, "right") / len(unknown),
-        np.searchsorted(good, thresholds, "right") / len(known),
+        np.searchsorted(hits, thresholds, "right") / len(known),
         thresholds,
     )
 
@@ -196,8 +196,8 @@ def _binary(confusion: Int64[np.ndarray, "k k"]) -> Int64[np.ndarray, "2 2"]:
 
 def _macro_f1(confusion: Int64[np.ndarray, "k k"]) -> float:
     right = confusion.diagonal()
-    both = confusion.sum(0) + confusion.sum(1)
-    return float((2 * right[both > 0] / both[both > 0]).mean())
+    totals = confusion.sum(0) + confusion.sum(1)
+    return float((2 * right[totals > 0] / totals[totals > 0]).mean())
 
 
 def _classes(values: ArrayLike, length: int, classes: int, name: str) -> Int64[np.ndarray, " n"]:

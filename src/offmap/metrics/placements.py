@@ -16,11 +16,11 @@ from offmap.metrics._scores import Scores, as_scores
 
 @dataclass(frozen=True, eq=False)
 class Placements:
-    r"""Where the samples of one detector lie among those of the other kind, for several OOD sets.
+    r"""DeLong's placements under one detector: ranks among the other kind, for several OOD sets.
 
-    In whole numbers, twice the counts, so that equal placements differ by exactly nothing; ties
-    count one. Placements of several detectors on the same samples give every pair's test without
-    sorting anew.
+    They are integers, twice the counts with ties counting one, so that equal placements differ by
+    exactly zero. With the placements of several detectors on the same samples, every pair is tested
+    without another sort.
 
     Args:
         of_ood: for each OOD sample twice the number of ID samples below it, an array a set,
@@ -45,13 +45,13 @@ class Placements:
             DataError, NonFiniteError: as :func:`offmap.metrics.auroc`.
         """
         if not oods:
-            raise ShapeError("there is no OOD set: give one up")
-        parts = [_wins(id_scores, ood) for ood in oods]
-        return cls(tuple(ood for ood, _ in parts), tuple(ids for _, ids in parts))
+            raise ShapeError("there is no OOD set: give at least one")
+        of_ood, of_id = zip(*(_placements(id_scores, ood) for ood in oods), strict=True)
+        return cls(of_ood, of_id)
 
     def only(self, sets: Sequence[int]) -> Self:
-        """Those of some of the sets, by position."""
-        of_ood, of_id = ([part[i] for i in sets] for part in (self.of_ood, self.of_id))
+        """The placements of some of the sets, by position."""
+        of_ood, of_id = ([arrays[i] for i in sets] for arrays in (self.of_ood, self.of_id))
         return type(self)(tuple(of_ood), tuple(of_id))
 
     def mean_and_deviation(self, minus: Placements | None = None) -> tuple[float, float]:
@@ -67,16 +67,20 @@ class Placements:
             minus: of another detector on the same samples in the same order.
 
         Raises:
-            ShapeError: the two do not have the same number of samples.
+            ShapeError: the two differ in their number of sets or samples.
         """
-        parts = [self._shares(i, minus) for i in range(len(self.of_ood))]
+        if minus is not None and len(minus.of_ood) != len(self.of_ood):
+            raise ShapeError(
+                f"a has {len(self.of_ood)} OOD sets, b has {len(minus.of_ood)}: give the same sets"
+            )
+        parts = [self._set_placements(i, minus) for i in range(len(self.of_ood))]
         sets = len(parts)
         id_part = np.mean([of_id for _, of_id in parts], axis=0)
         ood_part = sum(_variance_of_mean(of_ood) for of_ood, _ in parts) / sets**2
         mean = sum(float(of_ood.mean()) for of_ood, _ in parts) / sets
         return mean, sqrt(_variance_of_mean(id_part) + ood_part)
 
-    def _shares(
+    def _set_placements(
         self, i: int, minus: Placements | None
     ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
         of_ood, of_id = self.of_ood[i], self.of_id[i]
@@ -92,7 +96,7 @@ class Placements:
         return of_ood / (2 * n), of_id / (2 * m)
 
 
-def _wins(
+def _placements(
     id_scores: Scores, ood_scores: Scores
 ) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " n"]]:
     """For each OOD sample twice the number of ID below it, for each ID of OOD above; ties one."""

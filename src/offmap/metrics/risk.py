@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 
 from offmap._utils.arguments import number
+from offmap.metrics._curve import Curve
 from offmap.metrics._scores import Scores, as_array, as_mask
-from offmap.metrics._thinned import Curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,11 +167,11 @@ def coverage_at_risk(scores: Scores, right: ArrayLike, risk: float) -> float:
 
 def _counts(scores: Scores, right: ArrayLike) -> _Counts:
     array = as_array(scores, "scores")
-    wrong = np.sort(array[~as_mask(right, len(array))])
-    every = np.sort(array)
-    thresholds = np.concatenate([[-np.inf], np.unique(every)])
+    wrong_sorted = np.sort(array[~as_mask(right, len(array))])
+    scores_sorted = np.sort(array)
+    thresholds = np.concatenate([[-np.inf], np.unique(scores_sorted)])
     return _Counts(
         thresholds,
-        np.searchsorted(every, thresholds, "right"),
-        np.searchsorted(wrong, thresholds, "right"),
+        np.searchsorted(scores_sorted, thresholds, "right"),
+        np.searchsorted(wrong_sorted, thresholds, "right"),
     )

@@ -1,4 +1,4 @@
-"""Where trained networks are looked for."""
+"""The places of trained networks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def folders() -> list[Path]:
-    """The zoo folders at hand, first looked at first."""
-    named = os.environ.get("OFFMAP_ZOO")
-    places = [expanded(named)] if named else []
+    """The zoo folders that exist, in the order of the search."""
+    folder = os.environ.get("OFFMAP_ZOO")
+    places = [expanded(folder)] if folder else []
     root = Path(__file__).parents[3]
     if (root / "pyproject.toml").is_file():  # a clone; an installed package has none above it
         places.append(root / "zoo")
@@ -27,7 +27,7 @@ def folders() -> list[Path]:
 
 
 def check_name(name: str) -> None:
-    """Refuse what would lead out of a folder.
+    """Refuse names that would lead out of a folder.
 
     Raises:
         ArgumentError: it is no plain name.
@@ -51,28 +51,28 @@ def find(name: str, suffix: str) -> Path:
     for folder in folders():
         if (folder / f"{name}.json").is_file():
             return folder / f"{name}{suffix}"
-    return _downloaded(name, suffix)
+    return _download(name, suffix)
 
 
-def _downloaded(name: str, suffix: str) -> Path:
+def _download(name: str, suffix: str) -> Path:
     try:
         hub = import_module("huggingface_hub")
     except ImportError as error:
         raise MissingExtraError(
-            "huggingface_hub", "hub", f" to look for it on the hub ({HUB}). {_sought(name)}"
+            "huggingface_hub", "hub", f" to look for it on the hub ({HUB}). {_search_report(name)}"
         ) from error
     try:
         with reached(HUB):
             return Path(hub.hf_hub_download(repo_id=HUB, filename=f"{name}{suffix}"))
     except UnknownNameError as error:
         raise UnknownNameError(
-            f"{_sought(name)} Nor is it to be had from the hub: {error}"
+            f"{_search_report(name)} Nor is it to be had from the hub: {error}"
         ) from error
 
 
-def _sought(name: str) -> str:
-    named = os.environ.get("OFFMAP_ZOO") or "not set"
+def _search_report(name: str) -> str:
+    folder = os.environ.get("OFFMAP_ZOO") or "not set"
     return (
-        f"There is no trained network {name!r} in $OFFMAP_ZOO ({named}), nor in zoo/ of a clone or "
-        "of the working directory."
+        f"There is no trained network {name!r} in $OFFMAP_ZOO ({folder}), nor in zoo/ of a clone "
+        "or of the working directory."
     )

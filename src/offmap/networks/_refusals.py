@@ -1,4 +1,4 @@
-"""Files that are not read, and what their owner can do about it."""
+"""Errors for files that are not read, with ways to convert them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def check_kind(path: Path) -> None:
-    """Refuse what cannot be a PyTorch checkpoint.
+    """Refuse files that cannot be a PyTorch checkpoint.
 
     Raises:
         StoreError: nothing is there, or a folder, or a checkpoint of TensorFlow; the message says
@@ -48,7 +48,7 @@ def _is_tensorflow(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: Exception) -> StoreError:
-    """The error for a file that is damaged, or holds objects beside tensors: it says which."""
+    """The error for a file that is damaged, or holds objects beside tensors, which it names."""
     try:  # the classes and functions that the file names; nothing of it is run
         objects = sorted(get_unsafe_globals_in_checkpoint(path))[:6]
     except Exception:  # of the old format, or no checkpoint at all: the reader named the first

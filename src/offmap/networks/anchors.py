@@ -18,7 +18,7 @@ class AnchorHead(nn.Module):
     The logits are :math:`-d`, so that the label is the nearest anchor; there is no linear head.
 
     Args:
-        network: gives logits of ``c`` classes; trained before, or not.
+        network: with logits of ``c`` classes, trained or not.
         magnitude: ``m``, how far the anchors lie from the origin.
         classes: ``c``; by default the outputs of the network's last linear layer.
 
@@ -51,13 +51,13 @@ class AnchorHead(nn.Module):
         whole("classes", classes)
         self.network = network
         self.linear = nn.Linear(classes, classes)
-        # At first the places are the network's logits, so a trained network keeps its predictions.
+        # The identity at first, so that a trained network keeps its predictions.
         nn.init.eye_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.register_buffer("anchors", magnitude * torch.eye(classes))
 
     def place(self, x: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:
-        """Where the images lie among the anchors."""
+        """The positions of the images among the anchors."""
         return self.linear(self.network(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c"]:

@@ -16,7 +16,7 @@ WEIGHTS = "weights"  # the label of a card's one file
 
 
 class Card(records.Record, frozen=True, kw_only=True):
-    """A trained network: what it is, what it learned from, and how.
+    """A trained network, with its data and training.
 
     Args:
         network: of this library: ``wrn40_2`` or ``wrn40_2(dropout=0.3)``.
@@ -28,10 +28,10 @@ class Card(records.Record, frozen=True, kw_only=True):
         seed: likewise.
         machine: kind of machine.
         accuracy: on the ID test set, in [0, 1], of the weights as stored.
-        parameters: how many there are.
+        parameters: their number.
         budget: smoke, cpu or full.
-        command: what trained it.
-        seconds: that the training took.
+        command: the one that trained it.
+        seconds: duration of the training.
         versions: of the libraries.
         start: digest of the weights that training started from, if not the recipe's seeded ones.
         watched: what the training was watched by.
@@ -88,7 +88,7 @@ def read(path: Path) -> Card:
 
 
 def check_own(network: object, where: str) -> None:
-    """Refuse the name of a network of elsewhere, because naming it would choose what code runs.
+    """Refuse the name of a network that is not of this library: it would choose code to run.
 
     Raises:
         StoreError: it is not of this library.

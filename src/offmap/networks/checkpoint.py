@@ -1,4 +1,4 @@
-"""Weights from files that others wrote, without running what is in them."""
+"""Weights from foreign checkpoints, whose code is never run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from offmap.errors import StoreError
 from offmap.networks._refusals import check_kind, unreadable
 
-# Where trainers put the weights inside a checkpoint, and what wrappers put before their names.
+# Keys of the weights inside a checkpoint, and prefixes that wrappers add to their names.
 _PLACES = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.")
 # Other names of the same layers: in PixMix's wide networks, in other ResNets, and of a linear head
-# that stands behind dropout in a Sequential.
+# after dropout in a Sequential.
 _ALIASES = (
     (".conv_shortcut.", ".convShortcut."),
     (".shortcut.", ".downsample."),
@@ -64,7 +64,7 @@ def fitting(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> di
         StoreError: they do not fit; lists the first differences.
     """
     target = network.state_dict()
-    renamed = _renamed(_stripped(weights, target), target)
+    renamed = _rename(_strip_prefixes(weights, target), target)
     if differences := _differences(target, renamed):
         listed = "\n  ".join(differences[:8])
         raise StoreError(
@@ -83,7 +83,7 @@ def other_classes(network: nn.Module, weights: Mapping[str, Tensor]) -> int | No
     """
     target = network.state_dict()
     head = next((name for name in reversed(target) if target[name].ndim == 2), "")
-    value = _renamed(_stripped(weights, target), target).get(head)
+    value = _rename(_strip_prefixes(weights, target), target).get(head)
     if value is None or value.shape[1:] != target[head].shape[1:]:
         return None
     return None if len(value) == len(target[head]) else len(value)
@@ -114,34 +114,37 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     raise StoreError(f"{path} holds no state dict: a mapping from names to tensors is needed")
 
 
-def _stripped(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the prefixes that all their names share and the network's do not."""
-    free = [prefix for prefix in _PREFIXES if not any(name.startswith(prefix) for name in target)]
-    while shared := [p for p in free if weights and all(name.startswith(p) for name in weights)]:
+def _strip_prefixes(
+    weights: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights without prefixes that all their names share and the network's names lack."""
+    prefixes = [p for p in _PREFIXES if not any(name.startswith(p) for name in target)]
+    while shared := [p for p in prefixes if weights and all(n.startswith(p) for n in weights)]:
         weights = {name.removeprefix(shared[0]): value for name, value in weights.items()}
     return dict(weights)
 
 
-def _renamed(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the network's names, where those are free; others stay as they are."""
+def _rename(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the network's names, by known aliases; other names stay."""
     result = {}
     for name, value in weights.items():
-        others = [name.replace(theirs, ours) for theirs, ours in _ALIASES]
-        free = (o for o in others if o in target and o not in weights)
-        result[name if name in target else next(free, name)] = value
+        aliases = [name.replace(foreign, local) for foreign, local in _ALIASES]
+        matches = (o for o in aliases if o in target and o not in weights)
+        result[name if name in target else next(matches, name)] = value
     return result
 
 
-def _differences(target: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> list[str]:
+def _differences(target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     # Files from before PyTorch 0.4 lack this counter, which evaluation does not use.
-    missing = [k for k in target if k not in seen and not k.endswith("num_batches_tracked")]
-    both = [k for k in target if k in seen]
-    wrong = [k for k in both if target[k].shape != seen[k].shape]
-    # Quantised integers would be cast without a word, and mean something else.
-    kind = [k for k in both if target[k].is_floating_point() and not seen[k].is_floating_point()]
+    missing = [k for k in target if k not in weights and not k.endswith("num_batches_tracked")]
+    common = [k for k in target if k in weights]
+    reshaped = [k for k in common if target[k].shape != weights[k].shape]
+    # Quantised integers would be cast silently, to other values.
+    floats = [k for k in common if target[k].is_floating_point()]
+    quantised = [k for k in floats if not weights[k].is_floating_point()]
     return [
-        *(f"{k}: shape {tuple(seen[k].shape)}, not {tuple(target[k].shape)}" for k in wrong),
-        *(f"{k}: {seen[k].dtype}, not {target[k].dtype}" for k in kind),
+        *(f"{k}: shape {tuple(weights[k].shape)}, not {tuple(target[k].shape)}" for k in reshaped),
+        *(f"{k}: {weights[k].dtype}, not {target[k].dtype}" for k in quantised),
         *(f"{k}: missing" for k in missing),
-        *(f"{k}: unexpected" for k in seen if k not in target),
+        *(f"{k}: unexpected" for k in weights if k not in target),
     ]

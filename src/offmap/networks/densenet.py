@@ -75,17 +75,17 @@ class DenseNet(nn.Module):
         if depth < 10 or (depth - 4) % 6:
             raise ArgumentError(f"depth must be 6 k + 4, as 40 or 100; seen {depth}")
         layers = (depth - 4) // 6
-        one = 2 * growth + layers * growth
-        two = one // 2 + layers * growth
-        three = two // 2 + layers * growth
+        width1 = 2 * growth + layers * growth
+        width2 = width1 // 2 + layers * growth
+        width3 = width2 // 2 + layers * growth
         self.conv1 = nn.Conv2d(3, 2 * growth, 3, padding=1, bias=False)
         self.block1 = _Block(2 * growth, layers, growth)
-        self.trans1 = _Transition(one)
-        self.block2 = _Block(one // 2, layers, growth)
-        self.trans2 = _Transition(two)
-        self.block3 = _Block(two // 2, layers, growth)
-        self.bn1 = nn.BatchNorm2d(three)
-        self.fc = nn.Linear(three, classes)
+        self.trans1 = _Transition(width1)
+        self.block2 = _Block(width1 // 2, layers, growth)
+        self.trans2 = _Transition(width2)
+        self.block3 = _Block(width2 // 2, layers, growth)
+        self.bn1 = nn.BatchNorm2d(width3)
+        self.fc = nn.Linear(width3, classes)
         self.apply(as_published)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:

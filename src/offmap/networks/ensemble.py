@@ -16,8 +16,8 @@ class Ensemble(HasMembers):
 
     .. math:: z = \log \tfrac1M \sum_m \mathrm{softmax}(z_m)
 
-    It holds its members and no more: whoever runs it over data runs each member once, and keeps
-    their activations apart.
+    It holds its members alone: a probe runs each of them once over data, and keeps their
+    activations apart.
 
     Args:
         members: one or more classifiers of the same classes and images.

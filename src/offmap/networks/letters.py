@@ -38,8 +38,8 @@ class LettersCNN(nn.Sequential):
         return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+def _convolution(inside: int, outside: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
 
 
 def letters_cnn(*, dropout: float = 0.3, classes: int = 10) -> LettersCNN:

@@ -29,55 +29,55 @@ def is_of_library(spec: str) -> bool:
 def build_of_library(spec: str, *, trained: bool = True) -> nn.Module:
     """A network of timm or transformers, in evaluation mode.
 
-    How it wants its images is told by :func:`offmap.forward.preprocessing_of`.
+    For its preprocessing see :func:`offmap.forward.preprocessing_of`.
 
     Args:
         spec: ``timm:NAME``, as in ``timm.create_model``, or ``hf:OWNER/NAME``, a classifier of
             images or of text on the hub, or in a folder; with arguments as in
             ``timm:resnet18(num_classes=10, pretrained=False)``.
-        trained: with the weights of its authors.
+        trained: whether to load the weights of its authors.
 
     Raises:
         MissingExtraError: timm or transformers is not installed.
         UnknownNameError: there is none of that name; or the hub gives no answer.
         ArgumentError: it is no classifier, or takes other arguments.
     """
-    scheme, _, rest = spec.partition(":")
-    match = _FORM.fullmatch(rest.strip())
+    scheme, _, call = spec.partition(":")
+    match = _FORM.fullmatch(call.strip())
     if match is None:
         raise ArgumentError(f"{spec!r} is not timm:NAME or hf:OWNER/NAME")
     arguments = parse(f"network{match['arguments'] or ''}").arguments
-    make = _of_timm if f"{scheme}:" == TIMM else _of_hub
+    make = _build_timm if f"{scheme}:" == TIMM else _build_hub
     try:
         return make(match["name"], arguments, trained).eval()
     except TypeError as error:
         raise ArgumentError(f"{spec}: {error}") from error
 
 
-def _of_timm(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
-    timm = _library("timm", "timm")
+def _build_timm(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
+    timm = _import_library("timm", "timm")
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
         raise UnknownNameError(f"timm has no network {name!r}: {hint}look at timm.list_models()")
     arguments = {"pretrained": trained, **arguments}
     if not arguments["pretrained"]:
         return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
-    known = timm.get_pretrained_cfg(name)
-    if not getattr(known, "has_weights", False):  # timm would give random ones
+    config = timm.get_pretrained_cfg(name)
+    if not getattr(config, "has_weights", False):  # timm would give random ones
         raise ArgumentError(
             f"timm has no weights for {name}: give yours, or the name of another (as in "
             "timm.list_pretrained())"
         )
-    with reached(known.hf_hub_id or name):
+    with reached(config.hf_hub_id or name):
         return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
 
 
-def _of_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
-    transformers = _library("transformers", "hub")
+def _build_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
+    transformers = _import_library("transformers", "hub")
     safe = {"trust_remote_code": False}  # a repository must not choose what code is run
     with reached(name):
         config = transformers.AutoConfig.from_pretrained(name, **safe, **arguments)
-        kind = _kind(config, name)
+        kind = _task_of(config, name)
         auto = getattr(transformers, f"AutoModelFor{kind}")
         network: nn.Module = (
             auto.from_pretrained(name, config=config, **safe)
@@ -91,26 +91,26 @@ def _of_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:
     return network
 
 
-def _kind(config: Any, name: str) -> str:
-    """What a network of the hub is for.
+def _task_of(config: Any, name: str) -> str:
+    """The task of a network of the hub.
 
     Raises:
-        ArgumentError: not for classes.
+        ArgumentError: it is no classifier.
     """
-    made = getattr(config, "architectures", None) or []
+    architectures = getattr(config, "architectures", None) or []
     for kind in ("ImageClassification", "SequenceClassification"):
-        if any(f"For{kind}" in architecture for architecture in made):
+        if any(f"For{kind}" in architecture for architecture in architectures):
             return kind
     raise ArgumentError(
-        f"{name} is {', '.join(made) or 'of no named architecture'}, and no classifier of images "
-        "or text; for an encoder of images and texts see offmap.networks.zero_shot"
+        f"{name} is {', '.join(architectures) or 'of no named architecture'}, and no classifier of "
+        "images or text; for an encoder of images and texts see offmap.networks.zero_shot"
     )
 
 
-def _library(name: str, extra: str) -> Any:
+def _import_library(name: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        if error.name not in (name, None):  # it is there, and lacks something itself
+        if error.name not in (name, None):  # it is installed, and one of its own imports fails
             raise
         raise MissingExtraError(name, extra) from error

@@ -26,7 +26,7 @@ _LARGEST_ENSEMBLE = 100
 
 def anchor_head(*, network: str = "mnist_cnn", magnitude: float = 10.0) -> AnchorHead:
     """A network of this library under class anchors: 228,120 parameters around ``mnist_cnn``."""
-    return AnchorHead(_inner(network), magnitude=magnitude)
+    return AnchorHead(_build_inner(network), magnitude=magnitude)
 
 
 def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensemble:
@@ -34,11 +34,11 @@ def ensemble(*, network: str = "vgg16(width=0.25)", members: int = 5) -> Ensembl
     whole("members", members)
     if members > _LARGEST_ENSEMBLE:
         raise ArgumentError(f"an ensemble has at most {_LARGEST_ENSEMBLE} members; seen {members}")
-    return Ensemble([_inner(network) for _ in range(members)])
+    return Ensemble([_build_inner(network) for _ in range(members)])
 
 
-def _inner(spec: str) -> nn.Module:
-    """The network inside another, which is no such one itself."""
+def _build_inner(spec: str) -> nn.Module:
+    """The network inside another; it must be a plain one."""
     parsed = spec_of(spec)
     if parsed.name in (anchor_head.__name__, ensemble.__name__):
         raise ArgumentError(f"{spec} cannot stand inside another network: name a plain one")
@@ -87,7 +87,7 @@ def spec_of(text: str) -> Spec:
 
 
 def is_own(spec: str) -> bool:
-    """Whether a spec names a network of this library, and so no code but this library's.
+    """Whether a spec names a network of this library, and so runs no other code.
 
     >>> is_own("wrn40_2(dropout=0.3)"), is_own("os:system")
     (True, False)
@@ -110,21 +110,18 @@ def build_own(spec: Spec | str) -> nn.Module:
         ArgumentError: the arguments are not those of its factory, or out of range.
     """
     parsed = spec_of(spec) if isinstance(spec, str) else spec
-    known = factories()
-    if parsed.place or parsed.name not in known:
-        close = difflib.get_close_matches(parsed.name, known, n=1)
+    by_name = factories()
+    if parsed.place or parsed.name not in by_name:
+        close = difflib.get_close_matches(parsed.name, by_name, n=1)
         hint = f"did you mean {close[0]}? " if close and not parsed.place else ""
         raise UnknownNameError(
             f"no network of this library is called {parsed.text!r}; {hint}Known: "
-            f"{', '.join(known)}; others are given as package.module:factory or file.py:factory"
+            f"{', '.join(by_name)}; others are given as package.module:factory or file.py:factory"
         )
     try:
-        network: nn.Module = parsed.call(known[parsed.name])
-    except (
-        TypeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:  # of torch, for sizes that it cannot make
+        network: nn.Module = parsed.call(by_name[parsed.name])
+    # Torch raises them for sizes that it cannot make.
+    except (TypeError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise ArgumentError(f"{parsed.text} cannot be made: {reason}") from error
     return network

@@ -13,14 +13,14 @@ from offmap._utils.draws import uniform
 from offmap.errors import ArgumentError, ShapeError
 from offmap.networks.ensemble import Ensemble
 
-# By how many of its axes a sample has values of their own that are dropped; None: all of them.
+# Number of leading axes of a sample along which the mask differs; None: all of them.
 _AXES: dict[type[nn.Module], int | None] = {
     nn.Dropout: None,
     nn.Dropout1d: 1,
     nn.Dropout2d: 1,
     nn.Dropout3d: 1,
 }
-_OTHERS = (nn.AlphaDropout, nn.FeatureAlphaDropout)
+_UNSUPPORTED = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 class FixedDropout(nn.Module):
@@ -34,7 +34,7 @@ class FixedDropout(nn.Module):
         axes: leading axes of a sample along which the mask differs; by default all.
 
     Attributes:
-        draw: kept with the weights, because it says which network this is, ``(3,)``.
+        draw: saved with the weights, because it determines the network, ``(3,)``.
         mask: 0 or ``1 / (1 - p)``, of the shape of one sample; ``None`` before the first input.
     """
 
@@ -53,9 +53,9 @@ class FixedDropout(nn.Module):
         axes = x.ndim - 1 if self.axes is None else self.axes
         shape = (*x.shape[1 : 1 + axes], *[1] * (x.ndim - 1 - axes))
         if self.mask is None:
-            # A mask of inference mode could take part in no gradient afterwards.
+            # A mask made in inference mode could not be used with gradients afterwards.
             with torch.inference_mode(False):
-                self.mask = self._drawn(shape).to(x.device)
+                self.mask = self._random_mask(shape).to(x.device)
         if self.mask.shape != shape:
             raise ShapeError(
                 f"this dropout has a mask of shape {tuple(self.mask.shape)}, and its input asks "
@@ -63,12 +63,12 @@ class FixedDropout(nn.Module):
             )
         return x * self.mask.to(x.dtype)
 
-    def _drawn(self, shape: tuple[int, ...]) -> Tensor:
+    def _random_mask(self, shape: tuple[int, ...]) -> Tensor:
         seed, member, layer = self.draw.tolist()
-        mixed = seed
-        for part in (member, layer):
-            mixed = (mixed * 1_000_003 + part + 1) % (1 << 63)
-        mask = uniform(*shape, generator=torch.Generator().manual_seed(mixed)) >= self.p
+        state = seed
+        for number in (member, layer):
+            state = (state * 1_000_003 + number + 1) % (1 << 63)
+        mask = uniform(*shape, generator=torch.Generator().manual_seed(state)) >= self.p
         return mask.float() / (1 - self.p)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ class FixedDropout(nn.Module):
         self.mask = None  # the draw may be another now
 
     def extra_repr(self) -> str:
-        """What the mask is drawn from."""
+        """The rate, and the numbers that the mask is drawn from."""
         return f"p={self.p}, draw={tuple(self.draw.tolist())}"
 
 
@@ -100,17 +100,17 @@ def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble
         Gal and Ghahramani, ICML 2016, arXiv:1506.02142.
     """
     whole("samples", samples)
-    _check(network)
+    _check_dropout(network)
     shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
     members = []
     for member in range(samples):
-        members.append(_fixed(copy.deepcopy(network, dict(shared)), seed, member))
+        members.append(_with_fixed_masks(copy.deepcopy(network, dict(shared)), seed, member))
     return Ensemble(members)
 
 
-def _check(network: nn.Module) -> None:
+def _check_dropout(network: nn.Module) -> None:
     for name, layer in network.named_modules():
-        if isinstance(layer, _OTHERS):
+        if isinstance(layer, _UNSUPPORTED):
             raise ArgumentError(
                 f"{name or 'the network'} is {layer}, which is no plain dropout: use nn.Dropout, "
                 "or nn.Dropout1d to 3d"
@@ -126,19 +126,19 @@ def _check(network: nn.Module) -> None:
 
 
 def _rate(layer: nn.Module) -> float:
-    """What share a layer drops."""
+    """The share that a layer drops."""
     return float(layer.p) if type(layer) in _AXES else 0.0  # type: ignore[arg-type]
 
 
-def _fixed(network: nn.Module, seed: int, member: int) -> nn.Module:
-    """The network with its dropout layers replaced, wherever each of them stands."""
+def _with_fixed_masks(network: nn.Module, seed: int, member: int) -> nn.Module:
+    """The network with every dropout layer replaced."""
     layers = [m for m in network.modules() if _rate(m)]
-    new = {
-        id(old): FixedDropout(_rate(old), (seed, member, layer), axes=_AXES[type(old)])
-        for layer, old in enumerate(layers)
+    replacements = {
+        id(layer): FixedDropout(_rate(layer), (seed, member, i), axes=_AXES[type(layer)])
+        for i, layer in enumerate(layers)
     }
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
-            if id(child) in new:
-                setattr(parent, name, new[id(child)])
-    return new.get(id(network), network)
+            if id(child) in replacements:
+                setattr(parent, name, replacements[id(child)])
+    return replacements.get(id(network), network)

@@ -49,41 +49,36 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
         network: Any = build_of_library(spec, trained=weights is None)
     else:
         parsed = spec_of(spec)
-        network = _foreign(parsed) if parsed.place else build_own(parsed)
+        network = _build_foreign(parsed) if parsed.place else build_own(parsed)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
     if weights is None:
         return network
     tensors = read_weights(weights)
-    return place(_with_classes_of(tensors, network, spec), tensors, str(weights))
+    sized = _spec_with_classes(tensors, network, spec)
+    return place(network if sized is None else build_own(sized), tensors, str(weights))
 
 
 def build_for(spec: str, weights: Mapping[str, Tensor], where: str) -> nn.Module:
-    """A network of this library with weights that are at hand, and as many classes as these.
+    """A network of this library with given weights, and as many classes as they have.
 
     Args:
         spec: as for :func:`build`.
         weights: under any of the known names.
-        where: they come from, for messages.
+        where: the source of the weights, for messages.
 
     Raises:
         StoreError: they do not fit.
     """
-    # Without memory first: a record may ask for more classes than any machine has room for.
+    # On the meta device first: a record may ask for more classes than memory can hold.
     with torch.device("meta"):
-        sized = _sized(weights, build_own(spec), spec) or spec_of(spec)
+        sized = _spec_with_classes(weights, build_own(spec), spec) or spec_of(spec)
         fitting(build_own(sized), weights, where)
     return place(build_own(sized), weights, where)
 
 
-def _with_classes_of(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> nn.Module:
-    """The network, or one with as many classes as the weights if the spec leaves that open."""
-    sized = _sized(weights, network, spec)
-    return network if sized is None else build_own(sized)
-
-
-def _sized(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> Spec | None:
-    """The spec with the classes of the weights, where it leaves them open and they are others."""
+def _spec_with_classes(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> Spec | None:
+    """The spec with the classes of the weights, where it names none and the network has others."""
     if is_of_library(spec) or (parsed := spec_of(spec)).place or "classes" in parsed.arguments:
         return None
     if "classes" not in inspect.signature(factories()[parsed.name]).parameters:
@@ -93,7 +88,7 @@ def _sized(weights: Mapping[str, Tensor], network: nn.Module, spec: str) -> Spec
     return replace(parsed, arguments={**parsed.arguments, "classes": classes})
 
 
-def _foreign(spec: Spec) -> Any:
+def _build_foreign(spec: Spec) -> Any:
     factory = imported(spec.place, spec.name, spec.text)
     if isinstance(factory, nn.Module):
         raise ArgumentError(

@@ -64,8 +64,8 @@ class ResNet(nn.Module):
 
 
 def _stage(inside: int, outside: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = _Block(inside, outside, stride)
-    return nn.Sequential(first, *(_Block(outside, outside, 1) for _ in range(blocks - 1)))
+    entry = _Block(inside, outside, stride)
+    return nn.Sequential(entry, *(_Block(outside, outside, 1) for _ in range(blocks - 1)))
 
 
 def resnet20(*, classes: int = 10) -> ResNet:

@@ -52,16 +52,16 @@ class ResNet18(nn.Module):
         positive("width", width)
         share("dropout", dropout)
         whole("classes", classes)
-        first, second, third, last = (max(1, round(n * width)) for n in (64, 128, 256, 512))
-        self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(first)
-        self.layer1 = nn.Sequential(_Block(first, first, 1), _Block(first, first, 1))
-        self.layer2 = nn.Sequential(_Block(first, second, 2), _Block(second, second, 1))
-        self.layer3 = nn.Sequential(_Block(second, third, 2), _Block(third, third, 1))
-        self.layer4 = nn.Sequential(_Block(third, last, 2), _Block(last, last, 1))
+        c1, c2, c3, c4 = (max(1, round(n * width)) for n in (64, 128, 256, 512))
+        self.conv1 = nn.Conv2d(3, c1, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c1)
+        self.layer1 = nn.Sequential(_Block(c1, c1, 1), _Block(c1, c1, 1))
+        self.layer2 = nn.Sequential(_Block(c1, c2, 2), _Block(c2, c2, 1))
+        self.layer3 = nn.Sequential(_Block(c2, c3, 2), _Block(c3, c3, 1))
+        self.layer4 = nn.Sequential(_Block(c3, c4, 2), _Block(c4, c4, 1))
         self.dropout = dropout
-        self.fc = nn.Linear(last, classes)
-        self.apply(_initialised)
+        self.fc = nn.Linear(c4, classes)
+        self.apply(_initialise)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         """The logits."""
@@ -71,8 +71,8 @@ class ResNet18(nn.Module):
         return self.fc(F.dropout(x, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
-def _initialised(module: nn.Module) -> None:
-    """As the paper asks (its reference 13): normal over the fan out."""
+def _initialise(module: nn.Module) -> None:
+    """Initialise as in the paper (its reference 13): normal over the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 

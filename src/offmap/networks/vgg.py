@@ -36,17 +36,17 @@ class VGG16(nn.Module):
         share("dropout", dropout)
         whole("classes", classes)
         stages = [[_scaled(n, width) for n in stage] for stage in _STAGES]
-        last, hidden = _scaled(512, width), _scaled(1024, width)
+        outputs, hidden = _scaled(512, width), _scaled(1024, width)
         self.features = nn.Sequential(*_convolutions(stages))
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(last, hidden),
+            nn.Linear(outputs, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, last),
+            nn.Linear(hidden, outputs),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(last, classes),
+            nn.Linear(outputs, classes),
         )
 
     def forward(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n c"]:

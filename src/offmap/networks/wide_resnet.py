@@ -45,9 +45,9 @@ class _Block(nn.Module):
 class _Stage(nn.Module):
     def __init__(self, inside: int, outside: int, blocks: int, stride: int, drop: float) -> None:
         super().__init__()
-        first = _Block(inside, outside, stride, drop)
-        others = (_Block(outside, outside, 1, drop) for _ in range(blocks - 1))
-        self.layer = nn.Sequential(first, *others)
+        entry = _Block(inside, outside, stride, drop)
+        tail = (_Block(outside, outside, 1, drop) for _ in range(blocks - 1))
+        self.layer = nn.Sequential(entry, *tail)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)  # type: ignore[no-any-return]
@@ -80,14 +80,14 @@ class WideResNet(nn.Module):
         if depth < 10 or (depth - 4) % 6:
             raise ArgumentError(f"depth must be 6 k + 4, as 16, 28 or 40; seen {depth}")
         blocks = (depth - 4) // 6
-        one, two, three = 16 * width, 32 * width, 64 * width
+        width1, width2, width3 = 16 * width, 32 * width, 64 * width
         self.depth, self.width = depth, width
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.block1 = _Stage(16, one, blocks, 1, dropout)
-        self.block2 = _Stage(one, two, blocks, 2, dropout)
-        self.block3 = _Stage(two, three, blocks, 2, dropout)
-        self.bn1 = nn.BatchNorm2d(three)
-        self.fc = nn.Linear(three, classes)
+        self.block1 = _Stage(16, width1, blocks, 1, dropout)
+        self.block2 = _Stage(width1, width2, blocks, 2, dropout)
+        self.block3 = _Stage(width2, width3, blocks, 2, dropout)
+        self.bn1 = nn.BatchNorm2d(width3)
+        self.fc = nn.Linear(width3, classes)
         self.apply(as_published)
 
     @classmethod

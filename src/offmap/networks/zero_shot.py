@@ -48,7 +48,7 @@ class ZeroShot(nn.Module):
                 "text_embeddings must hold one row a class, of two classes or more; seen shape "
                 f"{tuple(text_embeddings.shape)}"
             )
-        texts = _directed(text_embeddings, "text_embeddings")
+        texts = _check_directions(text_embeddings, "text_embeddings")
         if not 0 < scale < float("inf"):
             raise ArgumentError(f"scale must be a positive number; seen {scale}")
         self.encoder = image_encoder
@@ -63,7 +63,7 @@ class ZeroShot(nn.Module):
                     f"negatives must hold one row of {texts.shape[1]} numbers a name, as "
                     f"text_embeddings; seen shape {tuple(negatives.shape)}"
                 )
-            rows = F.normalize(_directed(negatives, "negatives")).to(kind)
+            rows = F.normalize(_check_directions(negatives, "negatives")).to(kind)
         self.register_buffer("negatives", rows)
 
     def forward(self, x: Tensor) -> Float[Tensor, "n c"]:
@@ -82,7 +82,7 @@ def zero_shot(
     return ZeroShot(image_encoder, text_embeddings, scale, negatives)
 
 
-def _directed(texts: Tensor, name: str) -> Tensor:
+def _check_directions(texts: Tensor, name: str) -> Tensor:
     texts = texts.detach().double()
     norms = texts.norm(dim=1)
     if not (norms.isfinite() & (norms > 0)).all():
@@ -97,9 +97,9 @@ def _embeddings(output: Any, width: int) -> Tensor:
             output = value
             break
     if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] != width:
-        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(
             f"the encoder must return embeddings of shape (n, {width}), as those of the texts, "
-            f"alone or as image_embeds or pooler_output; it returned {seen}"
+            f"alone or as image_embeds or pooler_output; it returned {shape}"
         )
     return output

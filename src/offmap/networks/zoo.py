@@ -2,7 +2,7 @@
 
 A name is looked up in ``$OFFMAP_ZOO``, in ``zoo/`` of a clone or of the working directory, and on
 the Hugging Face hub. What a card holds is in :class:`offmap.networks.card.Card`. It chooses no
-code: it may only name a network of this library.
+code: it may name networks of this library alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from offmap.networks.library import build_own
 __all__ = ["HUB", "PREFIX", "add", "card", "load", "names"]
 
 PREFIX = "zoo:"
-# What whoever trained the network says; the rest is added, or may be left out.
+# Fields that the caller must give; the others are added, or may be left out.
 _REQUIRED = (
     *("network", "normalization", "data", "recipe", "budget"),
     *("epochs", "seed", "command", "machine", "accuracy"),
@@ -33,7 +33,7 @@ _REQUIRED = (
 
 
 def names() -> list[str]:
-    """The networks at hand: those of the hub are not asked for."""
+    """The networks in local folders; the hub is not asked."""
     cards = (path for folder in folders() for path in folder.glob("*.json"))
     return sorted({p.stem for p in cards if p.with_suffix(".safetensors").is_file()})
 
@@ -60,11 +60,11 @@ def load(name: str) -> nn.Module:
     record = card(name)
     path = find(name, ".safetensors")
     weights = records.read_tensors(path, record.files[WEIGHTS].sha256)
-    # Without memory first: a card may ask for more classes than any machine has room for.
-    shape = _outline(record.network, str(path))
-    fitting(shape, weights, str(path))
-    if (seen := parameter_count(shape)) != record.parameters:
-        raise StoreError(f"the card of {path} says {record.parameters} parameters, not {seen}")
+    # On the meta device first: a card may ask for more classes than memory can hold.
+    outline = _outline(record.network, str(path))
+    fitting(outline, weights, str(path))
+    if (count := parameter_count(outline)) != record.parameters:
+        raise StoreError(f"the card of {path} says {record.parameters} parameters, not {count}")
     return place(build_own(record.network), weights, str(path)).eval()
 
 
@@ -79,8 +79,8 @@ def add(
     """Write a trained network and its card into a zoo folder.
 
     Args:
-        folder: an older network of that name is replaced, as the new card says; whoever is killed
-            meanwhile leaves a card whose hash does not fit, which is refused on loading.
+        folder: an older network of that name is replaced, as the new card says; a process that is
+            killed meanwhile leaves a card whose hash does not fit, which is refused on loading.
         name: letters, digits, dots, dashes and underscores.
         network: trained; of the kind that ``card["network"]`` says.
         card: what :class:`~offmap.networks.card.Card` holds, budget and command with it; the number
@@ -98,8 +98,8 @@ def add(
     """
     check_name(name)
     path = Path(folder) / f"{name}.safetensors"
-    if missing := [key for key in _REQUIRED if key not in card]:
-        raise ArgumentError(f"the card of {name} lacks {', '.join(missing)}")
+    if absent := [key for key in _REQUIRED if key not in card]:
+        raise ArgumentError(f"the card of {name} lacks {', '.join(absent)}")
     try:
         content = json.loads(json.dumps(dict(card), allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -107,10 +107,10 @@ def add(
     check_own(content["network"], f"the card of {name}")
     outline = _outline(content["network"], str(path))
     weights = fitting(outline, network.state_dict(), str(path))
-    stored = {key: as_stored(value, half=half) for key, value in weights.items()}
-    content |= {"parameters": parameter_count(network)} | _replaced(path.with_suffix(".json"))
+    tensors = {key: as_stored(value, half=half) for key, value in weights.items()}
+    content |= {"parameters": parameter_count(network)} | _predecessor(path.with_suffix(".json"))
     records.write(
-        *(folder, "card", content, {WEIGHTS: stored}),
+        *(folder, "card", content, {WEIGHTS: tensors}),
         stem=name,
         names={WEIGHTS: path.name},
         schema=Card,
@@ -118,13 +118,13 @@ def add(
     return path
 
 
-def _replaced(path: Path) -> dict[str, Any]:
-    """What a new card says of the one that stands in its place."""
+def _predecessor(path: Path) -> dict[str, Any]:
+    """The entry of a new card on the one that it replaces."""
     try:
-        older = read(path)
-    except StoreError:  # none, or none that says anything
+        card = read(path)
+    except StoreError:  # there is none, or it is unreadable
         return {}
-    return {"replaces": {"sha256": older.files[WEIGHTS].sha256, "accuracy": older.accuracy}}
+    return {"replaces": {"sha256": card.files[WEIGHTS].sha256, "accuracy": card.accuracy}}
 
 
 def as_stored(value: Tensor, *, half: bool) -> Tensor:
@@ -135,7 +135,7 @@ def as_stored(value: Tensor, *, half: bool) -> Tensor:
 
 
 def _outline(spec: str, where: str) -> nn.Module:
-    """The network of a card, without memory for its weights."""
+    """The network of a card on the meta device, without memory for its weights."""
     try:
         with torch.device("meta"):
             return build_own(spec)

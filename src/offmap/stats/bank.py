@@ -47,27 +47,28 @@ class Bank(Statistic):
 
     def __add__(self, other: Self) -> Self:
         """The bank of both parts together."""
-        both = type(self)(min(self.size, other.size), self.parts + other.parts)
+        bank = type(self)(min(self.size, other.size), self.parts + other.parts)
         # Joining at every batch would copy the whole bank each time.
-        full = sum(len(part[0]) for part in both.parts) > 2 * both.size
-        many = len(both.parts) > _PARTS
-        return type(self)(both.size, (both._joined,)) if full or many else both
+        rows = sum(len(hashes) for hashes, _, _ in bank.parts)
+        if rows <= 2 * bank.size and len(bank.parts) <= _PARTS:
+            return bank
+        return type(self)(bank.size, (bank._sample,))
 
     @property
     def rows(self) -> Float32[Tensor, "m d"]:
         """The rows kept, in the order of their hashes."""
-        return self._joined[1]
+        return self._sample[1]
 
     @property
     def keys(self) -> tuple[str, ...] | None:
         """The keys of the rows; ``None`` where a sample had none."""
-        return self._joined[2]
+        return self._sample[2]
 
     @cached_property
-    def _joined(self) -> tuple[Int64[Tensor, " m"], Float32[Tensor, "m d"], tuple[str, ...] | None]:
+    def _sample(self) -> tuple[Int64[Tensor, " m"], Float32[Tensor, "m d"], tuple[str, ...] | None]:
         hashes, order = torch.cat([part[0] for part in self.parts]).sort(stable=True)
-        named = [part[2] for part in self.parts if len(part[0])]
-        keys = None if None in named else [key for part in named for key in part or ()]
+        key_tuples = [part[2] for part in self.parts if len(part[0])]
+        keys = None if None in key_tuples else [key for part in key_tuples for key in part or ()]
         if keys and bool((hashes[1:] == hashes[:-1]).any()):
             places = order.tolist()
             triples = zip(hashes.tolist(), [keys[i] for i in places], places, strict=True)

@@ -1,7 +1,7 @@
 """Means, scatters and extremes by class.
 
-Scatters have the form of :mod:`offmap.stats.moments`. Parts may be of different numbers of classes:
-without logits the classes are those seen, and a batch may lack the last of them.
+Scatters have the form of :mod:`offmap.stats.moments`. Parts may differ in their number of
+classes: without logits it is read from the labels, and a batch may lack the last class.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class ClassMeans(Statistic):
     def of(
         cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int | None = None
     ) -> Self:
-        """The means of one batch, of as many classes as are named, or seen."""
+        """The means of one batch, over ``classes``, or over those in its labels."""
         return cls(*_means(wide(x), labels, classes))
 
     def __add__(self, other: Self) -> Self:
         """The means of both parts together."""
-        count, mean, _, _ = _joined(self, other)
+        count, mean, _, _ = _merge(self, other)
         return type(self)(count, mean)
 
 
@@ -66,17 +66,17 @@ class ClassMoments(Statistic):
     def of(
         cls, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], *, classes: int | None = None
     ) -> Self:
-        """Moments of one batch, of as many classes as are named, or seen."""
+        """Moments of one batch, over ``classes``, or over those in its labels."""
         x = wide(x)
         count, mean = _means(x, labels, classes)
         return cls(count, mean, squares(x - mean[labels]))
 
     def __add__(self, other: Self) -> Self:
         """Moments of both parts together."""
-        count, mean, gap, weight = _joined(self, other)
+        count, mean, gap, weight = _merge(self, other)
         # A class that one part lacks adds nothing between the parts: a batch has few classes.
-        both = weight > 0
-        between = gap[both] * weight[both].sqrt()[:, None]
+        classes = weight > 0
+        between = gap[classes] * weight[classes].sqrt()[:, None]
         return type(self)(count, mean, self.scatter + other.scatter + between.T @ between)
 
     @property
@@ -102,13 +102,13 @@ class ClassMoments(Statistic):
 class ClassScatters(Statistic):
     """Count, mean and scatter about the mean of each class, in float64 and Chan's form.
 
-    Rows are held until there are many: to add to the scatter of each class at every batch would
-    write all of them as often.
+    Rows are held until there are many: adding to the scatters at every batch would write all of
+    them each time.
 
     Args:
-        sums: of the rows that have been summed, if there are some.
-        held: other rows and their labels.
-        classes: how many there are at least.
+        sums: of the rows summed so far, if any.
+        held: rows that are not summed yet, and their labels.
+        classes: lower bound on the number of classes.
     """
 
     sums: _Scatters | None
@@ -127,13 +127,15 @@ class ClassScatters(Statistic):
 
     def __add__(self, other: Self) -> Self:
         """The scatters of both parts together."""
-        both = [part for part in (self.sums, other.sums) if part is not None]
-        sums = both[0].with_sums(both[1]) if len(both) > 1 else next(iter(both), None)
-        held, classes = self.held + other.held, max(self.classes, other.classes)
-        joined = type(self)(sums, held, classes)
-        if sum(x.nbytes for x, _ in held) <= _HELD:
-            return joined
-        return type(self)(joined._summed, (), classes)
+        if self.sums is None or other.sums is None:
+            sums = self.sums or other.sums
+        else:
+            sums = self.sums.with_sums(other.sums)
+        batches, classes = self.held + other.held, max(self.classes, other.classes)
+        scatters = type(self)(sums, batches, classes)
+        if sum(x.nbytes for x, _ in batches) <= _HELD:
+            return scatters
+        return type(self)(scatters._summed, (), classes)
 
     @cached_property
     def _summed(self) -> _Scatters:
@@ -167,7 +169,7 @@ class ClassScatters(Statistic):
 
 @dataclass(frozen=True)
 class _Scatters:
-    """What :class:`ClassScatters` sums up."""
+    """The sums of :class:`ClassScatters`."""
 
     count: Float[Tensor, " c"]
     mean: Float[Tensor, "c d"]
@@ -175,25 +177,25 @@ class _Scatters:
 
     @classmethod
     def none(cls, x: Float[Tensor, "n d"]) -> Self:
-        """Of no classes, for such rows."""
+        """Sums over no class, of the width of these rows."""
         d = x.shape[1]
         return cls(x.new_zeros(0), x.new_zeros(0, d), x.new_zeros(0, d, d))
 
     def with_rows(self, x: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int) -> Self:
-        """The sums of other rows too."""
-        own = ClassMeans.of(x, labels, classes=classes)
+        """The sums with these rows added."""
+        means = ClassMeans.of(x, labels, classes=classes)
         order = labels.argsort(stable=True)
-        rows = torch.split((x - own.mean[labels])[order], own.count.long().tolist())
-        return self._joined_with(own, lambda y, into: into.addmm_(rows[y].T, rows[y]))
+        rows = torch.split((x - means.mean[labels])[order], means.count.long().tolist())
+        return self._merge_with(means, lambda y, into: into.addmm_(rows[y].T, rows[y]))
 
     def with_sums(self, other: _Scatters) -> Self:
         """The sums of both."""
-        return self._joined_with(other, lambda y, into: into.add_(other.scatter[y]))
+        return self._merge_with(other, lambda y, into: into.add_(other.scatter[y]))
 
-    def _joined_with(
+    def _merge_with(
         self, other: ClassMeans | _Scatters, add: Callable[[int, Tensor], object]
     ) -> Self:
-        count, mean, gap, weight = _joined(self, other)
+        count, mean, gap, weight = _merge(self, other)
         scatter = gap.new_zeros(*gap.shape, gap.shape[1])
         scatter[: len(self.scatter)] = self.scatter
         for y in other.count.nonzero()[:, 0].tolist():
@@ -241,14 +243,14 @@ class Counts(Statistic):
 
     @classmethod
     def of(cls, labels: Int64[Tensor, " n"] | None, device: torch.device) -> Self:
-        """The counts of one batch; labels below 0 are nobody's."""
+        """The counts of one batch; labels below 0 belong to no class."""
         if labels is None:
             return cls(torch.zeros(0, dtype=torch.int64, device=device))
         return cls(labels[labels >= 0].long().bincount())
 
     def __add__(self, other: Self) -> Self:
         """The counts of both parts together."""
-        a, b = _alike(self.counts, other.counts)
+        a, b = _pad_classes(self.counts, other.counts)
         return type(self)(a + b)
 
 
@@ -263,18 +265,19 @@ def _means(
     return count, total / count.clamp(min=1)[:, None]
 
 
-def _joined(
+def _merge(
     a: ClassMeans | ClassMoments | _Scatters, b: ClassMeans | ClassMoments | _Scatters
 ) -> tuple[Float[Tensor, " c"], Float[Tensor, "c d"], Float[Tensor, "c d"], Float[Tensor, " c"]]:
-    """Count and mean of both together, the gap of their means, and what weighs its square."""
-    (m, n), (mean, other) = _alike(a.count, b.count), _alike(a.mean, b.mean)
+    """Count and mean of both together, the gap of their means, and the weight of its square."""
+    m, n = _pad_classes(a.count, b.count)
+    mean_a, mean_b = _pad_classes(a.mean, b.mean)
     share = n / (m + n).clamp(min=1)
-    gap = other - mean
-    return m + n, mean + gap * share[:, None], gap, m * share
+    gap = mean_b - mean_a
+    return m + n, mean_a + gap * share[:, None], gap, m * share
 
 
-def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both of as many classes as the one that has more, the last of them without samples."""
+def _pad_classes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Pad both to the larger number of classes, the added ones without samples."""
     classes = max(len(a), len(b))
     trailing = (0, 0) * (a.ndim - 1)
     return F.pad(a, (*trailing, 0, classes - len(a))), F.pad(b, (*trailing, 0, classes - len(b)))

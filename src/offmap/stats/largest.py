@@ -32,12 +32,12 @@ class Largest(Statistic):
         count = labels.bincount(minlength=classes)
         begin = (count.cumsum(0) - count)[labels[order]]
         place = torch.arange(len(x), device=x.device) - begin
-        kept = place < size
+        mask = place < size
         values = x.new_full((classes, size), -torch.inf)
-        values[labels[order][kept], place[kept]] = x[order[kept]]
+        values[labels[order][mask], place[mask]] = x[order[mask]]
         return cls(values)
 
     def __add__(self, other: Self) -> Self:
         """Those of both parts together."""
-        both = torch.cat([self.values, other.values], dim=1)
-        return type(self)(both.topk(self.values.shape[1], dim=1).values)
+        values = torch.cat([self.values, other.values], dim=1)
+        return type(self)(values.topk(self.values.shape[1], dim=1).values)

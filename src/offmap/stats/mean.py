@@ -39,5 +39,5 @@ class Mean(Statistic):
 
 
 def mean_of(x: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
-    """The mean of the rows, and 0 where there are none: NaN would spread to whatever is added."""
+    """The mean of the rows, and 0 where there are none: NaN would spread to every sum."""
     return x.mean(0) if len(x) else x.new_zeros(x.shape[1])

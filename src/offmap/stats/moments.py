@@ -18,7 +18,7 @@ from offmap._utils.precision import wide
 from offmap.stats.mean import mean_of
 from offmap.stats.statistic import Statistic
 
-_BLOCK = 128  # columns at a time, of which the products with those before them are known
+_BLOCK = 128  # columns at a time; their products with earlier columns are mirrored
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Moments(Statistic):
 
 
 def squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
-    """``x' x``, of which one half is computed and mirrored: float64 products are most of a fit."""
+    """``x' x``, one half computed and mirrored: float64 products are most of a fit."""
     features = x.shape[1]
     product = x.new_empty(features, features)
     for start in range(0, features, _BLOCK):
@@ -85,7 +85,7 @@ def squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
 def constant_features(
     scatter: Float[Tensor, " d"], count: Float[Tensor, ""], size: Float[Tensor, " d"]
 ) -> Bool[Tensor, " d"]:
-    """Which features are constant up to the rounding of sums of so many values of such a size.
+    """Which features are constant, up to the rounding of a sum of ``count`` values of that size.
 
     The bound is that of scikit-learn's ``StandardScaler``.
     """

@@ -16,7 +16,7 @@ from offmap.stats.statistic import Statistic
 _BITS = 16
 _BINS = 1 << _BITS
 _HALF = _BINS // 2
-# Of the histograms by column, of which there may be thousands.
+# For histograms by column: there may be thousands of them.
 _DIGIT = 8
 _DIGITS = 1 << _DIGIT
 
@@ -47,7 +47,7 @@ class Histogram(Statistic):
         """Counts by the lower bits of the values in each of the upper ``bins``."""
         bits = _bits(values).flatten()
         upper, lower = bits >> _BITS, bits & (_BINS - 1)
-        counts = {b: _counted(lower, upper == b, _BINS) for b in set(_upper(bins).tolist())}
+        counts = {b: _count(lower, upper == b, _BINS) for b in set(_upper(bins).tolist())}
         rows = (counts[b] if b >= 0 else counts[b].flip(0) for b in _upper(bins).tolist())
         return cls(torch.stack(list(rows)))
 
@@ -91,11 +91,11 @@ class Quantile:
 
     @classmethod
     def unpacked(cls, x: Float64[Tensor, 7]) -> Self:
-        """From what :meth:`packed` gave."""
+        """The inverse of :meth:`packed`."""
         return cls(x[:2].long(), x[2:4].long(), x[4], x[5:].long())
 
     def roughly(self) -> Float64[Tensor, ""]:
-        """The quantile as the first pass tells it, to four parts in a thousand."""
+        """The quantile from the first pass alone, to four parts in a thousand."""
         middle = _value(self.bins * _BINS + _BINS // 2).double()
         return torch.lerp(middle[0], middle[1], self.weight)
 
@@ -121,7 +121,7 @@ class ColumnHistogram(Statistic):
     four, so that thousands of columns take little memory.
 
     Args:
-        counts: for each beginning that is looked behind and each column, ``(k, d, 256)``.
+        counts: for each prefix and each column, ``(k, d, 256)``.
     """
 
     counts: Int64[Tensor, "k d 256"]
@@ -137,8 +137,8 @@ class ColumnHistogram(Statistic):
 
         Args:
             values: of all columns.
-            prefixes: of so many digits of 8 bits; by default there is none, and all count.
-            digits: how many.
+            prefixes: the digits that precede; by default there are none, and all values count.
+            digits: the number of 8-bit digits in a prefix.
         """
         bits = _bits(values)
         ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # signed: what shifts in are copies of a sign
@@ -146,13 +146,13 @@ class ColumnHistogram(Statistic):
         if prefixes is None:
             digit = digit ^ (_DIGITS // 2)  # the sign is the first of its bits
             return cls(_by_column(digit, torch.ones_like(digit, dtype=torch.bool))[None])
-        first = ordered >> (32 - _DIGIT * digits)
+        heads = ordered >> (32 - _DIGIT * digits)
         signed = (prefixes - (1 << (_DIGIT * digits - 1))).int()
-        counts = [_by_column(digit, first == signed[0])]
-        for before, row in pairwise(signed):  # neighbours begin alike in most columns
-            other = (before != row).nonzero()[:, 0]
+        counts = [_by_column(digit, heads == signed[0])]
+        for previous, row in pairwise(signed):  # most columns of neighbours share a prefix
+            columns = (previous != row).nonzero()[:, 0]
             counts.append(counts[-1].clone())
-            counts[-1][other] = _by_column(digit[:, other], first[:, other] == row[other])
+            counts[-1][columns] = _by_column(digit[:, columns], heads[:, columns] == row[columns])
         return cls(torch.stack(counts))
 
     def __add__(self, other: Self) -> Self:
@@ -162,13 +162,13 @@ class ColumnHistogram(Statistic):
 
 @dataclass(frozen=True)
 class ColumnQuantiles:
-    """Where quantiles of each column lie, as far as the passes have told.
+    """Where the quantiles of each column lie, as far as the passes so far tell.
 
-    Of each quantile there are two rows: the neighbouring order statistics that it lies between.
+    Each quantile has two rows: the neighbouring order statistics that it lies between.
 
     Args:
         prefixes: the first digits of each, ``(2q, d)``.
-        ranks: its rank among the values of the column that begin so, from 0, ``(2q, d)``.
+        ranks: its rank among the values of the column with that prefix, from 0, ``(2q, d)``.
         weights: share of the second one, ``(q,)``.
     """
 
@@ -188,11 +188,11 @@ class ColumnQuantiles:
         ranks = rows[:, None].expand(-1, len(counts))
         gaps = [q * last - k for q, k in zip(quantiles, low, strict=True)]
         weights = torch.tensor(gaps, dtype=torch.float64, device="cpu").to(counts.device)
-        every = ColumnHistogram(counts.expand(len(rows), -1, -1))
-        return cls(torch.zeros_like(ranks), ranks, weights).narrowed(every)
+        histogram = ColumnHistogram(counts.expand(len(rows), -1, -1))
+        return cls(torch.zeros_like(ranks), ranks, weights).narrowed(histogram)
 
     def narrowed(self, behind: ColumnHistogram) -> Self:
-        """One digit further, from the counts behind these prefixes."""
+        """One digit further, from the counts of the digit after these prefixes."""
         below = behind.counts.cumsum(2)
         digit = torch.searchsorted(below, self.ranks[:, :, None].contiguous(), right=True)
         lower = (below - behind.counts).gather(2, digit)[:, :, 0]
@@ -206,32 +206,30 @@ class ColumnQuantiles:
 
     @classmethod
     def unpacked(cls, x: Float64[Tensor, "k d"]) -> Self:
-        """From what :meth:`packed` gave."""
+        """The inverse of :meth:`packed`."""
         rows = 2 * len(x) // 5
         return cls(x[:rows].long(), x[rows : 2 * rows].long(), x[2 * rows :, 0])
 
     def values(self) -> Float64[Tensor, "q d"]:
-        """The quantiles of each column, once the last pass was made."""
+        """The quantiles of each column, after the last pass."""
         ends: Tensor = _value(self.prefixes).double()
         return torch.lerp(ends[::2], ends[1::2], self.weights[:, None])
 
 
 def _bits(values: Float[Tensor, ...]) -> Int32[Tensor, ...]:
-    """Those of the float32 values; of both zeros, which are one value, those of 0.0."""
+    """The bits of the float32 values; -0.0 has those of 0.0, as the two are one value."""
     return (values.detach().float() + 0.0).contiguous().view(torch.int32)
 
 
-def _counted(
-    places: Int32[Tensor, ...], chosen: Bool[Tensor, ...], bins: int
-) -> Int64[Tensor, ...]:
-    """How many of the chosen are in each place; the others go to one more, and not by a copy."""
-    return torch.bincount(torch.where(chosen, places, bins).flatten(), minlength=bins + 1)[:bins]
+def _count(values: Int32[Tensor, ...], mask: Bool[Tensor, ...], bins: int) -> Int64[Tensor, ...]:
+    """Count the values under the mask; the rest share one more bin, which saves a copy."""
+    return torch.bincount(torch.where(mask, values, bins).flatten(), minlength=bins + 1)[:bins]
 
 
-def _by_column(digit: Int32[Tensor, "n d"], chosen: Bool[Tensor, "n d"]) -> Int64[Tensor, "d 256"]:
-    """How many of the chosen digits of each column have each value."""
+def _by_column(digit: Int32[Tensor, "n d"], mask: Bool[Tensor, "n d"]) -> Int64[Tensor, "d 256"]:
+    """How often each digit occurs in each column, under the mask."""
     columns = torch.arange(digit.shape[1], device=digit.device, dtype=torch.int32)
-    counts = _counted(digit + columns * _DIGITS, chosen, len(columns) * _DIGITS)
+    counts = _count(digit + columns * _DIGITS, mask, len(columns) * _DIGITS)
     return counts.view(-1, _DIGITS)
 
 

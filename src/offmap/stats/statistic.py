@@ -1,4 +1,4 @@
-"""What every statistic can do, and several of them as one."""
+"""The interface of statistics, and several of them as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector to take where nothing speaks for another."""
+"""The default detector: the mean of several scores of different kinds."""
 
 from __future__ import annotations
 
@@ -35,19 +35,17 @@ class Auto(Tolerant):
         t_j = \frac{s_j - \mu_j}{\sigma_j}, \qquad
         b(t) = \begin{cases} t & t \le 3 \\ 4 - \frac1{t - 2} & t > 3 \end{cases}
 
-    with the mean and deviation of each score on *calibration* data. A score that says nothing of a
-    sample adds little. From three deviations on it adds ever less, and four at most: where one of
-    six alone finds a sample strange, such as by some noise that the others do not mind, that is no
-    alarm.
+    with the mean and deviation of each score on *calibration* data. A score near its mean adds
+    little. From three deviations on it adds ever less, and four at most: one of six scores that
+    alone finds a sample strange, such as by noise that the others do not react to, is no alarm.
     By default of :class:`Energy`, :class:`CADRef`, :class:`ViM`, :class:`MahalanobisPP`,
     ``RAS(Energy())`` and :class:`MultiLayerMahalanobis`: one of the logits, three that read the
     features each in another way, one that puts them right, and one of the layers before. None
     keeps samples.
 
-    What the network or the data do not have is done without: a member that needs a head, labels,
-    logits or feature maps where there are none, or that cannot be solved, is left out, which the
-    summary says. docs/auto.md tells how the members were chosen, and where single detectors are
-    better.
+    A member is left out if it needs a head, labels, logits or feature maps where there are none, or
+    cannot be solved; the summary says so. docs/auto.md tells how the members were chosen, and where
+    single detectors are better.
 
     Args:
         members: other detectors than these; they are copied.
@@ -66,7 +64,7 @@ class Auto(Tolerant):
 
     def __init__(self, members: Sequence[Detector] | None = None) -> None:
         if members is None:
-            members = _members()
+            members = _default_members()
         elif not isinstance(members, list | tuple) or not members:
             raise ArgumentError(f"Auto takes a list of detectors; seen {members!r}")
         super().__init__(list(members))
@@ -74,17 +72,17 @@ class Auto(Tolerant):
     @property
     def members(self) -> list[Detector]:
         """The members, as they were given."""
-        return self.whole
+        return self.prototypes
 
     def __repr__(self) -> str:
-        by_default = list(map(repr, self.whole)) == list(map(repr, _members()))
+        by_default = list(map(repr, self.prototypes)) == list(map(repr, _default_members()))
         return "Auto()" if by_default else super().__repr__()
 
     def collect(self, stage: int, acts: Any, labels: Int64[Tensor, " n"] | None) -> Moments:
         return Moments.of(self.score_columns(acts))
 
     def solve(self, stage: int, stats: Moments) -> None:
-        if stats.constant.all():  # before any is left out: other calibration data may do
+        if stats.constant.all():  # refused with all parts in place: other calibration data may do
             raise DegenerateError(
                 f"{self!r}: each part that it can use gives all {int(stats.count)} calibration "
                 "samples one score: give more calibration data, of samples that differ"
@@ -95,7 +93,7 @@ class Auto(Tolerant):
         self.set_buffers(scale_=mean_and_deviation(stats)[~stats.constant])
 
     def shares(self, acts: Activations | Sample) -> Float64[Tensor, "n k"]:
-        """What each member that is used adds to the score; their sum is the score."""
+        """The contribution of each used member; their sum is the score."""
         terms = softplus(bounded(standardised(self.score_columns(acts), self.scale_)))
         return terms / terms.shape[1]
 
@@ -103,21 +101,18 @@ class Auto(Tolerant):
         return self.shares(acts).sum(1)
 
     def summary(self) -> str:
-        names = ", ".join(_short(self.whole[i]) for i in self.used)
-        left_out = "".join(f"; without {name}: {why}" for name, why in self.left_out.items())
+        defaults = list(map(repr, _default_members()))
+        members = [self.prototypes[i] for i in self.used]
+        # Others with their arguments, which may have no default.
+        names = ", ".join(type(m).__name__ if repr(m) in defaults else repr(m) for m in members)
+        left_out = "".join(f"; without {name}: {reason}" for name, reason in self.left_out.items())
         return f"mean bounded softplus of {names}{left_out}"
 
 
-def _short(member: Detector) -> str:
-    """Its class alone, of one that is a member by default; others may have no default arguments."""
-    usual = repr(member) in map(repr, _members())
-    return type(member).__name__ if usual else repr(member)
-
-
 def bounded(t: Float64[Tensor, "n k"], start: float = _FROM) -> Float64[Tensor, "n k"]:
-    """As it is up to a start, from where on it goes towards one more without a step or kink."""
+    """The identity up to a start; from there it rises smoothly towards one more."""
     return torch.where(t > start, start + 1 - 1 / (t.clamp(min=start) - start + 1), t)
 
 
-def _members() -> list[Detector]:
+def _default_members() -> list[Detector]:
     return [Energy(), CADRef(), ViM(), MahalanobisPP(), RAS(Energy()), MultiLayerMahalanobis()]

@@ -23,7 +23,7 @@ from offmap.errors import ArgumentError
 
 @register("perturbed")
 class Perturbed(Composite):
-    r"""A score of the input after a small step towards what is known.
+    r"""A score of the input after a small step towards ID.
 
     .. math:: s'(x) = s(x - \varepsilon\, \mathrm{sign} \nabla_x s(x))
 
@@ -85,18 +85,18 @@ class Perturbed(Composite):
         if not self.magnitude:
             return super().view(i, acts)
         assert isinstance(acts, Sample)
-        what = f"{self!r} moves inputs along the gradient of {self.inner!r}"
-        step = self.direction(gradient(acts, self._score, what))
+        purpose = f"{self!r} moves inputs along the gradient of {self.inner!r}"
+        step = self.direction(gradient(acts, self._score, purpose))
         x = acts.inputs - self.magnitude * step
         with torch.no_grad():
-            moved = replace(acts, acts=acts.run(x), inputs=x)
-        return self.inner.view_of(moved)
+            sample = replace(acts, acts=acts.run(x), inputs=x)
+        return self.inner.view_of(sample)
 
     def _score(self, sample: Sample) -> Tensor:
         return self.inner(self.inner.view_of(sample))  # type: ignore[no-any-return]
 
     def direction(self, gradient: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        """Where inputs go, for a step of 1."""
+        """The direction of a step of size 1."""
         return gradient.sign()
 
     def forward(self, acts: Activations | Sample) -> Float[Tensor, " n"]:

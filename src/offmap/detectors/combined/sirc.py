@@ -32,7 +32,7 @@ class SIRC(Composite):
     with :math:`\mu` and :math:`\sigma` the mean and deviation of :math:`S_2` over the training
     data. :math:`S_1` is the maximum softmax probability (:math:`S_1^{\max} = 1`), or minus the
     entropy (:math:`S_1^{\max} = 0`); :math:`S_2`, large for ID, the L1 norm of the features, or
-    minus the residual of :class:`Residual`. Where :math:`S_2` is as of known samples, the second
+    minus the residual of :class:`Residual`. Where :math:`S_2` is as of ID samples, the second
     term is nearly 0 and the order is that of :math:`S_1`, which tells wrong predictions; far below,
     it adds up. Made for selective classification, and for guards in a cascade.
 
@@ -90,21 +90,21 @@ class SIRC(Composite):
         logits = acts.logits.double()
         gap = log_rest(logits) if self.first == "msp" else log_entropy(logits)
         t = self.b_ * (self.a_ - self._second(acts))
-        # The softplus, in terms that ONNX Runtime has in float64.
+        # The softplus, by operators that ONNX Runtime has in float64.
         return gap + t.relu() + (-t.abs()).exp().log1p()
 
     def summary(self) -> str:
-        own = f"{self.second} counts below {float(self.a_):.4g}"
-        return "; ".join([*(part.summary() for part in self.all_parts()), own])
+        line = f"{self.second} counts below {float(self.a_):.4g}"
+        return "; ".join([*(part.summary() for part in self.all_parts()), line])
 
 
 def log_entropy(logits: Float64[Tensor, "n c"]) -> Float64[Tensor, " n"]:
     """Logarithm of the entropy, finite however confident the softmax is."""
-    log_p, rest = log_softmax(logits), log_rest(logits)
+    log_p, log_gap = log_softmax(logits), log_rest(logits)
     # log(-log p) of the largest is log(1 - p) where that is small: log p itself would underflow.
-    near = rest.clamp(min=_SURE)
-    largest = (-(-near.exp()).log1p()).log() + (rest - near)
+    clamped = log_gap.clamp(min=_SURE)
+    largest = (-(-clamped.exp()).log1p()).log() + (log_gap - clamped)
     top = logits.argmax(1, keepdim=True)
-    # All others are at most 1/2, so that their -log p is no logarithm of 0.
-    others = (-log_p.scatter(1, top, -1.0)).log()
-    return torch.logsumexp(log_p + others.scatter(1, top, largest[:, None]), dim=1)
+    # All others are at most 1/2, so that -log p is above 0 and has a logarithm.
+    log_terms = (-log_p.scatter(1, top, -1.0)).log()
+    return torch.logsumexp(log_p + log_terms.scatter(1, top, largest[:, None]), dim=1)

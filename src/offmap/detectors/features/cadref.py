@@ -1,4 +1,4 @@
-"""Relative distance to the predicted class, apart for what raises its logit and what lowers it."""
+"""Relative distance to the predicted class, split by the signs of its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offmap.detectors._registry import register
 from offmap.detectors.features.caref import CARef
 from offmap.stats import Mean, Product
 
-# Of the mean divisor: the least that a sample is divided by.
+# Share of the mean divisor, the least that a sample is divided by.
 _SHARE = 1e-3
 
 
@@ -30,9 +30,9 @@ class CADRef(CARef):
         d = (h - \mu_{\hat y}) \odot \mathrm{sign}(w_{\hat y})
 
     with :math:`\mu_c` as in :class:`CARef`, :math:`S(z) = \log \sum_j \exp z_j` and
-    :math:`\bar S` its mean over the training data. What raises the predicted logit counts less
-    where the network is sure. :math:`S` must be positive: a sample's is clamped from below at a
-    thousandth of :math:`\bar S`, and where that is not positive a fit is refused. It follows the
+    :math:`\bar S` its mean over the training data. Deviations that raise the predicted logit count
+    less where the network is sure. :math:`S` must be positive: a sample's is clamped from below at
+    a thousandth of :math:`\bar S`, and where that is not positive a fit is refused. It follows the
     published code, which splits by the relative features; equations 7 and 8 print the features
     themselves. pytorch-ood does not clamp, so that a negative :math:`S` turns the sign.
 
@@ -64,21 +64,23 @@ class CADRef(CARef):
         self.set_buffers(signs_=head.weight.float().sign())
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Product:
-        sure = confidence(acts.logits.double(), self.divisor)
-        return Product((self._centres(acts), Mean.of(sure[:, None])))
+        confidences = confidence(acts.logits.double(), self.divisor)
+        return Product((self._centres(acts), Mean.of(confidences[:, None])))
 
     def solve(self, stage: int, stats: Any) -> None:
-        centres, sure = stats.parts
-        check_confidence(float(sure.mean), repr(self), "CARef, or another divisor", self.divisor)
+        centres, confidences = stats.parts
+        check_confidence(
+            float(confidences.mean), repr(self), "CARef, or another divisor", self.divisor
+        )
         super().solve(stage, centres)
-        self.set_buffers(divisor_=sure.mean[0])
+        self.set_buffers(divisor_=confidences.mean[0])
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         d = self.relative(acts) * self.signs_[acts.logits.argmax(1)]
         up = d.relu().sum(1)
         down = up - d.sum(1)
-        sure = confidence(acts.logits.double(), self.divisor).maximum(_SHARE * self.divisor_)
-        return (up / sure + down / self.divisor_) / self.sizes(acts)
+        confidences = confidence(acts.logits.double(), self.divisor).maximum(_SHARE * self.divisor_)
+        return (up / confidences + down / self.divisor_) / self.sizes(acts)
 
     def summary(self) -> str:
         return f"{super().summary()}; mean {self.divisor} {float(self.divisor_):.4g}"

@@ -14,7 +14,7 @@ from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.stats import ClassMeans
 
-# What keeps the division finite for features that are all 0, which so score highest.
+# Keeps the division finite for features that are all 0, which score highest.
 _SMALLEST = 1e-12
 
 

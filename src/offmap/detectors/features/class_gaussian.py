@@ -68,15 +68,15 @@ class ClassGaussian(Detector):
 
     def collect(self, stage: int, acts: Activations, labels: Any) -> ClassMoments | ClassScatters:
         kind = ClassMoments if self.tied else ClassScatters
-        # Without logits the classes are those seen, and a batch may lack the last of them.
+        # Without logits the classes are read from the labels, and a batch may lack the last.
         classes = acts.logits.shape[1] if acts.has_logits else None
         return kind.of(self.read(acts), labels, classes=classes)
 
     def solve(self, stage: int, stats: ClassMoments | ClassScatters) -> None:
         if self.normalize:
             check_directions(stats.mean.shape[1], repr(self))
-        seen = stats.count > 0
-        count, mean = stats.count[seen], stats.mean[seen]
+        classes = stats.count > 0
+        count, mean = stats.count[classes], stats.mean[classes]
         centre = (count @ mean) / count.sum()
         white = self._whiteners(stats)
         about = (mean - centre)[:, None, :]
@@ -97,8 +97,8 @@ class ClassGaussian(Detector):
             return whitener(stats.covariance, deviation, self.ridge, repr(self))[None]
         self._check_spread(stats, deviation)
         pairs = zip(stats.scatter, stats.count, strict=True)
-        own = [whitener(s / n, deviation, self.ridge, repr(self)) for s, n in pairs if n > 0]
-        return torch.stack(own)
+        whiteners = [whitener(s / n, deviation, self.ridge, repr(self)) for s, n in pairs if n > 0]
+        return torch.stack(whiteners)
 
     def _check_spread(self, stats: ClassScatters, deviation: Float64[Tensor, " d"]) -> None:
         spread = (stats.scatter.diagonal(dim1=1, dim2=2) / deviation.square()).mean(1)

@@ -34,8 +34,8 @@ class CoP(Detector):
             and 0.99 for a ResNet-50 on ImageNet.
 
     Attributes:
-        mean_: mean of what is analysed, ``(d,)``.
-        directions_: its leading principal directions, ``(d, dim)``.
+        mean_: mean of the analysed features, ``(d,)``.
+        directions_: their leading principal directions, ``(d, dim)``.
         kept_: share of the variance along them, ``()``.
 
     Raises:
@@ -59,7 +59,7 @@ class CoP(Detector):
         self.dim = number_or_share(dim)
 
     def read(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, "n m"]:
-        """What is analysed of the features."""
+        """The features that are analysed: normalised."""
         return directions(features)
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Any:
@@ -91,8 +91,8 @@ class CoP(Detector):
 
     def _errors(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
         x = self.read(features) - self.mean_
-        rest = x - (x @ self.directions_) @ self.directions_.T
-        errors: Tensor = torch.linalg.vector_norm(rest, dim=1)
+        residual = x - (x @ self.directions_) @ self.directions_.T
+        errors: Tensor = torch.linalg.vector_norm(residual, dim=1)
         return errors
 
     def summary(self) -> str:

@@ -64,8 +64,8 @@ class CoRP(CoP):
         self.seed = whole("seed", seed, low=0)
 
     def _map(self, features: int) -> tuple[Float64[Tensor, "m d"], Float64[Tensor, " m"]]:
-        """The map as it is drawn, whatever the device."""
-        return _drawn(features, self._width(features), self.gamma, self.seed)
+        """The random map, the same on every device."""
+        return _random_map(features, self._width(features), self.gamma, self.seed)
 
     def _width(self, features: int) -> int:
         return min(4 * features, _WIDEST) if self.width is None else self.width
@@ -76,17 +76,17 @@ class CoRP(CoP):
         else:  # in fitting
             frequencies, phases = (x.to(features.device) for x in self._map(features.shape[1]))
         angles = directions(features) @ frequencies.T + phases
-        # A cosine, of which older versions of ONNX Runtime have none in float64.
+        # A cosine, which older versions of ONNX Runtime lack in float64.
         return math.sqrt(2 / len(phases)) * (angles + math.pi / 2).sin()
 
     def collect(self, stage: int, acts: Activations, labels: Int64[Tensor, " n"] | None) -> Any:
-        # Of the mean only the length counts: how many features the map is of.
+        # Of the mean only the length is read: the number of features.
         return Product((super().collect(stage, acts, labels), Mean.of(acts.features)))
 
     def solve(self, stage: int, stats: Any) -> None:
         moments, mean = stats.parts
         super().solve(stage, moments)
-        # Copies: what is drawn is kept for other fits.
+        # Copies: the random map is cached for other fits.
         frequencies, phases = (x.to(mean.mean.device).clone() for x in self._map(len(mean.mean)))
         self.set_buffers(frequencies_=frequencies, phases_=phases)
 
@@ -99,7 +99,7 @@ class CoRP(CoP):
 
 
 @lru_cache(maxsize=4)
-def _drawn(features: int, width: int, gamma: float, seed: int) -> tuple[Tensor, Tensor]:
+def _random_map(features: int, width: int, gamma: float, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(
         width, features, generator=generator, device=generator.device, dtype=torch.float64

@@ -20,9 +20,9 @@ from offmap.detectors._registry import register
 from offmap.errors import DegenerateError, OffmapWarning
 from offmap.stats import Bank, Counts, Product
 
-# Below this distance float32 products no longer tell neighbours apart to four digits.
+# Below this distance float32 products do not separate neighbours to four digits.
 _CLOSE = 0.03
-_TIE = 1e-5  # of products, which rounding may put in another order
+_TIE = 1e-5  # of products, within which rounding may change the order
 _LARGEST_BANK = 20_000  # of a graph
 _PART = 4096  # rows of the bank in float64 at a time
 
@@ -34,8 +34,8 @@ class KNN(Detector):
     .. math:: s(h) = \Big\| \tfrac{h}{\|h\|} - g_{(k)} \Big\|
 
     with :math:`g_{(k)}` the k-th nearest of the normalised training features. Features of norm 0
-    stay 0. No neighbour is left out of the search; which is the k-th is told by products in
-    ``precision``, and by float64 ones where float32 cannot tell neighbours apart.
+    stay 0. The search is exact: neighbours are ordered by products in ``precision``, and by
+    float64 ones where float32 cannot separate them.
 
     Args:
         k: which neighbour. If a class has fewer samples in the bank, the distance is that to other
@@ -129,20 +129,20 @@ class KNN(Detector):
         return torch.cat([self._distances(part) for part in parts])
 
     def _distances(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
-        # Nearness falls as the distance rises: half of 1 + |x|^2 - |x - g|^2. Beside the rounding
-        # of these products only rows of norm 0 matter, and to add nothing is quicker by a tenth.
+        # Nearness, half of 1 + |x|^2 - |x - g|^2, falls as the distance rises. The lift matters
+        # beside rounding for rows of norm 0 alone, and leaving it out saves a tenth of the time.
         lifted = torch.compiler.is_exporting() or bool((self.lift_ > 0.25).any())
         lift = self.lift_.to(x.dtype) if lifted else None
-        found = self._kth(x, F.linear(x, self.bank_, lift))
+        distances = self._kth(x, F.linear(x, self.bank_, lift))
         if self.precision == "float64" or torch.compiler.is_exporting():
-            return found
-        if len(close := (found < _CLOSE).nonzero()[:, 0]):
+            return distances
+        if len(close := (distances < _CLOSE).nonzero()[:, 0]):
             rows = x[close].double()
-            split = torch.split(self.bank_, _PART), torch.split(self.lift_, _PART)
-            parts = zip(*split, strict=True)
-            near = [F.linear(rows, bank.double(), lift) for bank, lift in parts]
-            found[close] = self._kth(rows, torch.cat(near, 1))
-        return found
+            chunks = torch.split(self.bank_, _PART), torch.split(self.lift_, _PART)
+            parts = zip(*chunks, strict=True)
+            nearness = [F.linear(rows, bank.double(), lift) for bank, lift in parts]
+            distances[close] = self._kth(rows, torch.cat(nearness, 1))
+        return distances
 
     def _kth(self, x: Float[Tensor, "n d"], nearness: Float[Tensor, "n m"]) -> Tensor:
         neighbours = self.bank_[_kth_largest(nearness, self.k)]
@@ -162,20 +162,21 @@ class KNN(Detector):
         """
         x = self._normalised(acts.features)
         count = min(count, len(self.bank_))
-        near = F.linear(x, self.bank_, self.lift_.to(x.dtype))
-        edges = near.topk(count).values[:, -1:] - _TIE
-        pairs = [self._first(one, own, count) for one, own in zip(x, near >= edges, strict=True)]
-        distances = torch.stack([d for d, _ in pairs]) if pairs else near[:, :count].double()
+        nearness = F.linear(x, self.bank_, self.lift_.to(x.dtype))
+        edges = nearness.topk(count).values[:, -1:] - _TIE
+        masks = zip(x, nearness >= edges, strict=True)
+        pairs = [self._nearest_rows(row, mask, count) for row, mask in masks]
+        distances = torch.stack([d for d, _ in pairs]) if pairs else nearness[:, :count].double()
         keys = unpacked_keys(self.keys_)
         if keys is None:
             return distances, None
         return distances, [tuple(keys[i] for i in rows.tolist()) for _, rows in pairs]
 
-    def _first(
-        self, x: Float[Tensor, " d"], near: Bool[Tensor, " m"], count: int
+    def _nearest_rows(
+        self, x: Float[Tensor, " d"], mask: Bool[Tensor, " m"], count: int
     ) -> tuple[Float64[Tensor, " k"], Int64[Tensor, " k"]]:
         """The nearest of some rows, in order."""
-        rows = near.nonzero()[:, 0]
+        rows = mask.nonzero()[:, 0]
         distances = (x.double() - self.bank_[rows].double()).square().sum(1).sqrt()
         distances, order = distances.sort(stable=True)
         return distances[:count], rows[order[:count]]
@@ -207,11 +208,11 @@ def _kth_largest(similarities: Float[Tensor, "n m"], k: int) -> Int64[Tensor, " 
     if width < 2:
         return similarities.topk(k).indices[:, -1]
     groups = m // width
-    whole = similarities[:, : groups * width].view(n, width, groups)
-    best = whole.amax(1).topk(min(k, groups), sorted=False).indices
-    offsets = torch.arange(width, device=best.device) * groups
-    inside = (best[:, None] + offsets[:, None]).flatten(1)
-    rest = torch.arange(groups * width, m, device=best.device).expand(n, -1)
-    columns = torch.cat([inside, rest], dim=1)
+    grouped = similarities[:, : groups * width].view(n, width, groups)
+    top_groups = grouped.amax(1).topk(min(k, groups), sorted=False).indices
+    offsets = torch.arange(width, device=top_groups.device) * groups
+    inside = (top_groups[:, None] + offsets[:, None]).flatten(1)
+    remainder = torch.arange(groups * width, m, device=top_groups.device).expand(n, -1)
+    columns = torch.cat([inside, remainder], dim=1)
     kth = similarities.gather(1, columns).topk(k).indices[:, -1:]
     return columns.gather(1, kth)[:, 0]

@@ -66,9 +66,9 @@ class Mahalanobis(Detector):
             check_directions(stats.mean.shape[1], repr(self))
         centre = stats.total().mean
         whiten = self._whitener(stats)
-        seen = stats.count > 0  # a class without samples would leave a false centre at the origin
+        classes = stats.count > 0  # one without samples would leave a false centre at the origin
         self.set_buffers(
-            centre_=centre, whitener_=whiten, centres_=(stats.mean[seen] - centre) @ whiten
+            centre_=centre, whitener_=whiten, centres_=(stats.mean[classes] - centre) @ whiten
         )
 
     def _whitener(self, stats: Moments | ClassMoments) -> Float64[Tensor, "d d"]:

@@ -15,7 +15,7 @@ from offmap.detectors._softmax import check_classes
 from offmap.errors import ArgumentError, DegenerateError
 from offmap.stats import Bank
 
-_BASE = 1e3  # of the logarithm by which bins grow from the middle, in the published code
+_BASE = 1e3  # of the logarithmic bins, as in the published code
 
 
 @register("nac", aliases=("nacue",))
@@ -111,7 +111,7 @@ class NAC(Detector):
         self.set_buffers(coverage_=coverage.view(width, self.edges - 1))
 
     def _places(self, bins: Int64[Tensor, "n d"]) -> Int64[Tensor, "n d"]:
-        """Where each state in its bin stands among all of them."""
+        """The index of each state's bin among the bins of all states."""
         return bins + (self.edges - 1) * torch.arange(bins.shape[1], device=bins.device)
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
@@ -130,7 +130,7 @@ class NAC(Detector):
 def edges_of(count: int) -> Float64[Tensor, " m"]:
     """Edges of the bins: logarithmic from 0 to 1/2, mirrored from there to 1 and beyond."""
     x = torch.linspace(1, _BASE**0.5, count // 2, dtype=torch.float64, device="cpu")
-    left = x.log() / x[-1].log() / 2
-    right = 1 - left.flip(0)
-    right[-1] += 0.01
-    return torch.cat([left[:-1], right, right.new_tensor([1.2])])
+    lower = x.log() / x[-1].log() / 2
+    upper = 1 - lower.flip(0)
+    upper[-1] += 0.01
+    return torch.cat([lower[:-1], upper, upper.new_tensor([1.2])])

@@ -79,11 +79,11 @@ class NegLabel(Detector):
         return torch.cat([self._shares(part) for part in parts])
 
     def _shares(self, x: Float64[Tensor, "n d"]) -> Float64[Tensor, " n"]:
-        known = (x @ self.names_.T / self.temperature).logsumexp(1, keepdim=True)
+        log_classes = (x @ self.names_.T / self.temperature).logsumexp(1, keepdim=True)
         groups = min(self.groups, len(self.negatives_))
         size = len(self.negatives_) // groups
-        others = (x @ self.negatives_.T / self.temperature).reshape(x.shape[0], size, groups)
-        shares: Tensor = (others.logsumexp(1) - known).sigmoid().mean(1)
+        log_negatives = (x @ self.negatives_.T / self.temperature).reshape(x.shape[0], size, groups)
+        shares: Tensor = (log_negatives.logsumexp(1) - log_classes).sigmoid().mean(1)
         return shares
 
     def summary(self) -> str:

@@ -21,7 +21,7 @@ from offmap.detectors._registry import register
 from offmap.errors import DegenerateError
 from offmap.stats import Product
 
-# Rows that a small data set's share is filled up to: ten for each of a hundred classes.
+# Rows that the share of a small data set is raised to: ten for each of a hundred classes.
 _LEAST = 1000
 
 

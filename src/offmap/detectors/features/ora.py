@@ -16,7 +16,7 @@ from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.stats import ClassMeans
 
-_ARRAYS = 14  # of so many columns as there are classes
+_ARRAYS = 14  # intermediates with one column a class
 
 
 @register("ora")
@@ -94,7 +94,7 @@ class ORA(Detector):
 def _half_tangent(
     sine: Float64[Tensor, "n c"], cosine: Float64[Tensor, "n c"], norms: Float64[Tensor, "n c"]
 ) -> Float64[Tensor, "n c"]:
-    """Tangent of half an angle, in the form of which no difference cancels; 0 of no angle."""
+    """Tangent of half an angle, by the form in which no difference cancels; 0 for no angle."""
     tiny = torch.finfo(sine.dtype).tiny
     acute = sine / (norms + cosine).clamp(min=tiny)
     obtuse = (norms - cosine) / sine.clamp(min=tiny)

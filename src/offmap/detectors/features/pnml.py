@@ -78,10 +78,10 @@ class PNML(Detector):
         square = (x @ self.root_).square().sum(1, keepdim=True)
         kappa = square / (1 + square)
         log_p = log_softmax(logits)
-        others = -log_p.expm1()
+        complement = -log_p.expm1()
         # p^(kappa - 1) may be infinite where p underflows: the term is 0 there.
-        below = 1 + others * ((kappa - 1) * log_p).exp()
-        excess = -others * (kappa * log_p).expm1() / below
+        below = 1 + complement * ((kappa - 1) * log_p).exp()
+        excess = -complement * (kappa * log_p).expm1() / below
         return excess.sum(1).log1p() / math.log(logits.shape[1])
 
     def summary(self) -> str:

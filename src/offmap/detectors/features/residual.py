@@ -82,8 +82,8 @@ class Residual(Detector):
                 "zero logits: does the network's last layer read these?"
             )
         check_outside(values.flip(0), dim, float(stats.count), repr(self))
-        split = features - dim
-        self.set_buffers(residual_=vectors[:, :split], kept_=values[split:].sum() / values.sum())
+        width = features - dim
+        self.set_buffers(residual_=vectors[:, :width], kept_=values[width:].sum() / values.sum())
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.norms(acts)
@@ -95,9 +95,9 @@ class Residual(Detector):
         return norms
 
     def summary(self) -> str:
-        features, left = self.residual_.shape
+        features, width = self.residual_.shape
         return (
-            f"principal space of {features - left} of {features} dimensions, "
+            f"principal space of {features - width} of {features} dimensions, "
             f"which holds {float(self.kept_):.2%} of the second moment"
         )
 

@@ -58,8 +58,8 @@ class SHE(Detector):
                 f"{self!r}: the features of all {int(count)} rightly predicted training samples "
                 "are 0: does the network's last layer read these?"
             )
-        every = (stats.count @ stats.mean) / count
-        self.set_buffers(patterns_=stats.mean.where(stats.count[:, None] > 0, every))
+        overall = (stats.count @ stats.mean) / count
+        self.set_buffers(patterns_=stats.mean.where(stats.count[:, None] > 0, overall))
 
     def forward(self, acts: Activations) -> Float[Tensor, " n"]:
         return -(acts.features.double() * self.patterns_[acts.logits.argmax(1)]).sum(1)

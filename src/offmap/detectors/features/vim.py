@@ -26,8 +26,8 @@ class ViM(Residual):
               \alpha = \frac{\sum_i \max_j z_{ij}}{\sum_i \| R^\top (h_i - u) \|}
 
     with :math:`R` and :math:`u` as in :class:`Residual`, and :math:`\alpha` over the training data.
-    The softmax does not know what is added to all logits of a sample. So where the mean maximum
-    logit is not positive, and would turn the sign of the residual round, :math:`\alpha` counts
+    A constant added to all logits of a sample does not change its softmax. So where the mean
+    maximum logit is not positive, and would reverse the sign of the residual, :math:`\alpha` counts
     each maximum from the sample's mean logit, and a warning says so.
 
     Args:
@@ -62,10 +62,10 @@ class ViM(Residual):
             super().solve(stage, stats)
         else:
             top, mean, norm = stats.mean.tolist()
-            self.set_buffers(alpha_=self.origin_.new_tensor(self._height(top, mean) / norm))
+            self.set_buffers(alpha_=self.origin_.new_tensor(self._mean_maximum(top, mean) / norm))
 
-    def _height(self, top: float, mean: float) -> float:
-        """What the mean residual norm is scaled to."""
+    def _mean_maximum(self, top: float, mean: float) -> float:
+        """The mean maximum logit, to which the mean residual norm is scaled."""
         if top > 0:
             return top
         if not top - mean > 1e-12 * abs(top):

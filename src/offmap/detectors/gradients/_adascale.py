@@ -1,4 +1,4 @@
-"""A share of the features that counts as large, from how much a small step shifts the features."""
+"""The share of features that count as large, from their shift after a small step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from offmap.stats import Bank
 
 
 class AdaSCALE(Shaper):
-    """What both variants share; see :class:`AdaSCALEA`. A subclass says what is scaled.
+    """The base of both variants, see :class:`AdaSCALEA`. A subclass scales features or logits.
 
     Args:
         inner: the detector that scores the scaled activations.
@@ -61,7 +61,7 @@ class AdaSCALE(Shaper):
         magnitude: float = 0.125,
         samples: int = 5000,
     ) -> None:
-        # First, for the refusal of a tree names it.
+        # Before the constructor of the base class, whose errors print these arguments.
         self.least = share("least", least)
         self.most = number("most", most, least=self.least, below=1)
         self.k1, self.k2, self.factor = share("k1", k1), share("k2", k2), number("factor", factor)
@@ -102,20 +102,19 @@ class AdaSCALE(Shaper):
     def shift(self, sample: Sample) -> Float[Tensor, " n"]:
         """How much the largest features shift with a step, and how large they then are."""
         with torch.no_grad():
-            features, other = (
-                acts.features.double() for acts in (sample.acts, sample.run(self._moved(sample)))
-            )
+            batches = sample.acts, sample.run(self._step(sample))
+            features, shifted = (acts.features.double() for acts in batches)
         width = features.shape[1]
-        one, two = (max(int(width * k), 1) for k in (self.k1, self.k2))
-        top = features.topk(max(one, two), dim=1).indices
-        correction = other.relu().gather(1, top[:, :one]).sum(1)
-        change = (features - other).abs().gather(1, top[:, :two]).sum(1)
+        n1, n2 = (max(int(width * k), 1) for k in (self.k1, self.k2))
+        top = features.topk(max(n1, n2), dim=1).indices
+        correction = shifted.relu().gather(1, top[:, :n1]).sum(1)
+        change = (features - shifted).abs().gather(1, top[:, :n2]).sum(1)
         return (correction + self.factor * change).float()
 
-    def _moved(self, sample: Sample) -> Float[Tensor, "n ..."]:
+    def _step(self, sample: Sample) -> Float[Tensor, "n ..."]:
         """The inputs after a step of those values on which the largest logit depends least."""
-        what = f"{type(self).__name__} moves inputs along the gradient of the largest logit"
-        step = gradient(sample, lambda each: each.acts.logits.amax(1), what).flatten(1)
+        purpose = f"{type(self).__name__} moves inputs along the gradient of the largest logit"
+        step = gradient(sample, lambda batch: batch.acts.logits.amax(1), purpose).flatten(1)
         count = max(int(step.shape[1] * self.moved), 1)
         least = step.abs().topk(count, dim=1, largest=False).indices
         step = torch.zeros_like(step).scatter(1, least, step.gather(1, least).sign())

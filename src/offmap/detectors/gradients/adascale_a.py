@@ -12,7 +12,7 @@ from offmap.detectors.gradients._adascale import AdaSCALE
 
 @register("adascalea", aliases=("adascale",))
 class AdaSCALEA(AdaSCALE):
-    r"""SCALE, with the share of the features that counts as large told by how they shift.
+    r"""SCALE, with the share of the features that count as large set by how they shift.
 
     .. math:: h' = h\, e^r, \qquad z' = W h' + b, \qquad
               r = \frac{\sum_i \max(h_i, 0)}{\sum_{i \in \mathrm{top}(1 - q)} \max(h_i, 0)}, \qquad

@@ -50,19 +50,19 @@ class GradNormAll(Detector):
         if logits_under is None or not parameters:
             raise NeedsError(
                 f"{self!r} differentiates with respect to a network's parameters, and here there "
-                "are none to be had: use it on one network, outside of shapers"
+                "are none: use it on one network, outside of shapers"
             )
 
-        if not len(sample):  # of which vmap makes an error of its own
+        if not len(sample):  # which vmap refuses
             return sample.acts.logits.new_zeros(0)
 
         def loss(values: Mapping[str, Tensor], x: Tensor) -> Tensor:
             z = logits_under(x[None], values)[0]
-            return z.logsumexp(0) - z.mean()  # the divergence, but for a constant
+            return z.logsumexp(0) - z.mean()  # the divergence up to a constant
 
         def norm(x: Tensor) -> Tensor:
             gradients = torch.func.grad(loss)(parameters, x)
-            # On one device: a network may lie on several.
+            # On one device: the parameters may be on several.
             sums = [wide(g.abs()).sum().to(x.device) for g in gradients.values()]
             return torch.stack(sums).sum()
 

@@ -14,7 +14,7 @@ from offmap.detectors._registry import register
 from offmap.errors import DegenerateError, NeedsError
 from offmap.stats import Mean
 
-_ORDERS = 64  # in which tiles are put, seeded; the bits of an input choose among them
+_ORDERS = 64  # of the tiles, seeded; the bits of an input choose one
 
 
 @register("featurenorm")
@@ -70,9 +70,9 @@ class FeatureNorm(Detector):
         return torch.cat([x.double() for tap in self.taps() for x in acts.tapped(tap)], dim=1)
 
     def collect(self, stage: int, acts: Sample, labels: Int64[Tensor, " n"] | None) -> Mean:
-        others = self._norms(acts.run(jigsaws(acts.inputs, self.tiles, self.seed)))
-        # Where a jigsaw leaves nothing, the ratio is as large as it can be without a division by 0.
-        return Mean.of(self._norms(acts.acts) / others.clamp(min=torch.finfo(torch.float32).tiny))
+        norms = self._norms(acts.run(jigsaws(acts.inputs, self.tiles, self.seed)))
+        # For a jigsaw of norm 0 the ratio is as large as it can be without a division by 0.
+        return Mean.of(self._norms(acts.acts) / norms.clamp(min=torch.finfo(torch.float32).tiny))
 
     def solve(self, stage: int, stats: Mean) -> None:
         if not (stats.mean > 0).any():
@@ -91,9 +91,9 @@ class FeatureNorm(Detector):
 
 
 def jigsaws(inputs: Float[Tensor, "n ..."], tiles: int, seed: int) -> Float[Tensor, "n ..."]:
-    """Each input with its tiles in another order, which its bits and the seed choose.
+    """Each input with its tiles in another order, chosen by its bits and the seed.
 
-    So neither its batch nor its place in the data matters.
+    So the order depends neither on the batch nor on the index in the data.
 
     Raises:
         NeedsError: an input is smaller than the tiles.
@@ -105,8 +105,8 @@ def jigsaws(inputs: Float[Tensor, "n ..."], tiles: int, seed: int) -> Float[Tens
             f"inputs of shape {tuple(inputs.shape[1:])} cannot be cut into {tiles} tiles a side: "
             "choose fewer"
         )
-    moved = inputs.reshape(len(inputs), -1, height, inputs.shape[-1]).clone()
-    inside = moved[:, :, : rows * h, : tiles * w]
+    images = inputs.reshape(len(inputs), -1, height, inputs.shape[-1]).clone()
+    inside = images[:, :, : rows * h, : tiles * w]
     n, c = inside.shape[:2]
     parts = inside.reshape(n, c, rows, h, tiles, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     # The order of an input's tiles depends on nothing but its values.
@@ -115,11 +115,11 @@ def jigsaws(inputs: Float[Tensor, "n ..."], tiles: int, seed: int) -> Float[Tens
     parts = parts[torch.arange(n, device=inputs.device)[:, None], order]
     parts = parts.reshape(n, rows, tiles, c, h, w).permute(0, 3, 1, 4, 2, 5)
     inside.copy_(parts.reshape(inside.shape))
-    return moved.reshape(inputs.shape)
+    return images.reshape(inputs.shape)
 
 
 def _orders(tiles: int, seed: int) -> Int64[Tensor, "64 t"]:
-    """Orders of the tiles, none of them that which they have."""
+    """Random orders of the tiles, none of them the identity."""
     draws = torch.rand(
         _ORDERS,
         tiles,
@@ -128,5 +128,5 @@ def _orders(tiles: int, seed: int) -> Int64[Tensor, "64 t"]:
         dtype=torch.float32,
     )
     order = draws.argsort(1)
-    same = (order == torch.arange(tiles, device="cpu")).all(1, keepdim=True)
-    return torch.where(same, order.roll(1, 1), order)
+    identity = (order == torch.arange(tiles, device="cpu")).all(1, keepdim=True)
+    return torch.where(identity, order.roll(1, 1), order)

@@ -1,4 +1,4 @@
-"""Deviations of Gram matrices from what was seen of the predicted class."""
+"""Deviations of Gram matrices from their range in the predicted class."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from offmap.detectors._needs import Needs, Stage
 from offmap.detectors._registry import register
 from offmap.stats import Extremes, Mean
 
-# Of the published code: what keeps a division by an extreme, or by no deviation, finite.
+# As in the published code: they keep divisions by an extreme, or by no deviation, finite.
 _SMALLEST, _SMALLEST_MEAN = 1e-6, 1e-7
-_ARRAYS = 10  # of the size of the values, that a comparison takes
+_ARRAYS = 10  # intermediates of a comparison, each of the size of the values
 
 
 @register("gram")
@@ -63,7 +63,7 @@ class Gram(Detector):
         return tuple(Tap(name, "gram") for name in names)
 
     def _values(self, acts: Activations) -> list[Float[Tensor, "n _"]]:
-        """The values of each layer, of which one has more than another."""
+        """The values of each layer, which differ in number."""
         return [x.flatten(1).double() for tap in self.taps() for x in acts.tapped(tap)]
 
     def collect(
@@ -107,7 +107,7 @@ def _beyond(
     g: Float[Tensor, "n k"],
     label: Int64[Tensor, " n"],
 ) -> Float[Tensor, " n"]:
-    """By how much the values lie beyond the limits of a class, in units of these."""
+    """How far the values lie outside of the range of a class, relative to its limits."""
     least, greatest = low[label], high[label]
     below = (least - g).relu() / (least.abs() + _SMALLEST)
     above = (g - greatest).relu() / (greatest.abs() + _SMALLEST)

@@ -58,24 +58,24 @@ class MultiLayerMahalanobis(OnCommonScale):
         normalize: bool = False,
     ) -> None:
         one_of("how", how, ("mean", "fisher"))
-        each = Mahalanobis(ridge=ridge, normalize=normalize)
-        super().__init__(template=each, how=how)
+        template = Mahalanobis(ridge=ridge, normalize=normalize)
+        super().__init__(template=template, how=how)
         self.needs = type(self).needs  # the features of the parts are layers
         self.layers = name_or_names("layers", layers)
-        self.ridge, self.normalize = each.ridge, each.normalize
+        self.ridge, self.normalize = template.ridge, template.normalize
 
     def taps(self) -> tuple[Tap, ...]:
         names = [self.layers] if isinstance(self.layers, str) else self.layers
         return tuple(Tap(name, "mean") for name in names)
 
-    def _kept(self, acts: Activations) -> list[Tensor]:
+    def _layer_means(self, acts: Activations) -> list[Tensor]:
         return [x for tap in self.taps() for x in acts.tapped(tap)]
 
     def copies(self, acts: Activations) -> int:
-        return len(self._kept(acts))
+        return len(self._layer_means(acts))
 
     def see(self, i: int, acts: Activations) -> Activations:
-        return acts.replace(features=self._kept(acts)[i])
+        return acts.replace(features=self._layer_means(acts)[i])
 
     def summary(self) -> str:
         widths = ", ".join(str(len(part.get_buffer("centre_"))) for part in self.all_parts())

@@ -48,7 +48,7 @@ class RankFeat(Detector):
         return [self.layers] if isinstance(self.layers, str) else self.layers
 
     def taps(self) -> tuple[Tap, ...]:
-        # Not read, but asked for, so that the rule is resolved and kept with a guard.
+        # Not read, but tapped, so that the rule is resolved and saved with a guard.
         rules = dict.fromkeys(n.partition("[")[0] for n in self._names() if n.startswith(":"))
         return tuple(Tap(rule) for rule in rules)
 
@@ -71,7 +71,7 @@ def without_leading_part(output: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c 
     wide = maps.shape[1] < maps.shape[2]
     rows = maps.transpose(1, 2) if wide else maps
     leading = torch.linalg.eigh(rows.transpose(1, 2) @ rows).eigenvectors[:, :, -1:]
-    rest = rows - (rows @ leading) @ leading.transpose(1, 2)
-    rest = rest.transpose(1, 2) if wide else rest
-    result: Tensor = rest.reshape(output.shape).to(output.dtype)
+    residual = rows - (rows @ leading) @ leading.transpose(1, 2)
+    maps = residual.transpose(1, 2) if wide else residual
+    result: Tensor = maps.reshape(output.shape).to(output.dtype)
     return result

@@ -39,7 +39,7 @@ class GEN(Detector):
         if self.top < logits.shape[1]:
             log_p = log_p.topk(self.top).values
         # The largest may round to 1, so its complement comes from the others; the rest are <= 1/2.
-        first = log_p.argmax(1, keepdim=True)
-        log_q = (-log_p.scatter(1, first, -1.0).exp()).log1p()
-        log_q = log_q.scatter(1, first, log_rest(logits)[:, None])
+        top = log_p.argmax(1, keepdim=True)
+        log_q = (-log_p.scatter(1, top, -1.0).exp()).log1p()
+        log_q = log_q.scatter(1, top, log_rest(logits)[:, None])
         return (self.gamma * (log_p + log_q)).exp().sum(1)

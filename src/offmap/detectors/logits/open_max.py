@@ -19,7 +19,7 @@ from offmap.errors import DegenerateError
 from offmap.stats import ClassMeans, Largest, Mean, Product, Statistic
 
 _ROUNDING = 1e-12  # distances below this share of the largest mean logit are 0
-_LEAST, _MOST, _HALVINGS = -3.0, 9.0, 70  # of the logarithm, to base 10, of the Weibull shape
+_LEAST, _MOST, _HALVINGS = -3.0, 9.0, 70  # range and steps of log10 of the Weibull shape
 
 
 @register("openmax")
@@ -82,29 +82,29 @@ class OpenMax(Detector):
 
     def solve(self, stage: int, stats: Any) -> None:
         if stage == 0:
-            centres, most = stats.parts
-            self._keep_centres(centres)
-            check_confidence(float(most.mean), repr(self), "MaxLogit", "max_logit")
+            centres, maximum = stats.parts
+            self._set_centres(centres)
+            check_confidence(float(maximum.mean), repr(self), "MaxLogit", "max_logit")
             return
         largest = stats.values
-        unseen = largest[:, 0] == -torch.inf
-        # Rounding is no distance.
+        absent = largest[:, 0] == -torch.inf
+        # Distances within rounding count as none.
         least = _ROUNDING * self.centres_.abs().max()
         largest = largest.where(largest > least, -torch.inf)
-        every = largest.flatten().topk(min(self.tail, largest.numel())).values[None]
-        if not _varies(every):
+        pool = largest.flatten().topk(min(self.tail, largest.numel())).values[None]
+        if not _varied(pool):
             count = int((stats.values > -torch.inf).sum())
             raise DegenerateError(
                 f"{self!r}: the {count} rightly predicted training samples that lie farthest from "
                 "the mean logits of their class are all at one distance: give more samples"
             )
-        shape, scale = _weibull(largest.where(_varies(largest)[:, None], every.new_tensor(1.0)))
-        own, pooled = _varies(largest), _weibull(every)
-        shape, scale = shape.where(own, pooled[0]), scale.where(own, pooled[1])
+        shape, scale = _fit_weibull(largest.where(_varied(largest)[:, None], pool.new_tensor(1.0)))
+        varies, pooled = _varied(largest), _fit_weibull(pool)
+        shape, scale = shape.where(varies, pooled[0]), scale.where(varies, pooled[1])
         tiny = torch.finfo(scale.dtype).tiny
-        self.set_buffers(shape_=shape.where(~unseen, 1.0), scale_=scale.where(~unseen, tiny))
+        self.set_buffers(shape_=shape.where(~absent, 1.0), scale_=scale.where(~absent, tiny))
 
-    def _keep_centres(self, stats: ClassMeans) -> None:
+    def _set_centres(self, stats: ClassMeans) -> None:
         if not stats.count.any():
             raise DegenerateError(
                 f"{self!r}: no training sample is predicted as its label says, and the distances "
@@ -117,15 +117,13 @@ class OpenMax(Detector):
         alpha = min(self.alpha, z.shape[1])
         top = z.topk(alpha, dim=1)
         weights = torch.arange(alpha, 0, -1, device=z.device, dtype=z.dtype) / alpha
-        moved = top.values * weights * self._beyond(z).gather(1, top.indices)
-        unknown = moved.sum(1, keepdim=True)
-        revised = torch.cat([unknown, z.scatter(1, top.indices, top.values - moved)], dim=1)
-        return revised.log_softmax(1)[:, 0].exp()
-
-    def _beyond(self, z: Float64[Tensor, "n c"]) -> Float64[Tensor, "n c"]:
-        """The share of each class's distribution that lies within the distance to its mean."""
+        # The cumulative probability of the distance to each class mean, by its distribution.
         log_d = 0.5 * squared_distances(z, self.centres_).clamp(min=1e-300).log()
-        return -(-(self.shape_ * (log_d - self.scale_.log())).exp()).expm1()
+        within = -(-(self.shape_ * (log_d - self.scale_.log())).exp()).expm1()
+        mass = top.values * weights * within.gather(1, top.indices)
+        unknown = mass.sum(1, keepdim=True)
+        revised = torch.cat([unknown, z.scatter(1, top.indices, top.values - mass)], dim=1)
+        return revised.log_softmax(1)[:, 0].exp()
 
     def summary(self) -> str:
         return f"Weibull distributions of {len(self.shape_)} classes' largest distances"
@@ -134,20 +132,20 @@ class OpenMax(Detector):
         return 8 * classes * (classes + self.tail)
 
 
-def _varies(largest: Float64[Tensor, "k m"]) -> Tensor:
+def _varied(largest: Float64[Tensor, "k m"]) -> Tensor:
     """Whether a row has two different finite values; the largest stands first."""
     finite = largest > -torch.inf
     least = largest.where(finite, torch.inf).amin(1)
     return finite.any(1) & (least < largest[:, 0])
 
 
-def _weibull(
+def _fit_weibull(
     largest: Float64[Tensor, "k m"],
 ) -> tuple[Float64[Tensor, " k"], Float64[Tensor, " k"]]:
-    """Shape and scale that are most likely for each row, of which minus infinity is no part.
+    """Maximum-likelihood shape and scale of the finite values of each row.
 
-    The derivative by the shape is ``sum x^k log x / sum x^k - 1/k - mean log x``, which rises with
-    k: its zero is found by halving, for all rows at once.
+    The derivative by the shape, ``sum x^k log x / sum x^k - 1/k - mean log x``, rises with k: its
+    zero is found by bisection, for all rows at once.
     """
     finite = largest > -torch.inf
     count, top = finite.sum(1), largest.amax(1, keepdim=True)

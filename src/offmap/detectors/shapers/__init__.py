@@ -1,1 +1,1 @@
-"""What changes features or head for a wrapped detector."""
+"""Shapers: they change features or head for a wrapped detector."""

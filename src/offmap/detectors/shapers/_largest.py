@@ -1,4 +1,4 @@
-"""Shapers that tell the largest features of a sample from the others."""
+"""Shapers by the largest features of a sample."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LARGEST_EXPONENT = 80.0
 class Largest(Shaper):
     """Shapes a sample by which of its features are the largest.
 
-    A subclass gives :meth:`shaped`. They are ``d - round(quantile d)`` in number, and at least one:
-    a number, not those above a value, of which ties may leave none.
+    A subclass gives :meth:`shaped`. There are ``d - round(quantile d)`` of them, at least one: a
+    fixed number, as ties may leave none above a value.
 
     Args:
-        inner: the detector that scores what was shaped.
+        inner: the detector that scores the shaped features.
         quantile: the share of the features that does not count as large, in [0, 1).
 
     Raises:
@@ -53,7 +53,7 @@ class Largest(Shaper):
         return self.shaped(features.double(), count).float(), head
 
     def shaped(self, x: Float64[Tensor, "n d"], count: int) -> Float64[Tensor, "n d"]:
-        """The features, of which so many count as large, after shaping."""
+        """The features after shaping, with ``count`` of them as the large ones."""
         raise NotImplementedError
 
     def summary(self) -> str:
@@ -63,7 +63,7 @@ class Largest(Shaper):
 
 
 def number_of_largest(features: int, quantile: float) -> int:
-    """How many of so many features are large: at least one."""
+    """The number of large features: at least one."""
     return max(features - round(quantile * features), 1)
 
 
@@ -71,8 +71,8 @@ def largest(x: Float[Tensor, "n d"], count: int) -> Bool[Tensor, "n d"]:
     """Which entries are the ``count`` largest of their row; of equal ones those that come first."""
     least = x.topk(count, dim=1).values[:, -1:]
     above, equal = x > least, x == least
-    missing = count - above.sum(1, keepdim=True)
-    return above | (equal & (equal.long().cumsum(1) <= missing))
+    quota = count - above.sum(1, keepdim=True)
+    return above | (equal & (equal.long().cumsum(1) <= quota))
 
 
 def ratio_of_sums(x: Float64[Tensor, "n d"], count: int) -> Float64[Tensor, "n 1"]:

@@ -102,23 +102,20 @@ class BATS(Composite):
 
     def view(self, i: int, acts: Activations | Sample) -> Activations | Sample:
         assert isinstance(acts, Sample)
-        own = acts.run
+        network_run = acts.run
 
         def run(inputs: Tensor, *, edit: Mapping[str, Edit] | None = None) -> Activations:
             edits = dict(edit or {})
-            edits[self.layer] = self._before(edits.get(self.layer))
-            return own(inputs, edit=edits)
+            inner = edits.get(self.layer)  # applied after the clipping
+            edits[self.layer] = (lambda x: inner(self._clipped(x))) if inner else self._clipped
+            return network_run(inputs, edit=edits)
 
-        seen: Activations = run(acts.inputs).replace(keys=acts.acts.keys)
-        return self.inner.view_of(Sample(seen, acts.inputs, run))
-
-    def _before(self, edit: Edit | None) -> Edit:
-        """The clipping, and behind it what the inner detector makes of the same output."""
-        return self._clipped if edit is None else lambda output: edit(self._clipped(output))
+        acts_clipped: Activations = run(acts.inputs).replace(keys=acts.acts.keys)
+        return self.inner.view_of(Sample(acts_clipped, acts.inputs, run))
 
     def _clipped(self, output: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        # Channels stand before the positions of a map, or of a line, and behind tokens, which no
-        # batch normalisation gives.
+        # Channels come before the positions of a map or line, and after tokens, which a batch
+        # normalisation never returns.
         tokens = output.ndim == 3 and self.layer != ":last_norm"
         tokens = tokens and output.shape[2] == len(self.low_)
         shape = [-1] if tokens else [-1] + [1] * (output.ndim - 2)

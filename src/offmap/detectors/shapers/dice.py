@@ -65,14 +65,14 @@ class DICE(Shaper):
     def solve(self, stage: int, stats: Mean) -> None:
         contributions = self.weight_.to(stats.mean) * stats.mean
         threshold = quantile_of(contributions, self.quantile)
-        kept = contributions > threshold
-        if not kept.any():
+        mask = contributions > threshold
+        if not mask.any():
             raise DegenerateError(
-                f"{self!r}: none of the {kept.numel()} weights contributes more than the quantile, "
+                f"{self!r}: none of the {mask.numel()} weights contributes more than the quantile, "
                 f"{float(threshold):.4g}, so that no weight is left: are all features 0? Else "
                 "choose a lower one"
             )
-        self.set_buffers(kept_=kept)
+        self.set_buffers(kept_=mask)
 
     def shape(
         self, features: Float[Tensor, "n d"], head: Head
@@ -80,8 +80,8 @@ class DICE(Shaper):
         return features, Head(head.weight * self.kept_, head.bias)
 
     def summary(self) -> str:
-        kept = int(self.kept_.sum())
-        return f"{kept} of {self.kept_.numel()} weights kept; then {self.inner.summary()}"
+        count = int(self.kept_.sum())
+        return f"{count} of {self.kept_.numel()} weights kept; then {self.inner.summary()}"
 
     def footprint(self, classes: int, features: int) -> int:
         return 3 * 8 * classes * features  # the contributions, and their order

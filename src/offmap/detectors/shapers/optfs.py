@@ -18,14 +18,14 @@ from offmap.detectors.logits.max_logit import MaxLogit
 from offmap.errors import DegenerateError
 from offmap.stats import Histogram, Mean, Product, Quantile, Statistic
 
-# Both of the published code: what lies outside of these quantiles becomes 0.
+# Both as in the published code: features outside of these quantiles become 0.
 _QUANTILES = (1e-3, 1 - 1e-3)
 _BINS = 100
 
 
 @register("optfs")
 class OptFS(Shaper):
-    r"""Multiplies each feature by what its size contributes to the predicted logit in training.
+    r"""Multiplies each feature by the contribution of its size to the predicted logit in training.
 
     .. math:: h'_j = \theta_{b(h_j)} h_j, \qquad \theta = 1000\, v / \|v\|, \qquad
               v_i = \mathbb E \sum_j w_{\hat y j} h_j\, 1(b(h_j) = i)
@@ -77,10 +77,10 @@ class OptFS(Shaper):
         return tuple(map(Quantile.unpacked, self.get_buffer("located_")))
 
     def _contributions(self, x: Float64[Tensor, "n d"]) -> Float64[Tensor, "n b"]:
-        """What the features of each bin add to the predicted logit."""
+        """The contributions of the features in each bin to the predicted logit."""
         weight, bias = self.weight_.double(), self.bias_.double()
         terms = weight[F.linear(x, weight, bias).argmax(1)] * x
-        # One more bin at either end takes what lies outside.
+        # One more bin at either end takes the features outside.
         sums = x.new_zeros(len(x), _BINS + 2).scatter_add(1, self._bins(x) + 1, terms)
         return sums[:, 1:-1]
 

@@ -102,18 +102,16 @@ class ReAct(Shaper):
                 f"{self!r}: that quantile is the smallest of all features, {float(value):.4g}, "
                 "so clipping there leaves nothing: choose a higher one"
             )
-        self._warn_if_much(float(changed.mean[0]))
-        self.drop_buffers("located_")
-        self.set_buffers(threshold_=value.float(), changed_=changed.mean[0])
-
-    def _warn_if_much(self, changed: float) -> None:
-        if changed > _MUCH:
+        share = float(changed.mean[0])
+        if share > _MUCH:
             warn_user(
-                f"{self!r}: clipping there changes the predicted class of {changed:.1%} of the "
+                f"{self!r}: clipping there changes the predicted class of {share:.1%} of the "
                 "training samples, so scores of the clipped logits are those of a worse network: "
                 "choose a higher quantile, such as 0.99",
                 FeaturesWarning,
             )
+        self.drop_buffers("located_")
+        self.set_buffers(threshold_=value.float(), changed_=changed.mean[0])
 
     def shape(
         self, features: Float[Tensor, "n d"], head: Head

@@ -1,4 +1,4 @@
-"""Data in this process: batches that are walked once, or as often as asked."""
+"""Data in this process: batches that can be read once, or any number of times."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from offmap.errors import DataError
 if TYPE_CHECKING:
     from offmap.detectors._engine import Fitting
 
-# Pairs of activations, or samples, and labels; or a function that opens them as often as asked.
+# Pairs of activations, or samples, and labels; or a function that opens them any number of times.
 Data = Iterable[tuple[Any, Any]] | Callable[[], Iterable[tuple[Any, Any]]]
 
 
-class Here(Spread):
+class LocalData(Spread):
     """Data in this process: one part, spooled where it can be read once only."""
 
     def __init__(self, data: Data, stack: ExitStack) -> None:
@@ -32,30 +32,30 @@ class Here(Spread):
 
     @property
     def needs_inputs_again(self) -> bool:
-        """Whether inputs are wanted that cannot be read again."""
+        """Whether there are inputs that cannot be read a second time."""
         return isinstance(self.first, Sample) and not _readable(self._data)
 
     def collect(self, task: Task, fitting: Fitting) -> Iterator[Collected]:
-        opened: Any = self._data() if callable(self._data) else self._data
+        batches: Any = self._data() if callable(self._data) else self._data
         if task.keep is not None and not _readable(self._data):
             if self._spool is None:
                 self._spool = self._stack.enter_context(Shards.temporary())
-            opened = through_spool(self._spool, opened, task.keep, first_pass=task.number == 0)
-        yield fitting.collected(task, on_device(self._device, opened))
+            batches = through_spool(self._spool, batches, task.keep, first_pass=task.number == 0)
+        yield fitting.collected(task, on_device(self._device, batches))
 
 
 def on_device(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches on one device: those read back from shards come from the processor's memory."""
+    """The batches on one device: those read back from shards are on the CPU."""
     for acts, labels in batches:
         if len(acts):
-            moved = acts if isinstance(acts, Sample) else acts.to(device)
-            yield moved, None if labels is None else labels.to(device)
+            batch = acts if isinstance(acts, Sample) else acts.to(device)
+            yield batch, None if labels is None else labels.to(device)
 
 
 def through_spool(
     spool: Shards, batches: Iterable[Batch], keep: tuple[Needs, bool], *, first_pass: bool
 ) -> Iterator[Batch]:
-    """The batches themselves in the first pass, while what later ones read is spooled."""
+    """The batches; the first pass also spools what later passes read, which then read the spool."""
     if not first_pass:
         yield from spool
         return
@@ -68,7 +68,7 @@ def through_spool(
 
 
 def part_of(acts: Activations, needs: Needs, *, layers: bool) -> Activations:
-    """The activations with no more than what is read of them."""
+    """The activations reduced to the parts that are read."""
     if acts.members:
         members = tuple(part_of(member, needs, layers=layers) for member in acts.members)
         return Activations(members=members, keys=acts.keys)
@@ -81,7 +81,7 @@ def part_of(acts: Activations, needs: Needs, *, layers: bool) -> Activations:
 
 
 def _peek(data: Data) -> tuple[Activations | Sample, Data]:
-    """The first batch that holds samples, and data that still begins where it began."""
+    """The first batch that holds samples, and the data from their start."""
     if _readable(data):
         opened = iter(data() if callable(data) else data)
         first = next((acts for acts, _ in opened if len(acts)), None)

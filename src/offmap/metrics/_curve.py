@@ -22,12 +22,12 @@ class Curve:
             points: how many to keep, at least two.
 
         Raises:
-            ArgumentError: fewer than two points are asked for.
+            ArgumentError: ``points`` is below two.
         """
         points = whole("points", points, low=2)
         x, y, *_ = arrays = tuple(vars(self).values())
-        way = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-        marks = np.searchsorted(way, np.linspace(0, way[-1], points))
-        marks[-1] = len(way) - 1  # a last step too short for the sum would be missed
-        keep = np.unique(marks)
-        return type(self)(*(array[keep] for array in arrays))
+        length = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+        indices = np.searchsorted(length, np.linspace(0, length[-1], points))
+        indices[-1] = len(length) - 1  # a last step too short for the sum would be missed
+        indices = np.unique(indices)
+        return type(self)(*(array[indices] for array in arrays))
