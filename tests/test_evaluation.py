@@ -388,7 +388,7 @@ def test_names_of_files_need_not_be_utf8(sets: dict[str, Any], tmp_path: Path) -
     assert loaded.groups == {"ood": [r"/photos/\xff"]}
     offmap.report(found, tmp_path / "report.html", command=strange[0])
     assert r"caf\udce9-" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    with pytest.raises(ArgumentError, match="called by texts, and one by 7"):
+    with pytest.raises(ArgumentError, match="name of a data set is a text; seen 7"):
         offmap.evaluate(Net(), id_test=photos, ood={7: sets["train"]}, detectors="msp")
 
 

@@ -215,7 +215,7 @@ def test_files_of_score_are_reported_with_the_guard_beside_them(
     summary = score_files(guard, pictures[:40], out, shape=(3, 2, 2), explain=True)
     without = offmap.report(out)
     assert f"{summary.unknown} of 40 samples are called OOD" in words(without, "verdict")
-    assert "give the guard beside the verdicts" in words(without, "verdict")
+    assert "give the guard beside them" in words(without, "verdict")
     assert "with confidence" in gallery(without).samples[0].reason
     guard.save(tmp_path / "guard")
     with pytest.raises(SystemExit) as ended:

@@ -211,5 +211,5 @@ def test_more_splits_than_there_are_are_refused(tmp_path: Path) -> None:
 
 def test_a_bare_file_is_normalised_as_the_budget_trains() -> None:
     for budget, normalization in (("smoke", "0.305/0.376"), ("cpu", "mnist")):
-        how = _anchors_data.protocol(None, budget)
+        how = _anchors_data.protocol_of(None, budget)
         assert anchors.checkpoint(how, "plain", budget).normalization == normalization

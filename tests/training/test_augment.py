@@ -7,7 +7,7 @@ from torch import Tensor
 
 from offmap.forward import Normalization
 from offmap.training import Recipe
-from offmap.training._seeds import derived, seeded
+from offmap.training._seeds import derive_seed, seeded
 from offmap.training.augment import Augment
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def test_autocast_does_not_touch_the_images() -> None:
 
 def test_places_have_seeds_of_their_own_and_leave_the_callers_draws_alone() -> None:
     places = [(0, "step", 1), (0, "step", 11), (1, "step", 1), (0, "order", 1), (0, "step", 1, 0)]
-    assert len({derived(*place) for place in places}) == len(places)
+    assert len({derive_seed(*place) for place in places}) == len(places)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)

@@ -52,7 +52,7 @@ def corrupted(
     images = like.hold() if isinstance(like, StreamedSet) else like
     if images.images.dtype != torch.uint8:
         raise DataError(
-            f"{kind} is done to pixels from 0 to 255, and {images.name} holds numbers that are "
+            f"{kind} works on pixels from 0 to 255, and {images.name} holds numbers that are "
             "normalised: corrupt the files, or load without a transform of your own"
         )
     make, strengths = CORRUPTIONS[kind]
@@ -71,25 +71,25 @@ def _pixels(image: Pixels) -> NDArray[np.uint8]:
 
 
 def _brightness(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    """The largest channel is raised, of which the others keep their shares: hue stays."""
+    """Raises the largest channel, and the others in proportion, so that the hue stays."""
     value = image.max(0)
-    raised = np.minimum(value + strength, 1)
+    brighter = np.minimum(value + strength, 1)
     shares: Pixels = np.divide(image, value, out=np.ones_like(image), where=value > 0)
-    bright: Pixels = shares * raised
-    return bright
+    pixels: Pixels = shares * brighter
+    return pixels
 
 
 def _contrast(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     mean: Pixels = image.mean((1, 2), keepdims=True)
-    pulled: Pixels = (image - mean) * strength + mean
-    return pulled
+    pixels: Pixels = (image - mean) * strength + mean
+    return pixels
 
 
 def _gaussian_blur(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     from scipy.ndimage import gaussian_filter  # here: it takes a sixth of a second
 
-    blurred: Pixels = gaussian_filter(image, (0, strength, strength), mode="nearest")
-    return blurred
+    pixels: Pixels = gaussian_filter(image, (0, strength, strength), mode="nearest")
+    return pixels
 
 
 def _gaussian_noise(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -105,8 +105,8 @@ def _jpeg(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 def _pixelate(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     picture = _picture(image)
     w, h = picture.size
-    smaller = max(1, int(w * strength)), max(1, int(h * strength))
-    small = picture.resize(smaller, Image.Resampling.BOX)
+    size = max(1, int(w * strength)), max(1, int(h * strength))
+    small = picture.resize(size, Image.Resampling.BOX)
     return _array(small.resize((w, h), Image.Resampling.BOX))
 
 

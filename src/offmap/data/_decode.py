@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -77,8 +77,8 @@ def preprocessing_for(
 ) -> tuple[Preprocessing, tuple[int, int, int]]:
     """What the images of a set go through, and the shape that it gives them.
 
-    Headers are looked at for what was not asked for: the size is that of the first image, and there
-    are 3 channels if any image has them.
+    A size or channels that are not given are read from the headers: the size is that of the first
+    image, and there are 3 channels if any image has them.
     """
     extent = as_size(size)
     preprocessing = Preprocessing(channels or 1, extent, resize)
@@ -91,8 +91,8 @@ def preprocessing_for(
             broken.append(shape)
             continue
         if channels is None:
-            rest = (count_channels_of(other) for other in items)
-            channels = 3 if shape[0] == 3 or any(count == 3 for count in rest) else 1
+            counts = map(count_channels_of, items)
+            channels = 3 if shape[0] == 3 or any(count == 3 for count in counts) else 1
         return replace(preprocessing, channels=channels), (channels, *(extent or shape[1:]))
     raise unreadable(name, tuple(broken))
 
@@ -138,9 +138,11 @@ def decode_all(
     items: Iterable[Item], preprocessing: Prepares
 ) -> Generator[Pixels | Skipped, None, None]:
     """Each item decoded, in order, a few chunks ahead of the reader."""
-    first, source = _first_of(items)
+    items = iter(items)
+    first = list(islice(items, 1))
+    source = chain(first, items)
     workers = _threads or os.cpu_count() or 1
-    if _threads is None and first is not None and isinstance(first[1], Remote):
+    if _threads is None and first and isinstance(first[0][1], Remote):
         workers = max(workers, _READERS)
     pool = ThreadPoolExecutor(workers)  # PIL gives up the interpreter lock while it decodes
     pending: deque[Future[list[Pixels | Skipped]]] = deque()
@@ -153,13 +155,6 @@ def decode_all(
             yield from pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _first_of(items: Iterable[Item]) -> tuple[Item | None, Iterator[Item]]:
-    """The first, and all of them."""
-    source = iter(items)
-    first = list(islice(source, 1))
-    return (first[0] if first else None), chain(first, source)
 
 
 def _decode_chunk(chunk: Iterable[Item], preprocessing: Prepares) -> list[Pixels | Skipped]:
@@ -179,7 +174,7 @@ def _shape(image: Image.Image) -> tuple[int, int, int]:
 
 
 def attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
-    """What is made of an opened image, or why it cannot be read."""
+    """What ``look`` returns for the opened image, or why the image cannot be read."""
     where, raw = item
     try:
         with _open(raw) as image:

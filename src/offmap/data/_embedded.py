@@ -42,7 +42,7 @@ _PICTURES = {
 _OF_SKLEARN = ("china.jpg", "flower.jpg")
 EMBEDDED = tuple(sorted({"digits", "faces", *_PICTURES}))
 
-_PATCH = 32  # a patch shows about so many pixels a side, or there is nothing to see in it
+_PATCH = 32  # pixels a side that a patch shows, about: fewer show no texture
 _FACES = 100
 
 

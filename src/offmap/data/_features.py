@@ -1,4 +1,4 @@
-"""Features that are at hand: arrays in files, with labels beside them."""
+"""Features computed before: arrays in files, with labels beside them."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ def load_features(path: str | Path) -> Arrays:
     path = Path(path)
     if not path.is_file():
         raise DataNotFoundError(f"there is no file {path}")
+    if (read := _READERS.get(path.suffix.lower())) is None:
+        raise DataError(f"{path}: features are read from {', '.join(_READERS)}")
     try:
-        features, labels = _READERS.get(path.suffix.lower(), _unknown)(path)
+        features, labels = read(path)
     except DataError:
         raise
     except UNREADABLE as error:  # Arrow's own are among them
@@ -60,16 +62,16 @@ def load_features(path: str | Path) -> Arrays:
     return features.astype(np.float32) if features.dtype.kind != "f" else features, labels
 
 
-def _of_npy(path: Path) -> Arrays:
+def _read_npy(path: Path) -> Arrays:
     return np.load(path, allow_pickle=False), None
 
 
-def _of_npz(path: Path) -> Arrays:
+def _read_npz(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as file:
         return _named({name: file[name] for name in file.files}, path)
 
 
-def _of_parquet(path: Path) -> Arrays:
+def _read_parquet(path: Path) -> Arrays:
     import pyarrow.parquet as pq
     from pyarrow import types
 
@@ -77,8 +79,8 @@ def _of_parquet(path: Path) -> Arrays:
     columns = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        kinds = types.is_list, types.is_large_list, types.is_fixed_size_list
-        lists = any(of(column.type) for of in kinds)
+        checks = types.is_list, types.is_large_list, types.is_fixed_size_list
+        lists = any(check(column.type) for check in checks)
         columns[name] = _rows(column, path) if lists else column.to_numpy(zero_copy_only=False)
     return _named(columns, path)
 
@@ -105,8 +107,4 @@ def _named(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
     return features, next((arrays[name] for name in _LABELS if name in arrays), None)
 
 
-def _unknown(path: Path) -> Arrays:
-    raise DataError(f"{path}: features are read from {', '.join(_READERS)}")
-
-
-_READERS = {".npy": _of_npy, ".npz": _of_npz, ".parquet": _of_parquet}
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}

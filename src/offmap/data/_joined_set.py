@@ -82,7 +82,7 @@ class JoinedSet:
     @cached_property
     def fingerprint(self) -> str | None:
         """Those of the parts, between spaces; ``None`` if one is not known."""
-        return _all(part.fingerprint for part in self.parts)
+        return _join_hashes(part.fingerprint for part in self.parts)
 
     @cached_property
     def label_fingerprint(self) -> str | None:
@@ -90,7 +90,9 @@ class JoinedSet:
         return (
             None
             if self.labels is None
-            else _all(part.label_fingerprint for part in self.parts if isinstance(part, ImageSet))
+            else _join_hashes(
+                part.label_fingerprint for part in self.parts if isinstance(part, ImageSet)
+            )
         )
 
     def __repr__(self) -> str:
@@ -138,7 +140,7 @@ class JoinedSet:
 def join(sets: Sequence[ImageSet | StreamedSet]) -> ImageSet | StreamedSet | JoinedSet:
     """Several sets as one; a single one stays what it is.
 
-    Labels count in the classes of the first. Where one set has no labels, the whole has none.
+    Labels count in the classes of the first set. Where one set has no labels, none are used.
 
     Warns:
         LeftOutWarning: there are labels, and not in all of the sets.
@@ -164,22 +166,21 @@ def join(sets: Sequence[ImageSet | StreamedSet]) -> ImageSet | StreamedSet | Joi
                 f"{part.name} holds images of {part.shape}, and {first.name} of {first.shape}: "
                 "load both at one size, with the same channels"
             )
-    bare = [part.name for part in sets if part.labels is None]
-    labelled = not bare
-    if bare and len(bare) < len(sets):
+    unlabelled = [part.name for part in sets if part.labels is None]
+    if 0 < len(unlabelled) < len(sets):
         warn_user(
-            f"no label of these {len(sets)} sets is used, because {', '.join(bare)} has none: give "
-            "the sets with labels alone, if labels are needed",
+            f"no label of these {len(sets)} sets is used, because {', '.join(unlabelled)} has none"
+            ": give the sets with labels alone, if labels are needed",
             LeftOutWarning,
         )
-    parts = [_as_first(part, first) if labelled else part for part in sets]
+    parts = sets if unlabelled else [_in_classes_of(first, part) for part in sets]
     return first if len(sets) == 1 else JoinedSet(tuple(parts))
 
 
-def _as_first(
-    part: ImageSet | StreamedSet, first: ImageSet | StreamedSet
+def _in_classes_of(
+    first: ImageSet | StreamedSet, part: ImageSet | StreamedSet
 ) -> ImageSet | StreamedSet:
-    """A part whose labels count in the classes of the first."""
+    """The part, with labels that count in the classes of the first."""
     if part.classes == first.classes:
         return part
     if not first.classes:
@@ -187,6 +188,6 @@ def _as_first(
     return part.with_classes(first.classes)
 
 
-def _all(fingerprints: Iterator[str | None]) -> str | None:
-    known = list(fingerprints)
-    return None if None in known else " ".join(map(str, known))
+def _join_hashes(fingerprints: Iterator[str | None]) -> str | None:
+    hashes = list(fingerprints)
+    return None if None in hashes else " ".join(map(str, hashes))

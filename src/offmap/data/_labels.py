@@ -37,7 +37,7 @@ def as_labels(
     if array.dtype.kind in "US":
         classes, labels = np.unique(_as_text(array, where), return_inverse=True)
         return torch.from_numpy(labels.astype(np.int64)), tuple(classes.tolist())
-    if array.size and (array == -1).all():
+    if (array == -1).all():
         return None, ()
     return torch.from_numpy(array.astype(np.int64)), tuple(names)
 

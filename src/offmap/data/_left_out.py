@@ -36,19 +36,19 @@ def skipped_in_words(
 ) -> str:
     """One line on what of a set is not used: how many of each kind, and the first; or no text.
 
-    Hidden files, what systems leave behind and links to a folder that they lie in are not told:
+    Hidden files, what systems leave behind and links to a folder that they lie in are not named:
     nobody misses them.
 
     >>> skipped_in_words("photos", [Skipped("a/1.png", "truncated")])
     'skipped in photos: 1 unreadable, first a/1.png (truncated)'
     """
     missed = [file for file in left_out if file.reason not in (HIDDEN, LEADS_BACK)]
-    if not (told := [*skipped, *missed]):
+    if not (files := [*skipped, *missed]):
         return ""
     kinds = Counter(_kind(file) for file in missed)
     counts = [f"{len(skipped)} unreadable"] if skipped else []
     counts += [f"{count} {kind}" for kind, count in kinds.most_common()]
-    line = f"skipped in {name}: {', '.join(counts)}, first {told[0].path} ({told[0].reason})"
+    line = f"skipped in {name}: {', '.join(counts)}, first {files[0].path} ({files[0].reason})"
     convertible = ", ".join(sorted(_CONVERTIBLE.intersection(kinds)))
     return f"{line}; convert {convertible} to PNG or JPEG" if convertible else line
 
@@ -65,7 +65,7 @@ def tell(line: str) -> None:
 
 
 def _kind(file: Skipped) -> str:
-    """What is counted together: files of one suffix, or left out for one reason."""
+    """What a file is counted under: its suffix, or the reason why it is left out."""
     if file.reason.startswith(UNREAD):
         return Path(file.path).suffix.lower()
     if file.reason == NO_SUFFIX:

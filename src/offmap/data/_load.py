@@ -135,7 +135,7 @@ def load_like(
         return _corrupted(spec, like if limit is None else like.take(limit, seed), seed)
     if not isinstance(spec, str) or not spec.startswith("noise:"):
         if like.own is not None:
-            return _checked(load(spec, limit=limit, seed=seed, transform=like.own), like)
+            return _of_one_shape(load(spec, limit=limit, seed=seed, transform=like.own), like)
         return load(
             spec,
             size=(height, width),
@@ -159,7 +159,7 @@ def _corrupted(spec: str, like: ImageSet | StreamedSet, seed: int) -> ImageSet:
     return corrupted(kind, like, seed=seed, **({"severity": int(severity)} if severity else {}))
 
 
-def _checked(
+def _of_one_shape(
     images: ImageSet | StreamedSet, like: ImageSet | StreamedSet
 ) -> ImageSet | StreamedSet:
     if images.shape != like.shape:

@@ -31,7 +31,7 @@ class OwnTransform:
             ``(c, h, w)`` or ``(h, w)``: uint8, 0 to 255, to be normalised by the forward pass; or
             floats that are normalised already. One image must give one result, in any thread.
         name: what the function is called, ``file.py:NAME`` on a command line.
-        sha256: of the file that it stands in, as it is told from others of its name.
+        sha256: of the file that it stands in, which tells it from others of its name.
     """
 
     function: Callable[[Image.Image], Any]
@@ -50,8 +50,8 @@ class OwnTransform:
             return transform
         function: Any = transform
         if isinstance(transform, str):
-            place, _, name = transform.rpartition(":")
-            function = imported(place, name, transform)
+            source, _, name = transform.rpartition(":")
+            function = imported(source, name, transform)
         if not callable(function):
             raise ArgumentError(f"{transform} must be a function of an image; seen {function!r}")
         name = transform if isinstance(transform, str) else getattr(function, "__name__", "")
@@ -77,8 +77,10 @@ class OwnTransform:
 
     def pixels(self, image: Image.Image) -> NDArray[Any]:
         """What the function makes of an image, ``(c, h, w)``."""
-        made = self.function(upright(image))
-        array = made.detach().cpu().numpy() if isinstance(made, torch.Tensor) else np.asarray(made)
+        result = self.function(upright(image))
+        if isinstance(result, torch.Tensor):
+            result = result.detach().cpu().numpy()
+        array = np.asarray(result)
         array = array[None] if array.ndim == 2 else array
         if array.ndim != 3 or array.dtype.kind not in "fu" or array.dtype.itemsize == 0:
             raise ValueError(f"{self.name} gave {array.dtype} of {array.shape}: give (c, h, w)")

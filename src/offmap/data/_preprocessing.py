@@ -56,15 +56,15 @@ class Preprocessing:
         return 1
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The image brought to these, as an array ``(c, h, w)``."""
+        """The image in these channels and size, as an array ``(c, h, w)``."""
         return as_array(self(image))
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """The image brought to these; one that has them keeps every bit."""
-        made = plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
+        """The image in these channels and size; one that has them keeps every bit."""
+        image = plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
         if self.size is None:
-            return made
-        return _scale(made, *self.size) if self.resize == "squash" else _crop(made, *self.size)
+            return image
+        return _scale(image, *self.size) if self.resize == "squash" else _crop(image, *self.size)
 
 
 def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

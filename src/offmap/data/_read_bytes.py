@@ -29,11 +29,11 @@ def read_image(
         name: of it, for the message.
         resize: "crop" or "squash", as for :func:`load`.
         own: a function that makes the image, in the place of these.
-        max_pixels: it is refused with more, by its header alone; or where bringing it to the shape
-            would make more.
+        max_pixels: an image with more is refused, by its header alone; and one that would have
+            more once it covers the shape.
     """
     channels, height, width = shape
-    preparing = own or Preprocessing(channels, (height, width), resize)
+    preprocessing = own or Preprocessing(channels, (height, width), resize)
 
     def look(image: Image.Image) -> Pixels:
         # A line of few pixels would be blown up to many.
@@ -42,11 +42,11 @@ def read_image(
             raise ValueError(
                 f"{image.width}x{image.height} pixels are too many: at most {max_pixels:,}"
             )
-        return preparing.pixels(image)
+        return preprocessing.pixels(image)
 
     pixels = attempt((name, content), look)
     if isinstance(pixels, Skipped):
         return pixels
     if pixels.shape != shape:
-        return Skipped(name, f"it was made {pixels.shape}, and not {shape}")
+        return Skipped(name, f"it became {pixels.shape}, and not {shape}")
     return torch.tensor(pixels, device="cpu")

@@ -88,13 +88,13 @@ def decoded(
 
 
 def check_inputs(inputs: Iterable[str]) -> None:
-    """Refuse what :func:`read_images` would not find, before anything is read.
+    """Refuse inputs that :func:`read_images` would not find, before anything is read.
 
     Raises:
         DataNotFoundError: an input is not there, or a pattern matches nothing.
     """
     for spec in inputs:
         if is_address(spec):
-            _ = Remote(spec).is_dir  # or else it is told what is missing
+            _ = Remote(spec).is_dir  # raises where nothing is there
         elif spec != "-" and not expanded(spec).exists():
             matches(spec)

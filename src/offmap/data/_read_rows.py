@@ -1,4 +1,4 @@
-"""Rows of text or features, for networks that take no images: a place for each that is broken."""
+"""Rows of text or features, for networks that take no images; a broken one keeps its place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_rows(
             ``attention_mask`` that is missing is one everywhere; none at all stands for a column of
             features, called features, embeddings, embedding or x.
         passed: names of the first rows, which are passed over.
-        shape: of the features of a row; those of another are told, and cost no other row.
+        shape: of the features of a row; a row of another shape is skipped.
 
     Raises:
         DataError: another kind of file.
@@ -45,8 +45,8 @@ def read_rows(
     """
     rows = _rows(inputs)
     for i, name in enumerate(passed):
-        if (seen := next(rows, ("missing", {}))[0]) != name:
-            raise ArgumentError(f"row {i} was {name}, and is {seen} now: these are other rows")
+        if (current := next(rows, ("missing", {}))[0]) != name:
+            raise ArgumentError(f"row {i} was {name}, and is {current} now: these are other rows")
     for name, row in rows:
         yield name, row if isinstance(row, Skipped) else _tensors(name, row, names, shape)
 
@@ -56,12 +56,12 @@ def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
         path = place(spec)
         if path.suffix not in (".jsonl", ".parquet"):
             raise DataError(f"{spec}: rows are read from .jsonl and .parquet files")
-        read = _of_jsonl if path.suffix == ".jsonl" else _of_parquet
+        read = _read_jsonl if path.suffix == ".jsonl" else _read_parquet
         for i, row in enumerate(read(path)):
             yield f"{spec}#{i}", row
 
 
-def _of_jsonl(path: Path | Remote) -> Iterator[Any]:
+def _read_jsonl(path: Path | Remote) -> Iterator[Any]:
     lines = BufferedReader(path.open()) if isinstance(path, Remote) else path.open("rb")
     with lines as file:
         for line in filter(bytes.strip, file):
@@ -71,7 +71,7 @@ def _of_jsonl(path: Path | Remote) -> Iterator[Any]:
                 yield Skipped(str(path), f"no JSON: {error}")
 
 
-def _of_parquet(path: Path | Remote) -> Iterator[Any]:
+def _read_parquet(path: Path | Remote) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(opened(path)).iter_batches(_ROWS):
@@ -83,10 +83,10 @@ def _tensors(
 ) -> Tensors | Skipped:
     if not isinstance(row, Mapping):
         return Skipped(name, f"no columns, but a {type(row).__name__}")
-    wanted = names or [next((n for n in FEATURES if n in row), FEATURES[0])]
+    columns = names or [next((n for n in FEATURES if n in row), FEATURES[0])]
     try:
         tensors = {
-            column: torch.tensor(_value(row, column, wanted), device="cpu") for column in wanted
+            column: torch.tensor(_value(row, column, columns), device="cpu") for column in columns
         }
     except KeyError as error:
         return Skipped(name, f"no column {error}: there are {', '.join(row)}")
@@ -96,17 +96,17 @@ def _tensors(
 
 
 def as_features(name: str, row: Tensors, shape: tuple[int, ...] | None) -> Tensors | Skipped:
-    """A row of features as floats, though all of them be whole; or why it is none."""
+    """A row of features, integers as floats; or why it is none."""
     ((column, x),) = row.items()
     if shape is not None and tuple(x.shape) != tuple(shape):
         return Skipped(name, f"features of {tuple(x.shape)}, not {tuple(shape)}")
     return {column: x if x.is_floating_point() else x.float()}
 
 
-def _value(row: Mapping[str, Any], column: str, wanted: Sequence[str]) -> Any:
-    others = [name for name in wanted if name != column]
-    if column == _MASK and column not in row and others:
-        return [1] * len(row[others[0]])
+def _value(row: Mapping[str, Any], column: str, columns: Sequence[str]) -> Any:
+    tokens = [name for name in columns if name != _MASK]
+    if column == _MASK and column not in row and tokens:
+        return [1] * len(row[tokens[0]])
     return row[column]
 
 
@@ -114,7 +114,7 @@ def groups_of(rows: Sequence[Tensors | Skipped], names: Sequence[str]) -> list[l
     """Which rows may stand in one batch, by their numbers.
 
     With an ``attention_mask`` all may: it says where each ends. Without one a network would read
-    what a row is filled up with, and its answer would depend on its company.
+    what a row is filled up with, and its logits would depend on the other rows.
     """
     if not names or _MASK in names:
         return [list(range(len(rows)))]
@@ -133,8 +133,8 @@ def padded(
     Args:
         rows: of one of the groups of :func:`groups_of`.
         names: of their columns, none of features.
-        padding: the token that is none, which ``input_ids`` are filled up with: some networks look
-            for it, and not at the mask. All else is filled up with zeros.
+        padding: the token that ``input_ids`` are filled up with: some networks look for it, and not
+            at the mask. All else is filled up with zeros.
 
     Raises:
         DataError: features of several lengths.

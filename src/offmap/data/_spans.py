@@ -66,8 +66,8 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
         elif is_address(spec):
             yield _span_of(Remote(spec), left_out)
         elif (path := expanded(spec)).is_dir():
-            images, _, others = search(path)
-            left_out += others
+            images, _, skipped = search(path)
+            left_out += skipped
             yield Span(tuple(map(str, images)))
         elif path.suffix == ".parquet" and path.is_file():
             yield Span(table=str(path), rows=range(len(Parquet.open(path, labelled=False))))
@@ -90,8 +90,8 @@ def _standard_input() -> Iterable[str]:
 def _span_of(remote: Remote, left_out: list[Skipped]) -> Span:
     """A folder, table or image of an object store."""
     if remote.is_dir:
-        names, others = names_below(remote)
-        left_out += others
+        names, skipped = names_below(remote)
+        left_out += skipped
         return Span(tuple(str(remote.file(name)) for name in names))
     if remote.suffix == ".parquet":
         table = Parquet.open(remote, labelled=False)
@@ -105,13 +105,13 @@ def matches(pattern: str) -> list[str]:
     Raises:
         DataNotFoundError: none.
     """
-    found = sorted(iglob(str(expanded(pattern)), recursive=True))
-    if not found:
+    paths = sorted(iglob(str(expanded(pattern)), recursive=True))
+    if not paths:
         if not has_magic(pattern):
             missing = does_not_exist(expanded(pattern))
             raise DataNotFoundError(f"{missing}give files, folders or patterns that are there")
         raise DataNotFoundError(f"{pattern} is no file or folder, and matches none")
-    return found
+    return paths
 
 
 def behind(spans: Iterable[Span], passed: Iterable[str]) -> Iterator[Span]:
@@ -123,14 +123,16 @@ def behind(spans: Iterable[Span], passed: Iterable[str]) -> Iterator[Span]:
     spans, span = iter(spans), Span()
     names, used = span.names(), 0
     for i, name in enumerate(passed):
-        while (seen := next(names, None)) is None:
-            if (following := next(spans, None)) is None:
-                seen = "missing"
+        while (current := next(names, None)) is None:
+            if (successor := next(spans, None)) is None:
+                current = "missing"
                 break
-            span, used = following, 0
+            span, used = successor, 0
             names = span.names()
-        if seen != name:
-            raise ArgumentError(f"image {i} was {name}, and is {seen} now: these are other images")
+        if current != name:
+            raise ArgumentError(
+                f"image {i} was {name}, and is {current} now: these are other images"
+            )
         used += 1
     if used < len(span):
         yield span.cut(used, len(span))

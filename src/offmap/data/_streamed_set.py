@@ -125,7 +125,7 @@ class StreamedSet(Subsets):
 
     @property
     def own(self) -> OwnTransform | None:
-        """The user's function that they go through, if that is so."""
+        """The user's function that makes the images, if there is one."""
         return self.preprocessing if isinstance(self.preprocessing, OwnTransform) else None
 
     @property
@@ -160,10 +160,10 @@ class StreamedSet(Subsets):
     def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
         """Images, labels and keys of the images that could be read; arguments as ``batches``."""
         check_reading(batch_size, start)
-        return self._telling(batch_size, start)
+        return self._read_and_warn(batch_size, start)
 
     def hold(self) -> ImageSet:
-        """Everything, in memory; what is not used of the set is told."""
+        """The images in memory; a warning counts those that are not used."""
         images, n = torch.empty(0, device="cpu"), 0
         for batch, _, _ in self._read(_CHUNK, 0):
             if not n:
@@ -171,7 +171,7 @@ class StreamedSet(Subsets):
             images[n : n + len(batch)] = batch
             n += len(batch)
         intact = [i for i in range(len(self)) if i not in self.corrupt]
-        held = ImageSet(
+        image_set = ImageSet(
             self.name,
             images[:n],
             None if self.labels is None else self.labels[intact],
@@ -183,14 +183,14 @@ class StreamedSet(Subsets):
             self.source.keys(self.rows[intact].tolist()),
             self.own,
         )
-        tell_skipped(held)
-        return held
+        tell_skipped(image_set)
+        return image_set
 
-    def _telling(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
-        """The images; a pass that has met corrupt ones of which no other knew tells of all."""
-        known = len(self.corrupt)
+    def _read_and_warn(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
+        """Keyed batches; after a pass that met new corrupt images, a warning counts all of them."""
+        count = len(self.corrupt)
         yield from self._read(batch_size, start)
-        if len(self.corrupt) > known:
+        if len(self.corrupt) > count:
             tell(skipped_in_words(self.name, self.skipped))
 
     def _read(self, batch_size: int, start: int) -> Iterator[KeyedBatch]:
@@ -200,7 +200,7 @@ class StreamedSet(Subsets):
                 positions = range(first, min(first + batch_size, len(self)))
                 # In this order zip takes no image that belongs to the next batch.
                 batch = zip(positions, decoded, strict=False)
-                images = {i: x for i, raw in batch if (x := self._checked(i, raw)) is not None}
+                images = {i: x for i, raw in batch if (x := self._intact(i, raw)) is not None}
                 if images:
                     readable = list(images)
                     labels = None if self.labels is None else self.labels[readable]
@@ -209,8 +209,8 @@ class StreamedSet(Subsets):
         if len(self.corrupt) == len(self):
             raise unreadable(self.name, self.skipped)
 
-    def _checked(self, i: int, image: Pixels | Skipped) -> Pixels | None:
-        """The image, or None for a corrupt one, which is noted."""
+    def _intact(self, i: int, image: Pixels | Skipped) -> Pixels | None:
+        """The image; or None for a corrupt one, which enters ``corrupt``."""
         if isinstance(image, Skipped):
             self.corrupt[i] = image
             return None

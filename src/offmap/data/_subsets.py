@@ -32,7 +32,7 @@ def sample_rows(n: int, total: int, seed: int) -> Int64[Tensor, " m"]:
 
 
 def sampled_name(name: str, n: int, total: int, seed: int) -> str:
-    """The name of a set of which :func:`sample_rows` has chosen."""
+    """The name of a sample that :func:`sample_rows` draws from a set."""
     return name if n >= total else f"{name}[{n} of {total}, seed {seed}]"
 
 
@@ -96,9 +96,9 @@ class Subsets(ABC):
                 f"a share of {share} of the {total} samples of {self.name} leaves one side empty"
             )
         order = _permutation(total, seed)
-        other = f"{self.name}[other {total - n} of {total}, seed {seed}]"
+        second_name = f"{self.name}[other {total - n} of {total}, seed {seed}]"
         first = self._at(order[:n].sort().values, sampled_name(self.name, n, total, seed))
-        second = self._at(order[n:].sort().values, other)
+        second = self._at(order[n:].sort().values, second_name)
         half_of = f"{self.name}, {n} of {total}, seed {seed}"
         return replace(first, half_of=half_of), replace(second, half_of=half_of)  # type: ignore[type-var]
 
@@ -123,7 +123,7 @@ class Subsets(ABC):
         """
         if self.labels is None:
             raise LabelError(f"{self.name} has no labels: its classes cannot be chosen")
-        numbers = [self._label(c) for c in classes]
+        numbers = [self._label(name) for name in classes]
         if len(set(numbers)) < len(numbers):
             raise ArgumentError(f"a class was named twice, among labels {_listed(numbers)}")
         labels = torch.full_like(self.labels, -1)
@@ -184,21 +184,21 @@ def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:
             f"values; seen {rows.dtype} of shape {tuple(rows.shape)}"
         )
     if rows.min() < 0 or rows.max() >= total:
-        seen = f"{int(rows.min())} to {int(rows.max())}"
-        raise ArgumentError(f"{name} has positions 0 to {total - 1}; asked for were {seen}")
+        span = f"{int(rows.min())} to {int(rows.max())}"
+        raise ArgumentError(f"{name} has positions 0 to {total - 1}; asked for were {span}")
     return rows.long()
 
 
 def described(data: Any) -> str:
     """A set in one line: its name, size, shape and classes, and how much of it is not used."""
     shape = "x".join(map(str, data.shape))
-    parts = [repr(data.name), f"{len(data):,} samples of {shape}", _of_classes(data)]
+    parts = [repr(data.name), f"{len(data):,} samples of {shape}", _classes_in_words(data)]
     parts += [f"{len(data.skipped)} unreadable"] if data.skipped else []
     parts += [f"{len(data.left_out)} left out"] if data.left_out else []
     return f"{type(data).__name__}({', '.join(parts)})"
 
 
-def _of_classes(data: Any) -> str:
+def _classes_in_words(data: Any) -> str:
     if data.labels is None:
         return "no labels"
     if data.classes:
@@ -212,7 +212,7 @@ def _listed(names: Sequence[object]) -> str:
 
 
 def check_range(start: int, stop: int) -> None:
-    """Both arguments of ``keys`` in order."""
+    """Refuse arguments of ``keys`` that are no range of positions."""
     if not 0 <= start <= stop:
         raise ArgumentError(
             f"keys are those from start up to stop, 0 or more; seen {start} and {stop}"
@@ -220,6 +220,6 @@ def check_range(start: int, stop: int) -> None:
 
 
 def check_reading(batch_size: int, start: int) -> None:
-    """Both arguments of ``batches`` within their ranges."""
+    """Refuse arguments of ``batches`` that are out of their ranges."""
     whole("batch_size", batch_size)
     whole("start", start, low=0)

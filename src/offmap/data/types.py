@@ -46,9 +46,9 @@ def check_resize(name: str) -> Resize:
     Raises:
         UnknownNameError: it is not.
     """
-    for known in RESIZE:
-        if name == known:
-            return known
+    for resize in RESIZE:
+        if name == resize:
+            return resize
     raise UnknownNameError(
         f"no resize {name!r}: {did_you_mean(name, RESIZE)}there are {' and '.join(RESIZE)}"
     )

@@ -1,4 +1,4 @@
-"""The whole job on embedded data: ten letters are known, and everything else is not.
+"""The whole job on embedded data: ten letters are known, and all else is OOD.
 
 Runs in less than a minute and without a network connection: the letters are drawn with fonts in
 matplotlib's wheel, and pictures lie in this package, as do the weights of its classifier, which
@@ -94,7 +94,7 @@ def run(
 
 
 def _command(*, retrain: bool, alarm_rate: float) -> str:
-    """What is typed for it; the folder is of one machine."""
+    """The command that repeats it, without the folder, which is of one machine."""
     rate = "" if alarm_rate == _RATE else f" --alarm-rate {alarm_rate}"
     return f"offmap demo{' --retrain' if retrain else ''}{rate}"
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from offmap import data
-from offmap.demo.parts import FAR, Parts, card_of, pictures, trained, with_weights
+from offmap.demo.parts import FAR, Parts, card_of, pictures, train_network, with_weights
 from offmap.forward import Normalization
 from offmap.networks import DigitsCNN
 from offmap.networks.card import Card
@@ -31,8 +31,8 @@ class Digits(Parts):
 def digits_data() -> Digits:
     """Digits 0 to 7 (60 % training, 15 % calibration, 25 % test); 8, 9 and others as OOD."""
     digits = data.embedded("digits")
-    train, rest = digits.only(KNOWN).split(0.6, seed=SEED)
-    calibration, test = rest.split(0.375, seed=SEED)
+    train, holdout = digits.only(KNOWN).split(0.6, seed=SEED)
+    calibration, test = holdout.split(0.375, seed=SEED)
     far = {name: pictures(name) for name in FAR}
     far["noise"] = data.noise("gaussian", 300, digits.shape, seed=SEED)
     near = {"eights": digits.only([8]), "nines": digits.only([9])}
@@ -45,8 +45,8 @@ def train(sets: Parts, out: str | Path, *, changes: Mapping[str, Any] | None = N
     Raises:
         MissingExtraError: lightning or kornia is not installed.
     """
-    known = {"network": "digits_cnn"}  # of eight digits
-    return trained(sets.train, sets.test, out, known | dict(changes or {}), COMMAND)
+    recipe = {"network": "digits_cnn"} | dict(changes or {})  # of eight digits
+    return train_network(sets.train, sets.test, out, recipe, COMMAND)
 
 
 def shipped() -> DigitsCNN:

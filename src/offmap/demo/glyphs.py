@@ -2,8 +2,8 @@
 
 FreeType, by way of Pillow, draws each glyph once and large; torch then shears, turns, scales,
 thickens, fades and sprinkles it, so that no two pictures are alike. One seed gives equal pictures
-on one machine. Another version of FreeType or torch may draw a few pixels otherwise, and figures
-then differ a little.
+on one machine. Another version of FreeType or torch may draw a few pixels otherwise, and the
+numbers then differ a little.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def drawn(
     order = [torch.randperm(len(pairs), generator=generator, device="cpu") for _ in range(turns)]
     rows = torch.cat(order)[:count]
     large = torch.stack([glyph(font, letter) for font, letter in pairs])
-    chosen = [pairs[row] for row in rows.tolist()]
-    numbers = [classes.index(letter) for _, letter in chosen] if classes else []
+    samples = [pairs[row] for row in rows.tolist()]
+    numbers = [classes.index(letter) for _, letter in samples] if classes else []
     labels = torch.tensor(numbers, device="cpu") if classes else None
-    keys = tuple(f"{letter} {font} {i}" for i, (font, letter) in enumerate(chosen))
+    keys = tuple(f"{letter} {font} {i}" for i, (font, letter) in enumerate(samples))
     images = changed(large[rows], generator)
-    how = f"drawn at {SIDE}x{SIDE}, seed {seed}"
-    return ImageSet(name, images, labels, classes, transform=how, sample_keys=keys)
+    transform = f"drawn at {SIDE}x{SIDE}, seed {seed}"
+    return ImageSet(name, images, labels, classes, transform=transform, sample_keys=keys)
 
 
 def glyph(font: str, letter: str) -> Float[Tensor, "64 64"]:
@@ -97,7 +97,9 @@ def changed(
     def within(low: float, high: float) -> Float[Tensor, "n 1 1 1"]:
         return low + (high - low) * uniform(n, 1, 1, 1, generator=generator)
 
-    grid = F.affine_grid(_moves(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False)
+    grid = F.affine_grid(
+        _affine_maps(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False
+    )
     x = F.grid_sample(large[:, None], grid, align_corners=False)
     x = F.avg_pool2d(_stroke(x, within(-0.5, 1.0)), 2)
     ground, ink = within(0.0, 0.25), within(0.5, 1.0)
@@ -106,8 +108,8 @@ def changed(
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _moves(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
-    """From the places of the picture to those of the large drawing."""
+def _affine_maps(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
+    """Affine maps from the picture to the large drawing: turned, sheared, scaled and moved."""
     turn, shear, x, y = 2 * uniform(4, n, generator=generator) - 1
     wide, high = 1.1 + 0.25 * (2 * uniform(2, n, generator=generator) - 1)
     angle = 0.26 * turn  # 15 degrees

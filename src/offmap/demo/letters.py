@@ -16,7 +16,7 @@ from torch import nn
 from offmap import data
 from offmap.data import ImageSet
 from offmap.demo.glyphs import COMPUTER_MODERN, DEJAVU, SIDE, STIX, drawn
-from offmap.demo.parts import FAR28, Parts, card_of, pictures, trained, with_weights
+from offmap.demo.parts import FAR28, Parts, card_of, pictures, train_network, with_weights
 from offmap.forward import Normalization
 from offmap.networks import LettersCNN
 from offmap.networks.card import Card
@@ -66,11 +66,11 @@ def train(sets: Parts, out: str | Path, *, changes: Mapping[str, Any] | None = N
     Raises:
         MissingExtraError: lightning or kornia is not installed.
     """
-    watched = known("validation", 1500)
-    return trained(sets.train, watched, out, _RECIPE | dict(changes or {}), COMMAND)
+    validation = known("validation", 1500)
+    return train_network(sets.train, validation, out, _RECIPE | dict(changes or {}), COMMAND)
 
 
-# What is otherwise than for the digits. The drawn changes are augmentation enough.
+# What differs from the digits. The changes to the glyphs are augmentation enough.
 _RECIPE = {
     "network": f"letters_cnn(classes={len(KNOWN)})",
     "data": f"drawn:{''.join(KNOWN)}[train]",

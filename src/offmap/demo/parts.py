@@ -32,7 +32,7 @@ class Parts:
 
 
 def pictures(name: str, *, size: int = 8) -> ImageSet:
-    """Grey pictures as ``data.embedded(name, size=size)`` makes them, some of them.
+    """Some of the grey pictures that ``data.embedded(name, size=size)`` makes.
 
     They are kept here so that the demo needs no more than the library does;
     ``scripts/demo_pictures.py`` made them.
@@ -43,15 +43,15 @@ def pictures(name: str, *, size: int = 8) -> ImageSet:
     """
     with as_file(files("offmap.demo") / _FILES[size]) as path, safe_open(path, "pt") as file:
         images, rows = file.get_tensor(name), file.get_tensor(f"{name}.rows")
-        said = file.metadata()
+        metadata = file.metadata()
     keys = tuple(map(str, rows.tolist()))
-    transform = said[f"{name}.transform"]
-    return ImageSet(said[name], images, transform=transform, sample_keys=keys)
+    transform = metadata[f"{name}.transform"]
+    return ImageSet(metadata[name], images, transform=transform, sample_keys=keys)
 
 
-def trained(
+def train_network(
     train: ImageSet,
-    watched: ImageSet,
+    validation: ImageSet,
     out: str | Path,
     changes: Mapping[str, Any] | None,
     command: str,
@@ -67,7 +67,7 @@ def trained(
     return training.train(
         recipe,
         out,
-        sets=training.Sets.of(recipe, train, watched),
+        sets=training.Sets.of(recipe, train, validation),
         resume=True,
         device="cpu",
         settings={"command": command},

@@ -21,41 +21,41 @@ from offmap.forward import Batched
 Scorer = Detector | Callable[[Activations], Tensor]
 
 
-def scorers(given: str | Detector | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]:
+def scorers(detectors: str | Detector | Mapping[str, Any] | Iterable[Any]) -> dict[str, Scorer]:
     """Detectors and functions by name: "all", names, expressions, detectors, or a mapping.
 
     Raises:
         ArgumentError: none, two of one name, or a name that results use.
     """
-    if isinstance(given, str | Detector):
-        given = unasked() if given == "all" else [given]
-    chosen: dict[str, Scorer] = {}
-    if isinstance(given, Mapping):
-        check_names(given)
-        chosen = {name: x if callable(x) else detector(x) for name, x in given.items()}
+    if isinstance(detectors, str | Detector):
+        detectors = unasked() if detectors == "all" else [detectors]
+    by_name: dict[str, Scorer] = {}
+    if isinstance(detectors, Mapping):
+        check_names(detectors)
+        by_name = {name: x if callable(x) else detector(x) for name, x in detectors.items()}
     else:
-        for spec in given:
-            made = detector(spec)
-            name = spec if isinstance(spec, str) else _name(made)
-            if name in chosen:
+        for spec in detectors:
+            scorer = detector(spec)
+            name = spec if isinstance(spec, str) else _name(scorer)
+            if name in by_name:
                 raise ArgumentError(
                     f"two detectors are called {name!r}: give them as a mapping by name"
                 )
-            chosen[name] = made
-    if not chosen:
+            by_name[name] = scorer
+    if not by_name:
         raise ArgumentError('no detectors were given: name some, or "all"')
-    return chosen
+    return by_name
 
 
-def _name(made: Detector) -> str:
-    """The catalogue's name where the arguments are the default ones, else the whole expression."""
-    entry = entry_of(type(made))
-    default = entry is not None and repr(entry.method.default()) == repr(made)
-    return entry.name if entry is not None and default else repr(made)
+def _name(scorer: Detector) -> str:
+    """The catalogue's name where the arguments are the default ones, else the expression."""
+    entry = entry_of(type(scorer))
+    default = entry is not None and repr(entry.method.default()) == repr(scorer)
+    return entry.name if entry is not None and default else repr(scorer)
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse names of detectors that are those of other columns in the table of samples.
+    """Refuse names of detectors that other columns of the table of samples have.
 
     Raises:
         ArgumentError: there is one.
@@ -92,22 +92,23 @@ def data_sets(
         sets.append(Named("calibration", "calibration", loaded(calibration, id_set)))
     if train is not None:
         sets.append(Named("train", "train", loaded(train, id_set)))
-    others = [(name, "shift", "", data) for name, data in (id_shift or {}).items()]
-    others += [(name, "ood", group, data) for name, group, data in flat(ood)]
-    for name, role, group, data in others:
+    named = [(name, "shift", "", data) for name, data in (id_shift or {}).items()]
+    named += [(name, "ood", group, data) for name, group, data in flat(ood)]
+    for name, role, group, data in named:
         if not isinstance(name, str):
-            raise ArgumentError(f"data sets are called by texts, and one by {name!r}")
+            raise ArgumentError(f"the name of a data set is a text; seen {name!r}")
         name = as_text(name)  # a path may be of any bytes, and files of results are UTF-8
-        if name in [other.name for other in sets]:
-            raise _twice(name)
+        if name in [each.name for each in sets]:
+            raise _duplicate_name(name)
         sets.append(Named(name, role, loaded(data, id_set), group))
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     for each in sets:
         if each.role != "shift":
-            _warn_made_otherwise(each, id_set)
-    # A folder that lacks a class would count the labels of the others from another start.
-    known = next((_classes(each.data) for each in sets if each.role == "train"), ()) or tuple(names)
+            _warn_if_prepared_otherwise(each, id_set)
+    # In a folder that lacks a class, the labels of the classes behind it would be too low.
+    of_train = next((_classes(each.data) for each in sets if each.role == "train"), ())
+    known = of_train or tuple(names)
     for i, each in enumerate(sets):
         own = _classes(each.data)
         if each.role != "ood" and own and own != known and set(own) <= set(known):
@@ -115,9 +116,9 @@ def data_sets(
     return sets
 
 
-def _warn_made_otherwise(each: Named, id_set: Any) -> None:
-    """Tell of pictures that were brought to their size in another way than the ID ones."""
-    way, id_way = _way(each.data), _way(id_set)
+def _warn_if_prepared_otherwise(each: Named, id_set: Any) -> None:
+    """Warn of images that were brought to their size in another way than the ID ones."""
+    way, id_way = _preparation(each.data), _preparation(id_set)
     if way is not None and id_way is not None and way != id_way:
         warn_user(
             f"the images of {each.name} were made by {way}, and those of the ID set by {id_way}: "
@@ -126,7 +127,7 @@ def _warn_made_otherwise(each: Named, id_set: Any) -> None:
         )
 
 
-def _way(data: Any) -> str | None:
+def _preparation(data: Any) -> str | None:
     """How a set of images brought them to their size; ``None`` of images as given."""
     if not isinstance(data, Batched):
         return None
@@ -147,17 +148,17 @@ def flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:
     """
     if not isinstance(ood, Mapping):
         raise ArgumentError(f"OOD sets are given by name: ood={{'textures': data}}; seen {ood!r}")
-    seen = set()
+    names = set()
     for key, value in ood.items():
         group, sets = (key, value) if isinstance(value, Mapping) else ("ood", {key: value})
         for name, data in sets.items():
-            if name in seen:
-                raise _twice(name)
-            seen.add(name)
+            if name in names:
+                raise _duplicate_name(name)
+            names.add(name)
             yield name, group, data
 
 
-def _twice(name: str) -> ArgumentError:
+def _duplicate_name(name: str) -> ArgumentError:
     return ArgumentError(f"two data sets are called {name!r}: give each its own name")
 
 

@@ -1,4 +1,4 @@
-"""Sets of an evaluation that should be apart: what of them stands in two."""
+"""Sets of an evaluation that must be disjoint: samples that are in two of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WORDS = {"id": "ID set", "calibration": "calibration data", "train": "training 
 
 
 def check_other_sets(sets: Sequence[Named]) -> None:
-    """Refuse one set in two parts before any work.
+    """Refuse, before any work, one set in two roles.
 
     Raises:
-        DataError: the fingerprints of two sets are equal, which must be apart.
+        DataError: two sets that must be disjoint have one fingerprint.
     """
     for a, b in combinations(sets, 2):
         own = getattr(a.data, "fingerprint", None)
@@ -28,13 +28,13 @@ def check_other_sets(sets: Sequence[Named]) -> None:
 
 
 def overlaps(item: Named, sets: Sequence[Named], seen: Mapping[str, Seen]) -> dict[str, int]:
-    """Samples of a set that stand in those read before it: told, or refused above 1 %."""
+    """How many samples of a set are in those read before it: a warning, above 1 % an error."""
     counts = {}
     for other in sets:
         if other.name in seen and other.name != item.name and _apart(item, other):
-            known = all(hasattr(each.data, "fingerprint") for each in (item, other))
+            are_sets = all(hasattr(each.data, "fingerprint") for each in (item, other))
             a, b = seen[item.name], seen[other.name]
-            if count := check_apart(_words(item), a, _words(other), b, sets=known):
+            if count := check_apart(_words(item), a, _words(other), b, sets=are_sets):
                 counts[f"{item.name} in {other.name}"] = count
     return counts
 

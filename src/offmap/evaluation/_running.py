@@ -29,7 +29,7 @@ _ROWS = 1024
 
 
 def detectors_of(chosen: Mapping[str, Scorer]) -> dict[str, Detector]:
-    """Those that are detectors, and no functions."""
+    """Those that are detectors; the others are functions."""
     return {name: scorer for name, scorer in chosen.items() if isinstance(scorer, Detector)}
 
 
@@ -62,7 +62,7 @@ class Running:
         self.seen: dict[str, Seen] = {}
         self.overlaps: dict[str, int] = {}
         self.parts: CalibrationData | None = None
-        self.calibrating: EachPass
+        self.calibration_pass: EachPass
 
     def fit(self, sets: Mapping[str, Named]) -> None:
         """Fit all detectors in one go; with ``skip``, leave out those that cannot be fitted."""
@@ -70,9 +70,9 @@ class Running:
         self.fitting = Fitting(detectors, lambda: self.network.head, self.failures)
         self.fitting.begin()
         if (train := sets.get("train")) is not None and self._learns("train"):
-            reading = EachPass(lambda seen: self._passing(train, seen))
-            self.fitting.learn("train", reading if self._runs_again(train) else reading())
-            seen = self.seen["train"] = reading.seen
+            each_pass = EachPass(lambda seen: self._batches_of(train, seen))
+            self.fitting.learn("train", each_pass if self._runs_again(train) else each_pass())
+            seen = self.seen["train"] = each_pass.seen
             self.infos.append(_info(train, seen.samples, seen.right if seen.labelled else None))
             seen.warn_of_labels("the training data")
         else:
@@ -84,10 +84,10 @@ class Running:
         elif self.skip and not self._enough(calibration.data):
             self.fitting.learn("calibration", None)  # thresholds come before them
         else:
-            self.calibrating = EachPass(lambda seen: self._passing(calibration, seen))
+            self.calibration_pass = EachPass(lambda seen: self._batches_of(calibration, seen))
             self.parts = CalibrationData(
                 calibration.data,
-                self.calibrating,
+                self.calibration_pass,
                 samples=self.inputs_to_learn,
                 learn_share=self.learn_share,
                 stack=self.stack,
@@ -101,15 +101,15 @@ class Running:
         return several and self.inputs_to_learn and not isinstance(train.data, Iterator)
 
     def _enough(self, data: Any) -> bool:
-        """Whether enough calibration samples for the threshold are left of those learned on."""
+        """Whether enough calibration samples for the threshold remain beside those to learn on."""
         if not hasattr(data, "__len__") or not hasattr(data, "fingerprint"):
             return True
-        rest = int((~to_learn_on(data.keys(0, len(data)), self.learn_share)).sum())
+        count = int((~to_learn_on(data.keys(0, len(data)), self.learn_share)).sum())
         try:
-            alarm_rank(rest, self.alarm_rate)
+            alarm_rank(count, self.alarm_rate)
         except ArgumentError:
             return False
-        return rest < len(data)
+        return count < len(data)
 
     def _learns(self, source: str) -> bool:
         return any(passes(root, source) for root in self.fitting.roots.values())
@@ -118,18 +118,17 @@ class Running:
         for i, error in (self.failures or {}).items():
             if (name := self.names[i]) in self.chosen:
                 self._leave_out(name, _reason(self.chosen[name], error))
-        for name, spent in zip(self.names, self.fitting.seconds, strict=True):
-            self.seconds[name] = spent
+        self.seconds.update(zip(self.names, self.fitting.seconds, strict=True))
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.left_out[name] = reason
         del self.chosen[name], self.scores[name]
 
-    def _passing(self, item: Named, seen: Seen) -> Iterator[Any]:
+    def _batches_of(self, item: Named, seen: Seen) -> Iterator[Any]:
         self.seen.setdefault(item.name, seen)
-        learned = item.role in ("train", "calibration")
-        inputs = self.inputs_to_learn if learned else self.inputs
-        passing = self.run(
+        for_fit = item.role in ("train", "calibration")
+        inputs = self.inputs_to_learn if for_fit else self.inputs
+        batches = self.run(
             self.network,
             item.data,
             description=item.name,
@@ -138,8 +137,8 @@ class Running:
             **self.options,
         )
         if item.role == "ood":  # nobody asks for its labels, and they may be anything
-            passing = ((acts, None) for acts, _ in passing)
-        return passing if inputs else _gathered(passing)
+            batches = ((acts, None) for acts, _ in batches)
+        return batches if inputs else _gather(batches)
 
     def score(self, item: Named) -> None:
         """Score one set with every detector, batch by batch."""
@@ -151,7 +150,7 @@ class Running:
         if item.role == "calibration" and self.parts is not None:
             batches = seen.through(self.parts.rest())  # without those learned on
         else:
-            batches = self._passing(item, seen)
+            batches = self._batches_of(item, seen)
         for batch, target in batches:
             acts = batch.acts if isinstance(batch, Sample) else batch
             if self.fitting.unbound:
@@ -171,14 +170,16 @@ class Running:
         if not any(each is None for each in labels):
             self.labels[item.name] = np.concatenate(labels)
         for name in self.chosen:
-            self.scores[name][item.name] = _finite(np.concatenate(parts[name]), name, item.name)
+            self.scores[name][item.name] = _check_finite(
+                np.concatenate(parts[name]), name, item.name
+            )
         right, members = (seen.right, seen.members) if seen.labelled else (None, [])
         self.infos.append(_info(item, seen.samples, right, members))
         if item.role == "calibration" and self.parts is not None:
-            self.seen[item.name] = self.calibrating.seen
-        self._tell(item, seen)
+            self.seen[item.name] = self.calibration_pass.seen
+        self._warn(item, seen)
 
-    def _tell(self, item: Named, seen: Seen) -> None:
+    def _warn(self, item: Named, seen: Seen) -> None:
         """Warn of labels that do not fit, features that may be none, and samples in two sets."""
         seen.warn_of_labels(f"the set {item.name!r}")
         if item.role == "id" and any(
@@ -188,11 +189,11 @@ class Running:
         self.overlaps |= overlaps(item, self.sets, self.seen)
 
     def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
-        """What each detector makes of a batch; with ``skip``, those that refuse it are dropped."""
+        """The scores of a batch by detector; with ``skip``, without detectors that refuse it."""
         for name, scorer in list(self.chosen.items()):
             start = time.perf_counter()
             try:
-                scores = _scored(name, scorer, batch)
+                scores = _score(name, scorer, batch)
             except NeedsError as error:
                 if not self.skip:
                     raise
@@ -225,11 +226,11 @@ class Running:
 
 
 def _reason(scorer: Scorer, error: OffmapError) -> str:
-    """What an error says of a detector, without its expression: others may share the reason."""
+    """The message of an error without the detector: others may have the same reason."""
     return str(error).removeprefix(f"{scorer!r} ")
 
 
-def _scored(name: str, scorer: Scorer, batch: Any) -> Any:
+def _score(name: str, scorer: Scorer, batch: Any) -> Any:
     acts = batch.acts if isinstance(batch, Sample) else batch
     result = scorer.score(batch) if isinstance(scorer, Detector) else scorer(acts)
     scores = as_tensor(result).detach()
@@ -242,28 +243,28 @@ def _scored(name: str, scorer: Scorer, batch: Any) -> Any:
     return (scores if scores.dtype == torch.float64 else scores.float()).cpu().numpy()
 
 
-def _finite(scores: Any, name: str, set_name: str) -> Any:
+def _check_finite(scores: Any, name: str, set_name: str) -> Any:
     if bad := int((~np.isfinite(scores)).sum()):
         raise NonFiniteError(f"{name}: {bad} of {len(scores)} scores on {set_name} are not finite")
     return scores
 
 
-def _gathered(batches: Iterator[Batch]) -> Iterator[Batch]:
+def _gather(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Batches joined to ``_ROWS`` samples: a score costs more to start than to compute."""
-    held: list[Batch] = []
+    buffer: list[Batch] = []
     for batch in batches:
-        held.append(batch)
-        if sum(len(acts) for acts, _ in held) >= _ROWS:
-            yield _joined(held)
-            held.clear()
-    if held:
-        yield _joined(held)
+        buffer.append(batch)
+        if sum(len(acts) for acts, _ in buffer) >= _ROWS:
+            yield _join(buffer)
+            buffer.clear()
+    if buffer:
+        yield _join(buffer)
 
 
-def _joined(held: list[Batch]) -> Batch:
-    labels = [labels for _, labels in held if labels is not None]
-    whole = torch.cat(labels) if len(labels) == len(held) else None
-    return Activations.joined([acts for acts, _ in held]), whole
+def _join(batches: list[Batch]) -> Batch:
+    labels = [labels for _, labels in batches if labels is not None]
+    acts = Activations.joined([acts for acts, _ in batches])
+    return acts, torch.cat(labels) if len(labels) == len(batches) else None
 
 
 def _info(

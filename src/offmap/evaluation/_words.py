@@ -1,4 +1,4 @@
-"""What stands above and below the tables of an evaluation."""
+"""Headings and notes of the tables of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def heading(results: Results, grid: Grid) -> list[str]:
-    """How often the network is right, what the numbers are, and of how many samples."""
+    """The accuracy of the network, the metric, and how many samples it is of."""
     lines = []
     id_set = next(s for s in results.sets if s.role == "id")
     if results.accuracy:
@@ -22,9 +22,9 @@ def heading(results: Results, grid: Grid) -> list[str]:
         name = results.settings.get("id", id_set.source)
         lines.append(f"{name}: accuracy {right / total:.2%} ({right:,} of {total:,})")
     calibration = next((s for s in results.sets if s.role == "calibration"), None)
-    held = f"; {calibration.n:,} more held out for calibration" if calibration else ""
+    holdout = f"; {calibration.n:,} more held out for calibration" if calibration else ""
     evaluated = results.rows[0].n_id if results.rows else id_set.n  # of some samples: how many
-    lines.append(f"{grid.metric.heading}; {evaluated:,} ID samples evaluated{held}")
+    lines.append(f"{grid.metric.heading}; {evaluated:,} ID samples evaluated{holdout}")
     if ratio := results.settings.get("ratio"):
         lines[-1] = f"{grid.metric.heading}; ID:OOD = {ratio}:1, seeded"
     return lines
@@ -33,12 +33,12 @@ def heading(results: Results, grid: Grid) -> list[str]:
 def notes(sets: Sequence[SetInfo], left_out: Mapping[str, str]) -> list[str]:
     """What was left out or skipped, a line each."""
     lines = [f"left out: {names} ({why})" for names, why in alike(left_out)]
-    told: set[tuple[str, ...]] = set()
+    names: set[tuple[str, ...]] = set()
     for info in sets:
         skipped, beside = (
-            [Skipped(*file) for file in files if tuple(file) not in told]
+            [Skipped(*file) for file in files if tuple(file) not in names]
             for files in (info.skipped, info.left_out)
         )
-        told.update(map(tuple, info.skipped + info.left_out))  # of parts of one set, once
+        names.update(map(tuple, info.skipped + info.left_out))  # parts of one set share them
         lines += filter(None, [skipped_in_words(info.name, skipped, beside)])
     return lines

@@ -120,8 +120,8 @@ class Aggregate(Tabular):
     def differences(self, metric: str = "auroc") -> list[PairedDifference]:
         """Every detector against the best by the mean over all sets, paired over the networks.
 
-        The networks are what is drawn here, and not the samples: with few of them little can be
-        shown. "Best" was picked on the same networks, so the correction is over all pairs.
+        The networks are the sample here, so that few of them show little. The best detector was
+        picked on the same networks, so the correction is over all pairs.
 
         Raises:
             ArgumentError: there is one detector.
@@ -133,7 +133,7 @@ class Aggregate(Tabular):
         best = max(values, key=lambda d: sign * float(values[d].mean()))
         pairs = list(combinations(values, 2))
         tests = [_paired_p(values[a] - values[b]) for a, b in pairs]
-        known = None not in tests
+        has_tests = None not in tests
         corrected = dict(zip(pairs, holm([t or 0.0 for t in tests]), strict=True))
         return [
             PairedDifference(
@@ -141,7 +141,9 @@ class Aggregate(Tabular):
                 best,
                 float((values[detector] - values[best]).mean()),
                 _deviation(values[detector] - values[best]),
-                corrected.get((detector, best), corrected.get((best, detector))) if known else None,
+                corrected.get((detector, best), corrected.get((best, detector)))
+                if has_tests
+                else None,
             )
             for detector in self.detectors
             if detector != best
@@ -150,21 +152,21 @@ class Aggregate(Tabular):
     def _check_several(self) -> None:
         if len(self.detectors) < 2:
             raise ArgumentError(
-                f"detectors are held against each other, and there is {self.detectors[0]} alone: "
+                f"detectors are compared with each other, and there is {self.detectors[0]} alone: "
                 "give results of several detectors"
             )
 
     def differences_table(self, metric: str = "auroc") -> str:
         """Each detector minus the best, with the corrected p-values."""
         scale = metric_of(metric).scale
-        found = self.differences(metric)
+        differences = self.differences(metric)
         pairs = len(self.detectors) * (len(self.detectors) - 1) // 2
         lines = [
-            f"mean over all sets minus that of {found[0].against}, paired over the networks; p of "
-            f"Student's test, corrected (Holm, {pairs} pairs)"
+            f"mean over all sets minus that of {differences[0].against}, paired over the networks; "
+            f"p of Student's test, corrected (Holm, {pairs} pairs)"
         ]
-        width = max(len(each.detector) for each in found)
-        for each in found:
+        width = max(len(each.detector) for each in differences)
+        for each in differences:
             p = "" if each.p_value is None else f", p = {each.p_value:.2g}"
             lines.append(
                 f"  {each.detector:<{width}}  {scale * each.difference:+7.2f} ± "
@@ -202,15 +204,15 @@ class Aggregate(Tabular):
         )
 
     def ranks_table(self, metric: str = "auroc") -> str:
-        """Mean ranks, best first, with the difference that can be told."""
-        found = self.ranks(metric)
-        order = sorted(found.mean, key=lambda d: found.mean[d])
-        test = "" if found.p_value is None else f"; Friedman p = {found.p_value:.2g}"
+        """Mean ranks, best first, with the critical difference."""
+        ranks = self.ranks(metric)
+        order = sorted(ranks.mean, key=lambda d: ranks.mean[d])
+        test = "" if ranks.p_value is None else f"; Friedman p = {ranks.p_value:.2g}"
         heading = (
-            f"mean rank over {found.sets} OOD sets{test}; critical difference "
-            f"{found.critical_difference:.2f} (Nemenyi, 5 %)"
+            f"mean rank over {ranks.sets} OOD sets{test}; critical difference "
+            f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)"
         )
-        body = render({d: [found.mean[d]] for d in order}, ["rank"], low=True)
+        body = render({d: [ranks.mean[d]] for d in order}, ["rank"], low=True)
         return f"{heading}\n\n{body}"
 
 
@@ -218,53 +220,57 @@ def aggregate(results: Mapping[str, Results] | Sequence[Results]) -> Aggregate:
     """Several evaluations, of other networks or seeds, as means and deviations.
 
     Args:
-        results: by the name of the network, or one after the other. What is averaged are the
-            detectors and OOD sets that all of them have.
+        results: by the name of the network, or one after the other. Only detectors and OOD sets
+            that all of them have are averaged.
 
     Raises:
         ArgumentError: none, one network twice, or no detector and OOD set in common.
     """
-    named = (
+    by_name = (
         dict(results)
         if isinstance(results, Mapping)
         else {str(i): each for i, each in enumerate(results, 1)}
     )
-    if not named:
+    if not by_name:
         raise ArgumentError("aggregate takes at least one evaluation; seen none")
-    for (a, one), (b, other) in combinations(named.items(), 2):
-        if one == other:  # the deviation of one evaluation given twice, 0, would say nothing
+    for (a, of_a), (b, of_b) in combinations(by_name.items(), 2):
+        if of_a == of_b:  # the deviation of one evaluation given twice, 0, would say nothing
             raise ArgumentError(f"{a} and {b} are one evaluation: give each once")
-    first, *others = named.values()
-    detectors = [d for d in first.detectors if all(d in other.detectors for other in others)]
-    shared = set.intersection(*(set(_sets(each)) for each in named.values()))
+    first = next(iter(by_name.values()))
+    detectors = [d for d in first.detectors if all(d in r.detectors for r in by_name.values())]
+    shared = set.intersection(*(set(_sets(each)) for each in by_name.values()))
     groups = {g: [n for n in names if n in shared] for g, names in first.groups.items()}
     groups = {group: names for group, names in groups.items() if names}
     if not detectors or not groups:
         raise ArgumentError("these results share no " + ("detector" if groups else "OOD set"))
-    told = [*_told("detector", named, detectors), *_told("OOD set", named, sorted(shared))]
-    return Aggregate(named, groups, detectors, [*told, *_other_samples(named, sorted(shared))])
+    notes = [
+        *_missing_in_some("detector", by_name, detectors),
+        *_missing_in_some("OOD set", by_name, sorted(shared)),
+        *_other_samples(by_name, sorted(shared)),
+    ]
+    return Aggregate(by_name, groups, detectors, notes)
 
 
 def _sets(results: Results) -> list[str]:
     return [name for names in results.groups.values() for name in names]
 
 
-def _told(what: str, named: Mapping[str, Results], common: Sequence[str]) -> list[str]:
-    """What is left out, as only some of the evaluations have it."""
-    per = [each.detectors if what == "detector" else _sets(each) for each in named.values()]
-    only = [name for name in dict.fromkeys(n for names in per for n in names) if name not in common]
-    return [f"left out, as not all have the {what}: {', '.join(only)}"] if only else []
+def _missing_in_some(kind: str, by_name: Mapping[str, Results], common: Sequence[str]) -> list[str]:
+    """A note on the detectors, or OOD sets, that only some of the evaluations have."""
+    lists = [each.detectors if kind == "detector" else _sets(each) for each in by_name.values()]
+    names = dict.fromkeys(name for of_one in lists for name in of_one if name not in common)
+    return [f"left out, as not all have the {kind}: {', '.join(names)}"] if names else []
 
 
-def _other_samples(named: Mapping[str, Results], sets: Sequence[str]) -> list[str]:
-    """Sets of one name that hold other samples in some evaluations, as far as is known."""
+def _other_samples(by_name: Mapping[str, Results], sets: Sequence[str]) -> list[str]:
+    """A note on sets that hold other samples in some evaluations, by their fingerprints."""
     prints: dict[str, set[str | None]] = {}
-    for each in named.values():
+    for each in by_name.values():
         for info in each.sets:
             if info.role == "id" or info.name in sets:
                 prints.setdefault(info.name, set()).add(info.fingerprint)
-    other = [name for name, of in prints.items() if len(of) > 1]
-    return [f"not the same samples in all of them: {', '.join(other)}"] if other else []
+    names = [name for name, of in prints.items() if len(of) > 1]
+    return [f"not the same samples in all of them: {', '.join(names)}"] if names else []
 
 
 def _deviation(values: Float[np.ndarray, " k"]) -> float:

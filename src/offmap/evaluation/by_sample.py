@@ -1,4 +1,4 @@
-"""What an evaluation knows of each sample, as one table."""
+"""Scores, predictions, labels and keys of an evaluation, as one table by sample."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def as_table(
     """One row a sample: its set, key, label and prediction, and one column a detector."""
     import pyarrow as pa
 
-    named = {name: [*map(as_text, of)] for name, of in keys.items()}  # paths, of any bytes
-    others = zip(_COLUMNS.values(), (predictions, labels, named), strict=True)
-    parts = {name: of for name, of in {**dict(others), **scores}.items() if of}
+    texts = {name: [*map(as_text, of)] for name, of in keys.items()}  # paths, of any bytes
+    facts = dict(zip(_COLUMNS.values(), (predictions, labels, texts), strict=True))
+    parts = {name: of for name, of in {**facts, **scores}.items() if of}
     sizes = {name: len(x) for of in parts.values() for name, x in of.items()}
     names = [name for name, size in sizes.items() for _ in range(size)]
     columns = {"set": pa.array(names, pa.string()).dictionary_encode()}
@@ -84,7 +84,7 @@ def _sha256(path: Path) -> str:
 
 
 def from_table(table: pa.Table) -> dict[str, Any]:
-    """What :func:`as_table` took, by the names of its arguments."""
+    """The arguments of :func:`as_table`, from the table."""
     names = table["set"].to_numpy()
     rows = {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
     by_column: dict[str, dict[str, Any]] = {}
@@ -96,5 +96,5 @@ def from_table(table: pa.Table) -> dict[str, Any]:
             for name, part in parts.items()
             if part.null_count == 0
         }
-    known = {name: by_column.pop(column, {}) for name, column in _COLUMNS.items()}
-    return {"scores": by_column, **known}
+    facts = {name: by_column.pop(column, {}) for name, column in _COLUMNS.items()}
+    return {"scores": by_column, **facts}

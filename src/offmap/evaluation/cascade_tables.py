@@ -39,7 +39,7 @@ def systems_text(
 
 
 def cascade(systems: Systems) -> str:
-    """The pair that was best on the held-out part, against its parts alone."""
+    """The best pair by the held-out part, against its filter and its classifier alone."""
     heading = (
         f"accept by one, predict by another, on {systems.ood}, {ratio(systems.rest)}: pair and "
         "thresholds of the best F1 on the held-out fifth; paired bootstrap"
@@ -48,7 +48,7 @@ def cascade(systems: Systems) -> str:
 
 
 def joint(systems: Systems) -> list[str]:
-    """The networks that were best together on the held-out part, against each alone."""
+    """The best filter of several networks by the held-out part, against each network alone."""
     if (test := systems.test_joint()) is None:
         return []
     heading = (
@@ -59,15 +59,16 @@ def joint(systems: Systems) -> list[str]:
 
 
 def swaps(systems: Systems) -> str:
-    """What another network's answers change, filter by filter, at the same threshold."""
+    """How another network's answers change the F1, filter by filter, at the same threshold."""
     cells = {}
     for own in systems.results:
         for other in (name for name in systems.results if name != own):
             system = systems.tuned(systems.best_alone(own).filter, other)
-            mine, others = (systems.correct[name][systems.rest.id] for name in (own, other))
-            swap = Swap.of(mine, others, systems.outcomes(system, systems.rest))
+            of_own, of_other = (systems.correct[n][systems.rest.id] for n in (own, other))
+            swap = Swap.of(of_own, of_other, systems.outcomes(system, systems.rest))
+            shares = ((n, 100 * accepted / max(n, 1)) for n, accepted in (swap.gained, swap.lost))
             cells[f"{system.filter} accepts, {other} predicts"] = [
-                *(x for n, kept in (swap.gained, swap.lost) for x in (n, 100 * kept / max(n, 1))),
+                *(x for pair in shares for x in pair),
                 100 * swap.difference,
             ]
     heading = (

@@ -28,8 +28,8 @@ class Filter:
     """What accepts: a detector on one network, or its mean over several.
 
     Args:
-        networks: by name; of several, the mean of their scores, each in deviations from its mean on
-            the ID samples to choose on.
+        networks: by name; of several, the mean of their scores counts, each standardised on the ID
+            samples to choose on.
         detector: of all of them.
     """
 
@@ -63,7 +63,7 @@ class SystemTest:
 
     Args:
         system: the best of several networks.
-        alone: by what they are called, systems of its networks by themselves.
+        alone: by name, systems of its networks by themselves.
         outcomes: of the system, and of each of these.
         differences: of the F1, the system minus each of these.
     """
@@ -96,7 +96,7 @@ class Systems:
     ) -> None:
         if len(results) < 2:
             raise ArgumentError(
-                f"systems are put together of two networks or more; seen {list(results)}"
+                f"systems are built from two networks or more; seen {list(results)}"
             )
         if len(results) > _MOST:
             raise ArgumentError(
@@ -109,8 +109,8 @@ class Systems:
         first = next(iter(results.values()))
         n_ood = sum(len(first.scores[first.detectors[0]][name]) for name in self.sets)
         self.held, self.rest = held_out(len(labels), n_ood, seed=seed)
-        for networks in self._sets_of(list(results), 3):
-            self.correct[vote_of(networks)] = self._voted(networks) == labels
+        for networks in self._combinations(list(results), 3):
+            self.correct[vote_of(networks)] = self._vote(networks) == labels
 
     @property
     def filters(self) -> list[Filter]:
@@ -125,25 +125,25 @@ class Systems:
         return [
             Filter(networks, d)
             for d, names in owners.items()
-            for networks in self._sets_of(names, 2)
+            for networks in self._combinations(names, 2)
         ]
 
     def scores(self, filter: Filter, part: Part) -> tuple[Any, Any]:
         """ID and OOD scores of a filter on a part of the samples."""
         if len(filter.networks) == 1:
-            return self._of(filter.networks[0], filter.detector, part)
+            return self._scores_of(filter.networks[0], filter.detector, part)
         scaled = []
         for name in filter.networks:
-            # In float64, and in deviations of the ID samples to choose on.
-            known = self._of(name, filter.detector, self.held)[0].astype(np.float64)
-            scale = known.std() or 1.0
-            scores = self._of(name, filter.detector, part)
-            scaled.append([(x - known.mean()) / scale for x in scores])
+            # In float64, and standardised on the ID samples to choose on.
+            reference = self._scores_of(name, filter.detector, self.held)[0].astype(np.float64)
+            scale = reference.std() or 1.0
+            scores = self._scores_of(name, filter.detector, part)
+            scaled.append([(x - reference.mean()) / scale for x in scores])
         id_scores, ood_scores = zip(*scaled, strict=True)
         return np.mean(id_scores, axis=0), np.mean(ood_scores, axis=0)
 
     def outcomes(self, system: System, part: Part) -> Outcomes:
-        """What a system makes of a part of the samples."""
+        """The outcomes of a system on a part of the samples."""
         id_scores, ood_scores = self.scores(system.filter, part)
         correct = self.correct[system.classifier][part.id]
         return Outcomes.of(id_scores, correct, ood_scores, threshold=system.threshold)
@@ -178,22 +178,22 @@ class Systems:
     def test_joint(self) -> SystemTest | None:
         """The best of several that accept together, against each alone on the rest.
 
-        One of them answers, or of three and more their vote: the class that most of them name, and
-        of equally many votes those of the networks that are right more often on the held-out part.
+        One of them predicts; or, of three and more, their vote: the class that most of them name,
+        and in a tie that of the networks that are right more often on the held-out part.
         ``None`` where no two networks have a detector in common.
         """
         systems = []
         for f in self.joint_filters:
             vote = vote_of(f.networks)
-            answering = [*f.networks, *([vote] if vote in self.correct else [])]
-            systems += [self.tuned(f, name) for name in answering]
+            classifiers = [*f.networks, *([vote] if vote in self.correct else [])]
+            systems += [self.tuned(f, name) for name in classifiers]
         if not systems:
             return None
         best = _best(systems)
         alone = {f"{name} alone": self.best_alone(name) for name in best.filter.networks}
         return self._against(best, alone)
 
-    def _voted(self, networks: Sequence[str]) -> Any:
+    def _vote(self, networks: Sequence[str]) -> Any:
         """The class with the most votes for each ID sample."""
         predictions = [self.results[name].predictions["id"] for name in networks]
         ballots = np.zeros((len(predictions[0]), 1 + max(int(p.max()) for p in predictions)))
@@ -203,17 +203,17 @@ class Systems:
         return ballots.argmax(axis=1)
 
     @staticmethod
-    def _sets_of(names: Sequence[str], least: int) -> list[tuple[str, ...]]:
-        """Every choice of so many of the names or more."""
+    def _combinations(names: Sequence[str], least: int) -> list[tuple[str, ...]]:
+        """Every set of ``least`` of the names or more."""
         sizes = range(least, len(names) + 1)
-        return [chosen for size in sizes for chosen in combinations(names, size)]
+        return [networks for size in sizes for networks in combinations(names, size)]
 
     def _against(self, system: System, alone: Mapping[str, System]) -> SystemTest:
         ours, *theirs = (self.outcomes(s, self.rest) for s in (system, *alone.values()))
         differences = tuple(f1_difference(ours, other) for other in theirs)
         return SystemTest(system, alone, (ours, *theirs), differences)
 
-    def _of(self, network: str, detector: str, part: Part) -> tuple[Any, Any]:
+    def _scores_of(self, network: str, detector: str, part: Part) -> tuple[Any, Any]:
         scores = self.results[network].scores[detector]
         ood = np.concatenate([scores[name] for name in self.sets])
         return scores["id"][part.id], ood[part.ood]

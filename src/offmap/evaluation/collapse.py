@@ -1,4 +1,4 @@
-"""Neural collapse: how far the features of a network have drawn together into one point a class.
+"""Neural collapse: how far the features of each class have drawn together into one point.
 
 Everything comes from class moments, a head, and one count over the features once the means are
 known. Give the training images un-augmented; networks run in evaluation mode.
@@ -32,7 +32,7 @@ class Collapse:
 
     Args:
         n: training samples.
-        accuracy: share of them answered rightly.
+        accuracy: share of them classified correctly.
         nc1: variability within classes, :func:`within_class`.
         nc2_norms: relative deviation of the norms of the class means, :func:`simplex`.
         nc2_angles: deviation of their cosines.
@@ -85,7 +85,7 @@ def collapse(
         arXiv:2310.06823.
     """
     reading = {name: options.pop(name) for name in _READING if name in options}
-    sets = list(flat(ood or {}))  # refused before the work, not after it
+    sets = list(flat(ood or {}))  # refuses before the work, not after it
     train = loaded(train, None)
     with probe_of(network, **options) as probe:
         if not isinstance(probe, Probe):
@@ -93,24 +93,24 @@ def collapse(
                 f"collapse is that of one network's features; {type(network).__name__} has "
                 "several networks: measure each by itself"
             )
-        measured = _Measured()
-        fit([measured], train=forward(probe, train, description="train", **reading))
-        moments = measured.moments
+        stages = _Moments()
+        fit([stages], train=forward(probe, train, description="train", **reading))
+        moments = stages.moments
         norms, angles, distances = simplex(moments)
         nc5 = {}
         for name, _, data in sets:
             batches = forward(probe, loaded(data, train), description=name, **reading)
-            whole = reduce(add, (Mean.of(acts.features) for acts, _ in batches))
-            nc5[name] = orthogonality(moments, whole.mean)
+            statistic = reduce(add, (Mean.of(acts.features) for acts, _ in batches))
+            nc5[name] = orthogonality(moments, statistic.mean)
         return Collapse(
-            n=measured.samples,
-            accuracy=measured.right / measured.samples,
+            n=stages.samples,
+            accuracy=stages.right / stages.samples,
             nc1=within_class(moments),
             nc2_norms=norms,
             nc2_angles=angles,
             nc2_simplex=distances,
             nc3=self_duality(moments, probe.head) if isinstance(probe.head, Head) else None,
-            nc4=1 - measured.agreeing / measured.samples,
+            nc4=1 - stages.agreeing / stages.samples,
             nc5=nc5,
             means=present(moments),
         )
@@ -131,12 +131,12 @@ def within_class(moments: ClassMoments) -> float:
     """
     means = centred(present(moments))
     _, sizes, directions = torch.linalg.svd(means, full_matrices=False)
-    kept = sizes > sizes.max() * torch.finfo(sizes.dtype).eps * max(means.shape)
-    kept[len(means) - 1 :] = False  # of c centred means, c - 1 are free
-    along = directions[kept]
-    spread = ((along @ moments.covariance) * along).sum(1)
+    in_span = sizes > sizes.max() * torch.finfo(sizes.dtype).eps * max(means.shape)
+    in_span[len(means) - 1 :] = False  # of c centred means, c - 1 are free
+    basis = directions[in_span]
+    variances = ((basis @ moments.covariance) * basis).sum(1)
     # S_B holds a factor 1 / c, which cancels the one in front.
-    return float((spread / sizes[kept].square()).sum())
+    return float((variances / sizes[in_span].square()).sum())
 
 
 def simplex(moments: ClassMoments) -> tuple[float, float, float]:
@@ -166,11 +166,11 @@ def cosines(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k k"]:
     Raises:
         DegenerateError: as :func:`within_class`; or a class mean lies on the mean of all.
     """
-    about = centred(means)
-    norms = about.norm(dim=1, keepdim=True)
+    directions = centred(means)
+    norms = directions.norm(dim=1, keepdim=True)
     if not (norms > 0).all():
         raise DegenerateError("a class mean equals the mean of all, so its angles are not known")
-    product: Tensor = (about / norms) @ (about / norms).T
+    product: Tensor = (directions / norms) @ (directions / norms).T
     return product
 
 
@@ -189,8 +189,8 @@ def orthogonality(moments: ClassMoments, ood: Float64[Tensor, " d"]) -> float:
     """
     means = present(moments)
     means = means[means.norm(dim=1) > 0]
-    across = (means @ ood) / (means.norm(dim=1) * ood.norm())
-    return float(across.abs().mean())
+    cosine = (means @ ood) / (means.norm(dim=1) * ood.norm())
+    return float(cosine.abs().mean())
 
 
 def present(moments: ClassMoments) -> Float64[Tensor, "k d"]:
@@ -204,18 +204,18 @@ def centred(means: Float64[Tensor, "k d"]) -> Float64[Tensor, "k d"]:
     Raises:
         DegenerateError: fewer than two classes, or class means that are one point.
     """
-    about = means - means.mean(0)
-    if len(means) < 2 or not about.abs().max() > 0:
+    offsets = means - means.mean(0)
+    if len(means) < 2 or not offsets.abs().max() > 0:
         raise DegenerateError(
             f"collapse is between classes: there are {len(means)} of them with samples, or all of "
             "their means are one point"
         )
-    return about
+    return offsets
 
 
 @dataclass(frozen=True)
 class _Counts(Statistic):
-    """Samples, those answered rightly, and those on which the nearest mean agrees."""
+    """Samples, those classified correctly, and those on which the nearest mean agrees."""
 
     samples: int
     right: int
@@ -229,8 +229,8 @@ class _Counts(Statistic):
         )
 
 
-class _Measured(Detector):
-    """Fitted as a detector is, in two stages: class moments, then what the nearest means say."""
+class _Moments(Detector):
+    """Fitted like a detector, in two stages: class moments, then how often nearest means agree."""
 
     needs = Needs.LOGITS | Needs.FEATURES
     stages = (Stage(labels=True), Stage(labels=True))
@@ -239,8 +239,8 @@ class _Measured(Detector):
         if stage == 0:
             return ClassMoments.of(acts.features, labels, classes=acts.logits.shape[1])
         predictions = acts.predictions
-        agreeing = predictions == self._nearest(acts.features)
-        return _Counts(len(acts), int((predictions == labels).sum()), int(agreeing.sum()))
+        agreement = predictions == self._nearest(acts.features)
+        return _Counts(len(acts), int((predictions == labels).sum()), int(agreement.sum()))
 
     def solve(self, stage: int, stats: Any) -> None:
         if stage == 0:
@@ -254,7 +254,7 @@ class _Measured(Detector):
 
     @property
     def moments(self) -> ClassMoments:
-        """What the first stage learned."""
+        """The class moments of the first stage."""
         return ClassMoments(self.count_, self.mean_, self.scatter_)
 
     def _nearest(self, features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
@@ -262,6 +262,6 @@ class _Measured(Detector):
         # About the mean of the means: far from the origin the products would cancel.
         centre = present(self.moments).mean(0)
         means, x = self.moments.mean - centre, features.double() - centre
-        far = means.square().sum(1) - 2 * x @ means.T
-        nearest: Tensor = far.masked_fill(self.moments.count == 0, torch.inf).argmin(1)
+        distances = means.square().sum(1) - 2 * x @ means.T  # squared, less that of x
+        nearest: Tensor = distances.masked_fill(self.moments.count == 0, torch.inf).argmin(1)
         return nearest

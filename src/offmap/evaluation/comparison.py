@@ -44,17 +44,17 @@ class Comparison:
 
     def table(self) -> str:
         """One starred table for each network, then the differences with their p-values."""
-        parts = [f"== {name} ==\n{found.table()}" for name, found in self.results.items()]
+        parts = [f"== {name} ==\n{each.table()}" for name, each in self.results.items()]
         return "\n\n".join([*parts, self.differences_table()])
 
     def differences_table(self) -> str:
         """The differences from the first network, with their p-values."""
-        first, *others = self.results
+        first, *networks = self.results
         tests = sum(d.p_value is not None for d in self.differences)
         words = "auroc in points, p of the paired DeLong test"
         words += f", corrected for {tests} tests (Holm)" if tests > 1 else ""
         parts = []
-        for network in others:
+        for network in networks:
             own = [d for d in self.differences if d.network == network]
             sets = list(dict.fromkeys(d.set for d in own))
             detectors = list(dict.fromkeys(d.detector for d in own))
@@ -70,25 +70,26 @@ def compare(results: Mapping[str, Results]) -> Comparison:
     """Compare networks by the detectors and OOD sets that they share.
 
     Args:
-        results: by name; the first is what the others are held against.
+        results: by name; the others are compared with the first.
 
     Raises:
-        ArgumentError: fewer than two, no detector and set in common, or rows that are of only some
-            of the samples.
+        ArgumentError: fewer than two, no detector and set in common, or rows of only some of the
+            samples.
     """
     if len(results) < 2:
         raise ArgumentError(f"compare takes at least two results; seen {list(results)}")
     for each in results.values():
         check_whole(each)
-    (first, base), *others = results.items()
+    first, base = next(iter(results.items()))
     differences = [
-        _difference(name, found, first, base, detector, ood)
-        for name, found in others
+        _difference(name, of_network, first, base, detector, ood)
+        for name, of_network in results.items()
+        if name != first
         for detector in base.detectors
-        if detector in found.detectors
+        if detector in of_network.detectors
         for sets in base.groups.values()
         for ood in sets
-        if ood in found.scores[detector]
+        if ood in of_network.scores[detector]
     ]
     if not differences:
         raise ArgumentError("these results share no detector and OOD set")
@@ -100,14 +101,14 @@ def compare(results: Mapping[str, Results]) -> Comparison:
 
 
 def _difference(
-    name: str, found: Results, first: str, base: Results, detector: str, ood: str
+    name: str, of_network: Results, first: str, base: Results, detector: str, ood: str
 ) -> Difference:
-    gain = found.get(detector, ood) - base.get(detector, ood)
+    gain = of_network.get(detector, ood) - base.get(detector, ood)
     p_value = None
-    ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, found))
+    ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, of_network))
     # Only a fingerprint can tell whether both saw the same samples.
     if all(ours[each] is not None and ours[each] == theirs[each] for each in ("id", ood)):
-        new, old = found.scores[detector], base.scores[detector]
+        new, old = of_network.scores[detector], base.scores[detector]
         p_value = delong_test(new["id"], new[ood], old["id"], old[ood]).p_value
     return Difference(name, first, detector, ood, gain, p_value)
 

@@ -38,8 +38,7 @@ class Exchange:
     @classmethod
     def of(cls, a: Outcomes, b: Outcomes) -> Exchange:
         """Of two systems' outcomes on the same samples."""
-        (_, *counts), (_, *others) = _counts(a), _counts(b)
-        right, wrong, ood = (x - y for x, y in zip(counts, others, strict=True))
+        right, wrong, ood = (x - y for x, y in zip(_counts(a), _counts(b), strict=True))
         size = a.selection.accepted + len(a.accepted)
         return cls(right, wrong, ood, b.selection.f1, size)
 
@@ -107,8 +106,7 @@ class Swap:
         return 2 * (self.gained[1] - self.lost[1]) / self.size
 
 
-def _counts(outcomes: Outcomes) -> tuple[int, int, int, int]:
-    """Accepted; right, wrong and OOD among them."""
-    accepted, right = outcomes.selection.accepted, outcomes.selection.right
-    ood = int(outcomes.ood_accepted.sum())
-    return accepted, right, accepted - ood - right, ood
+def _counts(outcomes: Outcomes) -> tuple[int, int, int]:
+    """Right, wrong and OOD among the accepted samples."""
+    right, ood = outcomes.selection.right, int(outcomes.ood_accepted.sum())
+    return right, outcomes.selection.accepted - ood - right, ood

@@ -1,4 +1,4 @@
-"""The numbers of a row by name: what they are called elsewhere, and which way is better."""
+"""The numbers of a row by name: their other names, and which way is better."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def metric_of(name: str) -> Metric:
         UnknownNameError: there is no such metric, or the name has two readings.
     """
     plain = re.sub(r"[\W_]", "", name.lower())
-    own = {re.sub("_", "", known): known for known in METRICS}
-    if (known := own.get(plain) or _ALIASES.get(plain)) is not None:
-        return METRICS[known]
+    fields = {field.replace("_", ""): field for field in METRICS}
+    if (field := fields.get(plain) or _ALIASES.get(plain)) is not None:
+        return METRICS[field]
     if plain in _SEVERAL:
         raise UnknownNameError(f"{name!r} has two readings: name {_SEVERAL[plain]}")
     raise UnknownNameError(

@@ -46,7 +46,7 @@ class Source(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Beside:
-    """Detectors that have a published row, and what it says.
+    """Detectors that have a published row, beside it.
 
     Args:
         results: ours.
@@ -84,20 +84,20 @@ class Beside:
         network = settings.get("model") or settings.get("network", "another")
         lines = [f"network: ours is {network}, theirs {theirs.network}"]
         for group in ("near", "far"):
-            ours, known = self.results.groups.get(group, []), getattr(theirs, group)
-            if ours and set(ours) != set(known):
-                lines.append(f"{group} sets: ours are {_listed(ours)}; theirs {_listed(known)}")
+            ours, published = self.results.groups.get(group, []), getattr(theirs, group)
+            if ours and set(ours) != set(published):
+                lines.append(f"{group} sets: ours are {_listed(ours)}; theirs {_listed(published)}")
         if any(self._mark(name) == "†" for name in self.rows):
             lines.append(f"†: {self.source.tuned.words}; ours are the defaults, which saw no OOD")
         if any(self._mark(name) == "‡" for name in self.rows):
             lines.append("‡: whether its parameters were searched on OOD data is not clear")
-        if other := [name for name in self.results.detectors if name not in self.rows]:
-            lines.append(f"no published row: {_listed(other)}")
+        if unpublished := [name for name in self.results.detectors if name not in self.rows]:
+            lines.append(f"no published row: {_listed(unpublished)}")
         return [*lines, f"source: {self.source.source}"]
 
     def _mark(self, name: str) -> str:
-        known, tuned = _entry(name), self.source.tuned
-        return "†" if known in tuned.detectors else "‡" if known in tuned.unclear else ""
+        entry, tuned = _entry(name), self.source.tuned
+        return "†" if entry in tuned.detectors else "‡" if entry in tuned.unclear else ""
 
 
 def beside(results: Results, source: str = "openood", *, benchmark: str | None = None) -> Beside:
@@ -121,11 +121,11 @@ def beside(results: Results, source: str = "openood", *, benchmark: str | None =
         )
     rows: dict[str, dict[str, tuple[float, float]]] = {
         name: {
-            group: (100 * results.mean(name, group=group), chosen.rows[known][group])
+            group: (100 * results.mean(name, group=group), chosen.rows[entry][group])
             for group in groups
         }
         for name in results.detectors
-        if (known := _entry(name)) in chosen.rows
+        if (entry := _entry(name)) in chosen.rows
     }
     if not rows:
         raise ArgumentError(
@@ -141,12 +141,12 @@ def benchmark_of(source: str, id: str) -> Benchmark:
         UnknownNameError: there are none.
     """
     name = id.partition(":")[0].partition("[")[0]
-    known = read(source).benchmarks
-    if name not in known:
+    benchmarks = read(source).benchmarks
+    if name not in benchmarks:
         raise UnknownNameError(
-            f"{read(source).name} has no rows for the ID set {id!r}; it has {_listed(known)}"
+            f"{read(source).name} has no rows for the ID set {id!r}; it has {_listed(benchmarks)}"
         )
-    return known[name]
+    return benchmarks[name]
 
 
 @cache
@@ -166,11 +166,11 @@ def read(source: str) -> Source:
 def _entry(name: str) -> str | None:
     """The catalogue's name of a detector with default arguments; else none."""
     try:
-        made = detector(name)
+        method = detector(name)
     except OffmapError:  # a name that a user gave a detector
         return None
-    entry = entry_of(type(made))
-    return entry.name if entry and repr(entry.method.default()) == repr(made) else None
+    entry = entry_of(type(method))
+    return entry.name if entry and repr(entry.method.default()) == repr(method) else None
 
 
 def _listed(names: Any) -> str:

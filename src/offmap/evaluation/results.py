@@ -1,4 +1,4 @@
-"""What an evaluation found: rows, per-sample scores, and how they came about."""
+"""The results of an evaluation: rows, per-sample scores, and the settings."""
 
 from __future__ import annotations
 
@@ -179,15 +179,15 @@ class Results(Tabular):
 
     @property
     def accuracy(self) -> tuple[int, int] | None:
-        """Right answers and samples of the evaluated ID set, with what was held out of it."""
+        """Correct predictions and samples of the evaluated ID set, with its held-out part."""
         of = next(s for s in self.sets if s.role == "id")
-        held = [s for s in self.sets if s.role == "calibration" and s.half_of == of.half_of != ""]
-        known = [s for s in (of, *held) if s.right is not None]
-        return (sum(s.right or 0 for s in known), sum(s.n for s in known)) if known else None
+        halves = [s for s in self.sets if s.role == "calibration" and s.half_of == of.half_of != ""]
+        sets = [s for s in (of, *halves) if s.right is not None]
+        return (sum(s.right or 0 for s in sets), sum(s.n for s in sets)) if sets else None
 
     @property
     def shifts(self) -> list[Shift]:
-        """Each detector on each shifted ID set, and on all of several; none without such sets.
+        """Each detector on each shifted ID set, and on all of them; none without such sets.
 
         Raises:
             ArgumentError: the rows are of some of the samples, as of ``at_ratio``.
@@ -220,8 +220,8 @@ class Results(Tabular):
 
     def table(self, metric: str = "auroc") -> str:
         """A table for the terminal, by OOD set, group and overall; * marks the best of a column."""
-        grid, told = self.grid(metric), self.notes()
-        footing = ["", *told] if told else []
+        grid, lines = self.grid(metric), self.notes()
+        footing = ["", *lines] if lines else []
         return "\n".join([*heading(self, grid), "", grid.render(), *footing])
 
     def to_pandas(self) -> Any:
@@ -261,8 +261,8 @@ class Results(Tabular):
         """Write ``results.json``, ``results.csv`` and ``scores.parquet`` into a folder."""
         names = ("results.json", "results.csv", "scores.parquet")
         with ExitStack() as stack:
-            # They take their places once all are written: a disk that fills leaves those of before.
-            # The record is last, with the hash that whoever is killed between two breaks.
+            # They take their places once all are written, so that a full disk leaves the old ones.
+            # The record is last: its hash tells whether an interruption came between two files.
             files = [stack.enter_context(atomic(Path(folder) / name)) for name in names]
             sha256 = write_table(as_table(**{n: getattr(self, n) for n in BY_SAMPLE}), files[2])
             self.to_csv(files[1])
@@ -284,8 +284,8 @@ class Results(Tabular):
         scores = stored.files[_SCORES]
         try:
             return cls(
-                rows=[_known(Row, row) for row in stored.rows],
-                sets=[_known(SetInfo, info) for info in stored.sets],
+                rows=[_from_record(Row, row) for row in stored.rows],
+                sets=[_from_record(SetInfo, info) for info in stored.sets],
                 settings=stored.settings,
                 summaries=stored.summaries,
                 left_out=stored.left_out,
@@ -308,12 +308,12 @@ class _Stored(records.Record, frozen=True, kw_only=True):
 
 
 def _row_names() -> list[str]:
-    """Fields of a row, what it is of first."""
+    """Fields of a row, those that name it first."""
     names = ["detector", "set", "group", *(f.name for f in fields(Detection))]
     return names + [f.name for f in fields(Row) if f.name not in names]
 
 
-def _known(kind: type[Any], row: Mapping[str, Any]) -> Any:
+def _from_record(kind: type[Any], row: Mapping[str, Any]) -> Any:
     """A row of a file, whose metrics may be fewer or more than today's."""
     names = [f.name for f in fields(kind)]
     missing = {f.name: None for f in fields(Detection)} if kind is Row else {}

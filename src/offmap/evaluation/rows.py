@@ -32,7 +32,7 @@ def row_of(
 def figures_of(
     id_scores: Any, ood_scores: Any, threshold: float | None, right: Any
 ) -> dict[str, Any]:
-    """What a row says of its samples.
+    """The figures of a row, from the scores of its samples.
 
     Args:
         id_scores: ``(n,)``.

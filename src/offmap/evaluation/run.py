@@ -52,7 +52,7 @@ def evaluate(
 
     Args:
         network: the classifier; an ensemble of some, see :class:`offmap.networks.Ensemble`; or a
-            cascade, see :class:`offmap.Cascade`: scores are then of its filter, answers and
+            cascade, see :class:`offmap.Cascade`: scores are then of its filter, predictions and
             accuracy of its classifier.
         id_test: in-distribution data that the network was not trained on.
         ood: OOD sets by name, ``{"textures": data}``, or by group and name,
@@ -60,8 +60,8 @@ def evaluate(
         train: what the network was trained on, un-augmented; read if a detector needs it.
         calibration: ID data that is neither in ``train`` nor in ``id_test``; gives each detector a
             threshold.
-        id_shift: ID data by name that is not as it was: of another source, corrupted, resized. What
-            detectors make of it, and of OOD beside it, stands in ``results.shifts``.
+        id_shift: shifted ID data by name: of another source, corrupted, resized. How detectors fare
+            on it, and on OOD beside it, is in ``results.shifts``.
         detectors: "all"; a name, expression or detector, or several of these; or ``{name: detector
             or function}``, where a function maps :class:`Activations` to ``(n,)`` scores, float64
             or float32. Detectors are fitted here.
@@ -108,10 +108,10 @@ def evaluate(
     if on_error is None:
         on_error = "skip" if detectors == "all" else "raise"
     skip = one_of("on_error", on_error, ("raise", "skip")) == "skip"
-    chosen = scorers(detectors)
+    by_name = scorers(detectors)
     probe["taps"] = [
         *probe.pop("taps", ()),
-        *(tap for d in detectors_of(chosen).values() for tap in taps_of(d)),
+        *(tap for d in detectors_of(by_name).values() for tap in taps_of(d)),
     ]
     options = {"batch_size": batch_size, "cache": cache, "show_progress": show_progress}
     with ExitStack() as stack:
@@ -119,34 +119,36 @@ def evaluate(
         if engine is not None:
             device = probe.pop("device", None)
             run = stack.enter_context(_passes(engine, workers, device, cache))
-        opened = stack.enter_context(probe_of(network, **probe))
-        whole = Running(opened, run, chosen, options, skip, learn_share, alarm_rate, stack, sets)
-        whole.fit({item.role: item for item in sets})
+        network_probe = stack.enter_context(probe_of(network, **probe))
+        running = Running(
+            network_probe, run, by_name, options, skip, learn_share, alarm_rate, stack, sets
+        )
+        running.fit({item.role: item for item in sets})
         for item in sets:
             if item.role != "train":
-                whole.score(item)
+                running.score(item)
     rate = alarm_rate if calibration is not None else None
     return Results(
-        rows=whole.rows(rate),
-        scores=whole.scores,
-        sets=whole.infos,
+        rows=running.rows(rate),
+        scores=running.scores,
+        sets=running.infos,
         settings={
-            **whole.settings(),
+            **running.settings(),
             "batch_size": batch_size,
             "alarm_rate": rate,
-            "seconds": {"all": time.perf_counter() - start, **whole.seconds},
+            "seconds": {"all": time.perf_counter() - start, **running.seconds},
             **(settings or {}),
         },
-        summaries={n: d.summary() for n, d in detectors_of(whole.chosen).items()},
-        left_out=whole.left_out,
-        predictions=whole.predictions,
-        labels=whole.labels,
-        keys=whole.keys,
+        summaries={n: d.summary() for n, d in detectors_of(running.chosen).items()},
+        left_out=running.left_out,
+        predictions=running.predictions,
+        labels=running.labels,
+        keys=running.keys,
     )
 
 
 def _check_settings(settings: Mapping[str, Any] | None) -> None:
-    """Refuse what could not be saved with the results."""
+    """Refuse settings that could not be saved with the results."""
     try:
         json.dumps(settings, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Evaluations from scores alone, such as those that other tools wrote."""
+"""Evaluations from scores alone, such as other tools write them."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def of_scores(
     """
     check_names(scores)
     exact_rate(alarm_rate, "alarm_rate")
-    known = {
-        name: _of_one_type({s: _checked(x, f"{name} on {s}") for s, x in of.items()})
+    by_detector = {
+        name: _of_one_type({s: _as_scores(x, f"{name} on {s}") for s, x in of.items()})
         for name, of in scores.items()
     }
-    sizes = _sizes(known)
+    sizes = _sizes(by_detector)
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
     predicted = _classes("predictions", predictions or {}, sizes)
     true = _classes("labels", {s: x for s, x in (labels or {}).items() if s in _ROLES}, sizes)
@@ -74,7 +74,7 @@ def of_scores(
     rate = alarm_rate if "calibration" in sizes else None
     rows = [
         row_of(name, s, group, of, rate, right)
-        for name, of in known.items()
+        for name, of in by_detector.items()
         for s, group in groups.items()
     ]
     infos = [
@@ -88,7 +88,7 @@ def of_scores(
         for s, n in sizes.items()
     ]
     own = {"alarm_rate": rate, **(settings or {})}
-    return Results(rows, known, infos, own, predictions=predicted, labels=true)
+    return Results(rows, by_detector, infos, own, predictions=predicted, labels=true)
 
 
 def read_scores(
@@ -118,30 +118,30 @@ def read_scores(
         DataError: it cannot be read, or does not say which set is ID; or labels differ.
     """
     by_name = paths if isinstance(paths, Mapping) else {Path(paths).stem: paths}
-    read = {name: _renamed(_read(Path(path)), id, Path(path)) for name, path in by_name.items()}
-    predicting = next((of for of in read.values() if "id" in of.predictions), _Read({}))
-    _check_same_samples(read, predicting)
+    read = {name: _with_id_set(_read(Path(path)), id, Path(path)) for name, path in by_name.items()}
+    first = next((of for of in read.values() if "id" in of.predictions), _Read({}))
+    _check_same_samples(read, first)
     return of_scores(
         {name: of.scores for name, of in read.items()},
         near=near,
         far=far,
-        predictions=predicting.predictions,
-        labels=predicting.labels,
+        predictions=first.predictions,
+        labels=first.labels,
         alarm_rate=alarm_rate,
         settings={"id": id} if id else None,
     )
 
 
 def _check_same_samples(read: Mapping[str, _Read], of: _Read) -> None:
-    """Refuse files whose labels tell other samples; tell of those whose predictions are others."""
-    if wrong := [name for name, each in read.items() if _differ(each.labels, of.labels)]:
+    """Refuse files whose labels show other samples; warn of those with other predictions."""
+    if names := [name for name, each in read.items() if _differ(each.labels, of.labels)]:
         raise DataError(
-            f"{', '.join(wrong)}: other labels than in the first file that has some; the scores "
+            f"{', '.join(names)}: other labels than in the first file that has some; the scores "
             "must be of the same samples, in one order"
         )
-    if others := [name for name, each in read.items() if _differ(each.predictions, of.predictions)]:
+    if names := [name for name, each in read.items() if _differ(each.predictions, of.predictions)]:
         warn_user(
-            f"{', '.join(others)}: other predictions than in the first file that has some, as of "
+            f"{', '.join(names)}: other predictions than in the first file that has some, as of "
             "methods that change the features; accuracy and all that counts right answers are of "
             "the first: read each file alone for its own",
             OffmapWarning,
@@ -152,14 +152,14 @@ def _differ(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
     return any(not np.array_equal(a[name], b[name]) for name in a.keys() & b.keys())
 
 
-def _checked(values: Any, what: str) -> Array:
+def _as_scores(values: Any, place: str) -> Array:
     scores = np.array(values)  # a copy: those of a file may not be written to, and torch warns
     if scores.ndim != 1 or scores.dtype.kind not in "iuf":
-        raise DataError(f"scores of {what} must be numbers (n,); seen {scores.dtype} of shape "
+        raise DataError(f"scores of {place} must be numbers (n,); seen {scores.dtype} of shape "
                         f"{scores.shape}")  # fmt: skip
-    whole = scores.dtype.kind in "iu" and scores.size > 0
-    if whole and max(-int(scores.min()), int(scores.max())) > 2**53:
-        raise DataError(f"scores of {what} go beyond 2**53, where float64 skips whole numbers")
+    integers = scores.dtype.kind in "iu" and scores.size > 0
+    if integers and max(-int(scores.min()), int(scores.max())) > 2**53:
+        raise DataError(f"scores of {place} go beyond 2**53, where float64 skips whole numbers")
     # Whole numbers too become float64: float32 skips some of them, and two scores would be one.
     return scores.astype(np.float32 if scores.dtype in (np.float16, np.float32) else np.float64)
 
@@ -171,11 +171,11 @@ def _of_one_type(scores: dict[str, Array]) -> dict[str, Array]:
 
 
 def _classes(
-    what: str, of: Mapping[str, Any], sizes: Mapping[str, int]
+    kind: str, by_set: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, NDArray[np.int32]]:
     """One class for each sample of each set."""
     classes = {}
-    for name, values in of.items():
+    for name, values in by_set.items():
         array = np.asarray(values)
         numbers = array if array.dtype.kind in "biuf" else np.full(array.shape, np.nan)
         with np.errstate(invalid="ignore"):
@@ -183,7 +183,7 @@ def _classes(
         shape = (sizes.get(name, array.size),)
         if array.shape != shape or not np.array_equal(classes[name], numbers):
             raise LabelError(
-                f"{what} of {name} must be {shape[0]} classes, one a sample; seen {array.dtype} of "
+                f"{kind} of {name} must be {shape[0]} classes, one a sample; seen {array.dtype} of "
                 f"shape {array.shape}"
             )
     return classes
@@ -199,12 +199,12 @@ def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
 
 
 def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dict[str, str]:
-    named = dict.fromkeys(near, "near") | dict.fromkeys(far, "far")
-    if unknown := set(named) - set(sets):
+    group_of = dict.fromkeys(near, "near") | dict.fromkeys(far, "far")
+    if unknown := set(group_of) - set(sets):
         raise ArgumentError(f"no OOD set {', '.join(sorted(unknown))} among {', '.join(sets)}")
     order = ("near", "far", "ood")
-    of = {name: named.get(name, "ood") for name in sets}
-    return dict(sorted(of.items(), key=lambda item: order.index(item[1])))
+    groups = {name: group_of.get(name, "ood") for name in sets}
+    return dict(sorted(groups.items(), key=lambda item: order.index(item[1])))
 
 
 def _read(path: Path) -> _Read:
@@ -244,8 +244,8 @@ def _openood(folder: Path) -> _Read:
     )
 
 
-def _renamed(read: _Read, id: str | None, path: Path) -> _Read:
-    """With the ID set called "id"."""
+def _with_id_set(read: _Read, id: str | None, path: Path) -> _Read:
+    """The same, with the ID set called "id"."""
     labelled = [s for s, x in read.labels.items() if len(x) and (x >= 0).all()]
     own = id or ("id" if "id" in read.scores else labelled[0] if len(labelled) == 1 else None)
     if own != "id" and "id" in read.scores:

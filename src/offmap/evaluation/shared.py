@@ -28,23 +28,23 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
     """
     names = ("id", *sets)
     places = {name: _places(results, name) for name in names}
-    cut = {
+    shared = {
         network: _cut(r, {n: places[n][network] for n in names}) for network, r in results.items()
     }
-    first, *others = cut.values()
-    if any(not np.array_equal(first.labels["id"], other.labels["id"]) for other in others):
+    first = next(iter(shared.values())).labels["id"]
+    if any(not np.array_equal(first, each.labels["id"]) for each in shared.values()):
         raise ArgumentError(
             "ID samples of one key have different labels: run `offmap bench` for all networks on "
             "the same data"
         )
-    return cut
+    return shared
 
 
 def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.ndarray, " n"]]:
     """Where the shared samples of one set stand in each evaluation."""
     rows = {network: _rows(network, r, name) for network, r in results.items()}
-    first, *others = rows.values()
-    keys = [key for key in first if all(key in other for other in others)]
+    first = next(iter(rows.values()))
+    keys = [key for key in first if all(key in row for row in rows.values())]
     if not keys:
         raise ArgumentError(
             f"{', '.join(results)} share no sample of {name!r}: run `offmap bench` for all on it"
@@ -56,10 +56,10 @@ def _rows(network: str, results: Results, name: str) -> dict[str, int]:
     """The row of each key."""
     labelled = name != "id" or "id" in results.labels
     if not labelled or name not in results.keys or "id" not in results.predictions:
-        known = ", ".join(key for key in results.keys if key not in ("id", "calibration"))
+        names = ", ".join(key for key in results.keys if key not in ("id", "calibration"))
         raise ArgumentError(
             f"{network} has no keys, predictions or ID labels for {name!r}; its OOD sets with keys "
-            f"are: {known or 'none'}. Make the results anew by `offmap bench`, on labelled ID data"
+            f"are: {names or 'none'}. Make the results anew by `offmap bench`, on labelled ID data"
         )
     return {key: row for row, key in enumerate(results.keys[name])}
 

@@ -1,4 +1,4 @@
-"""ID that has shifted: what a detector makes of it, and of OOD beside it."""
+"""Shifted ID: how detectors fare on it, and on OOD beside it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shift:
         detector: its name.
         set: name of the shifted set; "all shifted" is all of several together.
         told_apart: AUROC of the shifted set, in the place of OOD, against the ID set: one half
-            where the detector does not mind the shift.
+            where the shift does not change the scores.
         auroc: against the ID set alone, the mean over the OOD sets.
         full_spectrum: the same against the ID and the shifted set together.
         alarm: share of the shifted set above the detector's threshold.
@@ -53,9 +53,9 @@ def shifts_in(
     """Every detector on each shifted set, then on all of several."""
     parts = {name: [name] for name in sets} | ({EVERY: [*sets]} if len(sets) > 1 else {})
     return [
-        _shift(detector, name, of, known, ood, thresholds[detector])
-        for name, of in parts.items()
-        for detector, known in scores.items()
+        _shift(detector, name, names, by_set, ood, thresholds[detector])
+        for name, names in parts.items()
+        for detector, by_set in scores.items()
     ]
 
 
@@ -93,7 +93,7 @@ HEADINGS = {
 
 
 def shift_columns(shifts: Sequence[Shift]) -> dict[str, str]:
-    """Fields that are known of all, with what they are called in tables."""
+    """The fields that all of them have, with their headings."""
     return {n: h for n, h in HEADINGS.items() if all(getattr(s, n) is not None for s in shifts)}
 
 
@@ -104,11 +104,11 @@ SHIFT_WORDS = (
 
 
 def accuracies(results: Results) -> dict[str, str]:
-    """How often the network is right on each shifted set, a line by its name."""
-    known = {info.name: info.right / info.n for info in results.sets if info.right is not None}
-    beside = f", {known['id']:.2%} on the ID set" if "id" in known else ""
-    sets = [info.name for info in results.sets if info.role == "shift" and info.name in known]
-    return {name: f"{name}: accuracy {known[name]:.2%}{beside}" for name in sets}
+    """The accuracy of the network on each shifted set, a line by its name."""
+    accuracy = {info.name: info.right / info.n for info in results.sets if info.right is not None}
+    beside = f", {accuracy['id']:.2%} on the ID set" if "id" in accuracy else ""
+    sets = [info.name for info in results.sets if info.role == "shift" and info.name in accuracy]
+    return {name: f"{name}: accuracy {accuracy[name]:.2%}{beside}" for name in sets}
 
 
 def shift_text(results: Results) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 
 from offmap.evaluation.results import Results
@@ -37,7 +36,7 @@ class Against:
 
 
 class Significance:
-    """The tests of an evaluation's columns; scores are placed once for all of them.
+    """The tests of an evaluation's columns; placements are computed once for all of them.
 
     Args:
         results: of an evaluation.
@@ -50,13 +49,17 @@ class Significance:
         check_whole(results)
         self.results = results
         self.sets = [name for names in results.groups.values() for name in names]
-        self.placed = cache(self._placed)
+        self.placements = {}
+        for detector in results.detectors:
+            scores = results.scores[detector]
+            of_sets = [scores[name] for name in self.sets]
+            self.placements[detector] = Placements.of(scores["id"], of_sets)
 
     def against_best(self, sets: Sequence[str]) -> Against:
         """Every detector against the best by the mean AUROC over these OOD sets."""
         names = self.results.detectors
         where = [self.sets.index(name) for name in sets]
-        parts = {name: self.placed(name).only(where) for name in names}
+        parts = {name: self.placements[name].only(where) for name in names}
         best = max(names, key=lambda name: parts[name].mean_and_deviation()[0])
         pairs = list(combinations(names, 2))
         tests = [placed_difference(parts[a], parts[b]).p_value for a, b in pairs]
@@ -68,7 +71,3 @@ class Significance:
             | {a if b == best else b: p for (a, b), p in corrected.items() if best in (a, b)},
             len(pairs),
         )
-
-    def _placed(self, detector: str) -> Placements:
-        scores = self.results.scores[detector]
-        return Placements.of(scores["id"], [scores[name] for name in self.sets])

@@ -96,8 +96,8 @@ def _rows(
     for row in results.rows:
         of_id, of_ood = results.scores[row.detector]["id"], results.scores[row.detector][row.set]
         part = subset(len(of_id), len(of_ood))
-        known = None if right is None or row.oscr is None else right[part.id]
-        figures = figures_of(of_id[part.id], of_ood[part.ood], row.threshold, known)
+        correct = None if right is None or row.oscr is None else right[part.id]
+        figures = figures_of(of_id[part.id], of_ood[part.ood], row.threshold, correct)
         rows.append(replace(row, **({"oscr": None, "aurc": None, "augrc": None} | figures)))
     return rows
 

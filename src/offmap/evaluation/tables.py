@@ -53,7 +53,7 @@ class Grid:
 
     @property
     def digits(self) -> int:
-        """Behind the point."""
+        """Digits behind the point."""
         return 2 if self.metric.percent else 4
 
     def notes(self) -> dict[str, list[str]] | None:
@@ -98,7 +98,7 @@ class Grid:
 
 
 def columns_of(groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str, list[str]]]:
-    """What stands above each column, its name, and the OOD sets it is the mean of."""
+    """The heading above each column, its name, and the OOD sets it is the mean of."""
     single = [(group, name, [name]) for group, names in groups.items() for name in names]
     means = [("mean", group, list(names)) for group, names in groups.items()]
     every = ("mean", "all", [name for names in groups.values() for name in names])

@@ -1,4 +1,4 @@
-"""Whether the rows of results are of all the samples that they hold scores of."""
+"""Whether the rows of results cover all samples that have scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def check_whole(results: Results) -> None:
-    """Refuse to test figures of some samples by the scores of all.
+    """Refuse results whose rows cover only some of the samples that have scores.
 
     Raises:
         ArgumentError: the rows are of fewer samples, of either kind, than there are scores.

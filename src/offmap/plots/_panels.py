@@ -19,7 +19,7 @@ from offmap.errors import ArgumentError
 
 ID, OOD = "#4477aa", "#cc6677"
 TITLE, LABEL, SMALL = 9, 8, 7  # points, in every figure; small are ticks and keys
-# Told apart by people who see colours otherwise, too (P. Tol's bright scheme, darker yellow).
+# Distinct to the colour-blind, too (P. Tol's bright scheme, with a darker yellow).
 COLOURS = (
     *("#4477aa", "#ee6677", "#228833", "#aa3377"),
     *("#66ccee", "#b8a000", "#ee7733", "#000000"),
@@ -35,7 +35,7 @@ def save(figure: Figure, path: str | Path) -> None:
         ArgumentError: there is no such format.
     """
     check_suffix(path)
-    _readable(figure)
+    _make_drawable(figure)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
@@ -46,15 +46,15 @@ def check_suffix(path: str | Path) -> None:
     Raises:
         ArgumentError: its suffix is that of no format.
     """
-    known = FigureCanvasBase.get_supported_filetypes()
-    if Path(path).suffix.lower().removeprefix(".") not in known:
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
         raise ArgumentError(f"{path}: a figure is a file such as {Path(path).stem}.png")
 
 
-def _readable(figure: Figure) -> None:
-    """Let every name be drawn: a file may be called by dollars, and by bytes that are no text."""
+def _make_drawable(figure: Figure) -> None:
+    """Let every text be drawn: file names may hold dollars, and bytes that are no text."""
     for axis in (axis for each in figure.axes for axis in (each.xaxis, each.yaxis)):
-        names = [label.get_text() for label in axis.get_ticklabels()]  # made as they are asked for
+        names = [label.get_text() for label in axis.get_ticklabels()]
         if names != (plain := [*map(as_text, names)]):
             axis.set_ticks(axis.get_ticklocs(), plain)
     parser = MathTextParser("agg")
@@ -64,7 +64,7 @@ def _readable(figure: Figure) -> None:
         try:
             for line in filter(is_math_text, text.get_text().splitlines()):
                 parser.parse(line)
-        except ValueError:  # dollars that stand around no formula
+        except ValueError:  # dollars around no formula
             text.set_parse_math(False)
 
 

@@ -40,9 +40,9 @@ def cosine_matrices(cosines: Mapping[str, Float[np.ndarray, "k k"]]) -> Figure:
     """Cosines of class means, a panel each; off the diagonal a simplex has ``-1 / (k - 1)``."""
     figure, axes = panels(len(cosines), side=3.4, columns=3)
     for axis, (name, matrix) in zip(axes, cosines.items(), strict=True):
-        shown = axis.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+        image = axis.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
         words(axis, f"{name}; simplex {-1 / (len(matrix) - 1):.3f}", "class", "class")
-        bar = figure.colorbar(shown, ax=axis, shrink=0.7)
+        bar = figure.colorbar(image, ax=axis, shrink=0.7)
         bar.ax.tick_params(labelsize=SMALL)
         bar.set_label("cosine", fontsize=SMALL)
     return figure

@@ -20,9 +20,9 @@ def differences(tests: Mapping[str, Difference], title: str, x: str) -> Figure:
         x: what the difference is of.
     """
     names = sorted(tests, key=lambda name: -tests[name].difference)
-    found = [tests[name] for name in names]
-    middle = 100 * np.array([d.difference for d in found])
-    low, high = (100 * np.array([getattr(d, end) for d in found]) for end in ("low", "high"))
+    values = [tests[name] for name in names]
+    middle = 100 * np.array([d.difference for d in values])
+    low, high = (100 * np.array([getattr(d, end) for d in values]) for end in ("low", "high"))
     figure = Figure(figsize=(6, 0.15 * len(names) + 1.0), layout="constrained")
     axis = figure.subplots()
     axis.errorbar(

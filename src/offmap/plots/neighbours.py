@@ -38,8 +38,8 @@ def neighbours(
         names = [each.key.rpartition("/")[2][-_LETTERS:] for each in near]
         captions = [f"{n}\nat {each.distance:.3g}" for n, each in zip(names, near, strict=True)]
         row = axes[columns * i : columns * (i + 1)]
-        shown = zip([image, *(each.image for each in near)], [title, *captions], strict=True)
-        for axis, (picture, caption) in zip(row, shown, strict=False):
+        cells = zip([image, *(each.image for each in near)], [title, *captions], strict=True)
+        for axis, (picture, caption) in zip(row, cells, strict=False):
             axis.imshow(as_pixels(picture), cmap="gray", interpolation="nearest")
             axis.set_title(caption, fontsize=SMALL)
         for axis in row:

@@ -59,14 +59,14 @@ def projection(
         heading: of the figure.
     """
     figure, (axis,) = panels(1, side=5.0)
-    shown = {name: points[:_SHOWN] for name, points in groups.items()}
-    parts = [anchors, *shown.values()]
-    every = np.concatenate(parts)
-    centre = every.mean(0)
+    samples = {name: points[:_SHOWN] for name, points in groups.items()}
+    parts = [anchors, *samples.values()]
+    points_of_all = np.concatenate(parts)
+    centre = points_of_all.mean(0)
     # The first two principal directions of all points.
-    directions = np.linalg.svd(every - centre, full_matrices=False)[2][:2]
+    directions = np.linalg.svd(points_of_all - centre, full_matrices=False)[2][:2]
     flat = [(part - centre) @ directions.T for part in parts]
-    for i, (name, points) in enumerate(zip(shown, flat[1:], strict=True)):
+    for i, (name, points) in enumerate(zip(samples, flat[1:], strict=True)):
         axis.scatter(points[:, 0], points[:, 1], s=5, label=name, alpha=0.6, **look_of_points(i))
     axis.scatter(flat[0][:, 0], flat[0][:, 1], marker="x", s=40, color="black", label="anchors")
     words(axis, heading, "first direction", "second direction")

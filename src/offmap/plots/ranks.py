@@ -21,13 +21,13 @@ def ranks(networks: Aggregate, metric: str = "auroc") -> Figure:
     References:
         Demšar, JMLR 7, 2006, section 3.2.
     """
-    found = networks.ranks(metric)
-    names = sorted(found.mean, key=lambda name: found.mean[name])
-    half = found.critical_difference / 2
+    ranking = networks.ranks(metric)
+    names = sorted(ranking.mean, key=lambda name: ranking.mean[name])
+    half = ranking.critical_difference / 2
     figure = Figure(figsize=(6, 0.24 * len(names) + 1.2), layout="constrained")
     axis = figure.subplots()
     axis.errorbar(
-        [found.mean[name] for name in names],
+        [ranking.mean[name] for name in names],
         range(len(names)),
         xerr=half,
         fmt="o",
@@ -36,13 +36,13 @@ def ranks(networks: Aggregate, metric: str = "auroc") -> Figure:
         capsize=2,
         color=ID,
     )
-    best = found.mean[names[0]]
+    best = ranking.mean[names[0]]
     axis.axvspan(best - half, best + half, color="0.9", zorder=0)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     words(
         axis,
-        f"critical difference {found.critical_difference:.2f} (Nemenyi, 5 %)",
-        f"mean rank by {metric} over {found.sets} OOD sets, 1 is the best",
+        f"critical difference {ranking.critical_difference:.2f} (Nemenyi, 5 %)",
+        f"mean rank by {metric} over {ranking.sets} OOD sets, 1 is the best",
     )
     return figure

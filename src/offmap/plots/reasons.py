@@ -1,4 +1,4 @@
-"""Images beside what in them raises the score."""
+"""Images beside maps of what in them raises the score."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ def reasons(
         heading: above all.
     """
     figure, axes = panels(2 * len(images), side=1.9, columns=6)
-    for i, (image, of, title) in enumerate(zip(images, maps, titles, strict=True)):
-        most = float(of.abs().max()) or 1.0
-        picture, shown = axes[2 * i], axes[2 * i + 1]
+    for i, (image, heatmap, title) in enumerate(zip(images, maps, titles, strict=True)):
+        limit = float(heatmap.abs().max()) or 1.0
+        picture, map_axis = axes[2 * i], axes[2 * i + 1]
         picture.imshow(as_pixels(image), cmap="gray", interpolation="nearest")
-        shown.imshow(of.numpy(), cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+        map_axis.imshow(
+            heatmap.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
+        )
         lines = [part for line in title.splitlines() for part in textwrap.wrap(line, _LETTERS)]
         more = " …" if len(lines) > _LINES else ""
         picture.set_title("\n".join(lines[:_LINES]) + more, fontsize=SMALL, loc="left")
-        shown.set_title(f"up to {most:.3g}", fontsize=SMALL)
-        for axis in (picture, shown):
+        map_axis.set_title(f"up to {limit:.3g}", fontsize=SMALL)
+        for axis in (picture, map_axis):
             axis.axis("off")
     figure.suptitle(heading, fontsize=TITLE + 1)
     return figure

@@ -20,7 +20,7 @@ _GREY: dict[str, Any] = {"color": "0.8", "lw": 0.5}
 def histograms(results: Results, detector: str) -> Figure:
     """Score histograms of ID against each OOD set, and the calibrated threshold if any.
 
-    The outermost bars hold the fiftieth of a set that lies beyond them, too.
+    The outermost bars include the scores beyond them, at most a fiftieth of a set.
     """
     rows = [row for row in results.rows if row.detector == detector]
     if not rows:
@@ -60,12 +60,12 @@ def roc_curves(results: Results) -> Figure:
     figure, axes = panels(len(sets))
     order = sorted(results.detectors, key=lambda d: -results.mean(d))
     for axis, name in zip(axes, sets, strict=True):
-        for place, d in enumerate(order):
+        for rank, d in enumerate(order):
             scores = results.scores[d]
             curve = roc_curve(scores["id"], scores[name]).thinned(points=300)
-            look = {"lw": 1, **line(place)} if place < _NAMED else _GREY
-            label = short(d) if place < _NAMED else f"{len(order) - _NAMED} others"
-            axis.plot(curve.fpr, curve.tpr, label=label, zorder=2 - place / len(order), **look)
+            look = {"lw": 1, **line(rank)} if rank < _NAMED else _GREY
+            label = short(d) if rank < _NAMED else f"{len(order) - _NAMED} others"
+            axis.plot(curve.fpr, curve.tpr, label=label, zorder=2 - rank / len(order), **look)
         axis.plot([0, 1], [0, 1], color="grey", lw=0.5)
         best = max(order, key=lambda d: results.get(d, name))
         title = f"{name}: best AUROC {results.get(best, name):.1%}\n{short(best)}"

@@ -13,10 +13,10 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss and accuracy over the epochs, of training batches and of the validation data."""
     figure, axes = panels(2, side=3.6, columns=2)
     epochs = [row["epoch"] for row in history]
-    for axis, what, unit in zip(axes, ("loss", "accuracy"), ("nats", "share"), strict=True):
+    for axis, quantity, unit in zip(axes, ("loss", "accuracy"), ("nats", "share"), strict=True):
         for part, colour in (("train", ID), ("validation", OOD)):
-            values = [row[f"{part}_{what}"] for row in history]
+            values = [row[f"{part}_{quantity}"] for row in history]
             axis.plot(epochs, values, marker=".", color=colour, label=part)
-        words(axis, what, "epoch", unit)
+        words(axis, quantity, "epoch", unit)
     key(figure, axes)
     return figure

@@ -1,4 +1,4 @@
-"""What a monitor saw."""
+"""Figures of a monitor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
     """Log wealth over the samples, the histogram of p-values, and alarm rates by class.
 
     Args:
-        monitor: some samples ago begun.
+        monitor: which has seen some samples.
         classes: names of the labels.
     """
     figure, axes = panels(3, side=3.6, columns=3)
@@ -53,13 +53,13 @@ def _p_values(axis: Axes, monitor: Monitor) -> None:
 
 def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
     rates = {label: a / n for label, (n, a) in monitor.tally.by_class.items()}
-    shown = sorted(sorted(rates, key=lambda label: -rates[label])[:_CLASSES])
-    names = [classes[label] if label < len(classes) else str(label) for label in shown]
-    axis.bar(range(len(shown)), [rates[label] for label in shown], color=ID, alpha=0.8)
-    axis.set_xticks(range(len(shown)), names, rotation=90)
+    labels = sorted(sorted(rates, key=lambda label: -rates[label])[:_CLASSES])
+    names = [classes[label] if label < len(classes) else str(label) for label in labels]
+    axis.bar(range(len(labels)), [rates[label] for label in labels], color=ID, alpha=0.8)
+    axis.set_xticks(range(len(labels)), names, rotation=90)
     if monitor.certified.rule == "per_class":
-        rates_of = monitor.rates[[monitor.certified.group(label) for label in shown]]
-        axis.plot(range(len(shown)), rates_of, "_", color="black", label="certified, at most")
+        rates_of = monitor.rates[[monitor.certified.group(label) for label in labels]]
+        axis.plot(range(len(labels)), rates_of, "_", color="black", label="certified, at most")
     else:
         rate = monitor.rates[0]
         axis.axhline(rate, color="black", lw=1, ls=(0, (8, 3)), label="certified, of all")

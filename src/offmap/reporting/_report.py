@@ -27,14 +27,14 @@ from offmap.reporting.redacted import (
     renamed,
     without_paths,
 )
-from offmap.reporting.sections import Figure, Gallery, Section, in_words
+from offmap.reporting.sections import Figure, Section, in_words
 
 _FORMAT, _VERSION = "offmap report", 1
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says, for a page, for programs, and for a terminal.
+    """The content of a report, for a page, for programs, and for a terminal.
 
     Args:
         title: of it.
@@ -48,8 +48,8 @@ class Report:
 
     def text(self, *names: str) -> str:
         """The sections in words, or those that are named."""
-        chosen = [each for each in self.sections if not names or each.name in names]
-        return "\n\n".join(in_words(section) for section in chosen)
+        sections = (each for each in self.sections if not names or each.name in names)
+        return "\n\n".join(map(in_words, sections))
 
     def html(self) -> str:
         """The page: one file that loads nothing."""
@@ -84,8 +84,8 @@ Subject = Results | Aggregate | Guard | Monitor | str | Path
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What was asked of a report, beside what it is of."""
+class _Options:
+    """The options of a report."""
 
     inputs: Mapping[str, Any]
     checks: Mapping[str, Check]
@@ -94,15 +94,15 @@ class _Asked:
     redact_paths: bool
     command: str
 
-    def check_used(self, what: str, used: str = "") -> None:
-        """Refuse what would stand nowhere in a report.
+    def check_used(self, subject: str, used: str = "") -> None:
+        """Refuse options that a report makes no use of.
 
         Raises:
-            ArgumentError: something else than what is used was given.
+            ArgumentError: there is one.
         """
         for name in ("inputs", "checks", "guard"):
             if name != used and getattr(self, name) not in (None, {}):
-                raise ArgumentError(f"{name} has no effect on a report of {what}: leave it out")
+                raise ArgumentError(f"{name} has no effect on a report of {subject}: leave it out")
 
 
 def report(
@@ -127,7 +127,7 @@ def report(
             one, nothing is written.
         inputs: of results: data sets by name, the ID set as "id": pictures of samples and names of
             classes.
-        checks: of a guard: what :meth:`offmap.Guard.check` found, by the name of the data.
+        checks: of a guard: the results of :meth:`offmap.Guard.check`, by the name of the data.
         guard: of verdicts that do not say what their guard certifies: it, or its folder.
         thumbnails: whether there are pictures of samples.
         redact_paths: hide paths and keys of samples, so that the report can be sent to others.
@@ -143,56 +143,58 @@ def report(
         checked(path)
     if redact_paths:
         command = hidden_command(command)
-    asked = _Asked(inputs or {}, checks or {}, guard, thumbnails, redact_paths, command)
-    made = (
-        _of_path(Path(subject), asked) if isinstance(subject, str | Path) else _of(subject, asked)
+    options = _Options(inputs or {}, checks or {}, guard, thumbnails, redact_paths, command)
+    draft = (
+        _of_path(Path(subject), options)
+        if isinstance(subject, str | Path)
+        else _of(subject, options)
     )
     if not thumbnails:
-        made = replace(made, sections=[_without_pictures(section) for section in made.sections])
+        draft = replace(draft, sections=[*map(without_pictures, draft.sections)])
     if path is not None:
-        made.save(path)
-    return made
+        draft.save(path)
+    return draft
 
 
-def _of(subject: Results | Aggregate | Guard | Monitor, asked: _Asked) -> Report:
+def _of(subject: Results | Aggregate | Guard | Monitor, options: _Options) -> Report:
     if isinstance(subject, Results):
-        return _of_results(subject, asked)
+        return _of_results(subject, options)
     if isinstance(subject, Aggregate):
-        asked.check_used("several networks")
-        sections = networks.sections_of(subject, asked.command)
-        return _hidden(Report(networks.title_of(subject), sections, {}), asked)
+        options.check_used("several networks")
+        sections = networks.sections_of(subject, options.command)
+        return _hide_paths(Report(networks.title_of(subject), sections, {}), options)
     if isinstance(subject, Monitor):
-        asked.check_used("a watch")
-        sections = watches.sections_of(subject, asked.command)
-        return _hidden(Report(watches.title_of(subject), sections, {}), asked)
+        options.check_used("a watch")
+        sections = watches.sections_of(subject, options.command)
+        return _hide_paths(Report(watches.title_of(subject), sections, {}), options)
     if isinstance(subject, Guard):
-        return _of_guard(Facts.of(subject), asked)
+        return _of_guard(Facts.of(subject), options)
     raise ArgumentError(
         f"there is no report of a {type(subject).__name__}: give results, a guard (its filter, of "
         "a cascade), a monitor, or a folder or file of one"
     )
 
 
-def _of_path(path: Path, asked: _Asked) -> Report:
-    """Of what lies there, by the names of its files."""
+def _of_path(path: Path, options: _Options) -> Report:
+    """A report on a folder or file, told by the names of its files."""
     if path.suffix == ".json" and path.is_file():
-        return _of(Monitor.load(path), asked)
+        return _of(Monitor.load(path), options)
     if path.suffix in SUFFIXES:
-        return _of_verdicts(path, asked)
+        return _of_verdicts(path, options)
     if (path / "guard.json").is_file():
-        return _of_guard(Facts.load(path), asked)
+        return _of_guard(Facts.load(path), options)
     if (path / "results.json").is_file():
-        return _of_results(Results.load(path), asked)
+        return _of_results(Results.load(path), options)
     if path.suffix == ".npz" or any(path.glob("*.npz")):
-        return _of_results(read_scores(path), asked)
+        return _of_results(read_scores(path), options)
     if (path / runs.RECORD).is_file():
-        asked.check_used("a training run")
+        options.check_used("a training run")
         run = runs.Run(path)
-        return _hidden(Report(run.title, run.sections(asked.command), {}), asked)
+        return _hide_paths(Report(run.title, run.sections(options.command), {}), options)
     if study := studies.results_of(path):
-        asked.check_used("a study")
-        sections = studies.sections_of(study, path, asked.command)
-        return _hidden(Report(studies.title_of(path, study), sections, {}), asked)
+        options.check_used("a study")
+        sections = studies.sections_of(study, path, options.command)
+        return _hide_paths(Report(studies.title_of(path, study), sections, {}), options)
     if not path.exists():
         raise StoreError(f"{does_not_exist(path)}look at the path")
     raise StoreError(
@@ -200,41 +202,41 @@ def _of_path(path: Path, asked: _Asked) -> Report:
     )
 
 
-def _of_results(results: Results, asked: _Asked) -> Report:
-    asked.check_used("results", "inputs")
-    data = dict(asked.inputs)
-    if asked.redact_paths:
+def _of_results(results: Results, options: _Options) -> Report:
+    options.check_used("results", "inputs")
+    data = dict(options.inputs)
+    if options.redact_paths:
         data, results = renamed(results, data), without_paths(results)
-    content = Content(results, data, asked.command, named=not asked.redact_paths)
-    title = hidden(content.title) if asked.redact_paths else content.title
+    content = Content(results, data, options.command, named=not options.redact_paths)
+    title = hidden(content.title) if options.redact_paths else content.title
     return Report(title, content.sections(), content.data())
 
 
-def _of_guard(facts: Facts, asked: _Asked) -> Report:
-    asked.check_used("a guard", "checks")
+def _of_guard(facts: Facts, options: _Options) -> Report:
+    options.check_used("a guard", "checks")
     # A sentence that begins with a path would be hidden with it.
-    checks = numbered_data(asked.checks) if asked.redact_paths else asked.checks
-    sections = guards.sections_of(facts, checks, asked.command)
-    return _hidden(Report(guards.title_of(facts), sections, {}), asked)
+    checks = numbered_data(options.checks) if options.redact_paths else options.checks
+    sections = guards.sections_of(facts, checks, options.command)
+    return _hide_paths(Report(guards.title_of(facts), sections, {}), options)
 
 
-def _of_verdicts(path: Path, asked: _Asked) -> Report:
-    asked.check_used("verdicts", "guard")
-    certified = asked.guard
+def _of_verdicts(path: Path, options: _Options) -> Report:
+    options.check_used("verdicts", "guard")
+    certified = options.guard
     if isinstance(certified, str | Path):
         certified = Certified.read(certified)
     elif isinstance(certified, Guard):
         certified = Certified.of(certified)
-    found = verdicts.seen(path, certified)
-    sections = verdicts.sections_of(found, path, asked.command, named=not asked.redact_paths)
-    return _hidden(Report(verdicts.title_of(path), sections, {}), asked)
+    summary = verdicts.summary_of(path, certified)
+    sections = verdicts.sections_of(summary, path, options.command, named=not options.redact_paths)
+    return _hide_paths(Report(verdicts.title_of(path), sections, {}), options)
 
 
-def _hidden(made: Report, asked: _Asked) -> Report:
-    """The same without paths, where that was asked for."""
-    if not asked.redact_paths:
-        return made
-    return Report(hidden(made.title), [hidden_section(each) for each in made.sections], made.data)
+def _hide_paths(draft: Report, options: _Options) -> Report:
+    """The report without paths, if ``redact_paths`` is set."""
+    if not options.redact_paths:
+        return draft
+    return Report(hidden(draft.title), [*map(hidden_section, draft.sections)], draft.data)
 
 
 def inputs_of(id_test: Any, ood: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -268,8 +270,3 @@ def _is_report(path: Path) -> bool:
     except ValueError:
         return False
     return isinstance(content, dict) and content.get("format") == _FORMAT
-
-
-def _without_pictures(section: Section) -> Section:
-    blocks = [without_pictures(b) if isinstance(b, Gallery) else b for b in section.blocks]
-    return Section(section.name, section.title, blocks)

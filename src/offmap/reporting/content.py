@@ -26,7 +26,7 @@ _MENU = (
 
 
 class Content:
-    """What a report of an evaluation says.
+    """The content of a report on an evaluation.
 
     Args:
         results: of the evaluation.
@@ -56,7 +56,7 @@ class Content:
 
     @property
     def id_name(self) -> str:
-        """What the ID set is called."""
+        """The name of the ID set."""
         of = next(s for s in self.results.sets if s.role == "id")
         return str(self.results.settings.get("id") or of.source or "its ID set")
 
@@ -101,14 +101,13 @@ class Content:
         metric = metric_of("auroc")
         grid, places = self.results.grid("auroc"), self.results.grid("auroc").places()
         marks = {0: "", 1: " ★", 2: " ☆"}
-        all_of_it = grid.texts()
         order = sorted(grid.cells, key=lambda d: -grid.cells[d][-1])  # by the mean of all sets
-        texts = {d: all_of_it[d] for d in order}
-        rows = [
-            [d, *(self._cell(d, i, text, marks[places[d][i]]) for i, text in enumerate(row))]
-            for d, row in texts.items()
-        ]
-        titles = [["", *(self._words(d, i) for i in range(len(row)))] for d, row in texts.items()]
+        texts, rows = grid.texts(), []
+        for d in order:
+            signs = (" ≈" if _as_good(against, d) else "" for against in self.against)
+            cells = zip(texts[d], places[d], signs, strict=True)
+            rows.append([d, *(f"{text}{marks[place]}{sign}" for text, place, sign in cells)])
+        titles = [["", *(self._words(d, i) for i in range(len(self.columns)))] for d in order]
         words = (
             "★ best and ☆ second of a column, as shown. ≈: the best is not shown to be better "
             f"(paired DeLong test at 5%, corrected by Holm over all {self.against[0].pairs} pairs "
@@ -124,9 +123,6 @@ class Content:
             name="detectors",
         )
         return Section("detectors", "All detectors", [Text(words), table])
-
-    def _cell(self, detector: str, i: int, text: str, mark: str) -> str:
-        return f"{text}{mark}{' ≈' if _as_good(self.against[i], detector) else ''}"
 
     def _words(self, detector: str, i: int) -> str:
         against = self.against[i]
@@ -169,8 +165,8 @@ class Content:
         return Section("selective", "Accepted and right", blocks)
 
     def reliability(self) -> Section:
-        """Whether the network is as often right as it says."""
-        if self.calibration is None:
+        """Whether the network is right as often as its confidence says."""
+        if (diagram := self.calibration) is None:
             words = (
                 "The probabilities of the network were not kept: they are known where msp (of an "
                 "ensemble maxprobability) is among the detectors and the ID samples have labels; "
@@ -178,15 +174,14 @@ class Content:
             )
             return Section("calibration", "Is it as sure as it is right?", [Text(words)])
         words = (
-            f"Expected calibration error {self.calibration['ece']:.2%} over "
-            f"{self.calibration['n']:,} ID samples, 15 bins of equal width."
+            f"Expected calibration error {diagram['ece']:.2%} over "
+            f"{diagram['n']:,} ID samples, 15 bins of equal width."
         )
         figure = Figure("reliability", "Accuracy against confidence, in bins.")
-        found = self.calibration
         rows = [
             [f"{confidence:.1%}", f"{accuracy:.1%}", f"{count:,}"]
             for confidence, accuracy, count in zip(
-                found["confidence"], found["accuracy"], found["count"], strict=True
+                diagram["confidence"], diagram["accuracy"], diagram["count"], strict=True
             )
         ]
         table = Table("Bins", ["mean confidence", "accuracy", "samples"], rows)
@@ -195,13 +190,13 @@ class Content:
     def samples(self) -> Section:
         """Galleries."""
         threshold = self.steps[self.best].thresholds[self.rates.start]
-        found = galleries(self.results, self.best, threshold, self.inputs, named=self.named)
+        blocks = galleries(self.results, self.best, threshold, self.inputs, named=self.named)
         words = (
             "Each with its set, what the network takes it for, and p, the share of ID samples that "
             "score as high, by the calibration data."
         )
         texts = [Text(words)] if self.rates.calibrated else []
-        return Section("samples", "Samples worth looking at", [*texts, *found])
+        return Section("samples", "Samples worth looking at", [*texts, *blocks])
 
     def notes(self) -> Section:
         """Left out, skipped, warned of."""
@@ -236,7 +231,7 @@ class Content:
         return Section("settings", "Settings", [table for table in tables if table.rows])
 
     def data(self) -> dict[str, Any]:
-        """What the page's script draws and moves; detectors and sets by position."""
+        """The data that the page's script draws; detectors and sets by position."""
         results, sets = self.results, self.sets
         scores = results.scores[self.best]
         groups = {name: group for group, names in results.groups.items() for name in names}
@@ -247,7 +242,7 @@ class Content:
             "id": {"name": self.id_name, "n": len(scores["id"])},
             "columns": [{"above": above, "name": name} for above, name, _ in self.columns],
             "rates": record(self.rates, self.steps),
-            "metrics": [self._metric(name) for name in _MENU if self._known(name)],
+            "metrics": [self._metric(name) for name in _MENU if self._has_metric(name)],
             "intervals": [[list(a.intervals[d]) for a in self.against] for d in results.detectors],
             "p_values": [[_p_value(a, d) for a in self.against] for d in results.detectors],
             "as_good": [[_as_good(a, d) for a in self.against] for d in results.detectors],
@@ -270,7 +265,7 @@ class Content:
             "places": [list(places[d]) for d in self.results.detectors],
         }
 
-    def _known(self, name: str) -> bool:
+    def _has_metric(self, name: str) -> bool:
         try:
             self.results.grid(name)
         except UnknownNameError:
@@ -283,5 +278,5 @@ def _as_good(against: Against, detector: str) -> bool:
 
 
 def _p_value(against: Against, detector: str) -> str | None:
-    """As it is shown; none of the best against itself."""
+    """A p-value as it is shown; the best has none against itself."""
     return None if detector == against.best else f"{against.p_values[detector]:.2g}"

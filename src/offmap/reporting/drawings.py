@@ -1,4 +1,4 @@
-"""What the page's script draws: plain values, one form for each kind of drawing."""
+"""Drawings of the page's script, as plain values: one form for each kind."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def histogram(title: str, text: str, values: Values, *, x: str, limit: float | N
         x: what they are.
         limit: the threshold, if there is one.
     """
-    every = np.asarray(values, np.float64)
-    low, high = np.quantile(every, [0.002, 0.998]).tolist()
+    scores = np.asarray(values, np.float64)
+    low, high = np.quantile(scores, [0.002, 0.998]).tolist()
     if limit is not None:
         low, high = min(low, limit), max(high, limit)
     if low == high:  # bars need a width
         low, high = low - 0.5, high + 0.5
-    counts = np.histogram(np.clip(every, low, high), np.linspace(low, high, _BINS + 1))[0]
+    counts = np.histogram(np.clip(scores, low, high), np.linspace(low, high, _BINS + 1))[0]
     return bars(title, text, counts.tolist(), (low, high), x=x, limit=limit)
 
 
@@ -93,7 +93,7 @@ def lines(
 
 
 def ranks(title: str, text: str, mean: Mapping[str, float], difference: float) -> dict[str, Any]:
-    """Mean ranks, the best first, with the difference that can be told.
+    """Mean ranks, the best first, with the critical difference.
 
     Args:
         title: above it.

@@ -14,7 +14,7 @@ from offmap.reporting.rates import right_of
 _BINS = 40
 _WIDE = 6  # times the width of ID
 _POINTS = 60
-# Scores that are one minus the confidence, by what a detector says that it is.
+# Detectors whose scores are one minus the confidence.
 _ONE_MINUS_CONFIDENCE = ("msp", "maxprobability")
 
 
@@ -25,20 +25,23 @@ def histograms(results: Results, detector: str, sets: list[str]) -> list[dict[st
     scores would leave one bar for all of ID.
     """
     scores = results.scores[detector]
-    known = np.asarray(scores["id"], np.float64)
-    return [_binned(known, np.asarray(scores[name], np.float64)) for name in sets]
+    id_scores = np.asarray(scores["id"], np.float64)
+    return [_histogram(id_scores, np.asarray(scores[name], np.float64)) for name in sets]
 
 
-def _binned(known: NDArray[Any], other: NDArray[Any]) -> dict[str, Any]:
-    first, last = np.quantile(known, [0.002, 0.998]).tolist()
-    low, high = np.quantile(other, [0.02, 0.98]).tolist()
+def _histogram(id_scores: NDArray[Any], ood_scores: NDArray[Any]) -> dict[str, Any]:
+    first, last = np.quantile(id_scores, [0.002, 0.998]).tolist()
+    low, high = np.quantile(ood_scores, [0.02, 0.98]).tolist()
     low, high = min(low, first), max(high, last)
     if (width := last - first) > 0:
         low, high = max(low, last - _WIDE * width), min(high, first + _WIDE * width)
     if low == high:  # bars need a width
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
-    counts = [np.histogram(np.clip(x, low, high), edges)[0].tolist() for x in (known, other)]
+    counts = [
+        np.histogram(np.clip(scores, low, high), edges)[0].tolist()
+        for scores in (id_scores, ood_scores)
+    ]
     return {"low": low, "high": high, "counts": counts}  # unrounded: cosines lie close to one
 
 
@@ -46,7 +49,7 @@ def roc(results: Results, detector: str, sets: list[str]) -> list[list[list[floa
     """For each OOD set, the shares of ID and of OOD called OOD."""
     scores = results.scores[detector]
     curves = [roc_curve(scores["id"], scores[name]).thinned(points=_POINTS) for name in sets]
-    return [[_rounded(curve.fpr), _rounded(curve.tpr)] for curve in curves]
+    return [[_round(curve.fpr), _round(curve.tpr)] for curve in curves]
 
 
 def risk(results: Results, detector: str) -> list[list[float]] | None:
@@ -55,7 +58,7 @@ def risk(results: Results, detector: str) -> list[list[float]] | None:
     if right is None:
         return None
     curve = risk_coverage(results.scores[detector]["id"], right).thinned(points=_POINTS)
-    return [_rounded(curve.coverage), _rounded(curve.risk)]
+    return [_round(curve.coverage), _round(curve.risk)]
 
 
 def oscr(results: Results, detector: str, sets: list[str]) -> list[list[list[float]]] | None:
@@ -67,33 +70,35 @@ def oscr(results: Results, detector: str, sets: list[str]) -> list[list[list[flo
     curves = [
         oscr_curve(scores["id"], right, scores[name]).thinned(points=_POINTS) for name in sets
     ]
-    return [[_rounded(curve.fpr), _rounded(curve.ccr)] for curve in curves]
+    return [[_round(curve.fpr), _round(curve.ccr)] for curve in curves]
 
 
 def calibration(results: Results) -> dict[str, Any] | None:
-    """The reliability diagram, where a score tells the confidence of each prediction."""
+    """The reliability diagram, where scores give the confidence of each prediction."""
     right = right_of(results)
-    name = next((n for n in results.detectors if _tells_confidence(results, n)), None)
+    name = next((n for n in results.detectors if _is_one_minus_confidence(results, n)), None)
     # Of a cascade the filter is scored, and it is the classifier that is right or wrong.
     if right is None or name is None or "classifier" in results.settings:
         return None
-    found = reliability(1 - np.asarray(results.scores[name]["id"], np.float64), right)
-    filled = found.count > 0
+    diagram = reliability(1 - np.asarray(results.scores[name]["id"], np.float64), right)
+    bins = diagram.count > 0
     return {
-        "ece": found.ece,
+        "ece": diagram.ece,
         "n": len(right),
-        "count": found.count[filled].tolist(),
-        "confidence": _rounded(found.confidence[filled]),
-        "accuracy": _rounded(found.accuracy[filled]),
+        "count": diagram.count[bins].tolist(),
+        "confidence": _round(diagram.confidence[bins]),
+        "accuracy": _round(diagram.accuracy[bins]),
     }
 
 
-def _tells_confidence(results: Results, name: str) -> bool:
-    """Whether a score is that detector's and no user's of that name: users' have no summary."""
+def _is_one_minus_confidence(results: Results, name: str) -> bool:
+    """Whether scores are one minus the confidence; a function of the user has no summary."""
+    if name.lower().removesuffix("()") not in _ONE_MINUS_CONFIDENCE:
+        return False
     scores = results.scores[name]["id"]
-    known = name.lower().removesuffix("()") in _ONE_MINUS_CONFIDENCE and name in results.summaries
-    return known and bool(len(scores)) and scores.min() >= 0 and scores.max() <= 1
+    in_range = bool(len(scores)) and scores.min() >= 0 and scores.max() <= 1
+    return in_range and name in results.summaries
 
 
-def _rounded(values: NDArray[Any]) -> list[float]:
+def _round(values: NDArray[Any]) -> list[float]:
     return [round(float(x), 4) for x in values]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from offmap.evaluation import Results
 from offmap.guard.decide import p_values
-from offmap.reporting.sections import Gallery, Sample
+from offmap.reporting.sections import Gallery, Sample, Section
 
 # Decoders that are run on foreign files; of the others some start programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -36,7 +36,7 @@ def galleries(
 
     Args:
         results: of the evaluation.
-        detector: whose scores are meant.
+        detector: whose scores count.
         threshold: of it, if there is one.
         inputs: data sets by name, the ID set as "id", for pictures and names of classes.
         named: whether samples are called by their keys.
@@ -51,52 +51,52 @@ def galleries(
     ]
     if threshold is not None:
         parts.append(
-            (f"Samples nearest to the threshold of {detector}", _near(scores, sets, threshold))
+            (f"Samples nearest to the threshold of {detector}", _nearest(scores, sets, threshold))
         )
     classes = _class_names(results, inputs.get("id"))
     return [
         Gallery(
             heading,
-            [_sample(results, detector, name, i, inputs, classes, named) for name, i in chosen],
+            [_sample(results, detector, name, i, inputs, classes, named) for name, i in samples],
         )
-        for heading, chosen in parts
+        for heading, samples in parts
     ]
 
 
 def _class_names(results: Results, data: Any) -> dict[int, str]:
-    """What the classes are called, as the results count them.
+    """The names of the classes by the labels of the results.
 
-    They count in those of the training data, of which the ID set may lack some: then the labels of
-    its samples tell which is which.
+    These count in the classes of the training data, of which the ID set may lack some: then the
+    labels of its samples show which name belongs to which label.
     """
     own = dict(enumerate(map(str, getattr(data, "classes", None) or ())))
     labels, true = getattr(data, "labels", None), results.labels.get("id")
     if labels is None or true is None or not hasattr(data, "keys"):
         return own
-    known = dict(zip(data.keys(0, len(data)), labels.tolist(), strict=True))
+    label_of = dict(zip(data.keys(0, len(data)), labels.tolist(), strict=True))
     samples = zip(results.keys.get("id", ()), true.tolist(), strict=False)
-    pairs = {(label, own[known[key]]) for key, label in samples if known.get(key) in own}
-    counted = dict(pairs)
-    alike = all(own.get(label) == name for label, name in counted.items())
-    # Labels that are of other classes sample by sample say nothing.
-    told = len(counted) == len(set(counted.values())) == len(pairs)
-    return counted if told and not alike else own
+    pairs = {(label, own[label_of[key]]) for key, label in samples if label_of.get(key) in own}
+    by_label = dict(pairs)
+    alike = all(own.get(label) == name for label, name in by_label.items())
+    # Where labels do not map one to one, they say nothing.
+    one_to_one = len(by_label) == len(set(by_label.values())) == len(pairs)
+    return by_label if one_to_one and not alike else own
 
 
 def _lowest(scores: Any, count: int) -> list[int]:
     return [int(i) for i in np.argsort(scores, kind="stable")[:count]]
 
 
-def _near(
+def _nearest(
     scores: Mapping[str, Any], sets: Sequence[str], threshold: float
 ) -> list[tuple[str, int]]:
-    """Of all sets together, those whose scores differ least from the threshold."""
-    found = [
+    """Of all sets together, the samples whose scores differ least from the threshold."""
+    candidates = [
         (abs(float(scores[name][i]) - threshold), name, i)
         for name in ("id", *sets)
         for i in _lowest(np.abs(np.asarray(scores[name], np.float64) - threshold), _ALL)
     ]
-    return [(name, i) for _, name, i in sorted(found, key=lambda each: each[0])[:_ALL]]
+    return [(name, i) for _, name, i in sorted(candidates, key=lambda each: each[0])[:_ALL]]
 
 
 def _sample(
@@ -148,10 +148,10 @@ def _image(data: Any, key: str | None) -> Tensor | None:
     """By its key and not its row: images that could not be read have a row, and no score."""
     if key is None or not hasattr(data, "keyed_batches"):
         return None
-    every = data.keys(0, len(data))
-    if key not in every:  # other data than were evaluated
+    all_keys = data.keys(0, len(data))
+    if key not in all_keys:  # other data than were evaluated
         return None
-    images, _, keys = next(iter(data.keyed_batches(1, start=every.index(key))))
+    images, _, keys = next(iter(data.keyed_batches(1, start=all_keys.index(key))))
     return images[0] if isinstance(images, Tensor) and keys[0] == key else None
 
 
@@ -163,7 +163,7 @@ def _uri(image: Image.Image) -> str:
 
 
 def picture_of_file(path: str) -> str:
-    """A ``data:`` URI of an image file, upright and whole; nothing where there is none."""
+    """A ``data:`` URI of an image file, upright and uncut; empty where there is none."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
@@ -174,6 +174,12 @@ def picture_of_file(path: str) -> str:
         return ""
 
 
-def without_pictures(gallery: Gallery) -> Gallery:
-    """The same in words alone."""
-    return replace(gallery, samples=[replace(each, image="") for each in gallery.samples])
+def without_pictures(section: Section) -> Section:
+    """The same section, its galleries in words alone."""
+    blocks = [
+        replace(block, samples=[replace(sample, image="") for sample in block.samples])
+        if isinstance(block, Gallery)
+        else block
+        for block in section.blocks
+    ]
+    return replace(section, blocks=blocks)

@@ -1,4 +1,4 @@
-"""The sections of a guard's report: what it is, what it promises, and what that rests on."""
+"""The sections of a guard's report: what it is, what it promises, and on what grounds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sections_of(facts: Facts, checks: Mapping[str, Check], command: str) -> list
     calibration = facts.calibration
     parts = [_promise(facts)]
     if checks:
-        parts.append(_checked(checks))
+        parts.append(_alarms(checks))
     if calibration is not None:
         parts += [_scores(calibration), _rates(calibration), _sensitivity(calibration)]
     settings = [*facts.made_of(), *([f"Command: {command}"] if command else [])]
@@ -55,7 +55,7 @@ def _promise(facts: Facts) -> Section:
     return Section("verdict", "Promise", [*texts, Text(_NO_RECALL)])
 
 
-def _checked(checks: Mapping[str, Check]) -> Section:
+def _alarms(checks: Mapping[str, Check]) -> Section:
     rows = [
         [
             name,
@@ -76,10 +76,10 @@ def _scores(calibration: Calibration) -> Section:
     """The calibration scores, of each detector."""
     several = len(calibration.scores_) > 1
     threshold = calibration.threshold
-    words = f"What new samples are held against: {calibration.scores_.shape[1]:,} scores"
+    words = f"New samples are compared with {calibration.scores_.shape[1]:,} scores"
     words += " of each detector." if several else "."
     if calibration.rule == "per_class":
-        words += " Each is held against those of its own predicted class."
+        words += " Each is compared with those of its own predicted class."
     if threshold is not None:
         words += f" The dashed line is the threshold, {threshold:.6g}."
     figures = []
@@ -93,7 +93,7 @@ def _scores(calibration: Calibration) -> Section:
 
 
 def _rates(calibration: Calibration) -> Section:
-    """What other alarm rates would promise."""
+    """The promises at other alarm rates."""
     rates = sorted({*RATES, *calibration.alarm_rates, calibration.alarm_rate})
     rows = [_rate(calibration, rate) for rate in rates]
     head = ["alarm rate", "threshold", "rank", "true rate in the mean", "for 95% of such sets"]
@@ -131,7 +131,7 @@ def _rate(calibration: Calibration, rate: float) -> list[str]:
 
 
 def _sensitivity(calibration: Calibration) -> Section:
-    """What the threshold rests on."""
+    """The threshold, if the highest calibration scores were outliers."""
     rows = [
         [
             f"{of.outliers:,} ({percent(of.share, 1)})",

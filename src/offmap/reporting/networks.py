@@ -1,4 +1,4 @@
-"""The sections on several networks or seeds: means, ranks, and what is not told apart."""
+"""The sections on several networks or seeds: means, ranks and differences."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _verdict(networks: Aggregate) -> Section:
         f"of {best}, {values.mean():.2%}{spread} (standard deviation over the networks). "
     )
     if len(networks.detectors) > 1 and many > 1:
-        found = networks.differences()
-        alike = [d.detector for d in found if d.p_value is None or d.p_value >= LEVEL]
+        differences = networks.differences()
+        alike = [d.detector for d in differences if d.p_value is None or d.p_value >= LEVEL]
         words += (
             f"Not told apart from it: {', '.join(alike)}. " if alike else "It beats all others. "
         )
@@ -81,44 +81,44 @@ def _table(networks: Aggregate) -> Section:
 
 
 def _ranks(networks: Aggregate) -> Section:
-    found = networks.ranks()
-    friedman = "" if found.p_value is None else f" (Friedman's test: p = {found.p_value:.2g})"
+    ranking = networks.ranks()
+    friedman = "" if ranking.p_value is None else f" (Friedman's test: p = {ranking.p_value:.2g})"
     words = (
-        f"Mean ranks over {found.sets} OOD sets, of the means over the networks; 1 is the best"
+        f"Mean ranks over {ranking.sets} OOD sets, of the means over the networks; 1 is the best"
         f"{friedman}. Each bar is as long as the critical difference of Nemenyi's test at 5%, "
-        f"{found.critical_difference:.2f}: detectors whose bars meet are not told apart; the band "
-        "is that of the best. Sets that share their ID samples and networks are not independent, "
-        "so it is a rule of thumb (Demšar, JMLR 7, 2006)."
+        f"{ranking.critical_difference:.2f}: detectors whose bars meet are not told apart; the "
+        "band is that of the best. Sets that share their ID samples and networks are not "
+        "independent, so it is a rule of thumb (Demšar, JMLR 7, 2006)."
     )
-    order = sorted(found.mean, key=lambda d: found.mean[d])
-    text = "; ".join(f"{d}: {found.mean[d]:.2f}" for d in order)
-    drawing = ranks("Mean ranks", f"Mean ranks. {text}", found.mean, found.critical_difference)
-    rows = [[d, f"{found.mean[d]:.2f}"] for d in order]
+    order = sorted(ranking.mean, key=lambda d: ranking.mean[d])
+    text = "; ".join(f"{d}: {ranking.mean[d]:.2f}" for d in order)
+    drawing = ranks("Mean ranks", f"Mean ranks. {text}", ranking.mean, ranking.critical_difference)
+    rows = [[d, f"{ranking.mean[d]:.2f}"] for d in order]
     blocks: list[Block] = [Text(words), Figure("ranks", text, drawing)]
     return Section("ranks", "Ranks", [*blocks, Table("Mean ranks", ["detector", "rank"], rows)])
 
 
 def _differences(networks: Aggregate) -> Section:
-    found = networks.differences()
+    differences = networks.differences()
     rows = [
         [
             d.detector,
             f"{100 * d.difference:+.2f} ± {100 * d.deviation:.2f}",
             "" if d.p_value is None else f"{d.p_value:.2g}",
         ]
-        for d in sorted(found, key=lambda each: -each.difference)
+        for d in sorted(differences, key=lambda each: -each.difference)
     ]
-    caption = f"AUROC in points minus that of {found[0].against}, paired over the networks"
+    caption = f"AUROC in points minus that of {differences[0].against}, paired over the networks"
     words = (
-        "The networks are what is drawn, and not the samples: with two or three of them, little "
-        "can be shown. p of Student's paired test, corrected by Holm over all pairs of detectors."
+        "The networks are the sample here: two or three of them show little. p of Student's paired "
+        "test, corrected by Holm over all pairs of detectors."
     )
     table = Table(caption, ["detector", "difference", "p"], rows)
     return Section("differences", "Differences", [Text(words), table])
 
 
 def _by_network(networks: Aggregate) -> Section:
-    """What each of them is and does."""
+    """Accuracy and best detector of each network, and all mean AUROCs."""
     rows = []
     for name, results in networks.results.items():
         best = max(networks.detectors, key=lambda d: float(_mean(networks, results, d)))
@@ -126,15 +126,15 @@ def _by_network(networks: Aggregate) -> Section:
         share = "not known" if right is None else f"{right[0] / right[1]:.2%}"
         rows.append([name, share, best, f"{100 * _mean(networks, results, best):.2f}"])
     head = ["network", "accuracy", "its best detector", "mean AUROC in %"]
-    each = [
+    cells = [
         [d, *(f"{100 * _mean(networks, r, d):.2f}" for r in networks.results.values())]
         for d in sorted(networks.detectors, key=lambda d: -_overall(networks, d))
     ]
-    both = [
+    tables = [
         Table("Each network", head, rows),
-        Table("Mean AUROC in % over the OOD sets", ["detector", *networks.results], each),
+        Table("Mean AUROC in % over the OOD sets", ["detector", *networks.results], cells),
     ]
-    return Section("networks", "Network by network", [*both])
+    return Section("networks", "Network by network", [*tables])
 
 
 def _mean(networks: Aggregate, results: Results, detector: str) -> float:

@@ -36,26 +36,23 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
         data: plain values for the script.
     """
     style, code = _own("report.css"), script()
-    text = (
-        _environment()
-        .from_string(_own("report.html"))
-        .render(
-            title=title,
-            sections=sections,
-            data=Markup(in_script(data)),
-            style=Markup(style),
-            script=Markup(code),
-            policy=policy(style, code),
-            runs=_runs,
-            version=version("offmap"),
-        )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    text = environment.from_string(_own("report.html")).render(
+        title=title,
+        sections=sections,
+        data=Markup(in_script(data)),
+        style=Markup(style),
+        script=Markup(code),
+        policy=policy(style, code),
+        runs=_runs,
+        version=version("offmap"),
     )
     # Names of files need not be UTF-8, and the page is: in its JSON this is an escape as well.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def script() -> str:
-    """The page's script: what all reports draw with, and what moves in that of an evaluation."""
+    """The page's script: the drawings of all reports, and the slider of an evaluation."""
     return "\n".join(_own(f"{name}.js") for name in ("drawings", "evaluation", "report"))
 
 
@@ -84,11 +81,6 @@ def _digest(text: str) -> str:
 @cache
 def _own(name: str) -> str:
     return (files("offmap.reporting") / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
 
 
 def _runs(names: Iterable[str]) -> list[tuple[str, int]]:

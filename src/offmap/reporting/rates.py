@@ -1,4 +1,4 @@
-"""What each alarm rate would do: counts at a grid of rates, exact, from the kept scores."""
+"""Exact counts at a grid of alarm rates, from the scores of an evaluation."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def steps(results: Results, detector: str, rates: Rates) -> Steps:
     ranks = [alarm_rank(rates.n, rate) for rate in rates.rates]
     thresholds = calibration[[rates.n - rank for rank in ranks]]
     right = right_of(results)
-    good = None if right is None else _ascending(results.scores[detector]["id"][right])
+    right_scores = None if right is None else _ascending(results.scores[detector]["id"][right])
     sets = [name for names in results.groups.values() for name in names]
     return Steps(
         thresholds.tolist(),
         _up_to(scores["id"], thresholds).tolist(),
-        None if good is None else _up_to(good, thresholds).tolist(),
+        None if right_scores is None else _up_to(right_scores, thresholds).tolist(),
         [(len(scores[s]) - _up_to(scores[s], thresholds)).tolist() for s in sets],
     )
 
@@ -107,9 +107,10 @@ def right_of(results: Results) -> Bool[np.ndarray, " n"] | None:
 
 
 def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
-    """Plain values for the page; thresholds as they are shown."""
+    """Plain values for the page, thresholds with the digits that are shown."""
     curves = [
-        asdict(each) | {"thresholds": _told_apart(each.thresholds)} for each in by_detector.values()
+        asdict(each) | {"thresholds": _with_digits(each.thresholds)}
+        for each in by_detector.values()
     ]
     words = {
         "rates_shown": [percent(rate, 2) for rate in rates.rates],
@@ -118,8 +119,8 @@ def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
     return asdict(rates) | words | {"confidence": CONFIDENCE, "curves": curves}
 
 
-def _told_apart(thresholds: Sequence[float]) -> list[float]:
-    """With six digits, or more where they differ in later ones, as cosines close to one do."""
+def _with_digits(thresholds: Sequence[float]) -> list[float]:
+    """Six digits, or more where thresholds differ in later ones, as cosines close to one do."""
     spread, size = max(thresholds) - min(thresholds), max(map(abs, thresholds))
     digits = 5 + math.ceil(math.log10(size / spread)) if 0 < spread < math.inf else 6
     return [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in thresholds]

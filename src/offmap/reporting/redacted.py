@@ -13,7 +13,7 @@ from offmap.reporting.sections import Block, Gallery, Section
 
 _SIGN = r"[^\\/\s'\"<>|:,;()\[\]=]"
 _PATH = re.compile(rf"(?:[A-Za-z]:|file:/)?{_SIGN}*(?:[\\/]{_SIGN}+)+[\\/]?")
-# Of such a beginning all is a path, with the spaces in it.
+# A text that begins so is a path, with the spaces in it.
 _WHOLE = re.compile(r"(?:[\\/]|\.{1,2}[\\/]|~|[A-Za-z]:[\\/]|file:)")
 _HIDDEN = "[path]"
 
@@ -21,8 +21,8 @@ _HIDDEN = "[path]"
 def without_paths(results: Results) -> Results:
     """The same evaluation, whose sets, groups and detectors are numbered where they are paths.
 
-    A word with a slash in it counts as a path: better one word too many hidden than one folder too
-    few. What stands without one, such as a file in the working folder, cannot be told.
+    A word with a slash in it counts as a path: better to hide one word too many than one folder too
+    few. A path without a slash, such as a file in the working folder, is not recognised.
     """
     names, groups = _names(results), _numbered("group", results.groups)
     detectors = _numbered("detector", [*results.detectors, *results.left_out])
@@ -65,14 +65,14 @@ def renamed(results: Results, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): data for name, data in inputs.items()}
 
 
-def numbered_data(named: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found on data that are called by paths, under numbers.
+def numbered_data(by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """Results by the name of their data, with numbers for names that are paths.
 
     >>> numbered_data({"./photos/fresh": 1, "cifar10": 2})
     {'data 1': 1, 'cifar10': 2}
     """
-    names = _numbered("data", named)
-    return {names[name]: found for name, found in named.items()}
+    names = _numbered("data", by_name)
+    return {names[name]: value for name, value in by_name.items()}
 
 
 def hidden(value: Any) -> Any:
@@ -102,7 +102,7 @@ def hidden_command(command: str) -> str:
 
 
 def hidden_section(section: Section) -> Section:
-    """A section whose texts name no path; samples are called by their numbers before."""
+    """A section whose texts name no path; its samples have numbers for names already."""
     blocks: list[Block] = []
     for block in section.blocks:
         if isinstance(block, Gallery):
@@ -124,6 +124,6 @@ def _names(results: Results) -> dict[str, str]:
     return _numbered("set", sets) | _numbered("shifted set", shifted)
 
 
-def _numbered(what: str, names: Iterable[str]) -> dict[str, str]:
-    """Those that are paths by their numbers."""
-    return {n: f"{what} {i}" if hidden(n) != n else n for i, n in enumerate(names, 1)}
+def _numbered(kind: str, names: Iterable[str]) -> dict[str, str]:
+    """New names: a number for each that is a path."""
+    return {n: f"{kind} {i}" if hidden(n) != n else n for i, n in enumerate(names, 1)}

@@ -13,7 +13,7 @@ from offmap.reporting.drawings import lines
 from offmap.reporting.sections import Block, Figure, Section, Table, Text
 
 RECORD, HISTORY = "run.json", "metrics.csv"
-# What a recipe says of data, which is not read where a program gives them.
+# The data of a recipe, which are not read where a program gives others.
 _OF_DATA = ("data", "validation", "holdout", "size", "resize", "channels", "limit")
 
 
@@ -44,7 +44,7 @@ class Run:
         return f"Training of {self.recipe.get('network', 'a network')}: {self.name}"
 
     def sections(self, command: str) -> list[Section]:
-        """All of them, what became of it first."""
+        """All of them, the verdict first."""
         parts = [self._verdict(), self._curves(), self._settings(command)]
         return [part for part in parts if part.blocks]
 
@@ -54,8 +54,8 @@ class Run:
             return Section("verdict", "Verdict", [Text(f"None of {of} epochs is finished.")])
         last, done = self.epochs[-1], len(self.epochs)
         seconds = sum(row.get("seconds", 0.0) for row in self.epochs)
-        ended = "All" if done == of else f"{done} of"
-        words = f"{ended} {of} epochs are done, in {seconds:,.0f} s."
+        count = "All" if done == of else f"{done} of"
+        words = f"{count} {of} epochs are done, in {seconds:,.0f} s."
         if "validation_accuracy" in last:
             words += (
                 f" The network is right on {last['validation_accuracy']:.2%} of the validation data"
@@ -83,11 +83,11 @@ class Run:
         return Section("curves", "Curves", blocks)
 
     def _settings(self, command: str) -> Section:
-        unread = _OF_DATA if self.record.get("given") else ()
+        fields = _OF_DATA if self.record.get("given") else ()
         recipe = [
             [name, _plain(value)]
             for name, value in self.recipe.items()
-            if value is not None and name not in unread
+            if value is not None and name not in fields
         ]
         more = {k: v for k, v in self.record.items() if k not in ("recipe", "files", "data")}
         rows = [[name, _plain(value)] for name, value in more.items() if value not in (None, "")]

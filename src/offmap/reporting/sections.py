@@ -1,4 +1,4 @@
-"""What a report is made of; a terminal and a page show the same sections."""
+"""The parts of a report; a terminal and a page show the same sections."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ class Sample:
 
     @property
     def lines(self) -> list[str]:
-        """What is known of it beside its set."""
-        said = self.prediction and not self.reason.startswith("said ")  # which says it
-        of = [f"taken for {self.prediction}"] if said else []
+        """Name, prediction, p-value and reason, as far as there are any."""
+        in_reason = self.reason.startswith("said ")
+        of = [f"taken for {self.prediction}"] if self.prediction and not in_reason else []
         p = [] if self.p_value is None else [f"p = {self.p_value:.3g}"]
         return [self.name, *of, *p, *([self.reason] if self.reason else [])]
 
     @property
     def caption(self) -> str:
-        """All of it in words."""
+        """The sample in one line."""
         return f"{self.set}, {'; '.join(self.lines)}"
 
 
@@ -114,7 +114,7 @@ Block = Text | Table | Figure | Gallery | Listing
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading with the blocks below it."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""ID data that has shifted, as a section of a report."""
+"""Shifted ID data, as a section of a report."""
 
 from __future__ import annotations
 

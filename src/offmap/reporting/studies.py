@@ -1,4 +1,4 @@
-"""The sections on a study: its networks side by side, and what it wrote as text."""
+"""The sections on a study: its networks side by side, and its tables as text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def title_of(folder: Path, networks: Mapping[str, Results]) -> str:
 
 
 def sections_of(networks: Mapping[str, Results], folder: Path, command: str) -> list[Section]:
-    """All of them, what each network reaches first.
+    """All of them, the best AUROC of each network first.
 
     Args:
         networks: their evaluations, which need not share detectors.
@@ -65,8 +65,8 @@ def _verdict(networks: Mapping[str, Results]) -> Section:
 
 def _table(networks: Mapping[str, Results]) -> Section:
     """Every detector of every network, on the sets that all networks have."""
-    every = [[s for of in r.groups.values() for s in of] for r in networks.values()]
-    sets = [s for s in every[0] if all(s in names for names in every)]
+    by_network = [[s for of in r.groups.values() for s in of] for r in networks.values()]
+    sets = [s for s in by_network[0] if all(s in names for names in by_network)]
     if not sets:
         return Section("detectors", "Side by side")
     cells: dict[str, list[float]] = {}

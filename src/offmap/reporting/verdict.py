@@ -1,4 +1,4 @@
-"""What an evaluation's report says first: the detector to take, its promise, what it catches."""
+"""The verdict on an evaluation: the recommended detector, its promise, what it catches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def verdict(
 
     Args:
         results: of the evaluation.
-        id_name: what the ID set is called.
+        id_name: the name of the ID set.
         against: all detectors against the best over all OOD sets.
         rates: the positions of the slider.
         curve: the counts of the best detector at each of them.
@@ -47,11 +47,11 @@ def _recommendation(results: Results, against: Against) -> str:
         return f"The one detector is {best}."
     mean = results.mean(best)
     low, high = against.intervals[best]
-    others = [d for d in of if d != best and against.as_good(d)]
-    told = f"not told apart from it: {', '.join(others)}" if others else "it beats all others"
+    rivals = [d for d in of if d != best and against.as_good(d)]
+    comparison = f"not told apart from it: {', '.join(rivals)}" if rivals else "it beats all others"
     return (
         f"Recommended: {best}, with the highest mean AUROC over the OOD sets, {mean:.2%} "
-        f"(95% interval {low:.2%} to {high:.2%}); {told} (paired DeLong test, corrected for "
+        f"(95% interval {low:.2%} to {high:.2%}); {comparison} (paired DeLong test, corrected for "
         f"{against.pairs} pairs by Holm). It was picked on these OOD sets; on others, another "
         "may be best."
     )
@@ -60,19 +60,19 @@ def _recommendation(results: Results, against: Against) -> str:
 def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
     rate = rates.rates[rates.start]
     alarms = n_id - curve.accepted[rates.start]
-    seen = (
+    share = (
         f"{alarms / n_id:.2%} of the {n_id:,} evaluated ID samples (95% interval "
         f"{_interval(alarms, n_id)})"
     )
     if not rates.calibrated:
         return (
-            f"At the threshold where it calls {seen} OOD. There was no calibration data: the "
+            f"At the threshold where it calls {share} OOD. There was no calibration data: the "
             "threshold is taken from these very samples, and nothing is promised on others."
         )
     return (
         f"Its promise: of new ID samples it calls at most {percent(rate)} OOD, on average "
         f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
-        f"called {seen} OOD."
+        f"called {share} OOD."
     )
 
 

@@ -27,8 +27,8 @@ _SHOWN = 24
 
 
 @dataclass
-class Seen:
-    """What a file of verdicts holds, taken row by row in bounded memory.
+class Summary:
+    """The summary of a file of verdicts, taken row by row in bounded memory.
 
     Args:
         certified: what the guard certifies, where the rows do not say it.
@@ -60,7 +60,7 @@ class Seen:
         if row is None:
             self.torn += 1
         elif "certified" in row:
-            self._told_of(row["certified"])
+            self._read_certificate(row["certified"])
         else:
             if row.get("error"):
                 self.errors[str(row["error"])] += 1
@@ -69,7 +69,7 @@ class Seen:
             else:
                 self._count(row)
 
-    def _told_of(self, record: Any) -> None:
+    def _read_certificate(self, record: Any) -> None:
         try:
             certified = msgspec.convert(record, Certified)
         except msgspec.ValidationError as error:
@@ -82,7 +82,7 @@ class Seen:
         self._watch_by(certified)
 
     def _watch_by(self, certified: Certified) -> None:
-        """Watch what comes at the threshold that it was judged by."""
+        """Watch the rows that follow, at the threshold that they were judged by."""
         if self.monitor is None:
             self.monitor = Monitor(certified)
         elif self.monitor.certified is not certified:
@@ -115,19 +115,19 @@ class Seen:
         return [(-number, row) for *_, number, row in sorted(self._strangest, reverse=True)]
 
 
-def seen(path: Path, certified: Certified | None) -> Seen:
-    """What a file of ``offmap score`` or a log holds.
+def summary_of(path: Path, certified: Certified | None) -> Summary:
+    """The summary of a file of ``offmap score``, or of a log.
 
     Raises:
         DataNotFoundError, ArgumentError, StoreError: as for a log that is watched.
         DataError: there is no verdict in it.
     """
-    found = Seen(certified)
+    summary = Summary(certified)
     for row, _, _ in rows_of(path, {}):
-        found.take(row)
-    if not found.tally.samples:
+        summary.take(row)
+    if not summary.tally.samples:
         raise DataError(f"{path}: there are no verdicts")
-    return found
+    return summary
 
 
 def title_of(path: Path) -> str:
@@ -135,52 +135,56 @@ def title_of(path: Path) -> str:
     return f"Verdicts: {path.name}"
 
 
-def sections_of(found: Seen, path: Path, command: str, *, named: bool) -> list[Section]:
+def sections_of(summary: Summary, path: Path, command: str, *, named: bool) -> list[Section]:
     """All of them, how many are OOD first.
 
     Args:
-        found: in the file.
+        summary: of the file.
         path: of it.
         command: that made the report.
         named: whether samples are called by their names, which may be paths.
     """
-    monitor = found.monitor
+    monitor = summary.monitor
     rates = None
     if monitor is not None and monitor.certified.rule == "per_class":
-        rates = {k: float(monitor.rates[monitor.certified.group(k)]) for k in found.tally.by_class}
-    strangest = [_sample(row, number, found.names, named=named) for number, row in found.strangest]
+        rates = {
+            k: float(monitor.rates[monitor.certified.group(k)]) for k in summary.tally.by_class
+        }
+    strangest = [
+        _sample(row, number, summary.names, named=named) for number, row in summary.strangest
+    ]
     caption = f"The {len(strangest)} samples with the lowest p-values, the strangest first"
     parts = [
-        _verdict(found),
-        watches.p_values(found.tally.p_values, 1 if monitor is None else monitor.certified.tests),
+        _verdict(summary),
+        watches.p_values(summary.tally.p_values, 1 if monitor is None else monitor.certified.tests),
         Section("samples", "Most suspicious", [Gallery(caption, strangest)]),
-        watches.classes(found.tally.by_class, found.names, rates),
-        *([] if monitor is None else [_watched(found, monitor)]),
-        _notes(found),
-        _settings(found, path, command),
+        watches.classes(summary.tally.by_class, summary.names, rates),
+        *([] if monitor is None else [_watch(summary, monitor)]),
+        _notes(summary),
+        _settings(summary, path, command),
     ]
     return [part for part in parts if part.blocks]
 
 
-def _verdict(found: Seen) -> Section:
-    n, alarms = found.tally.samples, found.tally.alarms
+def _verdict(summary: Summary) -> Section:
+    n, alarms = summary.tally.samples, summary.tally.alarms
     low, high = share_interval(alarms, n)
     words = (
         f"{alarms:,} of {n:,} samples are called OOD: {about(alarms / n)} (95% interval "
         f"{about(low)} to {about(high)})."
     )
-    if found.unread:
-        words += f" {found.unread:,} more could not be read, and have no verdict."
+    if summary.unread:
+        words += f" {summary.unread:,} more could not be read, and have no verdict."
     texts = [Text(words)]
-    if found.monitor is None:
+    if summary.monitor is None:
         texts.append(
             Text(
-                "What the guard promises is not told here: give the guard beside the verdicts, or "
-                "a log, which says it."
+                "The verdicts do not say what the guard promises: give the guard beside them, or a "
+                "log, which says it."
             )
         )
         return Section("verdict", "Verdict", [*texts])
-    certified, rates = found.monitor.certified, found.monitor.rates
+    certified, rates = summary.monitor.certified, summary.monitor.rates
     most = (
         at_most(rates[0])
         if len(rates) == 1
@@ -190,15 +194,15 @@ def _verdict(found: Seen) -> Section:
         Text(
             f"The guard {certified.guard} was asked for an alarm rate of "
             f"{percent(certified.alarm_rate, 2)}. Of ID samples it calls at most {most} OOD, with "
-            f"{percent(1 - found.monitor.delta)} confidence in its calibration set "
+            f"{percent(1 - summary.monitor.delta)} confidence in its calibration set "
             f"({sum(certified.samples):,} samples)."
         )
     )
     return Section("verdict", "Verdict", [*texts])
 
 
-def _watched(found: Seen, monitor: Monitor) -> Section:
-    """The monitor's finding, and what its promise rests on."""
+def _watch(summary: Summary, monitor: Monitor) -> Section:
+    """The verdict of the monitor, and what its promise assumes."""
     section = watches.wealth(monitor)
     words = (
         "The rows are taken in their order, as a stream. The promise is for samples that come "
@@ -230,19 +234,19 @@ def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sam
     )
 
 
-def _notes(found: Seen) -> Section:
+def _notes(summary: Summary) -> Section:
     texts: list[Block] = []
-    if found.torn:
-        texts.append(Text(f"{found.torn:,} lines are not whole, and are left out."))
-    if found.errors:
-        rows = [[why, f"{count:,}"] for why, count in found.errors.most_common(20)]
+    if summary.torn:
+        texts.append(Text(f"{summary.torn:,} lines are not whole, and are left out."))
+    if summary.errors:
+        rows = [[why, f"{count:,}"] for why, count in summary.errors.most_common(20)]
         texts.append(Table("Samples without a score, by reason", ["reason", "samples"], rows))
     return Section("notes", "Left out, unreadable", texts)
 
 
-def _settings(found: Seen, path: Path, command: str) -> Section:
+def _settings(summary: Summary, path: Path, command: str) -> Section:
     rows = [["verdicts", str(path)]]
-    rows += [["from", found.first], ["to", found.last]] if found.first else []
-    rows += [["guard", found.monitor.certified.guard]] if found.monitor is not None else []
+    rows += [["from", summary.first], ["to", summary.last]] if summary.first else []
+    rows += [["guard", summary.monitor.certified.guard]] if summary.monitor is not None else []
     rows += [["command", command]] if command else []
     return Section("settings", "Settings", [Table("How it came about", ["what", "value"], rows)])

@@ -19,7 +19,7 @@ def title_of(monitor: Monitor) -> str:
 
 
 def sections_of(monitor: Monitor, command: str) -> list[Section]:
-    """All of them, what was found first."""
+    """All of them, the verdict first."""
     verdict = Section("verdict", "Verdict", [Text(line) for line in monitor.explain().splitlines()])
     values = p_values(monitor.tally.p_values, monitor.certified.tests)
     parts = [verdict, wealth(monitor), values, by_class(monitor, {})]

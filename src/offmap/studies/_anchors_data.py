@@ -22,12 +22,12 @@ class Protocol:
     """How the study goes on one ID set.
 
     Args:
-        load: all of its classes as known, for a seed.
+        load: the data with all classes known, for a seed.
         recipes: of the plain network, and of the one under anchors.
-        network: that of the former.
+        network: the plain one.
         always: classes that are known in every split.
-        drawn: classes from which those that are missing to six are drawn.
-        ten: whether all classes are known in the main part, and six of a split in the rest.
+        drawn: classes from which the others of the six are drawn.
+        ten: whether all ten classes are known in the main part, and six in the splits alone.
     """
 
     load: Callable[[int], Data]
@@ -41,17 +41,17 @@ class Protocol:
         """Six known classes, and the others."""
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.drawn), generator=generator, device="cpu").tolist()
-        drawn, free = [self.drawn[i] for i in order], _KNOWN - len(self.always)
-        return sorted([*self.always, *drawn[:free]]), sorted(drawn[free:])
+        classes, free = [self.drawn[i] for i in order], _KNOWN - len(self.always)
+        return sorted([*self.always, *classes[:free]]), sorted(classes[free:])
 
     def seeds(self, count: int) -> list[int]:
-        """The first seeds of so many splits, no two of which are the same.
+        """The first ``count`` seeds whose splits all differ.
 
         Raises:
             ArgumentError: there are not so many.
         """
-        if count > (most := comb(len(self.drawn), _KNOWN - len(self.always))):
-            raise ArgumentError(f"these classes have {most} splits, and {count} were asked for")
+        if count > (total := comb(len(self.drawn), _KNOWN - len(self.always))):
+            raise ArgumentError(f"these classes have {total} splits, and {count} were asked for")
         seeds: dict[tuple[int, ...], int] = {}
         seed = 0
         while len(seeds) < count:
@@ -60,8 +60,8 @@ class Protocol:
         return list(seeds.values())
 
 
-def protocol(id: str | None, budget: str) -> Protocol:
-    """That of an ID set, or of the embedded digits.
+def protocol_of(id: str | None, budget: str) -> Protocol:
+    """The protocol of an ID set; for the smoke budget that of the embedded digits.
 
     Raises:
         UnknownNameError: no such ID set.
@@ -76,12 +76,12 @@ def protocol(id: str | None, budget: str) -> Protocol:
     return PROTOCOLS[id or "mnist"]
 
 
-def against_others(sets: Data, known: list[int], others: list[int]) -> Data:
-    """Some classes as known, and the images of others as the unknown ones."""
+def open_set_data(sets: Data, known: list[int], unknown: list[int]) -> Data:
+    """Data in which some classes are known, and the test images of others are unknown."""
     train, calibration, test = (
         part.only(known) for part in (sets.train, sets.calibration, sets.test)
     )
-    return Data(train, calibration, test, {"unknown": {OTHERS: sets.test.only(others)}})
+    return Data(train, calibration, test, {"unknown": {OTHERS: sets.test.only(unknown)}})
 
 
 def mnist_data(seed: int = 0) -> Data:
@@ -94,7 +94,7 @@ def mnist_data(seed: int = 0) -> Data:
     names = ("notmnist", "emnist_letters", "omniglot", fashion)
     far = {"cifar10": cifar10} | {name: data.load_like(name, test) for name in names}
     far["noise"] = data.noise("gaussian", 2000, test.shape, seed=seed)
-    # Digits by other hands: their labels are right, and to refuse them is no success.
+    # Digits by other hands: a network may classify them correctly, so refusing them is no success.
     shifted = {"usps": data.load_like("usps", test)}
     return Data(train, calibration, test, {"unknown": far, "shifted": shifted})
 
@@ -105,14 +105,14 @@ def cifar10_data(seed: int = 0) -> Data:
     calibration, train = cifar10.split(HELD_OUT / len(cifar10), seed=seed)
     test = data.load("cifar10:test")
     names = ("cifar100", first_local("svhn", "svhn370"), "textures")
-    other = {name: data.load_like(name, test) for name in names}
-    return Data(train, calibration, test, {"other": other})
+    ood = {name: data.load_like(name, test) for name in names}
+    return Data(train, calibration, test, {"other": ood})
 
 
 def embedded_data(seed: int = 0) -> Data:
     """Small digits in the place of MNIST, and embedded sets as unknown images."""
-    train, rest = data.embedded("digits").split(0.6, seed=seed)
-    calibration, test = rest.split(0.375, seed=seed)
+    train, holdout = data.embedded("digits").split(0.6, seed=seed)
+    calibration, test = holdout.split(0.375, seed=seed)
     size = test.shape[1:]
     far = {name: data.embedded(name, size=size, limit=200, seed=seed) for name in ("faces", "text")}
     far["noise"] = data.noise("gaussian", 200, test.shape, seed=seed)

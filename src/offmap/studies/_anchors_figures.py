@@ -33,18 +33,18 @@ def draw(results: Mapping[str, Results], sets: Data, guard: Guard, out: Path) ->
 
 def _draw_confusions(results: Mapping[str, Results], labels: Any, unknown: str, out: Path) -> None:
     names = [str(label) for label in range(labels.max() + 1)]
-    # Nothing is refused at an infinite threshold: the closed set remains.
-    closed = decision(results["plain"], labels, "msp", unknown, float("inf"))
-    heading = f"plain network: accuracy {closed.closed_accuracy:.2%}"
-    figure = plots.confusion(closed.confusion[:-1, :-1], names, heading=heading)
+    # An infinite threshold refuses nothing: the closed set.
+    closed_set = decision(results["plain"], labels, "msp", unknown, float("inf"))
+    heading = f"plain network: accuracy {closed_set.closed_accuracy:.2%}"
+    figure = plots.confusion(closed_set.confusion[:-1, :-1], names, heading=heading)
     plots.save(figure, out / "confusion-plain.png")
     anchors = results["anchors"]
     threshold = anchors.get("anchordistance", unknown, "threshold")
-    opened = decision(anchors, labels, "anchordistance", unknown, threshold)
+    outcome = decision(anchors, labels, "anchordistance", unknown, threshold)
     heading = f"anchors, calibrated; unknown: {unknown}"
-    figure = plots.confusion(opened.confusion, [*names, "unknown"], heading=heading)
+    figure = plots.confusion(outcome.confusion, [*names, "unknown"], heading=heading)
     plots.save(figure, out / "confusion-open.png")
-    figure = plots.confusion(opened.binary, ["known", "unknown"], heading=heading)
+    figure = plots.confusion(outcome.binary, ["known", "unknown"], heading=heading)
     plots.save(figure, out / "confusion-binary.png")
 
 
@@ -83,21 +83,21 @@ def _draw_places(guard: Guard, sets: Data, out: Path) -> None:
     network = guard.probe.network
     assert isinstance(network, AnchorHead)
     options = {"normalization": guard.probe.normalization, "show_progress": False}
-    known, labels = _placed(network, sets.test.take(3000), options)
-    groups = {str(c): known[labels == c] for c in range(len(network.anchors))}
+    coordinates, labels = _coordinates(network, sets.test.take(3000), options)
+    groups = {str(c): coordinates[labels == c] for c in range(len(network.anchors))}
     for name, images in sets.ood["unknown"].items():
-        groups[name] = _placed(network, images.take(300), options)[0]
+        groups[name] = _coordinates(network, images.take(300), options)[0]
     figure = plots.projection(
         groups, network.anchors.cpu().numpy(), heading="logits and their anchors"
     )
     plots.save(figure, out / "places.png")
 
 
-def _placed(network: AnchorHead, data: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Places of a data set among the anchors, and its labels if it has some."""
+def _coordinates(network: AnchorHead, data: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Coordinates of a data set in the space of the anchors, and its labels if it has some."""
     batches = list(places(network, data, **options))
     labels = [labels for _, _, labels in batches if labels is not None]
     return (
-        torch.cat([placed for placed, _, _ in batches]).cpu().numpy(),
+        torch.cat([coordinates for coordinates, _, _ in batches]).cpu().numpy(),
         torch.cat(labels).cpu().numpy() if labels else None,
     )

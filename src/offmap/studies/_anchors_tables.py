@@ -52,7 +52,7 @@ class Splits:
 
     def table(self) -> str:
         """AUROC by split, their mean and their standard deviation; closed-set accuracies below."""
-        columns = ["".join(map(str, known)) for known in self.known]
+        columns = ["".join(map(str, classes)) for classes in self.known]
         cells = dict(self.auroc) | {f"accuracy of {n}": list(v) for n, v in self.accuracy.items()}
         if len(columns) > 1:
             columns += ["mean", "deviation"]
@@ -73,9 +73,9 @@ def report(
 ) -> str:
     """All tables."""
     parts = []
-    for name, evaluated in results.items():
+    for name, of_network in results.items():
         heading = f"== {name}: {sources.get(name, 'the anchors at the class means')} =="
-        parts += [f"{heading}\n{evaluated.table()}", evaluated.table("ood_caught")]
+        parts += [f"{heading}\n{of_network.table()}", of_network.table("ood_caught")]
     parts += [decisions(results, labels, ood) for ood in sets_of(results["plain"])]
     return "\n\n".join([*parts, *([splits.table()] if splits else [])])
 
@@ -106,7 +106,7 @@ _RULES = {
 
 
 def decisions(results: Mapping[str, Results], labels: Any, ood: str, *, brief: bool = False) -> str:
-    """What each system makes of the known images and of one OOD set, by threshold.
+    """Open-set figures of each system on the known images and one OOD set, by threshold.
 
     Args:
         results: by network.

@@ -32,17 +32,17 @@ def draw_plane(
     neco = NECO(2, scale=False)
     fit([neco], train=forward(trained.network, sets.train, **options))
     directions = neco.directions_.cpu()
-    shown = {"id": sets.test} | {n: s for group in sets.ood.values() for n, s in group.items()}
+    samples = {"id": sets.test} | {n: s for group in sets.ood.values() for n, s in group.items()}
     points = {
-        set: _projected(forward(trained.network, images, **options), directions)
-        for set, images in shown.items()
+        set: _project(forward(trained.network, images, **options), directions)
+        for set, images in samples.items()
     }
     means = (collapse.means.cpu() @ directions).numpy()
     heading = f"{name}: {trained.source}"
     plots.save(plots.plane(points, means, heading=heading), path)
 
 
-def _projected(batches: Any, directions: torch.Tensor) -> Any:
+def _project(batches: Any, directions: torch.Tensor) -> Any:
     """The features of the first samples of a set, on the directions."""
     parts: list[Any] = []
     for acts, _ in batches:

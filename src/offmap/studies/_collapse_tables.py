@@ -38,7 +38,7 @@ def summary(
     records: Records | None,
     sources: Mapping[str, str],
 ) -> str:
-    """Collapse of each network, detectors on the last, and how they went over the training."""
+    """Collapse of each network, detectors on the last, and both over the training."""
     systems = [(n, d, r) for n, r in list(results.items())[-1:] for d in RECORDED if d in r.scores]
     return "\n\n".join(
         [

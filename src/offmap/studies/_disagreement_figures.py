@@ -21,7 +21,7 @@ _HISTOGRAMS = ("totalentropy", "mutualinformation")
 def draw(
     results: Mapping[str, Results], networks: Mapping[str, Trained], sets: Data, out: Path
 ) -> None:
-    """Histograms of entropy and mutual information, and what the members disagree on most."""
+    """Histograms of entropy and mutual information, ROC curves, and the most disputed images."""
     images = {"id": sets.test} | {n: s for group in sets.ood.values() for n, s in group.items()}
     for name in ("plain", "disagreement"):
         for detector in _HISTOGRAMS:

@@ -72,7 +72,7 @@ def summary(
 
 
 def certainty(results: Results) -> str:
-    """How sure an ensemble is of each set: its confidence, entropy and mutual information."""
+    """Confidence, entropy and mutual information of an ensemble on each set."""
     cells = {}
     for name in ("id", *sets_of(results)):
         confident = results.scores["maxprobability"][name] < 1 - _CERTAIN
@@ -88,12 +88,12 @@ def certainty(results: Results) -> str:
     return f"how sure it is\n\n{render(cells, columns, star=False)}"
 
 
-def differences(plain: Results, other: Results, detector: str) -> dict[str, Difference]:
-    """The other ensemble minus the plain one: by set, and on the mean of the sets."""
-    ours, theirs = other.scores[detector], plain.scores[detector]
+def differences(plain: Results, disagreement: Results, detector: str) -> dict[str, Difference]:
+    """The disagreeing ensemble minus the plain one: by set, and on the mean of the sets."""
+    scores, plain_scores = disagreement.scores[detector], plain.scores[detector]
     sets = sets_of(plain)
-    by_set = {name: auroc_difference(ours, theirs, name) for name in sets}
-    return by_set | {"mean of the sets": mean_auroc_difference(ours, theirs, sets)}
+    by_set = {name: auroc_difference(scores, plain_scores, name) for name in sets}
+    return by_set | {"mean of the sets": mean_auroc_difference(scores, plain_scores, sets)}
 
 
 def _network(name: str, source: str, results: Results, labels: Any) -> list[str]:

@@ -72,7 +72,7 @@ def effective_rank(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, ""]:
 
 
 def table(results: Mapping[str, Results]) -> str:
-    """Over how many directions features spread, and how large those of OOD sets are.
+    """Over how many directions features spread, and how large they are on OOD sets.
 
     Sizes are medians, as multiples of the median on the known test samples: 1 is no difference.
     """
@@ -89,5 +89,5 @@ def table(results: Mapping[str, Results]) -> str:
 
 def _sizes(results: Results, size: str) -> list[float]:
     scores = results.scores[size]
-    known = np.median(scores["id"])
-    return [float(np.median(scores[name]) / known) for name in sets_of(results)]
+    id_median = np.median(scores["id"])
+    return [float(np.median(scores[name]) / id_median) for name in sets_of(results)]

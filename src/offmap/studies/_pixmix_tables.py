@@ -55,10 +55,11 @@ def mean_tests(
 ) -> dict[str, Difference]:
     """The same as tests, by default of all detectors that both networks have."""
     plain, pixmix = results["plain"], results["pixmix"]
-    chosen = [d for d in pixmix.detectors if d in plain.detectors]
+    if detectors is None:
+        detectors = [d for d in pixmix.detectors if d in plain.detectors]
     return {
         d: mean_auroc_difference(pixmix.scores[d], plain.scores[d], sets_of(plain))
-        for d in (chosen if detectors is None else detectors)
+        for d in detectors
     }
 
 
@@ -71,14 +72,14 @@ def _network(name: str, source: str, results: Results) -> list[str]:
         vim_minus_msp = difference_table(f"{VIM} minus msp: AUROC", tests)
     else:
         vim_minus_msp = f"{VIM} was left out: {results.left_out[VIM]}"
-    rest = results.only([d for d in results.detectors if d not in SCORES])
+    catalogue = results.only([d for d in results.detectors if d not in SCORES])
     return [
         published(name, source, results),
         f"ViM: {results.summaries.get(VIM, results.left_out.get(VIM))}",
         at_five.table(),
         at_five.table("aupr_out"),
         vim_minus_msp,
-        f"the rest of the catalogue, all samples\n{rest.table()}",
+        f"the rest of the catalogue, all samples\n{catalogue.table()}",
     ]
 
 

@@ -99,18 +99,18 @@ class Setup:
         Raises:
             ArgumentError: a change that would have no effect.
         """
-        if without_effect := [name for name in self.changes if name in ("seed", *fixed)]:
+        if fields_of_study := [name for name in self.changes if name in ("seed", *fixed)]:
             raise ArgumentError(
-                f"{', '.join(without_effect)} of the recipe cannot be changed here: the study has "
+                f"{', '.join(fields_of_study)} of the recipe cannot be changed here: the study has "
                 "a seed of its own, and brings what its networks are trained on"
             )
         return recipe(name, budget=self.budget, changes={**self.changes, "seed": self.seed})
 
     def check_trains(self, networks: Collection[str]) -> None:
-        """Refuse changes of recipes by which nothing is trained.
+        """Refuse changes of recipes where nothing is trained.
 
         Args:
-            networks: those that are not given.
+            networks: those that are to be trained.
 
         Raises:
             ArgumentError: there are none, and changes.
@@ -144,7 +144,7 @@ class Setup:
         epochs: str | None = None,
         keep_every: int = 0,
     ) -> Trained:
-        """The network of a recipe, trained in its folder; what was finished there stays.
+        """The network of a recipe, trained in its folder; a finished run there is kept.
 
         Args:
             recipe: how.
@@ -169,14 +169,14 @@ class Setup:
         return Trained(trained, normalization(recipe.normalization), source)
 
 
-def check_names(names: Collection[str], known: Sequence[str]) -> None:
+def check_names(names: Collection[str], networks: Sequence[str]) -> None:
     """Refuse networks that a study does not have.
 
     Raises:
         UnknownNameError: there is one.
     """
-    if unknown := set(names) - set(known):
-        raise UnknownNameError(f"the networks are {', '.join(known)}; seen {unknown}")
+    if unknown := set(names) - set(networks):
+        raise UnknownNameError(f"the networks are {', '.join(networks)}; seen {unknown}")
 
 
 def sets_of(results: Results) -> list[str]:

@@ -22,7 +22,7 @@ from offmap.evaluation import Results, evaluate
 from offmap.guard import Guard
 from offmap.networks import AnchorHead, build, load_weights
 from offmap.studies import _anchors_tables as tables
-from offmap.studies._anchors_data import OTHERS, Protocol, against_others, protocol
+from offmap.studies._anchors_data import OTHERS, Protocol, open_set_data, protocol_of
 from offmap.studies._anchors_figures import draw
 from offmap.studies._anchors_tables import Splits
 from offmap.studies._study import (
@@ -106,29 +106,30 @@ def run(
     """
     out, weights = Path(out), weights or {}
     check_names(weights, NETWORKS)
-    how = protocol(id, budget)
+    protocol = protocol_of(id, budget)
     count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
     study_name = f"anchors --id {id}" if id else "anchors"
-    seeds = how.seeds(count)
+    seeds = protocol.seeds(count)
     setup = Setup(study_name, budget, seed, changes or {}, **options)
     networks = {
-        name: open_trained(spec, checkpoint(how, name, budget)) for name, spec in weights.items()
+        name: open_trained(spec, checkpoint(protocol, name, budget))
+        for name, spec in weights.items()
     }
     missing = [name for name in NETWORKS if name not in networks]
     setup.check_trains([*missing, *map(str, seeds)])
     if "anchors" in networks:
         _check_anchors(networks["anchors"].network)
-    everything = how.load(seed)
-    home, sets = (out, everything) if how.ten else _split(how, everything, out, seed)
+    all_classes = protocol.load(seed)
+    folder, sets = (out, all_classes) if protocol.ten else _split(protocol, all_classes, out, seed)
     notes = calibration_notes(networks, sets)
     if missing:
-        networks |= _trained(setup, how, home, sets, missing)
-    results = _evaluated(networks, sets, **setup.options)
+        networks |= _train(setup, protocol, folder, sets, missing)
+    results = _evaluate(networks, sets, **setup.options)
     for name, of_network in results.items():
         of_network.save(out / name)
-    splits_of = _splits(setup, how, everything, out, seeds) if seeds else None
+    split_results = _splits(setup, protocol, all_classes, out, seeds) if seeds else None
     sources = {name: network.source for name, network in networks.items()}
-    study = Study(results, sets.test.labels.numpy(), sources, splits_of, notes)
+    study = Study(results, sets.test.labels.numpy(), sources, split_results, notes)
     guard = _guard(networks["anchors"], sets, setup.options["device"])
     guard.save(out / "guard", weights=True)
     draw(results, sets, guard, out)
@@ -136,46 +137,46 @@ def run(
     return study
 
 
-def checkpoint(how: Protocol, name: str, budget: str = "cpu") -> Checkpoint:
+def checkpoint(protocol: Protocol, name: str, budget: str = "cpu") -> Checkpoint:
     """How a checkpoint of one of the networks is read."""
-    spec = how.network if name == "plain" else f"anchor_head(network={how.network!r})"
-    normalization = recipe(how.recipes[0], budget=budget).normalization
+    spec = protocol.network if name == "plain" else f"anchor_head(network={protocol.network!r})"
+    normalization = recipe(protocol.recipes[0], budget=budget).normalization
     hint = "give zoo:NAME, the folder of a run, or a checkpoint of the study's network"
     return Checkpoint(lambda path: load_weights(build(spec), path), normalization, hint)
 
 
-def _split(how: Protocol, sets: Data, out: Path, seed: int) -> tuple[Path, Data]:
+def _split(protocol: Protocol, sets: Data, out: Path, seed: int) -> tuple[Path, Data]:
     """Six classes against four, and the folder of the networks for them."""
-    known, others = how.split(seed)
-    part = against_others(sets, known, others)
-    if not how.ten:
-        part = replace(part, ood={**part.ood, **sets.ood, **part.ood})  # theirs first, and whole
+    known, unknown = protocol.split(seed)
+    part = open_set_data(sets, known, unknown)
+    if not protocol.ten:
+        part = replace(part, ood={**part.ood, **sets.ood, **part.ood})  # the unknown classes first
     return out / "splits" / "".join(map(str, known)), part
 
 
-def _trained(
-    setup: Setup, how: Protocol, out: Path, sets: Data, names: Sequence[str]
+def _train(
+    setup: Setup, protocol: Protocol, out: Path, sets: Data, names: Sequence[str]
 ) -> dict[str, Trained]:
-    """A common start, and what becomes of it as "plain" or under "anchors"."""
+    """The networks, trained from a common start: "plain", and "anchors" under an anchor head."""
     fixed = (*DATA_FIELDS, "network")  # the outputs of the network follow from the data
-    plain = setup.recipe(how.recipes[0], fixed=fixed)
-    network = f"{plain.network.partition('(')[0]}(classes={int(sets.train.labels.max()) + 1})"
+    plain = setup.recipe(protocol.recipes[0], fixed=fixed)
+    spec = f"{plain.network.partition('(')[0]}(classes={int(sets.train.labels.max()) + 1})"
     recipes = {
-        "plain": replace(plain, network=network),
+        "plain": replace(plain, network=spec),
         "anchors": replace(
-            setup.recipe(how.recipes[1], fixed=fixed), network=f"anchor_head(network={network!r})"
+            setup.recipe(protocol.recipes[1], fixed=fixed), network=f"anchor_head(network={spec!r})"
         ),
     }
     parts = {name: Sets.of(recipe, sets.train, sets.test) for name, recipe in recipes.items()}
     start = setup.train(recipes["plain"], out / "start", parts["plain"]).network
     trained = {}
     for name in names:
-        begin = copy.deepcopy(start)
+        network = copy.deepcopy(start)
         trained[name] = setup.train(
             recipes[name],
             out / name,
             parts[name],
-            AnchorHead(begin) if name == "anchors" else begin,
+            AnchorHead(network) if name == "anchors" else network,
             epochs=f"{plain.epochs} + {recipes[name].epochs} epochs",
         )
     return trained
@@ -190,17 +191,17 @@ def _check_anchors(network: nn.Module) -> AnchorHead:
     return network
 
 
-def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> dict[str, Results]:
+def _evaluate(networks: Mapping[str, Trained], sets: Data, **options: Any) -> dict[str, Results]:
     """Results of the plain network, the anchor network, and the same with estimated anchors."""
     anchors = networks["anchors"]
     normalization = anchors.normalization
-    moved = with_estimated_anchors(
+    estimated = with_estimated_anchors(
         _check_anchors(anchors.network), sets.train, normalization=normalization, **options
     )
     systems = {
         "plain": (networks["plain"], list(SCORES)),
         "anchors": (anchors, ["anchordistance", *SCORES]),
-        "estimated": (replace(anchors, network=moved), ["anchordistance"]),
+        "estimated": (replace(anchors, network=estimated), ["anchordistance"]),
     }
     return {
         name: evaluate(
@@ -218,14 +219,14 @@ def _evaluated(networks: Mapping[str, Trained], sets: Data, **options: Any) -> d
     }
 
 
-def _splits(setup: Setup, how: Protocol, sets: Data, out: Path, seeds: list[int]) -> Splits:
+def _splits(setup: Setup, protocol: Protocol, sets: Data, out: Path, seeds: list[int]) -> Splits:
     """The harder protocol: six of ten classes are known; networks of their own for each split."""
     known, results = [], []
     for seed in seeds:
-        home, part = _split(how, sets, out, seed)
-        networks = _trained(setup, how, home, part, NETWORKS)
-        results.append(_evaluated(networks, part, **setup.options))
-        known.append(how.split(seed)[0])
+        folder, part = _split(protocol, sets, out, seed)
+        networks = _train(setup, protocol, folder, part, NETWORKS)
+        results.append(_evaluate(networks, part, **setup.options))
+        known.append(protocol.split(seed)[0])
     systems = [(n, d) for n, of_network in results[0].items() for d in of_network.detectors]
     return Splits(
         known,
@@ -255,7 +256,7 @@ def calibration_notes(networks: Mapping[str, Trained], sets: Data) -> list[str]:
 
 
 def _guard(anchors: Trained, sets: Data, device: str | None) -> Guard:
-    """The decision as a thing to keep: the anchor network, its score and its threshold."""
+    """The anchor network with its score and its threshold, to be saved."""
     guard = Guard(
         anchors.network,
         "anchordistance",

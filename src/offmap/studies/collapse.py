@@ -1,7 +1,7 @@
 """Study D: neural collapse, and what it says about OOD.
 
 One network is trained past the point from which it classifies all of its training images correctly.
-What its features do over the epochs is recorded, and how well detectors do meanwhile.
+Its features are measured over the epochs, and how well detectors do meanwhile.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def run(
         budget: smoke (seconds), cpu or full.
         weights: networks by names of your choice, earliest first: ``zoo:NAME``, the folder of a
             run, or a checkpoint; nothing is trained then.
-        every: epochs between two records, by default 2, for full 10; in a training that has begun,
-            those between its records from now on.
+        every: epochs between two records, by default 2, for full 10; where a training goes on, from
+            there on.
         limit: with ``weights``, a seeded N of each set, for a quick look.
         precision: of the networks where they are measured, fp32 or bf16.
         changes: to the recipe, but for its seed.
@@ -113,24 +113,25 @@ def run(
         )
     if every is not None and weights:
         raise ArgumentError(
-            "every is of records of a training, and nothing is trained where weights are given: "
-            "leave it out"
+            "every is how often a training is recorded, and nothing is trained where weights are "
+            "given: leave it out"
         )
-    sets = _limited(study_data(id, recipe, seed), limit, seed)
-    measuring = {"precision": precision, **setup.options}
+    sets = _limit(study_data(id, recipe, seed), limit, seed)
+    measure_options = {"precision": precision, **setup.options}
     records = None
     if weights:
         networks = _open(recipe, weights)
     else:
         every = whole("every", EVERY[budget] if every is None else every)
-        of_recipe = Named.of(recipe, sets.train, sets.test)
-        setup.train(recipe, out / "run", of_recipe, keep_every=every)
-        records = _records(out, sets, measuring)
+        run_sets = Named.of(recipe, sets.train, sets.test)
+        setup.train(recipe, out / "run", run_sets, keep_every=every)
+        records = _record(out, sets, measure_options)
         networks = _early_middle_last(recipe, out / "run", budget)
-    study = _study(networks, sets, records, out, measuring)
+    study = _study(networks, sets, records, out, measure_options)
     if limit is not None:
-        told = f"; at most {limit:,} images of each set"
-        study = replace(study, sources={name: of + told for name, of in study.sources.items()})
+        note = f"; at most {limit:,} images of each set"
+        sources = {name: source + note for name, source in study.sources.items()}
+        study = replace(study, sources=sources)
     write_report(study.report(), out)
     return study
 
@@ -157,16 +158,16 @@ def _check_id(id: str | None, budget: str) -> str:
     return id
 
 
-def _limited(sets: Data, limit: int | None, seed: int) -> Data:
+def _limit(sets: Data, limit: int | None, seed: int) -> Data:
     """A seeded part of each set."""
     if limit is None:
         return sets
     count = whole("limit", limit)
     train, test = (part.take(count, seed) for part in (sets.train, sets.test))
-    return Data(train, None, test, _taken(sets.ood, count, seed))
+    return Data(train, None, test, _take(sets.ood, count, seed))
 
 
-def _taken(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+def _take(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """A seeded part of each OOD set."""
     return {
         group: {name: images.take(count, seed) for name, images in of_group.items()}
@@ -175,7 +176,7 @@ def _taken(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[
 
 
 def _open(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Trained]:
-    """Networks that the user has, under their names."""
+    """The networks of the user, by name."""
     checkpoint = Checkpoint(
         lambda path: load_weights(build(recipe.network), path),
         recipe.normalization,
@@ -184,13 +185,13 @@ def _open(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Trained]:
     return {name: open_trained(spec, checkpoint) for name, spec in weights.items()}
 
 
-def _records(out: Path, sets: Data, options: Mapping[str, Any]) -> Records:
+def _record(out: Path, sets: Data, options: Mapping[str, Any]) -> Records:
     """Records of the training, on a part of each OOD set."""
     return record_run(
         out / "run",
         train=sets.train,
         id_test=sets.test,
-        ood=_taken(sets.ood, RECORDED_SAMPLES),
+        ood=_take(sets.ood, RECORDED_SAMPLES),
         detectors=RECORDED,
         out=out / "records",
         **options,
@@ -216,14 +217,14 @@ def _study(
     sets: Data,
     records: Records | None,
     out: Path,
-    measuring: Mapping[str, Any],
+    measure_options: Mapping[str, Any],
 ) -> Study:
     """Evaluate each network with the whole catalogue, and draw it."""
     results, collapses = {}, {}
     classes = len(sets.train.classes) or int(sets.train.labels.max()) + 1
     activations = out / "activations"
     for name, trained in networks.items():
-        options = {"cache": activations, "normalization": trained.normalization, **measuring}
+        options = {"cache": activations, "normalization": trained.normalization, **measure_options}
         measurement = measure(
             trained.network,
             sets.train,

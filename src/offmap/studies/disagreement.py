@@ -1,7 +1,7 @@
-"""Study C: ensembles that disagree on what they do not know, and systems put together.
+"""Study C: ensembles that disagree on what they do not know, and systems of several networks.
 
 Two ensembles of the same members: one trained with cross entropy alone, and one whose members are
-besides rewarded for disagreeing on images without meaning. Both have seen the data equally often.
+also rewarded for disagreeing on images without meaning. Both have seen the data equally often.
 """
 
 from __future__ import annotations
@@ -106,8 +106,10 @@ def run(
     out, weights = Path(out), weights or {}
     singles = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
     check_names(weights, [*NETWORKS, START, *(singles or [SINGLE, f"{SINGLE}-NAME"])])
-    begun = f" --weights {shlex.quote(f'{START}={weights[START]}')}" if START in weights else ""
-    setup = Setup(f"disagreement{begun}", budget, seed, changes or {}, **options)
+    start_option = (
+        f" --weights {shlex.quote(f'{START}={weights[START]}')}" if START in weights else ""
+    )
+    setup = Setup(f"disagreement{start_option}", budget, seed, changes or {}, **options)
     networks = {name: open_network(name, spec) for name, spec in weights.items()}
     start = networks.pop(START, None)
     _check_ensembles(networks)
@@ -117,14 +119,14 @@ def run(
         raise ArgumentError("both ensembles are given, so that nothing is trained from the start")
     sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed)
     if missing:
-        networks |= _trained(setup, out, sets, missing, start)
+        networks |= _train(setup, out, sets, missing, start)
     if not singles:
         plain = networks["plain"]
         assert isinstance(plain.network, HasMembers)
         source = "the first member of the plain ensemble"
         networks[SINGLE] = Trained(plain.network.members[0], plain.normalization, source)
     order = (*NETWORKS, *(singles or [SINGLE]))
-    results = {name: _evaluated(networks[name], sets, setup.options) for name in order}
+    results = {name: _evaluate(networks[name], sets, setup.options) for name in order}
     for name, of_network in results.items():
         of_network.save(out / name)
     sources = {name: network.source for name, network in networks.items()}
@@ -154,7 +156,7 @@ def embedded_data(seed: int = 0) -> Data:
 
 
 def open_network(name: str, spec: str) -> Trained:
-    """A network that the user has: one by itself, or an ensemble from its members.
+    """A network of the user: one by itself, or an ensemble from its members.
 
     Raises:
         DataNotFoundError, StoreError: it, or which of its members, cannot be loaded.
@@ -183,7 +185,7 @@ def _check_ensembles(networks: Mapping[str, Trained]) -> None:
 
 
 def _members_of(spec: str) -> list[str]:
-    """What stands between commas, but for those of a normalisation, ``a@0.5,0.4/0.2,0.3,b``."""
+    """The parts between commas, but for those of a normalisation, ``a@0.5,0.4/0.2,0.3,b``."""
     if expanded(spec).exists():  # commas may be of a file's own name
         return [spec]
     members: list[str] = []
@@ -195,22 +197,22 @@ def _members_of(spec: str) -> list[str]:
     return members
 
 
-def _trained(
+def _train(
     setup: Setup, out: Path, sets: Data, names: Sequence[str], start: Trained | None
 ) -> dict[str, Trained]:
     """The ensembles of these names.
 
-    The full budget trains each from scratch, as the source does, the others from the weights of a
-    common start, which costs less; a start that is given is taken by all.
+    The full budget trains each from scratch, as the source does; the other budgets train from a
+    common start, which costs less. A start that is given is used under every budget.
     """
 
     def train(name: str, folder: Path, start: Trained | None, before: str) -> Trained:
         recipe = setup.recipe(name)
-        of_recipe = Sets.of(recipe, sets.train, sets.test)
+        run_sets = Sets.of(recipe, sets.train, sets.test)
         weights = start and start.network.state_dict()
         network = place(build(recipe.network), weights, START) if weights else None
         epochs = f"{before}{recipe.epochs} epochs"
-        return setup.train(recipe, folder, of_recipe, network, epochs=epochs)
+        return setup.train(recipe, folder, run_sets, network, epochs=epochs)
 
     before = f"{start.source} + " if start else ""
     if setup.budget != "full" and not start:
@@ -219,7 +221,7 @@ def _trained(
     return {name: train(NETWORKS[name], out / name, start, before) for name in names}
 
 
-def _evaluated(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Results:
+def _evaluate(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Results:
     """An ensemble by its own scores and its members' features; one network by its own."""
     is_ensemble = isinstance(trained.network, HasMembers)
     return evaluate(

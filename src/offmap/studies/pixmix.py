@@ -123,13 +123,13 @@ def run(
     networks = {
         name: open_trained(weights[name], checkpoint)
         if name in weights
-        else _trained(name, out / name, sets, setup)
+        else _train(name, out / name, sets, setup)
         for name, checkpoint in NETWORKS.items()
         if name in chosen
     }
     results = {}
     for name, network in networks.items():
-        results[name] = _evaluated(network, sets, cache=cache, **setup.options)
+        results[name] = _evaluate(network, sets, cache=cache, **setup.options)
         results[name].save(out / name)
         _draw(results[name], out / name)
     if len(results) > 1:
@@ -148,35 +148,35 @@ def run(
 
 def cifar_data(seed: int = 0, limit: int | None = None) -> Data:
     """CIFAR-10, a seeded tenth of its test split held out, and the study's OOD sets."""
-    some: dict[str, Any] = {"limit": limit, "seed": seed}
-    calibration, test = data.load("cifar10:test", **some).split(CALIBRATION_SHARE, seed=seed)
+    part: dict[str, Any] = {"limit": limit, "seed": seed}
+    calibration, test = data.load("cifar10:test", **part).split(CALIBRATION_SHARE, seed=seed)
     count = NOISE_SAMPLES if limit is None else min(limit, NOISE_SAMPLES)
     noise = data.noise("rademacher", count, test.shape, seed=seed)
     names = (first_local("svhn", "svhn370"), "textures", "cifar100")
-    ood = {"rademacher": noise} | {name: data.load_like(name, test, **some) for name in names}
-    return Data(data.load_like("cifar10:train", test, **some), calibration, test, ood)
+    ood = {"rademacher": noise} | {name: data.load_like(name, test, **part) for name in names}
+    return Data(data.load_like("cifar10:train", test, **part), calibration, test, ood)
 
 
 def embedded_data(seed: int = 0) -> Data:
     """Patches of nine photographs in the place of CIFAR-10, and embedded sets as OOD."""
     photographs = data.embedded("photographs", channels=3)
-    train, rest = photographs.split(0.6, seed=seed)
-    calibration, test = rest.split(0.375, seed=seed)
+    train, holdout = photographs.split(0.6, seed=seed)
+    calibration, test = holdout.split(0.375, seed=seed)
     ood = {"rademacher": data.noise("rademacher", 200, test.shape, seed=seed)}
     for name in ("textures", "text", "digits"):
         ood[name] = data.embedded(name, size=32, channels=3, limit=200, seed=seed)
     return Data(train, calibration, test, ood)
 
 
-def _trained(name: str, folder: Path, sets: Data, setup: Setup) -> Trained:
+def _train(name: str, folder: Path, sets: Data, setup: Setup) -> Trained:
     """The network of a recipe; other budgets than smoke read the data that the recipe names."""
     smoke = setup.budget == "smoke"
     recipe = setup.recipe(name, fixed=DATA_FIELDS if smoke else ())
-    embedded = Sets.of(recipe, sets.train, sets.test) if smoke else None
-    return setup.train(recipe, folder, embedded, epochs=f"trained for {recipe.epochs} epochs")
+    run_sets = Sets.of(recipe, sets.train, sets.test) if smoke else None
+    return setup.train(recipe, folder, run_sets, epochs=f"trained for {recipe.epochs} epochs")
 
 
-def _evaluated(trained: Trained, sets: Data, **options: Any) -> Results:
+def _evaluate(trained: Trained, sets: Data, **options: Any) -> Results:
     return evaluate(
         trained.network,
         train=sets.train,
@@ -200,8 +200,8 @@ def _notes(networks: Mapping[str, Trained]) -> list[str]:
     }
     if len(set(shapes.values())) < 2:
         return []
-    listed = ", ".join(f"{name} is WRN-{d}-{w}" for name, (d, w) in shapes.items())
-    note = f"the architectures differ ({listed}): width and augmentation are confounded"
+    words = ", ".join(f"{name} is WRN-{d}-{w}" for name, (d, w) in shapes.items())
+    note = f"the architectures differ ({words}): width and augmentation are confounded"
     warnings.warn(note, stacklevel=3)
     return [f"Note: {note}."]
 

@@ -64,7 +64,7 @@ def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> in
 
 
 @torch.no_grad()
-def laid_out(
+def in_fastest_layout(
     network: nn.Module, sets: Sets, normalization: Normalization
 ) -> tuple[nn.Module, torch.memory_format]:
     """The network in channels last, which is faster, unless it refuses that; and that layout.
@@ -86,10 +86,10 @@ def laid_out(
 def _classes(network: nn.Module, images: Tensor) -> int:
     output = network(images)
     if not isinstance(output, Tensor) or output.ndim != 2:
-        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(
             f"training takes networks that return logits, a tensor of shape (n, classes); "
-            f"{type(network).__name__} returned {seen}"
+            f"{type(network).__name__} returned {kind}"
         )
     return output.shape[1]
 
@@ -127,7 +127,7 @@ def check_augmentation(recipe: Recipe, sets: Sets) -> None:
     if any(recipe.jitter[2:]) and sets.train.shape[0] != 3:
         brightness, contrast = recipe.jitter[:2]
         raise ArgumentError(
-            "jitter of saturation and hue is of colours, and the images of "
+            "jitter of saturation and hue changes colours, and the images of "
             f"{sets.train.name} have none: set jitter to [{brightness}, {contrast}, 0, 0]"
         )
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 
-def derived(seed: int, *place: str | int) -> int:
+def derive_seed(seed: int, *place: str | int) -> int:
     """A seed for one place in a run, such as ``("step", 391)``."""
     digest = hashlib.sha256(repr((seed, *place)).encode()).digest()
     return int.from_bytes(digest[:7])
@@ -24,10 +24,10 @@ def seeded(device: torch.device, seed: int, *place: str | int) -> Iterator[None]
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derived(seed, *place))
+        torch.manual_seed(derive_seed(seed, *place))
         yield
 
 
 def generator(device: torch.device, seed: int, *place: str | int) -> torch.Generator:
     """A generator for this place alone."""
-    return torch.Generator(device).manual_seed(derived(seed, *place))
+    return torch.Generator(device).manual_seed(derive_seed(seed, *place))

@@ -49,19 +49,19 @@ def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> An
     """
     sums = torch.zeros(network.anchors.shape, dtype=torch.float64, device="cpu")
     counts = torch.zeros(len(sums), dtype=torch.int64, device="cpu")
-    for placed, predictions, labels in places(network, data, **options):
+    for coordinates, predictions, labels in places(network, data, **options):
         if labels is None:
             raise LabelError("anchors are estimated from labelled data, and this has no labels")
         correct = (predictions == labels).cpu()
         classes = predictions.cpu()[correct]
-        sums.index_add_(0, classes, placed.double().cpu()[correct])
+        sums.index_add_(0, classes, coordinates.double().cpu()[correct])
         counts += torch.bincount(classes, minlength=len(sums))
     if empty := (counts == 0).nonzero().ravel().tolist():
         warnings.warn(
             f"no sample of classes {empty} is classified correctly: their anchors stay",
             stacklevel=2,
         )
-    moved = copy.deepcopy(network)
+    anchored = copy.deepcopy(network)
     means = sums / counts.clamp(min=1)[:, None]
-    moved.anchors.copy_(torch.where(counts[:, None] > 0, means, network.anchors.cpu()))
-    return moved
+    anchored.anchors.copy_(torch.where(counts[:, None] > 0, means, network.anchors.cpu()))
+    return anchored

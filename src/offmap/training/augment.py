@@ -51,7 +51,7 @@ class Augment(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             x = self.before(images.float().div_(255))
             if self.mix is not None:
-                # Interpolation may leave what is white a bit above 1, which is no image to mix.
+                # Interpolation may take white a bit above 1, which PixMix refuses.
                 x = self.mix(x.clamp(0, 1))
             x = self.normalization.of_unit(x)
             return self.after(x)  # type: ignore[no-any-return]

@@ -26,7 +26,7 @@ class Batches:
         recipe: of the run.
         sets: its data.
         augment: from uint8 images to the input of the network.
-        device: where to.
+        device: where they lie.
         layout: of the images in memory.
         members: of an ensemble; 0 for a plain network.
         rank: which of the devices this is.
@@ -62,9 +62,9 @@ class Batches:
             number: of the step in the run, from 0.
         """
         if self.members:
-            images, labels = self._of_members(epoch, step, number)
+            images, labels = self._member_batches(epoch, step, number)
         else:
-            images, labels = self._augmented(self._rows(epoch, step))
+            images, labels = self._augment_rows(self._rows(epoch, step))
         outliers = None
         if self.outliers is not None and self.recipe.contrast is None:
             outliers = self.augment(self._draw(self.outliers, self.recipe.outlier_batch))
@@ -76,16 +76,16 @@ class Batches:
         """The images as the network reads them."""
         return self._augment(images).contiguous(memory_format=self.layout)
 
-    def _augmented(self, rows: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+    def _augment_rows(self, rows: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         return self.augment(self.images[rows]), self.labels[rows]
 
-    def _of_members(self, epoch: int, step: int, number: int) -> tuple[Tensor, Tensor]:
+    def _member_batches(self, epoch: int, step: int, number: int) -> tuple[Tensor, Tensor]:
         """The batches of the members, one after another."""
         batches = []
         for member in range(self.members):
             place = ("step", number, self.rank, "member", member)
             with seeded(self.device, self.recipe.seed, *place):
-                batches.append(self._augmented(self._rows(epoch, step, member)))
+                batches.append(self._augment_rows(self._rows(epoch, step, member)))
         images, labels = zip(*batches, strict=True)
         return torch.cat(images), torch.cat(labels)
 
@@ -93,8 +93,8 @@ class Batches:
         """The rows of this step on this device: each epoch has a seeded order."""
         size = self.recipe.batch_size
         if self._orders.get(member, (-1,))[0] != epoch:
-            drawn = generator(torch.device("cpu"), self.recipe.seed, "order", epoch, *member)
-            order = torch.randperm(len(self.images), generator=drawn, device=drawn.device)
+            draws = generator(torch.device("cpu"), self.recipe.seed, "order", epoch, *member)
+            order = torch.randperm(len(self.images), generator=draws, device=draws.device)
             self._orders[member] = (epoch, order.to(self.device))
         block = self._orders[member][1][step * size : (step + 1) * size]
         return block[self.rank :: self.devices]
@@ -115,8 +115,8 @@ class Batches:
             assert self.outliers is not None
             return self.augment(self._draw(self.outliers, count))
         images = self.augment(self._draw(self.images, count))
-        moved = patch_shuffle(images, recipe.contrast_grid)
-        return moved.contiguous(memory_format=self.layout)
+        shuffled = patch_shuffle(images, recipe.contrast_grid)
+        return shuffled.contiguous(memory_format=self.layout)
 
     def _draw(self, images: Tensor, count: int) -> Tensor:
         """This device's part of ``count`` images, drawn with replacement."""

@@ -60,8 +60,8 @@ class Run(records.Record, frozen=True, kw_only=True):
         start: digest of the weights that it starts from, if not the recipe's seeded ones.
         budget: smoke, cpu or full.
         command: what began it.
-        watched: by what it is watched, and what it keeps.
-        given: whether a program gave the data, which the recipe then does not name.
+        watched: what watches it, and what it keeps.
+        given: whether the data came from a program, and not from what the recipe names.
     """
 
     recipe: dict[str, Any]
@@ -161,8 +161,8 @@ def begin(
     if has_begun(out):
         check_same(out, sets.parts, start)
         before = run_of(out)
-        stated = {"budget": before.budget, "command": before.command}
-        record |= {name: value for name, value in stated.items() if value is not None}
+        origin = {"budget": before.budget, "command": before.command}
+        record |= {name: value for name, value in origin.items() if value is not None}
     records.write(out, "run", record, {}, schema=Run)
     return record
 
@@ -246,12 +246,12 @@ def recipe_of(out: str | Path) -> Recipe:
 
 
 def has_begun(out: Path) -> bool:
-    """Whether there is something to lose: a run that failed at its start has left its record."""
+    """Whether there is training to lose: a run that failed at its start leaves a record alone."""
     return any((out / name).is_file() for name in (CHECKPOINT, WEIGHTS, CARD)) or bool(kept(out))
 
 
 def machine(device: torch.device | None = None) -> str:
-    """The kind of machine that a device is, as cards tell it; by default the one taken unasked."""
+    """The kind of machine that a device is, as cards tell it; by default the one trained on."""
     if torch.cuda.is_available() if device is None else device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device is not None and device.type != "cpu":
@@ -285,13 +285,13 @@ def check_data(out: str | Path, parts: Mapping[str, ImageSet]) -> None:
     for name, part in parts.items():
         if name not in before:
             continue
-        then, what = before[name], None
+        then, difference = before[name], None
         if then.fingerprint != part.fingerprint:
-            what = "data"
+            difference = "data"
         elif then.labels != part.label_fingerprint:
-            what = "labels in its data"
-        if what is not None:
+            difference = "labels in its data"
+        if difference is not None:
             raise DataError(
-                f"the run in {out} began with other {name} {what} than {part.name} holds now: give "
-                "those, or another folder"
+                f"the run in {out} began with other {name} {difference} than {part.name} holds "
+                "now: give those, or another folder"
             )

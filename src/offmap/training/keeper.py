@@ -38,21 +38,21 @@ class Keeper(Checkpoint):
         if not trainer.is_global_zero:
             return
         number, of = len(task.history), task.recipe.epochs
-        # Before the checkpoint: a run that resumes behind an epoch then has its weights.
+        # Before the checkpoint: a run that resumes from an epoch then has its weights.
         if self.keep_every and (number in (1, of) or number % self.keep_every == 0):
             folder.keep(self.out, number, task.trained)
         put_on_disk(temporary)
         os.replace(temporary, self.out / "last.ckpt")
-        self._tell(task)
+        self._call_back(task)
 
     def on_fit_start(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Do again what follows an epoch that a run goes on behind: it may have been cut short."""
+        """Call back for the epoch that a run resumes from: not all may have been called."""
         if task.history and trainer.is_global_zero:
-            self._tell(task)
+            self._call_back(task)
 
-    def _tell(self, task: Any) -> None:
+    def _call_back(self, task: Any) -> None:
         """Write the figures, and call the callbacks."""
         write_history(self.out / "metrics.csv", task.history)
         number, of = len(task.history), task.recipe.epochs
-        for call in self.after_epoch:
-            call(Epoch(number, of, list(task.history), task.trained, self.out))
+        for callback in self.after_epoch:
+            callback(Epoch(number, of, list(task.history), task.trained, self.out))

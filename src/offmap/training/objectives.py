@@ -50,9 +50,9 @@ def outlier_exposure(network: nn.Module, batch: Batch, *, weight: float = 0.5) -
     """
     if batch.outliers is None:
         raise ArgumentError("outlier_exposure needs outliers: name a data set for them")
-    both = network(torch.cat([batch.images, batch.outliers])).float()
-    logits, out = both.tensor_split([len(batch.images)])
-    to_uniform = (out.logsumexp(1) - out.mean(1)).mean()
+    joint = network(torch.cat([batch.images, batch.outliers])).float()
+    logits, outlier_logits = joint.tensor_split([len(batch.images)])
+    to_uniform = (outlier_logits.logsumexp(1) - outlier_logits.mean(1)).mean()
     return Outcome(F.cross_entropy(logits, batch.labels) + weight * to_uniform, logits)
 
 
@@ -95,7 +95,7 @@ def objective(name: str, **options: Any) -> Objective:
 
     Raises:
         UnknownNameError: no such objective.
-        ArgumentError: it has no such option, or the value is outside of its range.
+        ArgumentError: it has no such option, or a value is outside its range.
     """
     if name not in OBJECTIVES:
         raise UnknownNameError(f"no objective {name!r}: there are {', '.join(OBJECTIVES)}")
@@ -104,11 +104,12 @@ def objective(name: str, **options: Any) -> Objective:
     if unknown := set(options) - set(allowed):
         raise ArgumentError(f"{name} has no option {sorted(unknown)[0]!r}: it has {allowed}")
     # Every option is a number; a weight may be 0, a temperature not, and smoothing is a share.
-    wanted = {"temperature": "above 0", "label_smoothing": "from 0 up and below 1"}
+    ranges = {"temperature": "above 0", "label_smoothing": "from 0 up and below 1"}
     for option, value in options.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         in_range = value > 0 if number and option == "temperature" else number and value >= 0
         if not in_range or (option == "label_smoothing" and value >= 1):
-            words = wanted.get(option, "from 0 up")
-            raise ArgumentError(f"{option} must be {words}; seen {value!r}")
+            raise ArgumentError(
+                f"{option} must be {ranges.get(option, 'from 0 up')}; seen {value!r}"
+            )
     return partial(function, **options)

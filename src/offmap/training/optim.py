@@ -44,8 +44,9 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
     * ``steps``: times ``gamma`` (0.1) every ``every`` (20,000) steps.
     """
     if recipe.schedule not in _SCHEDULES:
-        known = ", ".join(_SCHEDULES)
-        raise UnknownNameError(f"no schedule {recipe.schedule!r}: there are {known}")
+        raise UnknownNameError(
+            f"no schedule {recipe.schedule!r}: there are {', '.join(_SCHEDULES)}"
+        )
     build = _SCHEDULES[recipe.schedule]
     try:
         return build(optimizer, recipe, steps_per_epoch, **recipe.schedule_options)
@@ -55,7 +56,7 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
 
 def _onecycle(o: Optimizer, recipe: Recipe, steps: int, *, warmup: float = 0.3) -> LRScheduler:
     total = recipe.epochs * steps
-    # Of no rise, of nothing after it, and of one step: torch divides by the length of a part.
+    # Torch divides by the steps of the rise, less one, and by those of the fall.
     if not isinstance(warmup, int | float) or not 0 < warmup < 1 or warmup * total == 1:
         raise ValueError(
             "warmup must be a share between 0 and 1, and more or less than one step of the "
@@ -80,7 +81,7 @@ def _milestones(
     at: Iterable[int] = (60, 120, 160),
     gamma: float = 0.2,
 ) -> LRScheduler:
-    # What is no whole number is never met, and the rate would stay as it is without a word.
+    # An epoch of 60.5 would never come, and the rate would stay as it is without a word.
     if isinstance(at, str) or not all(type(epoch) is int and epoch >= 1 for epoch in at):
         raise ValueError(f"at must list epochs, such as [60, 120, 160]; seen {at!r}")
     return MultiStepLR(o, [epoch * steps for epoch in at], _factor(gamma))

@@ -54,28 +54,30 @@ def publish(
     _, validation = sets.known(recipe)
     then = run_of(run).data["validation"]
     if (validation.fingerprint, validation.label_fingerprint) != (then.fingerprint, then.labels):
-        what = "data" if validation.fingerprint != then.fingerprint else "labels"
+        part = "data" if validation.fingerprint != then.fingerprint else "labels"
         raise DataError(
-            f"{validation.name} does not hold the {what} that {run} was validated on: publish it "
+            f"{validation.name} does not hold the {part} that {run} was validated on: publish it "
             "where those are"
         )
-    how = sets.normalization(recipe.normalization)
-    accuracy = validated(network, validation, how)[1]
+    normalization = sets.normalization(recipe.normalization)
+    accuracy = validated(network, validation, normalization)[1]
     # A run that was begun from Python may name neither.
-    stated = {"budget": None, "command": None, **msgspec.to_builtins(card)}
-    stated["command"] = _anywhere(stated["command"])
-    return zoo.add(folder, name, network, stated | {"accuracy": accuracy}, half=True)
+    entry = {"budget": None, "command": None, **msgspec.to_builtins(card)}
+    entry["command"] = _portable(entry["command"])
+    return zoo.add(folder, name, network, entry | {"accuracy": accuracy}, half=True)
 
 
-def _anywhere(command: str | None) -> str | None:
-    """A command without what is of one machine: the folder that it wrote to, and those of files.
+def _portable(command: str | None) -> str | None:
+    """A command without the folders of one machine: that of its output, and those of its files.
 
-    >>> _anywhere("offmap train --out runs/1 --set epochs=1 --out=runs/2")
+    >>> _portable("offmap train --out runs/1 --set epochs=1 --out=runs/2")
     'offmap train --set epochs=1'
-    >>> _anywhere("offmap train --recipe /me/a.json --set start=~/b/c data=s3://x/y")
+    >>> _portable("offmap train --recipe /me/a.json --set start=~/b/c data=s3://x/y")
     'offmap train --recipe a.json --set start=c data=s3://x/y'
     """
     words = shlex.split(command or "")
     pairs = zip(words, ["", *words], strict=False)
-    kept = [_FOLDERS.sub(r"\1", word) for word, before in pairs if "--out" not in (word, before)]
-    return shlex.join(word for word in kept if not word.startswith("--out=")) or None
+    arguments = (
+        _FOLDERS.sub(r"\1", word) for word, before in pairs if "--out" not in (word, before)
+    )
+    return shlex.join(word for word in arguments if not word.startswith("--out=")) or None

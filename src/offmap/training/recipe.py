@@ -63,8 +63,8 @@ class Recipe:
             another order), noise (standard normal in normalised space), or outliers (those named).
         contrast_grid: patches along each side.
         contrast_batch: contrast images a step; without it, ``batch_size``.
-        ordinary_every: in the last of each so many steps the contrast images are training images as
-            they are; 0 for never.
+        ordinary_every: every so many steps the contrast images are ordinary training images; 0 for
+            never.
         crop: pixels of zeros around the image before a crop of its size is taken.
         flip: mirror half of the images.
         rotation: degrees, either way.
@@ -124,23 +124,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._make_plain()
-        for name, (holds, wanted) in _RANGES.items():
-            if not holds(value := getattr(self, name)):
-                raise ArgumentError(f"{name} of a recipe must be {wanted}; seen {value!r}")
+        for name, (in_range, words) in _RANGES.items():
+            if not in_range(value := getattr(self, name)):
+                raise ArgumentError(f"{name} of a recipe must be {words}; seen {value!r}")
         self._check_contrast()
         if self.outliers is not None and not self.reads_outliers:
             raise ArgumentError(f"outliers are named, and {self.objective} makes no use of them")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be fp32 or bf16; seen {self.precision!r}")
-        four = len(self.jitter) == 4 and all(type(x) in (int, float) for x in self.jitter)
-        if self.jitter and not (four and min(self.jitter) >= 0 and self.jitter[3] <= 0.5):
+        numbers = len(self.jitter) == 4 and all(type(x) in (int, float) for x in self.jitter)
+        if self.jitter and not (numbers and min(self.jitter) >= 0 and self.jitter[3] <= 0.5):
             raise ArgumentError(
                 "jitter takes brightness, contrast and saturation from 0 up, and a hue from 0 to "
                 f"0.5; seen {self.jitter}"
             )
 
     def _make_plain(self) -> None:
-        """What JSON makes of each value: a run compares its recipe with the one that it wrote."""
+        """Make each value what JSON makes of it: a run compares its recipe with that on disk."""
         for name, value in vars(self).items():
             try:
                 plain = json.loads(json.dumps(value, allow_nan=False))
@@ -184,12 +184,14 @@ class Recipe:
         """The recipe with other values; ``pixmix.k`` stands for one option inside a field."""
         values = {name: value for name, value in changes.items() if "." not in name}
         for name, value in changes.items():
-            place, dot, option = name.partition(".")
+            field_name, dot, option = name.partition(".")
             if dot:
-                options = values.get(place, getattr(self, place, None))
+                options = values.get(field_name, getattr(self, field_name, None))
                 if not isinstance(options, dict):
-                    raise UnknownNameError(f"{place!r} has no options, so {name!r} cannot be set")
-                values[place] = options | {option: value}
+                    raise UnknownNameError(
+                        f"{field_name!r} has no options, so {name!r} cannot be set"
+                    )
+                values[field_name] = options | {option: value}
         _check(values, type(self))
         return replace(self, **values)
 

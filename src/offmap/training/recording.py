@@ -32,10 +32,10 @@ def record_run(
     show_progress: bool | None = None,
     **options: Any,
 ) -> Records:
-    """Measure neural collapse, and detectors beside it, in every epoch whose weights were kept.
+    """Measure neural collapse, and detectors beside it, at every epoch whose weights were kept.
 
-    Writes ``collapse.csv``, ``ood.csv`` and their figures. What was measured stays: a second call
-    measures only epochs that came since, or that an interruption left out.
+    Writes ``collapse.csv``, ``ood.csv`` and their figures. A second call measures only the epochs
+    that are not in them yet.
 
     Args:
         run: folder of a training with ``keep_every``; of a run without, its last weights count.
@@ -92,9 +92,9 @@ def data_of_run(
     """
     parts = {"train": train, "validation": id_test}
     if missing := [part for part, data in parts.items() if data is None]:
-        by_recipe = dict(zip(parts, known(recipe), strict=True))
-        check_data(run, {part: by_recipe[part] for part in missing})
-        parts |= {part: by_recipe[part] for part in missing}
+        sets = dict(zip(parts, known(recipe), strict=True))
+        check_data(run, {part: sets[part] for part in missing})
+        parts |= {part: sets[part] for part in missing}
     return parts["train"], parts["validation"]
 
 
@@ -110,7 +110,7 @@ def _weights(run: Path, recipe: Recipe) -> dict[int, Path]:
 
 
 def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
-    """Refuse to mix records of different things in one folder; write down what these are of."""
+    """Refuse to mix records of different inputs in one folder; write down those of these."""
     if path.is_file():
         try:
             before = dict(json.loads(path.read_text()))

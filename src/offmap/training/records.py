@@ -92,7 +92,7 @@ class Records:
             # An epoch that was interrupted has rows here, and no record yet.
             if row["detector"] == detector and row["epoch"] in values:
                 values[int(row["epoch"])].append(row["auroc"])
-        return np.array([np.mean(of_epoch or [np.nan]) for of_epoch in values.values()])
+        return np.array([np.mean(aurocs or [np.nan]) for aurocs in values.values()])
 
     def table(self) -> str:
         """A line for each epoch, for the terminal."""
@@ -136,7 +136,7 @@ def title(figure: str) -> str:
 
 
 def write_measurement(folder: Path, epoch: int, measurement: Measurement) -> None:
-    """Write the record of an epoch; one that is measured again takes the place of the first."""
+    """Write the record of an epoch, in the place of an earlier one of the same epoch."""
     if measurement.results is not None:
         write_ood(folder, epoch, measurement.results)
     row: dict[str, Any] = {"epoch": epoch, **measurement.collapse.figures()}
@@ -156,10 +156,10 @@ def write_ood(folder: Path, epoch: int, results: Results) -> None:
     _write(folder / OOD, rows, ("epoch", "detector", "set"))
 
 
-def _write(path: Path, rows: list[dict[str, Any]], of: Sequence[str]) -> None:
-    """Write rows in the order of their epochs, in the place of those that are of the same."""
-    new = [[row[name] for name in of] for row in rows]
-    before = [row for row in _read(path) if [row[name] for name in of] not in new]
+def _write(path: Path, rows: list[dict[str, Any]], key: Sequence[str]) -> None:
+    """Write rows in the order of their epochs, in the place of those of the same key."""
+    new = [[row[name] for name in key] for row in rows]
+    before = [row for row in _read(path) if [row[name] for name in key] not in new]
     if table := sorted([*before, *rows], key=lambda row: int(row["epoch"])):
         write_history(path, table)
 

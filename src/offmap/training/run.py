@@ -67,8 +67,8 @@ def train(
         The trained network, in evaluation mode.
 
     Raises:
-        ArgumentError: ``out`` holds a run and ``resume`` is not set; or another recipe's;
-            or ``keep_every`` is no whole number; or a batch is smaller than the devices are many.
+        ArgumentError: ``out`` holds a run and ``resume`` is not set, or a run of another recipe;
+            ``keep_every`` is no whole number; or a batch has fewer images than there are devices.
         DataError: the run in ``out`` began with other data, or from other weights.
         StoreError: another process trains in ``out``, or what lies there cannot be read.
         ShapeError, LabelError: network and data do not fit; nothing is written then.
@@ -83,53 +83,57 @@ def train(
                 f"{name} of {size} leaves some of {devices} devices without images: give at least "
                 "one for each"
             )
-    as_device(device)  # refused in words; Lightning shows a traceback
-    placed = None if device is None else torch.device(device)
-    if placed is not None and placed.index is not None and devices > 1:
+    as_device(device)  # refuses in words; Lightning shows a traceback
+    accelerator = None if device is None else torch.device(device)
+    if accelerator is not None and accelerator.index is not None and devices > 1:
         raise ArgumentError(
-            f"{placed} is one device, and {devices} are asked for: name {placed.type} alone"
+            f"{accelerator} is one device, and {devices} are asked for: name "
+            f"{accelerator.type} alone"
         )
     # With several devices, Lightning starts this program again for each but the first.
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
         folder.check(out, recipe, resume)
-    network, start = _begun(recipe, network, out)
+    network, start = _starting_weights(recipe, network, out)
     if folder.is_finished(out):
         folder.check_same(out, {} if sets is None else sets.parts, start)
         return place(network, folder.finished(out)[1], str(out)).eval()
     try:
-        from offmap.training import task, trainer
+        from offmap.training import trainer
+        from offmap.training.task import Task
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "train") from error
     sets = data_of.load(recipe) if sets is None else sets.with_named(recipe)
-    running = task.Task(recipe, network, sets, data_of.normalization(recipe.normalization))
+    task = Task(recipe, network, sets, data_of.normalization(recipe.normalization))
     with folder.alone(out) if first else nullcontext():
         if first:  # another process may have begun one meanwhile
             folder.check(out, recipe, resume)
         record = (
-            folder.begin(out, recipe, sets, settings or {}, start=start, device=placed)
+            folder.begin(out, recipe, sets, settings or {}, start=start, device=accelerator)
             if first
             else {}
         )
         trainer.fit(
-            running,
+            task,
             out,
-            device=placed,
+            device=accelerator,
             devices=devices,
             after_epoch=after_epoch,
             keep_every=keep_every,
             show_progress=show_progress,
         )
         # In the layout of a network that is read: another rounds otherwise.
-        trained: nn.Module = running.trained.cpu()
+        trained: nn.Module = task.trained.cpu()
         trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if first:
-            folder.finish(out, trained, running.history, record)
+            folder.finish(out, trained, task.history, record)
     return trained.eval()
 
 
-def _begun(recipe: Recipe, network: nn.Module | None, out: Path) -> tuple[nn.Module, str | None]:
-    """The network as it is before the first step, and a digest of weights that no seed gave it."""
+def _starting_weights(
+    recipe: Recipe, network: nn.Module | None, out: Path
+) -> tuple[nn.Module, str | None]:
+    """The network before the first step, and a digest of its weights where no seed drew them."""
     if network is not None:
         if recipe.start is not None:
             raise ArgumentError(

@@ -47,16 +47,16 @@ class Sets:
                 )
         if self.train.labels is None or self.validation.labels is None:
             raise LabelError("training and validation data need labels")
-        names, others = self.train.classes, self.validation.classes
-        if names and others and names != others:
+        known, classes = self.train.classes, self.validation.classes
+        if known and classes and known != classes:
             raise LabelError(
-                f"the classes of {self.validation.name} ({', '.join(others[:6])}) are not those of "
-                f"{self.train.name} ({', '.join(names[:6])})"
+                f"the classes of {self.validation.name} ({', '.join(classes[:6])}) are not those "
+                f"of {self.train.name} ({', '.join(known[:6])})"
             )
 
     @property
     def parts(self) -> dict[str, ImageSet]:
-        """Those that are not missing, by name."""
+        """The sets that there are, by name."""
         return {name: part for name, part in vars(self).items() if part is not None}
 
     @classmethod
@@ -128,7 +128,7 @@ def mixing(recipe: Recipe, like: ImageSet) -> ImageSet | None:
 
 
 def normalization(text: str) -> Normalization:
-    """What a user may say of how images are normalised.
+    """How images are normalised, from what a user writes.
 
     Args:
         text: the name of a known data set, ``zoo:NAME``, ``MEAN,.../STD,...``, per_image, or none.

@@ -18,7 +18,7 @@ from offmap.training._checks import (
     check_augmentation,
     check_objective,
     check_outputs,
-    laid_out,
+    in_fastest_layout,
     pixmix_options,
 )
 from offmap.training._seeds import seeded
@@ -47,11 +47,10 @@ class Task(lightning.LightningModule):
         history: figures of each finished epoch; part of the checkpoint.
 
     Raises:
-        ShapeError: the network does not take these images, its members have other classes each, or
-            the images cannot be cut as asked.
+        ShapeError: the network does not take these images, its members differ in their classes, or
+            the images cannot be cut into the patches of the recipe.
         LabelError: there are labels beyond the classes of the network.
-        ArgumentError: the objective is not one for this network, or an augmentation not one for
-            these images.
+        ArgumentError: the objective does not fit the network, or an augmentation the images.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Task(lightning.LightningModule):
         check_objective(recipe, network, sets)
         check_augmentation(recipe, sets)
         self.recipe = recipe
-        self.network, self.layout = laid_out(network, sets, normalization)
+        self.network, self.layout = in_fastest_layout(network, sets, normalization)
         self.sets = sets
         self.normalization = normalization
         self.average: AveragedModel | None = None
@@ -130,8 +129,8 @@ class Task(lightning.LightningModule):
     def _mix(self, images: Tensor) -> Tensor:
         assert self.pixmix is not None
         # Inside seeded(), so the global generator decides.
-        drawn = int(torch.randint(2**62, (), device="cpu"))
-        mixed: Tensor = self.pixmix(images, torch.Generator().manual_seed(drawn))
+        seed = int(torch.randint(2**62, (), device="cpu"))
+        mixed: Tensor = self.pixmix(images, torch.Generator().manual_seed(seed))
         return mixed
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -150,7 +149,7 @@ class Task(lightning.LightningModule):
         if loss != loss or abs(loss) == float("inf"):
             raise NonFiniteError(
                 f"the loss became {loss} in epoch {self.current_epoch + 1}: lower lr, or use "
-                "precision fp32; the checkpoint of the epoch before is there"
+                "precision fp32; the checkpoint of the epoch before is kept"
             )
         row = {
             "epoch": self.current_epoch + 1,

@@ -46,7 +46,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint does not say of itself.
+    """What a checkpoint does not say about itself.
 
     Args:
         load: the network of such a file, with its weights.
@@ -66,7 +66,7 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         spec: which, such as ``runs/plain`` and ``runs/plain/epochs/0010.safetensors``; a file may
             be followed by ``@`` and its normalisation, ``FILE@0.5/0.25``, and stand behind a
             network of this library, ``resnet56:FILE@imagenet``.
-        checkpoint: what is known of a file that is neither, and names no network.
+        checkpoint: how to read a file that is of no run, and names no network.
 
     Raises:
         DataNotFoundError: there is no such file; says where to find one.
@@ -77,33 +77,32 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     if spec.startswith(zoo.PREFIX):
         card = zoo.card(spec.removeprefix(zoo.PREFIX))
         return Trained(build(spec), normalization(spec), spec, _trained_on(card))
-    file, at, stated_in_spec = spec.rpartition("@")
-    if not at or expanded(spec).exists():  # an "@" may be of a folder's own name
-        file, stated_in_spec = spec, ""
-    name, colon, of_network = file.partition(":")
+    file, at, suffix = spec.rpartition("@")
+    if not at or expanded(spec).exists():  # an "@" may belong to the name of a folder
+        file, suffix = spec, ""
+    name, colon, weights_file = file.partition(":")
     if colon and is_own(name):
-        return _of_network(name, expanded(of_network), stated_in_spec)
+        return _open_weights_of(name, expanded(weights_file), suffix)
     path = expanded(file)
     run = path.parent if path.name == WEIGHTS else path
     is_run = is_finished(run)
-    if stated_in_spec and (is_run or is_of_epoch(path)):
+    if suffix and (is_run or is_of_epoch(path)):
         raise ArgumentError(
-            f"the run of {path} says itself how its images are normalised: leave @"
-            f"{stated_in_spec} out"
+            f"the run of {path} says itself how its images are normalised: leave @{suffix} out"
         )
     if is_run:
         card, weights = finished(run)
         network = place(build(card.network), weights, str(run)).eval()
-        return Trained(network, _stated(card), run.name, _trained_on(card))
+        return Trained(network, _normalization_in(card), run.name, _trained_on(card))
     if is_of_epoch(path):
-        return _epoch(path.absolute())
+        return _open_epoch(path.absolute())
     if not path.is_file():
         raise DataNotFoundError(
             f"there is neither a checkpoint nor a finished run at {path}: {checkpoint.hint}"
         )
-    text = stated_in_spec or checkpoint.normalization
+    text = suffix or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
-    return Trained(_loaded(checkpoint, path).eval(), normalization(text), source)
+    return Trained(_load(checkpoint, path).eval(), normalization(text), source)
 
 
 def network_of(recipe: Recipe, weights: Path) -> nn.Module:
@@ -112,9 +111,9 @@ def network_of(recipe: Recipe, weights: Path) -> nn.Module:
 
 
 def normalization_of(weights: Path) -> Normalization | None:
-    """That of the run whose weights a file holds, of its end or of an epoch; ``None`` of others."""
+    """That of the run whose final weights, or those of an epoch, a file holds; else ``None``."""
     if weights.name == WEIGHTS and is_finished(weights.parent):
-        return _stated(finished(weights.parent)[0])
+        return _normalization_in(finished(weights.parent)[0])
     if is_of_epoch(weights):
         return normalization(recipe_of(weights.absolute().parent.parent).normalization)
     return None
@@ -143,7 +142,7 @@ def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trai
 
     Args:
         specs: of the members, as for :func:`open_trained`.
-        checkpoint: what is known of a file of one member.
+        checkpoint: how to read such a file of one member.
         name: of the ensemble, for messages.
 
     Raises:
@@ -163,8 +162,8 @@ def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trai
     return Trained(ensemble, members[0].normalization, source)
 
 
-def _epoch(path: Path) -> Trained:
-    """What a run kept of one of its epochs, finished or not."""
+def _open_epoch(path: Path) -> Trained:
+    """The weights that a run, finished or not, kept of one of its epochs."""
     run = path.parent.parent
     record, recipe = run_of(run), recipe_of(run)
     train = record.data.get("train")
@@ -176,7 +175,7 @@ def _epoch(path: Path) -> Trained:
     )
 
 
-def _of_network(name: str, path: Path, text: str) -> Trained:
+def _open_weights_of(name: str, path: Path, text: str) -> Trained:
     """A checkpoint of a network of this library."""
     if not text:
         raise ArgumentError(
@@ -189,7 +188,7 @@ def _of_network(name: str, path: Path, text: str) -> Trained:
     return Trained(build(name, weights=path).eval(), normalization(text), source)
 
 
-def _loaded(checkpoint: Checkpoint, path: Path) -> nn.Module:
+def _load(checkpoint: Checkpoint, path: Path) -> nn.Module:
     try:
         return checkpoint.load(path)
     except StoreError as error:
@@ -199,7 +198,7 @@ def _loaded(checkpoint: Checkpoint, path: Path) -> nn.Module:
         ) from error
 
 
-def _stated(card: Card) -> Normalization:
+def _normalization_in(card: Card) -> Normalization:
     return Normalization(**card.normalization)  # type: ignore[arg-type]  # the card is checked
 
 

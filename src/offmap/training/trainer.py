@@ -32,13 +32,13 @@ def fit(
     show_progress: bool | None,
 ) -> None:
     """Train, from the checkpoint in ``out`` if there is one."""
-    named = [] if device is None or device.index is None else [device.index]
+    indices = [] if device is None or device.index is None else [device.index]
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(
             accelerator="auto" if device is None else device.type,
-            devices=named if named and on_gpu else devices,
+            devices=indices if indices and on_gpu else devices,
             precision="bf16-mixed" if task.recipe.precision == "bf16" else "32-true",
             max_epochs=task.recipe.epochs,
             default_root_dir=out,
@@ -60,7 +60,7 @@ def _checkpoint(out: Path) -> str | None:
         return None
     try:
         torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, MemoryError) as error:  # it may be whole: nothing of it is to be deleted
+    except (OSError, MemoryError) as error:  # the file may be intact: nothing is to be deleted
         reason = str(error) or "there is not enough memory"
         raise StoreError(f"{path} cannot be read: {reason}") from error
     # Bytes that are no checkpoint can fail the reader in any way.
@@ -71,7 +71,7 @@ def _checkpoint(out: Path) -> str | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on the machine; its warnings stay, but for one on torch's own."""
+    """Without Lightning's remarks on the machine, and one warning about torch; others stay."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:

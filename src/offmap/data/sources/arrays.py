@@ -64,7 +64,7 @@ class Arrays(Source):
     @classmethod
     def npz(cls, path: Path) -> Self:
         """Images and, if there, labels, under one of the pairs of keys in use."""
-        arrays = _read(lambda: _unpacked(path), path)
+        arrays = _read(lambda: _load_npz(path), path)
         for images, labels in _KEYS:
             if images in arrays:
                 return cls.of(arrays[images], arrays.get(labels), str(path))
@@ -113,7 +113,7 @@ def as_pixels(images: NDArray[Any], where: str) -> UInt8[np.ndarray, "n h w *c"]
     return images
 
 
-def _unpacked(path: Path) -> dict[str, NDArray[Any]]:
+def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
     # NumPy leaves a file open that it cannot read.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return dict(stored)

@@ -55,8 +55,8 @@ class Folder(Source):
             parquet = any(root.rglob("*.parquet"))
             hint = f" (it has Parquet files: write hf:{root})" if parquet else ""
             message = f"{root} holds no images{hint}: looked for {', '.join(sorted(SUFFIXES))}"
-            others = skipped_in_words(str(root), (), left_out)
-            raise DataError(f"{message}; {others}" if others else message)
+            reasons = skipped_in_words(str(root), (), left_out)
+            raise DataError(f"{message}; {reasons}" if reasons else message)
         below = [path.relative_to(root).parent.parts for path in paths if path.parent != root]
         labels, classes = labels_of(below, len(paths), subfolders, str(root))
         folders = {parts[0] for parts in below}
@@ -159,27 +159,27 @@ def labels_of(
             f"{root} holds {count - len(below)} images beside {len(subfolders)} folders of "
             "images: give each class a folder, or keep all images in one"
         )
-    # What lies beside them without images, such as notes, makes no classes of them.
+    # Folders without images, such as notes, do not count: those with images may be splits.
     inside: dict[str, set[str]] = {}
-    for first, *rest in below:
-        inside.setdefault(first, set()).update(rest[:1])
+    for first, *deeper in below:
+        inside.setdefault(first, set()).update(deeper[:1])
     if _are_splits(inside):
-        used = sorted(inside)
+        splits = sorted(inside)
         raise DataError(
-            f"the folders of images in {root} are splits, not classes: {', '.join(used)}; "
-            f"give the path of one, such as {root.rstrip('/')}/{used[0]}"
+            f"the folders of images in {root} are splits, not classes: {', '.join(splits)}; "
+            f"give the path of one, such as {root.rstrip('/')}/{splits[0]}"
         )
     number = {name: label for label, name in enumerate(subfolders)}
     return torch.tensor([number[first] for first, *_ in below], device="cpu"), tuple(subfolders)
 
 
 def _are_splits(inside: Mapping[str, set[str]]) -> bool:
-    """Whether folders are parts of one data set: by their names, or as one has others' classes.
+    """Whether folders are splits of one data set: by their names, or by classes that they share.
 
     ``train`` may be a class beside ``bus``, and hold folders; what it holds is then of its own.
     """
-    named = {name for name in inside if name.lower() in _SPLITS}
-    if len(named) == len(inside):
+    splits = {name for name in inside if name.lower() in _SPLITS}
+    if len(splits) == len(inside):
         return True
-    others = set[str]().union(*(inside[name] for name in inside if name not in named))
-    return any(len(inside[name] & others) > 1 for name in named)
+    classes = set[str]().union(*(inside[name] for name in inside if name not in splits))
+    return any(len(inside[name] & classes) > 1 for name in splits)

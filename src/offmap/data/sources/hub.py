@@ -61,7 +61,7 @@ class Hub(Source):
         datasets = library()
         where = f"hf:{repository}"
         try:
-            with _reached(repository):
+            with _hub_or_cache(repository):
                 splits = datasets.get_dataset_split_names(repository, config)
                 split = choose_split(splits, split, where)
                 data = datasets.load_dataset(repository, config, split=split)
@@ -91,9 +91,9 @@ class Hub(Source):
 
     def read(self, rows: Iterable[int]) -> Iterator[Item]:
         """Undecoded: the rules for pixels are the same for all sources."""
-        remaining = iter(rows)
+        rows = iter(rows)
         column = self.images.column_names[0]
-        while chunk := list(islice(remaining, _CHUNK)):
+        while chunk := list(islice(rows, _CHUNK)):
             for row, cell in zip(chunk, self.images[chunk][column], strict=True):
                 yield f"{self.where} row {row}", as_raw(cell, Path())
 
@@ -129,7 +129,7 @@ def choose_split(splits: Iterable[str], name: str | None, where: str) -> str:
 
 
 @contextmanager
-def _reached(repository: str) -> Iterator[None]:
+def _hub_or_cache(repository: str) -> Iterator[None]:
     """Ask the hub once for a repository; without an answer, only its copy on this disk is read.
 
     Left to itself, the library ``datasets`` tries for half a minute before it says that nothing is
@@ -157,20 +157,20 @@ def _reached(repository: str) -> Iterator[None]:
                 yield
             except DataNotFoundError:
                 raise
-            except Exception as second:
+            except Exception as failure:
                 raise DataNotFoundError(
                     f"hf:{repository} cannot be loaded: {_hint(repository)}the hub gave no answer "
                     f"within {SECONDS:g} seconds ({error}), and no copy is in its cache here "
-                    f"({second})"
-                ) from second
+                    f"({failure})"
+                ) from failure
     else:
         yield
 
 
 def _hint(repository: str) -> str:
-    """The known repository that was meant, if it is another."""
-    known = [entry.repository for entry in named_sets().values() if entry.repository]
-    return "" if repository in known else did_you_mean(repository, known)
+    """The repository of a named set that was meant, if it is another."""
+    repositories = [entry.repository for entry in named_sets().values() if entry.repository]
+    return "" if repository in repositories else did_you_mean(repository, repositories)
 
 
 def _column(data: Any, name: str | None, kind: type) -> str | None:

@@ -39,8 +39,8 @@ class Store(Source):
         """
         names, left_out = search(root)
         if not names:
-            others = skipped_in_words(str(root), (), left_out)
-            raise DataError("; ".join(filter(None, [f"{root} holds no images", others])))
+            reasons = skipped_in_words(str(root), (), left_out)
+            raise DataError("; ".join(filter(None, [f"{root} holds no images", reasons])))
         below = [name.split("/")[:-1] for name in names if "/" in name]
         subfolders = sorted({first for first, *_ in below})
         labels, classes = labels_of(below, len(names), subfolders, str(root))

@@ -25,21 +25,21 @@ def render(
 ) -> tuple[UInt8[Tensor, "f 3 h w"], Float32[Tensor, " f"]]:
     """Pictures, and the share of its pixels that each system's points visit."""
     height, width = _FINE * h, _FINE * w
-    visits, tints = _play(systems, height, width, generator)
-    visited = F.avg_pool2d(visits, _FINE) > 0
+    visits, tints = _play_chaos_game(systems, height, width, generator)
+    occupied = F.avg_pool2d(visits, _FINE) > 0
     light = visits.log1p()
-    bright = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
-    light = (light / bright[:, None, None, None]).clamp(max=1)
+    peak = light.flatten(1).quantile(0.99, dim=1).clamp(min=1)
+    light = (light / peak[:, None, None, None]).clamp(max=1)
     # The palette: a cosine for each of red, green and blue, with 0.8 to 2.4 turns.
     turns, phase = uniform(2, len(tints), 3, 1, 1, generator=generator)
     angles = (0.8 + 1.6 * turns) * (tints / visits.clamp(min=1)) + phase
     front = light * (0.5 + 0.5 * torch.cos(2 * pi * angles))
     picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)
     pixels = (255 * picture).round().clamp(0, 255).to(torch.uint8)
-    return pixels, visited.float().mean((1, 2, 3))
+    return pixels, occupied.float().mean((1, 2, 3))
 
 
-def _play(
+def _play_chaos_game(
     systems: Systems, height: int, width: int, generator: torch.Generator
 ) -> tuple[Float32[Tensor, "f 1 h w"], Float32[Tensor, "f 1 h w"]]:
     """The chaos game: visits to each pixel, and the sum of the tints that they brought."""

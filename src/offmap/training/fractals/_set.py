@@ -60,8 +60,8 @@ def fractals(
     batches: list[Tensor] = []
     while sum(map(len, batches)) < n:
         systems = Systems.random(_TOGETHER, _WALKERS, generator)
-        pictures, filled = render(systems, h, w, generator)
-        batches.append(pictures[filled >= _FILLED])
+        pictures, shares = render(systems, h, w, generator)
+        batches.append(pictures[shares >= _FILLED])
     images = torch.cat(batches)[:n].contiguous()
     if path is not None:
         with atomic(path, sync=False) as temporary:

@@ -39,10 +39,10 @@ class Systems:
         weights = (areas + _RARE) * (torch.arange(_MAPS, device="cpu") < count)
         ends = (weights / weights.sum(1, keepdim=True)).cumsum(1)[:, :-1].contiguous()
         places = ((torch.arange(walkers, device="cpu") + 0.5) / walkers).expand(f, -1).contiguous()
-        taken = torch.searchsorted(ends, places)
+        index = torch.searchsorted(ends, places)
         system = torch.arange(f, device="cpu")[:, None]
         tints = uniform(f, _MAPS, generator=generator)
-        return cls(maps[system, taken].permute(2, 0, 1).contiguous(), tints[system, taken])
+        return cls(maps[system, index].permute(2, 0, 1).contiguous(), tints[system, index])
 
     def start(self, generator: torch.Generator) -> Float32[Tensor, "3 f p"]:
         """Points ``x, y, tint`` anywhere in the unit square."""
@@ -61,7 +61,7 @@ class Systems:
 def _affine(
     count: Tensor, generator: torch.Generator
 ) -> tuple[Float32[Tensor, "f m 6"], Float32[Tensor, "f m"]]:
-    """Rotation, shrinking, rotation and shift; with how much of an area is left."""
+    """Rotation, shrinking, rotation and shift; and the share of an area that remains."""
     f = len(count)
     s = _singular_values(count, generator)
     angles = uniform(2, f, _MAPS, generator=generator) * 2 * pi
@@ -76,7 +76,7 @@ def _affine(
 
 
 def _singular_values(count: Tensor, generator: torch.Generator) -> Float32[Tensor, "f m 2"]:
-    """Of many the set whose sum of ``s1 + 2 s2`` is nearest to (5.5 + maps) / 2."""
+    """Of many sets, the one whose sum of ``s1 + 2 s2`` is nearest to (5.5 + maps) / 2."""
     f = len(count)
     draws = uniform(2, f, _TRIES, _MAPS, generator=generator)
     large = draws[0].sqrt()

@@ -46,13 +46,13 @@ def augment(
     out = torch.empty(pixels.shape, device=pixels.device)
     is_tonal = op < len(_TONAL)
     rows = is_tonal.nonzero()[:, 0]
-    out[rows] = _tone(pixels[rows], op[rows], level[rows])
+    out[rows] = _apply_tables(pixels[rows], op[rows], level[rows])
     rows = (~is_tonal).nonzero()[:, 0]
-    out[rows] = _move(pixels[rows], op[rows], level[rows], negative[rows])
+    out[rows] = _apply_maps(pixels[rows], op[rows], level[rows], negative[rows])
     return out
 
 
-def _tone(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
+def _apply_tables(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
     """Every pixel through the table of its image and channel."""
     m, c, h, w = pixels.shape
     tables = torch.empty(m, c, 256, device=pixels.device)
@@ -86,8 +86,8 @@ def _equalize(pixels: Pixels, level: Tensor) -> Table:
 
 
 def _posterize(pixels: Pixels, level: Tensor) -> Table:
-    dropped = 2 ** (4 + (level * 4 / 10).floor())[:, None, None]
-    return ((_values(pixels) / dropped).floor() * dropped).expand(-1, pixels.shape[1], -1)
+    step = 2 ** (4 + (level * 4 / 10).floor())[:, None, None]
+    return ((_values(pixels) / step).floor() * step).expand(-1, pixels.shape[1], -1)
 
 
 def _solarize(pixels: Pixels, level: Tensor) -> Table:
@@ -109,7 +109,7 @@ def _values(pixels: Tensor) -> Float64[Tensor, " 256"]:
     return torch.arange(256, dtype=torch.float64, device=pixels.device)
 
 
-def _move(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> Augmented:
+def _apply_maps(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> Augmented:
     """Every image through its affine map."""
     h, w = pixels.shape[2:]
     # In float64: whether a place is still inside must not depend on rounding.
