@@ -91,7 +91,7 @@ def test_too_few_images_for_the_confidence(guard: offmap.Guard, sets: demo.Digit
         guard.calibrate(sets.calibration, 0.01, confidence=0.95)
     with pytest.raises(ArgumentError, match=r"classes 0 \(28\), .*, or join them by pool=True"):
         guard.calibrate(sets.calibration, 0.1, confidence=0.95, per_class=True)
-    with pytest.raises(ArgumentError, match="needs per_class="):
+    with pytest.raises(ArgumentError, match=r"pool is for rates within each class \(per_class=\)"):
         guard.calibrate(sets.calibration, 0.1, pool=True)
 
 

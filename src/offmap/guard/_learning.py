@@ -99,7 +99,7 @@ class Learning(Fitted):
             raise ArgumentError("per_class calibrates one detector; this guard has several")
         if pool and not per_class:
             raise ArgumentError(
-                "pool joins classes that have too few samples for a rate each: it needs per_class="
+                "pool is for rates within each class (per_class=): it joins those with few samples"
             )
         if groups is not None and spread is not None:
             raise ArgumentError("groups are for one process: calibrate without an engine")

@@ -73,18 +73,15 @@ def write(monitor: Monitor, path: Path) -> None:
     """
     if path.suffix != ".json":
         raise ArgumentError(f"{path}: the state of a monitor is a .json file")
-    content = msgspec.to_builtins(_record(monitor), str_keys=True)
-    records.write(path.parent, "monitor", content, {}, stem=path.stem, schema=State)
-
-
-def _record(monitor: Monitor) -> dict[str, Any]:
     bets, runs = monitor.bets, monitor.runs
-    return {name: getattr(monitor, name) for name in _AS_THEY_ARE} | {
+    state = {name: getattr(monitor, name) for name in _AS_THEY_ARE} | {
         "stakes": bets.stakes.tolist(),
         "exponents": bets.exponents.tolist(),
         "unbet": bets.unbet,
         "runs": _Runs(runs.gains.tolist(), runs.samples.tolist(), runs.alarms.tolist()),
     }
+    content = msgspec.to_builtins(state, str_keys=True)
+    records.write(path.parent, "monitor", content, {}, stem=path.stem, schema=State)
 
 
 def read(path: Path) -> State:

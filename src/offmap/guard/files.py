@@ -257,13 +257,10 @@ def _write_out(partial: Partial, out: Path, columns: Sequence[str]) -> None:
     """Give the rows their final form and name."""
     write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
     with atomic(out) as temporary:
-        write(map(_readable, partial.rows()), temporary, columns)
+        # Paths need not be UTF-8, and the files do.
+        rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
+        write(rows, temporary, columns)
     partial.remove()
-
-
-def _readable(row: Row) -> Row:
-    """A row with a path that any file can hold: names need not be UTF-8."""
-    return row | {"path": as_text(row["path"])}
 
 
 def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:

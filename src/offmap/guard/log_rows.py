@@ -196,7 +196,8 @@ def _csv(path: Path) -> Iterator[Row]:
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
             columns: dict[str, Callable[[Any], Any]]
-            columns = {"is_ood": _truth, "label": _class_index, "p_value": float, "p": float}
+            columns = {"is_ood": _truth, "p_value": float, "p": float}
+            columns["label"] = lambda text: int(text.removesuffix(".0"))
             for name, number in columns.items():
                 if plain.get(name) is not None:
                     plain[name] = number(plain[name])
@@ -209,10 +210,6 @@ def _truth(text: str) -> bool:
     if value is None:
         raise ValueError(f"is_ood is True or False, and not {text!r}")
     return value
-
-
-def _class_index(text: str) -> int:
-    return int(text.removesuffix(".0"))
 
 
 def _hash(first: bytes) -> str:
