@@ -237,3 +237,9 @@ def test_a_network_that_shares_nothing_with_the_first_is_told(scores: dict[str, 
     text = offmap.compare(results).differences_table()
     assert text.endswith("== c minus a ==\nno detector and OOD set in common")
     assert "near one" in text.partition("== c minus a ==")[0]
+
+
+def test_a_set_is_near_or_far(scores: dict[str, Any]) -> None:
+    """What was named as both became far, without a word."""
+    with pytest.raises(ArgumentError, match="near one: near-OOD and far-OOD; name it as one"):
+        of_scores({"msp": scores}, near=["near one"], far=["far one", "near one"])
