@@ -511,3 +511,21 @@ def test_list_shows_each_thing_of_a_name(name: str, call: Call) -> None:
     assert status == 0
     assert f"{name}: budgets" in said
     assert len(said.split(f"\n\n{name}")) == 2
+
+
+def test_weights_of_a_study_are_paths_though_they_look_like_numbers(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder called by its learning rate, 1e-3, was looked for as 0.001."""
+    weights = {}
+
+    def run(out: Path, **options: Any) -> None:
+        weights.update(options["weights"])
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr("offmap.studies.pixmix.run", run)
+    status, _, said = call(f"study pixmix --out {tmp_path} --weights plain=1e-3 pixmix=2.50")
+    assert (status, said) == (1, "offmap: enough\n")
+    assert weights == {"plain": "1e-3", "pixmix": "2.50"}
+    said = call(f"study pixmix --out {tmp_path} --weights plain")[2]
+    assert said == "offmap: --weights takes key=value; seen 'plain'\n"
