@@ -21,7 +21,7 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
-from offmap.cli._bench import Plan, _held_out, networks_of
+from offmap.cli._bench import Plan, _split_calibration, networks_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
@@ -458,7 +458,7 @@ def test_what_cannot_be_written_or_read_is_told_before_any_work(
         ("compare a b --seed 3", "--seed is of the fifth on which --systems chooses"),
         ("watch log.jsonl --every 5", "--every is of --follow"),
         ("check g --sensitivity --ood --limit 9", "--ood, --limit has no effect without --data"),
-        ("study collapse --weights a=zoo:b --every 2", "every is of records of a training"),
+        ("study collapse --weights a=zoo:b --every 2", "every is how often a training is recorded"),
     ],
 )
 def test_an_option_without_effect_is_refused(
@@ -501,7 +501,7 @@ def test_a_rate_that_is_none_asks_for_no_more_images() -> None:
     plan = Plan(**dict.fromkeys((f.name for f in fields(Plan)), None) | {"seed": 0})
     images = offmap.data.noise("gaussian", 40, (1, 8, 8))
     with pytest.raises(ArgumentError, match=r"^alarm_rate must lie in \(0, 1\); seen 5.0$"):
-        _held_out(plan, images, 5.0)
+        _split_calibration(plan, images, 5.0)
 
 
 @pytest.mark.parametrize("name", ["mnist", "resnet20", "ensemble"])

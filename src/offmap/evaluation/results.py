@@ -285,7 +285,7 @@ def _row_names() -> list[str]:
 
 
 def _are_halves(a: SetInfo, b: SetInfo) -> bool:
-    """Whether they are the halves that ``split`` made of one set; folders have brackets, too."""
+    """Whether they are the halves that ``split`` made of one set, by their names."""
     halves = [match for each in (a, b) if (match := _HALF.fullmatch(each.source))]
     wholes = {match.group("whole", "of") for match in halves}
     return len(wholes) == 1 and len({match["other"] for match in halves}) == 2
