@@ -21,7 +21,7 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
-from offmap.cli._bench import Plan, _held_out, networks_of
+from offmap.cli._bench import Plan, _split_calibration, networks_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
@@ -458,7 +458,7 @@ def test_what_cannot_be_written_or_read_is_told_before_any_work(
         ("compare a b --seed 3", "--seed is of the fifth on which --systems chooses"),
         ("watch log.jsonl --every 5", "--every is of --follow"),
         ("check g --sensitivity --ood --limit 9", "--ood, --limit has no effect without --data"),
-        ("study collapse --weights a=zoo:b --every 2", "every is of records of a training"),
+        ("study collapse --weights a=zoo:b --every 2", "every is how often a training is recorded"),
     ],
 )
 def test_an_option_without_effect_is_refused(
@@ -501,7 +501,7 @@ def test_a_rate_that_is_none_asks_for_no_more_images() -> None:
     plan = Plan(**dict.fromkeys((f.name for f in fields(Plan)), None) | {"seed": 0})
     images = offmap.data.noise("gaussian", 40, (1, 8, 8))
     with pytest.raises(ArgumentError, match=r"^alarm_rate must lie in \(0, 1\); seen 5.0$"):
-        _held_out(plan, images, 5.0)
+        _split_calibration(plan, images, 5.0)
 
 
 @pytest.mark.parametrize("name", ["mnist", "resnet20", "ensemble"])
@@ -511,3 +511,21 @@ def test_list_shows_each_thing_of_a_name(name: str, call: Call) -> None:
     assert status == 0
     assert f"{name}: budgets" in said
     assert len(said.split(f"\n\n{name}")) == 2
+
+
+def test_weights_of_a_study_are_paths_though_they_look_like_numbers(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder called by its learning rate, 1e-3, was looked for as 0.001."""
+    weights = {}
+
+    def run(out: Path, **options: Any) -> None:
+        weights.update(options["weights"])
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr("offmap.studies.pixmix.run", run)
+    status, _, said = call(f"study pixmix --out {tmp_path} --weights plain=1e-3 pixmix=2.50")
+    assert (status, said) == (1, "offmap: enough\n")
+    assert weights == {"plain": "1e-3", "pixmix": "2.50"}
+    said = call(f"study pixmix --out {tmp_path} --weights plain")[2]
+    assert said == "offmap: --weights takes key=value; seen 'plain'\n"

@@ -228,3 +228,18 @@ def test_they_are_compared_and_taken_together_by_the_commands(
     assert not ended.value.code
     together = offmap.aggregate({"a": ours, "b": read_scores(path)})
     assert together.table() in capsys.readouterr().out
+
+
+def test_a_network_that_shares_nothing_with_the_first_is_told(scores: dict[str, Any]) -> None:
+    """Its differences were a heading over an empty table, beside another network's full one."""
+    results = {name: of_scores({"msp": scores}) for name in ("a", "b")}
+    results["c"] = of_scores({"knn": scores})
+    text = offmap.compare(results).differences_table()
+    assert text.endswith("== c minus a ==\nno detector and OOD set in common")
+    assert "near one" in text.partition("== c minus a ==")[0]
+
+
+def test_a_set_is_near_or_far(scores: dict[str, Any]) -> None:
+    """What was named as both became far, without a word."""
+    with pytest.raises(ArgumentError, match="near one: near-OOD and far-OOD; name it as one"):
+        of_scores({"msp": scores}, near=["near one"], far=["far one", "near one"])

@@ -24,7 +24,11 @@ def turned(image):
     return np.asarray(image.convert("L").resize((8, 8)))[::-1]
 def floats(image):
     return torch.from_numpy(turned(image).copy()).double()[None] / 255 - 0.5
-draws = itertools.count(2)
+def fails_at_times(image):
+    if next(calls) % 2:
+        raise ValueError("no luck")
+    return turned(image)
+calls, draws = itertools.count(), itertools.count(2)
 def random(image):
     return turned(image) // next(draws)  # never twice the same, as by chance two draws may be
 """
@@ -87,6 +91,12 @@ def test_a_function_that_does_not_do_is_refused(photos: Path, prep: Path, tmp_pa
     Image.new("L", (9, 9)).save(tmp_path / "other" / "1.png")
     with pytest.raises(DataError, match=r"makes images of \(1, 8, 8\) of .*, and of \(1, 9, 9\)"):
         load_like(tmp_path / "other", load(photos, transform=np.asarray))
+
+
+def test_a_function_that_fails_on_every_second_look_is_told(photos: Path, prep: Path) -> None:
+    """Each image is looked at twice: where the second look failed, nothing was left to name."""
+    with pytest.raises(DataError, match=r"none of the 40 images .*00\.png: ValueError: no luck"):
+        load(photos, transform=f"{prep}:fails_at_times")
 
 
 def test_a_guard_asks_for_the_function_that_it_was_fitted_with(

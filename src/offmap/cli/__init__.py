@@ -62,18 +62,18 @@ app.add_typer(study.app, name="study")
 app.command("list")(listing.listing)
 
 
-def _tell_version(asked: bool) -> bool:
-    if asked:
+def _print_version(flag: bool) -> bool:
+    if flag:
         typer.echo(f"offmap {version('offmap')}")
         raise typer.Exit
-    return asked
+    return flag
 
 
 @app.callback()
 def _options(
     debug: bool = typer.Option(False, help="Show the traceback of a failure."),
     tell_version: bool = typer.Option(
-        False, "--version", callback=_tell_version, is_eager=True, help="Show the version."
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version."
     ),
 ) -> None:
     pass
@@ -88,9 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    # Where "package.module:factory" is looked for last; python -m looks there first.
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
+    # For "package.module:factory": looked in last, as python -m looks there first.
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
     parser = typer.main.get_command(app)
@@ -106,24 +106,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say(f"offmap: {reason_of(error)}", err=True)
             raise SystemExit(watching.FAILED if command.name == "watch" else 1) from None
         except Exception as error:
-            if debug or (words := _of_network(error, command)) is None:
+            if debug or (words := _network_failure(error, command)) is None:
                 raise
             say(f"offmap: {words}", err=True)
             raise SystemExit(1) from None
 
 
-def _of_network(error: Exception, command: Any) -> str | None:
-    """Of an error inside of a network, what it was given and which options decide on that."""
+def _network_failure(error: Exception, command: Any) -> str | None:
+    """A message on an error inside a network: its inputs, the options for them, and the error."""
     from offmap._utils.hub import first_line
     from offmap._utils.refused import failed_on
 
-    if (given := failed_on(error)) is None:
+    if (inputs := failed_on(error)) is None:
         return None
-    deciding = ("--size", "--channels", "--normalization")
-    own = [name for name in deciding if any(name in p.opts for p in command.params)]
+    names = ("--size", "--channels", "--normalization")
+    own = [name for name in names if any(name in p.opts for p in command.params)]
     options = f" {', '.join(own)} decide on it;" if own else ""
-    what = f"{type(error).__name__}: {first_line(error)}"
-    return f"{given}{options} --debug shows where it fails. {what}"
+    message = f"{type(error).__name__}: {first_line(error)}"
+    return f"{inputs}{options} --debug shows where it fails. {message}"
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:

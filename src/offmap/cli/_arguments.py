@@ -1,4 +1,4 @@
-"""Reading of arguments that the parser lacks."""
+"""Reading of arguments, as far as the parser does not do it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMED = re.compile(r"(?P<name>[\w.-]*\w)=(?P<value>.+)")
 
 @dataclass
 class _Run:
-    """An option, at most so many values of it, and the other words up to the next option."""
+    """An option, at most ``most`` values of it, and the other words up to the next option."""
 
     option: str = ""
     most: float = 0
@@ -69,7 +69,7 @@ def _runs(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[_Run
         # "-" is standard input, and behind "--" no word is an option.
         if argument.startswith("-") and argument != "-" and run.option != "--":
             yield run
-            run = _Run(argument, _most(options.get(argument)))
+            run = _Run(argument, _max_values(options.get(argument)))
         elif len(run.values) < run.most:
             run.values.append(argument)
         else:
@@ -77,20 +77,20 @@ def _runs(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[_Run
     yield run
 
 
-def _most(option: Any) -> float:
-    """How many values an option takes; none of one that is not known, or holds its value."""
+def _max_values(option: Any) -> float:
+    """How many values an option takes; none if it is unknown, or holds its value."""
     if option is None or getattr(option, "is_flag", False):
         return 0
     return math.inf if option.multiple else 1
 
 
 def _lend(runs: Sequence[_Run], missing: int, *, open_ended: bool) -> None:
-    """Give what an option took beyond its first value to the command, which lacks it."""
-    able = [run for run in runs if len(run.values) > missing]
-    if not able:
+    """Give the last values of an option to the command, which lacks arguments."""
+    lenders = [run for run in runs if len(run.values) > missing]
+    if not lenders:
         return
-    there = [run for run in able if Path(run.values[-missing]).exists()]
-    run = (there or able)[-1]
+    with_paths = [run for run in lenders if Path(run.values[-missing]).exists()]
+    run = (with_paths or lenders)[-1]
     keep = 1 if open_ended else len(run.values) - missing
     run.values, run.free = run.values[:keep], [*run.values[keep:], *run.free]
 
@@ -115,7 +115,7 @@ def named(values: Sequence[str]) -> dict[str, str]:
 
 
 def parted(values: Sequence[str]) -> list[str]:
-    """Values between commas, where those inside of brackets and quotes part nothing.
+    """Values between commas, but for those inside brackets and quotes.
 
     >>> parted(["msp,ViM(dim=12)", "Combine([energy, knn], how='max')"])
     ['msp', 'ViM(dim=12)', "Combine([energy, knn], how='max')"]

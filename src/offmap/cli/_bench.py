@@ -1,4 +1,4 @@
-"""What ``offmap bench`` does."""
+"""The work of ``offmap bench``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Set = data.ImageSet | data.StreamedSet
 
 @dataclass(frozen=True)
 class Plan:
-    """The data of a benchmark; OOD sets by what they are called in its tables."""
+    """The data of a benchmark; OOD sets by their names in its tables."""
 
     id: str
     train: str | None
@@ -78,7 +78,7 @@ def networks_of(
 
 
 def _by_name(weights: Sequence[Path]) -> dict[str, Path]:
-    """Checkpoints by what tells them apart: their names, those of their folders, or all of it."""
+    """Checkpoints by the shortest names that differ: of files, of folders, or whole paths."""
     for names in (
         [path.stem for path in weights],
         [path.absolute().parent.name for path in weights],
@@ -91,7 +91,7 @@ def _by_name(weights: Sequence[Path]) -> dict[str, Path]:
 
 def run_all(
     plan: Plan,
-    chosen: Mapping[str, tuple[str, Path | None]],
+    by_name: Mapping[str, tuple[str, Path | None]],
     *,
     out: Path,
     metrics: Sequence[str],
@@ -99,20 +99,20 @@ def run_all(
     **options: Any,
 ) -> None:
     """Evaluate one network into ``out``, or each of several into a folder there, and all as one."""
-    if len(chosen) == 1:
-        ((model, weights),) = chosen.values()
+    if len(by_name) == 1:
+        ((model, weights),) = by_name.values()
         run(plan, model=model, weights=weights, out=out, metrics=metrics, report=report, **options)
         return
     results = {}
-    for name, (model, weights) in chosen.items():
+    for name, (model, weights) in by_name.items():
         say(f"== {name} ==")
         own: dict[str, Any] = {"model": model, "weights": weights, "out": out / name}
         results[name] = run(plan, metrics=metrics, report=report, **own, **options)
-    together = aggregate(results)
+    mean = aggregate(results)
     for metric in metrics:
-        say(f"\n{together.table(metric)}")
+        say(f"\n{mean.table(metric)}")
     if report:
-        write_report(together, out / "report.html", command=command())
+        write_report(mean, out / "report.html", command=command())
         say(f"\nAll together: {out / 'report.html'}")
 
 
@@ -139,28 +139,32 @@ def run(
         tracking.library()  # likewise one that is missing
     if published is not None:
         benchmark_of(published, plan.id)
-    warnings.simplefilter("ignore", LeftOutWarning)  # the table tells it
+    warnings.simplefilter("ignore", LeftOutWarning)  # the table says it
     network = trained_network(model, weights)
     own = preprocessing(model, network)
-    how = normalization_or_usual(plan.normalization, plan.id, model, weights, own.normalization)
-    whole = data.load(
+    normalization = normalization_or_usual(
+        plan.normalization, plan.id, model, weights, own.normalization
+    )
+    id_data = data.load(
         plan.id,
         size=plan.size or (None if plan.transform else _recipe(model).get("size") or own.size),
         transform=plan.transform,
         resize=data.check_resize(plan.resize or _recipe(model).get("resize", "crop")),
-        channels=plan.channels if plan.transform else channels_of(plan.channels, how, model),
+        channels=plan.channels
+        if plan.transform
+        else channels_of(plan.channels, normalization, model),
         limit=plan.limit,
         seed=plan.seed,
     )
-    train = _train(plan, whole)
-    if train is not None and train.fingerprint and train.fingerprint == whole.fingerprint:
+    train = _train(plan, id_data)
+    if train is not None and train.fingerprint and train.fingerprint == id_data.fingerprint:
         raise DataError(
             "give --id that the network was not trained on: these are the samples of --train"
         )
-    calibration, test = _held_out(plan, whole, float(options["alarm_rate"]))
-    settings = {"id": whole.name, "model": model, "weights": weights and weights.name}
+    calibration, test = _split_calibration(plan, id_data, float(options["alarm_rate"]))
+    settings = {"id": id_data.name, "model": model, "weights": weights and weights.name}
     ood = {
-        group: {name: _load(plan, spec, whole) for name, spec in specs.items()}
+        group: {name: _load(plan, spec, id_data) for name, spec in specs.items()}
         for group, specs in (("near", plan.near), ("far", plan.far))
         if specs
     }
@@ -174,7 +178,7 @@ def run(
         id_shift={name: _load(plan, spec, test) for name, spec in plan.id_shift.items()},
         ood=ood,
         detectors="all" if detectors == ["all"] else detectors,
-        normalization=how,
+        normalization=normalization,
         device=device,
         cache=out / "activations" if cache and workers is None else None,
         settings=settings | {"plan": asdict(plan), "command": command()},
@@ -205,17 +209,17 @@ def run(
     return results
 
 
-def _held_out(plan: Plan, whole: Set, alarm_rate: float) -> tuple[Set, Set]:
-    """ID data for the thresholds, and to evaluate: what was named, or a tenth and the rest."""
+def _split_calibration(plan: Plan, id_data: Set, alarm_rate: float) -> tuple[Set, Set]:
+    """ID data for the thresholds, and to evaluate: as named, or a tenth and the other samples."""
     if plan.calibration is not None:
-        return _load(plan, plan.calibration, whole), whole
-    calibration, test = whole.split(CALIBRATION_SHARE, seed=plan.seed)
-    least_samples(alarm_rate)  # refuses what is no rate, of which no number of images is enough
+        return _load(plan, plan.calibration, id_data), id_data
+    calibration, test = id_data.split(CALIBRATION_SHARE, seed=plan.seed)
+    least_samples(alarm_rate)  # refuses what is no rate: no number of images would be enough
     try:
         alarm_rank(len(calibration), alarm_rate)
     except ArgumentError as error:
         raise ArgumentError(
-            f"a tenth of the {len(whole)} ID images is held out for calibration, and {error}: "
+            f"a tenth of the {len(id_data)} ID images is held out for calibration, and {error}: "
             "give more images, --calibration, or a higher --alarm-rate"
         ) from error
     return calibration, test
@@ -226,14 +230,14 @@ def _load(plan: Plan, name: str, like: Set) -> Set:
 
 
 def _train(plan: Plan, like: Set) -> Set | None:
-    """Training data: what was named, or the train split of the ID set if it has one."""
+    """Training data: as named, or the train split of the ID set if it has one."""
     if plan.train is not None:
         return _load_train(plan, plan.train, like)
-    scheme, _, rest = plan.id.partition(":")
+    scheme, _, name = plan.id.partition(":")
     try:
         if scheme in ("embedded", "noise"):
             raise DataNotFoundError(f"{scheme} has no train split")
-        name = f"hf:{rest.partition(':')[0]}" if scheme == "hf" else scheme
+        name = f"hf:{name.partition(':')[0]}" if scheme == "hf" else scheme
         return _load_train(plan, f"{name}:train", like)
     except DataNotFoundError:
         typer.echo("no training data: give --train; detectors that need it are left out", err=True)
@@ -245,31 +249,31 @@ def _load_train(plan: Plan, name: str, like: Set) -> Set:
 
 
 def _recipe(model: str) -> dict[str, Any]:
-    """What the zoo says of how a network was trained, if it is one of its own."""
+    """The recipe of a network of the zoo; empty for others."""
     if not model.startswith(networks.zoo.PREFIX):
         return {}
     return networks.zoo.card(model.removeprefix(networks.zoo.PREFIX)).recipe
 
 
-def channels_of(given: int | None, how: Normalization, model: str) -> int | None:
-    """Those asked for, of the network's recipe, or of the normalisation where it names several."""
-    several = len(how.mean) if len(how.mean) > 1 else None
-    return given or _recipe(model).get("channels") or several
+def channels_of(channels: int | None, normalization: Normalization, model: str) -> int | None:
+    """The channels given, else those of the recipe, else of a normalisation of several."""
+    means = len(normalization.mean)
+    return channels or _recipe(model).get("channels") or (means if means > 1 else None)
 
 
 def normalization_or_usual(
-    given: str | None,
+    text: str | None,
     id: str,
     model: str = "",
     weights: Path | None = None,
     own: Normalization | None = None,
 ) -> Normalization:
-    """What ``--normalization`` says, else network, card or run, else what is usual for ID."""
-    if given or model.startswith(networks.zoo.PREFIX):
-        return normalization(given or model)
+    """That of ``--normalization``, else of network, card or run, else that of the ID set."""
+    if text or model.startswith(networks.zoo.PREFIX):
+        return normalization(text or model)
     of_run = None if weights is None else normalization_of(weights)
-    if (known := own or of_run) is not None:
-        return known
+    if (preset := own or of_run) is not None:
+        return preset
     try:
         return normalization(id.partition(":")[0])
     except ArgumentError:
@@ -278,7 +282,7 @@ def normalization_or_usual(
 
 
 def _files_of(names: Sequence[str]) -> dict[str, str]:
-    """A file name for each detector; a hash tells those apart that differ in signs alone."""
+    """A file name for each detector, with a hash where names differ in signs alone."""
     files: dict[str, str] = {}
     for name in names:
         plain = _plain(name)

@@ -27,8 +27,7 @@ def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any)
     from offmap import data
 
     images = data.load(names[0], limit=limit, **first)
-    others = (data.load_like(name, images, limit=limit) for name in names[1:])
-    return data.join([images, *others])
+    return data.join([images, *(data.load_like(n, images, limit=limit) for n in names[1:])])
 
 
 def load_like_fit(
@@ -37,7 +36,7 @@ def load_like_fit(
     limit: int | None = None,
     transform: str | None = None,
 ) -> Any:
-    """The images of these names as one set, made as those that the guard was fitted on."""
+    """The images of these names as one set, prepared as those that the guard was fitted on."""
     from offmap.guard.opening import shape_of
 
     channels, *side = shape_of(guard)
@@ -66,7 +65,7 @@ def trained_network(model: str, weights: Path | None) -> nn.Module:
 
 
 def preprocessing(model: str, network: nn.Module) -> Preprocessing:
-    """What a network of timm or transformers says of its images; of others nothing."""
+    """How a network of timm or transformers says that images are prepared; empty for others."""
     from offmap import networks
     from offmap.forward import Preprocessing, preprocessing_of
 
@@ -74,7 +73,7 @@ def preprocessing(model: str, network: nn.Module) -> Preprocessing:
 
 
 def workers_of(engine: str | None, workers: int | None) -> int | None:
-    """How many processes are to work; ``None`` for this one alone.
+    """The number of worker processes; ``None`` for this process alone.
 
     Raises:
         ArgumentError: an engine that is not known, or workers without one.

@@ -1,4 +1,4 @@
-"""What ``offmap list`` shows."""
+"""The texts of ``offmap list``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from offmap.errors import UnknownNameError
 from offmap.training import RECIPES, recipe
 
 _ROLE = re.compile(r":\w+:`~?([^`]*)`")
-# Parts of a docstring that only those read who write Python.
-_FOR_PYTHON = ("Args", "Attributes", "Raises", "References", "Returns", "Examples", "Example")
+# Sections of a docstring.
+_SECTIONS = ("Args", "Attributes", "Raises", "References", "Returns", "Examples", "Example")
 
 
 _DETECTORS = (
@@ -35,10 +35,10 @@ def everything() -> str:
         facts = [_facts(entry) for entry in of]
         rows = [list(each.values()) for each in facts]
         tables.append(f"\n{family}:\n{of_words(rows, list(facts[0]), indent='  ')}")
-    return "\n".join([filled(_DETECTORS), *tables, filled(_others())])
+    return "\n".join([filled(_DETECTORS), *tables, filled(_other_names())])
 
 
-def _others() -> str:
+def _other_names() -> str:
     trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
     return "\n".join(
         [
@@ -49,7 +49,7 @@ def _others() -> str:
             "ID made worse: " + ", ".join(f"corrupt:{kind}" for kind in data.CORRUPTIONS),
             "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
             "package.module:factory):",
-            *(f"  {name:<20} {_first(of)}" for name, of in networks.factories().items()),
+            *(f"  {name:<20} {_first_line(of)}" for name, of in networks.factories().items()),
             "\nRecipes (budgets): "
             + ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items()),
             f"\nTrained: {trained or 'none at hand, in $OFFMAP_ZOO or zoo/'}",
@@ -59,22 +59,22 @@ def _others() -> str:
 
 
 def one(name: str) -> str:
-    """All that is known of one name, which may be that of a recipe, a network and a data set.
+    """The description of a name, which may be that of a recipe, a network and a data set.
 
     Raises:
         UnknownNameError: there is nothing of that name.
     """
-    known = list(_known())
-    shown = [show for each, show in known if each == name]
-    shown = shown or [show for each, show in known if _key(each) == _key(name)]
-    if not shown:
-        hint = did_you_mean(name, [each for each, _ in known])
+    index = list(_index())
+    matches = [show for each, show in index if each == name]
+    matches = matches or [show for each, show in index if _key(each) == _key(name)]
+    if not matches:
+        hint = did_you_mean(name, [each for each, _ in index])
         raise UnknownNameError(f"nothing is called {name!r}: {hint}`offmap list` names everything")
-    return "\n\n".join(dict.fromkeys(show() for show in shown))
+    return "\n\n".join(dict.fromkeys(show() for show in matches))
 
 
-def _known() -> Iterator[tuple[str, Callable[[], str]]]:
-    """How each name is shown, once for each thing that has it; detectors last."""
+def _index() -> Iterator[tuple[str, Callable[[], str]]]:
+    """Every name with a function that describes it; detectors last."""
     for name in networks.zoo.names():
         yield f"{networks.zoo.PREFIX}{name}", partial(_card, name)
     for name in RECIPES:
@@ -104,27 +104,27 @@ def _key(name: str) -> str:
 
 
 def _facts(entry: Any) -> dict[str, str]:
-    """What tables say of a detector, by heading."""
-    made = entry.method.default()
+    """The cells of a detector in tables, by heading."""
+    method = entry.method.default()
     return {
         "name": ", ".join((entry.name, *entry.aliases)),
-        "needs": made.needs.words.replace("+", ", "),
-        "cost": cost(made),
-        "exports": "no" if why_not_exported(made) else "yes",
-        "year": str(made.year or "-"),
-        "suits": made.suits,
+        "needs": method.needs.words.replace("+", ", "),
+        "cost": cost(method),
+        "exports": "no" if why_not_exported(method) else "yes",
+        "year": str(method.year or "-"),
+        "suits": method.suits,
     }
 
 
 def _detector(entry: Any) -> str:
-    made, of = entry.method.default(), _facts(entry)
-    counts = [passes(made, source) for source in ("train", "calibration")]
+    method, facts = entry.method.default(), _facts(entry)
+    counts = [passes(method, source) for source in ("train", "calibration")]
     lines = [
-        f"{entry.name}: {_first(entry.method)}",
+        f"{entry.name}: {_first_line(entry.method)}",
         *([f"also called {', '.join(entry.aliases)}"] if entry.aliases else []),
-        f"needs {made.needs.words}; passes over training data {counts[0]}, over calibration data "
+        f"needs {method.needs.words}; passes over training data {counts[0]}, over calibration data "
         f"{counts[1]}",
-        "; ".join(f"{name} {of[name]}" for name in ("cost", "exports", "year", "suits")),
+        "; ".join(f"{name} {facts[name]}" for name in ("cost", "exports", "year", "suits")),
         f"\n{entry.method.__name__}{_signature(entry.method)}",
     ]
     return "\n".join([*lines, *_documentation(entry.method)])
@@ -147,28 +147,28 @@ def _card(name: str) -> str:
 
 
 def _set_line(name: str) -> str:
-    known = data.named_sets()[name]
-    return f"{known.title}{'' if known.repository is None else ' *'}"
+    entry = data.named_sets()[name]
+    return f"{entry.title}{'' if entry.repository is None else ' *'}"
 
 
-def _first(thing: Any) -> str:
+def _first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def _signature(thing: Any) -> str:
     """The arguments with their defaults, without types."""
     parameters = inspect.signature(thing).parameters.values()
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
-    return str(inspect.Signature(bare))
+    arguments = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    return str(inspect.Signature(arguments))
 
 
 def _documentation(thing: Any, *, first: bool = False) -> list[str]:
-    """Formula and words, what the arguments are, and the source, from a docstring."""
-    summary, _, rest = (inspect.getdoc(thing) or "").partition("\n")
-    heads = "|".join(_FOR_PYTHON)
-    body, *parts = re.split(rf"^({heads}):\n", rest, flags=re.MULTILINE)
+    """Formula, explanation, arguments and references of a docstring."""
+    summary, _, text = (inspect.getdoc(thing) or "").partition("\n")
+    heads = "|".join(_SECTIONS)
+    body, *parts = re.split(rf"^({heads}):\n", text, flags=re.MULTILINE)
     sections = dict(zip(parts[::2], parts[1::2], strict=True))
-    shown = [summary] if first else []
-    shown += [body.replace(".. math:: ", "  ").strip("\n")]
-    shown += [f"{h}:\n{sections[h].rstrip()}" for h in ("Args", "References") if h in sections]
-    return ["\n" + _ROLE.sub(r"\1", text) for text in shown if text]
+    paragraphs = [summary] if first else []
+    paragraphs += [body.replace(".. math:: ", "  ").strip("\n")]
+    paragraphs += [f"{h}:\n{sections[h].rstrip()}" for h in ("Args", "References") if h in sections]
+    return ["\n" + _ROLE.sub(r"\1", text) for text in paragraphs if text]

@@ -1,4 +1,4 @@
-"""What the library says, in the words of the command line."""
+"""Messages of the library in the words of the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-# Python that a user of the commands would have to translate, longest first.
+# Phrases about Python, in the words of the commands; longest first.
 _PHRASES = {
     r"call fit again, then calibrate": "run `offmap fit` again, then `offmap calibrate`",
     r"call fit, then calibrate": "run `offmap calibrate`",
@@ -46,18 +46,18 @@ _options: ContextVar[Mapping[str, str]] = ContextVar("options")
 
 
 def speak_as(command: Any) -> None:
-    """From here on, speak of the options that a command has."""
+    """From here on, name the options of this command in messages."""
     options = {p.name: p.opts[0] for p in command.params if p.param_type_name == "option"}
     speak(options | _OTHER_NAMES.get(command.name, {}))
 
 
 def speak(words: Mapping[str, str]) -> None:
-    """The same, of options by the names of arguments."""
+    """The same, with the options by the names of arguments."""
     _options.set(words)
 
 
 def spoken() -> Mapping[str, str]:
-    """The words in use, to be taken to another process."""
+    """The words in use, for another process."""
     return dict(_options.get({}))
 
 
@@ -75,5 +75,5 @@ def in_words(text: str) -> str:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print what the library says."""
+    """Print a message of the library."""
     typer.echo(in_words(text), err=err)

@@ -27,7 +27,7 @@ def a_file(path: Path | None) -> Path | None:
     return path
 
 
-def _a_folder(path: Path | None) -> Path | None:
+def _check_folder(path: Path | None) -> Path | None:
     """Refuse, before any work, a file where a folder is to be written."""
     if path is not None and path.is_file():
         raise ArgumentError(f"{path} is a file, and a folder is to be written: give another name")
@@ -36,12 +36,12 @@ def _a_folder(path: Path | None) -> Path | None:
 
 def writable(path: Path) -> Path:
     """Refuse, before any work, a folder in which nothing can be written."""
-    there = path.absolute()
-    while not there.exists():
-        there = there.parent
-    if there.is_dir() and not os.access(there, os.W_OK):
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if parent.is_dir() and not os.access(parent, os.W_OK):
         raise ArgumentError(
-            f"nothing can be written in {there}, which is for reading alone: change its rights, "
+            f"nothing can be written in {parent}, which is for reading alone: change its rights, "
             "or take another folder"
         )
     return path
@@ -49,7 +49,7 @@ def writable(path: Path) -> Path:
 
 def folder(default: Any, help: str) -> Any:
     """The option of commands that write a folder."""
-    return typer.Option(default, callback=_a_folder, help=help)
+    return typer.Option(default, callback=_check_folder, help=help)
 
 
 def guard_to_change(help: str) -> Any:
@@ -170,24 +170,24 @@ def opens_guard(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
     added = {name: of for name, of in _OPENING.items() if name not in without}
 
     def decorate(command: Command) -> Command:
-        def run(**given: Any) -> None:
+        def run(**arguments: Any) -> None:
             from offmap.guard import Opening
             from offmap.training import normalization
 
-            values = {name: given.pop(name) for name in added}
+            values = {name: arguments.pop(name) for name in added}
             if values["normalization"] is not None:
                 values["normalization"] = normalization(values["normalization"])
-            command(opening=Opening(**values), **given)
+            command(opening=Opening(**values), **arguments)
 
         own = signature(command)
-        kept = [p for name, p in own.parameters.items() if name != "opening"]
-        more = [
+        own_parameters = [p for name, p in own.parameters.items() if name != "opening"]
+        new_parameters = [
             Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
             for name, (kind, default) in added.items()
         ]
         of_added = {name: kind for name, (kind, _) in added.items()}
         run.__annotations__ = get_type_hints(command) | of_added
-        run.__signature__ = own.replace(parameters=kept + more)  # type: ignore[attr-defined]
+        run.__signature__ = own.replace(parameters=own_parameters + new_parameters)  # type: ignore[attr-defined]
         run.__doc__, run.__name__ = command.__doc__, command.__name__
         return run
 

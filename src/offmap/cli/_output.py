@@ -1,4 +1,4 @@
-"""What several commands print."""
+"""Lines that several commands print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def echo_epoch(epoch: Epoch, *, to_stderr: bool = False) -> None:
 
 
 def echo_files(folder: Path) -> None:
-    """The names of what lies in a folder."""
+    """Print the names of the files in a folder."""
     names = ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")))
     typer.echo(f"Written to {folder}/: {names}")
 
@@ -36,7 +36,7 @@ def command() -> str:
 
 
 def write_report(subject: Any, page: Path, **more: Any) -> None:
-    """Write a report of what a command found, and say so."""
+    """Write a report on the result of a command, and say so."""
     from offmap.reporting import report
 
     report(subject, page, command=command(), **more)

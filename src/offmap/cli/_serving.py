@@ -1,4 +1,4 @@
-"""What ``offmap serve`` does."""
+"""The work of ``offmap serve``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EVERYWHERE = ("", "0.0.0.0", "::")
 
 @dataclass(frozen=True)
 class Served:
-    """How a guard is opened, now, in other workers, and when it is reloaded."""
+    """Opens a guard: now, in other workers, and when it is reloaded."""
 
     folder: Path
     opening: Opening
@@ -34,7 +34,7 @@ class Served:
 
 
 def make(served: Served, settings: Settings, words: Mapping[str, str]) -> Any:
-    """The application of one worker, which may be a process that knows no words of the command."""
+    """The application of one worker, which may be a process without the words of the command."""
     from offmap.data import OwnTransform
     from offmap.errors import OffmapError
     from offmap.serve.application import application

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from offmap.cli import _options as options
 from offmap.cli._messages import say
 from offmap.cli._output import write_report
-
-if TYPE_CHECKING:
-    pass
 
 _LIMIT = typer.Option(None, min=1, help="A seeded N of each of the data.")
 
@@ -55,17 +52,19 @@ def check(
     of_data = {"--ood": ood, "--groups": groups, "--limit": limit, "--transform": transform}
     if not data and (without_effect := [name for name, value in of_data.items() if value]):
         raise ArgumentError(f"{', '.join(without_effect)} has no effect without --data: give it")
-    found = open_guard(guard, opening)
+    fitted_guard = open_guard(guard, opening)
     if sensitivity:
-        typer.echo(table(found.calibration.sensitivity()))
+        typer.echo(table(fitted_guard.calibration.sensitivity()))
     checks = {}
     if data:
         grouping = None if groups is None else by_path(groups)
-        result = found.check(load_like_fit(found, data, limit, transform), ood=ood, groups=grouping)
+        result = fitted_guard.check(
+            load_like_fit(fitted_guard, data, limit, transform), ood=ood, groups=grouping
+        )
         checks[", ".join(data)] = result
         typer.echo(str(result))
     if report is not None:
-        write_report(found, report, checks=checks)
+        write_report(fitted_guard, report, checks=checks)
     if any(each.result == "broken" for each in checks.values()):
         raise typer.Exit(1)
 
@@ -95,8 +94,8 @@ def control(
     from offmap.guard.groups import by_path
 
     grouping = None if groups is None else by_path(groups)
-    found = open_guard(guard, opening)
-    images = load_like_fit(found, data, limit, transform)
-    found.control(images, error_rate, confidence, of=of, groups=grouping)
-    found.save(guard, weights=True)
-    say(f"{found.explain()}\nWritten to {guard}/")
+    fitted_guard = open_guard(guard, opening)
+    images = load_like_fit(fitted_guard, data, limit, transform)
+    fitted_guard.control(images, error_rate, confidence, of=of, groups=grouping)
+    fitted_guard.save(guard, weights=True)
+    say(f"{fitted_guard.explain()}\nWritten to {guard}/")

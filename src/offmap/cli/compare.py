@@ -40,7 +40,7 @@ def compare(
         None, help="Of the fifth on which --systems chooses; by default 0."
     ),
 ) -> None:
-    """Hold several networks against the first of them, or take them as one by their mean.
+    """Compare several networks with the first of them, or take them as one by their mean.
 
     Examples:
         offmap compare old=out/old new=out/new
@@ -51,9 +51,9 @@ def compare(
     """
     from offmap.cli._messages import say
     from offmap.evaluation import aggregate
-    from offmap.evaluation import compare as held_against
+    from offmap.evaluation import compare as compare_results
 
-    networks = _only(loaded(results), detectors)
+    networks = _with_detectors(loaded(results), detectors)
     if systems and (mean or metric != ["auroc"] or form is not Form.TEXT):
         raise ArgumentError(
             "--systems has one table, of F1 in text: leave out --mean, --metric and --format"
@@ -64,12 +64,12 @@ def compare(
         texts = [_systems(networks, systems, seed or 0)]
     elif mean:
         tables = aggregate(networks)
-        texts = [_written(tables, name, form) for name in metric]
+        texts = [_format(tables, name, form) for name in metric]
     elif form is Form.TEXT and metric == ["auroc"]:
-        texts = [held_against(networks).table()]
+        texts = [compare_results(networks).table()]
     else:
         texts = [
-            f"{label}:\n\n{_written(each, name, form)}"
+            f"{label}:\n\n{_format(each, name, form)}"
             for label, each in networks.items()
             for name in metric
         ]
@@ -77,7 +77,7 @@ def compare(
 
 
 def loaded(folders: list[str]) -> dict[str, Results]:
-    """Results by the name of their folder, or as they are called."""
+    """Results by the names given, or those of their folders."""
     from offmap._utils.table import short
     from offmap.cli._arguments import named
     from offmap.evaluation import Results, read_scores
@@ -91,13 +91,13 @@ def loaded(folders: list[str]) -> dict[str, Results]:
     return results
 
 
-def _only(networks: dict[str, Results], detectors: list[str]) -> dict[str, Results]:
+def _with_detectors(networks: dict[str, Results], detectors: list[str]) -> dict[str, Results]:
     """Each with those of the detectors that it has, or with all where none is named."""
     if not detectors:
         return networks
-    known = dict.fromkeys(d for results in networks.values() for d in results.detectors)
-    if missing := [name for name in detectors if name not in known]:
-        raise UnknownNameError(f"no {missing[0]!r} among {', '.join(known)}")
+    names = dict.fromkeys(d for results in networks.values() for d in results.detectors)
+    if missing := [name for name in detectors if name not in names]:
+        raise UnknownNameError(f"no {missing[0]!r} among {', '.join(names)}")
     of_each = {
         network: [name for name in detectors if name in results.detectors]
         for network, results in networks.items()
@@ -108,7 +108,7 @@ def _only(networks: dict[str, Results], detectors: list[str]) -> dict[str, Resul
 
 
 def _systems(networks: dict[str, Results], sets: list[str], seed: int) -> str:
-    """Systems of these networks, on the samples that all saw."""
+    """Systems of these networks, on the samples that all of them share."""
     from offmap.evaluation.cascade_tables import systems_text
     from offmap.evaluation.shared import on_shared_samples
 
@@ -117,7 +117,7 @@ def _systems(networks: dict[str, Results], sets: list[str], seed: int) -> str:
     return systems_text(shared, labels, sets, seed)
 
 
-def _written(tables: object, metric: str, form: Form) -> str:
+def _format(tables: object, metric: str, form: Form) -> str:
     from offmap.evaluation.tables import Tabular
 
     assert isinstance(tables, Tabular)

@@ -40,14 +40,14 @@ def export(
     from offmap.guard.opening import shape_of
     from offmap.guard.triton import export_triton
 
-    found = open_guard(guard, replace(opening, device=device))
-    if (triton or out.suffix == ".onnx") and found.probe.device.type != "cpu":
+    fitted_guard = open_guard(guard, replace(opening, device=device))
+    if (triton or out.suffix == ".onnx") and fitted_guard.probe.device.type != "cpu":
         raise ArgumentError("an ONNX graph runs on any device: leave --device out")
-    shape = shape_of(found)
+    shape = shape_of(fitted_guard)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
         0, 256, (64, *shape), generator=generator, device=generator.device
     ).byte()
-    example = images.to(found.probe.device)
-    (export_triton if triton else export)(found, out, example=example)
+    example = images.to(fitted_guard.probe.device)
+    (export_triton if triton else export)(fitted_guard, out, example=example)
     typer.echo(f"Written to {out}; its answers on 64 random images are the guard's.")

@@ -59,29 +59,31 @@ def fit(
         raise ArgumentError(
             f"--combine {combine} is of several detectors: name them by --detectors"
         )
-    several_processes = workers_of(engine, workers)
+    processes = workers_of(engine, workers)
     # With an engine, its workers have the device.
     network = trained_network(model, weights)
-    network.to(device_or_usual(device if several_processes is None else "cpu"))
+    network.to(device_or_usual(device if processes is None else "cpu"))
     own = preprocessing(model, network)
-    how = normalization_or_usual(normalization, data[0], model, weights, own.normalization)
+    images_normalization = normalization_or_usual(
+        normalization, data[0], model, weights, own.normalization
+    )
     images = load_joined(
         data,
         size=size or (None if transform else own.size),
-        channels=channels if transform else channels_of(channels, how, model),
+        channels=channels if transform else channels_of(channels, images_normalization, model),
         transform=transform,
         resize=check_resize(resize or "crop"),
     )
-    several: Any = detectors
+    spec: Any = detectors
     if combine != "bonferroni" and len(detectors) > 1:
-        several = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
-    guard = Guard(network, several, normalization=how, head=head, outputs=outputs)
-    if several_processes is None:
+        spec = Combine([detector(name) for name in detectors], combine)  # type: ignore[arg-type]
+    guard = Guard(network, spec, normalization=images_normalization, head=head, outputs=outputs)
+    if processes is None:
         guard.fit(images, batch_size=batch_size)
     else:
         from offmap import scale
 
-        scale.fit(guard, images, workers=several_processes, batch_size=batch_size, device=device)
+        scale.fit(guard, images, workers=processes, batch_size=batch_size, device=device)
     guard.model = model
     guard.save(out, weights=True)
     say(f"{guard.explain()}\nWritten to {out}/")
@@ -99,7 +101,7 @@ def calibrate(
     confidence: float | None = typer.Option(
         None, help="Certify the rates for these very images, 0.95 say; else on average."
     ),
-    per_class: bool = typer.Option(False, help="Hold the rate within each answer."),
+    per_class: bool = typer.Option(False, help="Hold the rate within each predicted class."),
     pool: bool = typer.Option(False, help="Join the classes with too few images into one group."),
     groups: str | None = options.GROUPS,
     extend: bool = typer.Option(
@@ -130,33 +132,37 @@ def calibrate(
         tracking.library()  # one that is missing must not show at the end
     from offmap.guard.opening import shape_of
 
-    several = workers_of(engine, workers)
-    found = open_guard(guard, opening if several is None else opening.on_cpu)
+    processes = workers_of(engine, workers)
+    fitted_guard = open_guard(guard, opening if processes is None else opening.on_cpu)
     if mlflow:
-        tracking.check(found)
-    known, *side = (opening.channels,) if found.input_shape is None else shape_of(found)
+        tracking.check(fitted_guard)
+    channels, *side = (
+        (opening.channels,) if fitted_guard.input_shape is None else shape_of(fitted_guard)
+    )
     images = load_joined(
         data,
         size=None if transform or not side else (side[0], side[1]),
-        channels=None if transform else known,
+        channels=None if transform else channels,
         limit=limit,
-        resize=found.input_resize,
+        resize=fitted_guard.input_resize,
         transform=transform,
     )
-    found.input_shape = images.shape
+    fitted_guard.input_shape = images.shape
     rule: dict[str, Any] = {"confidence": confidence, "per_class": per_class, "pool": pool}
     rates = alarm_rate or None
     if extend:
         rule["extend"] = True
     if groups is not None:
         rule["groups"] = by_path(groups)
-    if several is None:
-        found.calibrate(images, rates, **rule)
+    if processes is None:
+        fitted_guard.calibrate(images, rates, **rule)
     else:
         from offmap import scale
 
-        scale.calibrate(found, images, rates, workers=several, device=opening.device, **rule)
-    found.save(guard, weights=True)
-    say(f"{found.explain()}\nWritten to {guard}/")
+        scale.calibrate(
+            fitted_guard, images, rates, workers=processes, device=opening.device, **rule
+        )
+    fitted_guard.save(guard, weights=True)
+    say(f"{fitted_guard.explain()}\nWritten to {guard}/")
     if mlflow:
         say(f"Logged to MLflow as {tracking.log_guard(guard).model_uri}")

@@ -30,7 +30,7 @@ def report(
         False, "--redact-paths", help="Hide paths and keys of samples, to send it to others."
     ),
 ) -> None:
-    """One HTML file, what was found first: of results, of a guard, of verdicts, of a watch, ...
+    """One HTML file, its verdict first: of results, of a guard, of verdicts, of a watch, ...
 
     It opens from disk and loads nothing from anywhere. Pictures of an evaluation need its data
     sets: those are in the reports that `offmap bench --report` and `offmap demo` write.
@@ -50,14 +50,14 @@ def report(
     from offmap.errors import ArgumentError
     from offmap.evaluation import aggregate
     from offmap.guard import Certified
-    from offmap.reporting import report as made
+    from offmap.reporting import report as write
 
     if alarm_rate is not None and guard is None:
         raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
     certified = None if alarm_rate is None or guard is None else Certified.read(guard, alarm_rate)
     subject = aggregate(loaded(subjects)) if len(subjects) > 1 else subjects[0]
-    found = made(
+    page = write(
         subject, out, guard=certified or guard, thumbnails=thumbnails, redact_paths=redact_paths,
         command=command(),
     )  # fmt: skip
-    say(f"{found.text('verdict')}\n\nWritten to {out} and {out.with_suffix('.json').name}")
+    say(f"{page.text('verdict')}\n\nWritten to {out} and {out.with_suffix('.json').name}")

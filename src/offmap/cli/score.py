@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,32 +84,35 @@ def score(
         from offmap.plots import check_suffix
 
         check_suffix(sheet)
-    several = workers_of(engine, workers)
-    found = open_guard(guard, opening if several is None else opening.on_cpu)
+    processes = workers_of(engine, workers)
+    fitted_guard = open_guard(guard, opening if processes is None else opening.on_cpu)
     if nearest:
-        bank_of(found)  # refused before the work
-    rows = bool(found.input_names) or len(found.input_shape or ()) == 1  # of text or features
-    shape = None if rows else shape_of(found)
-    how: dict[str, Any] = {
+        bank_of(fitted_guard)  # refuses before the work
+    # Rows of text or of features have no shape of images.
+    rows = bool(fitted_guard.input_names) or len(fitted_guard.input_shape or ()) == 1
+    shape = None if rows else shape_of(fitted_guard)
+    score_options: dict[str, Any] = {
         "transform": transform,
         "batch_size": batch_size,
         "log": log,
         "explain": explain,
     }
-    if several is None:
-        summary = score_files(found, images, out, shape=shape, **how)
+    if processes is None:
+        summary = score_files(fitted_guard, images, out, shape=shape, **score_options)
     else:
         from offmap import scale
 
-        summary = scale.score(images, guard, out, workers=several, **vars(opening), **how)
+        summary = scale.score(
+            images, guard, out, workers=processes, **vars(opening), **score_options
+        )
     typer.echo(f"{summary}\nWritten to {out}")
     if report is not None:
-        write_report(out, report, guard=found)
+        write_report(out, report, guard=fitted_guard)
     if sheet is not None and shape is None:
         typer.echo("offmap: rows have no pictures, so there is no sheet", err=True)
     elif sheet is not None and shape is not None:
         reasons = explain and transform is None  # else what is shown is not what the guard sees
-        _draw(summary.extremes, shape, found, sheet, explain=reasons, nearest=nearest)
+        _draw(summary.extremes, shape, fitted_guard, sheet, explain=reasons, nearest=nearest)
     if fail_above is not None and summary.unreadable == summary.images:
         typer.echo("offmap: none of the images can be read", err=True)
         raise typer.Exit(1)
@@ -127,14 +131,14 @@ def _draw(
     explain: bool,
     nearest: list[str],
 ) -> None:
-    """The extremes once more from their files; rows of Parquet files have none to show."""
+    """Draw the extremes, read again from their files; rows of Parquet files have none."""
     from offmap import data, plots
 
     channels, height, width = shape
     shape = (channels if channels == 1 else 3, height, width)  # whatever a transform makes
-    rows = [row for kept in extremes.values() for row in kept if Path(str(row["path"])).is_file()]
-    read = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
-    images = zip(rows, (image for _, image in read), strict=True)
+    rows = [row for row in chain(*extremes.values()) if Path(str(row["path"])).is_file()]
+    named = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
+    images = zip(rows, (image for _, image in named), strict=True)
     pairs = [(row, image) for row, image in images if not isinstance(image, data.Skipped)]
     if nearest:
         figure = _with_neighbours(pairs, guard, nearest)
@@ -148,7 +152,7 @@ def _draw(
 
 
 def _title(row: Row, classes: Sequence[str]) -> str:
-    """The file, its answer and what the network would have said, and its p-value."""
+    """The file, its answer with the network's prediction where that is refused, and its p-value."""
     answer, label = str(row["answer"]), row["label"]
     if row["is_ood"] and isinstance(label, int):
         answer += f", said {classes[label] if label < len(classes) else label}"

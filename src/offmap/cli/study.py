@@ -194,12 +194,13 @@ def _run(
     from offmap.cli._messages import say
     from offmap.cli._output import echo_epoch, echo_files, write_report
     from offmap.guard.opening import device_or_usual
-    from offmap.training import settings as pairs
+    from offmap.training import settings as values
+    from offmap.training.recipe import texts
 
     outcome = study(
         out,
-        weights={name: str(spec) for name, spec in pairs(weights, "--weights").items()},
-        changes=pairs(changes),
+        weights=texts(weights, "--weights"),
+        changes=values(changes),
         after_epoch=[partial(echo_epoch, to_stderr=True)],
         device=device_or_usual(device),
         **settings,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from offmap.training import Recipe, Sets
 
 _BUDGET = "cpu"  # where the command names none
-# Evaluations while training, and weights that are kept, where the command says nothing of them.
+# Evaluations while training, and weights that are kept, by default.
 _WATCHED: dict[str, Any] = {"ood": [], "evaluate_every": 5, "keep_every": 0}
 
 
@@ -70,15 +70,15 @@ def train(
             raise ArgumentError("give --recipe; or the --out of a run, with --resume")
         recipe = str(record)
     before = _read(str(record)).get("watched", {}) if record and record.is_file() else {}
-    declaration, budget = _declaration(recipe, budget, set)
+    declaration, budget = _recipe_and_budget(recipe, budget, set)
     if print_config:
         typer.echo(json.dumps(declaration.record(), indent=1))
         return
     if out is None:
         raise ArgumentError("give --out, the folder of the run")
     watching = {"ood": ood, "evaluate_every": evaluate_every, "keep_every": keep_every}
-    stated = {name: value for name, value in watching.items() if value not in (None, [])}
-    watched = _WATCHED | before | stated
+    changes = {name: value for name, value in watching.items() if value not in (None, [])}
+    watched = _WATCHED | before | changes
     if evaluate_every is not None and not watched["ood"]:
         raise ArgumentError("--evaluate-every is of OOD sets: give --ood")
     if resume and is_finished(out):
@@ -119,8 +119,10 @@ def _command(
     return shlex.join(words)
 
 
-def _declaration(name: str, budget: str | None, pairs: list[str]) -> tuple[Recipe, str | None]:
-    """The recipe, and its budget, which one of the user's own has none of."""
+def _recipe_and_budget(
+    name: str, budget: str | None, pairs: list[str]
+) -> tuple[Recipe, str | None]:
+    """The recipe and its budget, if it has one: that of a user has none."""
     from offmap.errors import ArgumentError
     from offmap.training import Recipe, recipe, settings
 
@@ -158,7 +160,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
-    """The data, if OOD sets are to be like them, and what is called after each epoch."""
+    """The data, if OOD sets are loaded like them, and the callbacks of each epoch."""
     from offmap import data
     from offmap.cli._arguments import named
     from offmap.training import normalization

@@ -80,10 +80,10 @@ def watch(
     if every is not None and not follow:
         raise ArgumentError("--every is of --follow: give that beside it")
     if {path.suffix for path in logs} == {".json"}:
-        given: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
-        given |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
-        given |= {"--alpha": alpha, "--delta": delta}
-        if without_effect := [name for name, value in given.items() if value]:
+        of_logs: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
+        of_logs |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
+        of_logs |= {"--alpha": alpha, "--delta": delta}
+        if without_effect := [name for name, value in of_logs.items() if value]:
             raise ArgumentError(
                 f"{', '.join(without_effect)} has no effect on states: give the log, or of one "
                 f"state `offmap report {logs[0]}`"
@@ -98,19 +98,17 @@ def watch(
     if alarm_rate is not None and guard is None:
         raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
     certified = None if guard is None else Certified.read(guard, alarm_rate)
-    usual = (_USUAL if alpha is None else alpha), (_USUAL if delta is None else delta)
-    watching = Watch(log, state, certified, *usual)
+    levels = (_USUAL if alpha is None else alpha), (_USUAL if delta is None else delta)
+    watching = Watch(log, state, certified, *levels)
     if watching.monitor is not None:
-        _check_as_begun(watching.monitor, None if reset else alpha, delta)
+        _check_levels(watching.monitor, None if reset else alpha, delta)
     if reset:
         _reset(watching.monitor, alpha)
         watching.save()
-    # Interrupted in the middle of a row, the state stays that of the last whole look.
+    # Interrupted in the middle of a row, the state stays that of the last complete look.
     with suppress(KeyboardInterrupt):
-        watched(
-            watching, typer.echo, (lambda: _waited(every or 1.0)) if follow else (lambda: False)
-        )
-    _tell(watching.monitor, watching.unread, watching.torn)
+        watched(watching, typer.echo, (lambda: _wait(every or 1.0)) if follow else (lambda: False))
+    _print_state(watching.monitor, watching.unread, watching.torn)
     if watching.monitor is None:
         return
     if out is not None:
@@ -130,22 +128,22 @@ def _merge(states: list[Path]) -> None:
         raise typer.Exit(1)
 
 
-def _waited(seconds: float) -> bool:
+def _wait(seconds: float) -> bool:
     sleep(seconds)
     return True
 
 
-def _check_as_begun(monitor: Monitor, alpha: float | None, delta: float | None) -> None:
-    """Refuse what a monitor that goes on cannot take; a command may be repeated as it was."""
+def _check_levels(monitor: Monitor, alpha: float | None, delta: float | None) -> None:
+    """Refuse another alpha or delta than a resumed monitor has; the same may be repeated."""
     from offmap.errors import ArgumentError
 
-    for name, given, known in (
+    for name, value, values in (
         ("alpha", alpha, monitor.alphas),
         ("delta", delta, (monitor.delta,)),
     ):
-        if given is not None and given not in known:
+        if value is not None and value not in values:
             raise ArgumentError(
-                f"--{name} {given} has no effect on a monitor that was begun with {known[-1]}: "
+                f"--{name} {value} has no effect on a monitor that was begun with {values[-1]}: "
                 "leave it out, or begin another --state"
             )
 
@@ -158,7 +156,7 @@ def _reset(monitor: Monitor | None, alpha: float | None) -> None:
     monitor.reset(alpha)
 
 
-def _tell(monitor: Monitor | None, unread: int, torn: int) -> None:
+def _print_state(monitor: Monitor | None, unread: int, torn: int) -> None:
     if unread:
         typer.echo(f"offmap: {unread:,} rows have no verdict, as they could not be read", err=True)
     if torn:

@@ -24,14 +24,14 @@ from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError
 
 # Shapes are not named in these types: in one list they may differ from image to image.
-# Encoded, here or elsewhere; (h, w) or (h, w, 3); or opened already.
+# Encoded, in memory or in a file; pixels (h, w) or (h, w, 3); or opened already.
 Raw: TypeAlias = bytes | Path | Remote | NDArray[np.uint8] | Image.Image
 Pixels: TypeAlias = NDArray[Any]  # (c, h, w), uint8; of a transform perhaps float32
 Item: TypeAlias = tuple[str, Raw | None]
 T = TypeVar("T")
 
 # Only these decoders are run on foreign bytes: PIL knows others, of which EPS starts Ghostscript.
-# It also opens a WebP five times as fast when the others need not be asked.
+# It also opens a WebP five times as fast when the others are not tried.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _CHUNK = 16  # images a task: fewer cost more in hand-over than in decoding, more cost memory
 _READERS = 16  # threads that wait for an object store more than they decode
@@ -85,16 +85,16 @@ def preprocessing_for(
     if extent is not None and channels is not None:
         return preprocessing, (channels, *extent)
     items = iter(items)
-    broken: list[Skipped] = []
+    skipped: list[Skipped] = []
     for item in items:
         if isinstance(shape := attempt(item, _shape), Skipped):
-            broken.append(shape)
+            skipped.append(shape)
             continue
         if channels is None:
             counts = map(count_channels_of, items)
             channels = 3 if shape[0] == 3 or any(count == 3 for count in counts) else 1
         return replace(preprocessing, channels=channels), (channels, *(extent or shape[1:]))
-    raise unreadable(name, tuple(broken))
+    raise unreadable(name, tuple(skipped))
 
 
 def shape_of_own(items: Iterable[Item], name: str, own: Prepares) -> tuple[int, int, int]:
@@ -104,11 +104,11 @@ def shape_of_own(items: Iterable[Item], name: str, own: Prepares) -> tuple[int, 
         ArgumentError: the function is random: it gives two results for one image.
         DataError: no image of the set can be read.
     """
-    broken: list[Skipped] = []
+    skipped: list[Skipped] = []
     for item in items:
         first, second = (_decode(item, own) for _ in range(2))
         if isinstance(first, Skipped) or isinstance(second, Skipped):
-            broken += [first] if isinstance(first, Skipped) else []
+            skipped += [x for x in (first, second) if isinstance(x, Skipped)][:1]
             continue
         if first.shape != second.shape or not np.array_equal(first, second, equal_nan=True):
             raise ArgumentError(
@@ -117,7 +117,7 @@ def shape_of_own(items: Iterable[Item], name: str, own: Prepares) -> tuple[int, 
             )
         channels, height, width = first.shape
         return channels, height, width
-    raise unreadable(name, tuple(broken))
+    raise unreadable(name, tuple(skipped))
 
 
 def unreadable(name: str, skipped: tuple[Skipped, ...]) -> DataError:
@@ -167,7 +167,7 @@ def _decode(item: Item, preprocessing: Prepares) -> Pixels | Skipped:
 
 def _shape(image: Image.Image) -> tuple[int, int, int]:
     channels = count_channels(image)
-    # A PNG may say only behind its pixels that it is turned. If they are torn, the header counts.
+    # A PNG may state its orientation behind its pixels. If these are damaged, the header counts.
     with suppress(Exception):
         upright(image)
     return channels, image.height, image.width

@@ -110,7 +110,7 @@ def _digits(where: str) -> Arrays:
 
 
 def _faces(where: str) -> Arrays:
-    file = BytesIO(_packaged("skimage", "data", "lfw_subset.npy"))
+    file = BytesIO(_package_file("skimage", "data", "lfw_subset.npy"))
     faces = np.load(file, allow_pickle=False)[:_FACES]  # the other half shows no faces
     return Arrays(where, (faces * 255).round().astype(np.uint8))
 
@@ -125,7 +125,7 @@ def _patches(where: str, names: tuple[str, ...], h: int, w: int) -> Arrays:
     patches = []
     for name in names:
         folder = ("sklearn", "datasets", "images") if name in _OF_SKLEARN else ("skimage", "data")
-        with Image.open(BytesIO(_packaged(*folder, name))) as image:
+        with Image.open(BytesIO(_package_file(*folder, name))) as image:
             picture = np.asarray(image.convert("L" if count_channels(image) == 1 else "RGB"))
         patches.append(list(_tiles(picture, h, w)))
     counts = torch.tensor([len(tiles) for tiles in patches], device="cpu")
@@ -144,7 +144,7 @@ def _tiles(
             yield picture[top : top + h, left : left + w]
 
 
-def _packaged(package: str, *path: str) -> bytes:
+def _package_file(package: str, *path: str) -> bytes:
     try:
         folder = files(package)
     except ModuleNotFoundError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,9 @@ def load_features(path: str | Path) -> Arrays:
     return features.astype(np.float32) if features.dtype.kind != "f" else features, labels
 
 
-def _read_npy(path: Path) -> Arrays:
-    return np.load(path, allow_pickle=False), None
-
-
 def _read_npz(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as file:
-        return _named({name: file[name] for name in file.files}, path)
+        return _features_and_labels({name: file[name] for name in file.files}, path)
 
 
 def _read_parquet(path: Path) -> Arrays:
@@ -82,7 +78,7 @@ def _read_parquet(path: Path) -> Arrays:
         checks = types.is_list, types.is_large_list, types.is_fixed_size_list
         lists = any(check(column.type) for check in checks)
         columns[name] = _rows(column, path) if lists else column.to_numpy(zero_copy_only=False)
-    return _named(columns, path)
+    return _features_and_labels(columns, path)
 
 
 def _rows(column: Any, path: Path) -> NDArray[Any]:
@@ -98,7 +94,7 @@ def _rows(column: Any, path: Path) -> NDArray[Any]:
     return values.reshape(len(column), -1)
 
 
-def _named(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
+def _features_and_labels(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
     features = next((arrays[name] for name in FEATURES if name in arrays), None)
     if features is None:
         raise DataError(
@@ -107,4 +103,8 @@ def _named(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
     return features, next((arrays[name] for name in _LABELS if name in arrays), None)
 
 
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
+_READERS: dict[str, Callable[[Path], Arrays]] = {
+    ".npy": lambda path: (np.load(path, allow_pickle=False), None),
+    ".npz": _read_npz,
+    ".parquet": _read_parquet,
+}

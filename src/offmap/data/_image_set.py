@@ -63,7 +63,7 @@ class ImageSet(Subsets):
                 f"{self.name} must hold images (n, c, h, w), uint8 or (normalised) float32, at "
                 f"least one; seen {x.dtype} of shape {tuple(x.shape)}"
             )
-        # Numbers, too: the classes of others are looked up among these by their names.
+        # As texts, also where they are numbers: classes of other sets are looked up by name.
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         check_labels(self.name, len(x), self.labels, self.classes)
         if self.sample_keys is not None and len(self.sample_keys) != len(x):

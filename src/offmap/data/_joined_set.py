@@ -60,7 +60,7 @@ class JoinedSet:
 
     @property
     def transform(self) -> str:
-        """What was done to the images, where that differs of each part."""
+        """How the images were prepared; where that differs, of each part."""
         return " + ".join(dict.fromkeys(part.transform for part in self.parts))
 
     @property
@@ -81,7 +81,7 @@ class JoinedSet:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Those of the parts, between spaces; ``None`` if one is not known."""
+        """The fingerprints of the parts, with spaces between; ``None`` if one is not known."""
         return _join_hashes(part.fingerprint for part in self.parts)
 
     @cached_property

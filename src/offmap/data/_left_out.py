@@ -1,4 +1,4 @@
-"""What is not used of a data set, counted by kind and told in one line."""
+"""Files of a data set that are not used, counted by kind in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEADS_BACK = "a link that leads back"
 UNREAD = "no image by its suffix"
 NO_SUFFIX = "no image, and no suffix"
 
-# Images all the same, of which PIL reads none safely, or none without a plug-in.
+# Images that PIL does not read safely, or not without a plug-in.
 _CONVERTIBLE = frozenset(
     {".avif", ".cr2", ".dng", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".nef", ".svg", ".tga"}
 )
@@ -34,7 +34,7 @@ class _Set(Protocol):
 def skipped_in_words(
     name: str, skipped: Sequence[Skipped] = (), left_out: Sequence[Skipped] = ()
 ) -> str:
-    """One line on what of a set is not used: how many of each kind, and the first; or no text.
+    """One line on the unused files of a set: how many of each kind, and the first; or no text.
 
     Hidden files, what systems leave behind and links to a folder that they lie in are not named:
     nobody misses them.
@@ -54,7 +54,7 @@ def skipped_in_words(
 
 
 def tell_skipped(images: _Set) -> None:
-    """Warn of what is not used of a set, if that is anything."""
+    """Warn of the unused files of a set, if there are any."""
     tell(skipped_in_words(images.name, images.skipped, images.left_out))
 
 

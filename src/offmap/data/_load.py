@@ -132,10 +132,10 @@ def load_like(
     """
     channels, height, width = like.shape
     if isinstance(spec, str) and spec.startswith("corrupt:"):
-        return _corrupted(spec, like if limit is None else like.take(limit, seed), seed)
+        return _corrupt(spec, like if limit is None else like.take(limit, seed), seed)
     if not isinstance(spec, str) or not spec.startswith("noise:"):
         if like.own is not None:
-            return _of_one_shape(load(spec, limit=limit, seed=seed, transform=like.own), like)
+            return _check_shape(load(spec, limit=limit, seed=seed, transform=like.own), like)
         return load(
             spec,
             size=(height, width),
@@ -152,14 +152,14 @@ def load_like(
     return noise(kind, count, like.shape, seed=seed, like=pictures)
 
 
-def _corrupted(spec: str, like: ImageSet | StreamedSet, seed: int) -> ImageSet:
+def _corrupt(spec: str, like: ImageSet | StreamedSet, seed: int) -> ImageSet:
     kind, _, severity = spec.removeprefix("corrupt:").partition(":")
     if severity and not severity.isdecimal():
         raise ArgumentError(f"{spec}: the severity is one of 1 to 5, as in corrupt:{kind}:3")
     return corrupted(kind, like, seed=seed, **({"severity": int(severity)} if severity else {}))
 
 
-def _of_one_shape(
+def _check_shape(
     images: ImageSet | StreamedSet, like: ImageSet | StreamedSet
 ) -> ImageSet | StreamedSet:
     if images.shape != like.shape:

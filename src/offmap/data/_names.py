@@ -32,7 +32,7 @@ def is_local(name: str) -> bool:
 
 
 def not_found(spec: str) -> DataNotFoundError:
-    """What was tried, what is there, and how to get the set."""
+    """An error that names the places looked in, the sets there, and how to get this one."""
     name = spec.partition(":")[0]
     root, entry, stored = os.environ.get("OFFMAP_DATA"), named_sets().get(name), []
     if not root:

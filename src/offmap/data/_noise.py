@@ -44,7 +44,7 @@ def noise(
     if n < 1 or min(shape) < 1:
         raise ArgumentError(f"n and shape must be positive; seen {n} and {shape}")
     if kind == "shuffled":
-        return _shuffled(n, shape, like, seed)
+        return _shuffle(n, shape, like, seed)
     images = _DRAWN[kind]((n, *shape), torch.Generator().manual_seed(seed))
     transform = "as drawn" if kind == "blobs" else "drawn in normalised space"
     return ImageSet(f"noise:{kind}", images, transform=transform)
@@ -74,12 +74,12 @@ def patch_shuffle(
     device = torch.device("cpu") if generator is None else generator.device
     draws = torch.rand(n, grid * grid, generator=generator, device=device, dtype=torch.float32)
     order = draws.argsort(dim=1).to(images.device)
-    moved = patches[torch.arange(n, device=images.device)[:, None], order]
-    moved = moved.reshape(n, grid, grid, c, h // grid, w // grid)
-    return moved.permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)
+    patches = patches[torch.arange(n, device=images.device)[:, None], order]
+    patches = patches.reshape(n, grid, grid, c, h // grid, w // grid)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)
 
 
-def _shuffled(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSet:
+def _shuffle(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSet:
     name = "noise:shuffled"
     if like is None or len(like) < n:
         size = "none" if like is None else len(like)
@@ -99,10 +99,6 @@ def _rademacher(size: tuple[int, ...], generator: torch.Generator) -> Float32[Te
     return torch.randint(2, size, generator=generator, device=generator.device).float() * 2 - 1
 
 
-def _gaussian(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return normal(*size, generator=generator)
-
-
 def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
     return (2 * uniform(*size, generator=generator) - 1) * sqrt(3)  # of unit variance
 
@@ -119,7 +115,7 @@ def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "
 
 _DRAWN: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
     "blobs": _blobs,
-    "gaussian": _gaussian,
+    "gaussian": lambda size, generator: normal(*size, generator=generator),
     "rademacher": _rademacher,
     "uniform": _uniform,
 }

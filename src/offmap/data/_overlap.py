@@ -1,4 +1,4 @@
-"""Samples that stand in two sets."""
+"""Samples that are in two sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 256
 
 
 def overlap(a: Batches, b: Batches) -> int:
-    """How many samples of ``b`` also stand in ``a``, value for value.
+    """How many samples of ``b`` are also in ``a``, value for value.
 
     A test set with images of the training set measures what was learned by heart; an OOD set with
     images of the ID set measures nothing. Samples are compared as they are fed to the network, by a

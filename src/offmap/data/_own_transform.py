@@ -59,7 +59,7 @@ class OwnTransform:
 
     @property
     def resize(self) -> Resize:
-        """That of images without one of their own."""
+        """The way to resize images that have none of their own."""
         return "crop"
 
     @property
@@ -69,7 +69,7 @@ class OwnTransform:
 
     @property
     def id(self) -> tuple[str, str]:
-        """What a guard remembers, the name of the function without its place, and the hash."""
+        """What a guard keeps of it: the name of the function without its file, and the hash."""
         return self.name.rpartition(":")[2], self.sha256
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class OwnTransform:
 
 
 def _digest(function: Any) -> str:
-    """Of all that stands in the function's file: it may call its neighbours."""
+    """The hash of the whole file of a function, which may call others in it."""
     module = sys.modules.get(getattr(function, "__module__", ""))
     try:
         content = Path(str(inspect.getsourcefile(module))).read_bytes()  # type: ignore[arg-type]

@@ -111,7 +111,7 @@ def _value(row: Mapping[str, Any], column: str, columns: Sequence[str]) -> Any:
 
 
 def groups_of(rows: Sequence[Tensors | Skipped], names: Sequence[str]) -> list[list[int]]:
-    """Which rows may stand in one batch, by their numbers.
+    """Which rows can be in one batch, by their numbers.
 
     With an ``attention_mask`` all may: it says where each ends. Without one a network would read
     what a row is filled up with, and its logits would depend on the other rows.

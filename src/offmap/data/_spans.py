@@ -39,7 +39,7 @@ class Span:
         return len(self.rows) if self.table else len(self.files)
 
     def names(self) -> Iterator[str]:
-        """What each image is called."""
+        """The name of each image."""
         return (f"{self.table} row {row}" for row in self.rows) if self.table else iter(self.files)
 
     def items(self) -> Iterator[Item]:
@@ -82,7 +82,7 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
 
 
 def _standard_input() -> Iterable[str]:
-    """Its lines, which hold names: these need not be of the encoding that a locale wants."""
+    """Lines of standard input: names, which need not be in the encoding of the locale."""
     content = getattr(sys.stdin, "buffer", None)
     return sys.stdin if content is None else map(os.fsdecode, content)
 
@@ -115,27 +115,27 @@ def matches(pattern: str) -> list[str]:
 
 
 def behind(spans: Iterable[Span], passed: Iterable[str]) -> Iterator[Span]:
-    """What follows the images of these names, which come first.
+    """The spans behind the first images, which must have these names.
 
     Raises:
         ArgumentError: the first images are others.
     """
     spans, span = iter(spans), Span()
-    names, used = span.names(), 0
+    names, count = span.names(), 0
     for i, name in enumerate(passed):
         while (current := next(names, None)) is None:
             if (successor := next(spans, None)) is None:
                 current = "missing"
                 break
-            span, used = successor, 0
+            span, count = successor, 0
             names = span.names()
         if current != name:
             raise ArgumentError(
                 f"image {i} was {name}, and is {current} now: these are other images"
             )
-        used += 1
-    if used < len(span):
-        yield span.cut(used, len(span))
+        count += 1
+    if count < len(span):
+        yield span.cut(count, len(span))
     yield from spans
 
 

@@ -1,4 +1,4 @@
-"""Detectors held against OOD sets: what they reach, how sure that is, and how networks compare."""
+"""Detectors on OOD sets: their metrics, how sure these are, and how networks compare."""
 
 from offmap.evaluation.aggregation import Aggregate, aggregate
 from offmap.evaluation.comparison import Comparison, compare

@@ -20,7 +20,11 @@ def check_other_sets(sets: Sequence[Named]) -> None:
     """
     for a, b in combinations(sets, 2):
         own = getattr(a.data, "fingerprint", None)
-        if own is not None and own == getattr(b.data, "fingerprint", None) and _apart(a, b):
+        if (
+            own is not None
+            and own == getattr(b.data, "fingerprint", None)
+            and _must_be_disjoint(a, b)
+        ):
             raise DataError(
                 f"the {_words(a)} and the {_words(b)} are the same samples: what is measured on "
                 "them says nothing of new data; give other data for one of them"
@@ -31,7 +35,7 @@ def overlaps(item: Named, sets: Sequence[Named], seen: Mapping[str, Seen]) -> di
     """How many samples of a set are in those read before it: a warning, above 1 % an error."""
     counts = {}
     for other in sets:
-        if other.name in seen and other.name != item.name and _apart(item, other):
+        if other.name in seen and other.name != item.name and _must_be_disjoint(item, other):
             are_sets = all(hasattr(each.data, "fingerprint") for each in (item, other))
             a, b = seen[item.name], seen[other.name]
             if count := check_apart(_words(item), a, _words(other), b, sets=are_sets):
@@ -39,7 +43,7 @@ def overlaps(item: Named, sets: Sequence[Named], seen: Mapping[str, Seen]) -> di
     return counts
 
 
-def _apart(a: Named, b: Named) -> bool:
+def _must_be_disjoint(a: Named, b: Named) -> bool:
     return not a.role == b.role == "ood"
 
 

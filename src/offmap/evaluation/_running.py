@@ -81,7 +81,7 @@ class Running:
         calibration = sets.get("calibration")
         if calibration is None or not self._learns("calibration"):
             self.fitting.learn("calibration", None)
-        elif self.skip and not self._enough(calibration.data):
+        elif self.skip and not self._has_enough(calibration.data):
             self.fitting.learn("calibration", None)  # thresholds come before them
         else:
             self.calibration_pass = EachPass(lambda seen: self._batches_of(calibration, seen))
@@ -100,7 +100,7 @@ class Running:
         several = any(passes(root, "train") > 1 for root in self.fitting.roots.values())
         return several and self.inputs_to_learn and not isinstance(train.data, Iterator)
 
-    def _enough(self, data: Any) -> bool:
+    def _has_enough(self, data: Any) -> bool:
         """Whether enough calibration samples for the threshold remain beside those to learn on."""
         if not hasattr(data, "__len__") or not hasattr(data, "fingerprint"):
             return True
@@ -214,7 +214,7 @@ class Running:
         ]
 
     def settings(self) -> dict[str, Any]:
-        """How the network ran, and on what."""
+        """The settings of the network, the machine, and versions."""
         machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
         return {
             **self.network.described(),

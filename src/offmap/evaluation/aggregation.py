@@ -91,18 +91,18 @@ class Aggregate(Tabular):
         return np.array([np.mean([r.get(detector, s, metric) for s in sets]) for r in each])
 
     def grid(self, metric: str = "auroc") -> Grid:
-        chosen = metric_of(metric)
+        entry = metric_of(metric)
         means = Grid.of(
-            chosen,
+            entry,
             self.groups,
             self.detectors,
             lambda d, s: float(self.values(d, s, metric).mean()),
         )
         spread = Grid.of(
-            chosen, self.groups, self.detectors, lambda d, s: _deviation(self.values(d, s, metric))
+            entry, self.groups, self.detectors, lambda d, s: _deviation(self.values(d, s, metric))
         )
         deviations = spread.cells if len(self.results) > 1 else None
-        return Grid(chosen, means.columns, means.above, means.cells, deviations)
+        return Grid(entry, means.columns, means.above, means.cells, deviations)
 
     def table(self, metric: str = "auroc") -> str:
         """Means and deviations, then ranks; * marks the best of a column."""

@@ -25,7 +25,7 @@ _MOST = 8  # networks; of 8 there are 247 sets, each with every detector and eve
 
 @dataclass(frozen=True)
 class Filter:
-    """What accepts: a detector on one network, or its mean over several.
+    """A filter, which accepts: a detector on one network, or its mean over several.
 
     Args:
         networks: by name; of several, the mean of their scores counts, each standardised on the ID
@@ -220,7 +220,7 @@ class Systems:
 
 
 def vote_of(networks: Sequence[str]) -> str:
-    """What the vote of these networks is called."""
+    """The name of the vote of these networks."""
     return f"vote of {' + '.join(networks)}"
 
 

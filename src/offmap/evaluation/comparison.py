@@ -55,14 +55,18 @@ class Comparison:
         words += f", corrected for {tests} tests (Holm)" if tests > 1 else ""
         parts = []
         for network in networks:
+            heading = f"== {network} minus {first} =="
             own = [d for d in self.differences if d.network == network]
+            if not own:
+                parts.append(f"{heading}\nno detector and OOD set in common")
+                continue
             sets = list(dict.fromkeys(d.set for d in own))
             detectors = list(dict.fromkeys(d.detector for d in own))
             by_place = {(d.detector, d.set): d for d in own}
             cells = {d: [by_place[d, s].auroc for s in sets] for d in detectors}
-            notes = {d: [_p(by_place[d, s].corrected) for s in sets] for d in detectors}
+            notes = {d: [_p_text(by_place[d, s].corrected) for s in sets] for d in detectors}
             body = render(cells, sets, scale=100, star=False, notes=notes)
-            parts.append(f"== {network} minus {first} ==\n{words}\n\n{body}")
+            parts.append(f"{heading}\n{words}\n\n{body}")
         return "\n\n".join(parts)
 
 
@@ -113,7 +117,7 @@ def _difference(
     return Difference(name, first, detector, ood, gain, p_value)
 
 
-def _p(value: float | None) -> str:
+def _p_text(value: float | None) -> str:
     if value is None:
         return " (unpaired)"
     return " (p<0.001)" if value < 0.001 else f" (p={value:.3f})"

@@ -12,7 +12,7 @@ from offmap.metrics import Outcomes
 
 @dataclass(frozen=True)
 class Exchange:
-    r"""What one system gains and pays against another on the same samples.
+    r"""The gains and costs of one system against another on the same samples.
 
     With ``R`` right answers among ``A`` accepted, ``n`` ID samples, and ``E = A - R`` what was
     accepted and should not have been (wrong answers and OOD), F1 is ``2 R / (A + n)``, and
@@ -37,7 +37,7 @@ class Exchange:
 
     @classmethod
     def of(cls, a: Outcomes, b: Outcomes) -> Exchange:
-        """Of two systems' outcomes on the same samples."""
+        """From two systems' outcomes on the same samples."""
         right, wrong, ood = (x - y for x, y in zip(_counts(a), _counts(b), strict=True))
         size = a.selection.accepted + len(a.accepted)
         return cls(right, wrong, ood, b.selection.f1, size)
@@ -85,7 +85,7 @@ class Swap:
     def of(
         cls, own: Bool[np.ndarray, " n"], other: Bool[np.ndarray, " n"], outcomes: Outcomes
     ) -> Swap:
-        """Of what both networks know, and the outcomes of a system with this filter.
+        """From the correct predictions of both networks, and the outcomes of a system.
 
         Args:
             own: whether the filter's network labels each ID sample rightly.

@@ -29,7 +29,7 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What multiplies the number where it is shown."""
+        """The factor of the number where it is shown."""
         return 100.0 if self.percent else 1.0
 
     @property
@@ -65,7 +65,7 @@ METRICS = {
     )
 }
 
-# What others call them, without signs and capitals.
+# Other names of them, without signs and capitals.
 _ALIASES = {
     **dict.fromkeys(("auc", "rocauc", "areaunderroc"), "auroc"),
     **dict.fromkeys(("auprid", "auprinid", "apin"), "aupr_in"),

@@ -35,7 +35,7 @@ class Benchmark(msgspec.Struct):
 
 
 class Source(msgspec.Struct):
-    """What one publication gives."""
+    """The figures of one publication."""
 
     name: str
     source: str
@@ -113,7 +113,7 @@ def beside(results: Results, source: str = "openood", *, benchmark: str | None =
         ArgumentError: no such groups, or no detector that has a published row.
     """
     own = next(s.source for s in results.sets if s.role == "id")
-    chosen = benchmark_of(source, benchmark or own)
+    published = benchmark_of(source, benchmark or own)
     groups: list[str] = [group for group in results.groups if group in ("near", "far")]
     if not groups:
         raise ArgumentError(
@@ -121,17 +121,17 @@ def beside(results: Results, source: str = "openood", *, benchmark: str | None =
         )
     rows: dict[str, dict[str, tuple[float, float]]] = {
         name: {
-            group: (100 * results.mean(name, group=group), chosen.rows[entry][group])
+            group: (100 * results.mean(name, group=group), published.rows[entry][group])
             for group in groups
         }
         for name in results.detectors
-        if (entry := _entry(name)) in chosen.rows
+        if (entry := _entry(name)) in published.rows
     }
     if not rows:
         raise ArgumentError(
-            f"none of these detectors has a published row: there are {_listed(chosen.rows)}"
+            f"none of these detectors has a published row: there are {_listed(published.rows)}"
         )
-    return Beside(results, read(source), chosen, rows)
+    return Beside(results, read(source), published, rows)
 
 
 def benchmark_of(source: str, id: str) -> Benchmark:

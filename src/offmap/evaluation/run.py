@@ -84,7 +84,7 @@ def evaluate(
     Warns:
         ChanceWarning: the network is hardly right on a labelled set.
         FeaturesWarning: detectors read features that may not be those of the head.
-        OverlapWarning: samples stand in two sets.
+        OverlapWarning: samples are in two sets.
 
     Raises:
         DataError: one set in two parts, or more than 1 % of a set in another; loaders are warned
@@ -120,30 +120,30 @@ def evaluate(
             device = probe.pop("device", None)
             run = stack.enter_context(_passes(engine, workers, device, cache))
         network_probe = stack.enter_context(probe_of(network, **probe))
-        running = Running(
+        state = Running(
             network_probe, run, by_name, options, skip, learn_share, alarm_rate, stack, sets
         )
-        running.fit({item.role: item for item in sets})
+        state.fit({item.role: item for item in sets})
         for item in sets:
             if item.role != "train":
-                running.score(item)
+                state.score(item)
     rate = alarm_rate if calibration is not None else None
     return Results(
-        rows=running.rows(rate),
-        scores=running.scores,
-        sets=running.infos,
+        rows=state.rows(rate),
+        scores=state.scores,
+        sets=state.infos,
         settings={
-            **running.settings(),
+            **state.settings(),
             "batch_size": batch_size,
             "alarm_rate": rate,
-            "seconds": {"all": time.perf_counter() - start, **running.seconds},
+            "seconds": {"all": time.perf_counter() - start, **state.seconds},
             **(settings or {}),
         },
-        summaries={n: d.summary() for n, d in detectors_of(running.chosen).items()},
-        left_out=running.left_out,
-        predictions=running.predictions,
-        labels=running.labels,
-        keys=running.keys,
+        summaries={n: d.summary() for n, d in detectors_of(state.chosen).items()},
+        left_out=state.left_out,
+        predictions=state.predictions,
+        labels=state.labels,
+        keys=state.keys,
     )
 
 

@@ -56,14 +56,15 @@ def of_scores(
 
     Raises:
         DataError: sets are missing, or differ from detector to detector.
-        ArgumentError: no such OOD set, or a detector's name that results use.
+        ArgumentError: no such OOD set, one that is both near and far, or a detector's name that
+            results use.
         LabelError: predictions or labels that are not one class for each sample.
         ShapeError, NonFiniteError: as the metrics.
     """
     check_names(scores)
     exact_rate(alarm_rate, "alarm_rate")
     by_detector = {
-        name: _of_one_type({s: _as_scores(x, f"{name} on {s}") for s, x in of.items()})
+        name: _in_one_type({s: _as_scores(x, f"{name} on {s}") for s, x in of.items()})
         for name, of in scores.items()
     }
     sizes = _sizes(by_detector)
@@ -164,7 +165,7 @@ def _as_scores(values: Any, place: str) -> Array:
     return scores.astype(np.float32 if scores.dtype in (np.float16, np.float32) else np.float64)
 
 
-def _of_one_type(scores: dict[str, Array]) -> dict[str, Array]:
+def _in_one_type(scores: dict[str, Array]) -> dict[str, Array]:
     """In float64 if some are: NumPy would round a threshold to the float32 that it is beside."""
     kind = np.result_type(*scores.values()) if scores else None
     return {s: x.astype(kind, copy=False) for s, x in scores.items()}
@@ -199,6 +200,9 @@ def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
 
 
 def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dict[str, str]:
+    near, far = set(near), set(far)
+    if names := near & far:
+        raise ArgumentError(f"{', '.join(sorted(names))}: near-OOD and far-OOD; name it as one")
     group_of = dict.fromkeys(near, "near") | dict.fromkeys(far, "far")
     if unknown := set(group_of) - set(sets):
         raise ArgumentError(f"no OOD set {', '.join(sorted(unknown))} among {', '.join(sets)}")

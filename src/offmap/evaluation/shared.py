@@ -29,7 +29,8 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
     names = ("id", *sets)
     places = {name: _places(results, name) for name in names}
     shared = {
-        network: _cut(r, {n: places[n][network] for n in names}) for network, r in results.items()
+        network: _select(r, {n: places[n][network] for n in names})
+        for network, r in results.items()
     }
     first = next(iter(shared.values())).labels["id"]
     if any(not np.array_equal(first, each.labels["id"]) for each in shared.values()):
@@ -41,7 +42,7 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
 
 
 def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.ndarray, " n"]]:
-    """Where the shared samples of one set stand in each evaluation."""
+    """The positions of the shared samples of one set in each evaluation."""
     rows = {network: _rows(network, r, name) for network, r in results.items()}
     first = next(iter(rows.values()))
     keys = [key for key in first if all(key in row for row in rows.values())]
@@ -64,7 +65,7 @@ def _rows(network: str, results: Results, name: str) -> dict[str, int]:
     return {key: row for row, key in enumerate(results.keys[name])}
 
 
-def _cut(results: Results, places: Mapping[str, Int64[np.ndarray, " n"]]) -> Results:
+def _select(results: Results, places: Mapping[str, Int64[np.ndarray, " n"]]) -> Results:
     return replace(
         results,
         rows=[row for row in results.rows if row.set in places],

@@ -69,7 +69,7 @@ def _shift(
 ) -> Shift:
     """One detector on shifted sets taken together."""
     plain, shifted = scores["id"], np.concatenate([scores[each] for each in sets])
-    both = np.concatenate([plain, shifted])
+    reference = np.concatenate([plain, shifted])
     alarms = {} if threshold is None else {
         "alarm": float((shifted > threshold).mean()), "id_alarm": float((plain > threshold).mean()),
     }  # fmt: skip
@@ -78,7 +78,7 @@ def _shift(
         set=name,
         told_apart=auroc(plain, shifted),
         auroc=float(np.mean([auroc(plain, scores[each]) for each in ood])),
-        full_spectrum=float(np.mean([auroc(both, scores[each]) for each in ood])),
+        full_spectrum=float(np.mean([auroc(reference, scores[each]) for each in ood])),
         **alarms,
     )
 

@@ -1,4 +1,4 @@
-"""Which detectors the best one is really better than, as far as these samples tell."""
+"""Which detectors the best one is significantly better than, on these samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Against:
-    """Detectors held against the best of them, by their mean AUROC over some OOD sets.
+    """Detectors compared with the best of them, by their mean AUROC over some OOD sets.
 
     Args:
         best: its name.

@@ -52,8 +52,8 @@ def only_correct(results: Results, correct: Bool[np.ndarray, " n"]) -> Results:
     """
     if not correct.any():
         raise DataError("no ID sample is classified correctly")
-    chosen = np.flatnonzero(correct)
-    rows = _rows(results, lambda _, n_ood: Part(chosen, np.arange(n_ood)), correct)
+    positions = np.flatnonzero(correct)
+    rows = _rows(results, lambda _, n_ood: Part(positions, np.arange(n_ood)), correct)
     return replace(results, rows=rows)
 
 

@@ -58,7 +58,7 @@ class Summary:
 
 
 def read_summary(path: str | Path) -> Summary:
-    """What OpenOOD's evaluators save as ``.csv``: a row a data set, figures in percent.
+    """Read what OpenOOD's evaluators save as ``.csv``: a row a data set, figures in percent.
 
     Args:
         path: with columns ``dataset``, ``FPR@95``, ``AUROC``, ``AUPR_IN`` and ``AUPR_OUT``.

@@ -106,7 +106,7 @@ def columns_of(groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str, list
 
 
 class Tabular(ABC):
-    """What has a table of each metric, for a terminal and for documents."""
+    """Results with a table of each metric, for a terminal and for documents."""
 
     @abstractmethod
     def grid(self, metric: str = "auroc") -> Grid:

@@ -99,14 +99,14 @@ def look_of_points(i: int) -> dict[str, Any]:
 
 def key(figure: Figure, axes: list[Axes], **look: Any) -> None:
     """One key of what the panels show, below them: it hides nothing."""
-    shown: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            shown.setdefault(short(label), handle)
-    width = max(map(len, shown), default=0) * 0.055 + 0.55  # inches of an entry
-    columns = min(max(int(figure.get_figwidth() / width), 1), max(len(shown), 1))
+            entries.setdefault(short(label), handle)
+    width = max(map(len, entries), default=0) * 0.055 + 0.55  # inches of an entry
+    columns = min(max(int(figure.get_figwidth() / width), 1), max(len(entries), 1))
     figure.legend(
-        list(shown.values()), list(shown), loc="outside lower center", ncols=columns,
+        list(entries.values()), list(entries), loc="outside lower center", ncols=columns,
         fontsize=SMALL, frameon=False, **look,
     )  # fmt: skip
 

@@ -145,9 +145,9 @@ def report(
         command = hidden_command(command)
     options = _Options(inputs or {}, checks or {}, guard, thumbnails, redact_paths, command)
     draft = (
-        _of_path(Path(subject), options)
+        _report_on_path(Path(subject), options)
         if isinstance(subject, str | Path)
-        else _of(subject, options)
+        else _report_on(subject, options)
     )
     if not thumbnails:
         draft = replace(draft, sections=[*map(without_pictures, draft.sections)])
@@ -156,9 +156,9 @@ def report(
     return draft
 
 
-def _of(subject: Results | Aggregate | Guard | Monitor, options: _Options) -> Report:
+def _report_on(subject: Results | Aggregate | Guard | Monitor, options: _Options) -> Report:
     if isinstance(subject, Results):
-        return _of_results(subject, options)
+        return _report_on_results(subject, options)
     if isinstance(subject, Aggregate):
         options.check_used("several networks")
         sections = networks.sections_of(subject, options.command)
@@ -168,25 +168,25 @@ def _of(subject: Results | Aggregate | Guard | Monitor, options: _Options) -> Re
         sections = watches.sections_of(subject, options.command)
         return _hide_paths(Report(watches.title_of(subject), sections, {}), options)
     if isinstance(subject, Guard):
-        return _of_guard(Facts.of(subject), options)
+        return _report_on_guard(Facts.of(subject), options)
     raise ArgumentError(
         f"there is no report of a {type(subject).__name__}: give results, a guard (its filter, of "
         "a cascade), a monitor, or a folder or file of one"
     )
 
 
-def _of_path(path: Path, options: _Options) -> Report:
+def _report_on_path(path: Path, options: _Options) -> Report:
     """A report on a folder or file, told by the names of its files."""
     if path.suffix == ".json" and path.is_file():
-        return _of(Monitor.load(path), options)
+        return _report_on(Monitor.load(path), options)
     if path.suffix in SUFFIXES:
-        return _of_verdicts(path, options)
+        return _report_on_verdicts(path, options)
     if (path / "guard.json").is_file():
-        return _of_guard(Facts.load(path), options)
+        return _report_on_guard(Facts.load(path), options)
     if (path / "results.json").is_file():
-        return _of_results(Results.load(path), options)
+        return _report_on_results(Results.load(path), options)
     if path.suffix == ".npz" or any(path.glob("*.npz")):
-        return _of_results(read_scores(path), options)
+        return _report_on_results(read_scores(path), options)
     if (path / runs.RECORD).is_file():
         options.check_used("a training run")
         run = runs.Run(path)
@@ -202,7 +202,7 @@ def _of_path(path: Path, options: _Options) -> Report:
     )
 
 
-def _of_results(results: Results, options: _Options) -> Report:
+def _report_on_results(results: Results, options: _Options) -> Report:
     options.check_used("results", "inputs")
     data = dict(options.inputs)
     if options.redact_paths:
@@ -212,7 +212,7 @@ def _of_results(results: Results, options: _Options) -> Report:
     return Report(title, content.sections(), content.data())
 
 
-def _of_guard(facts: Facts, options: _Options) -> Report:
+def _report_on_guard(facts: Facts, options: _Options) -> Report:
     options.check_used("a guard", "checks")
     # A sentence that begins with a path would be hidden with it.
     checks = numbered_data(options.checks) if options.redact_paths else options.checks
@@ -220,7 +220,7 @@ def _of_guard(facts: Facts, options: _Options) -> Report:
     return _hide_paths(Report(guards.title_of(facts), sections, {}), options)
 
 
-def _of_verdicts(path: Path, options: _Options) -> Report:
+def _report_on_verdicts(path: Path, options: _Options) -> Report:
     options.check_used("verdicts", "guard")
     certified = options.guard
     if isinstance(certified, str | Path):

@@ -50,7 +50,7 @@ class Content:
 
     @property
     def title(self) -> str:
-        """Of the whole report."""
+        """The title of the report."""
         network = self.results.settings.get("model") or self.results.settings.get("network")
         return f"OOD detection: {network or 'a network'} on {self.id_name}"
 
@@ -61,7 +61,7 @@ class Content:
         return str(self.results.settings.get("id") or of.source or "its ID set")
 
     def sections(self) -> list[Section]:
-        """All of them, the verdict first."""
+        """All sections, the verdict first."""
         return [
             verdict(
                 self.results, self.id_name, self.against[-1], self.rates, self.steps[self.best]
@@ -210,7 +210,7 @@ class Content:
         return Section("notes", "Left out, skipped, warned of", [Text(line) for line in lines])
 
     def settings(self) -> Section:
-        """How the numbers came about."""
+        """The data, the settings, and what the detectors learned."""
         sets = [
             [s.name, s.role, f"{s.n:,}", s.source, s.transform, (s.fingerprint or "")[:16]]
             for s in self.results.sets

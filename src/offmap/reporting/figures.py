@@ -77,7 +77,7 @@ def calibration(results: Results) -> dict[str, Any] | None:
     """The reliability diagram, where scores give the confidence of each prediction."""
     right = right_of(results)
     name = next((n for n in results.detectors if _is_one_minus_confidence(results, n)), None)
-    # Of a cascade the filter is scored, and it is the classifier that is right or wrong.
+    # In a cascade, scores are of the filter, and predictions of the classifier.
     if right is None or name is None or "classifier" in results.settings:
         return None
     diagram = reliability(1 - np.asarray(results.scores[name]["id"], np.float64), right)

@@ -90,7 +90,7 @@ def _lowest(scores: Any, count: int) -> list[int]:
 def _nearest(
     scores: Mapping[str, Any], sets: Sequence[str], threshold: float
 ) -> list[tuple[str, int]]:
-    """Of all sets together, the samples whose scores differ least from the threshold."""
+    """The samples of all sets whose scores differ least from the threshold."""
     candidates = [
         (abs(float(scores[name][i]) - threshold), name, i)
         for name in ("id", *sets)
@@ -145,7 +145,7 @@ def _picture(data: Any, key: str | None) -> str:
 
 
 def _image(data: Any, key: str | None) -> Tensor | None:
-    """By its key and not its row: images that could not be read have a row, and no score."""
+    """The image of a key, not of a row: images that could not be read have rows, and no scores."""
     if key is None or not hasattr(data, "keyed_batches"):
         return None
     all_keys = data.keys(0, len(data))

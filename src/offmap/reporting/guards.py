@@ -21,12 +21,12 @@ _NO_RECALL = (
 
 
 def title_of(facts: Facts) -> str:
-    """Of the whole report."""
+    """The title of the report."""
     return f"A guard around {facts.model or facts.network}"
 
 
 def sections_of(facts: Facts, checks: Mapping[str, Check], command: str) -> list[Section]:
-    """All of them, the promise first.
+    """All sections, the promise first.
 
     Args:
         facts: of the guard.
@@ -126,8 +126,8 @@ def _rate(calibration: Calibration, rate: float) -> list[str]:
         interval, mean = f"{about(of.low)} to {about(of.high)}", about(of.mean)
     rank = f"{of.rank:,} of {of.samples:,}"
     certified = "certified, named" if at.named else "certified, by the band"
-    how = "on average" if at.confidence is None else certified
-    return [name, threshold, rank, mean, interval, how]
+    basis = "on average" if at.confidence is None else certified
+    return [name, threshold, rank, mean, interval, basis]
 
 
 def _sensitivity(calibration: Calibration) -> Section:

@@ -14,12 +14,12 @@ _MARKS = {0: "", 1: " ★", 2: " ☆"}
 
 
 def title_of(networks: Aggregate) -> str:
-    """Of the whole report."""
+    """The title of the report."""
     return f"OOD detection: {len(networks.results)} networks, {', '.join(networks.results)}"
 
 
 def sections_of(networks: Aggregate, command: str) -> list[Section]:
-    """All of them, the best detector first.
+    """All sections, the best detector first.
 
     Args:
         networks: whose evaluations are taken together.
@@ -40,14 +40,14 @@ def _sets(networks: Aggregate) -> list[str]:
     return [name for names in networks.groups.values() for name in names]
 
 
-def _overall(networks: Aggregate, detector: str) -> float:
-    """Its mean AUROC over all OOD sets and networks."""
+def _overall_auroc(networks: Aggregate, detector: str) -> float:
+    """The mean AUROC of a detector over all OOD sets and networks."""
     return float(networks.values(detector, _sets(networks)).mean())
 
 
 def _verdict(networks: Aggregate) -> Section:
     many = len(networks.results)
-    best = max(networks.detectors, key=lambda d: _overall(networks, d))
+    best = max(networks.detectors, key=lambda d: _overall_auroc(networks, d))
     values = networks.values(best, _sets(networks))
     spread = f" ± {np.std(values, ddof=1):.2%}" if many > 1 else ""
     words = (
@@ -128,7 +128,7 @@ def _by_network(networks: Aggregate) -> Section:
     head = ["network", "accuracy", "its best detector", "mean AUROC in %"]
     cells = [
         [d, *(f"{100 * _mean(networks, r, d):.2f}" for r in networks.results.values())]
-        for d in sorted(networks.detectors, key=lambda d: -_overall(networks, d))
+        for d in sorted(networks.detectors, key=lambda d: -_overall_auroc(networks, d))
     ]
     tables = [
         Table("Each network", head, rows),

@@ -35,9 +35,9 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
         sections: of it, as :class:`Section`.
         data: plain values for the script.
     """
-    style, code = _own("report.css"), script()
+    style, code = _package_text("report.css"), script()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    text = environment.from_string(_own("report.html")).render(
+    text = environment.from_string(_package_text("report.html")).render(
         title=title,
         sections=sections,
         data=Markup(in_script(data)),
@@ -53,7 +53,7 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
 
 def script() -> str:
     """The page's script: the drawings of all reports, and the slider of an evaluation."""
-    return "\n".join(_own(f"{name}.js") for name in ("drawings", "evaluation", "report"))
+    return "\n".join(_package_text(f"{name}.js") for name in ("drawings", "evaluation", "report"))
 
 
 def policy(style: str, script: str) -> str:
@@ -79,7 +79,7 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _own(name: str) -> str:
+def _package_text(name: str) -> str:
     return (files("offmap.reporting") / name).read_text(encoding="utf-8")
 
 

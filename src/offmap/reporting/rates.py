@@ -68,7 +68,7 @@ def rates_of(results: Results) -> Rates:
     n = len(scores["calibration" if calibrated else "id"])
     own = results.settings.get("alarm_rate") or _USUAL
     grid = {float(f"{x:.2g}") for x in np.geomspace(_LOWEST, _HIGHEST, _POSITIONS)}
-    rates = sorted(rate for rate in {*grid, *_ROUND, own} if _possible(n, rate))
+    rates = sorted(rate for rate in {*grid, *_ROUND, own} if _is_possible(n, rate))
     rates = rates or [1 / (n + 1)]
     start = min(range(len(rates)), key=lambda i: abs(rates[i] - own))
     limits = simultaneous_limits(n, 1 - CONFIDENCE) if calibrated else None
@@ -76,7 +76,7 @@ def rates_of(results: Results) -> Rates:
     return Rates(rates, start, n, calibrated, bounds)
 
 
-def _possible(n: int, rate: float) -> bool:
+def _is_possible(n: int, rate: float) -> bool:
     try:
         return 0 < alarm_rank(n, rate) <= n
     except ArgumentError:
@@ -85,18 +85,18 @@ def _possible(n: int, rate: float) -> bool:
 
 def steps(results: Results, detector: str, rates: Rates) -> Steps:
     """The counts of one detector."""
-    scores = {name: _ascending(x) for name, x in results.scores[detector].items()}
+    scores = {name: _sort(x) for name, x in results.scores[detector].items()}
     calibration = scores["calibration" if rates.calibrated else "id"]
     ranks = [alarm_rank(rates.n, rate) for rate in rates.rates]
     thresholds = calibration[[rates.n - rank for rank in ranks]]
     right = right_of(results)
-    right_scores = None if right is None else _ascending(results.scores[detector]["id"][right])
+    right_scores = None if right is None else _sort(results.scores[detector]["id"][right])
     sets = [name for names in results.groups.values() for name in names]
     return Steps(
         thresholds.tolist(),
-        _up_to(scores["id"], thresholds).tolist(),
-        None if right_scores is None else _up_to(right_scores, thresholds).tolist(),
-        [(len(scores[s]) - _up_to(scores[s], thresholds)).tolist() for s in sets],
+        _count_up_to(scores["id"], thresholds).tolist(),
+        None if right_scores is None else _count_up_to(right_scores, thresholds).tolist(),
+        [(len(scores[s]) - _count_up_to(scores[s], thresholds)).tolist() for s in sets],
     )
 
 
@@ -126,10 +126,10 @@ def _with_digits(thresholds: Sequence[float]) -> list[float]:
     return [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in thresholds]
 
 
-def _ascending(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:
+def _sort(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:
     # In float64: beside float32 scores a threshold would be rounded to float32.
     return np.sort(np.asarray(scores, np.float64))
 
 
-def _up_to(ascending: Float[np.ndarray, " n"], thresholds: Float[np.ndarray, " k"]) -> Any:
+def _count_up_to(ascending: Float[np.ndarray, " n"], thresholds: Float[np.ndarray, " k"]) -> Any:
     return np.searchsorted(ascending, thresholds, "right")

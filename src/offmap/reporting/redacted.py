@@ -24,8 +24,8 @@ def without_paths(results: Results) -> Results:
     A word with a slash in it counts as a path: better to hide one word too many than one folder too
     few. A path without a slash, such as a file in the working folder, is not recognised.
     """
-    names, groups = _names(results), _numbered("group", results.groups)
-    detectors = _numbered("detector", [*results.detectors, *results.left_out])
+    names, groups = _names(results), _number_paths("group", results.groups)
+    detectors = _number_paths("detector", [*results.detectors, *results.left_out])
     rows = [
         replace(row, detector=detectors[row.detector], set=names[row.set], group=groups[row.group])
         for row in results.rows
@@ -71,7 +71,7 @@ def numbered_data(by_name: Mapping[str, Any]) -> dict[str, Any]:
     >>> numbered_data({"./photos/fresh": 1, "cifar10": 2})
     {'data 1': 1, 'cifar10': 2}
     """
-    names = _numbered("data", by_name)
+    names = _number_paths("data", by_name)
     return {names[name]: value for name, value in by_name.items()}
 
 
@@ -121,9 +121,9 @@ def _names(results: Results) -> dict[str, str]:
     """New names of the OOD sets and of the shifted ones: "set 2" for the second OOD set."""
     sets = [name for names in results.groups.values() for name in names]
     shifted = [info.name for info in results.sets if info.role == "shift"]
-    return _numbered("set", sets) | _numbered("shifted set", shifted)
+    return _number_paths("set", sets) | _number_paths("shifted set", shifted)
 
 
-def _numbered(kind: str, names: Iterable[str]) -> dict[str, str]:
+def _number_paths(kind: str, names: Iterable[str]) -> dict[str, str]:
     """New names: a number for each that is a path."""
     return {n: f"{kind} {i}" if hidden(n) != n else n for i, n in enumerate(names, 1)}

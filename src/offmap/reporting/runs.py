@@ -40,11 +40,11 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Of the whole report."""
+        """The title of the report."""
         return f"Training of {self.recipe.get('network', 'a network')}: {self.name}"
 
     def sections(self, command: str) -> list[Section]:
-        """All of them, the verdict first."""
+        """All sections, the verdict first."""
         parts = [self._verdict(), self._curves(), self._settings(command)]
         return [part for part in parts if part.blocks]
 

@@ -21,12 +21,12 @@ def results_of(folder: Path) -> dict[str, Results]:
 
 
 def title_of(folder: Path, networks: Mapping[str, Results]) -> str:
-    """Of the whole report."""
+    """The title of the report."""
     return f"Study {folder.resolve().name}: {', '.join(networks)}"
 
 
 def sections_of(networks: Mapping[str, Results], folder: Path, command: str) -> list[Section]:
-    """All of them, the best AUROC of each network first.
+    """All sections, the best AUROC of each network first.
 
     Args:
         networks: their evaluations, which need not share detectors.
@@ -93,7 +93,7 @@ def notes(networks: Mapping[str, Results], more: tuple[str, ...] = ()) -> Sectio
 
 
 def settings(networks: Mapping[str, Results], command: str) -> Section:
-    """How the evaluations came about, and on what data."""
+    """The commands of the evaluations, and their data."""
     rows = [["this report", command]] if command else []
     rows += [
         [name, str(of.settings["command"])]

@@ -28,7 +28,9 @@ def verdict(
         Text(_recommendation(results, against)),
         Text(_promise(rates, curve, n_id)),
     ]
-    return Section("verdict", "Verdict", [*texts, _caught(results, against.best, rates, curve)])
+    return Section(
+        "verdict", "Verdict", [*texts, _caught_table(results, against.best, rates, curve)]
+    )
 
 
 def _accuracy(results: Results, id_name: str) -> str:
@@ -76,7 +78,7 @@ def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
     )
 
 
-def _caught(results: Results, best: str, rates: Rates, curve: Steps) -> Table:
+def _caught_table(results: Results, best: str, rates: Rates, curve: Steps) -> Table:
     sets = [(group, name) for group, names in results.groups.items() for name in names]
     rows = []
     for (group, name), counts in zip(sets, curve.caught, strict=True):

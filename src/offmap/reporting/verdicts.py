@@ -131,12 +131,12 @@ def summary_of(path: Path, certified: Certified | None) -> Summary:
 
 
 def title_of(path: Path) -> str:
-    """Of the whole report."""
+    """The title of the report."""
     return f"Verdicts: {path.name}"
 
 
 def sections_of(summary: Summary, path: Path, command: str, *, named: bool) -> list[Section]:
-    """All of them, how many are OOD first.
+    """All sections, how many are OOD first.
 
     Args:
         summary: of the file.
@@ -214,7 +214,7 @@ def _watch(summary: Summary, monitor: Monitor) -> Section:
 
 
 def _score(row: Row) -> float:
-    """That of a row; infinite where it has none."""
+    """The score of a row; infinite where it has none."""
     return inf if row.get("score") in (None, "") else float(row["score"])
 
 

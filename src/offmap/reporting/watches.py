@@ -14,12 +14,12 @@ _CLASSES = 30  # with the highest rates are shown
 
 
 def title_of(monitor: Monitor) -> str:
-    """Of the whole report."""
+    """The title of the report."""
     return f"A watch over the guard {monitor.certified.guard}"
 
 
 def sections_of(monitor: Monitor, command: str) -> list[Section]:
-    """All of them, the verdict first."""
+    """All sections, the verdict first."""
     verdict = Section("verdict", "Verdict", [Text(line) for line in monitor.explain().splitlines()])
     values = p_values(monitor.tally.p_values, monitor.certified.tests)
     parts = [verdict, wealth(monitor), values, by_class(monitor, {})]

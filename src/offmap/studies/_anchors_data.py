@@ -1,4 +1,4 @@
-"""What is known and what is unknown in study B."""
+"""The known and the unknown classes of study B."""
 
 from __future__ import annotations
 

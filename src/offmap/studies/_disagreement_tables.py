@@ -37,7 +37,7 @@ def report(
     """All tables."""
     parts = []
     for name, of_network in results.items():
-        parts += _network(name, sources.get(name, ""), of_network, labels)
+        parts += _network_tables(name, sources.get(name, ""), of_network, labels)
     plain, disagreement = results["plain"], results["disagreement"]
     for d in (d for d in disagreement.detectors if d in plain.detectors):
         heading = f"disagreement minus plain, {d}: AUROC"
@@ -96,7 +96,7 @@ def differences(plain: Results, disagreement: Results, detector: str) -> dict[st
     return by_set | {"mean of the sets": mean_auroc_difference(scores, plain_scores, sets)}
 
 
-def _network(name: str, source: str, results: Results, labels: Any) -> list[str]:
+def _network_tables(name: str, source: str, results: Results, labels: Any) -> list[str]:
     """The tables of one network."""
     info = next(s for s in results.sets if s.role == "id")
     shares = ", ".join(f"{right / info.n:.2%}" for right in info.members)

@@ -1,4 +1,4 @@
-"""What training with PixMix does to the features that scores read."""
+"""How training with PixMix changes the features that scores read."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ SCORES = ("maxlogit", "msp", "kluniform", VIM)
 
 def report(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
     """All tables: of each network, and PixMix minus plain."""
-    parts = [part for name in results for part in _network(name, sources[name], results[name])]
+    parts = [
+        part for name in results for part in _network_tables(name, sources[name], results[name])
+    ]
     parts.append(features.table(results))
     if len(results) > 1:
         parts += [compare(results).differences_table(), mean_differences(results)]
@@ -41,7 +43,7 @@ def summary(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
 
 def published(name: str, source: str, results: Results) -> str:
     """The published layout: AUROC of the scores of the source study."""
-    return f"== {name}: {source} ==\n{_of_source(results).table()}"
+    return f"== {name}: {source} ==\n{_source_scores(results).table()}"
 
 
 def mean_differences(results: Mapping[str, Results], detectors: Sequence[str] | None = None) -> str:
@@ -63,9 +65,9 @@ def mean_tests(
     }
 
 
-def _network(name: str, source: str, results: Results) -> list[str]:
+def _network_tables(name: str, source: str, results: Results) -> list[str]:
     """The published layout, the same at 5:1, and the rest of the catalogue."""
-    at_five = at_ratio(_of_source(results))
+    at_five = at_ratio(_source_scores(results))
     if VIM in results.scores:  # the comparison that was named beforehand
         vim, msp = results.scores[VIM], results.scores["msp"]
         tests = {set: auroc_difference(vim, msp, set) for set in sets_of(results)}
@@ -83,5 +85,5 @@ def _network(name: str, source: str, results: Results) -> list[str]:
     ]
 
 
-def _of_source(results: Results) -> Results:
+def _source_scores(results: Results) -> Results:
     return results.only([d for d in SCORES if d in results.detectors])

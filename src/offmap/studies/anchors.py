@@ -91,8 +91,8 @@ def run(
         budget: smoke (embedded digits, seconds), cpu or full; of the training, and of the data.
         weights: ``zoo:NAME``, the folder of a run or a checkpoint for "plain" and "anchors"; those
             that are missing are trained.
-        splits: how many times six random classes are held against the other four, each with
-            networks of their own; by default 5, for the smoke budget 1; 0 for none. Of cifar10
+        splits: how many times six random classes are known, and the other four unknown, each
+            with networks of their own; by default 5, for the smoke budget 1; 0 for none. Of cifar10
             these are four vehicles and two random animals against the other four.
         changes: to both recipes, but for the seed, the data and the network.
         seed: of training, and of what is held out.
@@ -195,13 +195,13 @@ def _evaluate(networks: Mapping[str, Trained], sets: Data, **options: Any) -> di
     """Results of the plain network, the anchor network, and the same with estimated anchors."""
     anchors = networks["anchors"]
     normalization = anchors.normalization
-    estimated = with_estimated_anchors(
+    network = with_estimated_anchors(
         _check_anchors(anchors.network), sets.train, normalization=normalization, **options
     )
     systems = {
         "plain": (networks["plain"], list(SCORES)),
         "anchors": (anchors, ["anchordistance", *SCORES]),
-        "estimated": (replace(anchors, network=estimated), ["anchordistance"]),
+        "estimated": (replace(anchors, network=network), ["anchordistance"]),
     }
     return {
         name: evaluate(
@@ -242,7 +242,7 @@ def _accuracy(results: Results) -> float:
 
 
 def calibration_notes(networks: Mapping[str, Trained], sets: Data) -> list[str]:
-    """Which networks may have been trained on what the threshold comes from."""
+    """Notes on networks that may have been trained on the calibration data."""
     notes = [
         f"Note: {name} was trained on other images than those that this seed leaves for it, so "
         "those of the threshold may be among them, and the share of known images kept is not "

@@ -127,7 +127,7 @@ def run(
         setup.train(recipe, out / "run", run_sets, keep_every=every)
         records = _record(out, sets, measure_options)
         networks = _early_middle_last(recipe, out / "run", budget)
-    study = _study(networks, sets, records, out, measure_options)
+    study = _evaluate(networks, sets, records, out, measure_options)
     if limit is not None:
         note = f"; at most {limit:,} images of each set"
         sources = {name: source + note for name, source in study.sources.items()}
@@ -212,7 +212,7 @@ def _early_middle_last(recipe: Recipe, run: Path, budget: str) -> dict[str, Trai
     }
 
 
-def _study(
+def _evaluate(
     networks: Mapping[str, Trained],
     sets: Data,
     records: Records | None,

@@ -114,18 +114,18 @@ def run(
         whole("limit", limit)
         if budget == "smoke":
             raise ArgumentError("the smoke budget has few samples as it is: leave limit out")
-    chosen = [name for name in NETWORKS if only in (None, name)]
-    if unread := [name for name in weights if name not in chosen]:
+    names = [name for name in NETWORKS if only in (None, name)]
+    if unread := [name for name in weights if name not in names]:
         raise ArgumentError(f"only {only} is evaluated: leave {unread[0]} out of the weights")
     setup = Setup("pixmix", budget, seed, changes or {}, **options)
-    setup.check_trains([name for name in chosen if name not in weights])
+    setup.check_trains([name for name in names if name not in weights])
     sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed, limit)
     networks = {
         name: open_trained(weights[name], checkpoint)
         if name in weights
         else _train(name, out / name, sets, setup)
         for name, checkpoint in NETWORKS.items()
-        if name in chosen
+        if name in names
     }
     results = {}
     for name, network in networks.items():

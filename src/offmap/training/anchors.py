@@ -19,7 +19,7 @@ Placed = tuple[Float[Tensor, "n c"], Int64[Tensor, " n"], Int64[Tensor, " n"] | 
 
 
 def places(network: AnchorHead, data: Any, **options: Any) -> Iterator[Placed]:
-    """Where images lie among the anchors, batch by batch: places, predictions, labels.
+    """Coordinates of images in the space of the anchors, predictions and labels, by batch.
 
     Args:
         network: trained with class anchors.
@@ -61,7 +61,7 @@ def with_estimated_anchors(network: AnchorHead, data: Any, **options: Any) -> An
             f"no sample of classes {empty} is classified correctly: their anchors stay",
             stacklevel=2,
         )
-    anchored = copy.deepcopy(network)
+    result = copy.deepcopy(network)
     means = sums / counts.clamp(min=1)[:, None]
-    anchored.anchors.copy_(torch.where(counts[:, None] > 0, means, network.anchors.cpu()))
-    return anchored
+    result.anchors.copy_(torch.where(counts[:, None] > 0, means, network.anchors.cpu()))
+    return result

@@ -115,8 +115,8 @@ class Batches:
             assert self.outliers is not None
             return self.augment(self._draw(self.outliers, count))
         images = self.augment(self._draw(self.images, count))
-        shuffled = patch_shuffle(images, recipe.contrast_grid)
-        return shuffled.contiguous(memory_format=self.layout)
+        images = patch_shuffle(images, recipe.contrast_grid)
+        return images.contiguous(memory_format=self.layout)
 
     def _draw(self, images: Tensor, count: int) -> Tensor:
         """This device's part of ``count`` images, drawn with replacement."""

@@ -1,4 +1,4 @@
-"""What stands in the folder of a run."""
+"""The folder of a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Run(records.Record, frozen=True, kw_only=True):
-    """What a run is made of.
+    """The record of a run.
 
     Args:
         recipe: how.
@@ -123,7 +123,7 @@ def begin(
     start: str | None = None,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """Write what the run is made of, and return it.
+    """Write the record of the run, and return it.
 
     Args:
         out: folder of the run.
@@ -187,7 +187,7 @@ def finish(
 
 
 def is_finished(out: str | Path) -> bool:
-    """Whether the run in a folder has come to its end."""
+    """Whether the run in a folder is finished."""
     return (Path(out) / CARD).is_file()
 
 

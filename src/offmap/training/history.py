@@ -35,7 +35,7 @@ class Epoch:
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write a table of one line per row, anew each time, so that no epoch stands there twice."""
     with atomic(path) as temporary, temporary.open("w", newline="") as file:
-        # Of all rows: what is measured may have changed between two of them.
+        # The columns of all rows: later ones may have others than the first.
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in history for name in row)))
         writer.writeheader()
         writer.writerows(history)

@@ -61,7 +61,7 @@ def publish(
         )
     normalization = sets.normalization(recipe.normalization)
     accuracy = validated(network, validation, normalization)[1]
-    # A run that was begun from Python may name neither.
+    # A run begun from Python may have neither.
     entry = {"budget": None, "command": None, **msgspec.to_builtins(card)}
     entry["command"] = _portable(entry["command"])
     return zoo.add(folder, name, network, entry | {"accuracy": accuracy}, half=True)

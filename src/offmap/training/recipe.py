@@ -196,6 +196,21 @@ class Recipe:
         return replace(self, **values)
 
 
+def texts(pairs: Iterable[str], option: str) -> dict[str, str]:
+    """The texts of ``key=value`` pairs.
+
+    Raises:
+        ArgumentError: one has no ``=``; it names the option.
+    """
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ArgumentError(f"{option} takes key=value; seen {pair!r}")
+        values[name] = text
+    return values
+
+
 def settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """The values of ``key=value`` pairs: JSON, or else text.
 
@@ -203,10 +218,7 @@ def settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
     {'epochs': 3, 'pixmix.k': 2, 'data': './photos', 'flip': True}
     """
     values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ArgumentError(f"{option} takes key=value; seen {pair!r}")
+    for name, text in texts(pairs, option).items():
         try:
             values[name] = json.loads(text)
         except json.JSONDecodeError:

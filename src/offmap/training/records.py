@@ -24,9 +24,9 @@ FIGURES = ("nc1", "nc2_norms", "nc2_angles", "nc2_simplex", "nc3", "nc4")
 _METRICS = ("auroc", "fpr_id_kept", "fpr_ood_caught")
 _SHARES = ("accuracy", "test_accuracy", "nc4")
 _TITLES = {"accuracy": "train, %", "test_accuracy": "test, %", "nc4": "NC4, %"}
-# Of columns; all others are floats, and empty where a figure is not known.
+# Types of columns; all others are floats, and empty where a figure is not known.
 _TYPES: dict[str, Callable[[str], Any]] = {"epoch": int, "n": int, "detector": str, "set": str}
-# By panel of the figure: its lines, and what they are called there.
+# By panel of the figure: its lines and their names.
 _PANELS = {
     "accuracy": {"accuracy": "train, un-augmented", "test_accuracy": "test"},
     "NC1": {"nc1": "within to between classes"},
@@ -42,7 +42,7 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class Records:
-    """What was measured, by epoch.
+    """Measurements by epoch.
 
     Args:
         collapse: a row for each epoch: ``epoch``, the figures of
@@ -70,12 +70,12 @@ class Records:
 
     @property
     def epochs(self) -> list[int]:
-        """Those with a record."""
+        """The epochs with a record."""
         return [int(row["epoch"]) for row in self.collapse]
 
     @property
     def detectors(self) -> list[str]:
-        """Those that were evaluated, in their order."""
+        """The detectors that were evaluated, in their order."""
         return list(dict.fromkeys(row["detector"] for row in self.ood))
 
     def of(self, name: str) -> NDArray[np.float64]:
@@ -126,12 +126,12 @@ class Records:
 
 
 def scale(figure: str) -> float:
-    """What a figure is multiplied by where it is shown: shares are in percent."""
+    """The factor of a figure where it is shown: shares are in percent."""
     return 100.0 if figure in _SHARES else 1.0
 
 
 def title(figure: str) -> str:
-    """What a figure is called where it is shown."""
+    """The name of a figure where it is shown."""
     return _TITLES.get(figure, figure.replace("nc", "NC", 1).replace("_", " ", 1))
 
 
@@ -142,7 +142,7 @@ def write_measurement(folder: Path, epoch: int, measurement: Measurement) -> Non
     row: dict[str, Any] = {"epoch": epoch, **measurement.collapse.figures()}
     if measurement.test_accuracy is not None:
         row["test_accuracy"] = measurement.test_accuracy
-    # Last, because an epoch counts as measured once it stands here.
+    # Last, because an epoch counts as measured once it is in this file.
     _write(folder / COLLAPSE, [row], ("epoch",))
 
 

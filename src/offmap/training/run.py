@@ -122,7 +122,7 @@ def train(
             keep_every=keep_every,
             show_progress=show_progress,
         )
-        # In the layout of a network that is read: another rounds otherwise.
+        # In the layout of networks that are loaded: another rounds otherwise.
         trained: nn.Module = task.trained.cpu()
         trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if first:

@@ -93,7 +93,7 @@ class Named(Sets):
 
 
 def load(recipe: Recipe) -> Sets:
-    """Everything that a recipe names."""
+    """All data that a recipe names."""
     return Named.of(recipe, *known(recipe))
 
 

@@ -132,7 +132,7 @@ def _why_no_image(path: Path) -> str | None:
     unreadable = isinstance(count_channels_of((str(path), path)), Skipped)
     if not path.suffix:
         return NO_SUFFIX if unreadable else None
-    # Not a sample: what has another suffix may be the older copy of one that is here.
+    # Not a sample: a file with another suffix may be an older copy of one that is here.
     return f"{UNREAD} {path.suffix}" if unreadable else "an image under a suffix of none: rename it"
 
 

@@ -39,7 +39,7 @@ class Parquet(Source):
 
     @classmethod
     def open(cls, path: Path | Remote, *, labelled: bool = True) -> Self:
-        """Everything but the images, and the labels only if they are wanted.
+        """Open a file without reading images; labels are read if ``labelled``.
 
         Raises:
             DataError: not a Parquet file, or one without a column of images.

@@ -59,8 +59,8 @@ def _apply_tables(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
     for i, table in enumerate(_TABLES):
         rows = (op == i).nonzero()[:, 0]
         tables[rows] = (table(pixels[rows], level[rows]) / 255).float()
-    where = pixels.view(m * c, h * w).long()
-    return tables.view(m * c, 256).gather(1, where).view(m, c, h, w)
+    index = pixels.view(m * c, h * w).long()
+    return tables.view(m * c, 256).gather(1, index).view(m, c, h, w)
 
 
 def _autocontrast(pixels: Pixels, level: Tensor) -> Table:
@@ -69,20 +69,20 @@ def _autocontrast(pixels: Pixels, level: Tensor) -> Table:
     # In this order of operations the last bit, and so the rounding, is that of Pillow. (A number
     # divided by a tensor would be the number times the reciprocal, which may differ.)
     scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
-    stretched = (_values(pixels) * scale - low * scale).trunc().clamp(0, 255)
-    return torch.where(high > low, stretched, _values(pixels))
+    levels = (_values(pixels) * scale - low * scale).trunc().clamp(0, 255)
+    return torch.where(high > low, levels, _values(pixels))
 
 
 def _equalize(pixels: Pixels, level: Tensor) -> Table:
     m, c, h, w = pixels.shape
     counts = torch.zeros(m * c, 256, dtype=torch.int64, device=pixels.device)
-    where = pixels.view(m * c, h * w).long()
-    counts.scatter_add_(1, where, torch.ones_like(where))
+    index = pixels.view(m * c, h * w).long()
+    counts.scatter_add_(1, index, torch.ones_like(index))
     below = counts.cumsum(1) - counts
     # The brightest value that occurs is left out: it becomes 255.
-    step = below.gather(1, where.amax(1, keepdim=True)) // 255
-    even = (below + step // 2) // step.clamp(min=1)
-    return torch.where(step > 0, even.clamp(max=255), _values(pixels)).view(m, c, 256).double()
+    step = below.gather(1, index.amax(1, keepdim=True)) // 255
+    levels = (below + step // 2) // step.clamp(min=1)
+    return torch.where(step > 0, levels.clamp(max=255), _values(pixels)).view(m, c, 256).double()
 
 
 def _posterize(pixels: Pixels, level: Tensor) -> Table:
@@ -93,8 +93,8 @@ def _posterize(pixels: Pixels, level: Tensor) -> Table:
 def _solarize(pixels: Pixels, level: Tensor) -> Table:
     threshold = 256 - (level * 256 / 10).floor()[:, None, None]
     values = _values(pixels)
-    inverted = torch.where(values < threshold, values, 255 - values)
-    return inverted.expand(-1, pixels.shape[1], -1)
+    levels = torch.where(values < threshold, values, 255 - values)
+    return levels.expand(-1, pixels.shape[1], -1)
 
 
 _TABLES: tuple[Callable[[Pixels, Tensor], Table], ...] = (
@@ -116,8 +116,8 @@ def _apply_maps(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> 
     x, y = _places(h, w, op, level * (1 - 2.0 * negative))
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     grid = torch.stack([2 * x / w - 1, 2 * y / h - 1], -1).float()
-    moved = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
-    return (moved + _ALMOST).floor() * inside[:, None] / 255
+    samples = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+    return (samples + _ALMOST).floor() * inside[:, None] / 255
 
 
 def _places(h: int, w: int, op: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:

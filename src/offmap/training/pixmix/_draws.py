@@ -70,7 +70,7 @@ class Draws:
         """
 
         def uniform(*shape: int) -> Float64[Tensor, "..."]:
-            # No zero among them: see the weights.
+            # Never zero: see the weights.
             device = generator.device
             return 1 - torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 

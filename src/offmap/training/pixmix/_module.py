@@ -122,10 +122,10 @@ class PixMix(nn.Module):
         draws = draws.to(images.device)
         mixed, pixels = _as_float_and_levels(images)
         slots = torch.arange(self.k + 1, device=images.device)
-        used = draws.augmented & (slots <= draws.rounds[:, None])
-        rows, columns = used.nonzero(as_tuple=True)
-        chosen = (field[rows, columns] for field in (draws.op, draws.level, draws.negative))
-        copies = augment(pixels[rows], *chosen)
+        mask = draws.augmented & (slots <= draws.rounds[:, None])
+        rows, columns = mask.nonzero(as_tuple=True)
+        choices = (field[rows, columns] for field in (draws.op, draws.level, draws.negative))
+        copies = augment(pixels[rows], *choices)
         # All that may be mixed in: a picture for each image, then the augmented copies.
         pool = torch.cat([self._crop(draws, images), copies])
         place = torch.arange(len(images), device=images.device)[:, None].repeat(1, self.k + 1)
@@ -138,13 +138,13 @@ class PixMix(nn.Module):
         """The part of its picture that each image is mixed with, in the image's channels."""
         c, h, w = images.shape[1:]
         windows = self.pictures.unfold(2, h, 1).unfold(3, w, 1)
-        where = self.pictures.device
-        top, left = draws.corner.to(where).unbind(1)
-        cropped = windows[draws.picture.to(where), :, top, left].to(images.device).float() / 255
-        if c < cropped.shape[1]:
+        device = self.pictures.device
+        top, left = draws.corner.to(device).unbind(1)
+        parts = windows[draws.picture.to(device), :, top, left].to(images.device).float() / 255
+        if c < parts.shape[1]:
             grey = torch.tensor(_GREY, device=images.device).view(3, 1, 1)
-            return (cropped * grey).sum(1, keepdim=True)
-        return cropped.expand(-1, c, -1, -1)
+            return (parts * grey).sum(1, keepdim=True)
+        return parts.expand(-1, c, -1, -1)
 
     def extra_repr(self) -> str:
         return (
