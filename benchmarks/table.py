@@ -11,7 +11,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
 HEAD = """# Measured
 
 Ratios and times of the stored benchmarks: the median of interleaved runs, with the smallest
-and the largest in brackets. [benchmarks/README.md](../benchmarks/README.md) explains each benchmark.
+and the largest in brackets. [benchmarks/README.md](../benchmarks/README.md) explains each.
 
 `python -m benchmarks --json benchmarks/measured.json` measures and stores them;
 `python -m benchmarks.table` writes this page from that file.
