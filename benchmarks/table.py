@@ -10,11 +10,13 @@ STORED = Path(__file__).with_name("measured.json")
 PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
 HEAD = """# Measured
 
-Drawn by `python -m benchmarks.table` from `benchmarks/measured.json`, which
-`python -m benchmarks --json benchmarks/measured.json` writes. Median, smallest and largest of
-interleaved runs; what they mean stands in [benchmarks/README.md](../benchmarks/README.md).
+Ratios and times of the stored benchmarks: the median of interleaved runs, with the smallest
+and the largest in brackets. [benchmarks/README.md](../benchmarks/README.md) explains each.
 
-| benchmark | what | measured | runs | bar | command |
+`python -m benchmarks --json benchmarks/measured.json` measures and stores them;
+`python -m benchmarks.table` writes this page from that file.
+
+| benchmark | what | measured | runs | target | command |
 |---|---|---|---|---|---|
 """
 
