@@ -851,7 +851,7 @@ def test_a_guard_on_a_whole_set_says_that_it_wants_its_batches() -> None:
     x, _ = known(0)
     guard = offmap.Guard(Right(), "msp").calibrate(known(1))
     for whole in (TensorDataset(x), DataLoader(TensorDataset(x)), iter([x])):
-        with pytest.raises(DataError, match="of a data set or loader, give one batch at a time"):
+        with pytest.raises(DataError, match="of a whole data set, give one batch at a time"):
             guard(whole)
     with pytest.raises(DataError, match=r"seen int$"):
         guard(3)

@@ -152,7 +152,7 @@ def test_the_detector_of_the_page_on_design_is_a_distance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_registry, "_entries", dict(_registry.known()))
+    monkeypatch.setattr(_registry, "_entries", dict(_registry.entries_by_name()))
     monkeypatch.setitem(sys.modules, "distance", ModuleType("distance"))
     sets = demo.digits_data()
     held = demo.NORMALIZATION(sets.calibration.images)

@@ -36,7 +36,7 @@ SAYS = {
 @pytest.fixture(autouse=True)
 def left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No window, and no detector in the catalogue that tests of other files would meet."""
-    known = _registry.known()
+    known = _registry.entries_by_name()
     monkeypatch.setattr(_registry, "_entries", dict(known))
     backend = matplotlib.get_backend()
     matplotlib.use("Agg")

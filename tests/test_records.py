@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ def test_a_record_is_read_back_as_its_kind(tmp_path: Path) -> None:
     assert plain["text"] == note.text == "a"
     assert torch.equal(files["state"]["x"], tensors["x"])
     assert torch.equal(again["state"]["x"], tensors["x"])
+
+
+def test_names_that_are_not_utf8_can_be_read_back(tmp_path: Path) -> None:
+    """A record with the name of such a file was written, and no reader took it again."""
+    names = [os.fsdecode(b"caf\xe9"), {os.fsdecode(b"\xff"): 1}]
+    records.write(tmp_path, "note", {"text": os.fsdecode(b"\xff.png"), "names": names}, {})
+    content, _ = records.read(tmp_path, "note")
+    assert (content["text"], content["names"]) == (r"\xff.png", [r"caf\xe9", {r"\xff": 1}])
 
 
 def test_files_may_have_names_of_their_own(tmp_path: Path) -> None:

@@ -185,3 +185,17 @@ def test_a_folder_of_other_files_says_what_lies_there(write_folder: Make) -> Non
         DataError, match=r"holds no images: .*; skipped in .*: 2 .heic, first .*1\.heic \(no"
     ):
         load(root)
+
+
+def test_classes_are_text_though_folders_are_called_by_other_bytes(
+    tmp_path: Path, encode: Make, pixels: Make
+) -> None:
+    for name in (b"caf\xe9", b"tea"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        for i in range(2):
+            (folder / f"{i}.png").write_bytes(encode(pixels(4, 4, seed=i)))
+    images = load(tmp_path)
+    assert images.classes == (r"caf\xe9", "tea")
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 0, 1, 1]

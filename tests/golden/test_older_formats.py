@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import offmap
 from offmap.errors import StoreError
 from offmap.networks import zoo
 from offmap.training import finished, recipe_of
@@ -21,11 +20,6 @@ def test_an_older_card_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for use in (zoo.card, zoo.load):
         with pytest.raises(StoreError, match=r"older\.json .*make it anew with `offmap publish`"):
             use("older")
-
-
-def test_older_results_are_refused() -> None:
-    with pytest.raises(StoreError, match=r"results\.json .*make it anew with `offmap bench`"):
-        offmap.Results.load(GOLDEN / "results")
 
 
 def test_an_older_run_is_refused(tmp_path: Path) -> None:

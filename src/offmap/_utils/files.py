@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -127,9 +127,21 @@ def reason_of(error: Exception) -> str:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused."""
+    """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused.
+
+    Names of files that are not UTF-8 are written as :func:`as_text` shows them, as no reader takes
+    the halves of characters by which Python stands for their bytes.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(_readable(value), indent=1, allow_nan=False) + "\n")
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return as_text(value)
+    if isinstance(value, Mapping):
+        return {_readable(name): _readable(item) for name, item in value.items()}
+    return list(map(_readable, value)) if isinstance(value, list | tuple) else value
 
 
 def claimed(path: Path) -> TextIO:

@@ -99,7 +99,7 @@ def as_inputs(inputs: Any) -> Inputs:
     raise DataError(
         "a batch must be (inputs, labels), inputs alone, or a dict with 'image' and 'label', with "
         f"tensors, arrays or pictures inside; seen {type(inputs).__name__}"
-        + ("; of a data set or loader, give one batch at a time" if several else "")
+        + ("; of a whole data set, give one batch at a time" if several else "")
     )
 
 

@@ -10,6 +10,7 @@ from typing import Self
 
 import torch
 
+from offmap._utils.files import as_text
 from offmap.data._decode import Item, Skipped, count_channels_of
 from offmap.data._left_out import HIDDEN, LEADS_BACK, NO_SUFFIX, UNREAD, skipped_in_words
 from offmap.data.sources import Source
@@ -64,7 +65,7 @@ class Folder(Source):
             Skipped(str(root / name), "a class folder without images")
             for name in sorted(set(classes).difference(folders))
         )
-        return cls(root, paths, labels, classes, left_out)
+        return cls(root, paths, labels, tuple(map(as_text, classes)), left_out)
 
     def __len__(self) -> int:
         return len(self.paths)
