@@ -11,7 +11,8 @@ import pytest
 import offmap
 from offmap._utils.table import render, short
 from offmap.errors import MissingExtraError, UnknownNameError
-from offmap.evaluation.results import Results, Row, SetInfo
+from offmap.evaluation.results import Results, SetInfo
+from offmap.evaluation.rows import Row
 from offmap.metrics import detection
 
 PATHS = [f"/data/collection/2025/{place}/{part}" for place in "abcd" for part in ("day", "night")]

@@ -2,7 +2,8 @@
 
 from offmap.evaluation.aggregation import Aggregate, aggregate
 from offmap.evaluation.comparison import Comparison, compare
-from offmap.evaluation.results import Results, Row, SetInfo
+from offmap.evaluation.results import Results, SetInfo
+from offmap.evaluation.rows import Row
 from offmap.evaluation.run import evaluate
 from offmap.evaluation.scores import of_scores, read_scores
 from offmap.evaluation.summaries import Summary, read_summary

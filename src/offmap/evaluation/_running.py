@@ -19,8 +19,8 @@ from offmap.detectors import Detector, Fitting, Needs, passes, to_learn_on
 from offmap.errors import ArgumentError, NeedsError, NonFiniteError, OffmapError, ShapeError
 from offmap.evaluation._inputs import Named, Scorer
 from offmap.evaluation._overlaps import overlaps
-from offmap.evaluation.results import Row, SetInfo
-from offmap.evaluation.rows import row_of
+from offmap.evaluation.results import SetInfo
+from offmap.evaluation.rows import Row, row_of
 from offmap.forward import AnyProbe, EachPass, Seen
 from offmap.guard.calibration_data import CalibrationData
 from offmap.guard.decide import alarm_rank

@@ -18,6 +18,7 @@ from offmap.errors import MissingExtraError, StoreError, UnknownNameError
 from offmap.evaluation._words import heading, notes
 from offmap.evaluation.by_sample import BY_SAMPLE, as_table, from_table, read_table, write_table
 from offmap.evaluation.metric import METRICS, metric_of
+from offmap.evaluation.rows import Row
 from offmap.evaluation.shift import Shift, shifts_in
 from offmap.evaluation.tables import Grid, Tabular
 from offmap.evaluation.whole import check_whole
@@ -27,33 +28,6 @@ Scores = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 Classes = Mapping[str, Int32[np.ndarray, " n"]]
 
 _SCORES = "scores"  # the label of a record's one file
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row(Detection):
-    """One detector on one OOD set.
-
-    Args:
-        detector: its name.
-        set: name of the OOD set.
-        group: the group that the caller put the set in, such as near or far.
-        threshold: score above which a sample is called OOD, from the calibration set.
-        id_alarm: share of evaluated ID samples above the threshold.
-        ood_caught: share of OOD samples above it.
-        oscr: area under the OSCR curve, where the ID samples have labels.
-        aurc: area under the risk-coverage curve of the ID samples alone, likewise.
-        augrc: the same of the generalised curve.
-    """
-
-    detector: str
-    set: str
-    group: str
-    threshold: float | None = None
-    id_alarm: float | None = None
-    ood_caught: float | None = None
-    oscr: float | None = None
-    aurc: float | None = None
-    augrc: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

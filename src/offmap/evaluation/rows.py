@@ -1,16 +1,42 @@
-"""The figures of a row, from scores."""
+"""Rows of an evaluation, and their figures from scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from offmap.evaluation.results import Row
 from offmap.guard.decide import alarm_threshold
-from offmap.metrics import augrc, aurc, detection, oscr
+from offmap.metrics import Detection, augrc, aurc, detection, oscr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Detection):
+    """One detector on one OOD set.
+
+    Args:
+        detector: its name.
+        set: name of the OOD set.
+        group: the group that the caller put the set in, such as near or far.
+        threshold: score above which a sample is called OOD, from the calibration set.
+        id_alarm: share of evaluated ID samples above the threshold.
+        ood_caught: share of OOD samples above it.
+        oscr: area under the OSCR curve, where the ID samples have labels.
+        aurc: area under the risk-coverage curve of the ID samples alone, likewise.
+        augrc: the same of the generalised curve.
+    """
+
+    detector: str
+    set: str
+    group: str
+    threshold: float | None = None
+    id_alarm: float | None = None
+    ood_caught: float | None = None
+    oscr: float | None = None
+    aurc: float | None = None
+    augrc: float | None = None
 
 
 def row_of(

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Int64
 
 from offmap._utils.arguments import number, whole
 from offmap.errors import ArgumentError, DataError
-from offmap.evaluation.results import Results, Row
-from offmap.evaluation.rows import figures_of
+from offmap.evaluation.results import Results
+from offmap.evaluation.rows import Row, figures_of
 
 HELD_OUT = 0.2
 
