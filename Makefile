@@ -42,8 +42,9 @@ wheel:
 	$(PYTHON) scripts/wheel.py
 
 # Warnings are errors: a link that leads nowhere, a formula that cannot be shown, a docstring that is broken.
+# Every page is read anew (-E -a): a page that was warned of once is not read a second time, and the next run passes.
 docs: .venv/ready
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html docs build/docs
 
 # The same beside the versions that build/site holds, with links from each to each.
 site: .venv/ready

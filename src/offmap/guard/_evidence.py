@@ -58,7 +58,7 @@ class Evidence:
 
     @property
     def rates(self) -> Float64[np.ndarray, " g"]:
-        """The certified rate of each group: one group, or the classes."""
+        """The certified rate of each group (of all, or of each class)."""
         return self.certified.upper(self.delta)
 
     @property

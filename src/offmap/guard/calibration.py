@@ -123,7 +123,7 @@ class Calibration(Ranked):
 
     @property
     def ranks(self) -> Int64[Tensor, " g"]:
-        """How many ranks of each group raise an alarm: ``k``, of the k-th highest score."""
+        """How many ranks of each group raise an alarm, which is ``k`` of the k-th highest score."""
         return (self.limits_ <= self.alarm_rate).sum(1)
 
     @property

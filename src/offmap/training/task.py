@@ -80,7 +80,7 @@ class Task(lightning.LightningModule):
 
     @property
     def trained(self) -> nn.Module:
-        """The network that is saved: the averaged one where there is an average."""
+        """The network that is saved, which is the averaged one where there is an average."""
         return self.network if self.average is None else self.average.module
 
     @property
