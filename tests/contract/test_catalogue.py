@@ -162,6 +162,15 @@ def test_a_score_does_not_depend_on_its_batch(world: World, made: Detector, cut:
     assert close(parts, made.score(world.ood))
 
 
+def test_rows_that_are_scored_apart_are_joined_in_order(
+    world: World, made: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a batch of more than two thousand is on a processor."""
+    expected = made.score(world.ood)
+    monkeypatch.setattr("offmap.detectors._detector._ROWS", 107)
+    assert close(made.score(world.ood), expected)
+
+
 def test_a_one_shot_iterable_is_enough(spec: str, world: World, made: Detector) -> None:
     def once() -> Iterator[tuple[Activations | Sample, torch.Tensor]]:
         yield from world.batches(BATCH)
