@@ -69,7 +69,7 @@ class OwnTransform:
 
     @property
     def id(self) -> tuple[str, str]:
-        """What a guard keeps of it, which is the name of the function without its file, and the hash."""
+        """What a guard keeps of it, the name of the function without its file, and the hash."""
         return self.name.rpartition(":")[2], self.sha256
 
     def __str__(self) -> str:
