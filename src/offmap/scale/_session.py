@@ -44,7 +44,15 @@ def session(slots: int, gpus: int = 0) -> Iterator[Any]:
     if not joined:
         _start(ray, slots)
     try:
-        _check_room(ray, slots, gpus)
+        # Actors that no machine has room for would wait for ever.
+        resources = ray.cluster_resources()
+        for name, demand in (("CPU", slots), ("GPU", gpus)):
+            if (supply := resources.get(name, 0)) < demand:
+                raise ArgumentError(
+                    f"{demand} {name} slots are needed, and the Ray session has {supply:g}: give "
+                    "fewer workers, or start it with more, as "
+                    f"ray.init(num_{name.lower()}s={demand})"
+                )
         yield ray
     finally:
         if not joined:
@@ -68,17 +76,6 @@ def _start(ray: Any, slots: int) -> None:
             else "look at RAY_ADDRESS, or leave it unset for a session of this machine's own"
         )
         raise ArgumentError(f"{where} cannot be used: {lines}; {remedy}") from error
-
-
-def _check_room(ray: Any, slots: int, gpus: int) -> None:
-    """Refuse actors that no machine has room for: they would wait for ever."""
-    resources = ray.cluster_resources()
-    for name, demand in (("CPU", slots), ("GPU", gpus)):
-        if (supply := resources.get(name, 0)) < demand:
-            raise ArgumentError(
-                f"{demand} {name} slots are needed, and the Ray session has {supply:g}: give fewer "
-                f"workers, or start it with more, as ray.init(num_{name.lower()}s={demand})"
-            )
 
 
 def gpus_of(device: str | None) -> int:

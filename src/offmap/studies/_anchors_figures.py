@@ -26,7 +26,14 @@ def draw(results: Mapping[str, Results], sets: Data, guard: Guard, out: Path) ->
     labels = sets.test.labels.numpy()
     unknown = sets_of(results["plain"])[0]
     _draw_confusions(results, labels, unknown, out)
-    _draw_oscr(results, labels, out)
+    curves: dict[str, dict[str, Any]] = {name: {} for name in sets_of(results["plain"])}
+    for ood, systems in curves.items():
+        for network, of_network in results.items():
+            correct = of_network.predictions["id"] == labels
+            for d in of_network.detectors:
+                scores = of_network.scores[d]
+                systems[f"{network} {d}"] = oscr_curve(scores["id"], correct, scores[ood])
+    plots.save(plots.oscr_curves(curves), out / "oscr.png")
     _draw_verdicts(guard, sets.test, sets.ood["unknown"][unknown], out)
     _draw_places(guard, sets, out)
 
@@ -46,17 +53,6 @@ def _draw_confusions(results: Mapping[str, Results], labels: Any, unknown: str, 
     plots.save(figure, out / "confusion-open.png")
     figure = plots.confusion(outcome.binary, ["known", "unknown"], heading=heading)
     plots.save(figure, out / "confusion-binary.png")
-
-
-def _draw_oscr(results: Mapping[str, Results], labels: Any, out: Path) -> None:
-    curves: dict[str, dict[str, Any]] = {name: {} for name in sets_of(results["plain"])}
-    for ood, systems in curves.items():
-        for network, of_network in results.items():
-            correct = of_network.predictions["id"] == labels
-            for d in of_network.detectors:
-                scores = of_network.scores[d]
-                systems[f"{network} {d}"] = oscr_curve(scores["id"], correct, scores[ood])
-    plots.save(plots.oscr_curves(curves), out / "oscr.png")
 
 
 def _draw_verdicts(guard: Guard, known: ImageSet, unknown: ImageSet, out: Path) -> None:

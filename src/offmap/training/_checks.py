@@ -43,11 +43,20 @@ def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) 
 
 @torch.no_grad()
 def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> int:
+    members = network.members if isinstance(network, HasMembers) else [network]
+    outputs = set()
     try:
         images = normalization(sets.train.images[:2])
         network.eval()
-        members = network.members if isinstance(network, HasMembers) else [network]
-        outputs = {_classes(member, images) for member in members}
+        for member in members:
+            output = member(images)
+            if not isinstance(output, Tensor) or output.ndim != 2:
+                kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise ShapeError(
+                    "training takes networks that return logits, a tensor of shape (n, classes); "
+                    f"{type(member).__name__} returned {kind}"
+                )
+            outputs.add(output.shape[1])
     except RuntimeError as error:
         shape = "x".join(map(str, sets.train.shape))
         raise ShapeError(
@@ -81,17 +90,6 @@ def in_fastest_layout(
     except (RuntimeError, ValueError, AssertionError):  # the same images went through before
         layout = torch.contiguous_format
     return network.to(memory_format=layout).train(), layout  # type: ignore[call-overload]
-
-
-def _classes(network: nn.Module, images: Tensor) -> int:
-    output = network(images)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ShapeError(
-            f"training takes networks that return logits, a tensor of shape (n, classes); "
-            f"{type(network).__name__} returned {kind}"
-        )
-    return output.shape[1]
 
 
 def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:

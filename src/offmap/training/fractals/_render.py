@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, pi
 
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,29 +48,20 @@ def _play_chaos_game(
         points = systems.step(points, generator)
     f, walkers = systems.tints.shape
     ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE], device="cpu")  # without the outermost points
-    frame = points[:2].quantile(ends, dim=2, keepdim=True)
+    low, high = points[:2].quantile(ends, dim=2, keepdim=True)
+    sides = torch.tensor([width, height], device="cpu")[:, None, None]
+    canvas = torch.arange(f, device="cpu")[:, None] * (height * width)
     counts = torch.zeros(2, f * height * width, dtype=torch.int32, device="cpu")
     for _ in range(ceil(_VISITS * height * width / walkers)):
         points = systems.step(points, generator)
-        cells, inside = _cells(points[:2], frame, height, width)
-        cells = cells[inside]
+        places = ((points[:2] - low) / (high - low).clamp(min=1e-6) * sides).floor()
+        inside = ((places >= 0) & (places < sides)).all(0)
+        cells = (canvas + (places[1] * width + places[0]).long())[inside]
         tints = (points[2][inside] * _TINTS).round().int()
         counts[0].index_add_(0, cells, torch.ones_like(tints))
         counts[1].index_add_(0, cells, tints)
     visits, sums = counts.view(2, f, 1, height, width).float()
     return visits, sums / _TINTS
-
-
-def _cells(
-    points: Float32[Tensor, "2 f p"], frame: Float32[Tensor, "2 2 f 1"], height: int, width: int
-) -> tuple[Int64[Tensor, "f p"], Bool[Tensor, "f p"]]:
-    """Where on the canvases the points are, and which are on them at all."""
-    low, high = frame
-    sides = torch.tensor([width, height], device="cpu")[:, None, None]
-    places = ((points - low) / (high - low).clamp(min=1e-6) * sides).floor()
-    inside = ((places >= 0) & (places < sides)).all(0)
-    canvas = torch.arange(points.shape[1], device="cpu")[:, None] * (height * width)
-    return canvas + (places[1] * width + places[0]).long(), inside
 
 
 def _background(front: Float32[Tensor, "f 3 h w"]) -> Float32[Tensor, "f 3 h w"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -54,8 +55,11 @@ def fractals(
         raise ArgumentError(f"n and size must be positive; seen {n} and {size}")
     name = f"fractals-{n}-{h}x{w}-seed{seed}-v{VERSION}"
     path = None if cache is None else cache / f"{name}.safetensors"
-    if path is not None and (images := _read(path)) is not None:
-        return ImageSet(name, images, transform="as drawn")
+    if path is not None:
+        with suppress(OSError, SafetensorError, KeyError):  # absent or damaged: drawn anew
+            tensors = load(path.read_bytes())
+            if torch.equal(tensors["sha256"], _digest(tensors["images"])):
+                return ImageSet(name, tensors["images"], transform="as drawn")
     generator = torch.Generator().manual_seed(seed)
     batches: list[Tensor] = []
     while sum(map(len, batches)) < n:
@@ -67,16 +71,6 @@ def fractals(
         with atomic(path, sync=False) as temporary:
             temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
     return ImageSet(name, images, transform="as drawn")
-
-
-def _read(path: Path) -> UInt8[Tensor, "n 3 h w"] | None:
-    """The images of a cache file, unless it is absent or damaged."""
-    try:
-        tensors = load(path.read_bytes())
-        images, sha256 = tensors["images"], tensors["sha256"]
-    except (OSError, SafetensorError, KeyError):
-        return None
-    return images if torch.equal(sha256, _digest(images)) else None
 
 
 def _digest(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "32"]:
