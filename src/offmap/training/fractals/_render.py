@@ -34,7 +34,14 @@ def render(
     turns, phase = uniform(2, len(tints), 3, 1, 1, generator=generator)
     angles = (0.8 + 1.6 * turns) * (tints / visits.clamp(min=1)) + phase
     front = light * (0.5 + 0.5 * torch.cos(2 * pi * angles))
-    picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)
+    # The background: the middle third, enlarged, and a glow; the colours exchanged.
+    middle = (slice(u // 2 - max(u // 6, 1), u // 2 + max(u // 6, 1)) for u in (height, width))
+    near = F.interpolate(front[:, :, *middle], size=(height, width), mode="bilinear")
+    glow = F.adaptive_avg_pool2d(front, 5)
+    glow = glow / glow.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    glow = F.interpolate(glow, size=(height, width), mode="bicubic").clamp(0, 1).sqrt()
+    background = 0.7 * torch.maximum(near[:, [1, 2, 0]], 0.7 * glow[:, [2, 0, 1]])
+    picture = F.avg_pool2d(front + (1 - light.sqrt()) * background, _FINE)
     pixels = (255 * picture).round().clamp(0, 255).to(torch.uint8)
     return pixels, occupied.float().mean((1, 2, 3))
 
@@ -62,14 +69,3 @@ def _play_chaos_game(
         counts[1].index_add_(0, cells, tints)
     visits, sums = counts.view(2, f, 1, height, width).float()
     return visits, sums / _TINTS
-
-
-def _background(front: Float32[Tensor, "f 3 h w"]) -> Float32[Tensor, "f 3 h w"]:
-    """The middle third of the fractal, enlarged, and a glow; the colours exchanged."""
-    h, w = front.shape[2:]
-    rows, columns = (slice(u // 2 - max(u // 6, 1), u // 2 + max(u // 6, 1)) for u in (h, w))
-    near = F.interpolate(front[:, :, rows, columns], size=(h, w), mode="bilinear")
-    glow = F.adaptive_avg_pool2d(front, 5)
-    glow = glow / glow.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
-    glow = F.interpolate(glow, size=(h, w), mode="bicubic").clamp(0, 1).sqrt()
-    return 0.7 * torch.maximum(near[:, [1, 2, 0]], 0.7 * glow[:, [2, 0, 1]])
