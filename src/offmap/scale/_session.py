@@ -67,15 +67,22 @@ def _start(ray: Any, slots: int) -> None:
             ray.init(address=address, **quiet)
         else:
             ray.init(address="local", num_cpus=slots + _SPARE, include_dashboard=False, **quiet)
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    # Where a process of its own does not start in time, Ray raises a bare Exception.
+    except Exception as error:
         lines = " ".join(str(error).split())
-        where = f"the cluster at {address}" if address else "a session of Ray"
+        if not address:
+            raise ArgumentError(
+                f"Ray does not start on this machine: {lines}; look at its memory and load, and "
+                "try again, or work in one process, without an engine"
+            ) from error
         remedy = (
             "install the same versions here and there"
             if "mismatch" in lines.lower()
             else "look at RAY_ADDRESS, or leave it unset for a session of this machine's own"
         )
-        raise ArgumentError(f"{where} cannot be used: {lines}; {remedy}") from error
+        raise ArgumentError(
+            f"the cluster at {address} cannot be used: {lines}; {remedy}"
+        ) from error
 
 
 def gpus_of(device: str | None) -> int:

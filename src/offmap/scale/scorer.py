@@ -80,7 +80,7 @@ class Scorer:
         allow: Sequence[str] = (),
         transform: str | None = None,
     ) -> None:
-        for name, value in (("detectors", detectors), ("allow", allow)):
+        for name, value in (("keep", keep), ("detectors", detectors), ("allow", allow)):
             if isinstance(value, str):
                 raise ArgumentError(f"{name} must be a list of names; seen the text {value!r}")
         self.folder = str(expanded(folder).absolute())
