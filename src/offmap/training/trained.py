@@ -107,7 +107,8 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     if is_run:
         card, weights = finished(run)
         network = place(build(card.network), weights, str(run)).eval()
-        return Trained(network, _normalization_in(card), run.name, _trained_on(card))
+        source = run.absolute().name  # of "." too
+        return Trained(network, _normalization_in(card), source, _trained_on(card))
     if is_of_epoch(path):
         return _open_epoch(path.absolute())
     if not path.is_file():
