@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 
 from torch import nn
@@ -48,6 +49,12 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
             f"no schedule {recipe.schedule!r}: there are {', '.join(_SCHEDULES)}"
         )
     build = _SCHEDULES[recipe.schedule]
+    allowed = list(inspect.signature(build).parameters)[3:]
+    if unknown := sorted(set(recipe.schedule_options) - set(allowed)):
+        raise ArgumentError(
+            f"the schedule {recipe.schedule} has no option {unknown[0]!r}: it has "
+            f"{', '.join(allowed) or 'none'}"
+        )
     try:
         return build(optimizer, recipe, steps_per_epoch, **recipe.schedule_options)
     except (TypeError, ValueError) as error:
