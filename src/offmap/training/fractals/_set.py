@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from offmap._utils.files import atomic
+from offmap._utils.files import atomic, reason_of
+from offmap._utils.warning import warn_user
 from offmap.data import ImageSet
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, OffmapWarning
 from offmap.training.fractals._render import render
 from offmap.training.fractals._systems import Systems
 
@@ -47,6 +48,9 @@ def fractals(
     Raises:
         ArgumentError: ``n`` or ``size`` is not positive.
 
+    Warns:
+        OffmapWarning: the folder cannot be written.
+
     References:
         Barnsley, Fractals Everywhere, 1988. Anderson and Farrell, WACV 2022, arXiv:2110.03091.
     """
@@ -68,8 +72,14 @@ def fractals(
         batches.append(pictures[shares >= _FILLED])
     images = torch.cat(batches)[:n].contiguous()
     if path is not None:
-        with atomic(path, sync=False) as temporary:
-            temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
+        try:
+            with atomic(path, sync=False) as temporary:
+                temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
+        except OSError as error:
+            words = (
+                f"the fractals cannot be kept ({reason_of(error)}): they are drawn anew next time"
+            )
+            warn_user(words, OffmapWarning)
     return ImageSet(name, images, transform="as drawn")
 
 
