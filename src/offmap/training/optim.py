@@ -72,14 +72,6 @@ def _onecycle(o: Optimizer, recipe: Recipe, steps: int, *, warmup: float = 0.3) 
     return OneCycleLR(o, recipe.lr, total, pct_start=warmup, cycle_momentum=False)
 
 
-def _cosine(o: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
-    return CosineAnnealingLR(o, recipe.epochs * steps)
-
-
-def _constant(o: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
-    return ConstantLR(o, factor=1.0)
-
-
 def _milestones(
     o: Optimizer,
     recipe: Recipe,
@@ -109,8 +101,8 @@ def _factor(gamma: float) -> float:
 
 _SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "onecycle": _onecycle,
-    "cosine": _cosine,
-    "constant": _constant,
+    "cosine": lambda o, recipe, steps: CosineAnnealingLR(o, recipe.epochs * steps),
+    "constant": lambda o, recipe, steps: ConstantLR(o, factor=1.0),
     "milestones": _milestones,
     "steps": _steps,
 }
