@@ -36,15 +36,17 @@ def draw(results: Mapping[str, Results], sets: Data, guard: Guard, out: Path) ->
     plots.save(plots.oscr_curves(curves), out / "oscr.png")
     _draw_verdicts(guard, sets.test, sets.ood["unknown"][unknown], out)
     # Known classes and unknown images, projected from the space of the anchors.
-    network = guard.probe.network
-    assert isinstance(network, AnchorHead)
+    head = guard.probe.network
+    assert isinstance(head, AnchorHead)
     options = {"normalization": guard.probe.normalization, "show_progress": False}
-    coordinates, classes = _coordinates(network, sets.test.take(3000), options)
-    groups = {str(c): coordinates[classes == c] for c in range(len(network.anchors))}
+    coordinates, classes = _coordinates(head, sets.test.take(3000), options)
+    groups = {str(c): coordinates[classes == c] for c in range(len(head.anchors))}
     for name, images in sets.ood["unknown"].items():
-        groups[name] = _coordinates(network, images.take(300), options)[0]
-    anchors, heading = network.anchors.cpu().numpy(), "logits and their anchors"
-    plots.save(plots.projection(groups, anchors, heading=heading), out / "places.png")
+        groups[name] = _coordinates(head, images.take(300), options)[0]
+    figure = plots.projection(
+        groups, head.anchors.cpu().numpy(), heading="logits and their anchors"
+    )
+    plots.save(figure, out / "places.png")
 
 
 def _draw_confusions(results: Mapping[str, Results], labels: Any, unknown: str, out: Path) -> None:

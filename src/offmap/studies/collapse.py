@@ -141,6 +141,7 @@ def run(
 def study_data(id: str, recipe: Recipe, seed: int = 0, limit: int | None = None) -> Data:
     """The ID set of a recipe, and the OOD sets of the study; at most ``limit`` samples of each."""
     train, test = known(recipe)
+    ood: Mapping[str, Any]
     if id == "digits":
         ood = embedded_ood(test, seed)
     else:
