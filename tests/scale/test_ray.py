@@ -169,6 +169,39 @@ def test_calibration_is_that_of_one_process(sets: demo.Digits, tmp_path: Path) -
     assert many.history.read == one.history.read
 
 
+@pytest.mark.slow
+def test_what_is_not_finite_is_refused_in_the_words_of_one_process(sets: demo.Digits) -> None:
+    """Fits and evaluations named the index in a shard, and a calibration gave another reason."""
+
+    def holed(held: data.ImageSet, rows: slice) -> data.ImageSet:
+        images = demo.NORMALIZATION(held.images)
+        images[rows] = torch.nan
+        return replace(held, images=images)
+
+    def error(function: Any, *args: Any, **options: Any) -> tuple[type, str]:
+        with pytest.raises(DataError) as raised:
+            function(*args, batch_size=10, **options)
+        return raised.type, str(raised.value)
+
+    names = ["mahalanobis", "energy"]
+    late, all_rows = slice(-7, -6), slice(None)
+    unfitted = offmap.Guard(demo.shipped(), names, normalization=demo.NORMALIZATION)
+    train = holed(sets.train, late)
+    assert error(scale.fit, deepcopy(unfitted), train) == error(deepcopy(unfitted).fit, train)
+    for learner in ("energy", "temperaturescaled"):
+        guard = offmap.Guard(demo.shipped(), learner, normalization=demo.NORMALIZATION)
+        guard.fit(sets.train)
+        held = holed(sets.calibration, all_rows)
+        ours = error(scale.calibrate, deepcopy(guard), held, workers=1)
+        assert ours == error(deepcopy(guard).calibrate, held)
+    options = {"train": sets.train, "ood": sets.ood, "normalization": demo.NORMALIZATION}
+    options |= {"id_test": sets.test, "detectors": names}
+    options["calibration"] = holed(sets.calibration, late)
+    of_workers = error(offmap.evaluate, demo.shipped(), engine="ray", **options)
+    assert of_workers == error(offmap.evaluate, demo.shipped(), **options)
+    assert str(len(sets.calibration) - 7) in of_workers[1]
+
+
 def test_the_how_to_page_runs(
     guard: offmap.Guard, folder: Path, photos: Path, sets: demo.Digits, monkeypatch: Any
 ) -> None:

@@ -78,7 +78,7 @@ def test_verdicts_are_the_guards_for_images_of_every_form(
     assert not verdict.is_ood.all()
 
 
-@pytest.mark.parametrize("name", ["allow", "detectors"])
+@pytest.mark.parametrize("name", ["allow", "detectors", "keep"])
 def test_a_text_is_no_list_of_names(name: str, tmp_path: Path) -> None:
     """Its letters would be the names, and the guard refused with another reason."""
     (tmp_path / "guard.json").write_text("{}")

@@ -6,6 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -15,6 +16,7 @@ from offmap.errors import ArgumentError, MissingExtraError, OffmapWarning
 from offmap.scale import _session
 from offmap.scale._sending import put
 from offmap.scale._session import check_versions, gpus_of, library, session, versions
+from offmap.scale.passes import Passes
 
 
 class Ray:
@@ -88,6 +90,25 @@ def test_another_version_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch
     use(Ray(fails="no answer"), monkeypatch)
     with pytest.raises(ArgumentError, match="no answer; look at RAY_ADDRESS"), session(2):
         pass
+
+
+def test_a_session_that_does_not_start_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises a bare Exception on a machine under load: that was a traceback."""
+
+    class Slow(Ray):
+        def init(self, **options: Any) -> None:
+            raise Exception("The current node timed out\nduring startup.")
+
+    use(Slow(), monkeypatch)
+    words = "Ray does not start on this machine: The current node timed out during startup.; look"
+    with pytest.raises(ArgumentError, match=words), session(2):
+        pass
+
+
+def test_numbers_of_numpy_are_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(Ray(running=True), monkeypatch)
+    with Passes(np.int64(2), np.int64(1), None) as passes:  # type: ignore[arg-type]
+        assert (type(passes.workers), type(passes.threads)) == (int, int)
 
 
 def test_what_would_wait_for_ever_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from PIL import Image
 
 from offmap import data, demo
-from offmap.errors import ArgumentError, LeftOutWarning
+from offmap.errors import ArgumentError, LeftOutWarning, NonFiniteError
 from offmap.forward import Seen, forward, probe_of
-from offmap.scale._shards import Shards, corrupt_in
+from offmap.scale._shards import Shards, corrupt_in, finite
 
 
 class Plain:
@@ -129,3 +130,22 @@ def test_there_are_no_more_than_so_many_shards_and_they_end_with_batches() -> No
 def test_a_loader_is_refused_in_words() -> None:
     with pytest.raises(ArgumentError, match="list can be walked by one process alone: give a name"):
         Shards([torch.zeros(2, 1, 8, 8)], 2)
+
+
+def test_what_is_not_finite_is_named_by_its_index_in_the_whole_set() -> None:
+    """It was its index in the shard."""
+    sets = demo.digits_data()
+    images = demo.NORMALIZATION(sets.train.images)
+    images[[-7, -5]] = torch.nan
+    whole = replace(sets.train, images=images)
+    probe = probe_of(demo.shipped(), normalization=demo.NORMALIZATION)
+    with probe, pytest.raises(NonFiniteError) as of_one:
+        list(forward(probe, whole, batch_size=10))
+    shards = Shards(whole, 10)
+    *_, last = shards.to_send()
+    assert shards.start(last) == last.rows.start > 0
+    batches = forward(probe, shards.open(last), batch_size=10, strict=False)
+    with probe, pytest.raises(NonFiniteError) as of_many:
+        list(finite(batches, shards.start(last)))
+    assert str(of_many.value) == str(of_one.value)
+    assert str(len(whole) - 7) in str(of_one.value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, UnknownNameError
 from offmap.studies import anchors, collapse, disagreement, pixmix
 from offmap.studies._anchors_data import PROTOCOLS, embedded_data
 from offmap.studies._study import Setup, first_local
@@ -56,6 +56,12 @@ def test_one_network_is_no_ensemble(name: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=f"{name} is one MnistCNN: give an ensemble"):
         disagreement.run(tmp_path, budget="smoke", weights=given)
     assert not list(tmp_path.iterdir())
+
+
+def test_networks_that_a_study_lacks_are_named(tmp_path: Path) -> None:
+    """As Python writes a set, in whatever order."""
+    with pytest.raises(UnknownNameError, match=r"are plain, pixmix; seen 'a', 'b'$"):
+        pixmix.run(tmp_path, weights={"b": "zoo:x", "a": "zoo:x"})
 
 
 def test_a_network_without_anchors_is_refused_before_the_work(tmp_path: Path) -> None:

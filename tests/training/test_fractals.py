@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, OffmapWarning
 from offmap.training.fractals import fractals
 
 
@@ -43,6 +43,14 @@ def test_fractals_are_distinct_and_fill_their_pictures() -> None:
 def test_any_size(size: int | tuple[int, int]) -> None:
     h, w = (size, size) if isinstance(size, int) else size
     assert fractals(2, size).images.shape == (2, 3, h, w)
+
+
+def test_a_cache_that_cannot_be_written_costs_no_run(tmp_path: Path) -> None:
+    """A training ended at that, with the pictures at hand."""
+    (tmp_path / "file").touch()
+    with pytest.warns(OffmapWarning, match="cannot be kept .*: they are drawn anew"):
+        made = fractals(3, 16, seed=5, cache=tmp_path / "file")
+    assert made.fingerprint == fractals(3, 16, seed=5).fingerprint
 
 
 def test_a_cache_is_read_and_made_again_when_damaged(tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def test_unknown_optimizers_and_schedules_are_refused(changes: dict[str, object]
         lr_of(SMALL.but(changes), 2, 1)
 
 
+def test_an_option_that_a_schedule_lacks_is_named() -> None:
+    """The message named a private function, and none of the options."""
+    with pytest.raises(ArgumentError, match="onecycle has no option 'warm': it has warmup"):
+        lr_of(SMALL.but({"schedule_options": {"warm": 1}}), 2, 1)
+    with pytest.raises(ArgumentError, match="constant has no option 'at': it has none"):
+        lr_of(SMALL.but({"schedule": "constant", "schedule_options": {"at": 1}}), 2, 1)
+
+
 def test_published_defaults_of_the_schedules() -> None:
     """60/120/160 times 0.2, and a tenth every 20,000 steps."""
     long = SMALL.but({"epochs": 200, "schedule": "milestones"})

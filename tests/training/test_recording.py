@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import offmap
 from offmap import demo
 from offmap.cli._bench import normalization_or_usual
 from offmap.data import embedded
-from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.errors import ArgumentError, DataNotFoundError, StoreError, UnknownNameError
 from offmap.evaluation.collapse import collapse
 from offmap.evaluation.measure import measure
 from offmap.networks import DigitsCNN
@@ -194,6 +198,35 @@ def test_what_cannot_be_recorded_is_named(run: Path, sets: Sets, tmp_path: Path)
         Records.read(out)
 
 
+class Loader:
+    """Data whose description is Python's, with an address in memory."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.held.batches(100))
+
+
+def test_a_loader_is_the_same_in_another_process(run: Path, sets: Sets, tmp_path: Path) -> None:
+    """Its address told it from itself, and the records could not be gone on with."""
+    rest = {"ood": None, "detectors": ()}
+    first, second = Loader(sets.validation), Loader(sets.validation)
+    assert str(first) != str(second)
+    records = record_run(run, train=sets.train, id_test=first, out=tmp_path, **rest)  # type: ignore[arg-type]
+    again = record_run(run, train=sets.train, id_test=second, out=tmp_path, **rest)  # type: ignore[arg-type]
+    assert again == records
+
+
+def test_a_call_that_fails_before_its_first_record_claims_no_folder(
+    run: Path, sets: Sets, tmp_path: Path
+) -> None:
+    """Once the name was corrected, the folder held records of other detectors: it held none."""
+    with pytest.raises(UnknownNameError):
+        recorded(run, sets, tmp_path, detectors=["mspp"])
+    assert recorded(run, sets, tmp_path, detectors=["msp"]).detectors == ["msp"]
+
+
 def test_two_watchers_leave_each_others_lines(sets: Sets, tmp_path: Path) -> None:
     """Those of the first were erased by the second, in the same epoch."""
     options: dict[str, Any] = {"every": 1, "normalization": demo.NORMALIZATION}
@@ -236,6 +269,36 @@ def test_a_watcher_of_more_sets_goes_on_with_the_table(sets: Sets, tmp_path: Pat
     assert np.isfinite(records.of("nc5")).tolist() == [False, True, True]
     assert np.isfinite(records.of("test_accuracy")).tolist() == [False, True, True]
     assert not records.ood
+
+
+def test_a_run_in_the_working_folder_has_a_name(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its source was empty."""
+    monkeypatch.chdir(run)
+    checkpoint = Checkpoint(lambda _: DigitsCNN(10), "none", "")
+    for spec in (".", "weights.safetensors", str(run)):
+        assert open_trained(spec, checkpoint).source == run.name
+
+
+_IN_ASCII = """
+from pathlib import Path
+from offmap.studies._study import write_report
+from offmap.training.history import write_history
+from offmap.training.records import Records
+write_report("\\u201cunknown\\u201d", Path("."))
+row = {"epoch": 1, "detector": "msp", "set": "\\u03c7", "auroc": 0.5}
+write_history(Path("ood.csv"), [row])
+assert Records.read(".").ood == [row]
+"""
+
+
+def test_tables_and_reports_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    """They were written in that of the machine, and read as UTF-8 for the page of a run."""
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(
+        [sys.executable, "-c", _IN_ASCII], cwd=tmp_path, env=os.environ | ascii_locale, check=True
+    )
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "“unknown”\n"
+    assert "χ" in (tmp_path / "ood.csv").read_text(encoding="utf-8")
 
 
 def test_a_run_says_itself_how_its_images_are_normalised(run: Path) -> None:

@@ -574,7 +574,7 @@ def test_the_machine_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> N
 def test_one_device_is_not_asked_to_be_several(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sets: Sets
 ) -> None:
-    monkeypatch.setattr("offmap.training.run.as_device", torch.device)
+    monkeypatch.setattr("offmap.training._checks.as_device", torch.device)
     with pytest.raises(ArgumentError, match="cuda:1 is one device, and 2 are asked for"):
         train(RECIPE, tmp_path, sets=sets, device="cuda:1", devices=2)
 

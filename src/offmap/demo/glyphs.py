@@ -101,7 +101,11 @@ def changed(
         _affine_maps(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False
     )
     x = F.grid_sample(large[:, None], grid, align_corners=False)
-    x = F.avg_pool2d(_stroke(x, within(-0.5, 1.0)), 2)
+    # Thicker by a share of a pixel to each side, or thinner where that is negative.
+    stroke = within(-0.5, 1.0)
+    thick, thin = F.max_pool2d(x, 3, 1, 1), -F.max_pool2d(-x, 3, 1, 1)
+    x = x + stroke.clamp(min=0) * (thick - x) - (-stroke).clamp(min=0) * (x - thin)
+    x = F.avg_pool2d(x, 2)
     ground, ink = within(0.0, 0.25), within(0.5, 1.0)
     x = ground + (ink - ground) * x
     x = x + within(0.02, 0.14) * normal(*x.shape, generator=generator)
@@ -118,9 +122,3 @@ def _affine_maps(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
         torch.stack([high * angle.sin(), high * angle.cos(), 0.2 * y], 1),
     ]
     return torch.stack(rows, 1)
-
-
-def _stroke(x: Float[Tensor, "n 1 h w"], by: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n 1 h w"]:
-    """Thicker by a share of a pixel to each side, or thinner where that is negative."""
-    thick, thin = F.max_pool2d(x, 3, 1, 1), -F.max_pool2d(-x, 3, 1, 1)
-    return x + by.clamp(min=0) * (thick - x) - (-by).clamp(min=0) * (x - thin)

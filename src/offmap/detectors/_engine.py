@@ -194,7 +194,9 @@ class Fitting:
                         parent.leave_out(path[-1], reason)
             total.add(part)
         if not total.samples:
-            raise DataError("there are no samples to fit on: every batch is empty")
+            raise DataError(
+                "there is nothing to fit on: the data is empty, or every batch is empty"
+            )
         for i, steps in task.steps.items():
             start = time.perf_counter()
             if i in self.roots:

@@ -74,10 +74,6 @@ def _sample(name: str, value: Any, shape: tuple[int, int, int]) -> Any:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         return Skipped(name, f"{type(value).__name__}: {error}")
-    return _image(name, array, shape)
-
-
-def _image(name: str, array: np.ndarray, shape: tuple[int, int, int]) -> Any:
     if array.shape == shape and array.dtype.kind in "f":
         return torch.from_numpy(np.ascontiguousarray(array, np.float32))
     if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
@@ -103,21 +99,19 @@ def rows_of(
     inputs = list(names) or [column_of(columns, column, FEATURES)]
     for name in inputs:
         column_of(columns, name)
-    rows = zip(*(columns[name] for name in inputs), strict=True)
-    samples = [_row(f"row {i}", inputs, row) for i, row in enumerate(rows)]
+    samples: list[dict[str, Tensor] | Skipped] = []
+    for i, row in enumerate(zip(*(columns[name] for name in inputs), strict=True)):
+        try:
+            arrays = [np.asarray(value) for value in row]
+            if any(array.dtype.kind not in "iufb" for array in arrays):
+                raise ValueError(", ".join(str(array.dtype) for array in arrays))
+            tensors = [torch.from_numpy(array.copy()) for array in arrays]
+            samples.append(dict(zip(inputs, tensors, strict=True)))
+        except (ValueError, TypeError) as error:
+            samples.append(Skipped(f"row {i}", f"columns that are no numbers: {error}"))
     if names:
         return samples
     return [
         x if isinstance(x, Skipped) else as_features(f"row {i}", x, shape)
         for i, x in enumerate(samples)
     ]
-
-
-def _row(name: str, columns: Sequence[str], row: Sequence[Any]) -> dict[str, Tensor] | Skipped:
-    try:
-        arrays = [np.asarray(value) for value in row]
-        if any(array.dtype.kind not in "iufb" for array in arrays):
-            raise ValueError(", ".join(str(array.dtype) for array in arrays))
-        return {n: torch.from_numpy(x.copy()) for n, x in zip(columns, arrays, strict=True)}
-    except (ValueError, TypeError) as error:
-        return Skipped(name, f"columns that are no numbers: {error}")

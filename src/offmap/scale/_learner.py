@@ -17,9 +17,10 @@ from offmap.detectors import Task, collected_apart, through_spool
 from offmap.errors import DataError
 from offmap.guard import Guard
 from offmap.guard.calibration_data import acts_of, part_of
+from offmap.scale._folder import held, remove_abandoned
 from offmap.scale._part import Part, Settings, on_device
 from offmap.scale._session import library, versions
-from offmap.scale._shards import Shard, Shards, all_corrupt, corrupt_in
+from offmap.scale._shards import Shard, Shards, all_corrupt, corrupt_in, finite
 
 _CPU = torch.device("cpu")
 
@@ -39,6 +40,8 @@ class Learner:
         limit_decoding(settings.threads)
         self.settings = settings
         self.loaded = False
+        remove_abandoned()
+        self.lock = held(settings.folder)  # until this process ends, however it does
 
     def _load(self, sent: list[Any]) -> None:
         """Get what all tasks share, with the first task: Ray would keep arguments of a start."""
@@ -106,7 +109,8 @@ class Learner:
         with self.guard.probe, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                yield self.guard.passing(data, "shard", size, False, part.seen, strict=strict)
+                batches = self.guard.passing(data, "shard", size, False, part.seen, strict=False)
+                yield finite(batches, self.shards.start(shard)) if strict else batches
             except DataError:
                 if not all_corrupt(data):
                     raise

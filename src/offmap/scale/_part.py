@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from offmap.data import Skipped
 from offmap.detectors import Collected
 from offmap.forward import Seen
+from offmap.scale._folder import folder_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Settings:
     @property
     def folder(self) -> Path:
         """The folder of files for later passes, on each machine."""
-        return Path(tempfile.gettempdir()) / f"offmap-{self.run}"
+        return folder_of(self.run)
 
 
 @dataclass

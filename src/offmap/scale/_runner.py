@@ -13,7 +13,7 @@ from offmap.data import JoinedSet, Skipped, limit_decoding
 from offmap.errors import DataError
 from offmap.forward import AnyProbe, Seen, as_device, forward
 from offmap.scale._session import library, versions
-from offmap.scale._shards import Shard, Shards, all_corrupt
+from offmap.scale._shards import Shard, Shards, all_corrupt, finite
 
 _CPU = torch.device("cpu")
 
@@ -72,9 +72,15 @@ class Runner:
         with probe, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                for acts, labels in forward(
-                    probe, data, batch_size=size, seen=passed.seen, show_progress=False
-                ):
+                batches = forward(
+                    probe,
+                    data,
+                    batch_size=size,
+                    seen=passed.seen,
+                    strict=False,  # below, by the index in the whole set
+                    show_progress=False,
+                )
+                for acts, labels in finite(batches, shards.start(shard)):
                     cpu_labels = None if labels is None else labels.cpu()
                     passed.batches.append((acts.to(_CPU), cpu_labels))
             except DataError:

@@ -21,7 +21,14 @@ def put(ray: Any, value: Any) -> Any:
     probe = getattr(value, "probe", value)
     network = getattr(value, "network", value)  # of a probe
     if isinstance(probe, AnyProbe):
-        _check_on_cpu(probe)
+        # Workers without a GPU cannot read tensors on one, and others have another GPU.
+        devices = (x.device for x in probe.network.parameters() if x.device.type != "cpu")
+        device = probe.asked_device or next(devices, None)
+        if device is not None and device.type != "cpu":
+            raise ArgumentError(
+                f"the network is to run on {device} here, and workers read it from the CPU: leave "
+                "it there, and say where the workers run by device"
+            )
     modules = network.modules() if isinstance(network, nn.Module) else ()
     names = {type(module).__module__ for module in modules}
     for part in getattr(value, "parts", ()):
@@ -36,15 +43,3 @@ def put(ray: Any, value: Any) -> Any:
             f"the {type(value).__name__.lower()} cannot be sent to workers "
             f"({str(error).strip().splitlines()[0]}): work in one process, without an engine"
         ) from error
-
-
-def _check_on_cpu(probe: AnyProbe) -> None:
-    """Refuse tensors on a GPU: workers without one cannot read them, others have another GPU."""
-    device = probe.asked_device or next(
-        (x.device for x in probe.network.parameters() if x.device.type != "cpu"), None
-    )
-    if device is not None and device.type != "cpu":
-        raise ArgumentError(
-            f"the network is to run on {device} here, and workers read it from the CPU: leave it "
-            "there, and say where the workers run by device"
-        )

@@ -44,7 +44,15 @@ def session(slots: int, gpus: int = 0) -> Iterator[Any]:
     if not joined:
         _start(ray, slots)
     try:
-        _check_room(ray, slots, gpus)
+        # Actors that no machine has room for would wait for ever.
+        resources = ray.cluster_resources()
+        for name, demand in (("CPU", slots), ("GPU", gpus)):
+            if (supply := resources.get(name, 0)) < demand:
+                raise ArgumentError(
+                    f"{demand} {name} slots are needed, and the Ray session has {supply:g}: give "
+                    "fewer workers, or start it with more, as "
+                    f"ray.init(num_{name.lower()}s={demand})"
+                )
         yield ray
     finally:
         if not joined:
@@ -59,26 +67,22 @@ def _start(ray: Any, slots: int) -> None:
             ray.init(address=address, **quiet)
         else:
             ray.init(address="local", num_cpus=slots + _SPARE, include_dashboard=False, **quiet)
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    # Where a process of its own does not start in time, Ray raises a bare Exception.
+    except Exception as error:
         lines = " ".join(str(error).split())
-        where = f"the cluster at {address}" if address else "a session of Ray"
+        if not address:
+            raise ArgumentError(
+                f"Ray does not start on this machine: {lines}; look at its memory and load, and "
+                "try again, or work in one process, without an engine"
+            ) from error
         remedy = (
             "install the same versions here and there"
             if "mismatch" in lines.lower()
             else "look at RAY_ADDRESS, or leave it unset for a session of this machine's own"
         )
-        raise ArgumentError(f"{where} cannot be used: {lines}; {remedy}") from error
-
-
-def _check_room(ray: Any, slots: int, gpus: int) -> None:
-    """Refuse actors that no machine has room for: they would wait for ever."""
-    resources = ray.cluster_resources()
-    for name, demand in (("CPU", slots), ("GPU", gpus)):
-        if (supply := resources.get(name, 0)) < demand:
-            raise ArgumentError(
-                f"{demand} {name} slots are needed, and the Ray session has {supply:g}: give fewer "
-                f"workers, or start it with more, as ray.init(num_{name.lower()}s={demand})"
-            )
+        raise ArgumentError(
+            f"the cluster at {address} cannot be used: {lines}; {remedy}"
+        ) from error
 
 
 def gpus_of(device: str | None) -> int:

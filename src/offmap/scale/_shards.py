@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from offmap._utils.inputs import count_of, rows_of
 from offmap.data import ImageSet, JoinedSet, Skipped, StreamedSet
 from offmap.errors import ArgumentError
 from offmap.forward import Batched
+from offmap.guard.calibration_data import acts_of
 
 _BATCHES = 16  # of a shard, at least: the work that is lost with a worker
 _SHARDS = 8192  # at most, as each sends its statistics
@@ -73,6 +74,10 @@ class Shards:
                 images = replace(data.subset(list(rows)), name=data.name)
             yield Shard(number, part, rows, images)
 
+    def start(self, shard: Shard) -> int:
+        """The index of the first sample of a shard in the whole set."""
+        return sum(len(rows) for _, rows in self.cuts[: shard.number])
+
     def without_images(self) -> Shards:
         """A copy without images in memory, which need not be sent to every worker."""
         shards = object.__new__(Shards)
@@ -115,6 +120,22 @@ class _Rows:
         rows = self.rows[start:stop]
         keys = getattr(self.data, "keys", None)
         return tuple(keys(rows.start, rows.stop)) if callable(keys) else tuple(map(str, rows))
+
+
+def finite(batches: Iterable[Any], start: int) -> Iterator[Any]:
+    """The same batches; refuses NaN and infinity by the index of a sample in the whole set.
+
+    Args:
+        batches: of activations or samples, and labels.
+        start: index of the first sample.
+
+    Raises:
+        NonFiniteError: as :func:`offmap.forward.forward`, which would count from the shard's first.
+    """
+    for batch, labels in batches:
+        acts_of(batch).check_finite(start=start)
+        start += len(batch)
+        yield batch, labels
 
 
 def corrupt_in(data: Any) -> tuple[Skipped, ...]:

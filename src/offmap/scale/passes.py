@@ -50,7 +50,8 @@ class Passes:
     sent: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> Passes:
-        whole("workers", self.workers), whole("threads", self.threads)
+        self.workers = whole("workers", self.workers)
+        self.threads = whole("threads", self.threads)
         self.gpus = gpus_of(self.device)
         slots = self.workers * self.threads
         self.ray = self.stack.enter_context(session(slots, self.workers * self.gpus))

@@ -34,9 +34,10 @@ class Scorer:
 
     Args:
         folder: of the guard, on every machine under this path.
-        column: of the images: encoded bytes, arrays, pictures, or paths; of features; by default
-            the first of ``image``, ``images``, ``pixel_values``, ``x``, ``img``, ``bytes``,
-            ``path`` that is there.
+        column: of the images: encoded bytes, arrays, pictures, or paths; by default the first of
+            ``images``, ``image``, ``pixel_values``, ``x``, ``img``, ``bytes``, ``path``, ``paths``,
+            ``file`` that is there; of features, by default the first of ``features``,
+            ``embeddings``, ``embedding``, ``X``, ``x``.
         keep: columns that are handed on; by default all.
         prefix: put before the names of the verdict's columns.
         threads: of torch and of decoding, set for each process that calls it. ``None`` leaves both
@@ -80,7 +81,7 @@ class Scorer:
         allow: Sequence[str] = (),
         transform: str | None = None,
     ) -> None:
-        for name, value in (("detectors", detectors), ("allow", allow)):
+        for name, value in (("keep", keep), ("detectors", detectors), ("allow", allow)):
             if isinstance(value, str):
                 raise ArgumentError(f"{name} must be a list of names; seen the text {value!r}")
         self.folder = str(expanded(folder).absolute())

@@ -93,8 +93,7 @@ def score(
         OffmapError: workers die on one block again and again.
     """
     specs = [inputs] if isinstance(inputs, str | Path) else inputs
-    whole("workers", workers)
-    whole("threads", threads)
+    workers, threads = whole("workers", workers), whole("threads", threads)
     gpus = gpus_of(device)
     scorer = Scorer(folder, threads=threads, device=device, transform=transform, **guard)
     local_guard = Scorer(folder, transform=transform, **guard).guard

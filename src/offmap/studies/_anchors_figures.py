@@ -26,9 +26,27 @@ def draw(results: Mapping[str, Results], sets: Data, guard: Guard, out: Path) ->
     labels = sets.test.labels.numpy()
     unknown = sets_of(results["plain"])[0]
     _draw_confusions(results, labels, unknown, out)
-    _draw_oscr(results, labels, out)
+    curves: dict[str, dict[str, Any]] = {name: {} for name in sets_of(results["plain"])}
+    for ood, systems in curves.items():
+        for network, of_network in results.items():
+            correct = of_network.predictions["id"] == labels
+            for d in of_network.detectors:
+                scores = of_network.scores[d]
+                systems[f"{network} {d}"] = oscr_curve(scores["id"], correct, scores[ood])
+    plots.save(plots.oscr_curves(curves), out / "oscr.png")
     _draw_verdicts(guard, sets.test, sets.ood["unknown"][unknown], out)
-    _draw_places(guard, sets, out)
+    # Known classes and unknown images, projected from the space of the anchors.
+    head = guard.probe.network
+    assert isinstance(head, AnchorHead)
+    options = {"normalization": guard.probe.normalization, "show_progress": False}
+    coordinates, classes = _coordinates(head, sets.test.take(3000), options)
+    groups = {str(c): coordinates[classes == c] for c in range(len(head.anchors))}
+    for name, images in sets.ood["unknown"].items():
+        groups[name] = _coordinates(head, images.take(300), options)[0]
+    figure = plots.projection(
+        groups, head.anchors.cpu().numpy(), heading="logits and their anchors"
+    )
+    plots.save(figure, out / "places.png")
 
 
 def _draw_confusions(results: Mapping[str, Results], labels: Any, unknown: str, out: Path) -> None:
@@ -48,17 +66,6 @@ def _draw_confusions(results: Mapping[str, Results], labels: Any, unknown: str, 
     plots.save(figure, out / "confusion-binary.png")
 
 
-def _draw_oscr(results: Mapping[str, Results], labels: Any, out: Path) -> None:
-    curves: dict[str, dict[str, Any]] = {name: {} for name in sets_of(results["plain"])}
-    for ood, systems in curves.items():
-        for network, of_network in results.items():
-            correct = of_network.predictions["id"] == labels
-            for d in of_network.detectors:
-                scores = of_network.scores[d]
-                systems[f"{network} {d}"] = oscr_curve(scores["id"], correct, scores[ood])
-    plots.save(plots.oscr_curves(curves), out / "oscr.png")
-
-
 def _draw_verdicts(guard: Guard, known: ImageSet, unknown: ImageSet, out: Path) -> None:
     """Images under the guard's verdicts; p is the share of known images at least as far off."""
     half = _SHOWN // 2
@@ -76,21 +83,6 @@ def _draw_verdicts(guard: Guard, known: ImageSet, unknown: ImageSet, out: Path) 
             for is_ood, label, p in zip(*(c.tolist() for c in columns), strict=True)
         ]
         plots.save(plots.image_grid(list(images), titles, heading=name), out / f"{name}.png")
-
-
-def _draw_places(guard: Guard, sets: Data, out: Path) -> None:
-    """Known classes and unknown images, projected from the space of the anchors."""
-    network = guard.probe.network
-    assert isinstance(network, AnchorHead)
-    options = {"normalization": guard.probe.normalization, "show_progress": False}
-    coordinates, labels = _coordinates(network, sets.test.take(3000), options)
-    groups = {str(c): coordinates[labels == c] for c in range(len(network.anchors))}
-    for name, images in sets.ood["unknown"].items():
-        groups[name] = _coordinates(network, images.take(300), options)[0]
-    figure = plots.projection(
-        groups, network.anchors.cpu().numpy(), heading="logits and their anchors"
-    )
-    plots.save(figure, out / "places.png")
 
 
 def _coordinates(network: AnchorHead, data: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,28 +115,22 @@ def decisions(results: Mapping[str, Results], labels: Any, ood: str, *, brief: b
         brief: at calibrated thresholds alone, and the columns that fit on a screen.
     """
     columns = [*_COLUMNS][: _BRIEF if brief else None]
-    cells = {
-        f"{network} {detector}" + ("" if brief else f", {rule} {threshold:.3g}"): [
-            getattr(decision(of_network, labels, detector, ood, threshold), column)
-            for column in columns
-        ]
-        for network, of_network in results.items()
-        for detector in of_network.detectors
-        for rule, threshold in _thresholds(of_network, detector, ood)
-        if rule == "calibrated" or not brief
-    }
+    cells = {}
+    for network, of_network in results.items():
+        for detector in of_network.detectors:
+            thresholds = {"calibrated": of_network.get(detector, ood, "threshold")}
+            if not brief:
+                thresholds["best"] = of_network.get(detector, ood, "detection_threshold")
+                if detector == "anchordistance":  # the source's has a meaning for distances alone
+                    thresholds["fixed"] = 0.5
+            for rule, threshold in thresholds.items():
+                system = f"{network} {detector}" + ("" if brief else f", {rule} {threshold:.3g}")
+                outcome = decision(of_network, labels, detector, ood, threshold)
+                cells[system] = [getattr(outcome, column) for column in columns]
     rules = [*_RULES][: 1 if brief else None]
     meaning = "; ".join(f"{rule}: {_RULES[rule]}" for rule in rules)
     body = render(cells, [_COLUMNS[name] for name in columns], scale=100, star=False)
     return filled(f"decisions on {ood}, in %; {meaning}") + f"\n\n{body}"
-
-
-def _thresholds(results: Results, detector: str, ood: str) -> Iterator[tuple[str, float]]:
-    yield "calibrated", results.get(detector, ood, "threshold")
-    yield "best", results.get(detector, ood, "detection_threshold")
-    # The source's threshold has a meaning for distances alone.
-    if detector == "anchordistance":
-        yield "fixed", 0.5
 
 
 def decision(results: Results, labels: Any, detector: str, ood: str, threshold: float) -> OpenSet:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from offmap import plots
 from offmap.detectors import NECO, fit
@@ -33,20 +32,14 @@ def draw_plane(
     fit([neco], train=forward(trained.network, sets.train, **options))
     directions = neco.directions_.cpu()
     samples = {"id": sets.test} | {n: s for group in sets.ood.values() for n, s in group.items()}
-    points = {
-        set: _project(forward(trained.network, images, **options), directions)
-        for set, images in samples.items()
-    }
+    points = {}
+    for set, images in samples.items():
+        parts: list[Any] = []
+        for acts, _ in forward(trained.network, images, **options):
+            parts.append((acts.features.cpu().double() @ directions).numpy())
+            if sum(map(len, parts)) >= _SHOWN:
+                break
+        points[set] = np.concatenate(parts)[:_SHOWN]
     means = (collapse.means.cpu() @ directions).numpy()
     heading = f"{name}: {trained.source}"
     plots.save(plots.plane(points, means, heading=heading), path)
-
-
-def _project(batches: Any, directions: torch.Tensor) -> Any:
-    """The features of the first samples of a set, on the directions."""
-    parts: list[Any] = []
-    for acts, _ in batches:
-        parts.append((acts.features.cpu().double() @ directions).numpy())
-        if sum(map(len, parts)) >= _SHOWN:
-            break
-    return np.concatenate(parts)[:_SHOWN]

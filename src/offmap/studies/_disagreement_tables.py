@@ -37,7 +37,14 @@ def report(
     """All tables."""
     parts = []
     for name, of_network in results.items():
-        parts += _network_tables(name, sources.get(name, ""), of_network, labels)
+        info = next(s for s in of_network.sets if s.role == "id")
+        shares = ", ".join(f"{right / info.n:.2%}" for right in info.members)
+        members = f"accuracy of its members: {shares}\n" if shares else ""
+        parts.append(f"== {name}: {sources.get(name, '')} ==\n{members}{of_network.table()}")
+        parts += [of_network.table(metric) for metric in _METRICS[1:]]
+        against_correct = only_correct(of_network, of_network.predictions["id"] == labels)
+        parts.append(f"against the correctly classified ID images\n{against_correct.table()}")
+        parts += [certainty(of_network)] if "maxprobability" in of_network.detectors else []
     plain, disagreement = results["plain"], results["disagreement"]
     for d in (d for d in disagreement.detectors if d in plain.detectors):
         heading = f"disagreement minus plain, {d}: AUROC"
@@ -94,20 +101,6 @@ def differences(plain: Results, disagreement: Results, detector: str) -> dict[st
     sets = sets_of(plain)
     by_set = {name: auroc_difference(scores, plain_scores, name) for name in sets}
     return by_set | {"mean of the sets": mean_auroc_difference(scores, plain_scores, sets)}
-
-
-def _network_tables(name: str, source: str, results: Results, labels: Any) -> list[str]:
-    """The tables of one network."""
-    info = next(s for s in results.sets if s.role == "id")
-    shares = ", ".join(f"{right / info.n:.2%}" for right in info.members)
-    members = f"accuracy of its members: {shares}\n" if shares else ""
-    against_correct = only_correct(results, results.predictions["id"] == labels)
-    return [
-        f"== {name}: {source} ==\n{members}{results.table()}",
-        *(results.table(metric) for metric in _METRICS[1:]),
-        f"against the correctly classified ID images\n{against_correct.table()}",
-        *([certainty(results)] if "maxprobability" in results.detectors else []),
-    ]
 
 
 def _decisions(systems: Systems) -> str:

@@ -79,15 +79,13 @@ def table(results: Mapping[str, Results]) -> str:
     if not all(NORM in of.scores for of in results.values()):
         return "== features: a network has none =="
     shared = [size for size in _SIZES if all(size in of.scores for of in results.values())]
-    cells = {f"{name} {size}": _sizes(of, size) for size in shared for name, of in results.items()}
-    ranks = [f"{name}: {of.summaries[NORM]}" for name, of in results.items()]
     sets = sets_of(next(iter(results.values())))
+    cells = {}
+    for size in shared:
+        for name, of in results.items():
+            medians = {set: np.median(scores) for set, scores in of.scores[size].items()}
+            cells[f"{name} {size}"] = [float(medians[set] / medians["id"]) for set in sets]
+    ranks = [f"{name}: {of.summaries[NORM]}" for name, of in results.items()]
     body = render(cells, sets, star=False, corner="network, size")
     heading = "== features: median of each set over that of the known test samples =="
     return "\n\n".join([heading, "\n".join(ranks), body])
-
-
-def _sizes(results: Results, size: str) -> list[float]:
-    scores = results.scores[size]
-    id_median = np.median(scores["id"])
-    return [float(np.median(scores[name]) / id_median) for name in sets_of(results)]

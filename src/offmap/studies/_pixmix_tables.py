@@ -23,9 +23,24 @@ SCORES = ("maxlogit", "msp", "kluniform", VIM)
 
 def report(results: Mapping[str, Results], sources: Mapping[str, str]) -> str:
     """All tables: of each network, and PixMix minus plain."""
-    parts = [
-        part for name in results for part in _network_tables(name, sources[name], results[name])
-    ]
+    parts = []
+    for name, of_network in results.items():
+        at_five = at_ratio(_source_scores(of_network))
+        catalogue = of_network.only([d for d in of_network.detectors if d not in SCORES])
+        if VIM in of_network.scores:  # the comparison that was named beforehand
+            vim, msp = of_network.scores[VIM], of_network.scores["msp"]
+            tests = {set: auroc_difference(vim, msp, set) for set in sets_of(of_network)}
+            vim_minus_msp = difference_table(f"{VIM} minus msp: AUROC", tests)
+        else:
+            vim_minus_msp = f"{VIM} was left out: {of_network.left_out[VIM]}"
+        parts += [
+            published(name, sources[name], of_network),
+            f"ViM: {of_network.summaries.get(VIM, of_network.left_out.get(VIM))}",
+            at_five.table(),
+            at_five.table("aupr_out"),
+            vim_minus_msp,
+            f"the rest of the catalogue, all samples\n{catalogue.table()}",
+        ]
     parts.append(features.table(results))
     if len(results) > 1:
         parts += [compare(results).differences_table(), mean_differences(results)]
@@ -63,26 +78,6 @@ def mean_tests(
         d: mean_auroc_difference(pixmix.scores[d], plain.scores[d], sets_of(plain))
         for d in detectors
     }
-
-
-def _network_tables(name: str, source: str, results: Results) -> list[str]:
-    """The published layout, the same at 5:1, and the rest of the catalogue."""
-    at_five = at_ratio(_source_scores(results))
-    if VIM in results.scores:  # the comparison that was named beforehand
-        vim, msp = results.scores[VIM], results.scores["msp"]
-        tests = {set: auroc_difference(vim, msp, set) for set in sets_of(results)}
-        vim_minus_msp = difference_table(f"{VIM} minus msp: AUROC", tests)
-    else:
-        vim_minus_msp = f"{VIM} was left out: {results.left_out[VIM]}"
-    catalogue = results.only([d for d in results.detectors if d not in SCORES])
-    return [
-        published(name, source, results),
-        f"ViM: {results.summaries.get(VIM, results.left_out.get(VIM))}",
-        at_five.table(),
-        at_five.table("aupr_out"),
-        vim_minus_msp,
-        f"the rest of the catalogue, all samples\n{catalogue.table()}",
-    ]
 
 
 def _source_scores(results: Results) -> Results:

@@ -176,7 +176,8 @@ def check_names(names: Collection[str], networks: Sequence[str]) -> None:
         UnknownNameError: there is one.
     """
     if unknown := set(names) - set(networks):
-        raise UnknownNameError(f"the networks are {', '.join(networks)}; seen {unknown}")
+        seen = ", ".join(map(repr, sorted(unknown)))
+        raise UnknownNameError(f"the networks are {', '.join(networks)}; seen {seen}")
 
 
 def sets_of(results: Results) -> list[str]:
@@ -205,4 +206,4 @@ def auroc_table(systems: Iterable[tuple[str, str, Results]], *, mean_of: str | N
 def write_report(report: str, out: Path) -> None:
     """Write ``report.txt``."""
     with atomic(out / "report.txt") as temporary:
-        temporary.write_text(report + "\n")
+        temporary.write_text(report + "\n", encoding="utf-8")

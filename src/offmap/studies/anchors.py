@@ -222,23 +222,22 @@ def _evaluate(networks: Mapping[str, Trained], sets: Data, **options: Any) -> di
 def _splits(setup: Setup, protocol: Protocol, sets: Data, out: Path, seeds: list[int]) -> Splits:
     """The harder protocol: six of ten classes are known; networks of their own for each split."""
     known, results = [], []
+    accuracy: dict[str, list[float]] = {name: [] for name in NETWORKS}
     for seed in seeds:
         folder, part = _split(protocol, sets, out, seed)
         networks = _train(setup, protocol, folder, part, NETWORKS)
         results.append(_evaluate(networks, part, **setup.options))
         known.append(protocol.split(seed)[0])
+        for name, of_network in accuracy.items():
+            correct = results[-1][name].accuracy
+            assert correct is not None  # the data have labels
+            of_network.append(correct[0] / correct[1])
     systems = [(n, d) for n, of_network in results[0].items() for d in of_network.detectors]
     return Splits(
         known,
         {f"{n} {d}": [split[n].get(d, OTHERS) for split in results] for n, d in systems},
-        {n: [_accuracy(split[n]) for split in results] for n in NETWORKS},
+        accuracy,
     )
-
-
-def _accuracy(results: Results) -> float:
-    info = next(s for s in results.sets if s.role == "id")
-    assert info.right is not None
-    return info.right / info.n
 
 
 def calibration_notes(networks: Mapping[str, Trained], sets: Data) -> list[str]:

@@ -116,17 +116,19 @@ def run(
             "every is how often a training is recorded, and nothing is trained where weights are "
             "given: leave it out"
         )
-    sets = _limit(study_data(id, recipe, seed), limit, seed)
+    sets = study_data(id, recipe, seed, None if limit is None else whole("limit", limit))
     measure_options = {"precision": precision, **setup.options}
     records = None
     if weights:
-        networks = _open(recipe, weights)
+        checkpoint = Checkpoint(
+            lambda path: load_weights(build(recipe.network), path),
+            recipe.normalization,
+            "give zoo:NAME, the folder of a run, or a checkpoint",
+        )
+        networks = {name: open_trained(spec, checkpoint) for name, spec in weights.items()}
     else:
         every = whole("every", EVERY[budget] if every is None else every)
-        run_sets = Named.of(recipe, sets.train, sets.test)
-        setup.train(recipe, out / "run", run_sets, keep_every=every)
-        records = _record(out, sets, measure_options)
-        networks = _early_middle_last(recipe, out / "run", budget)
+        records, networks = _train(setup, recipe, sets, out, every, measure_options)
     study = _evaluate(networks, sets, records, out, measure_options)
     if limit is not None:
         note = f"; at most {limit:,} images of each set"
@@ -136,16 +138,21 @@ def run(
     return study
 
 
-def study_data(id: str, recipe: Recipe, seed: int = 0) -> Data:
-    """The ID set of a recipe, and the OOD sets of the study."""
+def study_data(id: str, recipe: Recipe, seed: int = 0, limit: int | None = None) -> Data:
+    """The ID set of a recipe, and the OOD sets of the study; at most ``limit`` samples of each."""
     train, test = known(recipe)
+    ood: Mapping[str, Any]
     if id == "digits":
-        return Data(train, None, test, embedded_ood(test, seed))
-    far = (*FAR, first_local("svhn", "svhn370"))
-    ood = {
-        group: {name: data.load_like(name, test) for name in names}
-        for group, names in (("near", NEAR[id]), ("far", far))
-    }
+        ood = embedded_ood(test, seed)
+    else:
+        far = (*FAR, first_local("svhn", "svhn370"))
+        ood = {
+            group: {name: data.load_like(name, test) for name in names}
+            for group, names in (("near", NEAR[id]), ("far", far))
+        }
+    if limit is not None:
+        train, test = (part.take(limit, seed) for part in (train, test))
+        ood = _take(ood, limit, seed)
     return Data(train, None, test, ood)
 
 
@@ -158,15 +165,6 @@ def _check_id(id: str | None, budget: str) -> str:
     return id
 
 
-def _limit(sets: Data, limit: int | None, seed: int) -> Data:
-    """A seeded part of each set."""
-    if limit is None:
-        return sets
-    count = whole("limit", limit)
-    train, test = (part.take(count, seed) for part in (sets.train, sets.test))
-    return Data(train, None, test, _take(sets.ood, count, seed))
-
-
 def _take(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """A seeded part of each OOD set."""
     return {
@@ -175,20 +173,14 @@ def _take(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[s
     }
 
 
-def _open(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Trained]:
-    """The networks of the user, by name."""
-    checkpoint = Checkpoint(
-        lambda path: load_weights(build(recipe.network), path),
-        recipe.normalization,
-        "give zoo:NAME, the folder of a run, or a checkpoint",
-    )
-    return {name: open_trained(spec, checkpoint) for name, spec in weights.items()}
-
-
-def _record(out: Path, sets: Data, options: Mapping[str, Any]) -> Records:
-    """Records of the training, on a part of each OOD set."""
-    return record_run(
-        out / "run",
+def _train(
+    setup: Setup, recipe: Recipe, sets: Data, out: Path, every: int, options: Mapping[str, Any]
+) -> tuple[Records, dict[str, Trained]]:
+    """Records of a training, on a part of each OOD set, and three of its networks."""
+    run = out / "run"
+    setup.train(recipe, run, Named.of(recipe, sets.train, sets.test), keep_every=every)
+    records = record_run(
+        run,
         train=sets.train,
         id_test=sets.test,
         ood=_take(sets.ood, RECORDED_SAMPLES),
@@ -196,20 +188,18 @@ def _record(out: Path, sets: Data, options: Mapping[str, Any]) -> Records:
         out=out / "records",
         **options,
     )
-
-
-def _early_middle_last(recipe: Recipe, run: Path, budget: str) -> dict[str, Trained]:
-    """Three networks of a training."""
     weights = kept(run)
     middle = min(weights, key=lambda epoch: abs(2 * epoch - recipe.epochs))
-    return {
+    epochs = {"early": min(weights), "middle": middle, "last": max(weights)}
+    networks = {
         name: Trained(
             network_of(recipe, weights[epoch]),
             normalization(recipe.normalization),
-            f"{recipe.network}, epoch {epoch} of {recipe.epochs} ({budget})",
+            f"{recipe.network}, epoch {epoch} of {recipe.epochs} ({setup.budget})",
         )
-        for name, epoch in (("early", min(weights)), ("middle", middle), ("last", max(weights)))
+        for name, epoch in epochs.items()
     }
+    return records, networks
 
 
 def _evaluate(

@@ -112,7 +112,6 @@ def run(
     setup = Setup(f"disagreement{start_option}", budget, seed, changes or {}, **options)
     networks = {name: open_network(name, spec) for name, spec in weights.items()}
     start = networks.pop(START, None)
-    _check_ensembles(networks)
     missing = [name for name in NETWORKS if name not in networks]
     setup.check_trains(missing)
     if start and not missing:
@@ -160,28 +159,21 @@ def open_network(name: str, spec: str) -> Trained:
 
     Raises:
         DataNotFoundError, StoreError: it, or which of its members, cannot be loaded.
-        ArgumentError: members that were normalised differently.
+        ArgumentError: members that were normalised differently; or one network where the members
+            of an ensemble are compared.
     """
     if len(members := _members_of(spec)) > 1:
         member = Checkpoint(lambda path: load_weights(VGG16(), path), "per_image", _HINT)
         return open_members(members, member, name=name)
     network = recipe("ensemble").network if name in (*NETWORKS, START) else "vgg16"
     checkpoint = Checkpoint(lambda path: load_weights(build(network), path), "per_image", _HINT)
-    return open_trained(spec, checkpoint)
-
-
-def _check_ensembles(networks: Mapping[str, Trained]) -> None:
-    """Refuse one network where the members of an ensemble are compared.
-
-    Raises:
-        ArgumentError: there is one.
-    """
-    for name in NETWORKS:
-        if name in networks and not isinstance(network := networks[name].network, HasMembers):
-            raise ArgumentError(
-                f"{name} is one {type(network).__name__}: give an ensemble, or its members between "
-                "commas"
-            )
+    trained = open_trained(spec, checkpoint)
+    if name in NETWORKS and not isinstance(trained.network, HasMembers):
+        raise ArgumentError(
+            f"{name} is one {type(trained.network).__name__}: give an ensemble, or its members "
+            "between commas"
+        )
+    return trained
 
 
 def _members_of(spec: str) -> list[str]:

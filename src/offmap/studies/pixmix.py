@@ -129,9 +129,7 @@ def run(
     }
     results = {}
     for name, network in networks.items():
-        results[name] = _evaluate(network, sets, cache=cache, **setup.options)
-        results[name].save(out / name)
-        _draw(results[name], out / name)
+        results[name] = _evaluate(network, sets, out / name, cache=cache, **setup.options)
     if len(results) > 1:
         title = "PixMix minus plain, 95 % intervals of the paired test"
         tests = tables.mean_tests(results)
@@ -176,8 +174,9 @@ def _train(name: str, folder: Path, sets: Data, setup: Setup) -> Trained:
     return setup.train(recipe, folder, run_sets, epochs=f"trained for {recipe.epochs} epochs")
 
 
-def _evaluate(trained: Trained, sets: Data, **options: Any) -> Results:
-    return evaluate(
+def _evaluate(trained: Trained, sets: Data, out: Path, **options: Any) -> Results:
+    """Results of all scores; histograms of the study's, and ROC curves of all, beside them."""
+    results = evaluate(
         trained.network,
         train=sets.train,
         id_test=sets.test,
@@ -189,6 +188,12 @@ def _evaluate(trained: Trained, sets: Data, **options: Any) -> Results:
         settings={"id": sets.test.name.partition("[")[0], "source": trained.source},
         **options,
     )
+    results.save(out)
+    for detector in (d for d in SCORES if d in results.detectors):
+        name = detector.partition("(")[0].lower()
+        plots.save(plots.histograms(results, detector), out / f"histograms-{name}.png")
+    plots.save(plots.roc_curves(results), out / "roc.png")
+    return results
 
 
 def _notes(networks: Mapping[str, Trained]) -> list[str]:
@@ -204,11 +209,3 @@ def _notes(networks: Mapping[str, Trained]) -> list[str]:
     note = f"the architectures differ ({words}): width and augmentation are confounded"
     warnings.warn(note, stacklevel=3)
     return [f"Note: {note}."]
-
-
-def _draw(results: Results, folder: Path) -> None:
-    """Histograms of the study's scores, and ROC curves of all."""
-    for detector in (d for d in SCORES if d in results.detectors):
-        name = detector.partition("(")[0].lower()
-        plots.save(plots.histograms(results, detector), folder / f"histograms-{name}.png")
-    plots.save(plots.roc_curves(results), folder / "roc.png")

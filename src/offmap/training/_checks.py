@@ -10,11 +10,34 @@ from torch import Tensor, nn
 
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError, LabelError, ShapeError, UnknownNameError
-from offmap.forward import Normalization
+from offmap.forward import Normalization, as_device
 from offmap.training.recipe import Recipe
 from offmap.training.sets import Sets
 
 _PIXMIX = ("mixing_set", "k", "beta", "severity")
+
+
+def check_devices(recipe: Recipe, device: str | None, devices: int) -> torch.device | None:
+    """Check that each of several devices gets images; returns the one that was named, if any.
+
+    Raises:
+        ArgumentError: a batch has fewer images than there are devices; or one of several of a kind
+            is named, and more are asked for; or there is no such device.
+    """
+    for name in ("batch_size", "outlier_batch", "contrast_batch"):
+        if (size := getattr(recipe, name)) is not None and size < devices:
+            raise ArgumentError(
+                f"{name} of {size} leaves some of {devices} devices without images: give at least "
+                "one for each"
+            )
+    as_device(device)  # refuses in words; Lightning shows a traceback
+    accelerator = None if device is None else torch.device(device)
+    if accelerator is not None and accelerator.index is not None and devices > 1:
+        raise ArgumentError(
+            f"{accelerator} is one device, and {devices} are asked for: name "
+            f"{accelerator.type} alone"
+        )
+    return accelerator
 
 
 def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> None:
@@ -43,11 +66,20 @@ def check_outputs(network: nn.Module, sets: Sets, normalization: Normalization) 
 
 @torch.no_grad()
 def _outputs(network: nn.Module, sets: Sets, normalization: Normalization) -> int:
+    members = network.members if isinstance(network, HasMembers) else [network]
+    outputs = set()
     try:
         images = normalization(sets.train.images[:2])
         network.eval()
-        members = network.members if isinstance(network, HasMembers) else [network]
-        outputs = {_classes(member, images) for member in members}
+        for member in members:
+            output = member(images)
+            if not isinstance(output, Tensor) or output.ndim != 2:
+                kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise ShapeError(
+                    "training takes networks that return logits, a tensor of shape (n, classes); "
+                    f"{type(member).__name__} returned {kind}"
+                )
+            outputs.add(output.shape[1])
     except RuntimeError as error:
         shape = "x".join(map(str, sets.train.shape))
         raise ShapeError(
@@ -81,17 +113,6 @@ def in_fastest_layout(
     except (RuntimeError, ValueError, AssertionError):  # the same images went through before
         layout = torch.contiguous_format
     return network.to(memory_format=layout).train(), layout  # type: ignore[call-overload]
-
-
-def _classes(network: nn.Module, images: Tensor) -> int:
-    output = network(images)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ShapeError(
-            f"training takes networks that return logits, a tensor of shape (n, classes); "
-            f"{type(network).__name__} returned {kind}"
-        )
-    return output.shape[1]
 
 
 def check_objective(recipe: Recipe, network: nn.Module, sets: Sets) -> None:

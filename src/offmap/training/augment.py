@@ -41,7 +41,23 @@ class Augment(nn.Module):
         mix: Callable[[Images], Images] | None = None,
     ) -> None:
         super().__init__()
-        before, after = _steps(recipe, size)
+        before: list[Any] = []
+        after: list[Any] = []
+        if any((recipe.crop, recipe.flip, recipe.rotation, recipe.jitter, recipe.erasing)):
+            try:
+                from kornia import augmentation as k
+            except ImportError as error:
+                raise MissingExtraError("kornia", "train") from error
+            if recipe.crop:
+                before.append(k.RandomCrop(size, padding=recipe.crop))
+            if recipe.flip:
+                before.append(k.RandomHorizontalFlip())
+            if recipe.rotation:
+                before.append(k.RandomRotation(recipe.rotation, p=1.0))  # by default 0.5
+            if recipe.jitter:
+                before.append(k.ColorJitter(*recipe.jitter))
+            if recipe.erasing:
+                after.append(k.RandomErasing(p=recipe.erasing))
         self.before, self.after = nn.Sequential(*before), nn.Sequential(*after)
         self.mix = mix
         self.normalization = normalization
@@ -55,23 +71,3 @@ class Augment(nn.Module):
                 x = self.mix(x.clamp(0, 1))
             x = self.normalization.of_unit(x)
             return self.after(x)  # type: ignore[no-any-return]
-
-
-def _steps(recipe: Recipe, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
-    """The steps before the normalisation, and those after it."""
-    if not any((recipe.crop, recipe.flip, recipe.rotation, recipe.jitter, recipe.erasing)):
-        return [], []
-    try:
-        from kornia import augmentation as k
-    except ImportError as error:
-        raise MissingExtraError("kornia", "train") from error
-    before: list[Any] = []
-    if recipe.crop:
-        before.append(k.RandomCrop(size, padding=recipe.crop))
-    if recipe.flip:
-        before.append(k.RandomHorizontalFlip())
-    if recipe.rotation:
-        before.append(k.RandomRotation(recipe.rotation, p=1.0))  # by default half of the images
-    if recipe.jitter:
-        before.append(k.ColorJitter(*recipe.jitter))
-    return before, [k.RandomErasing(p=recipe.erasing)] if recipe.erasing else []

@@ -34,7 +34,7 @@ class Epoch:
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write a table of one line per row, anew each time, so that no epoch stands there twice."""
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         # The columns of all rows: later ones may have others than the first.
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in history for name in row)))
         writer.writeheader()

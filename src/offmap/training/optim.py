@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 
 from torch import nn
@@ -48,6 +49,12 @@ def schedule(recipe: Recipe, optimizer: Optimizer, steps_per_epoch: int) -> LRSc
             f"no schedule {recipe.schedule!r}: there are {', '.join(_SCHEDULES)}"
         )
     build = _SCHEDULES[recipe.schedule]
+    allowed = list(inspect.signature(build).parameters)[3:]
+    if unknown := sorted(set(recipe.schedule_options) - set(allowed)):
+        raise ArgumentError(
+            f"the schedule {recipe.schedule} has no option {unknown[0]!r}: it has "
+            f"{', '.join(allowed) or 'none'}"
+        )
     try:
         return build(optimizer, recipe, steps_per_epoch, **recipe.schedule_options)
     except (TypeError, ValueError) as error:
@@ -63,14 +70,6 @@ def _onecycle(o: Optimizer, recipe: Recipe, steps: int, *, warmup: float = 0.3) 
             f"{total} in all; seen {warmup!r}"
         )
     return OneCycleLR(o, recipe.lr, total, pct_start=warmup, cycle_momentum=False)
-
-
-def _cosine(o: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
-    return CosineAnnealingLR(o, recipe.epochs * steps)
-
-
-def _constant(o: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
-    return ConstantLR(o, factor=1.0)
 
 
 def _milestones(
@@ -102,8 +101,8 @@ def _factor(gamma: float) -> float:
 
 _SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "onecycle": _onecycle,
-    "cosine": _cosine,
-    "constant": _constant,
+    "cosine": lambda o, recipe, steps: CosineAnnealingLR(o, recipe.epochs * steps),
+    "constant": lambda o, recipe, steps: ConstantLR(o, factor=1.0),
     "milestones": _milestones,
     "steps": _steps,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from offmap.training.sets import known, normalization
 from offmap.training.trained import network_of
 
 INPUTS = "records.json"
+_ADDRESSES = re.compile(r" at 0x[0-9a-f]+", re.IGNORECASE)  # in memory: others in each process
 
 
 def record_run(
@@ -113,10 +115,14 @@ def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
     """Refuse to mix records of different inputs in one folder; write down those of these."""
     if path.is_file():
         try:
-            before = dict(json.loads(path.read_text()))
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
-        if changed := [name for name in inputs if before.get(name) != inputs[name]]:
+        records = Records.read(path.parent)
+        # Inputs without records are of a call that failed before it had measured anything.
+        measured = records.collapse or records.ood
+        changed = [name for name in inputs if before.get(name) != inputs[name]]
+        if measured and changed:
             raise ArgumentError(
                 f"{path.parent} holds records of other {', '.join(changed)}: give another folder"
             )
@@ -127,4 +133,5 @@ def _fingerprint(data: Any) -> Any:
     """The fingerprint of a set, or those of several by name; of other data, their description."""
     if isinstance(data, Mapping):
         return {name: _fingerprint(part) for name, part in data.items()}
-    return str(getattr(data, "fingerprint", None) or data)  # streamed sets have none
+    text = str(getattr(data, "fingerprint", None) or data)  # streamed sets have none
+    return _ADDRESSES.sub("", text)

@@ -168,7 +168,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 {name: _TYPES.get(name, float)(text or "nan") for name, text in row.items()}
                 for row in csv.DictReader(file)

@@ -13,11 +13,12 @@ from torch import nn
 
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError, MissingExtraError
-from offmap.forward import as_device, weights_digest
+from offmap.forward import weights_digest
 from offmap.networks import build
 from offmap.networks.checkpoint import place
 from offmap.training import folder
 from offmap.training import sets as data_of
+from offmap.training._checks import check_devices
 from offmap.training._seeds import seeded
 from offmap.training.history import Epoch
 from offmap.training.recipe import Recipe
@@ -77,19 +78,7 @@ def train(
     """
     out, keep_every = Path(out), whole("keep_every", keep_every, low=0)
     devices = whole("devices", devices)
-    for name in ("batch_size", "outlier_batch", "contrast_batch"):
-        if (size := getattr(recipe, name)) is not None and size < devices:
-            raise ArgumentError(
-                f"{name} of {size} leaves some of {devices} devices without images: give at least "
-                "one for each"
-            )
-    as_device(device)  # refuses in words; Lightning shows a traceback
-    accelerator = None if device is None else torch.device(device)
-    if accelerator is not None and accelerator.index is not None and devices > 1:
-        raise ArgumentError(
-            f"{accelerator} is one device, and {devices} are asked for: name "
-            f"{accelerator.type} alone"
-        )
+    accelerator = check_devices(recipe, device, devices)
     # With several devices, Lightning starts this program again for each but the first.
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:

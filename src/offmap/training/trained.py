@@ -58,6 +58,20 @@ class Checkpoint:
     normalization: str
     hint: str
 
+    def open(self, path: Path) -> nn.Module:
+        """The network in a file, in evaluation mode.
+
+        Raises:
+            StoreError: it does not fit; says how another network is named.
+        """
+        try:
+            return self.load(path).eval()
+        except StoreError as error:
+            raise StoreError(
+                f"{error}\nIf it is of another network, name that and its normalisation: "
+                f"NETWORK:FILE@NORMALIZATION, such as resnet56:{path.name}@imagenet"
+            ) from error
+
 
 def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     """A network from ``zoo:NAME``, from a finished run or an epoch of any, or from a checkpoint.
@@ -93,7 +107,8 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     if is_run:
         card, weights = finished(run)
         network = place(build(card.network), weights, str(run)).eval()
-        return Trained(network, _normalization_in(card), run.name, _trained_on(card))
+        source = run.absolute().name  # of "." too
+        return Trained(network, _normalization_in(card), source, _trained_on(card))
     if is_of_epoch(path):
         return _open_epoch(path.absolute())
     if not path.is_file():
@@ -102,7 +117,7 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         )
     text = suffix or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
-    return Trained(_load(checkpoint, path).eval(), normalization(text), source)
+    return Trained(checkpoint.open(path), normalization(text), source)
 
 
 def network_of(recipe: Recipe, weights: Path) -> nn.Module:
@@ -186,16 +201,6 @@ def _open_weights_of(name: str, path: Path, text: str) -> Trained:
         raise DataNotFoundError(f"there is no checkpoint at {path}")
     source = f"{name}, {path.name}, normalised by {text}"
     return Trained(build(name, weights=path).eval(), normalization(text), source)
-
-
-def _load(checkpoint: Checkpoint, path: Path) -> nn.Module:
-    try:
-        return checkpoint.load(path)
-    except StoreError as error:
-        raise StoreError(
-            f"{error}\nIf it is of another network, name that and its normalisation: "
-            f"NETWORK:FILE@NORMALIZATION, such as resnet56:{path.name}@imagenet"
-        ) from error
 
 
 def _normalization_in(card: Card) -> Normalization:

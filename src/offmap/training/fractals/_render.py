@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, pi
 
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,7 +34,14 @@ def render(
     turns, phase = uniform(2, len(tints), 3, 1, 1, generator=generator)
     angles = (0.8 + 1.6 * turns) * (tints / visits.clamp(min=1)) + phase
     front = light * (0.5 + 0.5 * torch.cos(2 * pi * angles))
-    picture = F.avg_pool2d(front + (1 - light.sqrt()) * _background(front), _FINE)
+    # The background: the middle third, enlarged, and a glow; the colours exchanged.
+    middle = (slice(u // 2 - max(u // 6, 1), u // 2 + max(u // 6, 1)) for u in (height, width))
+    near = F.interpolate(front[:, :, *middle], size=(height, width), mode="bilinear")
+    glow = F.adaptive_avg_pool2d(front, 5)
+    glow = glow / glow.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    glow = F.interpolate(glow, size=(height, width), mode="bicubic").clamp(0, 1).sqrt()
+    background = 0.7 * torch.maximum(near[:, [1, 2, 0]], 0.7 * glow[:, [2, 0, 1]])
+    picture = F.avg_pool2d(front + (1 - light.sqrt()) * background, _FINE)
     pixels = (255 * picture).round().clamp(0, 255).to(torch.uint8)
     return pixels, occupied.float().mean((1, 2, 3))
 
@@ -48,37 +55,17 @@ def _play_chaos_game(
         points = systems.step(points, generator)
     f, walkers = systems.tints.shape
     ends = torch.tensor([_OUTSIDE, 1 - _OUTSIDE], device="cpu")  # without the outermost points
-    frame = points[:2].quantile(ends, dim=2, keepdim=True)
+    low, high = points[:2].quantile(ends, dim=2, keepdim=True)
+    sides = torch.tensor([width, height], device="cpu")[:, None, None]
+    canvas = torch.arange(f, device="cpu")[:, None] * (height * width)
     counts = torch.zeros(2, f * height * width, dtype=torch.int32, device="cpu")
     for _ in range(ceil(_VISITS * height * width / walkers)):
         points = systems.step(points, generator)
-        cells, inside = _cells(points[:2], frame, height, width)
-        cells = cells[inside]
+        places = ((points[:2] - low) / (high - low).clamp(min=1e-6) * sides).floor()
+        inside = ((places >= 0) & (places < sides)).all(0)
+        cells = (canvas + (places[1] * width + places[0]).long())[inside]
         tints = (points[2][inside] * _TINTS).round().int()
         counts[0].index_add_(0, cells, torch.ones_like(tints))
         counts[1].index_add_(0, cells, tints)
     visits, sums = counts.view(2, f, 1, height, width).float()
     return visits, sums / _TINTS
-
-
-def _cells(
-    points: Float32[Tensor, "2 f p"], frame: Float32[Tensor, "2 2 f 1"], height: int, width: int
-) -> tuple[Int64[Tensor, "f p"], Bool[Tensor, "f p"]]:
-    """Where on the canvases the points are, and which are on them at all."""
-    low, high = frame
-    sides = torch.tensor([width, height], device="cpu")[:, None, None]
-    places = ((points - low) / (high - low).clamp(min=1e-6) * sides).floor()
-    inside = ((places >= 0) & (places < sides)).all(0)
-    canvas = torch.arange(points.shape[1], device="cpu")[:, None] * (height * width)
-    return canvas + (places[1] * width + places[0]).long(), inside
-
-
-def _background(front: Float32[Tensor, "f 3 h w"]) -> Float32[Tensor, "f 3 h w"]:
-    """The middle third of the fractal, enlarged, and a glow; the colours exchanged."""
-    h, w = front.shape[2:]
-    rows, columns = (slice(u // 2 - max(u // 6, 1), u // 2 + max(u // 6, 1)) for u in (h, w))
-    near = F.interpolate(front[:, :, rows, columns], size=(h, w), mode="bilinear")
-    glow = F.adaptive_avg_pool2d(front, 5)
-    glow = glow / glow.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
-    glow = F.interpolate(glow, size=(h, w), mode="bicubic").clamp(0, 1).sqrt()
-    return 0.7 * torch.maximum(near[:, [1, 2, 0]], 0.7 * glow[:, [2, 0, 1]])

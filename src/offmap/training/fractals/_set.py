@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from offmap._utils.files import atomic
+from offmap._utils.files import atomic, reason_of
+from offmap._utils.warning import warn_user
 from offmap.data import ImageSet
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, OffmapWarning
 from offmap.training.fractals._render import render
 from offmap.training.fractals._systems import Systems
 
@@ -46,6 +48,9 @@ def fractals(
     Raises:
         ArgumentError: ``n`` or ``size`` is not positive.
 
+    Warns:
+        OffmapWarning: the folder cannot be written.
+
     References:
         Barnsley, Fractals Everywhere, 1988. Anderson and Farrell, WACV 2022, arXiv:2110.03091.
     """
@@ -54,8 +59,11 @@ def fractals(
         raise ArgumentError(f"n and size must be positive; seen {n} and {size}")
     name = f"fractals-{n}-{h}x{w}-seed{seed}-v{VERSION}"
     path = None if cache is None else cache / f"{name}.safetensors"
-    if path is not None and (images := _read(path)) is not None:
-        return ImageSet(name, images, transform="as drawn")
+    if path is not None:
+        with suppress(OSError, SafetensorError, KeyError):  # absent or damaged: drawn anew
+            tensors = load(path.read_bytes())
+            if torch.equal(tensors["sha256"], _digest(tensors["images"])):
+                return ImageSet(name, tensors["images"], transform="as drawn")
     generator = torch.Generator().manual_seed(seed)
     batches: list[Tensor] = []
     while sum(map(len, batches)) < n:
@@ -64,19 +72,15 @@ def fractals(
         batches.append(pictures[shares >= _FILLED])
     images = torch.cat(batches)[:n].contiguous()
     if path is not None:
-        with atomic(path, sync=False) as temporary:
-            temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
+        try:
+            with atomic(path, sync=False) as temporary:
+                temporary.write_bytes(save({"images": images, "sha256": _digest(images)}))
+        except OSError as error:
+            words = (
+                f"the fractals cannot be kept ({reason_of(error)}): they are drawn anew next time"
+            )
+            warn_user(words, OffmapWarning)
     return ImageSet(name, images, transform="as drawn")
-
-
-def _read(path: Path) -> UInt8[Tensor, "n 3 h w"] | None:
-    """The images of a cache file, unless it is absent or damaged."""
-    try:
-        tensors = load(path.read_bytes())
-        images, sha256 = tensors["images"], tensors["sha256"]
-    except (OSError, SafetensorError, KeyError):
-        return None
-    return images if torch.equal(sha256, _digest(images)) else None
 
 
 def _digest(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "32"]:

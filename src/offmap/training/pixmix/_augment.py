@@ -112,21 +112,13 @@ def _values(pixels: Tensor) -> Float64[Tensor, " 256"]:
 def _apply_maps(pixels: Pixels, op: Tensor, level: Tensor, negative: Tensor) -> Augmented:
     """Every image through its affine map."""
     h, w = pixels.shape[2:]
-    # In float64: whether a place is still inside must not depend on rounding.
-    x, y = _places(h, w, op, level * (1 - 2.0 * negative))
-    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-    grid = torch.stack([2 * x / w - 1, 2 * y / h - 1], -1).float()
-    samples = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
-    return (samples + _ALMOST).floor() * inside[:, None] / 255
-
-
-def _places(h: int, w: int, op: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Where in the image each pixel of the result lies, in pixels from the upper left corner."""
-    amount = level[:, None, None]
+    amount = (level * (1 - 2.0 * negative))[:, None, None]
     turn, shear_x, shear_y, move_x, move_y = (
         torch.where(op[:, None, None] == AUGMENTATIONS.index(name), amount, 0.0)
         for name in _SPATIAL
     )
+    # Where in the image each pixel of the result lies, in pixels from the upper left corner. In
+    # float64: whether a place is still inside must not depend on rounding.
     y = torch.arange(h, device=op.device).double()[:, None] + 0.5 - h / 2
     x = torch.arange(w, device=op.device).double() + 0.5 - w / 2
     angle = (turn * 30 / 10).trunc() * (pi / 180)
@@ -135,4 +127,7 @@ def _places(h: int, w: int, op: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     down = sin * x + cos * y + h / 2
     across = across + shear_x * 0.3 / 10 * (y + h / 2) + (move_x * (w / 3) / 10).trunc()
     down = down + shear_y * 0.3 / 10 * (x + w / 2) + (move_y * (h / 3) / 10).trunc()
-    return across, down
+    inside = (across >= 0) & (across < w) & (down >= 0) & (down < h)
+    grid = torch.stack([2 * across / w - 1, 2 * down / h - 1], -1).float()
+    samples = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+    return (samples + _ALMOST).floor() * inside[:, None] / 255

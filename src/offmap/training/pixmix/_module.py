@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from offmap._utils.precision import has_float64
@@ -132,7 +132,14 @@ class PixMix(nn.Module):
         place[rows, columns] = len(images) + torch.arange(len(rows), device=images.device)
         start = draws.augmented[:, 0].nonzero()[:, 0]
         mixed[start] = pool[place[start, 0]]
-        return _mix_rounds(mixed, pool, place[:, 1:], draws)
+        for r in range(self.k):  # round r of image i mixes in pool[place[i, r + 1]]
+            active, multiply = draws.rounds > r, draws.multiply[:, r]
+            for blend, selected in ((_add, ~multiply), (_multiply, multiply)):
+                rows = (active & selected).nonzero()[:, 0]
+                a, b = (weight[rows, r].view(-1, 1, 1, 1) for weight in (draws.a, draws.b))
+                y = pool[place[rows, r + 1]]
+                mixed[rows] = blend(mixed[rows], y, a, b).clamp_(0, 1)
+        return mixed
 
     def _crop(self, draws: Draws, images: Tensor) -> Mixed:
         """The part of its picture that each image is mixed with, in the image's channels."""
@@ -163,19 +170,6 @@ def _as_float_and_levels(images: Images) -> tuple[Mixed, UInt8[Tensor, "n c h w"
         )
     x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return x, (255 * x).round().to(torch.uint8)
-
-
-def _mix_rounds(
-    mixed: Mixed, pool: Float32[Tensor, "m c h w"], place: Int64[Tensor, "n k"], draws: Draws
-) -> Mixed:
-    """All rounds, in place; round ``r`` of image ``i`` mixes in ``pool[place[i, r]]``."""
-    for r in range(place.shape[1]):
-        active, multiply = draws.rounds > r, draws.multiply[:, r]
-        for blend, selected in ((_add, ~multiply), (_multiply, multiply)):
-            rows = (active & selected).nonzero()[:, 0]
-            a, b = (weight[rows, r].view(-1, 1, 1, 1) for weight in (draws.a, draws.b))
-            mixed[rows] = blend(mixed[rows], pool[place[rows, r]], a, b).clamp_(0, 1)
-    return mixed
 
 
 def _add(x: Mixed, y: Mixed, a: Weights, b: Weights) -> Mixed:
