@@ -5,8 +5,8 @@ from __future__ import annotations
 from offmap._utils.percent import percent
 from offmap.evaluation import Results
 from offmap.evaluation.significance import Against
-from offmap.metrics import share_interval
-from offmap.reporting.rates import Rates, Steps
+from offmap.guard.check import clopper_pearson
+from offmap.reporting.rates import CONFIDENCE, Rates, Steps
 from offmap.reporting.sections import Section, Table, Text
 
 
@@ -93,5 +93,5 @@ def _caught_table(results: Results, best: str, rates: Rates, curve: Steps) -> Ta
 
 
 def _interval(count: int, n: int) -> str:
-    low, high = share_interval(count, n)
+    low, high = clopper_pearson(count, n, CONFIDENCE)
     return f"{low:.2%} to {high:.2%}"
