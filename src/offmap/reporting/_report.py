@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from offmap._utils.arguments import does_not_exist
 from offmap._utils.files import as_text, atomic, write_json
@@ -105,6 +105,15 @@ class _Options:
                 raise ArgumentError(f"{name} has no effect on a report of {subject}: leave it out")
 
 
+class _Content(Protocol):
+    """The content of a report on anything but an evaluation: all of it is in the sections."""
+
+    @property
+    def title(self) -> str: ...
+
+    def sections(self) -> list[Section]: ...
+
+
 def report(
     subject: Subject,
     path: str | Path | None = None,
@@ -161,12 +170,10 @@ def _report_on(subject: Results | Aggregate | Guard | Monitor, options: _Options
         return _report_on_results(subject, options)
     if isinstance(subject, Aggregate):
         options.check_used("several networks")
-        sections = networks.sections_of(subject, options.command)
-        return _hide_paths(Report(networks.title_of(subject), sections, {}), options)
+        return _report_of(networks.Networks(subject, options.command), options)
     if isinstance(subject, Monitor):
         options.check_used("a watch")
-        sections = watches.sections_of(subject, options.command)
-        return _hide_paths(Report(watches.title_of(subject), sections, {}), options)
+        return _report_of(watches.Watch(subject, options.command), options)
     if isinstance(subject, Guard):
         return _report_on_guard(Facts.of(subject), options)
     raise ArgumentError(
@@ -189,12 +196,10 @@ def _report_on_path(path: Path, options: _Options) -> Report:
         return _report_on_results(read_scores(path), options)
     if (path / runs.RECORD).is_file():
         options.check_used("a training run")
-        run = runs.Run(path)
-        return _hide_paths(Report(run.title, run.sections(options.command), {}), options)
-    if study := studies.results_of(path):
+        return _report_of(runs.Run(path, options.command), options)
+    if results := studies.results_of(path):
         options.check_used("a study")
-        sections = studies.sections_of(study, path, options.command)
-        return _hide_paths(Report(studies.title_of(path, study), sections, {}), options)
+        return _report_of(studies.Study(results, path, options.command), options)
     if not path.exists():
         raise StoreError(f"{does_not_exist(path)}look at the path")
     raise StoreError(
@@ -216,8 +221,7 @@ def _report_on_guard(facts: Facts, options: _Options) -> Report:
     options.check_used("a guard", "checks")
     # A sentence that begins with a path would be hidden with it.
     checks = numbered_data(options.checks) if options.redact_paths else options.checks
-    sections = guards.sections_of(facts, checks, options.command)
-    return _hide_paths(Report(guards.title_of(facts), sections, {}), options)
+    return _report_of(guards.Promise(facts, checks, options.command), options)
 
 
 def _report_on_verdicts(path: Path, options: _Options) -> Report:
@@ -228,15 +232,16 @@ def _report_on_verdicts(path: Path, options: _Options) -> Report:
     elif isinstance(certified, Guard):
         certified = Certified.of(certified)
     summary = verdicts.summary_of(path, certified)
-    sections = verdicts.sections_of(summary, path, options.command, named=not options.redact_paths)
-    return _hide_paths(Report(verdicts.title_of(path), sections, {}), options)
+    named = not options.redact_paths
+    return _report_of(verdicts.Verdicts(summary, path, options.command, named=named), options)
 
 
-def _hide_paths(draft: Report, options: _Options) -> Report:
-    """The report without paths, if ``redact_paths`` is set."""
-    if not options.redact_paths:
-        return draft
-    return Report(hidden(draft.title), [*map(hidden_section, draft.sections)], draft.data)
+def _report_of(content: _Content, options: _Options) -> Report:
+    """The report with that content, without paths if ``redact_paths`` is set."""
+    title, sections = content.title, content.sections()
+    if options.redact_paths:
+        title, sections = hidden(title), [*map(hidden_section, sections)]
+    return Report(title, sections, {})
 
 
 def inputs_of(id_test: Any, ood: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

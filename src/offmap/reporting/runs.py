@@ -22,13 +22,14 @@ class Run:
 
     Args:
         folder: that ``offmap train`` wrote.
+        command: that made the report.
 
     Raises:
         StoreError: they cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.name = folder.resolve().name
+    def __init__(self, folder: Path, command: str) -> None:
+        self.name, self.command = folder.resolve().name, command
         try:
             self.record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             self.recipe: dict[str, Any] = dict(self.record["recipe"])
@@ -43,9 +44,9 @@ class Run:
         """The title of the report."""
         return f"Training of {self.recipe.get('network', 'a network')}: {self.name}"
 
-    def sections(self, command: str) -> list[Section]:
+    def sections(self) -> list[Section]:
         """All sections, the verdict first."""
-        parts = [self._verdict(), self._curves(), self._settings(command)]
+        parts = [self._verdict(), self._curves(), self._settings()]
         return [part for part in parts if part.blocks]
 
     def _verdict(self) -> Section:
@@ -82,7 +83,7 @@ class Run:
                 blocks.append(Figure(name, text, drawing))
         return Section("curves", "Curves", blocks)
 
-    def _settings(self, command: str) -> Section:
+    def _settings(self) -> Section:
         fields = _OF_DATA if self.record.get("given") else ()
         recipe = [
             [name, _plain(value)]
@@ -91,7 +92,7 @@ class Run:
         ]
         more = {k: v for k, v in self.record.items() if k not in ("recipe", "files", "data")}
         rows = [[name, _plain(value)] for name, value in more.items() if value not in (None, "")]
-        rows += [["this report", command]] if command else []
+        rows += [["this report", self.command]] if self.command else []
         parts = [
             [
                 name,
