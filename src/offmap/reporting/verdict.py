@@ -22,25 +22,28 @@ def verdict(
         rates: the positions of the slider.
         curve: the counts of the best detector at each of them.
     """
-    n_id = len(results.scores[against.best]["id"])
-    texts = [
-        Text(_accuracy(results, id_name)),
-        Text(_recommendation(results, against)),
-        Text(_promise(rates, curve, n_id)),
-    ]
-    return Section(
-        "verdict", "Verdict", [*texts, _caught_table(results, against.best, rates, curve)]
+    accuracy = f"How often the network is right on {id_name} is not known: no labels."
+    if results.accuracy is not None:
+        right, n = results.accuracy
+        accuracy = (
+            f"The network is right on {right / n:.2%} of {id_name} ({right:,} of {n:,}; 95% "
+            f"interval {_interval(right, n)})."
+        )
+    scores = results.scores[against.best]
+    promise = _promise(rates, curve, len(scores["id"]))
+    sets = [(group, name) for group, names in results.groups.items() for name in names]
+    rows = []
+    for (group, name), counts in zip(sets, curve.caught, strict=True):
+        n, caught = len(scores[name]), counts[rates.start]
+        rows.append([name, group, f"{n:,}", f"{caught / n:.1%}", _interval(caught, n)])
+    table = Table(
+        f"What {against.best} catches of each OOD set at that threshold",
+        ["OOD set", "group", "samples", "caught", "95% interval"],
+        rows,
+        name="caught",
     )
-
-
-def _accuracy(results: Results, id_name: str) -> str:
-    if results.accuracy is None:
-        return f"How often the network is right on {id_name} is not known: no labels."
-    right, n = results.accuracy
-    return (
-        f"The network is right on {right / n:.2%} of {id_name} ({right:,} of {n:,}; 95% "
-        f"interval {_interval(right, n)})."
-    )
+    texts = map(Text, (accuracy, _recommendation(results, against), promise))
+    return Section("verdict", "Verdict", [*texts, table])
 
 
 def _recommendation(results: Results, against: Against) -> str:
@@ -75,20 +78,6 @@ def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
         f"Its promise: of new ID samples it calls at most {percent(rate)} OOD, on average "
         f"over calibration sets; its threshold comes from {rates.n:,} held-out ID samples. It "
         f"called {share} OOD."
-    )
-
-
-def _caught_table(results: Results, best: str, rates: Rates, curve: Steps) -> Table:
-    sets = [(group, name) for group, names in results.groups.items() for name in names]
-    rows = []
-    for (group, name), counts in zip(sets, curve.caught, strict=True):
-        n, caught = len(results.scores[best][name]), counts[rates.start]
-        rows.append([name, group, f"{n:,}", f"{caught / n:.1%}", _interval(caught, n)])
-    return Table(
-        f"What {best} catches of each OOD set at that threshold",
-        ["OOD set", "group", "samples", "caught", "95% interval"],
-        rows,
-        name="caught",
     )
 
 
