@@ -300,6 +300,18 @@ def test_a_run_shows_its_curves(tmp_path: Path) -> None:
     assert "secret" not in offmap.report(tmp_path, redact_paths=True).html()
 
 
+def test_a_loss_that_is_not_finite_leaves_a_gap_in_its_curve(tmp_path: Path) -> None:
+    """JSON has no word for it, and the page was refused."""
+    write_run(tmp_path)
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace(",1.1,", ",inf,"))
+    report = offmap.report(tmp_path, tmp_path / "report.html")
+    train, validation = drawing(report, "loss")["lines"]
+    assert (train["x"], validation["x"]) == ([1, 2, 3], [1, 2])
+    (figure,) = (b for s in report.sections for b in s.blocks if getattr(b, "name", "") == "loss")
+    assert getattr(figure, "text", "").endswith("at the end: train 1.2; validation inf.")
+
+
 def test_a_table_of_an_engine_is_reported(tmp_path: Path) -> None:
     """``Scorer`` calls the p-value ``p``; a score that is not finite is infinite there."""
     columns = {"label": [1, 2], "score": [math.inf, 0.5], "p": [0.01, 0.6], "is_ood": [True, False]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +69,18 @@ class Run:
     def _curves(self) -> Section:
         blocks: list[Block] = []
         for name in ("loss", "accuracy"):
-            of = {
-                part: (
-                    [row["epoch"] for row in self.epochs],
-                    [row[f"{part}_{name}"] for row in self.epochs],
-                )
-                for part in ("train", "validation")
-                if self.epochs and all(f"{part}_{name}" in row for row in self.epochs)
-            }
+            of: dict[str, tuple[list[float], list[float]]] = {}
+            ends = []
+            for part in ("train", "validation"):
+                column = f"{part}_{name}"
+                rows = self.epochs if all(column in row for row in self.epochs) else []
+                # A validation loss may be infinite: no drawing has a place for that.
+                points = [(row["epoch"], row[column]) for row in rows if isfinite(row[column])]
+                if points:
+                    of[part] = [x for x, _ in points], [y for _, y in points]
+                    ends.append(f"{part} {rows[-1][column]:.4g}")
             if of:
-                ends = "; ".join(f"{part} {ys[-1]:.4g}" for part, (_, ys) in of.items())
-                text = f"{name.capitalize()} by epoch; at the end: {ends}."
+                text = f"{name.capitalize()} by epoch; at the end: {'; '.join(ends)}."
                 drawing = lines(name.capitalize(), text, of, x="epoch", y=name)
                 blocks.append(Figure(name, text, drawing))
         return Section("curves", "Curves", blocks)
