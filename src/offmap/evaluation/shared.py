@@ -43,7 +43,17 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
 
 def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.ndarray, " n"]]:
     """The positions of the shared samples of one set in each evaluation."""
-    rows = {network: _rows(network, r, name) for network, r in results.items()}
+    rows = {}
+    for network, r in results.items():
+        labelled = name != "id" or "id" in r.labels
+        if not labelled or name not in r.keys or "id" not in r.predictions:
+            names = ", ".join(key for key in r.keys if key not in ("id", "calibration"))
+            raise ArgumentError(
+                f"{network} has no keys, predictions or ID labels for {name!r}; its OOD sets with "
+                f"keys are: {names or 'none'}. Make the results anew by `offmap bench`, on "
+                "labelled ID data"
+            )
+        rows[network] = {key: row for row, key in enumerate(r.keys[name])}
     first = next(iter(rows.values()))
     keys = [key for key in first if all(key in row for row in rows.values())]
     if not keys:
@@ -51,18 +61,6 @@ def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.nda
             f"{', '.join(results)} share no sample of {name!r}: run `offmap bench` for all on it"
         )
     return {network: np.array([row[key] for key in keys]) for network, row in rows.items()}
-
-
-def _rows(network: str, results: Results, name: str) -> dict[str, int]:
-    """The row of each key."""
-    labelled = name != "id" or "id" in results.labels
-    if not labelled or name not in results.keys or "id" not in results.predictions:
-        names = ", ".join(key for key in results.keys if key not in ("id", "calibration"))
-        raise ArgumentError(
-            f"{network} has no keys, predictions or ID labels for {name!r}; its OOD sets with keys "
-            f"are: {names or 'none'}. Make the results anew by `offmap bench`, on labelled ID data"
-        )
-    return {key: row for row, key in enumerate(results.keys[name])}
 
 
 def _select(results: Results, places: Mapping[str, Int64[np.ndarray, " n"]]) -> Results:
