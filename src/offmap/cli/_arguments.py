@@ -16,12 +16,24 @@ _NAMED = re.compile(r"(?P<name>[\w.-]*\w)=(?P<value>.+)")
 
 @dataclass
 class _Run:
-    """An option, at most ``most`` values of it, and the other words up to the next option."""
+    """An option, its values, and the other words up to the next option.
+
+    Args:
+        option: as it was written.
+        parameter: of the parser, if it knows the option.
+    """
 
     option: str = ""
-    most: float = 0
+    parameter: Any = None
     values: list[str] = field(default_factory=list)
     free: list[str] = field(default_factory=list)
+
+    @property
+    def most(self) -> float:
+        """How many values the option takes; none if it is unknown, or a flag."""
+        if self.parameter is None or getattr(self.parameter, "is_flag", False):
+            return 0
+        return math.inf if self.parameter.multiple else 1
 
     def words(self) -> Iterator[str]:
         """The option before each of its values, or alone."""
@@ -69,19 +81,12 @@ def _runs(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[_Run
         # "-" is standard input, and behind "--" no word is an option.
         if argument.startswith("-") and argument != "-" and run.option != "--":
             yield run
-            run = _Run(argument, _max_values(options.get(argument)))
+            run = _Run(argument, options.get(argument))
         elif len(run.values) < run.most:
             run.values.append(argument)
         else:
             run.free.append(argument)
     yield run
-
-
-def _max_values(option: Any) -> float:
-    """How many values an option takes; none if it is unknown, or holds its value."""
-    if option is None or getattr(option, "is_flag", False):
-        return 0
-    return math.inf if option.multiple else 1
 
 
 def _lend(runs: Sequence[_Run], missing: int, *, open_ended: bool) -> None:
