@@ -128,7 +128,9 @@ def _merge(states: list[Path], of_logs: dict[str, Any]) -> None:
     from offmap.errors import ArgumentError
     from offmap.guard import Monitor, merged
 
-    if without_effect := [name for name, value in of_logs.items() if value]:
+    if without_effect := [
+        name for name, value in of_logs.items() if value is not None and value is not False
+    ]:
         raise ArgumentError(
             f"{', '.join(without_effect)} has no effect on states: give the log, or of one state "
             f"`offmap report {states[0]}`"
