@@ -28,10 +28,17 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
     """
     names = ("id", *sets)
     places = {name: _places(results, name) for name in names}
-    shared = {
-        network: _select(r, {n: places[n][network] for n in names})
-        for network, r in results.items()
-    }
+    shared = {}
+    for network, r in results.items():
+        rows = {name: places[name][network] for name in names}
+        shared[network] = replace(
+            r,
+            rows=[row for row in r.rows if row.set in rows],
+            scores={d: {s: of[s][own] for s, own in rows.items()} for d, of in r.scores.items()},
+            predictions={"id": r.predictions["id"][rows["id"]]},
+            labels={"id": r.labels["id"][rows["id"]]},
+            keys={s: [r.keys[s][row] for row in own] for s, own in rows.items()},
+        )
     first = next(iter(shared.values())).labels["id"]
     if any(not np.array_equal(first, each.labels["id"]) for each in shared.values()):
         raise ArgumentError(
@@ -61,17 +68,3 @@ def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.nda
             f"{', '.join(results)} share no sample of {name!r}: run `offmap bench` for all on it"
         )
     return {network: np.array([row[key] for key in keys]) for network, row in rows.items()}
-
-
-def _select(results: Results, places: Mapping[str, Int64[np.ndarray, " n"]]) -> Results:
-    return replace(
-        results,
-        rows=[row for row in results.rows if row.set in places],
-        scores={
-            d: {name: of[name][rows] for name, rows in places.items()}
-            for d, of in results.scores.items()
-        },
-        predictions={"id": results.predictions["id"][places["id"]]},
-        labels={"id": results.labels["id"][places["id"]]},
-        keys={name: [results.keys[name][row] for row in rows] for name, rows in places.items()},
-    )

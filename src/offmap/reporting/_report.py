@@ -104,6 +104,12 @@ class _Options:
             if name != used and getattr(self, name) not in (None, {}):
                 raise ArgumentError(f"{name} has no effect on a report of {subject}: leave it out")
 
+    def certified(self) -> Certified | None:
+        """What the guard certifies, which may be given by itself, or as the guard or its folder."""
+        if isinstance(self.guard, str | Path):
+            return Certified.read(self.guard)
+        return Certified.of(self.guard) if isinstance(self.guard, Guard) else self.guard
+
 
 class _Content(Protocol):
     """The content of a report on anything but an evaluation: all of it is in the sections."""
@@ -187,7 +193,9 @@ def _report_on_path(path: Path, options: _Options) -> Report:
     if path.suffix == ".json" and path.is_file():
         return _report_on(Monitor.load(path), options)
     if path.suffix in SUFFIXES:
-        return _report_on_verdicts(path, options)
+        options.check_used("verdicts", "guard")
+        summary, named = verdicts.summary_of(path, options.certified()), not options.redact_paths
+        return _report_of(verdicts.Verdicts(summary, path, options.command, named=named), options)
     if (path / "guard.json").is_file():
         return _report_on_guard(Facts.load(path), options)
     if (path / "results.json").is_file():
@@ -222,18 +230,6 @@ def _report_on_guard(facts: Facts, options: _Options) -> Report:
     # A sentence that begins with a path would be hidden with it.
     checks = numbered_data(options.checks) if options.redact_paths else options.checks
     return _report_of(guards.Promise(facts, checks, options.command), options)
-
-
-def _report_on_verdicts(path: Path, options: _Options) -> Report:
-    options.check_used("verdicts", "guard")
-    certified = options.guard
-    if isinstance(certified, str | Path):
-        certified = Certified.read(certified)
-    elif isinstance(certified, Guard):
-        certified = Certified.of(certified)
-    summary = verdicts.summary_of(path, certified)
-    named = not options.redact_paths
-    return _report_of(verdicts.Verdicts(summary, path, options.command, named=named), options)
 
 
 def _report_of(content: _Content, options: _Options) -> Report:
