@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,19 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_in_its_curve(tmp_path: Path) -> 
     assert (train["x"], validation["x"]) == ([1, 2, 3], [1, 2])
     (figure,) = (b for s in report.sections for b in s.blocks if getattr(b, "name", "") == "loss")
     assert getattr(figure, "text", "").endswith("at the end: train 1.2; validation inf.")
+
+
+def test_results_whose_detectors_were_all_left_out(tmp_path: Path) -> None:
+    """There is no best of none; a study may have other networks beside such a one."""
+    of = {"msp": {"id": np.arange(30.0), "x": np.arange(20.0)}}
+    results = offmap.evaluation.of_scores(of)
+    empty = replace(results, rows=[], left_out={"vim": "needs training data"})
+    with pytest.raises(ArgumentError, match=r"no detector to report on: left out: vim \(needs tr"):
+        offmap.report(empty)
+    results.save(tmp_path / "plain")
+    empty.save(tmp_path / "other")
+    rows = table(offmap.report(tmp_path), "verdict")
+    assert [row[2] for row in rows] == ["all were left out", "msp"]
 
 
 def test_a_table_of_an_engine_is_reported(tmp_path: Path) -> None:

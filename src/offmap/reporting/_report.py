@@ -151,8 +151,8 @@ def report(
     Raises:
         StoreError: the path holds nothing that a report can be made of.
         ArgumentError: the path of the page does not end in .html, the file of its name in .json is
-            no report, the rows are of only some of the samples, or something is given that has no
-            effect on a report of this subject.
+            no report, all detectors were left out, the rows are of only some of the samples, or
+            something is given that has no effect on a report of this subject.
     """
     if path is not None:
         checked(path)
@@ -217,6 +217,10 @@ def _report_on_path(path: Path, options: _Options) -> Report:
 
 def _report_on_results(results: Results, options: _Options) -> Report:
     options.check_used("results", "inputs")
+    if not results.detectors:
+        raise ArgumentError(
+            f"these results have no detector to report on: {'; '.join(results.notes()) or 'none'}"
+        )
     data = dict(options.inputs)
     if options.redact_paths:
         data, results = renamed(results, data), without_paths(results)

@@ -59,9 +59,10 @@ class Study:
     def _verdict(self) -> Section:
         rows = []
         for name, results in self.networks.items():
-            right, best = results.accuracy, max(results.detectors, key=results.mean)
+            right, best = results.accuracy, max(results.detectors, key=results.mean, default=None)
             share = "not known" if right is None else f"{right[0] / right[1]:.2%}"
-            rows.append([name, share, best, f"{100 * results.mean(best):.2f}"])
+            mean = "" if best is None else f"{100 * results.mean(best):.2f}"
+            rows.append([name, share, best or "all were left out", mean])
         words = (
             "What each network reaches with its best detector by the mean AUROC over its OOD sets. "
             "It was picked on these sets; whether differences are beyond chance stands in the "
