@@ -56,6 +56,11 @@ def test_what_is_refused(tmp_path: Path) -> None:
         read_summary(tmp_path / "none.csv")
     with pytest.raises(DataError, match="no columns AUPR_IN, AUPR_OUT"):
         read_summary(written(tmp_path, "dataset,FPR@95,AUROC\nmnist,1,2\n"))
+    with pytest.raises(DataError, match="no CSV file that can be read"):
+        read_summary(tmp_path)
+    (tmp_path / "scores.npz").write_bytes(b"PK\x03\xff\xfe")
+    with pytest.raises(DataError, match="no CSV file that can be read"):
+        read_summary(tmp_path / "scores.npz")
     for wrong in ("nan", "120", "x"):
         text = TEXT.replace("93.50", wrong)
         with pytest.raises(DataError, match="AUROC of mnist"):

@@ -596,7 +596,14 @@ def test_states_of_several_streams_are_merged(
     assert status == 1
     assert said.startswith("2 streams (north.json 130, south.json 30 samples)")
     assert call("watch south.json south.json")[0] == 0
-    options = "--out w.png", "--report w.html", "--reset", "--state s.json", "--alpha 0.1"
+    options = (
+        "--out w.png",
+        "--report w.html",
+        "--reset",
+        "--state s.json",
+        "--alpha 0.1",
+        "--delta 0",
+    )
     for option in options:
         status, _, errors = call(f"watch south.json {option}")
         assert status == 2

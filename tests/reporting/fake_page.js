@@ -78,7 +78,8 @@ for (const [what, value] of JSON.parse(fs.readFileSync(0, "utf8"))) {
   }
   pages.push(shown());
 }
-const { at, wilson, order } = sandbox.module.exports;
+const { at, exactInterval, order } = sandbox.module.exports;
+const shares = [[0, 9], [9, 9], [3, 70], [0, 1], [1, 1], [1, 1000000], [26032, 26032], [25000, 50000]];
 const every = data.detectors.map((_, d) => data.rates.rates.map((_, p) => at(data, d, p)));
-process.stdout.write(JSON.stringify({ pages, every, wilson: [[0, 9], [9, 9], [3, 70]].map((x) => wilson(...x)),
+process.stdout.write(JSON.stringify({ pages, every, intervals: shares.map((x) => exactInterval(...x)),
   order: [order([0.2, 0.9, 0.2], false, false), order([0.2, 0.9, 0.2], true, false)] }));

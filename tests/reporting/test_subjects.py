@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from offmap.cli import main
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.evaluation import aggregate
 from offmap.guard import Certified
-from offmap.metrics import share_interval
+from offmap.guard.check import clopper_pearson
 from offmap.reporting import Report
 from offmap.reporting.sections import Figure, Gallery, Table
 from tests.reporting.conftest import CLASSES, HOSTILE, SETS, several, write_run
@@ -117,7 +118,7 @@ def test_verdicts_are_counted(verdict: offmap.Verdict, log: Path) -> None:
     report = offmap.report(log)
     alarms = int(verdict.is_ood.sum())
     assert alarms >= 24
-    low, high = share_interval(alarms, 120)
+    low, high = clopper_pearson(alarms, 120, 0.95)
     found = words(report, "verdict")
     assert f"{alarms} of 120 samples are called OOD: {alarms / 120:.2%}" in found
     assert f"95% interval {low:.2%} to {high:.2%}" in found
@@ -298,6 +299,31 @@ def test_a_run_shows_its_curves(tmp_path: Path) -> None:
     }
     assert ["epochs", "3"] in table(report, "settings")
     assert "secret" not in offmap.report(tmp_path, redact_paths=True).html()
+
+
+def test_a_loss_that_is_not_finite_leaves_a_gap_in_its_curve(tmp_path: Path) -> None:
+    """JSON has no word for it, and the page was refused."""
+    write_run(tmp_path)
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace(",1.1,", ",inf,"))
+    report = offmap.report(tmp_path, tmp_path / "report.html")
+    train, validation = drawing(report, "loss")["lines"]
+    assert (train["x"], validation["x"]) == ([1, 2, 3], [1, 2])
+    (figure,) = (b for s in report.sections for b in s.blocks if getattr(b, "name", "") == "loss")
+    assert getattr(figure, "text", "").endswith("at the end: train 1.2; validation inf.")
+
+
+def test_results_whose_detectors_were_all_left_out(tmp_path: Path) -> None:
+    """There is no best of none; a study may have other networks beside such a one."""
+    of = {"msp": {"id": np.arange(30.0), "x": np.arange(20.0)}}
+    results = offmap.evaluation.of_scores(of)
+    empty = replace(results, rows=[], left_out={"vim": "needs training data"})
+    with pytest.raises(ArgumentError, match=r"no detector to report on: left out: vim \(needs tr"):
+        offmap.report(empty)
+    results.save(tmp_path / "plain")
+    empty.save(tmp_path / "other")
+    rows = table(offmap.report(tmp_path), "verdict")
+    assert [row[2] for row in rows] == ["all were left out", "msp"]
 
 
 def test_a_table_of_an_engine_is_reported(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = command_of(parser, arguments)[0]
     speak_as(command)
     with warnings.catch_warnings():
-        warnings.showwarning = _warn
+        warnings.showwarning = lambda message, *_, **__: say(
+            f"offmap: warning: {message}", err=True
+        )
         try:
             parser(several(arguments, parser))
         except (OffmapError, OSError) as error:
@@ -124,7 +126,3 @@ def _network_failure(error: Exception, command: Any) -> str | None:
     options = f" {', '.join(own)} decide on it;" if own else ""
     message = f"{type(error).__name__}: {first_line(error)}"
     return f"{inputs}{options} --debug shows where it fails. {message}"
-
-
-def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
-    say(f"offmap: warning: {message}", err=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from offmap.errors import ArgumentError
 
@@ -16,12 +16,43 @@ _NAMED = re.compile(r"(?P<name>[\w.-]*\w)=(?P<value>.+)")
 
 @dataclass
 class _Run:
-    """An option, at most ``most`` values of it, and the other words up to the next option."""
+    """An option, its values, and the other words up to the next option.
+
+    Args:
+        option: as it was written.
+        parameter: of the parser, if it knows the option.
+    """
 
     option: str = ""
-    most: float = 0
+    parameter: Any = None
     values: list[str] = field(default_factory=list)
     free: list[str] = field(default_factory=list)
+
+    @property
+    def most(self) -> float:
+        """How many values the option takes; none if it is unknown, or a flag."""
+        if self.parameter is None or getattr(self.parameter, "is_flag", False):
+            return 0
+        return math.inf if self.parameter.multiple else 1
+
+    @classmethod
+    def each(cls, arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[Self]:
+        """The runs of a command's own arguments, given its options by their names."""
+        run = cls()
+        for argument in arguments:
+            # "-" is standard input, and behind "--" no word is an option.
+            if argument.startswith("-") and argument != "-" and run.option != "--":
+                yield run
+                run = cls(argument, options.get(argument))
+            elif len(run.values) < run.most:
+                run.values.append(argument)
+            else:
+                run.free.append(argument)
+        yield run
+
+    def lend(self, keep: int) -> None:
+        """Give all values but the first ``keep`` to the command."""
+        self.values, self.free = self.values[:keep], [*self.values[keep:], *self.free]
 
     def words(self) -> Iterator[str]:
         """The option before each of its values, or alone."""
@@ -56,43 +87,14 @@ def several(arguments: Sequence[str], root: Any) -> list[str]:
     command, start = command_of(root, arguments)
     options = {name: p for p in command.params for name in p.opts if name.startswith("-")}
     needed = [p for p in command.params if p.param_type_name == "argument" and p.required]
-    runs = list(_runs(arguments[start:], options))
+    runs = list(_Run.each(arguments[start:], options))
     missing = len(needed) - sum(len(run.free) for run in runs)
-    if missing > 0:
-        _lend(runs, missing, open_ended=any(p.nargs == -1 for p in needed))
+    lenders = [run for run in runs if len(run.values) > missing > 0]
+    if lenders:  # the command lacks arguments: they are the last values of an option, best paths
+        with_paths = [run for run in lenders if Path(run.values[-missing]).exists()]
+        run = (with_paths or lenders)[-1]
+        run.lend(1 if any(p.nargs == -1 for p in needed) else len(run.values) - missing)
     return [*arguments[:start], *(word for run in runs for word in run.words())]
-
-
-def _runs(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[_Run]:
-    run = _Run()
-    for argument in arguments:
-        # "-" is standard input, and behind "--" no word is an option.
-        if argument.startswith("-") and argument != "-" and run.option != "--":
-            yield run
-            run = _Run(argument, _max_values(options.get(argument)))
-        elif len(run.values) < run.most:
-            run.values.append(argument)
-        else:
-            run.free.append(argument)
-    yield run
-
-
-def _max_values(option: Any) -> float:
-    """How many values an option takes; none if it is unknown, or holds its value."""
-    if option is None or getattr(option, "is_flag", False):
-        return 0
-    return math.inf if option.multiple else 1
-
-
-def _lend(runs: Sequence[_Run], missing: int, *, open_ended: bool) -> None:
-    """Give the last values of an option to the command, which lacks arguments."""
-    lenders = [run for run in runs if len(run.values) > missing]
-    if not lenders:
-        return
-    with_paths = [run for run in lenders if Path(run.values[-missing]).exists()]
-    run = (with_paths or lenders)[-1]
-    keep = 1 if open_ended else len(run.values) - missing
-    run.values, run.free = run.values[:keep], [*run.values[keep:], *run.free]
 
 
 def named(values: Sequence[str]) -> dict[str, str]:

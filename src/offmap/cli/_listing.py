@@ -35,27 +35,22 @@ def everything() -> str:
         facts = [_facts(entry) for entry in of]
         rows = [list(each.values()) for each in facts]
         tables.append(f"\n{family}:\n{of_words(rows, list(facts[0]), indent='  ')}")
-    return "\n".join([filled(_DETECTORS), *tables, filled(_other_names())])
-
-
-def _other_names() -> str:
+    recipes = ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items())
     trained = ", ".join(f"{networks.zoo.PREFIX}{name}" for name in networks.zoo.names())
-    return "\n".join(
-        [
-            "\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):",
-            *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
-            "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
-            "Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS),
-            "ID made worse: " + ", ".join(f"corrupt:{kind}" for kind in data.CORRUPTIONS),
-            "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
-            "package.module:factory):",
-            *(f"  {name:<20} {_first_line(of)}" for name, of in networks.factories().items()),
-            "\nRecipes (budgets): "
-            + ", ".join(f"{name} ({', '.join(of)})" for name, (_, of) in RECIPES.items()),
-            f"\nTrained: {trained or 'none at hand, in $OFFMAP_ZOO or zoo/'}",
-            "\n`offmap list NAME` shows all of one.",
-        ]
-    )
+    others = [
+        "\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):",
+        *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
+        "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
+        "Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS),
+        "ID made worse: " + ", ".join(f"corrupt:{kind}" for kind in data.CORRUPTIONS),
+        "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
+        "package.module:factory):",
+        *(f"  {name:<20} {_first_line(of)}" for name, of in networks.factories().items()),
+        f"\nRecipes (budgets): {recipes}",
+        f"\nTrained: {trained or 'none at hand, in $OFFMAP_ZOO or zoo/'}",
+        "\n`offmap list NAME` shows all of one.",
+    ]
+    return "\n".join([filled(_DETECTORS), *tables, filled("\n".join(others))])
 
 
 def one(name: str) -> str:

@@ -61,7 +61,12 @@ def compare(
     if seed is not None and not systems:
         raise ArgumentError("--seed is of the fifth on which --systems chooses: give --systems")
     if systems:
-        texts = [_systems(networks, systems, seed or 0)]
+        from offmap.evaluation.cascade_tables import systems_text
+        from offmap.evaluation.shared import on_shared_samples
+
+        shared = on_shared_samples(networks, systems)
+        labels = next(iter(shared.values())).labels["id"]
+        texts = [systems_text(shared, labels, systems, seed or 0)]
     elif mean:
         tables = aggregate(networks)
         texts = [_format(tables, name, form) for name in metric]
@@ -105,16 +110,6 @@ def _with_detectors(networks: dict[str, Results], detectors: list[str]) -> dict[
     if without := [network for network, own in of_each.items() if not own]:
         raise UnknownNameError(f"{without[0]} has none of {', '.join(detectors)}")
     return {network: networks[network].only(own) for network, own in of_each.items()}
-
-
-def _systems(networks: dict[str, Results], sets: list[str], seed: int) -> str:
-    """Systems of these networks, on the samples that all of them share."""
-    from offmap.evaluation.cascade_tables import systems_text
-    from offmap.evaluation.shared import on_shared_samples
-
-    shared = on_shared_samples(networks, sets)
-    labels = next(iter(shared.values())).labels["id"]
-    return systems_text(shared, labels, sets, seed)
 
 
 def _format(tables: object, metric: str, form: Form) -> str:

@@ -57,23 +57,20 @@ def serve(
 
         curl -F image=@photo.jpg localhost:8000/score
     """
+    import os
+
     from offmap.cli._serving import Served, serve_guard
     from offmap.serve import Settings
     from offmap.serve.factory import check_extra
 
     check_extra()
+    # Never on the command line, where anyone could see it.
+    file = token_file
+    token = os.environ.get(TOKEN) if file is None else file.read_text("utf-8", "replace")
     settings = Settings(
         name=name, workers=workers, max_batch=max_batch, max_wait_ms=max_wait_ms,
         max_bytes=max_bytes, max_pixels=max_pixels, queue=queue, timeout=timeout,
-        allow_hosts=tuple(allow_host), token=_token(token_file),
+        allow_hosts=tuple(allow_host), token=token and token.strip(),
         allow_alarm_rate=allow_alarm_rate, explain=explain, log=log, monitor_state=monitor_state,
     )  # fmt: skip
     serve_guard(Served(guard, opening, transform), settings, host, port)
-
-
-def _token(file: Path | None) -> str | None:
-    """The token of a file, or of the environment; on the command line anyone could see it."""
-    import os
-
-    text = os.environ.get(TOKEN) if file is None else file.read_text("utf-8", "replace")
-    return None if text is None else text.strip()

@@ -74,21 +74,16 @@ def watch(
     if report is not None:
         checked(report)
     if out is not None:
-        from offmap.plots import check_suffix
+        from offmap import plots
 
-        check_suffix(out)
+        plots.check_suffix(out)
     if every is not None and not follow:
         raise ArgumentError("--every is of --follow: give that beside it")
     if {path.suffix for path in logs} == {".json"}:
         of_logs: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
         of_logs |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
         of_logs |= {"--alpha": alpha, "--delta": delta}
-        if without_effect := [name for name, value in of_logs.items() if value]:
-            raise ArgumentError(
-                f"{', '.join(without_effect)} has no effect on states: give the log, or of one "
-                f"state `offmap report {logs[0]}`"
-            )
-        _merge(logs)
+        _merge(logs, of_logs)
         return
     if len(logs) > 1:
         raise ArgumentError("give one log, each with a --state; then their states, to merge them")
@@ -103,25 +98,43 @@ def watch(
     if watching.monitor is not None:
         _check_levels(watching.monitor, None if reset else alpha, delta)
     if reset:
-        _reset(watching.monitor, alpha)
+        if watching.monitor is None:
+            raise ArgumentError("there is nothing to reset: give the --state of a monitor")
+        watching.monitor.reset(alpha)
         watching.save()
     # Interrupted in the middle of a row, the state stays that of the last complete look.
     with suppress(KeyboardInterrupt):
         watched(watching, typer.echo, (lambda: _wait(every or 1.0)) if follow else (lambda: False))
-    _print_state(watching.monitor, watching.unread, watching.torn)
-    if watching.monitor is None:
+    if unread := watching.unread:
+        typer.echo(f"offmap: {unread:,} rows have no verdict, as they could not be read", err=True)
+    if torn := watching.torn:
+        typer.echo(f"offmap: {torn:,} lines are not whole, and are left out", err=True)
+    monitor = watching.monitor
+    if monitor is None:
+        say("There are no verdicts yet.")
         return
+    say(monitor.explain())
     if out is not None:
-        _draw(watching.monitor, out)
+        plots.save(plots.watch(monitor), out)
+        typer.echo(f"Written to {out}")
     if report is not None:
-        write_report(watching.monitor, report)
-    if watching.monitor.alarmed:
+        write_report(monitor, report)
+    if monitor.alarmed:
         raise typer.Exit(1)
 
 
-def _merge(states: list[Path]) -> None:
+def _merge(states: list[Path], of_logs: dict[str, Any]) -> None:
+    """Say what the monitors of several streams say together; options of logs are refused."""
+    from offmap.errors import ArgumentError
     from offmap.guard import Monitor, merged
 
+    if without_effect := [
+        name for name, value in of_logs.items() if value is not None and value is not False
+    ]:
+        raise ArgumentError(
+            f"{', '.join(without_effect)} has no effect on states: give the log, or of one state "
+            f"`offmap report {states[0]}`"
+        )
     result = merged({str(path): Monitor.load(path) for path in states})
     typer.echo(str(result))
     if result.alarmed:
@@ -146,26 +159,3 @@ def _check_levels(monitor: Monitor, alpha: float | None, delta: float | None) ->
                 f"--{name} {value} has no effect on a monitor that was begun with {values[-1]}: "
                 "leave it out, or begin another --state"
             )
-
-
-def _reset(monitor: Monitor | None, alpha: float | None) -> None:
-    from offmap.errors import ArgumentError
-
-    if monitor is None:
-        raise ArgumentError("there is nothing to reset: give the --state of a monitor")
-    monitor.reset(alpha)
-
-
-def _print_state(monitor: Monitor | None, unread: int, torn: int) -> None:
-    if unread:
-        typer.echo(f"offmap: {unread:,} rows have no verdict, as they could not be read", err=True)
-    if torn:
-        typer.echo(f"offmap: {torn:,} lines are not whole, and are left out", err=True)
-    say("There are no verdicts yet." if monitor is None else monitor.explain())
-
-
-def _draw(monitor: Monitor, out: Path) -> None:
-    from offmap import plots
-
-    plots.save(plots.watch(monitor), out)
-    typer.echo(f"Written to {out}")

@@ -36,7 +36,7 @@ def scorers(detectors: str | Detector | Mapping[str, Any] | Iterable[Any]) -> di
     else:
         for spec in detectors:
             scorer = detector(spec)
-            name = spec if isinstance(spec, str) else _name(scorer)
+            name = spec if isinstance(spec, str) else catalogue_name(scorer) or repr(scorer)
             if name in by_name:
                 raise ArgumentError(
                     f"two detectors are called {name!r}: give them as a mapping by name"
@@ -47,11 +47,11 @@ def scorers(detectors: str | Detector | Mapping[str, Any] | Iterable[Any]) -> di
     return by_name
 
 
-def _name(scorer: Detector) -> str:
-    """The catalogue's name where the arguments are the default ones, else the expression."""
+def catalogue_name(scorer: Detector) -> str | None:
+    """The catalogue's name of a detector whose arguments are the default ones; else none."""
     entry = entry_of(type(scorer))
     default = entry is not None and repr(entry.method.default()) == repr(scorer)
-    return entry.name if entry is not None and default else repr(scorer)
+    return entry.name if entry is not None and default else None
 
 
 def check_names(names: Iterable[str]) -> None:

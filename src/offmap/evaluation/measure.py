@@ -66,7 +66,13 @@ def measure(
         if id_test is None:
             return Measurement(figures)
         if not ood or not detectors:
-            return Measurement(figures, _accuracy(network, id_test, options))
+            batches = forward(network, id_test, **options)
+            hits = [
+                (acts.predictions == labels).double()
+                for acts, labels in batches
+                if labels is not None
+            ]
+            return Measurement(figures, float(torch.cat(hits).mean()) if hits else None)
         results = evaluate(
             network,
             train=train,
@@ -78,11 +84,3 @@ def measure(
         )
         right, samples = results.accuracy or (0, 0)
         return Measurement(figures, right / samples if samples else None, results)
-
-
-def _accuracy(network: nn.Module, data: Any, options: Mapping[str, Any]) -> float | None:
-    batches = forward(network, data, **options)
-    right = [
-        (acts.predictions == labels).double() for acts, labels in batches if labels is not None
-    ]
-    return float(torch.cat(right).mean()) if right else None

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from offmap._utils.table import render
-from offmap.detectors import detector, entry_of
+from offmap.detectors import detector
 from offmap.errors import ArgumentError, OffmapError, UnknownNameError
+from offmap.evaluation._inputs import catalogue_name
 from offmap.evaluation.results import Results
 
 SOURCES = ("openood",)
@@ -164,13 +165,10 @@ def read(source: str) -> Source:
 
 @cache
 def _entry(name: str) -> str | None:
-    """The catalogue's name of a detector with default arguments; else none."""
     try:
-        method = detector(name)
+        return catalogue_name(detector(name))
     except OffmapError:  # a name that a user gave a detector
         return None
-    entry = entry_of(type(method))
-    return entry.name if entry and repr(entry.method.default()) == repr(method) else None
 
 
 def _listed(names: Any) -> str:

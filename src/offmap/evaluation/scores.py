@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,37 @@ class _Read:
     scores: dict[str, Array]
     predictions: dict[str, Array] = field(default_factory=dict)
     labels: dict[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of_openood(cls, folder: Path) -> Self:
+        """A folder with a file a set."""
+        files = {path.stem: _arrays(path) for path in sorted(folder.glob("*.npz"))}
+        if not files or any(not set(of) >= _OPENOOD for of in files.values()):
+            raise DataError(
+                f"{folder} must hold .npz files of OpenOOD, each with pred, conf and label"
+            )
+        return cls(
+            {name: -of["conf"].astype(np.float64) for name, of in files.items()},
+            {name: of["pred"] for name, of in files.items()},
+            {name: of["label"] for name, of in files.items()},
+        )
+
+    def with_id_set(self, id: str | None, path: Path) -> Self:
+        """The same, with the ID set called "id"."""
+        labelled = [s for s, x in self.labels.items() if len(x) and (x >= 0).all()]
+        own = id or ("id" if "id" in self.scores else labelled[0] if len(labelled) == 1 else None)
+        if own != "id" and "id" in self.scores:
+            raise DataError(
+                f"{path} has a set 'id' beside {own!r}: call it otherwise, or leave it out"
+            )
+        if own not in self.scores:
+            raise DataError(
+                f"{path} has the sets {', '.join(self.scores)}, and none is called 'id': call that "
+                "of the ID samples so"
+            )
+        parts = self.scores, self.predictions, self.labels
+        renamed = ({"id" if s == own else s: x for s, x in part.items()} for part in parts)
+        return type(self)(*renamed)
 
 
 def of_scores(
@@ -63,10 +94,12 @@ def of_scores(
     """
     check_names(scores)
     exact_rate(alarm_rate, "alarm_rate")
-    by_detector = {
-        name: _in_one_type({s: _as_scores(x, f"{name} on {s}") for s, x in of.items()})
-        for name, of in scores.items()
-    }
+    by_detector = {}
+    for name, of in scores.items():
+        arrays = {s: _as_scores(x, f"{name} on {s}") for s, x in of.items()}
+        # In float64 if some are: NumPy would round a threshold to the float32 that it is beside.
+        kind = np.result_type(*arrays.values()) if arrays else None
+        by_detector[name] = {s: x.astype(kind, copy=False) for s, x in arrays.items()}
     sizes = _sizes(by_detector)
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
     predicted = _classes("predictions", predictions or {}, sizes)
@@ -119,7 +152,7 @@ def read_scores(
         DataError: it cannot be read, or does not say which set is ID; or labels differ.
     """
     by_name = paths if isinstance(paths, Mapping) else {Path(paths).stem: paths}
-    read = {name: _with_id_set(_read(Path(path)), id, Path(path)) for name, path in by_name.items()}
+    read = {name: _read(Path(path)).with_id_set(id, Path(path)) for name, path in by_name.items()}
     first = next((of for of in read.values() if "id" in of.predictions), _Read({}))
     _check_same_samples(read, first)
     return of_scores(
@@ -163,12 +196,6 @@ def _as_scores(values: Any, place: str) -> Array:
         raise DataError(f"scores of {place} go beyond 2**53, where float64 skips whole numbers")
     # Whole numbers too become float64: float32 skips some of them, and two scores would be one.
     return scores.astype(np.float32 if scores.dtype in (np.float16, np.float32) else np.float64)
-
-
-def _in_one_type(scores: dict[str, Array]) -> dict[str, Array]:
-    """In float64 if some are: NumPy would round a threshold to the float32 that it is beside."""
-    kind = np.result_type(*scores.values()) if scores else None
-    return {s: x.astype(kind, copy=False) for s, x in scores.items()}
 
 
 def _classes(
@@ -221,7 +248,7 @@ def _read(path: Path) -> _Read:
         raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
     try:
         if path.is_dir():
-            return _openood(path)
+            return _Read.of_openood(path)
         if path.suffix == ".npz":
             return _Read(_arrays(path))
         table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
@@ -235,29 +262,3 @@ def _read(path: Path) -> _Read:
 def _arrays(path: Path) -> dict[str, Array]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
-
-
-def _openood(folder: Path) -> _Read:
-    files = {path.stem: _arrays(path) for path in sorted(folder.glob("*.npz"))}
-    if not files or any(not set(of) >= _OPENOOD for of in files.values()):
-        raise DataError(f"{folder} must hold .npz files of OpenOOD, each with pred, conf and label")
-    return _Read(
-        {name: -of["conf"].astype(np.float64) for name, of in files.items()},
-        {name: of["pred"] for name, of in files.items()},
-        {name: of["label"] for name, of in files.items()},
-    )
-
-
-def _with_id_set(read: _Read, id: str | None, path: Path) -> _Read:
-    """The same, with the ID set called "id"."""
-    labelled = [s for s, x in read.labels.items() if len(x) and (x >= 0).all()]
-    own = id or ("id" if "id" in read.scores else labelled[0] if len(labelled) == 1 else None)
-    if own != "id" and "id" in read.scores:
-        raise DataError(f"{path} has a set 'id' beside {own!r}: call it otherwise, or leave it out")
-    if own not in read.scores:
-        raise DataError(
-            f"{path} has the sets {', '.join(read.scores)}, and none is called 'id': call that of "
-            "the ID samples so"
-        )
-    parts = read.scores, read.predictions, read.labels
-    return _Read(*({"id" if s == own else s: x for s, x in part.items()} for part in parts))

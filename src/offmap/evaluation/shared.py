@@ -28,10 +28,17 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
     """
     names = ("id", *sets)
     places = {name: _places(results, name) for name in names}
-    shared = {
-        network: _select(r, {n: places[n][network] for n in names})
-        for network, r in results.items()
-    }
+    shared = {}
+    for network, r in results.items():
+        rows = {name: places[name][network] for name in names}
+        shared[network] = replace(
+            r,
+            rows=[row for row in r.rows if row.set in rows],
+            scores={d: {s: of[s][own] for s, own in rows.items()} for d, of in r.scores.items()},
+            predictions={"id": r.predictions["id"][rows["id"]]},
+            labels={"id": r.labels["id"][rows["id"]]},
+            keys={s: [r.keys[s][row] for row in own] for s, own in rows.items()},
+        )
     first = next(iter(shared.values())).labels["id"]
     if any(not np.array_equal(first, each.labels["id"]) for each in shared.values()):
         raise ArgumentError(
@@ -43,7 +50,17 @@ def on_shared_samples(results: Mapping[str, Results], sets: Sequence[str]) -> di
 
 def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.ndarray, " n"]]:
     """The positions of the shared samples of one set in each evaluation."""
-    rows = {network: _rows(network, r, name) for network, r in results.items()}
+    rows = {}
+    for network, r in results.items():
+        labelled = name != "id" or "id" in r.labels
+        if not labelled or name not in r.keys or "id" not in r.predictions:
+            names = ", ".join(key for key in r.keys if key not in ("id", "calibration"))
+            raise ArgumentError(
+                f"{network} has no keys, predictions or ID labels for {name!r}; its OOD sets with "
+                f"keys are: {names or 'none'}. Make the results anew by `offmap bench`, on "
+                "labelled ID data"
+            )
+        rows[network] = {key: row for row, key in enumerate(r.keys[name])}
     first = next(iter(rows.values()))
     keys = [key for key in first if all(key in row for row in rows.values())]
     if not keys:
@@ -51,29 +68,3 @@ def _places(results: Mapping[str, Results], name: str) -> dict[str, Int64[np.nda
             f"{', '.join(results)} share no sample of {name!r}: run `offmap bench` for all on it"
         )
     return {network: np.array([row[key] for key in keys]) for network, row in rows.items()}
-
-
-def _rows(network: str, results: Results, name: str) -> dict[str, int]:
-    """The row of each key."""
-    labelled = name != "id" or "id" in results.labels
-    if not labelled or name not in results.keys or "id" not in results.predictions:
-        names = ", ".join(key for key in results.keys if key not in ("id", "calibration"))
-        raise ArgumentError(
-            f"{network} has no keys, predictions or ID labels for {name!r}; its OOD sets with keys "
-            f"are: {names or 'none'}. Make the results anew by `offmap bench`, on labelled ID data"
-        )
-    return {key: row for row, key in enumerate(results.keys[name])}
-
-
-def _select(results: Results, places: Mapping[str, Int64[np.ndarray, " n"]]) -> Results:
-    return replace(
-        results,
-        rows=[row for row in results.rows if row.set in places],
-        scores={
-            d: {name: of[name][rows] for name, rows in places.items()}
-            for d, of in results.scores.items()
-        },
-        predictions={"id": results.predictions["id"][places["id"]]},
-        labels={"id": results.labels["id"][places["id"]]},
-        keys={name: [results.keys[name][row] for row in rows] for name, rows in places.items()},
-    )

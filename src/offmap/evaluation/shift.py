@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,35 +53,26 @@ def shifts_in(
 ) -> list[Shift]:
     """Every detector on each shifted set, then on all of several."""
     parts = {name: [name] for name in sets} | ({EVERY: [*sets]} if len(sets) > 1 else {})
-    return [
-        _shift(detector, name, names, by_set, ood, thresholds[detector])
-        for name, names in parts.items()
-        for detector, by_set in scores.items()
-    ]
-
-
-def _shift(
-    detector: str,
-    name: str,
-    sets: Sequence[str],
-    scores: Mapping[str, Any],
-    ood: Sequence[str],
-    threshold: float | None,
-) -> Shift:
-    """One detector on shifted sets taken together."""
-    plain, shifted = scores["id"], np.concatenate([scores[each] for each in sets])
-    reference = np.concatenate([plain, shifted])
-    alarms = {} if threshold is None else {
-        "alarm": float((shifted > threshold).mean()), "id_alarm": float((plain > threshold).mean()),
-    }  # fmt: skip
-    return Shift(
-        detector=detector,
-        set=name,
-        told_apart=auroc(plain, shifted),
-        auroc=float(np.mean([auroc(plain, scores[each]) for each in ood])),
-        full_spectrum=float(np.mean([auroc(reference, scores[each]) for each in ood])),
-        **alarms,
-    )
+    shifts = []
+    for (name, names), (detector, of) in product(parts.items(), scores.items()):
+        plain, shifted = of["id"], np.concatenate([of[each] for each in names])
+        reference = np.concatenate([plain, shifted])
+        threshold = thresholds[detector]
+        alarms = {} if threshold is None else {
+            "alarm": float((shifted > threshold).mean()),
+            "id_alarm": float((plain > threshold).mean()),
+        }  # fmt: skip
+        shifts.append(
+            Shift(
+                detector=detector,
+                set=name,
+                told_apart=auroc(plain, shifted),
+                auroc=float(np.mean([auroc(plain, of[each]) for each in ood])),
+                full_spectrum=float(np.mean([auroc(reference, of[each]) for each in ood])),
+                **alarms,
+            )
+        )
+    return shifts
 
 
 HEADINGS = {

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from offmap._utils.files import reason_of
 from offmap._utils.table import render
 from offmap.errors import DataError, DataNotFoundError
 from offmap.evaluation.metric import metric_of
@@ -65,13 +66,16 @@ def read_summary(path: str | Path) -> Summary:
 
     Raises:
         DataNotFoundError: there is no such file.
-        DataError: columns are missing, or a figure is no percentage.
+        DataError: it is no text, columns are missing, or a figure is no percentage.
     """
     path = Path(path)
     if not path.exists():
         raise DataNotFoundError(f"{path} is not there: give a CSV file of OpenOOD")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file that can be read: {reason_of(error)}") from error
     if missing := {"dataset", *_COLUMNS} - set(rows[0] if rows else ()):
         raise DataError(f"{path} has no columns {', '.join(sorted(missing))}: is it of OpenOOD?")
     return Summary({row["dataset"]: _shares(row, path) for row in rows})

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offmap.errors import ArgumentError
-from offmap.evaluation import Results, Row
+from offmap.evaluation import Results
 from offmap.metrics import roc_curve
 from offmap.plots._panels import COLOURS, ID, OOD, TITLE, key, line, panels, short, words
 
@@ -27,27 +26,24 @@ def histograms(results: Results, detector: str) -> Figure:
         raise ArgumentError(f"no detector {detector!r}; there are {', '.join(results.detectors)}")
     figure, axes = panels(len(rows))
     for axis, row in zip(axes, rows, strict=True):
-        _histogram(axis, results.scores[detector], row)
+        scores = results.scores[detector]
+        # The far tails of a few samples would squeeze everything else into one bar.
+        ends = np.array([np.quantile(scores[name], [0.02, 0.98]) for name in ("id", row.set)])
+        low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+        if low == high:  # bars need a width
+            low, high = low - 0.5, high + 0.5
+        bins = np.linspace(low, high, 50).tolist()
+        for name, colour, label in (("id", ID, "ID"), (row.set, OOD, "OOD")):
+            # In float64: in float32 the end would be rounded, at times out of the outermost bar.
+            values = np.clip(np.asarray(scores[name], np.float64), low, high)
+            axis.hist(values, bins=bins, density=True, alpha=0.6, color=colour, label=label)
+        if row.threshold is not None:
+            axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")
+        words(axis, f"{row.set}: AUROC {row.auroc:.2%}", "score", "density")
+        axis.set_yticks([])
     key(figure, axes)
     figure.suptitle(f"{short(detector)} scores; higher is more OOD", fontsize=TITLE + 1)
     return figure
-
-
-def _histogram(axis: Axes, scores: Any, row: Row) -> None:
-    # The far tails of a few samples would squeeze everything else into one bar.
-    ends = np.array([np.quantile(scores[name], [0.02, 0.98]) for name in ("id", row.set)])
-    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
-    if low == high:  # bars need a width
-        low, high = low - 0.5, high + 0.5
-    bins = np.linspace(low, high, 50)
-    for name, colour, label in (("id", ID, "ID"), (row.set, OOD, "OOD")):
-        # In float64: in float32 the end would be rounded, at times out of the outermost bar.
-        values = np.clip(np.asarray(scores[name], np.float64), low, high)
-        axis.hist(values, bins=list(bins), density=True, alpha=0.6, color=colour, label=label)
-    if row.threshold is not None:
-        axis.axvline(row.threshold, color="black", lw=1, ls="--", label="threshold")
-    words(axis, f"{row.set}: AUROC {row.auroc:.2%}", "score", "density")
-    axis.set_yticks([])
 
 
 def roc_curves(results: Results) -> Figure:

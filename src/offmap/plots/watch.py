@@ -23,35 +23,28 @@ def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
         classes: names of the labels.
     """
     figure, axes = panels(3, side=3.6, columns=3)
-    _wealth(axes[0], monitor)
-    _p_values(axes[1], monitor)
-    _by_class(axes[2], monitor, classes)
+    wealth, p_values, by_class = axes
+    points = [*monitor.path.points, (monitor.samples, monitor.log_wealth)]
+    wealth.plot(*zip(*points, strict=True), lw=1, color=OOD)
+    wealth.axhline(-math.log(monitor.alpha), color="black", lw=1, ls="--", label="alarm")
+    if monitor.alarm is not None:
+        wealth.axvline(monitor.alarm.change, color="grey", lw=1, ls=":", label="estimated change")
+    wealth.set_yscale("symlog", linthresh=10)  # the bets on a stream of alarms gain without end
+    words(wealth, "log wealth", "samples", "nats")
+    counts = np.array(monitor.tally.p_values)
+    edges = np.linspace(0, 1, len(counts) + 1)
+    p_values.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=ID, alpha=0.8)
+    if monitor.certified.tests == 1:  # the lowest of several p-values is no even one
+        p_values.axhline(counts.mean(), color=OOD, lw=1, ls="-.", label="if all were ID")
+    words(p_values, "p-values", "p-value", "samples")
+    _draw_classes(by_class, monitor, classes)
     key(figure, axes)
     title = f"guard {monitor.certified.guard}: {monitor.samples:,} samples"
     figure.suptitle(title, fontsize=TITLE + 1)
     return figure
 
 
-def _wealth(axis: Axes, monitor: Monitor) -> None:
-    points = [*monitor.path.points, (monitor.samples, monitor.log_wealth)]
-    axis.plot(*zip(*points, strict=True), lw=1, color=OOD)
-    axis.axhline(-math.log(monitor.alpha), color="black", lw=1, ls="--", label="alarm")
-    if monitor.alarm is not None:
-        axis.axvline(monitor.alarm.change, color="grey", lw=1, ls=":", label="estimated change")
-    axis.set_yscale("symlog", linthresh=10)  # the bets on a stream of alarms gain without end
-    words(axis, "log wealth", "samples", "nats")
-
-
-def _p_values(axis: Axes, monitor: Monitor) -> None:
-    counts = np.array(monitor.tally.p_values)
-    edges = np.linspace(0, 1, len(counts) + 1)
-    axis.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=ID, alpha=0.8)
-    if monitor.certified.tests == 1:  # the lowest of several p-values is no even one
-        axis.axhline(counts.mean(), color=OOD, lw=1, ls="-.", label="if all were ID")
-    words(axis, "p-values", "p-value", "samples")
-
-
-def _by_class(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
+def _draw_classes(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
     rates = {label: a / n for label, (n, a) in monitor.tally.by_class.items()}
     labels = sorted(sorted(rates, key=lambda label: -rates[label])[:_CLASSES])
     names = [classes[label] if label < len(classes) else str(label) for label in labels]

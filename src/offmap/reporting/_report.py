@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from offmap._utils.arguments import does_not_exist
 from offmap._utils.files import as_text, atomic, write_json
@@ -104,6 +104,21 @@ class _Options:
             if name != used and getattr(self, name) not in (None, {}):
                 raise ArgumentError(f"{name} has no effect on a report of {subject}: leave it out")
 
+    def certified(self) -> Certified | None:
+        """What the guard certifies, which may be given by itself, or as the guard or its folder."""
+        if isinstance(self.guard, str | Path):
+            return Certified.read(self.guard)
+        return Certified.of(self.guard) if isinstance(self.guard, Guard) else self.guard
+
+
+class _Content(Protocol):
+    """The content of a report on anything but an evaluation: all of it is in the sections."""
+
+    @property
+    def title(self) -> str: ...
+
+    def sections(self) -> list[Section]: ...
+
 
 def report(
     subject: Subject,
@@ -136,8 +151,8 @@ def report(
     Raises:
         StoreError: the path holds nothing that a report can be made of.
         ArgumentError: the path of the page does not end in .html, the file of its name in .json is
-            no report, the rows are of only some of the samples, or something is given that has no
-            effect on a report of this subject.
+            no report, all detectors were left out, the rows are of only some of the samples, or
+            something is given that has no effect on a report of this subject.
     """
     if path is not None:
         checked(path)
@@ -161,12 +176,10 @@ def _report_on(subject: Results | Aggregate | Guard | Monitor, options: _Options
         return _report_on_results(subject, options)
     if isinstance(subject, Aggregate):
         options.check_used("several networks")
-        sections = networks.sections_of(subject, options.command)
-        return _hide_paths(Report(networks.title_of(subject), sections, {}), options)
+        return _report_of(networks.Networks(subject, options.command), options)
     if isinstance(subject, Monitor):
         options.check_used("a watch")
-        sections = watches.sections_of(subject, options.command)
-        return _hide_paths(Report(watches.title_of(subject), sections, {}), options)
+        return _report_of(watches.Watch(subject, options.command), options)
     if isinstance(subject, Guard):
         return _report_on_guard(Facts.of(subject), options)
     raise ArgumentError(
@@ -180,7 +193,9 @@ def _report_on_path(path: Path, options: _Options) -> Report:
     if path.suffix == ".json" and path.is_file():
         return _report_on(Monitor.load(path), options)
     if path.suffix in SUFFIXES:
-        return _report_on_verdicts(path, options)
+        options.check_used("verdicts", "guard")
+        summary, named = verdicts.summary_of(path, options.certified()), not options.redact_paths
+        return _report_of(verdicts.Verdicts(summary, path, options.command, named=named), options)
     if (path / "guard.json").is_file():
         return _report_on_guard(Facts.load(path), options)
     if (path / "results.json").is_file():
@@ -189,12 +204,10 @@ def _report_on_path(path: Path, options: _Options) -> Report:
         return _report_on_results(read_scores(path), options)
     if (path / runs.RECORD).is_file():
         options.check_used("a training run")
-        run = runs.Run(path)
-        return _hide_paths(Report(run.title, run.sections(options.command), {}), options)
-    if study := studies.results_of(path):
+        return _report_of(runs.Run(path, options.command), options)
+    if results := studies.results_of(path):
         options.check_used("a study")
-        sections = studies.sections_of(study, path, options.command)
-        return _hide_paths(Report(studies.title_of(path, study), sections, {}), options)
+        return _report_of(studies.Study(results, path, options.command), options)
     if not path.exists():
         raise StoreError(f"{does_not_exist(path)}look at the path")
     raise StoreError(
@@ -204,6 +217,10 @@ def _report_on_path(path: Path, options: _Options) -> Report:
 
 def _report_on_results(results: Results, options: _Options) -> Report:
     options.check_used("results", "inputs")
+    if not results.detectors:
+        raise ArgumentError(
+            f"these results have no detector to report on: {'; '.join(results.notes()) or 'none'}"
+        )
     data = dict(options.inputs)
     if options.redact_paths:
         data, results = renamed(results, data), without_paths(results)
@@ -216,27 +233,15 @@ def _report_on_guard(facts: Facts, options: _Options) -> Report:
     options.check_used("a guard", "checks")
     # A sentence that begins with a path would be hidden with it.
     checks = numbered_data(options.checks) if options.redact_paths else options.checks
-    sections = guards.sections_of(facts, checks, options.command)
-    return _hide_paths(Report(guards.title_of(facts), sections, {}), options)
+    return _report_of(guards.Promise(facts, checks, options.command), options)
 
 
-def _report_on_verdicts(path: Path, options: _Options) -> Report:
-    options.check_used("verdicts", "guard")
-    certified = options.guard
-    if isinstance(certified, str | Path):
-        certified = Certified.read(certified)
-    elif isinstance(certified, Guard):
-        certified = Certified.of(certified)
-    summary = verdicts.summary_of(path, certified)
-    sections = verdicts.sections_of(summary, path, options.command, named=not options.redact_paths)
-    return _hide_paths(Report(verdicts.title_of(path), sections, {}), options)
-
-
-def _hide_paths(draft: Report, options: _Options) -> Report:
-    """The report without paths, if ``redact_paths`` is set."""
-    if not options.redact_paths:
-        return draft
-    return Report(hidden(draft.title), [*map(hidden_section, draft.sections)], draft.data)
+def _report_of(content: _Content, options: _Options) -> Report:
+    """The report with that content, without paths if ``redact_paths`` is set."""
+    title, sections = content.title, content.sections()
+    if options.redact_paths:
+        title, sections = hidden(title), [*map(hidden_section, sections)]
+    return Report(title, sections, {})
 
 
 def inputs_of(id_test: Any, ood: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

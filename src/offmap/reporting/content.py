@@ -15,7 +15,7 @@ from offmap.evaluation.tables import columns_of
 from offmap.reporting import figures
 from offmap.reporting.gallery import galleries
 from offmap.reporting.rates import rates_of, record, right_of, steps
-from offmap.reporting.sections import Block, Figure, Section, Table, Text
+from offmap.reporting.sections import MARKS, Block, Figure, Section, Table, Text
 from offmap.reporting.shifted import shifted
 from offmap.reporting.verdict import verdict
 
@@ -100,13 +100,12 @@ class Content:
         """All detectors on all sets."""
         metric = metric_of("auroc")
         grid, places = self.results.grid("auroc"), self.results.grid("auroc").places()
-        marks = {0: "", 1: " ★", 2: " ☆"}
         order = sorted(grid.cells, key=lambda d: -grid.cells[d][-1])  # by the mean of all sets
         texts, rows = grid.texts(), []
         for d in order:
             signs = (" ≈" if _as_good(against, d) else "" for against in self.against)
             cells = zip(texts[d], places[d], signs, strict=True)
-            rows.append([d, *(f"{text}{marks[place]}{sign}" for text, place, sign in cells)])
+            rows.append([d, *(f"{text}{MARKS[place]}{sign}" for text, place, sign in cells)])
         titles = [["", *(self._words(d, i) for i in range(len(self.columns)))] for d in order]
         words = (
             "★ best and ☆ second of a column, as shown. ≈: the best is not shown to be better "

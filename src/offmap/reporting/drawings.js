@@ -150,7 +150,8 @@ function bars(of) {
 /** Lines over one axis, with a key below where there are several, and a limit. */
 function lines(of) {
   const every = [...of.lines.flatMap((line) => line.y), ...(of.limit === null ? [] : [of.limit])];
-  const [x0, x1] = [Math.min(...of.lines[0].x), Math.max(...of.lines[0].x)];
+  const places = of.lines.flatMap((line) => line.x); // lines may lack some of each other's
+  const [x0, x1] = [Math.min(...places), Math.max(...places)];
   const [low, top] = [Math.min(...every), Math.max(...every)];
   const wide = x1 - x0 || 1, tall = top - low || 1;
   const drawing = frame(of.text, of.xLabel, of.yLabel,

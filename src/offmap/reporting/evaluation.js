@@ -1,15 +1,49 @@
 // The report of an evaluation: what its slider, menus, headings and legend move.
 
 const SHOWN_AT_FIRST = 5;
-const Z = 1.959963984540054; // of 95%
+const TAIL = 0.025; // of 95%, beyond each end
 
-/** Wilson's interval of a share. */
-function wilson(count, n) {
-  const share = count / n, z2 = Z * Z;
-  const centre = share + z2 / (2 * n);
-  const half = Math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)));
-  const scale = 1 + z2 / n;
-  return [count === 0 ? 0 : (centre - half) / scale, count === n ? 1 : (centre + half) / scale];
+/** The logarithm of the gamma function of x > 0, by Stirling's series. */
+function logGamma(x) {
+  let shift = 0;
+  for (; x < 10; x += 1) shift -= Math.log(x); // the series is exact enough from ten on
+  const s = 1 / (x * x), series = (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s / 1680))) / x;
+  return shift + (x - 0.5) * Math.log(x) - x + 0.5 * Math.log(2 * Math.PI) + series;
+}
+
+/** The distribution function of Beta(a, b) at 0 < x < 1: its continued fraction, by Lentz. */
+function betaCdf(x, a, b) {
+  if (x > (a + 1) / (a + b + 2)) return 1 - betaCdf(1 - x, b, a); // where it ends sooner
+  const log = logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log1p(-x);
+  let value = 2, c = 2, d = 1;
+  for (let i = 1, change = 0; i < 5000 && Math.abs(change - 1) > 1e-13; i += 1) {
+    const m = Math.floor(i / 2);
+    const part = i % 2 ? -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+      : m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+    d = 1 / (1 + part * d);
+    c = 1 + part / c;
+    change = c * d;
+    value *= change;
+  }
+  return Math.exp(log) / a * (value - 1);
+}
+
+/** Where the distribution function of Beta(a, b) has a value, by halving. */
+function betaQuantile(value, a, b) {
+  let low = 0, high = 1;
+  for (let i = 0; i < 60; i += 1) {
+    const middle = (low + high) / 2;
+    if (betaCdf(middle, a, b) < value) low = middle; else high = middle;
+  }
+  return high;
+}
+
+/** The exact (Clopper-Pearson) interval of a share, as `offmap check` takes it. */
+function exactInterval(count, n) {
+  return [
+    count === 0 ? 0 : betaQuantile(TAIL, count, n - count + 1),
+    count === n ? 1 : betaQuantile(1 - TAIL, count + 1, n - count),
+  ];
 }
 
 /** What a detector keeps, catches and gets right at a position of the slider. */
@@ -24,13 +58,13 @@ function at(data, detector, position) {
     most: rates.bounds_shown[position],
     accepted, right, refused: n - accepted, n,
     kept: accepted / n,
-    interval: wilson(accepted, n),
+    interval: exactInterval(accepted, n),
     sets: data.sets.map((set, s) => {
       const caught = curve.caught[s][position], wrong = set.n - caught;
       return {
         name: set.name, group: set.group, n: set.n, caught, accepted: wrong,
         share: caught / set.n,
-        interval: wilson(caught, set.n),
+        interval: exactInterval(caught, set.n),
         precision: right === null ? null : right / Math.max(accepted + wrong, 1),
         f1: right === null ? null : 2 * right / (accepted + wrong + n),
       };

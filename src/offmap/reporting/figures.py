@@ -24,25 +24,24 @@ def histograms(results: Results, detector: str, sets: list[str]) -> list[dict[st
     The bins are where ID and most of the OOD set lie, and at most six times as wide as ID: far OOD
     scores would leave one bar for all of ID.
     """
-    scores = results.scores[detector]
-    id_scores = np.asarray(scores["id"], np.float64)
-    return [_histogram(id_scores, np.asarray(scores[name], np.float64)) for name in sets]
-
-
-def _histogram(id_scores: NDArray[Any], ood_scores: NDArray[Any]) -> dict[str, Any]:
-    first, last = np.quantile(id_scores, [0.002, 0.998]).tolist()
-    low, high = np.quantile(ood_scores, [0.02, 0.98]).tolist()
-    low, high = min(low, first), max(high, last)
-    if (width := last - first) > 0:
-        low, high = max(low, last - _WIDE * width), min(high, first + _WIDE * width)
-    if low == high:  # bars need a width
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, _BINS + 1)
-    counts = [
-        np.histogram(np.clip(scores, low, high), edges)[0].tolist()
-        for scores in (id_scores, ood_scores)
-    ]
-    return {"low": low, "high": high, "counts": counts}  # unrounded: cosines lie close to one
+    scores = {name: np.asarray(x, np.float64) for name, x in results.scores[detector].items()}
+    first, last = np.quantile(scores["id"], [0.002, 0.998]).tolist()
+    width, drawn = last - first, []
+    for name in sets:
+        low, high = np.quantile(scores[name], [0.02, 0.98]).tolist()
+        low, high = min(low, first), max(high, last)
+        if width > 0:
+            low, high = max(low, last - _WIDE * width), min(high, first + _WIDE * width)
+        if low == high:  # bars need a width
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, _BINS + 1)
+        counts = [
+            np.histogram(np.clip(scores[each], low, high), edges)[0].tolist()
+            for each in ("id", name)
+        ]
+        # Unrounded: cosines lie close to one.
+        drawn.append({"low": low, "high": high, "counts": counts})
+    return drawn
 
 
 def roc(results: Results, detector: str, sets: list[str]) -> list[list[list[float]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -50,9 +50,12 @@ def galleries(
         (f"ID samples with the highest {detector} scores", strange),
     ]
     if threshold is not None:
-        parts.append(
-            (f"Samples nearest to the threshold of {detector}", _nearest(scores, sets, threshold))
-        )
+        distances = {
+            name: np.abs(np.asarray(scores[name], np.float64) - threshold) for name in ("id", *sets)
+        }
+        candidates = [(name, i) for name, of in distances.items() for i in _lowest(of, _ALL)]
+        nearest = sorted(candidates, key=lambda each: float(distances[each[0]][each[1]]))[:_ALL]
+        parts.append((f"Samples nearest to the threshold of {detector}", nearest))
     classes = _class_names(results, inputs.get("id"))
     return [
         Gallery(
@@ -87,18 +90,6 @@ def _lowest(scores: Any, count: int) -> list[int]:
     return [int(i) for i in np.argsort(scores, kind="stable")[:count]]
 
 
-def _nearest(
-    scores: Mapping[str, Any], sets: Sequence[str], threshold: float
-) -> list[tuple[str, int]]:
-    """The samples of all sets whose scores differ least from the threshold."""
-    candidates = [
-        (abs(float(scores[name][i]) - threshold), name, i)
-        for name in ("id", *sets)
-        for i in _lowest(np.abs(np.asarray(scores[name], np.float64) - threshold), _ALL)
-    ]
-    return [(name, i) for _, name, i in sorted(candidates, key=lambda each: each[0])[:_ALL]]
-
-
 def _sample(
     results: Results,
     detector: str,
@@ -131,9 +122,18 @@ def _sample(
 
 
 def _picture(data: Any, key: str | None) -> str:
-    """A ``data:`` URI of the image with that key, or nothing."""
-    image = _image(data, key)
-    if image is None or image.ndim != 3 or image.shape[0] not in (1, 3):
+    """A ``data:`` URI of the image with that key; empty where there is none."""
+    if key is None or not hasattr(data, "keyed_batches"):
+        return ""
+    all_keys = data.keys(0, len(data))
+    if key not in all_keys:  # other data than were evaluated
+        return ""
+    # By its key, not its row: images that could not be read have rows, and no scores.
+    images, _, keys = next(iter(data.keyed_batches(1, start=all_keys.index(key))))
+    if not isinstance(images, Tensor) or keys[0] != key:
+        return ""
+    image = images[0]
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
         return ""
     x = image.detach().cpu().float()
     # Pixels are 0 to 255; floats, which may be normalised, are stretched to that.
@@ -142,17 +142,6 @@ def _picture(data: Any, key: str | None) -> str:
     small = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
     small.thumbnail((_SIDE, _SIDE))
     return _uri(small)
-
-
-def _image(data: Any, key: str | None) -> Tensor | None:
-    """The image of a key, not of a row: images that could not be read have rows, and no scores."""
-    if key is None or not hasattr(data, "keyed_batches"):
-        return None
-    all_keys = data.keys(0, len(data))
-    if key not in all_keys:  # other data than were evaluated
-        return None
-    images, _, keys = next(iter(data.keyed_batches(1, start=all_keys.index(key))))
-    return images[0] if isinstance(images, Tensor) and keys[0] == key else None
 
 
 def _uri(image: Image.Image) -> str:

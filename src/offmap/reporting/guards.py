@@ -20,56 +20,81 @@ _NO_RECALL = (
 )
 
 
-def title_of(facts: Facts) -> str:
-    """The title of the report."""
-    return f"A guard around {facts.model or facts.network}"
-
-
-def sections_of(facts: Facts, checks: Mapping[str, Check], command: str) -> list[Section]:
-    """All sections, the promise first.
+class Promise:
+    """The content of a report on a guard.
 
     Args:
         facts: of the guard.
         checks: of it on fresh data, by the name of the data.
         command: that made the report.
     """
-    calibration = facts.calibration
-    parts = [_promise(facts)]
-    if checks:
-        parts.append(_alarms(checks))
-    if calibration is not None:
-        parts += [_scores(calibration), _rates(calibration), _sensitivity(calibration)]
-    settings = [*facts.made_of(), *([f"Command: {command}"] if command else [])]
-    parts += [_learned(facts), Section("settings", "Settings", [Text(line) for line in settings])]
-    return parts
 
+    def __init__(self, facts: Facts, checks: Mapping[str, Check], command: str) -> None:
+        self.facts, self.checks, self.command = facts, checks, command
 
-def _promise(facts: Facts) -> Section:
-    names = ", ".join(map(repr, facts.detectors))
-    texts = [Text(f"A network {facts.network}, guarded by {names}.")]
-    if facts.calibration is None:
-        texts.append(Text("It has no threshold yet, and promises nothing: calibrate it."))
-        return Section("verdict", "Promise", [*texts])
-    texts += [Text(line) for line in facts.calibration.explain().splitlines()]
-    texts += [] if facts.control is None else [Text(str(facts.control))]
-    return Section("verdict", "Promise", [*texts, Text(_NO_RECALL)])
+    @property
+    def title(self) -> str:
+        """The title of the report."""
+        return f"A guard around {self.facts.model or self.facts.network}"
 
+    def sections(self) -> list[Section]:
+        """All sections, the promise first."""
+        calibration, parts = self.facts.calibration, [self._promise()]
+        if self.checks:
+            parts.append(self._alarms())
+        if calibration is not None:
+            parts += [_scores(calibration), _rates(calibration), _sensitivity(calibration)]
+        parts.append(self._learned())
+        settings = [*self.facts.made_of(), *([f"Command: {self.command}"] if self.command else [])]
+        return [*parts, Section("settings", "Settings", [Text(line) for line in settings])]
 
-def _alarms(checks: Mapping[str, Check]) -> Section:
-    rows = [
-        [
-            name,
-            "OOD" if check.alarm_rate is None else "ID",
-            f"{check.samples:,}",
-            f"{check.alarms:,}",
-            about(check.share),
-            f"{about(check.low)} to {about(check.high)}",
+    def _promise(self) -> Section:
+        facts = self.facts
+        names = ", ".join(map(repr, facts.detectors))
+        texts = [Text(f"A network {facts.network}, guarded by {names}.")]
+        if facts.calibration is None:
+            texts.append(Text("It has no threshold yet, and promises nothing: calibrate it."))
+            return Section("verdict", "Promise", [*texts])
+        texts += [Text(line) for line in facts.calibration.explain().splitlines()]
+        texts += [] if facts.control is None else [Text(str(facts.control))]
+        return Section("verdict", "Promise", [*texts, Text(_NO_RECALL)])
+
+    def _alarms(self) -> Section:
+        rows = [
+            [
+                name,
+                "OOD" if check.alarm_rate is None else "ID",
+                f"{check.samples:,}",
+                f"{check.alarms:,}",
+                about(check.share),
+                f"{about(check.low)} to {about(check.high)}",
+            ]
+            for name, check in self.checks.items()
         ]
-        for name, check in checks.items()
-    ]
-    head = ["data", "which is", "samples", "called OOD", "share", "exact interval"]
-    texts: list[Block] = [Text(f"{name}: {check}") for name, check in checks.items()]
-    return Section("check", "Checked on fresh data", [*texts, Table("Alarms", head, rows)])
+        head = ["data", "which is", "samples", "called OOD", "share", "exact interval"]
+        texts: list[Block] = [Text(f"{name}: {check}") for name, check in self.checks.items()]
+        return Section("check", "Checked on fresh data", [*texts, Table("Alarms", head, rows)])
+
+    def _learned(self) -> Section:
+        rows = [
+            [repr(each), each.summary() if each.fitted else "not fitted"]
+            for each in self.facts.detectors
+        ]
+        read = [
+            [
+                step,
+                of.get("date") or "",
+                f"{of['samples']:,}",
+                "" if of["accuracy"] is None else f"{of['accuracy']:.2%}",
+                "" if "groups" not in of else f"{of['groups']:,}",
+            ]
+            for step, of in self.facts.read.items()
+        ]
+        tables = [
+            Table("What the detectors learned", ["detector", "learned"], rows),
+            Table("What was read", ["to", "on", "samples", "network is right", "groups"], read),
+        ]
+        return Section("learned", "What it learned", [table for table in tables if table.rows])
 
 
 def _scores(calibration: Calibration) -> Section:
@@ -153,24 +178,3 @@ def _sensitivity(calibration: Calibration) -> Section:
     ]
     table = Table("Outliers in the calibration data", head, rows)
     return Section("sensitivity", "If calibration data were not clean", [Text(words), table])
-
-
-def _learned(facts: Facts) -> Section:
-    rows = [
-        [repr(each), each.summary() if each.fitted else "not fitted"] for each in facts.detectors
-    ]
-    read = [
-        [
-            step,
-            of.get("date") or "",
-            f"{of['samples']:,}",
-            "" if of["accuracy"] is None else f"{of['accuracy']:.2%}",
-            "" if "groups" not in of else f"{of['groups']:,}",
-        ]
-        for step, of in facts.read.items()
-    ]
-    tables = [
-        Table("What the detectors learned", ["detector", "learned"], rows),
-        Table("What was read", ["to", "on", "samples", "network is right", "groups"], read),
-    ]
-    return Section("learned", "What it learned", [table for table in tables if table.rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ class Run:
 
     Args:
         folder: that ``offmap train`` wrote.
+        command: that made the report.
 
     Raises:
         StoreError: they cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.name = folder.resolve().name
+    def __init__(self, folder: Path, command: str) -> None:
+        self.name, self.command = folder.resolve().name, command
         try:
             self.record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             self.recipe: dict[str, Any] = dict(self.record["recipe"])
@@ -43,9 +45,9 @@ class Run:
         """The title of the report."""
         return f"Training of {self.recipe.get('network', 'a network')}: {self.name}"
 
-    def sections(self, command: str) -> list[Section]:
+    def sections(self) -> list[Section]:
         """All sections, the verdict first."""
-        parts = [self._verdict(), self._curves(), self._settings(command)]
+        parts = [self._verdict(), self._curves(), self._settings()]
         return [part for part in parts if part.blocks]
 
     def _verdict(self) -> Section:
@@ -67,22 +69,23 @@ class Run:
     def _curves(self) -> Section:
         blocks: list[Block] = []
         for name in ("loss", "accuracy"):
-            of = {
-                part: (
-                    [row["epoch"] for row in self.epochs],
-                    [row[f"{part}_{name}"] for row in self.epochs],
-                )
-                for part in ("train", "validation")
-                if self.epochs and all(f"{part}_{name}" in row for row in self.epochs)
-            }
+            of: dict[str, tuple[list[float], list[float]]] = {}
+            ends = []
+            for part in ("train", "validation"):
+                column = f"{part}_{name}"
+                rows = self.epochs if all(column in row for row in self.epochs) else []
+                # A validation loss may be infinite: no drawing has a place for that.
+                points = [(row["epoch"], row[column]) for row in rows if isfinite(row[column])]
+                if points:
+                    of[part] = [x for x, _ in points], [y for _, y in points]
+                    ends.append(f"{part} {rows[-1][column]:.4g}")
             if of:
-                ends = "; ".join(f"{part} {ys[-1]:.4g}" for part, (_, ys) in of.items())
-                text = f"{name.capitalize()} by epoch; at the end: {ends}."
+                text = f"{name.capitalize()} by epoch; at the end: {'; '.join(ends)}."
                 drawing = lines(name.capitalize(), text, of, x="epoch", y=name)
                 blocks.append(Figure(name, text, drawing))
         return Section("curves", "Curves", blocks)
 
-    def _settings(self, command: str) -> Section:
+    def _settings(self) -> Section:
         fields = _OF_DATA if self.record.get("given") else ()
         recipe = [
             [name, _plain(value)]
@@ -91,7 +94,7 @@ class Run:
         ]
         more = {k: v for k, v in self.record.items() if k not in ("recipe", "files", "data")}
         rows = [[name, _plain(value)] for name, value in more.items() if value not in (None, "")]
-        rows += [["this report", command]] if command else []
+        rows += [["this report", self.command]] if self.command else []
         parts = [
             [
                 name,

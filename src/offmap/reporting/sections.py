@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+# Behind a figure that is neither the best nor the second of its column, the best, the second.
+MARKS = ("", " ★", " ☆")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -36,6 +39,23 @@ class Table:
     above: Sequence[str] = ()
     titles: Sequence[Sequence[str]] = ()
     name: str = ""
+
+    def in_words(self, width: int) -> str:
+        """The table for a terminal, no line of it wider than that."""
+        rows = [list(self.columns), *map(list, self.rows)]
+        sizes = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
+        lines = [self.caption]
+        if sum(sizes) + 2 * len(sizes) <= width:
+            for row in rows:
+                parts = (f"{x:<{size}}" for x, size in zip(row, sizes, strict=True))
+                lines.append("  ".join(parts).rstrip())
+            return "\n".join(lines)
+        # What does not fit goes below its row's name, so that no line wraps.
+        for name, *cells in self.rows:
+            pairs = zip(self.columns[1:], cells, strict=True)
+            words = "; ".join(f"{head} {cell}" for head, cell in pairs if cell)
+            lines.append(textwrap.fill(f"{name}: {words}", width, subsequent_indent="  "))
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -133,27 +153,10 @@ def in_words(section: Section, *, width: int = 100) -> str:
         if isinstance(block, Text):
             parts.append(textwrap.fill(block.text, width))
         elif isinstance(block, Table):
-            parts.append(_table(block, width))
+            parts.append(block.in_words(width))
         elif isinstance(block, Gallery):
             lines = [f"  {sample.caption}" for sample in block.samples]
             parts.append("\n".join([textwrap.fill(block.caption, width), *lines]))
         elif isinstance(block, Listing):
             parts.append(f"{block.caption}\n\n{block.text}")
     return "\n\n".join(parts)
-
-
-def _table(table: Table, width: int) -> str:
-    rows = [list(table.columns), *map(list, table.rows)]
-    sizes = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    lines = [table.caption]
-    if sum(sizes) + 2 * len(sizes) <= width:
-        for row in rows:
-            parts = (f"{x:<{size}}" for x, size in zip(row, sizes, strict=True))
-            lines.append("  ".join(parts).rstrip())
-        return "\n".join(lines)
-    # What does not fit goes below its row's name, so that no line wraps.
-    for name, *cells in table.rows:
-        pairs = zip(table.columns[1:], cells, strict=True)
-        words = "; ".join(f"{head} {cell}" for head, cell in pairs if cell)
-        lines.append(textwrap.fill(f"{name}: {words}", width, subsequent_indent="  "))
-    return "\n".join(lines)

@@ -9,10 +9,9 @@ from offmap._utils.files import reason_of
 from offmap._utils.markup import places
 from offmap.errors import StoreError
 from offmap.evaluation import Results
-from offmap.reporting.sections import Block, Listing, Section, Table, Text
+from offmap.reporting.sections import MARKS, Block, Listing, Section, Table, Text
 
 _TEXT = "report.txt"
-_MARKS = {0: "", 1: " ★", 2: " ☆"}
 
 
 def results_of(folder: Path) -> dict[str, Results]:
@@ -20,69 +19,78 @@ def results_of(folder: Path) -> dict[str, Results]:
     return {p.parent.name: Results.load(p.parent) for p in sorted(folder.glob("*/results.json"))}
 
 
-def title_of(folder: Path, networks: Mapping[str, Results]) -> str:
-    """The title of the report."""
-    return f"Study {folder.resolve().name}: {', '.join(networks)}"
-
-
-def sections_of(networks: Mapping[str, Results], folder: Path, command: str) -> list[Section]:
-    """All sections, the best AUROC of each network first.
+class Study:
+    """The content of a report on a study.
 
     Args:
         networks: their evaluations, which need not share detectors.
         folder: of the study, with its tables as text.
         command: that made the report.
     """
-    path = folder / _TEXT
-    try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
-    parts = [
-        _verdict(networks),
-        _table(networks),
-        *([Section("tables", "All tables", [Listing("As text", text)])] if text else []),
-        notes(networks),
-        settings(networks, command),
-    ]
-    return [part for part in parts if part.blocks]
 
+    def __init__(self, networks: Mapping[str, Results], folder: Path, command: str) -> None:
+        self.networks, self.folder, self.command = networks, folder, command
 
-def _verdict(networks: Mapping[str, Results]) -> Section:
-    rows = []
-    for name, results in networks.items():
-        right, best = results.accuracy, max(results.detectors, key=results.mean)
-        share = "not known" if right is None else f"{right[0] / right[1]:.2%}"
-        rows.append([name, share, best, f"{100 * results.mean(best):.2f}"])
-    words = (
-        "What each network reaches with its best detector by the mean AUROC over its OOD sets. "
-        "It was picked on these sets; whether differences are beyond chance stands in the tables "
-        "below."
-    )
-    head = ["network", "accuracy", "its best detector", "mean AUROC in %"]
-    return Section("verdict", "Verdict", [Text(words), Table("Each network", head, rows)])
+    @property
+    def title(self) -> str:
+        """The title of the report."""
+        return f"Study {self.folder.resolve().name}: {', '.join(self.networks)}"
 
+    def sections(self) -> list[Section]:
+        """All sections, the best AUROC of each network first.
 
-def _table(networks: Mapping[str, Results]) -> Section:
-    """Every detector of every network, on the sets that all networks have."""
-    by_network = [[s for of in r.groups.values() for s in of] for r in networks.values()]
-    sets = [s for s in by_network[0] if all(s in names for names in by_network)]
-    if not sets:
-        return Section("detectors", "Side by side")
-    cells: dict[str, list[float]] = {}
-    for name, results in networks.items():
-        for detector in results.detectors:
-            values = [100 * results.get(detector, s) for s in sets]
-            cells[f"{name} {detector}"] = [*values, sum(values) / len(values)]
-    marks = places(cells, low=False, digits=2)
-    rows = [
-        [name, *(f"{x:.2f}{_MARKS[p]}" for x, p in zip(row, marks[name], strict=True))]
-        for name, row in sorted(cells.items(), key=lambda item: -item[1][-1])
-    ]
-    words = "★ best and ☆ second of a column, as shown."
-    head = ["network, detector", *sets, "mean"]
-    table = Table("AUROC in %, higher is better", head, rows, name="systems")
-    return Section("detectors", "Side by side", [Text(words), table])
+        Raises:
+            StoreError: the tables as text cannot be read.
+        """
+        path = self.folder / _TEXT
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read: {reason_of(error)}") from error
+        parts = [
+            self._verdict(),
+            self._table(),
+            *([Section("tables", "All tables", [Listing("As text", text)])] if text else []),
+            notes(self.networks),
+            settings(self.networks, self.command),
+        ]
+        return [part for part in parts if part.blocks]
+
+    def _verdict(self) -> Section:
+        rows = []
+        for name, results in self.networks.items():
+            right, best = results.accuracy, max(results.detectors, key=results.mean, default=None)
+            share = "not known" if right is None else f"{right[0] / right[1]:.2%}"
+            mean = "" if best is None else f"{100 * results.mean(best):.2f}"
+            rows.append([name, share, best or "all were left out", mean])
+        words = (
+            "What each network reaches with its best detector by the mean AUROC over its OOD sets. "
+            "It was picked on these sets; whether differences are beyond chance stands in the "
+            "tables below."
+        )
+        head = ["network", "accuracy", "its best detector", "mean AUROC in %"]
+        return Section("verdict", "Verdict", [Text(words), Table("Each network", head, rows)])
+
+    def _table(self) -> Section:
+        """Every detector of every network, on the sets that all networks have."""
+        by_network = [[s for of in r.groups.values() for s in of] for r in self.networks.values()]
+        sets = [s for s in by_network[0] if all(s in names for names in by_network)]
+        if not sets:
+            return Section("detectors", "Side by side")
+        cells: dict[str, list[float]] = {}
+        for name, results in self.networks.items():
+            for detector in results.detectors:
+                values = [100 * results.get(detector, s) for s in sets]
+                cells[f"{name} {detector}"] = [*values, sum(values) / len(values)]
+        marks = places(cells, low=False, digits=2)
+        rows = [
+            [name, *(f"{x:.2f}{MARKS[p]}" for x, p in zip(row, marks[name], strict=True))]
+            for name, row in sorted(cells.items(), key=lambda item: -item[1][-1])
+        ]
+        words = "★ best and ☆ second of a column, as shown."
+        head = ["network, detector", *sets, "mean"]
+        table = Table("AUROC in %, higher is better", head, rows, name="systems")
+        return Section("detectors", "Side by side", [Text(words), table])
 
 
 def notes(networks: Mapping[str, Results], more: tuple[str, ...] = ()) -> Section:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from offmap._utils.percent import percent
 from offmap.evaluation import Results
 from offmap.evaluation.significance import Against
-from offmap.metrics import share_interval
-from offmap.reporting.rates import Rates, Steps
+from offmap.guard.check import clopper_pearson
+from offmap.reporting.rates import CONFIDENCE, Rates, Steps
 from offmap.reporting.sections import Section, Table, Text
 
 
@@ -22,25 +22,28 @@ def verdict(
         rates: the positions of the slider.
         curve: the counts of the best detector at each of them.
     """
-    n_id = len(results.scores[against.best]["id"])
-    texts = [
-        Text(_accuracy(results, id_name)),
-        Text(_recommendation(results, against)),
-        Text(_promise(rates, curve, n_id)),
-    ]
-    return Section(
-        "verdict", "Verdict", [*texts, _caught_table(results, against.best, rates, curve)]
+    accuracy = f"How often the network is right on {id_name} is not known: no labels."
+    if results.accuracy is not None:
+        right, n = results.accuracy
+        accuracy = (
+            f"The network is right on {right / n:.2%} of {id_name} ({right:,} of {n:,}; 95% "
+            f"interval {_interval(right, n)})."
+        )
+    scores = results.scores[against.best]
+    promise = _promise(rates, curve, len(scores["id"]))
+    sets = [(group, name) for group, names in results.groups.items() for name in names]
+    rows = []
+    for (group, name), counts in zip(sets, curve.caught, strict=True):
+        n, caught = len(scores[name]), counts[rates.start]
+        rows.append([name, group, f"{n:,}", f"{caught / n:.1%}", _interval(caught, n)])
+    table = Table(
+        f"What {against.best} catches of each OOD set at that threshold",
+        ["OOD set", "group", "samples", "caught", "95% interval"],
+        rows,
+        name="caught",
     )
-
-
-def _accuracy(results: Results, id_name: str) -> str:
-    if results.accuracy is None:
-        return f"How often the network is right on {id_name} is not known: no labels."
-    right, n = results.accuracy
-    return (
-        f"The network is right on {right / n:.2%} of {id_name} ({right:,} of {n:,}; 95% "
-        f"interval {_interval(right, n)})."
-    )
+    texts = map(Text, (accuracy, _recommendation(results, against), promise))
+    return Section("verdict", "Verdict", [*texts, table])
 
 
 def _recommendation(results: Results, against: Against) -> str:
@@ -78,20 +81,6 @@ def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
     )
 
 
-def _caught_table(results: Results, best: str, rates: Rates, curve: Steps) -> Table:
-    sets = [(group, name) for group, names in results.groups.items() for name in names]
-    rows = []
-    for (group, name), counts in zip(sets, curve.caught, strict=True):
-        n, caught = len(results.scores[best][name]), counts[rates.start]
-        rows.append([name, group, f"{n:,}", f"{caught / n:.1%}", _interval(caught, n)])
-    return Table(
-        f"What {best} catches of each OOD set at that threshold",
-        ["OOD set", "group", "samples", "caught", "95% interval"],
-        rows,
-        name="caught",
-    )
-
-
 def _interval(count: int, n: int) -> str:
-    low, high = share_interval(count, n)
+    low, high = clopper_pearson(count, n, CONFIDENCE)
     return f"{low:.2%} to {high:.2%}"

@@ -14,12 +14,13 @@ import msgspec
 from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.guard import Certified, Monitor
+from offmap.guard.check import clopper_pearson
 from offmap.guard.log_rows import rows_of
 from offmap.guard.reasons import without_keys
 from offmap.guard.tally import Tally
-from offmap.metrics import share_interval
 from offmap.reporting import watches
 from offmap.reporting.gallery import picture_of_file
+from offmap.reporting.rates import CONFIDENCE
 from offmap.reporting.sections import Block, Gallery, Sample, Section, Table, Text
 
 Row = dict[str, Any]
@@ -130,13 +131,8 @@ def summary_of(path: Path, certified: Certified | None) -> Summary:
     return summary
 
 
-def title_of(path: Path) -> str:
-    """The title of the report."""
-    return f"Verdicts: {path.name}"
-
-
-def sections_of(summary: Summary, path: Path, command: str, *, named: bool) -> list[Section]:
-    """All sections, how many are OOD first.
+class Verdicts:
+    """The content of a report on verdicts.
 
     Args:
         summary: of the file.
@@ -144,64 +140,97 @@ def sections_of(summary: Summary, path: Path, command: str, *, named: bool) -> l
         command: that made the report.
         named: whether samples are called by their names, which may be paths.
     """
-    monitor = summary.monitor
-    rates = None
-    if monitor is not None and monitor.certified.rule == "per_class":
-        rates = {
-            k: float(monitor.rates[monitor.certified.group(k)]) for k in summary.tally.by_class
-        }
-    strangest = [
-        _sample(row, number, summary.names, named=named) for number, row in summary.strangest
-    ]
-    caption = f"The {len(strangest)} samples with the lowest p-values, the strangest first"
-    parts = [
-        _verdict(summary),
-        watches.p_values(summary.tally.p_values, 1 if monitor is None else monitor.certified.tests),
-        Section("samples", "Most suspicious", [Gallery(caption, strangest)]),
-        watches.classes(summary.tally.by_class, summary.names, rates),
-        *([] if monitor is None else [_watch(summary, monitor)]),
-        _notes(summary),
-        _settings(summary, path, command),
-    ]
-    return [part for part in parts if part.blocks]
 
+    def __init__(self, summary: Summary, path: Path, command: str, *, named: bool) -> None:
+        self.summary, self.path, self.command, self.named = summary, path, command, named
 
-def _verdict(summary: Summary) -> Section:
-    n, alarms = summary.tally.samples, summary.tally.alarms
-    low, high = share_interval(alarms, n)
-    words = (
-        f"{alarms:,} of {n:,} samples are called OOD: {about(alarms / n)} (95% interval "
-        f"{about(low)} to {about(high)})."
-    )
-    if summary.unread:
-        words += f" {summary.unread:,} more could not be read, and have no verdict."
-    texts = [Text(words)]
-    if summary.monitor is None:
-        texts.append(
-            Text(
-                "The verdicts do not say what the guard promises: give the guard beside them, or a "
-                "log, which says it."
+    @property
+    def title(self) -> str:
+        """The title of the report."""
+        return f"Verdicts: {self.path.name}"
+
+    def sections(self) -> list[Section]:
+        """All sections, how many are OOD first."""
+        summary, monitor = self.summary, self.summary.monitor
+        by_class = summary.tally.by_class
+        rates = watches.certified_rates(monitor, by_class)
+        tests = 1 if monitor is None else monitor.certified.tests
+        strangest = [self._sample(row, number) for number, row in summary.strangest]
+        caption = f"The {len(strangest)} samples with the lowest p-values, the strangest first"
+        parts = [
+            self._verdict(),
+            watches.p_values(summary.tally.p_values, tests),
+            Section("samples", "Most suspicious", [Gallery(caption, strangest)]),
+            watches.classes(by_class, summary.names, rates),
+            *([] if monitor is None else [_watch(monitor)]),
+            self._notes(),
+            self._settings(),
+        ]
+        return [part for part in parts if part.blocks]
+
+    def _verdict(self) -> Section:
+        summary = self.summary
+        n, alarms = summary.tally.samples, summary.tally.alarms
+        low, high = clopper_pearson(alarms, n, CONFIDENCE)
+        words = (
+            f"{alarms:,} of {n:,} samples are called OOD: {about(alarms / n)} (95% interval "
+            f"{about(low)} to {about(high)})."
+        )
+        if summary.unread:
+            words += f" {summary.unread:,} more could not be read, and have no verdict."
+        promise = (
+            "The verdicts do not say what the guard promises: give the guard beside them, or a "
+            "log, which says it."
+        )
+        if summary.monitor is not None:
+            certified, rates = summary.monitor.certified, summary.monitor.rates
+            most = at_most(rates.max())
+            if len(rates) > 1:
+                most = f"{at_most(rates.min())} to {most} by class"
+            promise = (
+                f"The guard {certified.guard} was asked for an alarm rate of "
+                f"{percent(certified.alarm_rate, 2)}. Of ID samples it calls at most {most} OOD, "
+                f"with {percent(1 - summary.monitor.delta)} confidence in its calibration set "
+                f"({sum(certified.samples):,} samples)."
             )
+        return Section("verdict", "Verdict", [Text(words), Text(promise)])
+
+    def _sample(self, row: Row, number: int) -> Sample:
+        key = row.get("path") or row.get("input")
+        label = row["label"]
+        prediction = "" if label is None else self.summary.names.get(label, f"class {label}")
+        reason = str(row.get("reason") or row.get("error") or "")
+        return Sample(
+            set="unknown" if row["is_ood"] else "known",
+            name=str(key) if key and self.named else f"sample {number}",
+            prediction=prediction,
+            p_value=float(row["p_value"]),
+            score=float(f"{_score(row):.6g}") if isfinite(_score(row)) else None,
+            image=picture_of_file(str(key)) if key else "",
+            reason=reason if self.named else without_keys(reason),
         )
-        return Section("verdict", "Verdict", [*texts])
-    certified, rates = summary.monitor.certified, summary.monitor.rates
-    most = (
-        at_most(rates[0])
-        if len(rates) == 1
-        else f"{at_most(rates.min())} to {at_most(rates.max())} by class"
-    )
-    texts.append(
-        Text(
-            f"The guard {certified.guard} was asked for an alarm rate of "
-            f"{percent(certified.alarm_rate, 2)}. Of ID samples it calls at most {most} OOD, with "
-            f"{percent(1 - summary.monitor.delta)} confidence in its calibration set "
-            f"({sum(certified.samples):,} samples)."
-        )
-    )
-    return Section("verdict", "Verdict", [*texts])
+
+    def _notes(self) -> Section:
+        texts: list[Block] = []
+        if self.summary.torn:
+            texts.append(Text(f"{self.summary.torn:,} lines are not whole, and are left out."))
+        if self.summary.errors:
+            rows = [[why, f"{count:,}"] for why, count in self.summary.errors.most_common(20)]
+            texts.append(Table("Samples without a score, by reason", ["reason", "samples"], rows))
+        return Section("notes", "Left out, unreadable", texts)
+
+    def _settings(self) -> Section:
+        summary = self.summary
+        rows = [["verdicts", str(self.path)]]
+        rows += [["from", summary.first], ["to", summary.last]] if summary.first else []
+        if summary.monitor is not None:
+            rows.append(["guard", summary.monitor.certified.guard])
+        rows += [["command", self.command]] if self.command else []
+        table = Table("How it came about", ["what", "value"], rows)
+        return Section("settings", "Settings", [table])
 
 
-def _watch(summary: Summary, monitor: Monitor) -> Section:
+def _watch(monitor: Monitor) -> Section:
     """The verdict of the monitor, and what its promise assumes."""
     section = watches.wealth(monitor)
     words = (
@@ -216,37 +245,3 @@ def _watch(summary: Summary, monitor: Monitor) -> Section:
 def _score(row: Row) -> float:
     """The score of a row; infinite where it has none."""
     return inf if row.get("score") in (None, "") else float(row["score"])
-
-
-def _sample(row: Row, number: int, names: dict[int, str], *, named: bool) -> Sample:
-    key = row.get("path") or row.get("input")
-    label = row["label"]
-    prediction = "" if label is None else names.get(label, f"class {label}")
-    reason = str(row.get("reason") or row.get("error") or "")
-    return Sample(
-        set="unknown" if row["is_ood"] else "known",
-        name=str(key) if key and named else f"sample {number}",
-        prediction=prediction,
-        p_value=float(row["p_value"]),
-        score=float(f"{_score(row):.6g}") if isfinite(_score(row)) else None,
-        image=picture_of_file(str(key)) if key else "",
-        reason=reason if named else without_keys(reason),
-    )
-
-
-def _notes(summary: Summary) -> Section:
-    texts: list[Block] = []
-    if summary.torn:
-        texts.append(Text(f"{summary.torn:,} lines are not whole, and are left out."))
-    if summary.errors:
-        rows = [[why, f"{count:,}"] for why, count in summary.errors.most_common(20)]
-        texts.append(Table("Samples without a score, by reason", ["reason", "samples"], rows))
-    return Section("notes", "Left out, unreadable", texts)
-
-
-def _settings(summary: Summary, path: Path, command: str) -> Section:
-    rows = [["verdicts", str(path)]]
-    rows += [["from", summary.first], ["to", summary.last]] if summary.first else []
-    rows += [["guard", summary.monitor.certified.guard]] if summary.monitor is not None else []
-    rows += [["command", command]] if command else []
-    return Section("settings", "Settings", [Table("How it came about", ["what", "value"], rows)])

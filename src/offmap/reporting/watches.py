@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from offmap._utils.percent import at_most
 from offmap.guard import Monitor
@@ -13,18 +13,40 @@ from offmap.reporting.sections import Figure, Section, Table, Text
 _CLASSES = 30  # with the highest rates are shown
 
 
-def title_of(monitor: Monitor) -> str:
-    """The title of the report."""
-    return f"A watch over the guard {monitor.certified.guard}"
+class Watch:
+    """The content of a report on a monitor.
+
+    Args:
+        monitor: that has seen some samples.
+        command: that made the report.
+    """
+
+    def __init__(self, monitor: Monitor, command: str) -> None:
+        self.monitor, self.command = monitor, command
+
+    @property
+    def title(self) -> str:
+        """The title of the report."""
+        return f"A watch over the guard {self.monitor.certified.guard}"
+
+    def sections(self) -> list[Section]:
+        """All sections, the verdict first."""
+        monitor = self.monitor
+        texts = [Text(line) for line in monitor.explain().splitlines()]
+        values = p_values(monitor.tally.p_values, monitor.certified.tests)
+        rates = certified_rates(monitor, monitor.tally.by_class)
+        by_class = classes(monitor.tally.by_class, {}, rates)
+        parts = [Section("verdict", "Verdict", [*texts]), wealth(monitor), values, by_class]
+        command = Text(f"Command: {self.command}")
+        parts += [Section("settings", "Settings", [command])] if self.command else []
+        return [part for part in parts if part.blocks]
 
 
-def sections_of(monitor: Monitor, command: str) -> list[Section]:
-    """All sections, the verdict first."""
-    verdict = Section("verdict", "Verdict", [Text(line) for line in monitor.explain().splitlines()])
-    values = p_values(monitor.tally.p_values, monitor.certified.tests)
-    parts = [verdict, wealth(monitor), values, by_class(monitor, {})]
-    parts += [Section("settings", "Settings", [Text(f"Command: {command}")])] if command else []
-    return [part for part in parts if part.blocks]
+def certified_rates(monitor: Monitor | None, labels: Iterable[int]) -> dict[int, float] | None:
+    """The rate that is certified of ID, by predicted class, if it is known and these differ."""
+    if monitor is None or monitor.certified.rule != "per_class":
+        return None
+    return {label: float(monitor.rates[monitor.certified.group(label)]) for label in labels}
 
 
 def wealth(monitor: Monitor) -> Section:
@@ -67,20 +89,6 @@ def p_values(counts: list[int], tests: int = 1) -> Section:
     level = 1 / len(counts) if tests == 1 else None
     drawing = bars("P-values", text, counts, (0, 1), x="p-value", expected=level)
     return Section("p-values", "P-values", [Text(words), Figure("p-values", text, drawing)])
-
-
-def by_class(monitor: Monitor, names: Mapping[int, str]) -> Section:
-    """Alarm rates by predicted class, the highest first.
-
-    Args:
-        monitor: that saw predictions.
-        names: of the classes, where known.
-    """
-    counts = monitor.tally.by_class
-    rates = None
-    if monitor.certified.rule == "per_class":
-        rates = {label: float(monitor.rates[monitor.certified.group(label)]) for label in counts}
-    return classes(counts, names, rates)
 
 
 def classes(
