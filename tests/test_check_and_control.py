@@ -24,9 +24,10 @@ from offmap.data import ImageSet, join
 from offmap.detectors import to_learn_on
 from offmap.errors import ArgumentError, DataError, LabelError, OverlapWarning, StoreError
 from offmap.guard import Calibration, Verdict
-from offmap.guard.check import Check, check_of, clopper_pearson
+from offmap.guard.check import Check, check_of
 from offmap.guard.control import Control, control_of
 from offmap.guard.sensitivity import table
+from offmap.metrics import share_interval
 
 
 def calibrated(
@@ -56,7 +57,7 @@ def test_the_interval_is_that_of_exact_binomial_tails(
     samples: int, data: st.DataObject, percent: int
 ) -> None:
     count = data.draw(st.integers(0, samples))
-    low, high = clopper_pearson(count, samples, percent / 100)
+    low, high = share_interval(count, samples, level=percent / 100)
     half = (1 - percent / 100) / 2
     if count > 0:
         assert stats.binom.sf(count - 1, samples, low) == pytest.approx(half, rel=1e-6)

@@ -19,7 +19,7 @@ import torch
 import offmap
 from offmap.data import ImageSet
 from offmap.evaluation import Results, aggregate
-from offmap.guard.check import clopper_pearson
+from offmap.metrics import share_interval
 from tests.reporting.conftest import CLASSES, HOSTILE, KEY, SETS, several, write_run
 
 sync = pytest.importorskip("playwright.sync_api", reason="playwright, of the group dev, is missing")
@@ -167,7 +167,7 @@ def test_the_slider_shows_what_numpy_computes_from_the_kept_scores(
         assert [row[0] for row in sets] == list(SETS)
         for row, name in zip(sets, SETS, strict=True):
             caught, accepted = meant["caught"][name], meant["accepted"][name]
-            low, high = clopper_pearson(round(caught * 120), 120, 0.95)
+            low, high = share_interval(round(caught * 120), 120)
             f1 = 2 * meant["right"] / (meant["right"] + meant["wrong"] + accepted + 300)
             assert row[2] == percent(caught)
             assert row[3] == f"{100 * low:.1f} to {100 * high:.1f}%"

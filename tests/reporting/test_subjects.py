@@ -21,7 +21,7 @@ from offmap.cli import main
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.evaluation import aggregate
 from offmap.guard import Certified
-from offmap.guard.check import clopper_pearson
+from offmap.metrics import share_interval
 from offmap.reporting import Report
 from offmap.reporting.sections import Figure, Gallery, Table
 from tests.reporting.conftest import CLASSES, HOSTILE, SETS, several, write_run
@@ -118,7 +118,7 @@ def test_verdicts_are_counted(verdict: offmap.Verdict, log: Path) -> None:
     report = offmap.report(log)
     alarms = int(verdict.is_ood.sum())
     assert alarms >= 24
-    low, high = clopper_pearson(alarms, 120, 0.95)
+    low, high = share_interval(alarms, 120)
     found = words(report, "verdict")
     assert f"{alarms} of 120 samples are called OOD: {alarms / 120:.2%}" in found
     assert f"95% interval {low:.2%} to {high:.2%}" in found

@@ -91,16 +91,18 @@ _WITHIN = {
 
 def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     """The check of a verdict on fresh data."""
+    from offmap.metrics import share_interval  # here: a guard waits for no metrics
+
     alarms, label = verdict.is_ood.cpu(), verdict.labels.cpu()
     confidence = calibration.confidence or _CONFIDENCE
     count, samples = int(alarms.sum()), len(alarms)
-    low, high = clopper_pearson(count, samples, confidence)
+    low, high = share_interval(count, samples, level=confidence)
     if ood:
         return Check(samples, count, low, high, confidence)
     result = p_value = deciding = None
     groups, group = _counts_by_group(calibration, label, alarms), 0
     level = 1 - (1 - confidence) / len(groups)  # all intervals hold at once
-    intervals = {g: clopper_pearson(*counts, level) for g, counts in groups.items()}
+    intervals = {g: share_interval(*counts, level=level) for g, counts in groups.items()}
     if calibration.confidence is not None:
         result, group = _result(calibration, intervals)
     elif calibration.tests == 1:
@@ -110,18 +112,6 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
         deciding += _share(*groups[group], *intervals[group]) if group in groups else _NONE
     rate = calibration.alarm_rate
     return Check(samples, count, low, high, confidence, rate, result, p_value, deciding)
-
-
-def clopper_pearson(count: int, samples: int, confidence: float) -> tuple[float, float]:
-    """The exact interval of a share, each of whose ends errs with half of ``1 - confidence``.
-
-    >>> clopper_pearson(0, 59, 0.9)[1] < 0.05
-    True
-    """
-    from scipy import stats  # here: it takes a second
-
-    interval = stats.binomtest(count, samples).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def _counts_by_group(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from offmap._utils.percent import percent
 from offmap.evaluation import Results
 from offmap.evaluation.significance import Against
-from offmap.guard.check import clopper_pearson
+from offmap.metrics import share_interval
 from offmap.reporting.rates import CONFIDENCE, Rates, Steps
 from offmap.reporting.sections import Section, Table, Text
 
@@ -82,5 +82,5 @@ def _promise(rates: Rates, curve: Steps, n_id: int) -> str:
 
 
 def _interval(count: int, n: int) -> str:
-    low, high = clopper_pearson(count, n, CONFIDENCE)
+    low, high = share_interval(count, n, level=CONFIDENCE)
     return f"{low:.2%} to {high:.2%}"

@@ -14,10 +14,10 @@ import msgspec
 from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError, DataError, StoreError
 from offmap.guard import Certified, Monitor
-from offmap.guard.check import clopper_pearson
 from offmap.guard.log_rows import rows_of
 from offmap.guard.reasons import without_keys
 from offmap.guard.tally import Tally
+from offmap.metrics import share_interval
 from offmap.reporting import watches
 from offmap.reporting.gallery import picture_of_file
 from offmap.reporting.rates import CONFIDENCE
@@ -171,7 +171,7 @@ class Verdicts:
     def _verdict(self) -> Section:
         summary = self.summary
         n, alarms = summary.tally.samples, summary.tally.alarms
-        low, high = clopper_pearson(alarms, n, CONFIDENCE)
+        low, high = share_interval(alarms, n, level=CONFIDENCE)
         words = (
             f"{alarms:,} of {n:,} samples are called OOD: {about(alarms / n)} (95% interval "
             f"{about(low)} to {about(high)})."
