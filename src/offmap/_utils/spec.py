@@ -65,17 +65,15 @@ def parse(text: str, expected: str = "a name such as file.py:name(k=3)") -> Spec
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise ArgumentError(f"{text!r} is not {expected}")
-    return Spec(text, match["place"] or "", match["name"], _arguments(match["arguments"], text))
-
-
-def _arguments(source: str | None, text: str) -> dict[str, Any]:
+    source = match["arguments"]
     call = expression(f"f{source or '()'}", f"{text!r}: {source} cannot be read as arguments")
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
         raise ArgumentError(f"{text!r}: give arguments by name, as in name(argument=0.3)")
     names = [keyword.arg for keyword in call.keywords]
     if None in names or len(set(names)) < len(names):
         raise ArgumentError(f"{text!r}: give each argument once, by its name")
-    return {str(keyword.arg): literal(keyword.value, text) for keyword in call.keywords}
+    arguments = {str(keyword.arg): literal(keyword.value, text) for keyword in call.keywords}
+    return Spec(text, match["place"] or "", match["name"], arguments)
 
 
 def expression(source: str, message: str) -> ast.expr:

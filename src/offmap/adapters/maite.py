@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from offmap._utils.samples import tensor_of
-from offmap.activations import Activations, Sample
+from offmap.activations import Sample
 from offmap.data import ImageSet
 from offmap.errors import LabelError, NotFittedError
 from offmap.guard import Guard
@@ -72,18 +72,15 @@ class Model:
             sample = probe.sample(inputs) if self.guard.reads_inputs else probe(inputs)
             verdict = self.guard.judge(sample)
             acts = sample.acts if isinstance(sample, Sample) else sample
-            probabilities = _probabilities(acts)
+            # Those of the network that predicts the labels; 1 for "known" where none does.
+            if acts.has_predictions:
+                logits = acts.classifier_logits
+                probabilities = (acts.logits if logits is None else logits).softmax(1)
+            else:
+                probabilities = torch.ones(len(acts), 1, device="cpu")
         unknown = verdict.is_ood.cpu().float()[:, None]
         targets = torch.cat([probabilities.cpu().float() * (1 - unknown), unknown], dim=1)
         return list(targets.nan_to_num(0).numpy())
-
-
-def _probabilities(acts: Activations) -> Tensor:
-    """Those of the network that predicts the labels; 1 for "known" where none does."""
-    if not acts.has_predictions:
-        return torch.ones(len(acts), 1, device="cpu")
-    logits = acts.classifier_logits
-    return (acts.logits if logits is None else logits).softmax(1)
 
 
 class Dataset:

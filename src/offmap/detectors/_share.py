@@ -34,12 +34,7 @@ def to_learn_on(
     [True, True, True]
     """
     share = number("share", share, above=0, below=1)
-    return torch.tensor(
-        [_uniform(f"{seed}:{key}") < share for key in keys], dtype=torch.bool, device="cpu"
-    )
-
-
-def _uniform(text: str) -> float:
-    """A number in [0, 1) from the hash of a text."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=7).digest()
-    return int.from_bytes(digest, "big") / 2**56
+    texts = (f"{seed}:{key}".encode("utf-8", "surrogateescape") for key in keys)
+    digests = (hashlib.blake2b(text, digest_size=7).digest() for text in texts)
+    uniform = (int.from_bytes(digest, "big") / 2**56 for digest in digests)  # in [0, 1)
+    return torch.tensor([u < share for u in uniform], dtype=torch.bool, device="cpu")

@@ -54,7 +54,14 @@ def as_array(scores: Scores, name: str) -> Float[np.ndarray, " n"]:
     # In Python's integers: the absolute value of the lowest int64 is not an int64.
     if array.dtype.kind in "iu" and max(-int(array.min()), int(array.max())) > _LARGEST_INTEGER:
         raise DataError(f"{name} holds integers beyond 2**53, which float64 cannot tell apart.")
-    _check_finite(array, name)
+    finite = np.isfinite(array)
+    if not finite.all():
+        indices = np.flatnonzero(~finite)
+        listing = ", ".join(map(str, indices[:_NAMED])) + (", ..." if len(indices) > _NAMED else "")
+        raise NonFiniteError(
+            f"{name} holds NaN or infinity in {len(indices)} of {len(array)} places "
+            f"(index {listing}): look at what computed these scores."
+        )
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
@@ -91,15 +98,3 @@ def _as_numpy(values: Any, name: str) -> NDArray[Any]:
         return np.asarray(values)
     except ValueError as error:  # rows of several lengths, or numbers beside lists
         raise ShapeError(f"{name} must hold one number a sample: {error}") from error
-
-
-def _check_finite(array: NDArray[Any], name: str) -> None:
-    finite = np.isfinite(array)
-    if finite.all():
-        return
-    indices = np.flatnonzero(~finite)
-    listing = ", ".join(map(str, indices[:_NAMED])) + (", ..." if len(indices) > _NAMED else "")
-    raise NonFiniteError(
-        f"{name} holds NaN or infinity in {len(indices)} of {len(array)} places "
-        f"(index {listing}): look at what computed these scores."
-    )

@@ -69,7 +69,10 @@ class Residual(Detector):
 
     def solve(self, stage: int, stats: Moments) -> None:
         features = len(stats.mean)
-        dim = _default_dim(features) if self.dim is None else self.dim
+        dim = self.dim
+        if dim is None:
+            half = max(features // 2, 1)
+            dim = 1000 if features >= 2048 else 512 if features >= 768 else half
         if dim >= features:
             raise ArgumentError(
                 f"{self!r}: a principal space of {dim} of {features} features leaves no residual: "
@@ -100,9 +103,3 @@ class Residual(Detector):
             f"principal space of {features - width} of {features} dimensions, "
             f"which holds {float(self.kept_):.2%} of the second moment"
         )
-
-
-def _default_dim(features: int) -> int:
-    if features >= 2048:
-        return 1000
-    return 512 if features >= 768 else max(features // 2, 1)
