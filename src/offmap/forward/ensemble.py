@@ -72,18 +72,22 @@ class EnsembleProbe(AnyProbe):
         self.network = unwrapped(network)
         assert isinstance(self.network, HasMembers)
         members = list(self.network.members)
-        self.asked_head = _head_by_member(head, len(members))
+        if head is None or isinstance(head, str):
+            head = (head,) * len(members)
+        if len(head) != len(members):
+            raise ArgumentError(
+                f"head names {len(head)} layers, {list(head)}, and the ensemble has {len(members)} "
+                "members: give one name for all, or one for each"
+            )
+        self.asked_head = tuple(head)
         self.asked_device = as_device(device)
-        options = {
-            "taps": taps,
-            "precision": precision,
-            "channels_last": channels_last,
-            "outputs": outputs,
-        }
         self.probes = [
-            Probe(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
+            Probe(
+                member, head=name, normalization=normalization,
+                taps=taps, precision=precision, channels_last=channels_last, outputs=outputs,
+            )
             for member, name in zip(members, self.asked_head, strict=True)
-        ]
+        ]  # fmt: skip
         leader = self.probes[0]
         self.taps, self.precision = leader.taps, leader.precision
         self.channels_last, self.outputs = leader.channels_last, leader.outputs
@@ -201,14 +205,3 @@ class EnsembleProbe(AnyProbe):
         self.device = placed(self.network, modules, self.asked_device, stack)
         for probe in self.probes:
             stack.enter_context(probe)
-
-
-def _head_by_member(head: str | Sequence[Any] | None, members: int) -> tuple[Any, ...]:
-    if head is None or isinstance(head, str):
-        return (head,) * members
-    if len(head) != members:
-        raise ArgumentError(
-            f"head names {len(head)} layers, {list(head)}, and the ensemble has {members} members: "
-            "give one name for all, or one for each"
-        )
-    return tuple(head)
