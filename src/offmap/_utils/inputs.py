@@ -35,6 +35,7 @@ from offmap._utils.samples import (
 from offmap.errors import DataError, LabelError
 
 Inputs = Tensor | Mapping[str, Tensor]
+_RUN = 8  # labels that would hardly count on by chance
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def _parts(batch: Any, takes: Container[str] = ()) -> tuple[Any, Any]:
         labels = next((batch[name] for name in LABEL if name in batch), None)
         return inputs_of(batch, takes), labels
     if isinstance(batch, tuple | list) and len(batch) and not _is_list_of_samples(batch):
+        if len(batch) == 3 and all(map(is_array, batch[1:])):
+            _refuse_index(*batch[1:])
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
 
@@ -124,6 +127,25 @@ def _refuse_several(inputs: Sequence[Any]) -> None:
         raise DataError(
             f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give a "
             "dict, with these under the names that the network takes"
+        )
+
+
+def _refuse_index(labels: Any, others: Any) -> None:
+    """Refuse ``(inputs, index, labels)``, of which the index would be taken for the labels.
+
+    Raises:
+        LabelError: the second part counts on from sample to sample, and the third does not.
+    """
+    labels, others = as_tensor(labels), as_tensor(others)
+    if labels.shape != others.shape or labels.ndim != 1 or len(labels) < _RUN:
+        return
+    if labels.is_floating_point() or others.is_floating_point() or labels.dtype == torch.bool:
+        return
+    if bool((labels.diff() == 1).all()) and not bool((others.diff() == 1).all()):
+        raise LabelError(
+            f"a batch has three parts, and the second counts on from {int(labels[0])} to "
+            f"{int(labels[-1])}, as the numbers of samples do: labels are the second part. Give "
+            "(inputs, labels), or a dict with 'image' and 'label'"
         )
 
 
@@ -233,7 +255,10 @@ def _gather(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor
     """Samples as one batch; each is copied as it comes, before a loader fills it again."""
     samples: list[Any] = []
     labels: list[Tensor] = []
+    others: list[Any] = []
     for item in items:
+        if isinstance(item, tuple | list) and len(item) == 3:
+            others.append(item[2])
         several = isinstance(item, Mapping | tuple | list)
         x, label = _parts(item, takes) if several else (item, None)
         samples.append(
@@ -254,6 +279,8 @@ def _gather(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor
         return inputs, None
     if len(shapes := {tuple(x.shape) for x in labels}) > 1:
         raise LabelError(f"labels must be one number a sample; seen shapes {sorted(shapes)}")
+    if len(others) == len(samples) and all(map(is_number, others)):
+        _refuse_index(torch.stack(labels), others)
     return inputs, torch.stack(labels)
 
 
