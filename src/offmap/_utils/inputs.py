@@ -32,7 +32,8 @@ from offmap._utils.samples import (
     stacked,
     tensor_of,
 )
-from offmap.errors import DataError, LabelError
+from offmap._utils.warning import warn_user
+from offmap.errors import DataError, InputsWarning, LabelError
 
 Inputs = Tensor | Mapping[str, Tensor]
 _RUN = 8  # labels that would hardly count on by chance
@@ -58,6 +59,8 @@ def pair(batch: Any, takes: Container[str] = ()) -> tuple[Inputs, Tensor | None]
     if isinstance(batch, list) and batch and all(_is_sample_of_list(item, takes) for item in batch):
         return _gather(batch, takes)
     inputs, labels = _parts(batch, takes)
+    if isinstance(batch, tuple | list) and len(batch) == 3 and all(map(is_array, batch[1:])):
+        _warn_of_index(*batch[1:])
     return as_inputs(inputs), as_labels(labels)
 
 
@@ -74,8 +77,6 @@ def _parts(batch: Any, takes: Container[str] = ()) -> tuple[Any, Any]:
         labels = next((batch[name] for name in LABEL if name in batch), None)
         return inputs_of(batch, takes), labels
     if isinstance(batch, tuple | list) and len(batch) and not _is_list_of_samples(batch):
-        if len(batch) == 3 and all(map(is_array, batch[1:])):
-            _refuse_index(*batch[1:])
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
 
@@ -130,22 +131,18 @@ def _refuse_several(inputs: Sequence[Any]) -> None:
         )
 
 
-def _refuse_index(labels: Any, others: Any) -> None:
-    """Refuse ``(inputs, index, labels)``, of which the index would be taken for the labels.
-
-    Raises:
-        LabelError: the second part counts on from sample to sample, and the third does not.
-    """
+def _warn_of_index(labels: Any, others: Any) -> None:
+    """Warn of ``(inputs, index, labels)``: the index counts on, and the labels do not."""
     labels, others = as_tensor(labels), as_tensor(others)
     if labels.shape != others.shape or labels.ndim != 1 or len(labels) < _RUN:
         return
     if labels.is_floating_point() or others.is_floating_point() or labels.dtype == torch.bool:
         return
     if bool((labels.diff() == 1).all()) and not bool((others.diff() == 1).all()):
-        raise LabelError(
-            f"a batch has three parts, and the second counts on from {int(labels[0])} to "
-            f"{int(labels[-1])}, as the numbers of samples do: labels are the second part. Give "
-            "(inputs, labels), or a dict with 'image' and 'label'"
+        warn_user(
+            "a batch has three parts, and the second, which is taken for the labels, counts on as "
+            "the numbers of samples do: give (inputs, labels), or a dict with 'image' and 'label'",
+            InputsWarning,
         )
 
 
@@ -280,7 +277,7 @@ def _gather(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor
     if len(shapes := {tuple(x.shape) for x in labels}) > 1:
         raise LabelError(f"labels must be one number a sample; seen shapes {sorted(shapes)}")
     if len(others) == len(samples) and all(map(is_number, others)):
-        _refuse_index(torch.stack(labels), others)
+        _warn_of_index(torch.stack(labels), others)
     return inputs, torch.stack(labels)
 
 

@@ -13,6 +13,7 @@ from offmap._utils.inputs import Inputs, Prepared
 from offmap.activations import (
     Activations,
     HasMembers,
+    Head,
     Heads,
     Sample,
     Tap,
@@ -36,8 +37,8 @@ class EnsembleProbe(AnyProbe):
     Args:
         network: an ensemble, such as :class:`offmap.networks.Ensemble`; its own ``forward`` is not
             called.
-        head: name of the last linear layer in every member, or a sequence of one name, head or
-            ``None`` for each.
+        head: name of the last linear layer in every member, or the head itself where all share it;
+            or a sequence of one name, head or ``None`` for each.
         taps: other layers to keep of every member.
         device: where to run; by default where the first member is.
         precision: as for :class:`Probe`.
@@ -58,7 +59,7 @@ class EnsembleProbe(AnyProbe):
         self,
         network: nn.Module,
         *,
-        head: str | Sequence[Any] | None = None,
+        head: str | Head | Sequence[Any] | None = None,
         taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
@@ -72,7 +73,7 @@ class EnsembleProbe(AnyProbe):
         self.network = unwrapped(network)
         assert isinstance(self.network, HasMembers)
         members = list(self.network.members)
-        if head is None or isinstance(head, str):
+        if head is None or isinstance(head, str | Head):
             head = (head,) * len(members)
         if len(head) != len(members):
             raise ArgumentError(
