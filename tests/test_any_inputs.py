@@ -855,3 +855,42 @@ def test_a_guard_on_a_whole_set_says_that_it_wants_its_batches() -> None:
             guard(whole)
     with pytest.raises(DataError, match=r"seen int$"):
         guard(3)
+
+
+class Numbered(Dataset[Any]):
+    """Samples with their number before the label."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
+        x, y = data()
+        return x[i], i, int(y[i])
+
+
+def test_the_number_of_a_sample_is_not_taken_for_its_label_in_silence() -> None:
+    x, y = data()
+    rows = torch.arange(N)
+    loader = DataLoader(TensorDataset(x, rows, y), batch_size=64)
+    for numbered in (loader, Numbered(), [(x, rows.numpy(), y.numpy())]):
+        with pytest.warns(InputsWarning, match="the second, which is taken for the labels, counts"):
+            next(iter(batches_of(numbered, 64)))
+
+
+def test_labels_before_a_number_or_one_of_each_are_labels() -> None:
+    x, y = data()
+    rows = torch.arange(N)
+    for third in (rows, y.float(), y[:, None]):
+        ((_, labels),) = batches_of([(x, rows, third)], N)
+        assert labels is rows
+    ((_, labels),) = batches_of([(x[:4], y[:4], torch.zeros(4, dtype=torch.int64))], N)
+    assert torch.equal(labels, y[:4])
+    ((_, labels),) = batches_of([(x, y, rows)], N)
+    assert labels is y
+
+
+def test_a_damaged_table_of_rows_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read as a Parquet file"):
+        next(read_rows([str(path)], ["input_ids"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 import offmap
 from offmap import demo
 from offmap.adapters import maite as adapter
-from offmap.data import ImageSet
-from offmap.errors import LabelError, NotFittedError
+from offmap.data import ImageSet, load
+from offmap.errors import ArgumentError, DataError, LabelError, NotFittedError
 
 protocols = pytest.importorskip("maite.protocols.image_classification")
 
@@ -118,3 +119,16 @@ def test_a_model_of_a_network_that_was_trained_on_is_refused(sets: demo.Digits) 
         next(network.parameters()).add_(0.1)
     with pytest.raises(NotFittedError, match="weights have changed"):
         model(list(sets.test.images[:2].numpy()))
+
+
+def test_a_set_that_is_not_in_memory_is_refused_at_once(tmp_path: Path, sets: demo.Digits) -> None:
+    np.save(tmp_path / "digits.npy", sets.test.images[:4, 0].numpy())
+    streamed = load(tmp_path / "digits.npy", keep_in_memory_bytes=0)
+    with pytest.raises(ArgumentError, match=r"digits.npy are not in memory: give its hold\(\)"):
+        adapter.Dataset(streamed)  # type: ignore[arg-type]
+    assert len(adapter.Dataset(streamed.hold())) == 4  # type: ignore[union-attr]
+
+
+def test_a_set_without_samples_is_told() -> None:
+    with pytest.raises(DataError, match="no samples"):
+        offmap.Guard(demo.shipped(), "msp").fit(adapter.batches([]))

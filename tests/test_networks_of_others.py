@@ -389,3 +389,23 @@ def test_the_command_line_takes_preprocessing_and_classes(
     Path("guard/guard.json").write_text(json.dumps(record))
     with pytest.raises(ArgumentError, match="this guard was made with model="):
         offmap.load("guard", allow=["timm:"])  # a path is allowed by itself alone
+
+
+def test_weights_of_timm_that_are_not_on_the_hub_are_not_looked_for_there(
+    install: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = install(KNOWN)
+    timm = sys.modules["timm"]
+    elsewhere = SimpleNamespace(has_weights=True, hf_hub_id=None)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: elsewhere)
+    asked = hub.asked
+    monkeypatch.setattr(hub, "download", lambda *arguments: None)
+    assert build("timm:tiny.a1") is not None
+    assert hub.asked == asked
+
+    def fail(*arguments: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(hub, "download", fail)
+    with pytest.raises(UnknownNameError, match=r"timm:tiny.a1 cannot be loaded: no route to host"):
+        build("timm:tiny.a1")

@@ -93,3 +93,12 @@ def test_a_guard_is_calibrated_on_several_sets_and_on_none_that_it_was_fitted_on
     assert torch.equal(joined.sort(0).values, scores.sort(0).values)
     with pytest.raises(DataError, match="fitted on the same images"):
         guard.calibrate(join([first, sets.train]), show_progress=False)
+
+
+def test_labels_of_streamed_parts_count_in_the_fingerprint(folders: list[Path]) -> None:
+    held, streamed = (
+        join([load(folder, keep_in_memory_bytes=memory) for folder in folders])
+        for memory in (1 << 20, 0)
+    )
+    assert held.label_fingerprint == streamed.label_fingerprint
+    assert held.label_fingerprint != load(folders[0]).label_fingerprint

@@ -547,3 +547,42 @@ def test_a_factor_that_one_sample_shows_is_borne_out_by_others_or_refused() -> N
     probe(x[:1])
     with pytest.raises(HeadError, match="start with a batch of several samples"):
         probe(x)
+
+
+class WithoutLayer(nn.Module):
+    """Logits by a plain product of an embedding, which a layer makes; ``form`` returns both."""
+
+    def __init__(self, form: Callable[[Tensor, Tensor], object], *, layer: bool) -> None:
+        super().__init__()
+        self.body, self.form = nn.Linear(6, 5) if layer else nn.Conv1d(1, 5, 6), form
+        self.weight = nn.Parameter(torch.randn(5, CLASSES))
+
+    def forward(self, x: Tensor) -> object:
+        h = self.body(x if isinstance(self.body, nn.Linear) else x[:, None]).flatten(1)
+        return self.form(h, F.normalize(h) @ self.weight)
+
+
+@pytest.mark.parametrize("layer", [True, False])
+@pytest.mark.parametrize("form", [lambda h, z: (h, z), lambda h, z: {"h": h, "z": z}])
+def test_an_embedding_before_logits_of_no_layer_is_told(
+    form: Callable[[Tensor, Tensor], object], layer: bool
+) -> None:
+    with pytest.warns(OutputsWarning, match=r"of shape \(9, 5\), .*of shape \(9, 4\), is made"):
+        Probe(WithoutLayer(form, layer=layer))(torch.randn(9, 6))
+
+
+@pytest.mark.parametrize("form", [lambda h, z: (z, h), lambda h, z: {"h": h, "logits": z}])
+def test_logits_of_no_layer_that_stand_first_are_taken_in_silence(
+    form: Callable[[Tensor, Tensor], object],
+) -> None:
+    assert Probe(WithoutLayer(form, layer=True))(torch.randn(9, 6)).logits.shape == (9, CLASSES)
+
+
+def test_features_beside_logits_that_are_used_on_are_no_sign_of_an_embedding() -> None:
+    class Sure(Net):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+            h = self.body(x)
+            z = self.fc(h)
+            return z, h, z.softmax(1)
+
+    assert Probe(Sure())(torch.randn(9, 6)).logits.shape == (9, CLASSES)

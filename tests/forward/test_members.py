@@ -131,6 +131,15 @@ def test_layers_are_named_in_each_member(ensemble: Ensemble, images: ImageSet) -
         probe_of(ensemble, head="last")
 
 
+def test_members_may_share_one_head_that_is_given(ensemble: Ensemble, images: ImageSet) -> None:
+    member = ensemble.members[0]
+    shared = Ensemble([member, member])
+    head = Head(member.fc.weight.detach(), member.fc.bias.detach())
+    with probe_of(shared, head=head) as probe:
+        probe(images.images)
+        assert [h is not None for h in probe.head] == [True, True]
+
+
 def test_modes_and_hooks_are_as_before(ensemble: Ensemble, images: ImageSet) -> None:
     ensemble.train()
     ensemble.members[1].eval()

@@ -699,3 +699,21 @@ def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known == [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cpu"), None]
     with pytest.raises(ArgumentError, match=r"cuda:2.*sees no such device"):
         as_device("cuda:2")
+
+
+def test_a_pass_that_failed_holds_on_to_nothing() -> None:
+    """After an error for want of memory, what its layers gave must not fill it further."""
+
+    class Failing(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = super().forward(x)
+            if len(x) > 8:
+                raise RuntimeError("out of memory")
+            return z
+
+    network = Failing(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    with Probe(network, taps=[Tap("0")]) as probe:
+        probe(torch.randn(8, 6))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            probe(torch.randn(9, 6))
+        assert not probe._keeping._values

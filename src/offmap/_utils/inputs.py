@@ -32,9 +32,11 @@ from offmap._utils.samples import (
     stacked,
     tensor_of,
 )
-from offmap.errors import DataError, LabelError
+from offmap._utils.warning import warn_user
+from offmap.errors import DataError, InputsWarning, LabelError
 
 Inputs = Tensor | Mapping[str, Tensor]
+_RUN = 8  # labels that would hardly count on by chance
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def pair(batch: Any, takes: Container[str] = ()) -> tuple[Inputs, Tensor | None]
     if isinstance(batch, list) and batch and all(_is_sample_of_list(item, takes) for item in batch):
         return _gather(batch, takes)
     inputs, labels = _parts(batch, takes)
+    if isinstance(batch, tuple | list) and len(batch) == 3 and all(map(is_array, batch[1:])):
+        _warn_of_index(*batch[1:])
     return as_inputs(inputs), as_labels(labels)
 
 
@@ -124,6 +128,21 @@ def _refuse_several(inputs: Sequence[Any]) -> None:
         raise DataError(
             f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give a "
             "dict, with these under the names that the network takes"
+        )
+
+
+def _warn_of_index(labels: Any, others: Any) -> None:
+    """Warn of ``(inputs, index, labels)``: the index counts on, and the labels do not."""
+    labels, others = as_tensor(labels), as_tensor(others)
+    if labels.shape != others.shape or labels.ndim != 1 or len(labels) < _RUN:
+        return
+    if labels.is_floating_point() or others.is_floating_point() or labels.dtype == torch.bool:
+        return
+    if bool((labels.diff() == 1).all()) and not bool((others.diff() == 1).all()):
+        warn_user(
+            "a batch has three parts, and the second, which is taken for the labels, counts on as "
+            "the numbers of samples do: give (inputs, labels), or a dict with 'image' and 'label'",
+            InputsWarning,
         )
 
 
@@ -233,7 +252,10 @@ def _gather(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor
     """Samples as one batch; each is copied as it comes, before a loader fills it again."""
     samples: list[Any] = []
     labels: list[Tensor] = []
+    others: list[Any] = []
     for item in items:
+        if isinstance(item, tuple | list) and len(item) == 3:
+            others.append(item[2])
         several = isinstance(item, Mapping | tuple | list)
         x, label = _parts(item, takes) if several else (item, None)
         samples.append(
@@ -254,6 +276,8 @@ def _gather(items: Iterable[Any], takes: Container[str]) -> tuple[Inputs, Tensor
         return inputs, None
     if len(shapes := {tuple(x.shape) for x in labels}) > 1:
         raise LabelError(f"labels must be one number a sample; seen shapes {sorted(shapes)}")
+    if len(others) == len(samples) and all(map(is_number, others)):
+        _warn_of_index(torch.stack(labels), others)
     return inputs, torch.stack(labels)
 
 

@@ -71,9 +71,7 @@ class Activations:
                     f"{name} must be one row a sample, (n, columns); seen {tuple(x.shape)}: "
                     "average maps over their positions, or flatten them"
                 )
-        sizes = {x.shape[0] for x in self._all()}
-        if self.members:
-            sizes |= {len(m) for m in self.members}
+        sizes = {x.shape[0] for x in self._all()} | {len(m) for m in self.members}
         if len(sizes) != 1 or (keys is not None and len(keys) not in sizes):
             raise ShapeError(
                 "activations are of one number of samples, and need logits, features, layers or "
@@ -82,8 +80,7 @@ class Activations:
             )
 
     def __repr__(self) -> str:
-        parts = {name: tuple(x.shape) for name, x in self._tensors().items()}
-        shapes = ", ".join(f"{name} {shape}" for name, shape in parts.items())
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in self._tensors().items())
         return f"Activations of {len(self)} samples: {shapes or f'{len(self.members)} members'}"
 
     @property
@@ -205,9 +202,7 @@ class Activations:
         acts.members = tuple(member._map(change) for member in self.members)
         logits = self.classifier_logits
         acts.classifier_logits = None if logits is None else change(logits)
-        acts.keys = self.keys
-        acts.absent = self.absent
-        acts._finite = self._finite
+        acts.keys, acts.absent, acts._finite = self.keys, self.absent, self._finite
         return acts
 
     def replace(self, **changes: Any) -> Activations:

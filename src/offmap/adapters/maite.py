@@ -25,7 +25,7 @@ from torch import Tensor
 from offmap._utils.samples import tensor_of
 from offmap.activations import Sample
 from offmap.data import ImageSet
-from offmap.errors import LabelError, NotFittedError
+from offmap.errors import ArgumentError, LabelError, NotFittedError
 from offmap.guard import Guard
 
 __all__ = ["Dataset", "Model", "batches"]
@@ -93,9 +93,14 @@ class Dataset:
 
     Attributes:
         metadata: its ``id``, and ``index2label``, the name of each class.
+
+    Raises:
+        ArgumentError: the images are not in memory.
     """
 
     def __init__(self, images: ImageSet) -> None:
+        if not hasattr(images, "images"):
+            raise ArgumentError(f"the images of {images.name} are not in memory: give its hold()")
         self.images = images
         self.metadata: dict[str, Any] = {
             "id": images.name,

@@ -92,10 +92,6 @@ def _gaussian_blur(image: Pixels, strength: float, rng: np.random.Generator) -> 
     return pixels
 
 
-def _gaussian_noise(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    return image + rng.normal(scale=strength, size=image.shape)
-
-
 def _jpeg(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     with BytesIO() as file:
         _picture(image).save(file, "JPEG", quality=int(strength))
@@ -125,7 +121,10 @@ CORRUPTIONS: dict[str, tuple[_Corruption, tuple[float, ...]]] = {
     "brightness": (_brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
     "contrast": (_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     "gaussian_blur": (_gaussian_blur, (0.4, 0.6, 0.7, 0.8, 1.0)),
-    "gaussian_noise": (_gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.1)),
+    "gaussian_noise": (
+        lambda image, strength, rng: image + rng.normal(scale=strength, size=image.shape),
+        (0.04, 0.06, 0.08, 0.09, 0.1),
+    ),
     "jpeg_compression": (_jpeg, (80, 65, 58, 50, 40)),
     "pixelate": (_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
@@ -144,21 +145,18 @@ def decode_all(
     workers = _threads or os.cpu_count() or 1
     if _threads is None and first and isinstance(first[0][1], Remote):
         workers = max(workers, _READERS)
+    decode = partial(_decode, preprocessing=preprocessing)
     pool = ThreadPoolExecutor(workers)  # PIL gives up the interpreter lock while it decodes
     pending: deque[Future[list[Pixels | Skipped]]] = deque()
     try:
         while True:
             while len(pending) < 2 * workers and (chunk := list(islice(source, _CHUNK))):
-                pending.append(pool.submit(_decode_chunk, chunk, preprocessing))
+                pending.append(pool.submit(list, map(decode, chunk)))  # mapped in the thread
             if not pending:
                 return
             yield from pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _decode_chunk(chunk: Iterable[Item], preprocessing: Prepares) -> list[Pixels | Skipped]:
-    return [_decode(item, preprocessing) for item in chunk]
 
 
 def _decode(item: Item, preprocessing: Prepares) -> Pixels | Skipped:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.resources import files
 from io import BytesIO
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image
 
 from offmap._utils.arguments import did_you_mean
@@ -83,21 +81,20 @@ def embedded(
         raise UnknownNameError(f"no embedded set {name!r}: {hint}there are {', '.join(EMBEDDED)}")
     where, before = f"embedded:{name}", ""
     if name in _PICTURES:
-        h, w = _patch(as_size(size) or (_PATCH, _PATCH))
+        sides = as_size(size) or (_PATCH, _PATCH)
+        times = max(1, round(_PATCH / min(sides)))  # whole, so that a patch is only shrunk
+        h, w = (side * times for side in sides)
         source, before = _patches(where, _PICTURES[name], h, w), f"patches of {h}x{w}; "
+    elif name == "digits":
+        source = _digits(where)
     else:
-        source = _digits(where) if name == "digits" else _faces(where)
+        file = BytesIO(_package_file("skimage", "data", "lfw_subset.npy"))
+        faces = np.load(file, allow_pickle=False)[:_FACES]  # the other half shows no faces
+        source = Arrays(where, (faces * 255).round().astype(np.uint8))
     images = StreamedSet.of(
-        source,
-        where,
-        size=size,
-        channels=channels,
-        limit=limit,
-        seed=seed,
-        resize=resize,
-        own=own,
+        source, where, size=size, channels=channels, limit=limit, seed=seed, resize=resize, own=own,
         before=before,
-    )
+    )  # fmt: skip
     return images.hold()
 
 
@@ -109,39 +106,20 @@ def _digits(where: str) -> Arrays:
     return Arrays(where, images, torch.from_numpy(digits.target).long(), tuple("0123456789"))
 
 
-def _faces(where: str) -> Arrays:
-    file = BytesIO(_package_file("skimage", "data", "lfw_subset.npy"))
-    faces = np.load(file, allow_pickle=False)[:_FACES]  # the other half shows no faces
-    return Arrays(where, (faces * 255).round().astype(np.uint8))
-
-
-def _patch(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width to cut: a multiple of ``size``, so that it only has to be shrunk."""
-    times = max(1, round(_PATCH / min(size)))
-    return size[0] * times, size[1] * times
-
-
 def _patches(where: str, names: tuple[str, ...], h: int, w: int) -> Arrays:
     patches = []
     for name in names:
         folder = ("sklearn", "datasets", "images") if name in _OF_SKLEARN else ("skimage", "data")
         with Image.open(BytesIO(_package_file(*folder, name))) as image:
             picture = np.asarray(image.convert("L" if count_channels(image) == 1 else "RGB"))
-        patches.append(list(_tiles(picture, h, w)))
+        tops, lefts = (range(0, n - m + 1, m) for n, m in zip(picture.shape, (h, w), strict=False))
+        patches.append([picture[i : i + h, j : j + w] for i in tops for j in lefts])
     counts = torch.tensor([len(tiles) for tiles in patches], device="cpu")
     labels = torch.arange(len(names), device="cpu").repeat_interleave(counts)
     classes = tuple(name.partition(".")[0] for name in names)
     if not counts.sum():
         raise ArgumentError(f"no picture of {where} is as large as {h}x{w}: ask for a smaller size")
     return Arrays(where, [tile for tiles in patches for tile in tiles], labels, classes)
-
-
-def _tiles(
-    picture: UInt8[np.ndarray, "H W *c"], h: int, w: int
-) -> Iterator[UInt8[np.ndarray, "h w *c"]]:
-    for top in range(0, picture.shape[0] - h + 1, h):
-        for left in range(0, picture.shape[1] - w + 1, w):
-            yield picture[top : top + h, left : left + w]
 
 
 def _package_file(package: str, *path: str) -> bytes:

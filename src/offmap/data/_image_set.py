@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from torch import Tensor
 from offmap.data._decode import Skipped
 from offmap.data._labels import check_labels
 from offmap.data._own_transform import OwnTransform
-from offmap.data._subsets import Subsets, check_range, check_reading
+from offmap.data._subsets import Subsets, check_range, check_reading, sha256_of
 from offmap.data.types import Batch, Images, KeyedBatch, Resize
 from offmap.errors import DataError
 
@@ -83,12 +82,7 @@ class ImageSet(Subsets):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over type, shape and bytes of the images, in hexadecimal."""
-        return _hash(self.images)
-
-    @cached_property
-    def label_fingerprint(self) -> str | None:
-        """The same of the labels, ``None`` without any."""
-        return None if self.labels is None else _hash(self.labels)
+        return sha256_of(self.images)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """Images and labels in order, as views of the set.
@@ -135,10 +129,3 @@ class ImageSet(Subsets):
             sample_keys=tuple(keys[row] for row in rows.tolist()),
             half_of="",
         )
-
-
-def _hash(x: Tensor) -> str:
-    x = x.contiguous().cpu()
-    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
-    digest.update(x.numpy().data)
-    return digest.hexdigest()

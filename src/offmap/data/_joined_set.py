@@ -86,14 +86,8 @@ class JoinedSet:
 
     @cached_property
     def label_fingerprint(self) -> str | None:
-        """The same of the labels."""
-        return (
-            None
-            if self.labels is None
-            else _join_hashes(
-                part.label_fingerprint for part in self.parts if isinstance(part, ImageSet)
-            )
-        )
+        """The same of the labels; ``None`` if a part has none."""
+        return _join_hashes(part.label_fingerprint for part in self.parts)
 
     def __repr__(self) -> str:
         return described(self)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from offmap.data.types import Labels
@@ -34,21 +33,17 @@ def as_labels(
             f"{where}: labels must be whole numbers or strings, one an image; "
             f"seen {array.dtype} of shape {array.shape}"
         )
-    if array.dtype.kind in "US":
-        classes, labels = np.unique(_as_text(array, where), return_inverse=True)
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise LabelError(f"{where}: labels of bytes must be UTF-8: {error}") from error
+    if array.dtype.kind == "U":
+        classes, labels = np.unique(array, return_inverse=True)
         return torch.from_numpy(labels.astype(np.int64)), tuple(classes.tolist())
     if (array == -1).all():
         return None, ()
     return torch.from_numpy(array.astype(np.int64)), tuple(names)
-
-
-def _as_text(array: NDArray[Any], where: str) -> NDArray[np.str_]:
-    if array.dtype.kind == "U":
-        return array
-    try:
-        return np.char.decode(array, "utf-8")
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{where}: labels of bytes must be UTF-8: {error}") from error
 
 
 def check_labels(

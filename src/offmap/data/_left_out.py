@@ -45,7 +45,14 @@ def skipped_in_words(
     missed = [file for file in left_out if file.reason not in (HIDDEN, LEADS_BACK)]
     if not (files := [*skipped, *missed]):
         return ""
-    kinds = Counter(_kind(file) for file in missed)
+    kinds = Counter[str]()  # by suffix, or by the reason why they are left out
+    for file in missed:
+        if file.reason.startswith(UNREAD):
+            kinds[Path(file.path).suffix.lower()] += 1
+        elif file.reason == NO_SUFFIX:
+            kinds["without suffix"] += 1
+        else:
+            kinds[file.reason.removeprefix("a ").removeprefix("an ")] += 1
     counts = [f"{len(skipped)} unreadable"] if skipped else []
     counts += [f"{count} {kind}" for kind, count in kinds.most_common()]
     line = f"skipped in {name}: {', '.join(counts)}, first {files[0].path} ({files[0].reason})"
@@ -62,12 +69,3 @@ def tell(line: str) -> None:
     """Warn in these words, if there are any."""
     if line:
         warn_user(line, LeftOutWarning)
-
-
-def _kind(file: Skipped) -> str:
-    """What a file is counted under: its suffix, or the reason why it is left out."""
-    if file.reason.startswith(UNREAD):
-        return Path(file.path).suffix.lower()
-    if file.reason == NO_SUFFIX:
-        return "without suffix"
-    return file.reason.removeprefix("a ").removeprefix("an ")

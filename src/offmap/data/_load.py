@@ -130,20 +130,22 @@ def load_like(
         seed: chooses which, and draws the noise.
         resize: as for :func:`load`; ``None`` is that of ``like``, or "crop".
     """
-    channels, height, width = like.shape
     if isinstance(spec, str) and spec.startswith("corrupt:"):
         return _corrupt(spec, like if limit is None else like.take(limit, seed), seed)
     if not isinstance(spec, str) or not spec.startswith("noise:"):
-        if like.own is not None:
-            return _check_shape(load(spec, limit=limit, seed=seed, transform=like.own), like)
-        return load(
-            spec,
-            size=(height, width),
-            channels=channels,
-            limit=limit,
-            seed=seed,
-            resize=resize or like.resize or "crop",
-        )
+        if like.own is None:
+            channels, height, width = like.shape
+            return load(
+                spec, size=(height, width), channels=channels, limit=limit, seed=seed,
+                resize=resize or like.resize or "crop",
+            )  # fmt: skip
+        images = load(spec, limit=limit, seed=seed, transform=like.own)
+        if images.shape != like.shape:
+            raise DataError(
+                f"{like.own} makes images of {like.shape} of {like.name}, and of {images.shape} of "
+                f"{images.name}: let it bring all to one shape"
+            )
+        return images
     count = min(_NOISE_SAMPLES, len(like), _NOISE_SAMPLES if limit is None else limit)
     kind = spec.removeprefix("noise:")
     pictures = None
@@ -157,17 +159,6 @@ def _corrupt(spec: str, like: ImageSet | StreamedSet, seed: int) -> ImageSet:
     if severity and not severity.isdecimal():
         raise ArgumentError(f"{spec}: the severity is one of 1 to 5, as in corrupt:{kind}:3")
     return corrupted(kind, like, seed=seed, **({"severity": int(severity)} if severity else {}))
-
-
-def _check_shape(
-    images: ImageSet | StreamedSet, like: ImageSet | StreamedSet
-) -> ImageSet | StreamedSet:
-    if images.shape != like.shape:
-        raise DataError(
-            f"{like.own} makes images of {like.shape} of {like.name}, and of {images.shape} of "
-            f"{images.name}: let it bring all to one shape"
-        )
-    return images
 
 
 def _open(spec: str | PathLike[str]) -> tuple[str, Source]:

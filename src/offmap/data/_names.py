@@ -22,7 +22,12 @@ def look_up(spec: str) -> tuple[str, Source] | None:
         DataNotFoundError: the name is there, but not the split; or the hub cannot be read.
     """
     name, _, split = spec.partition(":")
-    return _local(name, split or None) or _on_hub(name, split or None)
+    root = os.environ.get("OFFMAP_DATA")
+    files = Path(root, name).glob("*.parquet") if root and name else ()
+    if splits := {file.stem: file for file in files}:
+        split = choose_split(splits, split or None, name)
+        return f"{name}:{split}", Parquet.open(splits[split])
+    return _on_hub(name, split or None)
 
 
 def is_local(name: str) -> bool:
@@ -60,17 +65,6 @@ def _hint(name: str, stored: Iterable[str]) -> str:
     if name in named_sets():
         return ""
     return did_you_mean(name, {*named_sets(), *stored}) or did_you_mean(name, names_in(Path()))
-
-
-def _local(name: str, split: str | None) -> tuple[str, Source] | None:
-    root = os.environ.get("OFFMAP_DATA")
-    if not root or not name:
-        return None
-    files = {file.stem: file for file in Path(root, name).glob("*.parquet")}
-    if not files:
-        return None
-    split = choose_split(files, split, name)
-    return f"{name}:{split}", Parquet.open(files[split])
 
 
 def _on_hub(name: str, split: str | None) -> tuple[str, Source] | None:

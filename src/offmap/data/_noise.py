@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from offmap._utils.arguments import did_you_mean
@@ -95,14 +95,6 @@ def _shuffle(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSet
     return ImageSet(name, images, transform=transform)
 
 
-def _rademacher(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return torch.randint(2, size, generator=generator, device=generator.device).float() * 2 - 1
-
-
-def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Float32[Tensor, "n c h w"]:
-    return (2 * uniform(*size, generator=generator) - 1) * sqrt(3)  # of unit variance
-
-
 def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
     from scipy.ndimage import gaussian_filter  # here: it takes a sixth of a second
 
@@ -116,7 +108,9 @@ def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "
 _DRAWN: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
     "blobs": _blobs,
     "gaussian": lambda size, generator: normal(*size, generator=generator),
-    "rademacher": _rademacher,
-    "uniform": _uniform,
+    "rademacher": lambda size, generator: (
+        torch.randint(2, size, generator=generator, device=generator.device).float() * 2 - 1
+    ),
+    "uniform": lambda size, generator: (2 * uniform(*size, generator=generator) - 1) * sqrt(3),
 }
 NOISE_KINDS = (*_DRAWN, "shuffled")

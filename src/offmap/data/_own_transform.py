@@ -55,7 +55,15 @@ class OwnTransform:
         if not callable(function):
             raise ArgumentError(f"{transform} must be a function of an image; seen {function!r}")
         name = transform if isinstance(transform, str) else getattr(function, "__name__", "")
-        return cls(function, name or type(function).__name__, _digest(function))
+        module = sys.modules.get(getattr(function, "__module__", ""))
+        try:  # the whole file of the function, which may call others in it
+            content = Path(str(inspect.getsourcefile(module))).read_bytes()  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            content = b""
+        if not content or not inspect.isroutine(function):  # an object, which has settings
+            content += re.sub(r" at 0x[0-9a-f]+", "", repr(function)).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(function, name or type(function).__name__, digest)
 
     @property
     def resize(self) -> Resize:
@@ -87,15 +95,3 @@ class OwnTransform:
         if array.dtype.kind == "u" and array.dtype != np.uint8:
             raise ValueError(f"{self.name} gave {array.dtype}: give uint8, or normalised floats")
         return np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
-
-
-def _digest(function: Any) -> str:
-    """The hash of the whole file of a function, which may call others in it."""
-    module = sys.modules.get(getattr(function, "__module__", ""))
-    try:
-        content = Path(str(inspect.getsourcefile(module))).read_bytes()  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        content = b""
-    if not content or not inspect.isroutine(function):  # an object, which has settings
-        content += re.sub(r" at 0x[0-9a-f]+", "", repr(function)).encode()
-    return hashlib.sha256(content).hexdigest()

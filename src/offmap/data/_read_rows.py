@@ -72,10 +72,15 @@ def _read_jsonl(path: Path | Remote) -> Iterator[Any]:
 
 
 def _read_parquet(path: Path | Remote) -> Iterator[Any]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(opened(path)).iter_batches(_ROWS):
-        yield from batch.to_pylist()
+    try:
+        with pq.ParquetFile(opened(path)) as file:
+            for batch in file.iter_batches(_ROWS):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
 
 
 def _tensors(
@@ -84,10 +89,11 @@ def _tensors(
     if not isinstance(row, Mapping):
         return Skipped(name, f"no columns, but a {type(row).__name__}")
     columns = names or [next((n for n in FEATURES if n in row), FEATURES[0])]
+    tokens = [column for column in columns if column != _MASK]
     try:
-        tensors = {
-            column: torch.tensor(_value(row, column, columns), device="cpu") for column in columns
-        }
+        unmasked = _MASK in columns and _MASK not in row and tokens
+        values = {**row, _MASK: [1] * len(row[tokens[0]])} if unmasked else row
+        tensors = {n: torch.tensor(values[n], device="cpu") for n in columns}
     except KeyError as error:
         return Skipped(name, f"no column {error}: there are {', '.join(row)}")
     except (ValueError, TypeError, RuntimeError) as error:
@@ -101,13 +107,6 @@ def as_features(name: str, row: Tensors, shape: tuple[int, ...] | None) -> Tenso
     if shape is not None and tuple(x.shape) != tuple(shape):
         return Skipped(name, f"features of {tuple(x.shape)}, not {tuple(shape)}")
     return {column: x if x.is_floating_point() else x.float()}
-
-
-def _value(row: Mapping[str, Any], column: str, columns: Sequence[str]) -> Any:
-    tokens = [name for name in columns if name != _MASK]
-    if column == _MASK and column not in row and tokens:
-        return [1] * len(row[tokens[0]])
-    return row[column]
 
 
 def groups_of(rows: Sequence[Tensors | Skipped], names: Sequence[str]) -> list[list[int]]:

@@ -62,7 +62,10 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
     """
     for spec in inputs:
         if spec == "-":
-            yield from (Span((line,)) for line in map(str.strip, _standard_input()) if line)
+            # Lines are names, which need not be in the encoding of the locale.
+            content = getattr(sys.stdin, "buffer", None)
+            lines = sys.stdin if content is None else map(os.fsdecode, content)
+            yield from (Span((line,)) for line in map(str.strip, lines) if line)
         elif is_address(spec):
             yield _span_of(Remote(spec), left_out)
         elif (path := expanded(spec)).is_dir():
@@ -79,12 +82,6 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
                     yield from spans_of([match], left_out)
                 else:  # a link to nowhere, or a device, which is not waited for
                     yield Span((match,), absent=True)
-
-
-def _standard_input() -> Iterable[str]:
-    """Lines of standard input: names, which need not be in the encoding of the locale."""
-    content = getattr(sys.stdin, "buffer", None)
-    return sys.stdin if content is None else map(os.fsdecode, content)
 
 
 def _span_of(remote: Remote, left_out: list[Skipped]) -> Span:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -73,6 +75,11 @@ class Subsets(ABC):
     def keyed_batches(self, batch_size: int, start: int = 0) -> Iterator[KeyedBatch]:
         """Images, labels and keys in order; arguments as ``batches``."""
 
+    @cached_property
+    def label_fingerprint(self) -> str | None:
+        """SHA-256 over type, shape and bytes of the labels; ``None`` without any."""
+        return None if self.labels is None else sha256_of(self.labels)
+
     def take(self, n: int, seed: int = 0) -> Self:
         """``n`` samples chosen by the seed, in data order; all of them if there are no more."""
         rows = sample_rows(n, len(self), seed)
@@ -108,8 +115,20 @@ class Subsets(ABC):
         Raises:
             ArgumentError: no samples, or a position outside the set.
         """
-        rows = _positions(as_tensor(indices), len(self), self.name)
-        return self._at(rows, f"{self.name}[{len(rows)} chosen of {len(self)}]")
+        rows, total = as_tensor(indices), len(self)
+        if rows.dtype == torch.bool and len(rows) == total:
+            rows = rows.nonzero().ravel()
+        if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or rows.dtype == torch.bool:
+            raise ArgumentError(
+                f"positions in {self.name} must be one or more whole numbers, or a mask of {total} "
+                f"truth values; seen {rows.dtype} of shape {tuple(rows.shape)}"
+            )
+        if rows.min() < 0 or rows.max() >= total:
+            span = f"{int(rows.min())} to {int(rows.max())}"
+            raise ArgumentError(
+                f"{self.name} has positions 0 to {total - 1}; asked for were {span}"
+            )
+        return self._at(rows.long(), f"{self.name}[{len(rows)} chosen of {total}]")
 
     def only(self, classes: Sequence[str | int]) -> Self:
         """The samples of these classes, relabelled 0, 1, ... in the order given.
@@ -175,35 +194,27 @@ def _permutation(total: int, seed: int) -> Int64[Tensor, " n"]:
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
-def _positions(indices: Tensor, total: int, name: str) -> Int64[Tensor, " m"]:
-    mask = indices.dtype == torch.bool and len(indices) == total
-    rows = indices.nonzero().ravel() if mask else indices
-    if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or rows.dtype == torch.bool:
-        raise ArgumentError(
-            f"positions in {name} must be one or more whole numbers, or a mask of {total} truth "
-            f"values; seen {rows.dtype} of shape {tuple(rows.shape)}"
-        )
-    if rows.min() < 0 or rows.max() >= total:
-        span = f"{int(rows.min())} to {int(rows.max())}"
-        raise ArgumentError(f"{name} has positions 0 to {total - 1}; asked for were {span}")
-    return rows.long()
+def sha256_of(x: Tensor) -> str:
+    """SHA-256 over type, shape and bytes of an array, in hexadecimal."""
+    x = x.contiguous().cpu()
+    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
+    digest.update(x.numpy().data)
+    return digest.hexdigest()
 
 
 def described(data: Any) -> str:
     """A set in one line: its name, size, shape and classes, and how much of it is not used."""
+    if data.labels is None:
+        classes = "no labels"
+    elif data.classes:
+        classes = f"{len(data.classes)} classes ({_listed(data.classes)})"
+    else:
+        classes = f"labels {int(data.labels.min())} to {int(data.labels.max())}"
     shape = "x".join(map(str, data.shape))
-    parts = [repr(data.name), f"{len(data):,} samples of {shape}", _classes_in_words(data)]
+    parts = [repr(data.name), f"{len(data):,} samples of {shape}", classes]
     parts += [f"{len(data.skipped)} unreadable"] if data.skipped else []
     parts += [f"{len(data.left_out)} left out"] if data.left_out else []
     return f"{type(data).__name__}({', '.join(parts)})"
-
-
-def _classes_in_words(data: Any) -> str:
-    if data.labels is None:
-        return "no labels"
-    if data.classes:
-        return f"{len(data.classes)} classes ({_listed(data.classes)})"
-    return f"labels {int(data.labels.min())} to {int(data.labels.max())}"
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -58,17 +58,16 @@ class Call:
         """The same without the rows of the batch, and without the map as it was then."""
         return replace(self, features=self.features[:0], map=None, tokens=None)
 
-
-def _same_map(a: Call, b: Call) -> bool:
-    """Whether two calls apply the same map to the same vectors."""
-    if a.map is None or b.map is None:
-        return False
-    pairs = [(a.features, b.features), (a.map.weight, b.map.weight)]
-    if a.map.bias is not None and b.map.bias is not None:
-        pairs.append((a.map.bias, b.map.bias))
-    elif a.map.bias is not b.map.bias:
-        return False
-    return all(same(x, y) for x, y in pairs)
+    def repeats(self, other: Call) -> bool:
+        """Whether it applies the same map to the same vectors as another call."""
+        if self.map is None or other.map is None:
+            return False
+        pairs = [(self.features, other.features), (self.map.weight, other.map.weight)]
+        if self.map.bias is not None and other.map.bias is not None:
+            pairs.append((self.map.bias, other.map.bias))
+        elif self.map.bias is not other.map.bias:
+            return False
+        return all(same(x, y) for x, y in pairs)
 
 
 def same(x: Tensor, y: Tensor) -> bool:
@@ -152,7 +151,7 @@ def recording(modules: Mapping[str, nn.Module], head_name: str | None) -> Iterat
         linear = Head(weight.detach(), _detached(bias))
         call = Call(name, tokens(x.detach()).clone(), tokens, linear, number, shape=shape)
         # A hooked layer may compute its weights anew, or share them with another one.
-        if not any(_same_map(call, layer) for layer in calls.values() if layer.number is None):
+        if not any(call.repeats(layer) for layer in calls.values() if layer.number is None):
             keep(call, x)
 
     with ExitStack() as stack:

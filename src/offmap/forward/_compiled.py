@@ -21,10 +21,6 @@ from offmap.forward._outputs import first_tensor, is_compiled
 Pass = tuple[Any, dict[str, Tensor]]
 
 
-def _none() -> None:
-    """What a copy of a compiled network holds in its place."""
-
-
 class _Switch:
     """Whether hooks keep values; in a copy of a network they do not."""
 
@@ -52,18 +48,17 @@ class Place:
 
     def hook(self, network: nn.Module, values: dict[str, Tensor], on: _Switch) -> RemovableHandle:
         """Keep its values while the switch is on."""
-        layer, keep = network.get_submodule(self.layer), partial(_keep, self, values, on)
+        layer, keep = network.get_submodule(self.layer), partial(self._keep, values, on)
         if self.of_output:
             return layer.register_forward_hook(lambda _, args, output: keep(first_tensor(output)))
         return layer.register_forward_pre_hook(
             lambda _, args, kwargs=None: keep(first_input(args, kwargs)), with_kwargs=True
         )
 
-
-def _keep(place: Place, values: dict[str, Tensor], switch: _Switch, output: Tensor) -> None:
-    if switch.on:
-        # A copy, as later layers may work in place.
-        values[place.key] = place.reduce(output).float().clone()
+    def _keep(self, values: dict[str, Tensor], switch: _Switch, output: Tensor) -> None:
+        if switch.on:
+            # A copy, as later layers may work in place.
+            values[self.key] = self.reduce(output).float().clone()
 
 
 class Compiled:
@@ -93,9 +88,9 @@ class Compiled:
             return None
         return None if any(map(is_compiled, inner.modules())) else cls(inner, compiler)
 
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        """A copy runs uncompiled: compiled code stays in its process."""
-        return _none, ()
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy is ``None``, and so runs uncompiled: compiled code stays in its process."""
+        return type(None), ()
 
     @property
     def ready(self) -> bool:

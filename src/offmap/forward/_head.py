@@ -13,6 +13,7 @@ from offmap._utils.precision import wide
 from offmap.activations import Head
 from offmap.errors import HeadError, ShapeError
 from offmap.forward._calls import VECTOR, Call, maps, same
+from offmap.forward._order import Origins
 from offmap.forward._outputs import arrays_of
 from offmap.forward._tokens import token_inputs, with_mean
 
@@ -83,7 +84,9 @@ def find_head(
     heads = [call for call in rows if call.map is not None and len(call.map.weight) == z.shape[1]]
     for parts in [*((call,) for call in reversed(heads)), tuple(heads[-2:])]:
         if (head := _fit_maps(parts, z, margin)) is not None:
-            parts = tuple(map(_mark_single_token, parts)) if len(parts) == 1 else parts
+            if len(parts) == 1 and (tokens := parts[0].tokens) is not None and tokens.shape[1] == 1:
+                # Of one token, the mean is no different: later batches decide between the two.
+                parts = (replace(parts[0], reduce=with_mean, one_token=True),)
             return HeadMatch(parts, head, of_one=len(z) == 1)
     for call in reversed(heads):
         if call.tokens is not None:
@@ -150,12 +153,6 @@ def number_of(head: Head, vectors: dict[int, Tensor], z: Tensor, margin: float) 
 
 def _identity(x: Tensor) -> Tensor:
     return x
-
-
-def _mark_single_token(call: Call) -> Call:
-    """With one token a sample, its mean is no different: later batches decide between the two."""
-    single = call.tokens is not None and call.tokens.shape[1] == 1
-    return replace(call, reduce=with_mean, one_token=True) if single else call
 
 
 def _fit_maps(parts: Sequence[Call], z: Tensor, margin: float) -> Head | None:
@@ -234,21 +231,30 @@ def _why_no_features(calls: Sequence[Call], modules: Mapping[str, nn.Module], n:
 
 
 def check_others(
-    calls: Sequence[Call], match: HeadMatch, output: Any, logits: Tensor, margin: float
+    calls: Sequence[Call],
+    match: HeadMatch,
+    output: Any,
+    logits: Tensor,
+    margin: float,
+    origins: Origins,
 ) -> None:
     """Refuse a network that returns features first, and then logits.
 
     Raises:
-        ShapeError: a later output is that of its last linear layer, and no second head.
+        ShapeError: a later output is that of its last linear layer, and no second head. Where the
+            first is made from it, it is an embedding, and the first may well be the logits.
     """
     rows = [call for call in calls if call.map and len(call.features) == len(logits)]
     if not rows or (match.head is not None and not _is_embedding(rows, match, logits)):
         return
     final = rows[-1]
     assert final.map is not None
-    for place, array in arrays_of(output, len(logits)):
-        wide = array.shape[1] != logits.shape[1] and array.shape[1] == len(final.map.weight)
-        if wide and _fit_maps([final], array.float(), margin) is not None:
+    arrays = list(arrays_of(output, len(logits)))
+    for place, array in arrays:
+        fitting = array.shape[1] != logits.shape[1] and array.shape[1] == len(final.map.weight)
+        if not fitting or origins.lead(array, arrays[0][1]):
+            continue
+        if _fit_maps([final], array.float(), margin) is not None:
             raise ShapeError(
                 f"the network returns several arrays; the first, of shape {tuple(logits.shape)}, "
                 f"was taken for the logits, but {place} is what its last linear layer "

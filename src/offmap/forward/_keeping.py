@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -60,14 +60,14 @@ class Keeping(threading.local):
 
 def hook_before(module: nn.Module, keep: Keep) -> RemovableHandle:
     """Keep the first input of a module."""
+
     # Threads that open and close meanwhile may have removed the mark for arguments by name.
-    return module.register_forward_pre_hook(partial(_keep_input, keep), with_kwargs=True)
+    def hook(module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        # Compiled code has hooks of its own, see _compiled.
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            keep(first_input(args, kwargs))
 
-
-def _keep_input(keep: Keep, module: nn.Module, args: Any, kwargs: Any = None) -> None:
-    # Compiled code has hooks of its own, see _compiled.
-    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
-        keep(first_input(args, kwargs))
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def hook_behind(module: nn.Module, keep: Keep) -> RemovableHandle:

@@ -22,7 +22,14 @@ class InputFilter:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.parameters, takes_any = _parameter_names(network)
+        kinds = inspect.Parameter
+        try:
+            parameters = list(inspect.signature(network.forward).parameters.values())
+            takes_any = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
+        except (TypeError, ValueError):  # of code that is not Python's
+            parameters, takes_any = [], True
+        several = (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+        self.parameters = frozenset(p.name for p in parameters if p.kind not in several)
         self._names = None if takes_any else self.parameters
         self._reported: set[str] = set()
 
@@ -46,14 +53,3 @@ class InputFilter:
             words = f"the network takes no {', '.join(extras)}, and is run without"
             warn_user(words, InputsWarning)
         return {name: x for name, x in inputs.items() if name in self._names}
-
-
-def _parameter_names(network: nn.Module) -> tuple[frozenset[str], bool]:
-    """The parameter names of a network, and whether it takes any other name too."""
-    try:
-        parameters = inspect.signature(network.forward).parameters.values()
-    except (TypeError, ValueError):  # of code that is not Python's
-        return frozenset(), True
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    names = frozenset(parameter.name for parameter in parameters if parameter.kind not in several)
-    return names, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

@@ -172,9 +172,11 @@ class OneNetwork(AnyProbe):
                 return result[0], self._at_home(result[1])
         values = self._keeping.begin(gradients=gradients)
         # Hooks do not fire inside compiled code, so compiled parts of the network run as written.
-        with COMPUTING, self._pass_context(x):
-            output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
-        self._keeping.end()
+        try:
+            with COMPUTING, self._pass_context(x):
+                output = self.network(x) if isinstance(x, Tensor) else self.network(**x)
+        finally:  # a pass that failed, too, must not hold on to what it kept
+            self._keeping.end()
         return output, self._at_home(values)
 
     def _at_home(self, values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -73,11 +73,7 @@ class Preparing:
         if x.dtype == torch.bool and x.ndim > 2:  # by name, they are masks
             raise _unknown_range(x)
         if x.dtype == torch.uint8 and x.ndim > 2:
-            if not self.pixels:
-                _warn_of_two_values(x)
-            self.pixels = True
-            x = self.normalization(x)
-            return x if x.dtype == dtype else x.to(dtype)
+            return self._of_pixels(x, dtype)
         if self.floats == "unit" and x.is_floating_point():
             if len(x) and (x.amin() < _LEAST or x.amax() > _MOST):
                 raise DataError(
@@ -88,6 +84,18 @@ class Preparing:
             x = self.normalization.of_unit(x.float())
             return x.to(dtype)
         return self._typed(x, dtype)
+
+    def _of_pixels(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Normalise uint8 images; the first ones are probably no pixels if they are 0 and 1."""
+        if not self.pixels and x.numel() and int(x.amax()) == 1:
+            warn_user(
+                "the first inputs are uint8, of 0 and 1 alone, and are brought to [0, 1] as pixels "
+                "from 0 to 255 are: if they are none, give floats as the network was trained on",
+                InputsWarning,
+            )
+        self.pixels = True
+        x = self.normalization(x)
+        return x if x.dtype == dtype else x.to(dtype)
 
     @staticmethod
     def _typed(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -152,13 +160,3 @@ def _copied(inputs: Inputs) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs.clone()
     return {name: x.clone() for name, x in inputs.items()}
-
-
-def _warn_of_two_values(x: Tensor) -> None:
-    """Warn if the first uint8 images hold only 0 and 1."""
-    if x.numel() and int(x.amax()) == 1:
-        warn_user(
-            "the first inputs are uint8, of 0 and 1 alone, and are brought to [0, 1] as pixels "
-            "from 0 to 255 are: if they are none, give floats as the network was trained on",
-            InputsWarning,
-        )

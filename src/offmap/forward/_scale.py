@@ -44,34 +44,27 @@ class ScaleCheck:
         batches = [rows for rows in self._batches if rows.shape[1] == logits.shape[1]]
         self._batches = [*batches, logits.detach()[:_MANY]]
         rows = torch.cat(self._batches)
-        if len(rows) >= _FEWEST:
-            _check_softmax(rows)
-        if len(rows) >= _MANY:
-            _warn_of_sigmoid(rows)
-            self._done, self._batches = True, []
+        if len(rows) < _FEWEST:
+            return
+        z = wide(rows)
+        if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
+            raise _no_logits("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
+        if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):
+            kind = "logarithms of probabilities (the exponentials sum to 1)"
+            raise _no_logits(kind, "log_probabilities")
+        if len(rows) < _MANY:
+            return
+        if bool(((rows >= 0) & (rows <= 1)).all()):
+            warn_user(
+                f"all outputs of the network on its first {len(rows)} samples lie in [0, 1]: "
+                "scores take a softmax of logits. If a sigmoid is its last layer, give it without",
+                OutputsWarning,
+            )
+        self._done, self._batches = True, []
 
 
-def _check_softmax(logits: Float[Tensor, "n c"]) -> None:
-    z = wide(logits)
-    if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < _NEAR).all()):
-        _refuse_softmax("probabilities (each row is in [0, 1] and sums to 1)", "probabilities")
-    if bool((z <= 0).all()) and bool((z.logsumexp(1).abs() < _NEAR).all()):
-        _refuse_softmax(
-            "logarithms of probabilities (the exponentials sum to 1)", "log_probabilities"
-        )
-
-
-def _warn_of_sigmoid(logits: Float[Tensor, "n c"]) -> None:
-    if bool(((logits >= 0) & (logits <= 1)).all()):
-        warn_user(
-            f"all outputs of the network on its first {len(logits)} samples lie in [0, 1]: scores "
-            "take a softmax of logits. If a sigmoid is its last layer, give it without",
-            OutputsWarning,
-        )
-
-
-def _refuse_softmax(kind: str, name: str) -> None:
-    raise DataError(
+def _no_logits(kind: str, name: str) -> DataError:
+    return DataError(
         f"the network returns {kind}, and not logits: scores would take a second softmax of them. "
         f"Give the network without its last softmax, or outputs={name!r}"
     )

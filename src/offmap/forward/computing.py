@@ -12,10 +12,6 @@ import time
 from types import TracebackType
 
 _PATIENCE = 2.0  # seconds that a fork waits at most for passes that run
-_lock = threading.RLock()  # of the condition, which would enter it by way of Python
-_condition = threading.Condition(_lock)
-_running: dict[int, int] = {}  # blocks that each thread is in
-_forking = False
 
 
 class Computing:
@@ -24,15 +20,30 @@ class Computing:
     Entered while another thread forks, it waits for that. Blocks of one thread may nest.
     """
 
+    def __init__(self) -> None:
+        self._running: dict[int, int] = {}  # blocks that each thread is in
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._before_fork,
+                after_in_parent=self._after_in_parent,
+                after_in_child=self._after_in_child,
+            )
+
+    def _renew(self) -> None:
+        self._forking = False
+        self._lock = threading.RLock()  # of the condition, which would enter it by way of Python
+        self._condition = threading.Condition(self._lock)
+
     def __enter__(self) -> None:
         thread = threading.get_ident()
-        if thread in _running:  # a fork waits for this thread already
-            _running[thread] += 1
+        if thread in self._running:  # a fork waits for this thread already
+            self._running[thread] += 1
             return
-        with _lock:
-            if _forking:
-                _condition.wait_for(lambda: not _forking, _PATIENCE)
-            _running[thread] = 1
+        with self._lock:
+            if self._forking:
+                self._condition.wait_for(lambda: not self._forking, _PATIENCE)
+            self._running[thread] = 1
 
     def __exit__(
         self,
@@ -41,45 +52,30 @@ class Computing:
         trace: TracebackType | None,
     ) -> None:
         thread = threading.get_ident()
-        if _running[thread] > 1:
-            _running[thread] -= 1
+        if self._running[thread] > 1:
+            self._running[thread] -= 1
             return
-        with _lock:
-            del _running[thread]
-            if _forking:
-                _condition.notify_all()
+        with self._lock:
+            del self._running[thread]
+            if self._forking:
+                self._condition.notify_all()
+
+    def _before_fork(self) -> None:
+        self._condition.acquire()
+        self._forking = True
+        end, thread = time.monotonic() + _PATIENCE, threading.get_ident()
+        while self._running.keys() - {thread} and (seconds := end - time.monotonic()) > 0:
+            self._condition.wait(seconds)
+
+    def _after_in_parent(self) -> None:
+        self._forking = False
+        self._condition.notify_all()
+        self._condition.release()
+
+    def _after_in_child(self) -> None:
+        self._renew()
+        for thread in self._running.keys() - {threading.get_ident()}:  # of the parent
+            del self._running[thread]
 
 
 COMPUTING = Computing()
-
-
-def _before_fork() -> None:
-    global _forking
-    _condition.acquire()
-    _forking = True
-    end, thread = time.monotonic() + _PATIENCE, threading.get_ident()
-    while _running.keys() - {thread} and (seconds := end - time.monotonic()) > 0:
-        _condition.wait(seconds)
-
-
-def _after_in_parent() -> None:
-    global _forking
-    _forking = False
-    _condition.notify_all()
-    _condition.release()
-
-
-def _after_in_child() -> None:
-    global _lock, _condition, _forking
-    _lock, _forking = threading.RLock(), False
-    _condition = threading.Condition(_lock)
-    for thread in _running.keys() - {threading.get_ident()}:  # of the parent
-        del _running[thread]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_in_parent,
-        after_in_child=_after_in_child,
-    )

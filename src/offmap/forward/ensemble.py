@@ -13,6 +13,7 @@ from offmap._utils.inputs import Inputs, Prepared
 from offmap.activations import (
     Activations,
     HasMembers,
+    Head,
     Heads,
     Sample,
     Tap,
@@ -36,8 +37,8 @@ class EnsembleProbe(AnyProbe):
     Args:
         network: an ensemble, such as :class:`offmap.networks.Ensemble`; its own ``forward`` is not
             called.
-        head: name of the last linear layer in every member, or a sequence of one name, head or
-            ``None`` for each.
+        head: name of the last linear layer in every member, or the head itself where all share it;
+            or a sequence of one name, head or ``None`` for each.
         taps: other layers to keep of every member.
         device: where to run; by default where the first member is.
         precision: as for :class:`Probe`.
@@ -58,7 +59,7 @@ class EnsembleProbe(AnyProbe):
         self,
         network: nn.Module,
         *,
-        head: str | Sequence[Any] | None = None,
+        head: str | Head | Sequence[Any] | None = None,
         taps: Sequence[Tap] = (),
         device: str | torch.device | None = None,
         precision: str = "fp32",
@@ -72,18 +73,22 @@ class EnsembleProbe(AnyProbe):
         self.network = unwrapped(network)
         assert isinstance(self.network, HasMembers)
         members = list(self.network.members)
-        self.asked_head = _head_by_member(head, len(members))
+        if head is None or isinstance(head, str | Head):
+            head = (head,) * len(members)
+        if len(head) != len(members):
+            raise ArgumentError(
+                f"head names {len(head)} layers, {list(head)}, and the ensemble has {len(members)} "
+                "members: give one name for all, or one for each"
+            )
+        self.asked_head = tuple(head)
         self.asked_device = as_device(device)
-        options = {
-            "taps": taps,
-            "precision": precision,
-            "channels_last": channels_last,
-            "outputs": outputs,
-        }
         self.probes = [
-            Probe(member, head=name, normalization=normalization, **options)  # type: ignore[arg-type]
+            Probe(
+                member, head=name, normalization=normalization,
+                taps=taps, precision=precision, channels_last=channels_last, outputs=outputs,
+            )
             for member, name in zip(members, self.asked_head, strict=True)
-        ]
+        ]  # fmt: skip
         leader = self.probes[0]
         self.taps, self.precision = leader.taps, leader.precision
         self.channels_last, self.outputs = leader.channels_last, leader.outputs
@@ -201,14 +206,3 @@ class EnsembleProbe(AnyProbe):
         self.device = placed(self.network, modules, self.asked_device, stack)
         for probe in self.probes:
             stack.enter_context(probe)
-
-
-def _head_by_member(head: str | Sequence[Any] | None, members: int) -> tuple[Any, ...]:
-    if head is None or isinstance(head, str):
-        return (head,) * members
-    if len(head) != members:
-        raise ArgumentError(
-            f"head names {len(head)} layers, {list(head)}, and the ensemble has {members} members: "
-            "give one name for all, or one for each"
-        )
-    return tuple(head)

@@ -76,7 +76,12 @@ def forward(
     """
     check_options(probe, forward)
     batch_size = whole("batch_size", batch_size)
-    opening = _open_probe(network, probe)
+    if isinstance(network, AnyProbe) and probe:
+        raise ArgumentError(
+            f"{', '.join(probe)}: arguments of a probe, and a probe is given, which has its "
+            "own: give them where it is made"
+        )
+    opening = nullcontext(network) if isinstance(network, AnyProbe) else probe_of(network, **probe)
     seen = seen or Seen(labelled=False, hashing=False)
     telling = partial(progress, description, show=show_progress)
     name = getattr(data, "name", None) or description
@@ -112,19 +117,6 @@ def _pass_over(
                 yield acts, labels
         if not seen.samples:
             raise DataError(f"{name}: there are no samples")
-
-
-def _open_probe(
-    network: nn.Module | AnyProbe, options: ProbeOptions
-) -> AbstractContextManager[AnyProbe]:
-    if isinstance(network, AnyProbe):
-        if options:
-            raise ArgumentError(
-                f"{', '.join(options)}: arguments of a probe, and a probe is given, which has its "
-                "own: give them where it is made"
-            )
-        return nullcontext(network)
-    return probe_of(network, **options)
 
 
 def cache_key(probe: AnyProbe, data: Any) -> str:

@@ -47,11 +47,20 @@ def preprocessing_of(network: nn.Module, processor: Any = None) -> Preprocessing
     network = unwrapped(network)
     of_timm = getattr(network, "pretrained_cfg", None)
     if isinstance(of_timm, Mapping):
-        return Preprocessing(*_read_timm_config(of_timm), class_names(network))
+        mean, std, shape = (of_timm.get(name) for name in ("mean", "std", "input_size"))
+        return Preprocessing(
+            None if mean is None or std is None else Normalization(_floats(mean), _floats(std)),
+            None if shape is None else (int(shape[-2]), int(shape[-1])),
+            class_names(network),
+        )
     config = getattr(network, "config", None)
     processor = getattr(network, "image_processor", None) if processor is None else processor
     values = processor.to_dict() if hasattr(processor, "to_dict") else processor or {}
-    size = _read_size(values) or _as_size(getattr(config, "image_size", None))
+    # That of the centre crop, else what images are resized to, else what the network was built for.
+    cropped = values.get("do_center_crop", values.get("crop_size") is not None)
+    names = ("crop_size", "size") if cropped else ("size",)
+    sizes = (*(values.get(name) for name in names), getattr(config, "image_size", None))
+    size = next((pair for pair in map(_as_size, sizes) if pair is not None), None)
     normalization = _read_normalization(values) if values else None
     return Preprocessing(normalization, size, class_names(network))
 
@@ -69,16 +78,6 @@ def class_names(network: nn.Module) -> tuple[str, ...]:
     return () if any(map(_PLACEHOLDER.fullmatch, in_order)) else in_order
 
 
-def _read_timm_config(
-    config: Mapping[str, Any],
-) -> tuple[Normalization | None, tuple[int, int] | None]:
-    mean, std, shape = (config.get(name) for name in ("mean", "std", "input_size"))
-    return (
-        None if mean is None or std is None else Normalization(_floats(mean), _floats(std)),
-        None if shape is None else (int(shape[-2]), int(shape[-1])),
-    )
-
-
 def _read_normalization(values: Mapping[str, Any]) -> Normalization:
     mean, std = (
         _floats(values.get(name) if values.get("do_normalize", True) else None, default)
@@ -94,15 +93,6 @@ def _floats(values: Any, default: float = 0.0) -> tuple[float, ...]:
     if values is None:
         return (default,)
     return tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),)
-
-
-def _read_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The size of the centre crop, else the size that images are resized to."""
-    cropped = values.get("do_center_crop", values.get("crop_size") is not None)
-    for name in ("crop_size", "size") if cropped else ("size",):
-        if (pair := _as_size(values.get(name))) is not None:
-            return pair
-    return None
 
 
 def _as_size(size: Any) -> tuple[int, int] | None:

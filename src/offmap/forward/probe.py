@@ -30,6 +30,7 @@ from offmap.forward._head import (
 from offmap.forward._keeping import hook_before, key_of, layer_of
 from offmap.forward._layers import hooked
 from offmap.forward._one_network import OneNetwork, is_opaque, own_copy
+from offmap.forward._order import Origins, check_order
 from offmap.forward._outputs import vectors_of
 from offmap.forward._scale import ScaleCheck
 from offmap.forward._taps import module_of
@@ -37,10 +38,6 @@ from offmap.forward._tokens import token_inputs
 from offmap.forward.options import check_options
 
 _NO_LOGITS = "the network returns features, and no logits"
-_ANOTHER_WAY = (
-    "was called for the first batch, and not for this one: name a layer that all inputs pass, by "
-    "head="
-)
 
 
 class Probe(OneNetwork):
@@ -152,13 +149,15 @@ class Probe(OneNetwork):
             return Activations(None, own_copy(vectors_of(output, samples)).to(self.home), values)
         logits = self._logits(output, samples)
         self._scale.look_at(logits)
-        parts = [
-            self._feature_part(values, key_of(i), c, logits)
-            for i, c in enumerate(self._match.calls)
-        ]
+        calls = enumerate(self._match.calls)
+        parts = [self._feature_part(values, key_of(i), call, logits) for i, call in calls]
         arrays = [x for x in parts if x is not None]
         if len(arrays) < len(parts):
-            return Activations(logits, None, values, absent=f"{self.head_name!r} {_ANOTHER_WAY}")
+            absent = (
+                f"{self.head_name!r} was called for the first batch, and not for this one: name a "
+                "layer that all inputs pass, by head="
+            )
+            return Activations(logits, None, values, absent=absent)
         features = torch.cat(arrays, dim=1) if len(arrays) > 1 else next(iter(arrays), None)
         if self._match.of_one and features is not None and self.head is not None:
             margin = tolerance(self.precision, self._dtype, self.device)
@@ -194,19 +193,15 @@ class Probe(OneNetwork):
         calls = self._match.calls if self._match else ()
         inputs: list[list[Tensor]] = [[] for _ in calls]
         layers: dict[str, Tensor] = {}
-        with ExitStack() as stack:
-            stack.enter_context(self._taps.traced(layers))
+        with self._taps.traced(layers), ExitStack() as stack:
             for call, layer_inputs in zip(calls, inputs, strict=True):
                 stack.enter_context(self._tracing(call, layer_inputs))
             output = self.network(x)
         if self.outputs == "features":
             return Activations(None, vectors_of(output, x.shape[0]).float(), layers)
         logits = self._logits_on_device(output, x.shape[0])
-        pairs = zip(calls, inputs, strict=True)
-        parts = [
-            self._head_input(c, c.reduce(layer_inputs[-1]).float(), logits)
-            for c, layer_inputs in pairs
-        ]
+        rows = [c.reduce(xs[-1]).float() for c, xs in zip(calls, inputs, strict=True)]
+        parts = [self._head_input(c, x, logits) for c, x in zip(calls, rows, strict=True)]
         features = torch.cat(parts, dim=1) if parts else None
         return Activations(logits, features, layers, absent=self.why_no_head)
 
@@ -234,9 +229,8 @@ class Probe(OneNetwork):
         """Take the head from an earlier run of the same network."""
         assert not isinstance(head, tuple)
         self.head = None if head is None else head.to(self.home)
-        self.why_no_head = (
-            "" if self.knows_head else "no head was found when these activations were stored"
-        )
+        absent = "no head was found when these activations were stored"
+        self.why_no_head = "" if self.knows_head else absent
 
     def _run_first(self, inputs: Inputs | Prepared) -> Activations:
         """Run the first batch, find the head, and hook the layers of its input."""
@@ -250,11 +244,8 @@ class Probe(OneNetwork):
         search = self._fit_head if isinstance(self.asked_head, Head) else self._look_for_head
         match, layers, logits = search(inputs, samples, margin)
         match, logits = match.to(self.home), logits.to(self.home)
-        self.head_name, self.head, self.why_no_head = (
-            match.name,
-            self._with_negatives(match.head),
-            match.reason,
-        )
+        self.head_name, self.why_no_head = match.name, match.reason
+        self.head = self._with_negatives(match.head)
         self._hook_features(match)
         self._unhooked = [(key_of(i), c) for i, c in enumerate(match.calls) if c.number is not None]
         self._match = match.without_features()
@@ -272,13 +263,14 @@ class Probe(OneNetwork):
         self, inputs: Inputs | Prepared, samples: int, margin: float
     ) -> tuple[HeadMatch, dict[str, Tensor], Tensor]:
         modules = {} if self._opaque else dict(self.network.named_modules())
-        with recording(modules, self.head_name) as calls:
+        with recording(modules, self.head_name) as calls, Origins(samples) as made:
             output, layers = self._run(inputs)
         logits = self._logits_on_device(output, samples)
         with without_autocast(self.device):
             self._scale.look_at(logits)
             match = find_head(calls, modules, self.head_name, logits, margin)
-            check_others(calls, match, output, logits, margin)
+            check_others(calls, match, output, logits, margin, made)
+            check_order(output, logits, made)
         return match, layers, logits
 
     def _fit_head(
@@ -294,17 +286,15 @@ class Probe(OneNetwork):
 
     def _hook_compiled(self) -> None:
         """Hook the compiled network, once its layers are resolved."""
-        calls = self._match.calls if self._match else ()
         if self._fast is None or self._unhooked or not self._taps.resolved:
             return
-        parts = [Place(key_of(i), call.name, call.reduce) for i, call in enumerate(calls)]
-        places = self._taps.places()
-        layers = [Place(key, name, reduce, of_output=True) for name, reduce, key in places]
+        calls = enumerate(self._match.calls if self._match else ())
+        parts = [Place(key_of(i), call.name, call.reduce) for i, call in calls]
+        layers = [Place(key, n, reduce, of_output=True) for n, reduce, key in self._taps.places()]
         self._fast.hook([*parts, *layers], self._stack)
 
     def _hook_features(self, match: HeadMatch) -> None:
         for i, call in enumerate(match.calls):
             if call.number is None:
                 keep = self._keeping.keeper(key_of(i), call.reduce)
-                layer = layer_of(call.name)(self.network)
-                self._stack.callback(hook_before(layer, keep).remove)
+                self._stack.callback(hook_before(layer_of(call.name)(self.network), keep).remove)

@@ -153,10 +153,11 @@ class Seen:
             return
         outside = {label: n for label, n in self.counts.items() if not 0 <= label < self.classes}
         if outside:
+            first = ", ".join(map(str, sorted(outside)[:5])) + (", ..." if len(outside) > 5 else "")
             warn_user(
                 f"{sum(outside.values()):,} of the {self.samples:,} labels of {name} are none of "
                 f"the network's {self.classes} classes, 0 to {self.classes - 1}, and count as "
-                f"wrong answers: {_listing(sorted(outside))}",
+                f"wrong answers: {first}",
                 ChanceWarning,
             )
         self._warn_near_chance(name, self.accuracy)
@@ -226,11 +227,6 @@ def check_apart(name: str, seen: Seen, other_name: str, other: Seen, *, sets: bo
         )
     warn_user(f"{words}, and should not", OverlapWarning)
     return count
-
-
-def _listing(labels: list[int]) -> str:
-    """The first few, in words."""
-    return ", ".join(map(str, labels[:5])) + (", ..." if len(labels) > 5 else "")
 
 
 def _right(acts: Any, labels: Tensor) -> int:

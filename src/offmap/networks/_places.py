@@ -51,10 +51,6 @@ def find(name: str, suffix: str) -> Path:
     for folder in folders():
         if (folder / f"{name}.json").is_file():
             return folder / f"{name}{suffix}"
-    return _download(name, suffix)
-
-
-def _download(name: str, suffix: str) -> Path:
     try:
         hub = import_module("huggingface_hub")
     except ImportError as error:

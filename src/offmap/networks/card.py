@@ -60,20 +60,20 @@ class Card(records.Record, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if set(self.files) != {WEIGHTS}:
             raise ValueError(f"a card has one file, {WEIGHTS}; seen {sorted(self.files)}")
-        if not _is_normalization(self.normalization):
+        value = self.normalization
+        mean, std = value.get("mean"), value.get("std")
+        valid = value == {"per_image": True} or (
+            set(value) == {"mean", "std"}
+            and isinstance(mean, list)
+            and isinstance(std, list)
+            and len(mean) == len(std) > 0
+            and min(std) > 0
+        )
+        if not valid:
             raise ValueError(
                 'normalization must be an object {"mean": [...], "std": [...]} of numbers, or '
-                f'{{"per_image": true}}; seen {self.normalization}'
+                f'{{"per_image": true}}; seen {value}'
             )
-
-
-def _is_normalization(value: dict[str, bool | list[float]]) -> bool:
-    if value == {"per_image": True}:
-        return True
-    mean, std = value.get("mean"), value.get("std")
-    if set(value) != {"mean", "std"} or not isinstance(mean, list) or not isinstance(std, list):
-        return False
-    return len(mean) == len(std) > 0 and min(std) > 0
 
 
 def read(path: Path) -> Card:

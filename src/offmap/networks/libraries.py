@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from offmap._utils.arguments import did_you_mean
-from offmap._utils.hub import reached
+from offmap._utils.hub import first_line, reached
 from offmap._utils.spec import parse
 from offmap.errors import ArgumentError, MissingExtraError, UnknownNameError
 
@@ -68,8 +68,13 @@ def _build_timm(name: str, arguments: dict[str, Any], trained: bool) -> nn.Modul
             f"timm has no weights for {name}: give yours, or the name of another (as in "
             "timm.list_pretrained())"
         )
-    with reached(config.hf_hub_id or name):
+    if config.hf_hub_id:
+        with reached(config.hf_hub_id):
+            return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
+    try:  # the weights lie at an address of their own, of which the hub knows nothing
         return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
+    except OSError as error:
+        raise UnknownNameError(f"timm:{name} cannot be loaded: {first_line(error)}") from error
 
 
 def _build_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module:

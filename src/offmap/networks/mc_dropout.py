@@ -100,15 +100,6 @@ def mc_dropout(network: nn.Module, samples: int = 10, seed: int = 0) -> Ensemble
         Gal and Ghahramani, ICML 2016, arXiv:1506.02142.
     """
     whole("samples", samples)
-    _check_dropout(network)
-    shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
-    members = []
-    for member in range(samples):
-        members.append(_with_fixed_masks(copy.deepcopy(network, dict(shared)), seed, member))
-    return Ensemble(members)
-
-
-def _check_dropout(network: nn.Module) -> None:
     for name, layer in network.named_modules():
         if isinstance(layer, _UNSUPPORTED):
             raise ArgumentError(
@@ -123,6 +114,9 @@ def _check_dropout(network: nn.Module) -> None:
             "it would be one network: give one with nn.Dropout modules and p above 0; calls of "
             "torch.nn.functional.dropout are not seen"
         )
+    shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
+    copies = (copy.deepcopy(network, dict(shared)) for _ in range(samples))
+    return Ensemble([_with_fixed_masks(twin, seed, i) for i, twin in enumerate(copies)])
 
 
 def _rate(layer: nn.Module) -> float:

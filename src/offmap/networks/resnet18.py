@@ -61,7 +61,9 @@ class ResNet18(nn.Module):
         self.layer4 = nn.Sequential(_Block(c3, c4, 2), _Block(c4, c4, 1))
         self.dropout = dropout
         self.fc = nn.Linear(c4, classes)
-        self.apply(_initialise)
+        for module in self.modules():  # as in the paper (its reference 13): normal over the fan out
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         """The logits."""
@@ -69,12 +71,6 @@ class ResNet18(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
         # Not a layer inside ``fc``: the head stays one linear layer, whatever the dropout.
         return self.fc(F.dropout(x, self.dropout, self.training))  # type: ignore[no-any-return]
-
-
-def _initialise(module: nn.Module) -> None:
-    """Initialise as in the paper (its reference 13): normal over the fan out."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def resnet18(*, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> ResNet18:

@@ -35,9 +35,16 @@ class VGG16(nn.Module):
         positive("width", width)
         share("dropout", dropout)
         whole("classes", classes)
-        stages = [[_scaled(n, width) for n in stage] for stage in _STAGES]
+        layers: list[nn.Module] = []
+        inside = 3
+        for stage in _STAGES:
+            for outside in (_scaled(channels, width) for channels in stage):
+                conv = nn.Conv2d(inside, outside, 3, padding=1)
+                layers += [conv, nn.ReLU(), nn.BatchNorm2d(outside)]
+                inside = outside
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
         outputs, hidden = _scaled(512, width), _scaled(1024, width)
-        self.features = nn.Sequential(*_convolutions(stages))
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(outputs, hidden),
@@ -56,18 +63,6 @@ class VGG16(nn.Module):
 
 def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
-
-
-def _convolutions(stages: list[list[int]]) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    inside = 3
-    for stage in stages:
-        for outside in stage:
-            conv = nn.Conv2d(inside, outside, 3, padding=1)
-            layers += [conv, nn.ReLU(), nn.BatchNorm2d(outside)]
-            inside = outside
-        layers.append(nn.MaxPool2d(2))
-    return layers
 
 
 def vgg16(*, width: float = 1.0, dropout: float = 0.0, classes: int = 10) -> VGG16:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,8 +66,19 @@ class ZeroShot(nn.Module):
 
     def forward(self, x: Tensor) -> Float[Tensor, "n c"]:
         """Logits of the classes."""
-        embedded = _embeddings(self.encoder(x), self.head.in_features)
-        return self.head(F.normalize(embedded))  # type: ignore[no-any-return]
+        output = self.encoder(x)
+        for name in ("image_embeds", "pooler_output"):
+            if isinstance(value := getattr(output, name, None), Tensor):
+                output = value
+                break
+        width = self.head.in_features
+        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] != width:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ShapeError(
+                f"the encoder must return embeddings of shape (n, {width}), as those of the texts, "
+                f"alone or as image_embeds or pooler_output; it returned {shape}"
+            )
+        return self.head(F.normalize(output))  # type: ignore[no-any-return]
 
 
 def zero_shot(
@@ -88,18 +97,3 @@ def _check_directions(texts: Tensor, name: str) -> Tensor:
     if not (norms.isfinite() & (norms > 0)).all():
         raise ArgumentError(f"{name} holds rows that are zero or not finite")
     return texts
-
-
-def _embeddings(output: Any, width: int) -> Tensor:
-    """The embeddings in what an encoder returned."""
-    for name in ("image_embeds", "pooler_output"):
-        if isinstance(value := getattr(output, name, None), Tensor):
-            output = value
-            break
-    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] != width:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ShapeError(
-            f"the encoder must return embeddings of shape (n, {width}), as those of the texts, "
-            f"alone or as image_embeds or pooler_output; it returned {shape}"
-        )
-    return output

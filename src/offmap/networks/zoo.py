@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,10 @@ def add(
     outline = _outline(content["network"], str(path))
     weights = fitting(outline, network.state_dict(), str(path))
     tensors = {key: as_stored(value, half=half) for key, value in weights.items()}
-    content |= {"parameters": parameter_count(network)} | _predecessor(path.with_suffix(".json"))
+    content["parameters"] = parameter_count(network)
+    with suppress(StoreError):  # there is none to replace, or it is unreadable
+        old = read(path.with_suffix(".json"))
+        content["replaces"] = {"sha256": old.files[WEIGHTS].sha256, "accuracy": old.accuracy}
     records.write(
         *(folder, "card", content, {WEIGHTS: tensors}),
         stem=name,
@@ -116,15 +120,6 @@ def add(
         schema=Card,
     )
     return path
-
-
-def _predecessor(path: Path) -> dict[str, Any]:
-    """The entry of a new card on the one that it replaces."""
-    try:
-        card = read(path)
-    except StoreError:  # there is none, or it is unreadable
-        return {}
-    return {"replaces": {"sha256": card.files[WEIGHTS].sha256, "accuracy": card.accuracy}}
 
 
 def as_stored(value: Tensor, *, half: bool) -> Tensor:

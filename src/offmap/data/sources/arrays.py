@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -59,12 +60,16 @@ class Arrays(Source):
     @classmethod
     def npy(cls, path: Path) -> Self:
         """Images only; the file is mapped, not read."""
-        return cls.of(_read(lambda: open_memmap(path, mode="r"), path), None, str(path))
+        with _reading(path):
+            images = open_memmap(path, mode="r")
+        return cls.of(images, None, str(path))
 
     @classmethod
     def npz(cls, path: Path) -> Self:
         """Images and, if there, labels, under one of the pairs of keys in use."""
-        arrays = _read(lambda: _load_npz(path), path)
+        # NumPy leaves a file open that it cannot read.
+        with _reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
         for images, labels in _KEYS:
             if images in arrays:
                 return cls.of(arrays[images], arrays.get(labels), str(path))
@@ -73,7 +78,11 @@ class Arrays(Source):
     @classmethod
     def mat(cls, path: Path) -> Self:
         """SVHN's cropped digits: X is ``(h, w, c, n)``, and in y a 10 stands for the digit 0."""
-        arrays = _read(lambda: _load_mat(path), path)
+        from scipy.io import loadmat  # here: it takes a fifth of a second
+        from scipy.io.matlab import MatReadError
+
+        with _reading(path, (*UNREADABLE, MatReadError)):
+            arrays = loadmat(path)
         if not {"X", "y"} <= arrays.keys():
             raise _no_keys(path, "X and y", arrays)
         return cls.of(np.moveaxis(arrays["X"], -1, 0), arrays["y"] % 10, str(path))
@@ -113,16 +122,12 @@ def as_pixels(images: NDArray[Any], where: str) -> UInt8[np.ndarray, "n h w *c"]
     return images
 
 
-def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
-    # NumPy leaves a file open that it cannot read.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return dict(stored)
-
-
-def _read(read: Callable[[], Any], path: Path) -> Any:
+@contextmanager
+def _reading(path: Path, errors: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+    """Read a file; these errors say that it holds no plain arrays."""
     try:
-        return read()
-    except UNREADABLE as error:
+        yield
+    except errors as error:
         raise DataError(
             f"{path} cannot be read as plain arrays, and pickled ones are refused: "
             f"{reason_of(error)}"
@@ -132,13 +137,3 @@ def _read(read: Callable[[], Any], path: Path) -> Any:
 def _no_keys(path: Path, expected: str, arrays: Mapping[str, object]) -> DataError:
     names = ", ".join(name for name in arrays if not name.startswith("__"))
     return DataError(f"{path} must hold {expected}; seen {names or 'nothing'}")
-
-
-def _load_mat(path: Path) -> Any:
-    from scipy.io import loadmat  # here: it takes a fifth of a second
-    from scipy.io.matlab import MatReadError
-
-    try:
-        return loadmat(path)
-    except MatReadError as error:
-        raise ValueError(error) from error

@@ -102,8 +102,10 @@ def search(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[Skipped
         entries = {name: os.path.join(parent, name) for name in folders}
         folders.clear()  # os.walk goes into those that stand here
         for name, path in entries.items():
-            if reason := _why_no_folder(path, lineage):
-                refuse(path, reason)
+            if is_system(name):
+                refuse(path, HIDDEN)
+            elif os.path.realpath(path) in lineage:
+                refuse(path, LEADS_BACK)
             else:
                 folders.append(name)
                 ancestors[path] = lineage
@@ -115,12 +117,6 @@ def search(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[Skipped
                 images.append(file)
     left_out.sort(key=lambda skipped: skipped.path)
     return tuple(sorted(images)), subfolders or (), tuple(left_out)
-
-
-def _why_no_folder(path: str, lineage: set[str]) -> str | None:
-    if is_system(os.path.basename(path)):
-        return HIDDEN
-    return LEADS_BACK if os.path.realpath(path) in lineage else None
 
 
 def _why_no_image(path: Path) -> str | None:

@@ -102,7 +102,15 @@ def as_raw(cell: bytes | dict[str, Any] | None, table: Path | Remote) -> Raw | N
 
 
 def _image_column(schema: pa.Schema, path: Path | Remote) -> str:
-    binary = [field.name for field in schema if _holds_images(field.type)]
+    from pyarrow import types
+
+    binary = [
+        field.name
+        for field in schema
+        if types.is_binary(field.type)
+        or types.is_large_binary(field.type)
+        or (types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+    ]
     candidates = [name for name in _IMAGE if name in binary] or binary
     if not candidates or (len(candidates) > 1 and candidates[0] not in _IMAGE):
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
@@ -111,14 +119,6 @@ def _image_column(schema: pa.Schema, path: Path | Remote) -> str:
             f"its columns are {columns}"
         )
     return candidates[0]
-
-
-def _holds_images(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    if types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[str, ...]]:

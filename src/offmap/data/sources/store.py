@@ -64,17 +64,13 @@ def search(root: Remote) -> tuple[tuple[str, ...], tuple[Skipped, ...]]:
     images: list[str] = []
     left_out: list[Skipped] = []
     for name in root.below():
-        if reason := _why_no_image(name):
-            left_out.append(Skipped(str(root.file(name)), reason))
-        else:
+        path = PurePosixPath(name)
+        if any(map(is_system, path.parts)):
+            reason = HIDDEN
+        elif path.suffix.lower() in SUFFIXES:
             images.append(name)
+            continue
+        else:
+            reason = f"{UNREAD} {path.suffix}" if path.suffix else NO_SUFFIX
+        left_out.append(Skipped(str(root.file(name)), reason))
     return tuple(images), tuple(left_out)
-
-
-def _why_no_image(name: str) -> str | None:
-    path = PurePosixPath(name)
-    if any(map(is_system, path.parts)):
-        return HIDDEN
-    if path.suffix.lower() in SUFFIXES:
-        return None
-    return f"{UNREAD} {path.suffix}" if path.suffix else NO_SUFFIX
