@@ -305,9 +305,9 @@ def test_the_limit_is_chosen_before_decoding(
     whole, opened = held(path), []
     decode = _decode._decode
 
-    def counted(item: Any, *rest: Any) -> Any:
+    def counted(item: Any, *rest: Any, **options: Any) -> Any:
         opened.append(item)
-        return decode(item, *rest)
+        return decode(item, *rest, **options)
 
     monkeypatch.setattr(_decode, "_decode", counted)
     few = held(path, limit=7, seed=3)
