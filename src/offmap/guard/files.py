@@ -180,8 +180,12 @@ def score_files(
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
-    run: Row = {"inputs": [_absolute(spec) for spec in inputs], "guard": _identity(guard)}
-    run |= {"shape": shape, "resize": guard.input_resize, "explain": explain}
+    addresses = [  # as they are called from any working directory
+        spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
+        for spec in inputs
+    ]
+    run: Row = {"inputs": addresses, "guard": _identity(guard), "shape": shape}
+    run |= {"resize": guard.input_resize, "explain": explain}
     with closing(Partial(out, run)) as partial, _log_writer(log, guard) as add_to_log:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
@@ -209,11 +213,6 @@ def score_files(
             )
         _write_out(partial, out, columns_of(guard, explain=explain))
     return summary
-
-
-def _absolute(spec: str) -> str:
-    """An input as it is called from any working directory."""
-    return spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
 
 
 @contextmanager
@@ -255,28 +254,20 @@ def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
 
 def _write_out(partial: Partial, out: Path, columns: Sequence[str]) -> None:
     """Give the rows their final form and name."""
-    write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
+    # Paths need not be UTF-8, and the files do.
+    rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
     with atomic(out) as temporary:
-        # Paths need not be UTF-8, and the files do.
-        rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
-        write(rows, temporary, columns)
+        if out.suffix == ".jsonl":
+            with temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        elif out.suffix == ".csv":
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, columns)
+                table.writeheader()
+                table.writerows(rows)
+        else:
+            schema = pa.schema([(name, _TYPES[name]) for name in columns])
+            with pq.ParquetWriter(temporary, schema) as writer:
+                while chunk := list(islice(rows, _CHUNK)):
+                    writer.write_table(pa.Table.from_pylist(chunk, schema))
     partial.remove()
-
-
-def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def _to_csv(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _to_parquet(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    schema = pa.schema([(name, _TYPES[name]) for name in columns])
-    with pq.ParquetWriter(path, schema) as writer:
-        while chunk := list(islice(rows, _CHUNK)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema))

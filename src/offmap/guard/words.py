@@ -43,7 +43,12 @@ def explanation(
         control: of errors, likewise.
     """
     lines = [f"Network {network}.", *(_read(step, entry) for step, entry in read.items())]
-    lines += [f"Detector {each!r}: {_learned(each)}." for each in detectors]
+    for each in detectors:
+        state = each.summary() if each.fitted else "not fitted"
+        waits = not each.fitted and each.waiting_for == "calibration"
+        if waits and "passes_" in each._buffers:
+            state = "it still has to learn on calibration data"
+        lines.append(f"Detector {each!r}: {state}.")
     if calibration is None:
         return "\n".join([*lines, "It has no threshold yet: call calibrate."])
     accepts = [] if control is None else [str(control)]
@@ -175,10 +180,3 @@ def _read(step: str, entry: Mapping[str, Any]) -> str:
     groups = f", one of each of {entry['groups']:,} groups" if "groups" in entry else ""
     day = f" on {entry['date']}" if entry.get("date") else ""
     return f"Read {entry['samples']:,} samples to {step}{day}{groups}{words}."
-
-
-def _learned(detector: Detector) -> str:
-    if detector.fitted:
-        return detector.summary()
-    waits = detector.waiting_for == "calibration" and "passes_" in detector._buffers
-    return "it still has to learn on calibration data" if waits else "not fitted"
