@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -195,7 +195,10 @@ def score_files(
             if shape is None:
                 items = read_rows(inputs, guard.input_names, passed=passed, shape=guard.input_shape)
                 samples = _of_that_run(partial, items)
-                batches: Iterable[list[Row]] = _batches(samples, guard, batch_size, explain=explain)
+                chunks = iter(lambda: list(islice(samples, batch_size)), [])
+                batches: Iterable[list[Row]] = (
+                    rows_of(guard, chunk, images=False, explain=explain) for chunk in chunks
+                )
             else:
                 reading = Reading(shape, guard.input_resize, transform, batch_size, explain)
                 spans = _of_that_run(partial, behind(spans_of(inputs, summary.left_out), passed))
@@ -231,14 +234,6 @@ def _identity(guard: Guard) -> str:
     record.pop("read", None)  # when, and from how many samples, changes no verdict
     content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
     return hashlib.sha256(repr(content).encode()).hexdigest()
-
-
-def _batches(
-    samples: Iterator[Any], guard: Guard, batch_size: int, *, explain: bool
-) -> Iterator[list[Row]]:
-    """Verdicts on rows of text or features."""
-    while batch := list(islice(samples, batch_size)):
-        yield rows_of(guard, batch, images=False, explain=explain)
 
 
 def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:

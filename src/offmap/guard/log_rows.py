@@ -204,21 +204,17 @@ def _csv(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write its mark
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
-            columns: dict[str, Callable[[Any], Any]]
-            columns = {"is_ood": _truth, "p_value": float, "p": float}
-            columns["label"] = lambda text: int(text.removesuffix(".0"))
-            for name, number in columns.items():
+            if (text := plain.get("is_ood")) is not None:
+                # Python, Arrow and spreadsheets write True, true and TRUE.
+                if text.lower() not in ("true", "false"):
+                    raise ValueError(f"is_ood is True or False, and not {text!r}")
+                plain["is_ood"] = text.lower() == "true"
+            for name in ("p_value", "p"):
                 if plain.get(name) is not None:
-                    plain[name] = number(plain[name])
+                    plain[name] = float(plain[name])
+            if plain.get("label") is not None:
+                plain["label"] = int(plain["label"].removesuffix(".0"))
             yield plain
-
-
-def _truth(text: str) -> bool:
-    """What Python, Arrow and spreadsheets write as True, true and TRUE."""
-    value = {"true": True, "false": False}.get(text.lower())
-    if value is None:
-        raise ValueError(f"is_ood is True or False, and not {text!r}")
-    return value
 
 
 def _hash(first: bytes) -> str:

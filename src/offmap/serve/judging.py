@@ -188,7 +188,7 @@ class Judge:
 def _fail(part: _Part, error: Exception) -> None:
     """Answer the request of a part with what failed, unless it has an answer.
 
-    Some errors tell too much of the network: these are only logged, and the client is refused.
+    The log alone has the text of the error, as it may tell of the network.
     """
     _LOGGER.error("request %s: %s: %s", part.name, type(error).__name__, error)
     answer = error
