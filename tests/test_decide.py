@@ -143,6 +143,23 @@ def test_adjusted_p_values_hold_given_the_calibration_set(method: str) -> None:
     assert method == "dkw" or broken >= delta - error
 
 
+@pytest.mark.parametrize("method", ["simes", "local"])
+def test_adjusted_p_values_of_several_detectors_hold_given_the_calibration_set(method: str) -> None:
+    """Of two disjoint detectors the chances of ``p <= b`` add up; taken as one they break it."""
+    n, delta, splits = 200, 0.2, 300
+    ranks = torch.arange(1, n + 2).double()
+    p = (2 * ranks / (n + 1)).clamp(max=1)
+    adjusted = adjusted_p_values(p, n, confidence=1 - delta, method=method, tests=2)
+    half = adjusted_p_values(ranks / (n + 1), n, confidence=1 - delta / 2, method=method)
+    assert torch.allclose(adjusted, torch.where(p == 1, 1, (2 * half).clamp(max=1)))
+    generator = torch.Generator().manual_seed(0)
+    true = torch.rand(2, splits, n, generator=generator, dtype=torch.float64).sort(2).values.sum(0)
+    broken = (true.clamp(max=1) > adjusted[:-1]).any(1).double().mean()
+    assert broken <= delta + 4 * math.sqrt(delta * (1 - delta) / splits)
+    with pytest.raises(ArgumentError, match="whole multiples of 2/201 up to 1"):
+        adjusted_p_values(ranks[:1] / (n + 1), n, tests=2)
+
+
 def test_false_discoveries_of_adjusted_p_values_hold_given_the_calibration_set() -> None:
     """Of 50 calibration sets, few have a false-discovery rate of their own above the asked one."""
     generator = torch.Generator().manual_seed(0)

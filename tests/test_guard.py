@@ -79,6 +79,37 @@ def test_a_state_dict_does_not_change_the_rule_behind_the_rate(
         assert own(images).to_dict() == before
 
 
+def test_a_copy_that_is_calibrated_or_fitted_leaves_the_first_as_it_was(
+    guard: offmap.Guard, sets: demo.Digits
+) -> None:
+    first = copy.deepcopy(guard)
+    expected, read = first(sets.test.images).to_dict(), dict(first.history.read)
+    twin = copy.copy(first)
+    assert twin(sets.test.images).to_dict() == expected
+    assert twin.network is first.network
+    twin.register_forward_hook(lambda *_: pytest.fail("a hook of the other"))
+    twin.calibrate(sets.calibration, 0.2)
+    assert first(sets.test.images).to_dict() == expected
+    twin.fit(sets.train)
+    assert not twin.calibrated
+    assert first.calibrated
+    assert first.history.read == read
+    assert first(sets.test.images).to_dict() == expected
+
+
+def test_changes_of_weights_through_data_are_seen_where_the_weights_are_hashed(
+    guard: offmap.Guard, sets: demo.Digits, tmp_path: Path
+) -> None:
+    changed = copy.deepcopy(guard)
+    changed(sets.test.images)  # the copy's tensors are seen for the first time
+    next(changed.network.parameters()).data.mul_(1.5)
+    changed(sets.test.images)  # torch does not count it
+    with pytest.raises(NotFittedError, match="weights have changed"):
+        changed.check(sets.test)
+    with pytest.raises(NotFittedError, match="weights have changed"):
+        changed.save(tmp_path / "g")
+
+
 def test_a_text_is_no_list_of_classes() -> None:
     with pytest.raises(ArgumentError, match="classes must be a list of names; seen the text"):
         offmap.Guard(demo.shipped(), "msp", classes="cat")

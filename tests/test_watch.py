@@ -468,6 +468,61 @@ def test_labels_may_be_floats_as_pandas_makes_them_of_integers_where_one_is_miss
     assert watch.unread == 1
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"p_value": "0.5"}, "a p-value is a number, and not '0.5'"),
+        ({"label": "cat"}, "a label is a whole number, and not 'cat'"),
+        ({"label": 1.5}, "a label is a whole number, and not 1.5"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_file(
+    wrong: dict[str, Any], words: str, suffix: str, tmp_path: Path
+) -> None:
+    log = tmp_path / f"v{suffix}"
+    row = {"label": 1, "p_value": 0.5, "is_ood": False} | wrong
+    if suffix == ".jsonl":
+        log.write_text(json.dumps(row) + "\n")
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), log)
+    watch = Watch(log, certified=Certified("g", "per_class", 0.05, (99,) * 3, (5,) * 3, 1, True))
+    with pytest.raises(StoreError, match=f"{log.name} cannot be read: {words}"):
+        run_to_the_end(watch)
+
+
+def test_a_table_is_one_whatever_else_its_first_line_holds(tmp_path: Path) -> None:
+    """A mark of a spreadsheet before the first column; a column that a log has, too."""
+    certified = Certified("g", "plain", 0.05, (99,), (5,), 1, True)
+    table = tmp_path / "v.csv"
+    for head, start in (("\ufeffis_ood", "False"), ("certified,is_ood", "yes,False")):
+        table.write_text(f"{head},label,p_value\n{start},1,0.5\n", encoding="utf-8")
+        watch = Watch(table, certified=certified)
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        assert watch.monitor.samples == 1
+
+
+def test_a_log_without_its_first_line_is_watched_with_the_guard_and_at_its_rate_alone(
+    guard: offmap.Guard, log: Path
+) -> None:
+    """It says which guard it is of, and not what that certifies."""
+    expected = Watch(log)
+    run_to_the_end(expected)
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ArgumentError, match="does not say of which guard its verdicts are: give"):
+        run_to_the_end(Watch(log))
+    watch = Watch(log, certified=Certified.of(guard))
+    run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert expected.monitor is not None
+    assert watch.monitor.log_wealths.tolist() == expected.monitor.log_wealths.tolist()
+    with pytest.raises(ArgumentError, match=r"made at another alarm rate than 0\.2"):
+        run_to_the_end(Watch(log, certified=Certified.of(guard.at(0.2))))
+    with pytest.raises(ArgumentError, match=r"its state is of the guard .*, and the one"):
+        run_to_the_end(Watch(log, certified=Certified("g", "plain", 0.05, (99,), (5,), 1, True)))
+
+
 def test_a_log_that_was_turned_over_is_watched_under_the_name_that_it_has_then(
     guard: offmap.Guard, log: Path, tmp_path: Path
 ) -> None:

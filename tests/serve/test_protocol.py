@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,24 @@ def test_the_alarm_rate_of_a_request(opened: Open, guard: offmap.Guard, digits: 
     assert opened(guard).post(INFER, json=request).status_code == 403
     said = opened(guard, allow_alarm_rate=True).post(INFER, json=request).json()
     assert said["outputs"][3]["data"] == guard.at(0.5)(digits.images[:30]).is_ood.tolist()
+
+
+def test_a_rate_that_takes_long_keeps_no_other_request_waiting(
+    opened: Open, guard: offmap.Guard, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rate that was not named needs the band for all rates, which takes seconds."""
+    client = opened(guard, allow_alarm_rate=True)
+    served = client.app.state.service.served  # type: ignore[attr-defined]
+    threads = []
+
+    def at(rate: float) -> offmap.Guard:
+        threads.append(threading.current_thread().name)
+        return guard.at(rate)
+
+    monkeypatch.setattr(served, "at", at)
+    request = asked(digits.images[:1], parameters={"alarm_rate": 0.5})
+    assert client.post(INFER, json=request).status_code == 200
+    assert threads[0].startswith("offmap-decode")
 
 
 def test_floats_are_read_by_a_guard_that_was_fitted_on_some(opened: Open) -> None:

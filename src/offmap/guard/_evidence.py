@@ -40,7 +40,19 @@ class Evidence:
         self._restart()
 
     def _set_odds(self) -> None:
-        self._factors = _odds(self.certified, self.delta)
+        """The factors of the stakes for a sample of each group, without an alarm and with one.
+
+        A row for each of ``SHARES``, and one for the bet that there are too few alarms.
+        """
+        upper, lower = self.rates, self.certified.lower(self.delta)
+        # OOD samples choose their class, so a share of all of them is bet on at the highest rate.
+        rates = SHARES[:, None] + (1 - SHARES[:, None]) * upper.max()
+        rates = np.where(SHARES[:, None] > 0, rates, upper)
+        above = factors(rates)
+        below = np.ones_like(above[:, :, :1])
+        if lower is not None:  # bets that there is no alarm, at one minus the rate
+            below = factors(1 - lower)[::-1, :, None]
+        self._factors = np.moveaxis(np.concatenate([above, below], axis=2), 3, 0)
         self._logs = np.log(self._factors)
 
     def _restart(self) -> None:
@@ -159,19 +171,3 @@ class Evidence:
         # Tables of other programs may have numbers here.
         text = time.isoformat(timespec="milliseconds") if isinstance(time, datetime) else str(time)
         return Alarm(self.tally.samples, text, samples + 1, alarms)
-
-
-def _odds(certified: Certified, delta: float) -> Float64[np.ndarray, "g two f r"]:
-    """The factors of the stakes for a sample of each group, without an alarm and with one.
-
-    A row for each of ``SHARES``, and one for the bet that there are too few alarms.
-    """
-    upper, lower = certified.upper(delta), certified.lower(delta)
-    # OOD samples choose their class, so a share of all of them is bet on at the highest rate.
-    rates = SHARES[:, None] + (1 - SHARES[:, None]) * upper.max()
-    rates = np.where(SHARES[:, None] > 0, rates, upper)
-    above = factors(rates)
-    below = np.ones_like(above[:, :, :1])
-    if lower is not None:  # bets that there is no alarm, at one minus the rate
-        below = factors(1 - lower)[::-1, :, None]
-    return np.moveaxis(np.concatenate([above, below], axis=2), 3, 0)

@@ -205,7 +205,8 @@ class WeightsWatch:
 
     Torch counts the changes of each tensor, and reading the counts takes microseconds. So does
     comparing which objects the modules hold: a checkpoint (``assign=True``), an adapter or another
-    head replaces some.
+    head replaces some. Torch does not count changes through ``.data``, so those are not seen; a
+    digest of the weights, which takes milliseconds and more, sees them.
     """
 
     def __init__(self, network: nn.Module) -> None:

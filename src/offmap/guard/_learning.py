@@ -6,14 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from jaxtyping import Float
-from torch import Tensor
-
 from offmap._utils.arguments import number
-from offmap._utils.warning import warn_user
 from offmap.activations import Activations, Sample
 from offmap.detectors import LEARN_SHARE, passes
-from offmap.errors import ArgumentError, NotFittedError, OutputsWarning
+from offmap.errors import ArgumentError, NotFittedError
 from offmap.forward import Seen
 from offmap.guard._fitted import Fitted
 from offmap.guard._inputs import data_like_fit
@@ -136,7 +132,7 @@ class Learning(Fitted):
             else:
                 self.history.check_apart("calibration data", data, samples.seen)
                 calibration.learn(samples.scores, samples.predictions, samples.classes)
-        _warn_not_finite(samples.scores)
+        samples.warn_not_finite()
         self._calibration, self.control_ = calibration, None
         self._light = Light()
         group_count = None if grouping is None else len(samples.scores)
@@ -261,12 +257,3 @@ class Learning(Fitted):
     @abstractmethod
     def judge(self, acts: Activations | Sample) -> Verdict:
         """The verdict on images from their activations, or from samples if inputs are needed."""
-
-
-def _warn_not_finite(scores: Float[Tensor, "n k"]) -> None:
-    if missing := int((~scores.isfinite().all(1)).sum()):
-        warn_user(
-            f"{missing:,} of {len(scores):,} calibration samples have no finite score: each counts "
-            "as the highest score. Samples like these will be called OOD, and the rate holds",
-            OutputsWarning,
-        )

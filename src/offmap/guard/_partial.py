@@ -65,31 +65,24 @@ class Partial:
 
     def append(self, lines: Iterable[Row]) -> None:
         """Add rows; they are on disk when this returns."""
-        self._file.write("".join(_line(line) + "\n" for line in lines))
+        for line in lines:
+            try:
+                text = _ENCODER.encode(line).decode()
+            except UnicodeEncodeError:  # half of a surrogate, of a path that is not UTF-8
+                text = json.dumps(line)
+            self._file.write(text + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def rows(self) -> Iterator[Row]:
         """The rows so far."""
         with self.path.open("rb") as file:
-            yield from map(_row, islice(file, 1, None))
+            for line in islice(file, 1, None):
+                try:
+                    yield _DECODER.decode(line)
+                except msgspec.DecodeError:  # that half, again
+                    yield json.loads(line)
 
     def remove(self) -> None:
         """Delete the file, once its rows stand under their final name."""
         self.path.unlink()
-
-
-def _line(row: Row) -> str:
-    """JSON, in ASCII where a path is not UTF-8."""
-    try:
-        return _ENCODER.encode(row).decode()
-    except UnicodeEncodeError:
-        return json.dumps(row)
-
-
-def _row(line: bytes) -> Row:
-    try:
-        row: Row = _DECODER.decode(line)
-    except msgspec.DecodeError:  # half of a surrogate, of a path that is not UTF-8
-        row = json.loads(line)
-    return row

@@ -45,6 +45,7 @@ def check_restored(calibration: Calibration, samples: int) -> None:
 
 
 def _shapes_match(calibration: Calibration, samples: int) -> bool:
+    """Whether scores, counts, limits and groups are those of so many samples and of the rule."""
     scores, counts, limits = calibration.scores_, calibration.counts_, calibration.limits_
     if scores.ndim != 2 or counts.ndim != 1 or not scores.numel() or not counts.numel():
         return False
@@ -53,20 +54,13 @@ def _shapes_match(calibration: Calibration, samples: int) -> bool:
         return False
     if int(counts.sum()) != samples or limits.shape != (len(counts), int(counts.max()) + 1):
         return False
-    ascending = bool((scores[:, 1:] >= scores[:, :-1]).all()) and not bool(scores.isnan().any())
-    return ascending and _groups_match(calibration)
-
-
-def _groups_match(calibration: Calibration) -> bool:
-    """Whether each sample has a group, and the groups have as many samples as were counted."""
-    counts, labels, groups = calibration.counts_, calibration.labels_, calibration.groups_
+    if bool(scores.isnan().any()) or not bool((scores[:, 1:] >= scores[:, :-1]).all()):
+        return False
     if calibration.rule != "per_class":
         return len(counts) == 1
-    if (
-        labels.is_floating_point()
-        or labels.shape != (int(counts.sum()),)
-        or bool((labels < 0).any())
-    ):
+    # Each sample has a group, and the groups have as many samples as were counted.
+    labels, groups = calibration.labels_, calibration.groups_
+    if labels.is_floating_point() or labels.shape != (samples,) or bool((labels < 0).any()):
         return False
     if groups is not None and not set(groups.tolist()) <= set(range(len(counts))):
         return False

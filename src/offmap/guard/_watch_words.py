@@ -13,24 +13,26 @@ if TYPE_CHECKING:
 def line(monitor: Monitor) -> str:
     """The state in a line."""
     counts = f"{monitor.samples:,} samples, {monitor.tally.alarms:,} called OOD"
-    quiet = "no more than the calibration set allows"
-    return f"{counts}: {_alarm(monitor) if monitor.alarm else quiet}"
-
-
-def _alarm(monitor: Monitor) -> str:
-    assert monitor.alarm is not None
+    if monitor.alarm is None:
+        return f"{counts}: no more than the calibration set allows"
     return (
-        f"ALARM at sample {monitor.alarm.sample:,} ({monitor.alarm.time}), change near sample "
-        f"{monitor.alarm.change:,}; the share of OOD has exceeded {monitor.ood_share:.0%} (if all "
-        f"of it were caught: {monitor.ood_share_if_all_caught:.1%})"
+        f"{counts}: ALARM at sample {monitor.alarm.sample:,} ({monitor.alarm.time}), change near "
+        f"sample {monitor.alarm.change:,}; the share of OOD has exceeded {monitor.ood_share:.0%} "
+        f"(if all of it were caught: {monitor.ood_share_if_all_caught:.1%})"
     )
 
 
 def explained(monitor: Monitor) -> str:
     """What was seen, what it shows, and what that promises."""
-    return "\n".join(
-        [_certified(monitor), f"{line(monitor)}.", _conforming(monitor), _bound(monitor)]
+    alphas = " + ".join(f"{alpha:.2g}" for alpha in monitor.alphas)
+    thresholds = len(monitor.thresholds)
+    bound = (
+        f"A false alarm, ever, has a probability of at most alpha {alphas} + delta "
+        f"{thresholds * monitor.delta:.2g} = {percent(monitor.false_alarm_bound, 1)}."
     )
+    if thresholds > 1:
+        bound += f" The threshold was changed: {thresholds} thresholds have each spent delta."
+    return "\n".join([_certified(monitor), f"{line(monitor)}.", conforming(monitor), bound])
 
 
 def _certified(monitor: Monitor) -> str:
@@ -51,7 +53,8 @@ def _certified(monitor: Monitor) -> str:
     )
 
 
-def _conforming(monitor: Monitor) -> str:
+def conforming(monitor: Monitor) -> str:
+    """Whether fewer samples are called OOD than can be."""
     if monitor.conforming is not None:
         return (
             f"TOO CONFORMING at sample {monitor.conforming.sample:,} ({monitor.conforming.time}): "
@@ -62,17 +65,3 @@ def _conforming(monitor: Monitor) -> str:
     if not monitor.certified.distinct:
         return "Whether too few are called OOD is not told, as calibration scores are equal."
     return "No fewer are called OOD than the calibration set allows."
-
-
-def _bound(monitor: Monitor) -> str:
-    alphas = " + ".join(f"{alpha:.2g}" for alpha in monitor.alphas)
-    thresholds = len(monitor.thresholds)
-    changes = (
-        ""
-        if thresholds == 1
-        else f" The threshold was changed: {thresholds} thresholds have each spent delta."
-    )
-    return (
-        f"A false alarm, ever, has a probability of at most alpha {alphas} + delta "
-        f"{thresholds * monitor.delta:.2g} = {percent(monitor.false_alarm_bound, 1)}.{changes}"
-    )

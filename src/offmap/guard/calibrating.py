@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from offmap._utils.warning import warn_user
 from offmap.activations import Activations
 from offmap.detectors import Detector, passes
-from offmap.errors import DataError
+from offmap.errors import DataError, OutputsWarning
 from offmap.forward import EachPass, Seen
 from offmap.guard.calibration_data import CalibrationData, acts_of
 from offmap.guard.groups import Groups
@@ -37,6 +38,16 @@ class Scored:
     predictions: Int64[Tensor, " n"]
     classes: int
     seen: Seen
+
+    def warn_not_finite(self) -> None:
+        """Warn of samples without a finite score."""
+        if missing := int((~self.scores.isfinite().all(1)).sum()):
+            warn_user(
+                f"{missing:,} of {len(self.scores):,} calibration samples have no finite score: "
+                "each counts as the highest score. Samples like these will be called OOD, and the "
+                "rate holds",
+                OutputsWarning,
+            )
 
 
 def scored(

@@ -79,7 +79,13 @@ class Calibration(Ranked):
     ) -> None:
         if rule not in RULES:
             raise ArgumentError(f"rule must be one of {', '.join(RULES)}; seen {rule!r}")
-        rates = _rates(alarm_rate)
+        if isinstance(alarm_rate, np.ndarray | Tensor):
+            alarm_rate = alarm_rate.tolist()
+        is_list = isinstance(alarm_rate, Iterable) and not isinstance(alarm_rate, str)
+        named: Any = alarm_rate if is_list else [alarm_rate]
+        rates = tuple(dict.fromkeys(float(number("alarm_rate", rate)) for rate in named))
+        if not rates:
+            raise ArgumentError("give an alarm rate: seen none")
         super().__init__(rule, rates[0])
         self.alarm_rates = rates
         if confidence is not None:
@@ -113,7 +119,7 @@ class Calibration(Ranked):
         else:
             self.counts_ = torch.tensor([len(scores)], device=scores.device)
             self.scores_ = scores.T.contiguous().sort().values
-        self.limits_ = self._limits()
+        self.limits_ = self.limits_of(self.counts_)
         self._check_enough()
 
     @property
@@ -150,7 +156,7 @@ class Calibration(Ranked):
         for name, tensor in self._buffers.items():
             calibration.register_buffer(name, tensor)  # shared
         if calibration.confidence is not None and calibration.named != self.named:
-            calibration.limits_ = calibration._limits()
+            calibration.limits_ = calibration.limits_of(self.counts_)
         calibration._check_enough()
         return calibration
 
@@ -161,18 +167,20 @@ class Calibration(Ranked):
         delta = delta_of(self.confidence, [self.alarm_rate])
         return any_rate_limits(self.counts_, delta, tests=self.tests)
 
-    def _limits(self) -> Tensor:
+    def limits_of(self, counts: Int64[Tensor, " g"]) -> Float64[Tensor, "g r"]:
+        """The limit of each rank at the rate in use, if the groups had so many samples."""
         if self.confidence is None:
-            return marginal_limits(self.counts_, tests=self.tests)
+            return marginal_limits(counts, tests=self.tests)
         if not self.named:
-            return self.for_any_rate()
+            delta = delta_of(self.confidence, [self.alarm_rate])
+            return any_rate_limits(counts, delta, tests=self.tests)
         delta = delta_of(self.confidence, self.alarm_rates)
-        return certified_limits(self.counts_, delta, tests=self.tests)
+        return certified_limits(counts, delta, tests=self.tests)
 
     def _group(self, predictions: Tensor, classes: int) -> Tensor:
         """The group of each sample: its prediction, unless classes with too few are joined."""
         self.counts_ = torch.bincount(predictions, minlength=classes)
-        too_small = self._limits()[:, 0] > min(self.alarm_rates)
+        too_small = self.limits_of(self.counts_)[:, 0] > min(self.alarm_rates)
         if not (self.pool and too_small.any()):
             return predictions
         groups = torch.where(too_small, (~too_small).sum(), (~too_small).cumsum(0) - 1)
@@ -283,13 +291,3 @@ class Calibration(Ranked):
                 f"the record states a rate that was never calibrated: {error}"
             ) from error
         return calibration
-
-
-def _rates(alarm_rate: Any) -> tuple[float, ...]:
-    if isinstance(alarm_rate, np.ndarray | Tensor):
-        alarm_rate = alarm_rate.tolist()
-    is_list = isinstance(alarm_rate, Iterable) and not isinstance(alarm_rate, str)
-    rates = list(alarm_rate) if is_list else [alarm_rate]
-    if not rates:
-        raise ArgumentError("give an alarm rate: seen none")
-    return tuple(dict.fromkeys(float(number("alarm_rate", rate)) for rate in rates))

@@ -72,8 +72,13 @@ class Certified(msgspec.Struct, frozen=True):
     def of_calibration(cls, calibration: Calibration, weights: str | None) -> Certified:
         """The certificate of a calibration, of a network whose weights have this hash."""
         scores, groups = calibration.scores_, calibration.groups_
+        # Of the scores, too: detectors that differ give others.
+        digest = hashlib.sha256(f"{weights} {calibration.rule}".encode())
+        for tensor in (scores, calibration.labels_, calibration.counts_):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return cls(
-            guard=_identity(calibration, weights),
+            guard=digest.hexdigest()[:16],
             rule=calibration.rule,
             alarm_rate=calibration.alarm_rate,
             samples=tuple(calibration.counts_.tolist()),
@@ -190,12 +195,3 @@ class Certified(msgspec.Struct, frozen=True):
     def threshold(self) -> str:
         """A short hash of the ranks, which identifies this threshold among those of the guard."""
         return hashlib.sha256(repr(self.ranks).encode()).hexdigest()[:8]
-
-
-def _identity(calibration: Calibration, weights: str | None) -> str:
-    """A hash of network and calibration scores: detectors that differ give other scores."""
-    digest = hashlib.sha256(f"{weights} {calibration.rule}".encode())
-    for tensor in (calibration.scores_, calibration.labels_, calibration.counts_):
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -81,7 +81,6 @@ _MEANS = {
     "kept": "kept: the whole interval lies within it",
     "not shown": "neither kept nor broken as far as these samples show: more would tell",
 }
-_NONE = "which has no fresh sample"
 _WITHIN = {
     "broken": "broken by {}: the whole interval lies above it",
     "kept": "kept within all classes: the highest interval is that of {}",
@@ -108,8 +107,11 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     elif calibration.tests == 1:
         p_value, group = _predictive(calibration, groups)
     if calibration.rule == "per_class":
-        deciding = f"{_name(calibration, verdict.classes, group)}, "
-        deciding += _share(*groups[group], *intervals[group]) if group in groups else _NONE
+        name = _name(calibration, verdict.classes, group)
+        deciding = f"{name}, which has no fresh sample"
+        if group in groups:
+            (alarmed, fresh), ends = groups[group], intervals[group]
+            deciding = f"{name}, {alarmed:,} of {fresh:,}, {about(ends[0])} to {about(ends[1])}"
     rate = calibration.alarm_rate
     return Check(samples, count, low, high, confidence, rate, result, p_value, deciding)
 
@@ -145,11 +147,6 @@ def _name(calibration: Calibration, classes: Sequence[str], group: int) -> str:
     if len(labels) != 1:
         return f"the {len(labels)} classes that are joined"
     return f"class {classes[labels[0]] if labels[0] < len(classes) else labels[0]}"
-
-
-def _share(count: int, samples: int, low: float, high: float) -> str:
-    """Alarms of a class, with their interval."""
-    return f"{count:,} of {samples:,}, {about(low)} to {about(high)}"
 
 
 def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> tuple[float, int]:

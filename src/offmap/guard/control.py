@@ -209,7 +209,15 @@ def _threshold_of_accepted(
 
     highest, n = None, len(scores)
     start = max(needed, min(3 * needed, n / 2)) / n  # depends on numbers of samples alone
-    for share, threshold in zip(_GRID, _grid(calibration), strict=True):
+    # Thresholds that accept each hundredth of the calibration scores.
+    if calibration.rule == "bonferroni":  # its score is a function of ranks, in float32
+        tests = calibration.tests
+        p_values = np.maximum((1 - _GRID) / tests, 1 / (int(calibration.counts_[0]) + 1))
+        grid = (-np.log(tests * p_values)).astype(np.float32).astype(np.float64)
+    else:
+        others = calibration.scores_[0].cpu().double().numpy()
+        grid = np.quantile(others[np.isfinite(others)], _GRID, method="inverted_cdf")
+    for share, threshold in zip(_GRID, grid, strict=True):
         if share < start:
             continue
         if threshold > _highest(calibration):
@@ -220,13 +228,3 @@ def _threshold_of_accepted(
             break
         highest = float(threshold)
     return highest
-
-
-def _grid(calibration: Calibration) -> Any:
-    """Thresholds that accept each hundredth of the calibration scores."""
-    if calibration.rule == "bonferroni":  # its score is a function of ranks
-        tests = calibration.tests
-        p = np.maximum((1 - _GRID) / tests, 1 / (int(calibration.counts_[0]) + 1))
-        return (-np.log(tests * p)).astype(np.float32).astype(np.float64)  # as the scores are
-    scores = calibration.scores_[0].cpu().double().numpy()
-    return np.quantile(scores[np.isfinite(scores)], _GRID, method="inverted_cdf")

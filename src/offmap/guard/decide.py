@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from offmap._utils.arguments import number
+from offmap._utils.arguments import number, whole
 from offmap._utils.samples import as_tensor
 from offmap.errors import ArgumentError, NonFiniteError, ShapeError
 from offmap.guard.simultaneous import simultaneous_limits
@@ -155,6 +155,7 @@ def adjusted_p_values(
     *,
     confidence: float = 0.95,
     method: str = "simes",
+    tests: int = 1,
 ) -> Float64[Tensor, " m"]:
     r"""P-values that hold given this very calibration set, for all levels at once.
 
@@ -165,12 +166,18 @@ def adjusted_p_values(
     With confidence ``1 - delta`` the adjusted ones of a batch are as independent p-values, so
     :func:`false_discoveries` of them keeps its rate given this calibration set.
 
+    A guard of ``k`` detectors has :math:`p = \min(1, k r / (n + 1))`, with ``r`` the lowest of
+    ``k`` ranks. Each detector then has its share of ``delta``, and the adjusted p-value is
+    :math:`\min(1, k b_r)`.
+
     Args:
-        p: of :func:`p_values`, or of a verdict, against one set of scores; a tensor or an array.
-        samples: ``n``, of the calibration set.
+        p: of :func:`p_values`, or of a verdict; a tensor or an array. Of a guard that is calibrated
+            per class: those of the samples of one group.
+        samples: ``n``, of the calibration set; of one group likewise.
         confidence: ``1 - delta``.
         method: "simes", "dkw" or "monte_carlo" of Bates et al., or "local", which is the band of
             :meth:`offmap.Guard.at`; see ``offmap.guard.simultaneous``.
+        tests: ``k``, the guard's detectors.
 
     Raises:
         ArgumentError: there is no such method, the confidence is not in (0, 1), or these are not
@@ -185,15 +192,18 @@ def adjusted_p_values(
     """
     delta = float(1 - exact_rate(confidence, "confidence"))
     p = as_tensor(p).double()
-    ranks = (p * (samples + 1)).round()
-    multiples = torch.isclose(ranks / (samples + 1), p, rtol=1e-9, atol=0)
-    if not (multiples & (ranks >= 1) & (ranks <= samples + 1)).all():
+    tests = whole("tests", tests, 1)
+    ranks = (p * (samples + 1) / tests).round()
+    multiples = torch.isclose(tests * ranks / (samples + 1), p, rtol=1e-9, atol=0)
+    highest = p == 1  # of several detectors no multiple, as it is cut there
+    if not (highest | (multiples & (ranks >= 1) & (p < 1))).all():
         raise ArgumentError(
             f"these are no p-values of {samples} calibration samples, which are whole multiples of "
-            f"1/{samples + 1} up to 1: give the number of those that they come from"
+            f"{tests}/{samples + 1} up to 1: give the number of those that they come from"
         )
-    limits = torch.from_numpy(simultaneous_limits(samples, delta, method)).to(p.device)
-    return torch.cat([limits, limits.new_ones(1)])[ranks.long() - 1]
+    limits = torch.from_numpy(simultaneous_limits(samples, delta / tests, method)).to(p.device)
+    limits = torch.cat([(tests * limits).clamp(max=1), limits.new_ones(1)])
+    return limits[ranks.masked_fill(highest, samples + 1).long() - 1]
 
 
 def exact_rate(rate: float, name: str) -> Fraction:

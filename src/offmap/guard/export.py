@@ -73,11 +73,18 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
         acts = probe(example)
         acts.check_finite()
         program = _traced(guard, example, takes_rate=path.suffix == ".onnx")
-    write, run = (_write_onnx, _run_onnx) if path.suffix == ".onnx" else (_write_pt2, _run_pt2)
+    outputs: Outputs
     with atomic(path) as temporary:
         with _converting(path.name):
-            write(program, temporary, record)
-            outputs = run(temporary, example)
+            if path.suffix == ".onnx":
+                _write_onnx(program, temporary, record)
+                outputs = _run_onnx(temporary, example)
+            else:
+                torch.export.save(
+                    program, temporary, extra_files={"offmap.json": json.dumps(record)}
+                )
+                with torch.no_grad():
+                    outputs = torch.export.load(temporary).module()(example)
         _check_equal(guard, acts, outputs, tolerance)
 
 
@@ -208,24 +215,6 @@ def _run_onnx(path: Path, images: Tensor) -> Outputs:
     return label, score, p, is_ood
 
 
-def _write_pt2(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
-    torch.export.save(program, path, extra_files={"offmap.json": json.dumps(record)})
-
-
-def _run_pt2(path: Path, images: Tensor) -> Outputs:
-    with torch.no_grad():
-        outputs: Outputs = torch.export.load(path).module()(images)
-    return outputs
-
-
-def _greatest(acts: Activations, label: Tensor, tolerance: float) -> Tensor:
-    """Whether the logit of each label is the greatest, but for rounding."""
-    if not acts.has_predictions:
-        return label == -1
-    z = acts.logits if acts.classifier_logits is None else acts.classifier_logits
-    return z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
-
-
 def _check_equal(guard: Guard, acts: Activations, outputs: Outputs, tolerance: float) -> None:
     """Refuse answers that rounding within the tolerance does not explain; see :func:`export`."""
     label, score, p, is_ood = (x.to(acts.device) for x in outputs)
@@ -233,7 +222,11 @@ def _check_equal(guard: Guard, acts: Activations, outputs: Outputs, tolerance: f
     size = scores.abs() + guard.calibration.scores_.abs().median(dim=1).values
     error = tolerance * size + torch.finfo(size.dtype).tiny
     low, high = (guard.calibration(scores + sign * error, label) for sign in (-1, 1))
-    correct = _greatest(acts, label, tolerance)
+    if acts.has_predictions:  # the logit of each label is the greatest, but for rounding
+        z = acts.logits if acts.classifier_logits is None else acts.classifier_logits
+        correct = z.gather(1, label[:, None])[:, 0] >= z.amax(1) - tolerance * z.abs().amax(1)
+    else:
+        correct = label == -1
     digits = 1e-6 * (low[0].abs() + high[0].abs())  # of a logarithm's float32
     correct &= (low[0] - digits <= score) & (score <= high[0] + digits)
     correct &= (high[1] - 1e-9 <= p) & (p <= low[1] + 1e-9)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from offmap.errors import ArgumentError, DataError
 from offmap.guard.calibration import Calibration
@@ -52,9 +50,18 @@ def extended(calibration: Calibration, samples: Scored) -> Calibration:
             Kolmogorov and Smirnov at 1 %, corrected for the number of detectors (Bonferroni).
         ArgumentError: even all samples are too few for the rates.
     """
+    from scipy import stats  # here: it takes a second
+
     old = calibration.scores_
     new = samples.scores.where(samples.scores.isfinite(), torch.inf).to(old)
-    _check_alike(old, new)
+    pairs = zip(old.cpu().double().numpy(), new.T.cpu().double().numpy(), strict=True)
+    p = min(1.0, len(old) * min(stats.ks_2samp(a, b).pvalue for a, b in pairs))
+    if p < LEVEL:
+        raise DataError(
+            "the scores of these samples are not distributed as those of before (two-sample test "
+            f"of Kolmogorov and Smirnov: p = {p:.2g}, below {LEVEL}): they are not a random sample "
+            "of the same ID data. If that has changed, calibrate anew on these samples alone"
+        )
     labels = samples.predictions.new_zeros(old.shape[1])
     if calibration.rule == "per_class":
         labels = calibration.labels_.to(samples.predictions)
@@ -68,16 +75,3 @@ def extended(calibration: Calibration, samples: Scored) -> Calibration:
     extension.parts = (*(calibration.parts or (old.shape[1],)), len(new))
     extension.earlier = calibration.promise
     return extension
-
-
-def _check_alike(old: Float[Tensor, "k n"], new: Float[Tensor, "m k"]) -> None:
-    from scipy import stats  # here: it takes a second
-
-    pairs = zip(old.cpu().double().numpy(), new.T.cpu().double().numpy(), strict=True)
-    p = min(1.0, len(old) * min(stats.ks_2samp(a, b).pvalue for a, b in pairs))
-    if p < LEVEL:
-        raise DataError(
-            "the scores of these samples are not distributed as those of before (two-sample test "
-            f"of Kolmogorov and Smirnov: p = {p:.2g}, below {LEVEL}): they are not a random sample "
-            "of the same ID data. If that has changed, calibrate anew on these samples alone"
-        )

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -180,8 +180,12 @@ def score_files(
     own = None if transform is None else OwnTransform.of(transform)
     guard.check_transform(own)
     check_inputs(inputs)
-    run: Row = {"inputs": [_absolute(spec) for spec in inputs], "guard": _identity(guard)}
-    run |= {"shape": shape, "resize": guard.input_resize, "explain": explain}
+    addresses = [  # as they are called from any working directory
+        spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
+        for spec in inputs
+    ]
+    run: Row = {"inputs": addresses, "guard": _identity(guard), "shape": shape}
+    run |= {"resize": guard.input_resize, "explain": explain}
     with closing(Partial(out, run)) as partial, _log_writer(log, guard) as add_to_log:
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
@@ -191,7 +195,10 @@ def score_files(
             if shape is None:
                 items = read_rows(inputs, guard.input_names, passed=passed, shape=guard.input_shape)
                 samples = _of_that_run(partial, items)
-                batches: Iterable[list[Row]] = _batches(samples, guard, batch_size, explain=explain)
+                chunks = iter(lambda: list(islice(samples, batch_size)), [])
+                batches: Iterable[list[Row]] = (
+                    rows_of(guard, chunk, images=False, explain=explain) for chunk in chunks
+                )
             else:
                 reading = Reading(shape, guard.input_resize, transform, batch_size, explain)
                 spans = _of_that_run(partial, behind(spans_of(inputs, summary.left_out), passed))
@@ -209,11 +216,6 @@ def score_files(
             )
         _write_out(partial, out, columns_of(guard, explain=explain))
     return summary
-
-
-def _absolute(spec: str) -> str:
-    """An input as it is called from any working directory."""
-    return spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
 
 
 @contextmanager
@@ -234,14 +236,6 @@ def _identity(guard: Guard) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _batches(
-    samples: Iterator[Any], guard: Guard, batch_size: int, *, explain: bool
-) -> Iterator[list[Row]]:
-    """Verdicts on rows of text or features."""
-    while batch := list(islice(samples, batch_size)):
-        yield rows_of(guard, batch, images=False, explain=explain)
-
-
 def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
     """The inputs without a row yet, refused where those before are not the inputs of the rows."""
     try:
@@ -255,28 +249,20 @@ def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
 
 def _write_out(partial: Partial, out: Path, columns: Sequence[str]) -> None:
     """Give the rows their final form and name."""
-    write = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[out.suffix]
+    # Paths need not be UTF-8, and the files do.
+    rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
     with atomic(out) as temporary:
-        # Paths need not be UTF-8, and the files do.
-        rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
-        write(rows, temporary, columns)
+        if out.suffix == ".jsonl":
+            with temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        elif out.suffix == ".csv":
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, columns)
+                table.writeheader()
+                table.writerows(rows)
+        else:
+            schema = pa.schema([(name, _TYPES[name]) for name in columns])
+            with pq.ParquetWriter(temporary, schema) as writer:
+                while chunk := list(islice(rows, _CHUNK)):
+                    writer.write_table(pa.Table.from_pylist(chunk, schema))
     partial.remove()
-
-
-def _to_jsonl(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def _to_csv(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _to_parquet(rows: Iterator[Row], path: Path, columns: Sequence[str]) -> None:
-    schema = pa.schema([(name, _TYPES[name]) for name in columns])
-    with pq.ParquetWriter(path, schema) as writer:
-        while chunk := list(islice(rows, _CHUNK)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema))

@@ -94,6 +94,9 @@ class Guard(Learning):
     def refuse_changed(self) -> None:
         """Refuse weights that were changed in place; every call of the guard checks.
 
+        Changes through ``.data`` of a tensor are seen by :meth:`save`, :meth:`calibrate`,
+        :meth:`check` and :meth:`control`, and not by a call: torch does not count them.
+
         Raises:
             NotFittedError: they are others than when the guard was fitted.
         """
@@ -138,7 +141,15 @@ class Guard(Learning):
         """
         calibration = self.calibration.at(alarm_rate)
         guard = copy(self)
-        guard._modules = self._modules | {"_calibration": calibration}
+        guard._modules["_calibration"] = calibration
+        return guard
+
+    def __copy__(self) -> Self:
+        """A guard that may be fitted or calibrated by itself; network and tensors are shared."""
+        guard = type(self).__new__(type(self))
+        # Modules and hooks stand in dictionaries, which a plain copy would share.
+        states = vars(self).items()
+        vars(guard).update({k: v.copy() if isinstance(v, dict) else v for k, v in states})
         guard.history, guard._light = self.history.copied(), Light()
         return guard
 

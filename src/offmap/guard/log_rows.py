@@ -131,17 +131,18 @@ def _lines(
     for line in iter(file.readline, b""):
         if not line.endswith(b"\n"):
             return
-        yield _parsed(line), log, file.tell()
-
-
-def _parsed(line: bytes) -> Row | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(row, dict):
-        return None
-    return row if "certified" in row else _verdict_row(row) if "is_ood" in row else None
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not {"certified", "is_ood"} & row.keys():
+            row = None
+        elif "certified" not in row:
+            try:
+                row = _verdict_row(row)
+            except ValueError as error:
+                raise StoreError(f"{path} cannot be read: {error}") from error
+        yield row, log, file.tell()
 
 
 def _verdict_row(row: Row) -> Row:
@@ -149,14 +150,21 @@ def _verdict_row(row: Row) -> Row:
 
     A table of :class:`offmap.scale.Scorer` calls the p-value ``p``: NaN of what cannot be read, or
     nothing, which pandas writes in its place. Beside a missing label, pandas makes floats of all.
+
+    Raises:
+        ValueError: a p-value or a label that is none.
     """
     p_value = row.get("p_value", row.get("p"))
+    if not isinstance(p_value, int | float | None):
+        raise ValueError(f"a p-value is a number, and not {p_value!r}")
     of_scorer = "p" in row and "p_value" not in row
     if of_scorer if p_value is None else math.isnan(p_value):
         return row | {"label": None, "p_value": None, "is_ood": None}
     label = row.get("label")
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
+    if isinstance(label, float):
+        label = None if math.isnan(label) else int(label) if label.is_integer() else label
+    if not isinstance(label, int | None):
+        raise ValueError(f"a label is a whole number, and not {label!r}")
     return row | {"label": label, "p_value": p_value}
 
 
@@ -172,6 +180,7 @@ def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, 
     count = 0
     for count, row in enumerate(chain([first], rows), 1):
         if count > position:
+            row.pop("certified", None)  # only a line of a log says what its guard certifies
             yield _verdict_row(row), log, count
     if count < position:
         raise _shorter(path, position, "rows")
@@ -192,24 +201,20 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write its mark
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}
-            columns: dict[str, Callable[[Any], Any]]
-            columns = {"is_ood": _truth, "p_value": float, "p": float}
-            columns["label"] = lambda text: int(text.removesuffix(".0"))
-            for name, number in columns.items():
+            if (text := plain.get("is_ood")) is not None:
+                # Python, Arrow and spreadsheets write True, true and TRUE.
+                if text.lower() not in ("true", "false"):
+                    raise ValueError(f"is_ood is True or False, and not {text!r}")
+                plain["is_ood"] = text.lower() == "true"
+            for name in ("p_value", "p"):
                 if plain.get(name) is not None:
-                    plain[name] = number(plain[name])
+                    plain[name] = float(plain[name])
+            if plain.get("label") is not None:
+                plain["label"] = int(plain["label"].removesuffix(".0"))
             yield plain
-
-
-def _truth(text: str) -> bool:
-    """What Python, Arrow and spreadsheets write as True, true and TRUE."""
-    value = {"true": True, "false": False}.get(text.lower())
-    if value is None:
-        raise ValueError(f"is_ood is True or False, and not {text!r}")
-    return value
 
 
 def _hash(first: bytes) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from offmap.activations import Activations, Sample
@@ -82,25 +82,24 @@ def without_keys(reason: str) -> str:
 
 def _words(guard: Guard, acts: Any, verdict: Verdict) -> Words:
     """The reasons of samples with finite scores."""
-    detectors = guard.each()
-    columns = [_predictions(acts_of(acts), verdict)]
+    detectors, outputs = guard.each(), acts_of(acts)
+    labels = verdict.labels.tolist()
+    names = [_name(verdict.classes, label) for label in labels]
+    if outputs.has_predictions:
+        # Of a cascade: those of the network that predicts.
+        logits = outputs.classifier_logits
+        logits = outputs.logits if logits is None else logits
+        confidence = logits.double().softmax(1).amax(1).tolist()
+        pairs = zip(names, confidence, strict=True)
+        columns = [[f"said {name} with confidence {p:.1%}" for name, p in pairs]]
+    else:
+        said = zip(labels, names, strict=True)
+        columns = [["" if label < 0 else f"said {name}" for label, name in said]]
     for i, detector in enumerate(detectors):
         scores = detector.score(acts)
         columns.append(_standing(guard, i, scores, verdict, name=len(detectors) > 1))
         columns.append(_parts(detector, acts, guard))
     return ["; ".join(filter(None, row)) for row in zip(*columns, strict=True)]
-
-
-def _predictions(acts: Activations, verdict: Verdict) -> Words:
-    """The class that the network predicts, and its confidence."""
-    labels = verdict.labels.tolist()
-    names = [_name(verdict.classes, label) for label in labels]
-    if not acts.has_predictions:
-        return ["" if label < 0 else f"said {n}" for label, n in zip(labels, names, strict=True)]
-    logits = acts.classifier_logits  # of a cascade: those of the network that predicts
-    logits = acts.logits if logits is None else logits
-    confidence = logits.double().softmax(1).amax(1).tolist()
-    return [f"said {n} with confidence {p:.1%}" for n, p in zip(names, confidence, strict=True)]
 
 
 def _standing(
@@ -157,8 +156,13 @@ def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
     used = detector.used if isinstance(detector, Auto) else range(len(detector.all_parts()))
     parts = [detector.part(i) for i in used]
     reasons = [_parts(detector.part(i), detector.view(i, acts), guard) for i in used]
-    deviations = _standardised(detector, scores)
-    unit = "of 100 below" if _by_rank(detector) else "deviations from their mean"
+    scale, unit = detector.scale_, "deviations from their mean"
+    if isinstance(detector, Combine) and detector.how not in ("softplus", "mean"):
+        # It keeps calibration scores, and not their mean and deviation.
+        ranks = torch.searchsorted(scale, scores.T.contiguous()).T
+        deviations, unit = 100 * ranks.double() / scale.shape[1], "of 100 below"
+    else:
+        deviations = (scores - scale[:, 0]) / scale[:, 1]
     words = []
     for n, row in enumerate(deviations.tolist()):
         order = sorted(range(len(row)), key=lambda i, row=row: -row[i])  # type: ignore[misc]
@@ -166,21 +170,6 @@ def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
         reason = reasons[order[0]][n]
         words.append(f"{terms} ({unit} on calibration data)" + (f"; {reason}" if reason else ""))
     return words
-
-
-def _by_rank(detector: Combine | Auto) -> bool:
-    """Whether calibration scores are kept, and not their mean and deviation."""
-    return isinstance(detector, Combine) and detector.how not in ("softplus", "mean")
-
-
-def _standardised(
-    detector: Combine | Auto, scores: Float64[Tensor, "n k"]
-) -> Float64[Tensor, "n k"]:
-    """Deviations above the mean, or the percentage of calibration scores below."""
-    scale = detector.scale_
-    if not _by_rank(detector):
-        return (scores - scale[:, 0]) / scale[:, 1]
-    return 100 * torch.searchsorted(scale, scores.T.contiguous()).T.double() / scale.shape[1]
 
 
 def _virtual_logit(detector: ViM, acts: Activations) -> Words:

@@ -6,17 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from offmap._utils.arguments import number
 from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError
-from offmap.guard.limits import any_rate_limits, certified_limits, delta_of, marginal_limits
 
 if TYPE_CHECKING:
     from offmap.guard.calibration import Calibration
@@ -46,6 +43,31 @@ class Contaminated:
     high: float
     enough: bool
 
+    @classmethod
+    def of(cls, calibration: Calibration, share: float) -> Self:
+        """The row of one share of outliers: see :func:`sensitivity_of`."""
+        from scipy import stats  # here: it takes a second
+
+        n, k = (x.cpu().numpy() for x in (calibration.counts_, calibration.ranks))
+        n, k, tests = n[k > 0], k[k > 0], calibration.tests
+        # The decimal that was typed: in binary 0.29 * 100 is below 29.
+        outliers = np.array(
+            [math.floor(Fraction(str(float(share))) * samples) for samples in n.tolist()]
+        )
+        inliers, rank = n - outliers, np.maximum(k - outliers, 1)
+        mean = np.minimum(tests * rank / (inliers + 1), 1)
+        part = 0.025 / (tests * len(n))  # all groups and tests at once
+        high = np.minimum(tests * stats.beta.isf(part, rank, inliers + 1 - rank), 1)
+        limits = calibration.limits_of(torch.from_numpy(inliers))
+        return cls(
+            share,
+            int(outliers.sum()),
+            _threshold(calibration, int(inliers[0])) if calibration.rule == "plain" else None,
+            float(np.average(mean, weights=n)),
+            float(high.max()),
+            enough=bool((limits[:, 0] <= calibration.alarm_rate).all()),
+        )
+
 
 def sensitivity_of(
     calibration: Calibration, shares: Sequence[float] = SHARES
@@ -60,43 +82,7 @@ def sensitivity_of(
         ArgumentError: a share outside [0, 1).
     """
     parts = [number("a share of outliers", each, least=0, below=1) for each in shares]
-    return [_row(calibration, part) for part in parts]
-
-
-def _row(calibration: Calibration, share: float) -> Contaminated:
-    from scipy import stats  # here: it takes a second
-
-    n, k = (x.cpu().numpy() for x in (calibration.counts_, calibration.ranks))
-    n, k, tests = n[k > 0], k[k > 0], calibration.tests
-    # The decimal that was typed: in binary 0.29 * 100 is below 29.
-    outliers = np.array(
-        [math.floor(Fraction(str(float(share))) * samples) for samples in n.tolist()]
-    )
-    inliers, rank = n - outliers, np.maximum(k - outliers, 1)
-    mean = np.minimum(tests * rank / (inliers + 1), 1)
-    part = 0.025 / (tests * len(n))  # all groups and tests at once
-    high = np.minimum(tests * stats.beta.isf(part, rank, inliers + 1 - rank), 1)
-    return Contaminated(
-        share,
-        int(outliers.sum()),
-        _threshold(calibration, int(inliers[0])) if calibration.rule == "plain" else None,
-        float(np.average(mean, weights=n)),
-        float(high.max()),
-        _enough(calibration, torch.from_numpy(inliers)),
-    )
-
-
-def _enough(calibration: Calibration, counts: Int64[Tensor, " g"]) -> bool:
-    """Whether so many samples of each group allow the rate in use."""
-    rate, confidence, tests = calibration.alarm_rate, calibration.confidence, calibration.tests
-    if confidence is None:
-        limits = marginal_limits(counts, tests=tests)
-    elif calibration.named:
-        delta = delta_of(confidence, calibration.alarm_rates)
-        limits = certified_limits(counts, delta, tests=tests)
-    else:
-        limits = any_rate_limits(counts, delta_of(confidence, [rate]), tests=tests)
-    return bool((limits[:, 0] <= rate).all())
+    return [Contaminated.of(calibration, part) for part in parts]
 
 
 def _threshold(calibration: Calibration, count: int) -> float | None:

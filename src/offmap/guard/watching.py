@@ -11,6 +11,7 @@ import msgspec
 
 from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, StoreError
+from offmap.guard import _watch_words as words
 from offmap.guard.certified import Certified
 from offmap.guard.log_rows import Tail, rows_of
 from offmap.guard.monitor import Monitor
@@ -50,13 +51,13 @@ class Watch:
     def __post_init__(self) -> None:
         if self.state is not None and self.state.is_file():
             self.monitor = Monitor.load(self.state)
-            self._check_guard(self.monitor.certified)
+            self._check_guard(self.monitor.certified.guard)
 
-    def _check_guard(self, certified: Certified) -> None:
+    def _check_guard(self, guard: str) -> None:
         """Refuse a log or state of another guard than the one given."""
-        if self.certified is not None and self.certified.guard != certified.guard:
+        if self.certified is not None and self.certified.guard != guard:
             raise ArgumentError(
-                f"{self.log} or its state is of the guard {certified.guard}, and the one given is "
+                f"{self.log} or its state is of the guard {guard}, and the one given is "
                 f"{self.certified.guard}: give the guard whose verdicts these are, as it was then"
             )
 
@@ -105,7 +106,7 @@ class Watch:
                 f"{self.log} does not say what its guard certifies: {error}"
             ) from error
         if self.monitor is None:
-            self._check_guard(certified)
+            self._check_guard(certified.guard)
             self.monitor = Monitor(certified, self.alpha, self.delta)
             return
         before = self.monitor.certified
@@ -118,13 +119,16 @@ class Watch:
             )
 
     def _judged(self, row: dict[str, Any]) -> Iterator[str]:
-        if "guard" not in row and self.certified is not None:  # a table does not say its threshold
-            if self.monitor is None:
-                self.monitor = Monitor(self.certified, self.alpha, self.delta)
-            elif self.monitor.certified is not self.certified:
-                self.monitor.go_on_with(self.certified)
-            self.certified.check_judged(row["is_ood"], row["label"], row["p_value"])
-        monitor = self.monitor
+        monitor, certified = self.monitor, self.certified
+        # A table does not say its threshold, nor does a log whose first line was cut off.
+        unsaid = "guard" not in row or monitor is None or monitor.certified is certified
+        if certified is not None and unsaid:
+            if monitor is None:
+                self._check_guard(row.get("guard", certified.guard))
+                monitor = self.monitor = Monitor(certified, self.alpha, self.delta)
+            elif monitor.certified is not certified:
+                monitor.go_on_with(certified)
+            certified.check_judged(row["is_ood"], row["label"], row["p_value"])
         if monitor is None:
             raise ArgumentError(
                 f"{self.log} does not say of which guard its verdicts are: give --guard FOLDER"
@@ -136,7 +140,7 @@ class Watch:
         if monitor.alarm is not alarm:
             yield str(monitor)
         if monitor.conforming is not conforming:
-            yield monitor.explain().splitlines()[2]
+            yield words.conforming(monitor)
 
 
 def watched(watch: Watch, tell: Callable[[str], None], wait: Callable[[], bool]) -> Monitor | None:

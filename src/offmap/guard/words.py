@@ -42,8 +42,19 @@ def explanation(
         calibration: of the threshold, where there is one.
         control: of errors, likewise.
     """
-    lines = [f"Network {network}.", *(_read(step, entry) for step, entry in read.items())]
-    lines += [f"Detector {each!r}: {_learned(each)}." for each in detectors]
+    lines = [f"Network {network}."]
+    for step, entry in read.items():
+        day = f" on {entry['date']}" if entry.get("date") else ""
+        groups = f", one of each of {entry['groups']:,} groups" if "groups" in entry else ""
+        accuracy = entry["accuracy"]
+        words = "" if accuracy is None else f"; the network is right on {accuracy:.2%} of them"
+        lines.append(f"Read {entry['samples']:,} samples to {step}{day}{groups}{words}.")
+    for each in detectors:
+        state = each.summary() if each.fitted else "not fitted"
+        waits = not each.fitted and each.waiting_for == "calibration"
+        if waits and "passes_" in each._buffers:
+            state = "it still has to learn on calibration data"
+        lines.append(f"Detector {each!r}: {state}.")
     if calibration is None:
         return "\n".join([*lines, "It has no threshold yet: call calibrate."])
     accepts = [] if control is None else [str(control)]
@@ -166,19 +177,3 @@ def detectors_of(
     for i, each in enumerate(record["detectors"]):
         buffers = {k.removeprefix(f"{i}."): x for k, x in state.items() if k.startswith(f"{i}.")}
         yield restored(each, buffers, where, waiting=True)
-
-
-def _read(step: str, entry: Mapping[str, Any]) -> str:
-    """A line on the data of one step."""
-    accuracy = entry["accuracy"]
-    words = "" if accuracy is None else f"; the network is right on {accuracy:.2%} of them"
-    groups = f", one of each of {entry['groups']:,} groups" if "groups" in entry else ""
-    day = f" on {entry['date']}" if entry.get("date") else ""
-    return f"Read {entry['samples']:,} samples to {step}{day}{groups}{words}."
-
-
-def _learned(detector: Detector) -> str:
-    if detector.fitted:
-        return detector.summary()
-    waits = detector.waiting_for == "calibration" and "passes_" in detector._buffers
-    return "it still has to learn on calibration data" if waits else "not fitted"

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,15 @@ class Query:
     name: str
     rate: float | None = None
     explain: bool = False
+
+    def kind(self, inputs: Inputs) -> tuple[Any, ...]:
+        """What rows of one batch share.
+
+        Rows of several lengths are never padded: an answer must not depend on the rows beside it.
+        """
+        tensors = {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
+        shapes = tuple((name, x.dtype, tuple(x.shape[1:])) for name, x in sorted(tensors.items()))
+        return replace(self, name=""), shapes
 
 
 @dataclass(eq=False)
@@ -116,7 +125,7 @@ class Judge:
             rows = rows_of(inputs[g], cut)
             parts.append(
                 _Part(
-                    rows, _kind(query, rows), query.name, end,
+                    rows, query.kind(rows), query.name, end,
                     answer=request.answer, request=request, i=i, places=places[g][cut],
                 )
             )  # fmt: skip
@@ -128,7 +137,7 @@ class Judge:
         groups: list[list[Columns]] = [[] for _ in inputs]
         for (g, _), columns in answers:
             groups[g].append(columns)
-        return [_joined(group) for group in groups]
+        return [{name: [x for part in g for x in part[name]] for name in g[0]} for g in groups]
 
     async def _answer(self, request: _Request) -> list[Columns]:
         """The answer of a request; whoever stops waiting for it drops it."""
@@ -177,10 +186,19 @@ class Judge:
 
 
 def _fail(part: _Part, error: Exception) -> None:
-    """Answer the request of a part with what failed, unless it has an answer."""
-    refusal = _refusal(error, part)
+    """Answer the request of a part with what failed, unless it has an answer.
+
+    The log alone has the text of the error, as it may tell of the network.
+    """
+    _LOGGER.error("request %s: %s: %s", part.name, type(error).__name__, error)
+    answer = error
+    of_inputs = isinstance(error, OffmapError | IndexError | ValueError | RuntimeError)
+    if lacks_memory(error):
+        answer = busy("no memory for these rows now: try again, or send fewer")
+    elif of_inputs and not of_machine(error):
+        answer = Refusal(400, "the network refuses these inputs")
     if not part.answer.done() and part.answer.set_running_or_notify_cancel():
-        part.answer.set_exception(refusal)
+        part.answer.set_exception(answer)
 
 
 def check_rows(rows: int, limit: int) -> None:
@@ -193,16 +211,6 @@ def check_rows(rows: int, limit: int) -> None:
         raise Refusal(413, f"{rows:,} rows are too many: send {limit:,} at most")
 
 
-def _kind(query: Query, inputs: Inputs) -> tuple[Any, ...]:
-    """What rows of one batch share.
-
-    Rows of several lengths are never padded: an answer must not depend on the rows beside it.
-    """
-    tensors = {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
-    shapes = tuple((name, x.dtype, tuple(x.shape[1:])) for name, x in sorted(tensors.items()))
-    return Query(query.served, "", query.rate, query.explain), shapes
-
-
 def _concatenated(parts: Sequence[Inputs]) -> Inputs:
     if len(parts) == 1:
         return parts[0]
@@ -211,18 +219,3 @@ def _concatenated(parts: Sequence[Inputs]) -> Inputs:
         return torch.cat(tensors)
     mappings: list[Any] = list(parts)
     return {name: torch.cat([part[name] for part in mappings]) for name in mappings[0]}
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    return {name: [x for part in parts for x in part[name]] for name in parts[0]}
-
-
-def _refusal(error: Exception, job: Job) -> Exception:
-    """What a client is told; the error itself is only logged."""
-    _LOGGER.error("request %s: %s: %s", job.name, type(error).__name__, error)
-    if lacks_memory(error):
-        return busy("no memory for these rows now: try again, or send fewer")
-    of_inputs = isinstance(error, OffmapError | IndexError | ValueError | RuntimeError)
-    if of_inputs and not of_machine(error):
-        return Refusal(400, "the network refuses these inputs")
-    return error

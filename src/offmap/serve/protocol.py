@@ -87,7 +87,7 @@ async def infer(request: Request, service: Service) -> Response:
                 message, inputs = await service.in_thread(
                     lambda: _parsed(body, request.headers, served)
                 )
-            rate = service.rate_of(served, (message.parameters or {}).get("alarm_rate"))
+            rate = await service.rate_of(served, (message.parameters or {}).get("alarm_rate"))
             query = Query(served, request.state.request_id, rate)
             places = range(count_of(inputs))
             (columns,) = await service.judge.verdicts(query, [inputs], [places])

@@ -136,11 +136,22 @@ class Reads:
             )
 
     def _columns(self, row: Any) -> dict[str, Tensor]:
+        """Lists of numbers as tensors, by name."""
         columns = row if isinstance(row, dict) else {self.names[0]: row}
         if not set(columns) <= set(self.names):
             raise Refusal(400, f"a row has a column that is none of {', '.join(self.names)}")
-        kind = "iu" if self.kind == "tokens" else "iuf"
-        return {name: _numbers(name, x, kind) for name, x in columns.items()}
+        whole = self.kind == "tokens"
+        tensors: dict[str, Tensor] = {}
+        for name, values in columns.items():
+            try:
+                check_numbers(values)
+                array = np.asarray(values)
+            except (ValueError, OverflowError):  # lists of several lengths; beyond any type
+                array = np.empty(0, object)
+            if array.dtype.kind not in ("iu" if whole else "iuf") or array.ndim != 1:
+                raise Refusal(400, f"{name} must be a list of numbers")
+            tensors[name] = torch.from_numpy(array.astype(np.int64 if whole else np.float64))
+        return tensors
 
 
 def _places(network: nn.Module, stated: int | None) -> int | None:
@@ -151,18 +162,6 @@ def _places(network: nn.Module, stated: int | None) -> int | None:
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _PLACES
     ]
     return min(min(tables), stated or min(tables)) if tables else None
-
-
-def _numbers(name: str, values: Any, kinds: str) -> Tensor:
-    """A list of numbers as a tensor."""
-    try:
-        check_numbers(values)
-        array = np.asarray(values)
-    except (ValueError, OverflowError):  # lists of several lengths; numbers beyond any type
-        raise Refusal(400, f"{name} must be a list of numbers") from None
-    if array.dtype.kind not in kinds or array.ndim != 1:
-        raise Refusal(400, f"{name} must be a list of numbers")
-    return torch.from_numpy(array.astype(np.int64 if "f" not in kinds else np.float64))
 
 
 def _listed(shape: Sequence[int]) -> str:

@@ -37,7 +37,7 @@ async def score(request: Request, service: Service) -> Response:
         raise Refusal(400, f"there is no parameter {sorted(unknown)[0][:40]!r}")
     request_id = request.state.request_id
     async with service.current() as served:
-        rate = service.rate_of(served, request.query_params.get("alarm_rate"))
+        rate = await service.rate_of(served, request.query_params.get("alarm_rate"))
         query = Query(served, request_id, rate, service.settings.explain)
         async with service.bodies.read(request) as body:
             content_type = request.headers.get("content-type", "")

@@ -125,7 +125,7 @@ class Service:
         """Run what takes long, such as decoding, in a thread beside other requests."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def rate_of(self, served: Served, rate: Any) -> float | None:
+    async def rate_of(self, served: Served, rate: Any) -> float | None:
         """The alarm rate that a request asks for, if it does.
 
         Raises:
@@ -137,7 +137,8 @@ class Service:
             raise Refusal(403, "this service does not let requests choose their alarm rate")
         try:
             number = float(rate)
-            served.at(number)
+            # The first rate that was not named needs the band for all rates: seconds of work.
+            await self.in_thread(lambda: served.at(number))
         except (TypeError, ValueError, OverflowError) as error:
             why = str(error) if isinstance(error, ArgumentError) else "it must be a number"
             raise Refusal(400, f"alarm_rate: {why}") from None
