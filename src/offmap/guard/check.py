@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,9 @@ def _counts_by_group(
     return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in numbers}
 
 
-def _result(calibration: Calibration, intervals: dict[int, tuple[float, float]]) -> tuple[str, int]:
+def _result(
+    calibration: Calibration, intervals: Mapping[int, tuple[float, float]]
+) -> tuple[str, int]:
     """The result, and the group that decides."""
     rate = calibration.alarm_rate
     lowest = max(intervals, key=lambda group: intervals[group][0])
