@@ -367,7 +367,7 @@ def test_a_stream_looks_only_a_little_ahead(
     opened: list[Any] = []
     decode = _decode._decode
     monkeypatch.setattr(
-        _decode, "_decode", lambda item, *rest: (opened.append(item), decode(item, *rest))[1]
+        _decode, "_decode", lambda item, **rest: (opened.append(item), decode(item, **rest))[1]
     )
     batches = stream.batches(8)
     next(batches)
