@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from benchmarks import costs, pixmix_seeds
+from benchmarks import costs, pixmix_seeds, report
 from benchmarks._generated import World, extra_memory
 
 import offmap
@@ -90,3 +92,10 @@ def test_trainings_are_held_against_each_other_and_not_samples() -> None:
     assert (above, below) == (2, 1)
     with pytest.raises(SystemExit, match="two folders or more"):
         pixmix_seeds.read([Path("one")])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the page's script runs in node")
+def test_a_step_of_a_reports_slider_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the page's own script, whose functions the benchmark calls by name."""
+    report.measure(2)
+    assert re.search(r"a step of the slider computes \d+\.\d{3} ms", capsys.readouterr().out)

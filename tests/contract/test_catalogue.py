@@ -167,7 +167,7 @@ def test_rows_that_are_scored_apart_are_joined_in_order(
 ) -> None:
     """As a batch of more than two thousand is on a processor."""
     expected = made.score(world.ood)
-    monkeypatch.setattr("offmap.detectors._detector._ROWS", 107)
+    monkeypatch.setattr("offmap.detectors._chunks._ROWS", 107)
     assert close(made.score(world.ood), expected)
 
 

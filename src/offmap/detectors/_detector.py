@@ -15,6 +15,7 @@ from offmap._utils.precision import KeepsTypes, without_autocast
 from offmap.activations import Activations, Head, Heads, Sample, Tap
 from offmap.detectors import _registry
 from offmap.detectors._checks import check_columns, check_needs
+from offmap.detectors._chunks import in_parts
 from offmap.detectors._engine import fit
 from offmap.detectors._local_data import Data
 from offmap.detectors._needs import SOURCES, Needs, Source, Stage
@@ -22,9 +23,6 @@ from offmap.detectors._plan import passes
 from offmap.errors import ArgumentError, NotFittedError
 from offmap.stats import Statistic
 
-# Rows that are scored at once on a processor: what a score computes of more of them does not stay
-# in its cache, and takes up to five times as long.
-_ROWS = 2048
 # Buffers that the engine keeps of every detector that learns.
 KEPT = ("columns_", "passes_")
 _UNFITTED = "has learned nothing yet: call fit(batches) first"
@@ -132,19 +130,12 @@ class Detector(KeepsTypes):
         if isinstance(acts, Sample):
             # The network may run again; methods that take gradients enable them.
             with torch.no_grad(), without_autocast(acts.acts.device):
-                return self._score_rows(batch)
+                return in_parts(self.forward, batch)
+        # Not self(batch), which looks for hooks as long as a small score takes.
         if not torch.is_autocast_enabled(acts.device.type):
-            return self._score_rows(batch)
+            return in_parts(self.forward, batch)
         with without_autocast(acts.device):
-            return self._score_rows(batch)
-
-    def _score_rows(self, batch: Activations | Sample) -> Float[Tensor, " n"]:
-        """The score; of a large batch on a processor some rows at a time."""
-        if isinstance(batch, Sample) or len(batch) <= _ROWS or batch.device.type != "cpu":
-            # Not self(batch), which looks for hooks as long as a small score takes.
-            return self.forward(batch).float()
-        parts = (batch[i : i + _ROWS] for i in range(0, len(batch), _ROWS))
-        return torch.cat([self.forward(part).float() for part in parts])
+            return in_parts(self.forward, batch)
 
     def view_of(self, acts: Activations | Sample) -> Activations | Sample:
         """The sample for a method that needs inputs, its activations for others."""

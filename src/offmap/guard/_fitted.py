@@ -254,12 +254,7 @@ class Fitted(nn.Module):
         """The activations, on one device with the detectors, which follow a moved network."""
         device = acts_of(acts).device
         modules = [x for x in (self._calibration, *self.detectors) if x is not None]
-        for module in modules:  # by its first buffer: this is a check at every call of a guard
-            first = next(iter(module._buffers.values()), None)
-            first = next(module.buffers(), None) if first is None else first
-            if first is not None and first.device != device:
-                break
-        else:
+        if _are_on(device, modules):
             return acts
         if device != self.probe.home and not isinstance(acts, Sample):
             return acts.to(self.probe.home)
@@ -276,3 +271,13 @@ class Fitted(nn.Module):
             ArgumentError: it is another, has been changed, or is missing; or there was none.
         """
         check_same_transform(own, self.input_transform)
+
+
+def _are_on(device: torch.device, modules: Sequence[nn.Module]) -> bool:
+    """Whether the first buffer of each is on this device: a check at every call of a guard."""
+    for module in modules:
+        first = next(iter(module._buffers.values()), None)
+        first = next(module.buffers(), None) if first is None else first
+        if first is not None and first.device != device:
+            return False
+    return True

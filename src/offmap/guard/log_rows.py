@@ -132,17 +132,25 @@ def _lines(
         if not line.endswith(b"\n"):
             return
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or not {"certified", "is_ood"} & row.keys():
-            row = None
-        elif "certified" not in row:
-            try:
-                row = _verdict_row(row)
-            except ValueError as error:
-                raise StoreError(f"{path} cannot be read: {error}") from error
+            row = _parsed(line)
+        except ValueError as error:
+            raise StoreError(f"{path} cannot be read: {error}") from error
         yield row, log, file.tell()
+
+
+def _parsed(line: bytes) -> Row | None:
+    """What a line says of the guard or of a sample, if it is whole and says that.
+
+    Raises:
+        ValueError: a p-value or a label that is none.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict):
+        return None
+    return row if "certified" in row else _verdict_row(row) if "is_ood" in row else None
 
 
 def _verdict_row(row: Row) -> Row:

@@ -8,5 +8,5 @@ function start() {
 
 if (typeof document !== "undefined") start();
 if (typeof module !== "undefined") {
-  module.exports = { exactInterval, at, order, ticksOf };
+  module.exports = { at, exactInterval, order, outline, path, tallest, ticksOf };
 }

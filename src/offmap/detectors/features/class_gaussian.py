@@ -115,8 +115,10 @@ class ClassGaussian(Detector):
         if self.tied:
             squares = squared_distances(x @ self.whiteners_[0], self.centres_)
         else:  # class by class: no (n, k, d) array
-            pairs = zip(self.whiteners_, self.centres_, strict=True)
-            squares = torch.stack([(x @ w - m).square().sum(1) for w, m in pairs], dim=1)
+            # In place: a result kept between two products leaves a hole where the next has no room.
+            squares = x.new_empty(x.shape[0], len(self.centres_))
+            for i, (w, m) in enumerate(zip(self.whiteners_, self.centres_, strict=True)):
+                squares[:, i] = (x @ w - m).square().sum(1)
         return -(self.log_weights_ - 0.5 * squares).logsumexp(1)
 
     def footprint(self, classes: int, features: int) -> int:
