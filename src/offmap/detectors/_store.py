@@ -52,19 +52,15 @@ def restored(
         raise StoreError(f"{where}: {error}") from error
     fitted.make_room(state)
     for name, tensor in state.items():
-        _restore_tensor(fitted, name, tensor, where)
+        # The detector that learned it: this one, or one that it wraps.
+        owner, _, buffer = name.rpartition(".")
+        try:
+            module = fitted.get_submodule(owner)
+        except AttributeError:
+            module = None
+        if not isinstance(module, Detector) or buffer not in {*module.learned_names(), *KEPT}:
+            raise StoreError(f"{where} holds {name!r}, which {fitted!r} does not learn")
+        module.set_buffers(**{buffer: tensor})
     if not (fitted.fitted or (waiting and fitted.waiting_for == "calibration")):
         raise StoreError(f"{where} lacks part of what {fitted!r} learns")
     return fitted
-
-
-def _restore_tensor(fitted: Detector, name: str, tensor: Tensor, where: str) -> None:
-    """Give a tensor back to the detector, or wrapped detector, that learned it."""
-    owner, _, buffer = name.rpartition(".")
-    try:
-        module = fitted.get_submodule(owner)
-    except AttributeError:
-        module = None
-    if not isinstance(module, Detector) or buffer not in {*module.learned_names(), *KEPT}:
-        raise StoreError(f"{where} holds {name!r}, which {fitted!r} does not learn")
-    module.set_buffers(**{buffer: tensor})
