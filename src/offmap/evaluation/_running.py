@@ -170,9 +170,12 @@ class Running:
         if not any(each is None for each in labels):
             self.labels[item.name] = np.concatenate(labels)
         for name in self.chosen:
-            self.scores[name][item.name] = _check_finite(
-                np.concatenate(parts[name]), name, item.name
-            )
+            scores = np.concatenate(parts[name])
+            if bad := int((~np.isfinite(scores)).sum()):
+                raise NonFiniteError(
+                    f"{name}: {bad} of {len(scores)} scores on {item.name} are not finite"
+                )
+            self.scores[name][item.name] = scores
         right, members = (seen.right, seen.members) if seen.labelled else (None, [])
         self.infos.append(_info(item, seen.samples, right, members))
         if item.role == "calibration" and self.parts is not None:
@@ -241,12 +244,6 @@ def _score(name: str, scorer: Scorer, batch: Any) -> Any:
         )
     # Float64 stays, as the metrics never round a score either.
     return (scores if scores.dtype == torch.float64 else scores.float()).cpu().numpy()
-
-
-def _check_finite(scores: Any, name: str, set_name: str) -> Any:
-    if bad := int((~np.isfinite(scores)).sum()):
-        raise NonFiniteError(f"{name}: {bad} of {len(scores)} scores on {set_name} are not finite")
-    return scores
 
 
 def _gather(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -154,7 +154,18 @@ def read_scores(
     by_name = paths if isinstance(paths, Mapping) else {Path(paths).stem: paths}
     read = {name: _read(Path(path)).with_id_set(id, Path(path)) for name, path in by_name.items()}
     first = next((of for of in read.values() if "id" in of.predictions), _Read({}))
-    _check_same_samples(read, first)
+    if names := [name for name, of in read.items() if _differ(of.labels, first.labels)]:
+        raise DataError(
+            f"{', '.join(names)}: other labels than in the first file that has some; the scores "
+            "must be of the same samples, in one order"
+        )
+    if names := [name for name, of in read.items() if _differ(of.predictions, first.predictions)]:
+        warn_user(
+            f"{', '.join(names)}: other predictions than in the first file that has some, as of "
+            "methods that change the features; accuracy and all that counts right answers are of "
+            "the first: read each file alone for its own",
+            OffmapWarning,
+        )
     return of_scores(
         {name: of.scores for name, of in read.items()},
         near=near,
@@ -164,22 +175,6 @@ def read_scores(
         alarm_rate=alarm_rate,
         settings={"id": id} if id else None,
     )
-
-
-def _check_same_samples(read: Mapping[str, _Read], of: _Read) -> None:
-    """Refuse files whose labels show other samples; warn of those with other predictions."""
-    if names := [name for name, each in read.items() if _differ(each.labels, of.labels)]:
-        raise DataError(
-            f"{', '.join(names)}: other labels than in the first file that has some; the scores "
-            "must be of the same samples, in one order"
-        )
-    if names := [name for name, each in read.items() if _differ(each.predictions, of.predictions)]:
-        warn_user(
-            f"{', '.join(names)}: other predictions than in the first file that has some, as of "
-            "methods that change the features; accuracy and all that counts right answers are of "
-            "the first: read each file alone for its own",
-            OffmapWarning,
-        )
 
 
 def _differ(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:

@@ -78,19 +78,17 @@ def read_summary(path: str | Path) -> Summary:
         raise DataError(f"{path} is no CSV file that can be read: {reason_of(error)}") from error
     if missing := {"dataset", *_COLUMNS} - set(rows[0] if rows else ()):
         raise DataError(f"{path} has no columns {', '.join(sorted(missing))}: is it of OpenOOD?")
-    return Summary({row["dataset"]: _shares(row, path) for row in rows})
-
-
-def _shares(row: dict[str, str], path: Path) -> dict[str, float]:
-    shares = {}
-    for column, metric in _COLUMNS.items():
-        try:
-            value = float(row[column])
-        except (TypeError, ValueError):
-            value = float("nan")
-        if not 0 <= value <= 100:
-            raise DataError(
-                f"{path}: {column} of {row['dataset']} is {row[column]!r}, no percentage"
-            )
-        shares[metric] = value / 100
-    return shares
+    by_set: dict[str, dict[str, float]] = {}
+    for row in rows:
+        shares = by_set[row["dataset"]] = {}
+        for column, metric in _COLUMNS.items():
+            try:
+                value = float(row[column])
+            except (TypeError, ValueError):
+                value = float("nan")
+            if not 0 <= value <= 100:
+                raise DataError(
+                    f"{path}: {column} of {row['dataset']} is {row[column]!r}, no percentage"
+                )
+            shares[metric] = value / 100
+    return Summary(by_set)
