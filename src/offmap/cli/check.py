@@ -50,7 +50,8 @@ def check(
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
     of_data = {"--ood": ood, "--groups": groups, "--limit": limit, "--transform": transform}
-    if not data and (without_effect := [name for name, value in of_data.items() if value]):
+    without_effect = [name for name, value in of_data.items() if value not in (None, False)]
+    if without_effect and not data:
         raise ArgumentError(f"{', '.join(without_effect)} has no effect without --data: give it")
     fitted_guard = open_guard(guard, opening)
     if sensitivity:
