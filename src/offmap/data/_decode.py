@@ -175,19 +175,18 @@ def attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
     """What ``look`` returns for the opened image, or why the image cannot be read."""
     where, raw = item
     try:
-        with _open(raw) as image:
+        if raw is None:
+            raise ValueError("no image is stored here")
+        if isinstance(raw, np.ndarray):
+            image = Image.fromarray(raw)
+        elif isinstance(raw, Image.Image):
+            image = raw.copy()  # it is closed here, and is its owner's
+        else:
+            content = raw.read_bytes() if isinstance(raw, Remote) else raw
+            file = BytesIO(content) if isinstance(content, bytes) else content
+            image = Image.open(file, formats=_FORMATS)
+        with image:
             return look(image)
     except Exception as error:  # broken files make decoders raise nearly anything
         # PIL names the buffer by its address, which differs from run to run.
         return Skipped(where, f"{type(error).__name__}: {error}".split(" <_io.BytesIO")[0])
-
-
-def _open(raw: Raw | None) -> Image.Image:
-    if raw is None:
-        raise ValueError("no image is stored here")
-    if isinstance(raw, np.ndarray):
-        return Image.fromarray(raw)
-    if isinstance(raw, Image.Image):
-        return raw.copy()  # it is closed here, and is its owner's
-    content = raw.read_bytes() if isinstance(raw, Remote) else raw
-    return Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=_FORMATS)

@@ -64,7 +64,18 @@ class Preprocessing:
         image = plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
         if self.size is None:
             return image
-        return _scale(image, *self.size) if self.resize == "squash" else _crop(image, *self.size)
+        h, w = self.size
+        if self.resize == "squash":
+            return _scale(image, h, w)
+        scale = max(h / image.height, w / image.width)
+        if scale != 1:
+            width, height = max(w, round(image.width * scale)), max(h, round(image.height * scale))
+            # A line of pixels, blown up.
+            if prod((width, height)) > (Image.MAX_IMAGE_PIXELS or 0) > 0:
+                raise ValueError(f"{image.width}x{image.height} would become {width}x{height}")
+            image = _scale(image, height, width)
+        left, top = (image.width - w) // 2, (image.height - h) // 2
+        return image.crop((left, top, left + w, top + h))
 
 
 def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -73,17 +84,6 @@ def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if pair is not None and (len(pair) != 2 or min(pair) < 1):
         raise ArgumentError(f"size must be a positive number or a pair (h, w) of them; seen {size}")
     return pair
-
-
-def _crop(image: Image.Image, h: int, w: int) -> Image.Image:
-    scale = max(h / image.height, w / image.width)
-    if scale != 1:
-        width, height = max(w, round(image.width * scale)), max(h, round(image.height * scale))
-        if prod((width, height)) > (Image.MAX_IMAGE_PIXELS or 0) > 0:  # a line of pixels, blown up
-            raise ValueError(f"{image.width}x{image.height} would become {width}x{height}")
-        image = _scale(image, height, width)
-    left, top = (image.width - w) // 2, (image.height - h) // 2
-    return image.crop((left, top, left + w, top + h))
 
 
 def _scale(image: Image.Image, h: int, w: int) -> Image.Image:
