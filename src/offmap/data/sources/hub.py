@@ -109,22 +109,31 @@ def library() -> ModuleType:
 def choose_split(splits: Iterable[str], name: str | None, where: str) -> str:
     """The split of that name; without one ``test``, else ``val``, else the only one.
 
-    ``val``, ``valid`` and ``validation`` are one name.
+    ``val``, ``valid`` and ``validation`` are one name, unless the set has several of them.
 
     Raises:
-        DataNotFoundError: no such split, or several and none named.
+        DataNotFoundError: no such split, or several of that name, or several and none named.
 
     >>> choose_split(["train", "valid"], None, where="here")
     'valid'
     """
-    by_name = {_SAME.get(split, split): split for split in splits}
+    splits = list(splits)
+    if name in splits:
+        return name
     for candidate in (name,) if name else ("test", "val"):
-        if (split := by_name.get(_SAME.get(candidate, candidate))) is not None:
-            return split
-    if name is None and len(by_name) == 1:
-        return next(iter(by_name.values()))
+        wanted = _SAME.get(candidate, candidate)
+        matches = [split for split in splits if _SAME.get(split, split) == wanted]
+        if len(matches) > 1:
+            raise DataNotFoundError(
+                f"{where} has splits {' and '.join(sorted(matches))}, and {candidate!r} may mean "
+                "either: name one of them, as in NAME:SPLIT"
+            )
+        if matches:
+            return matches[0]
+    if name is None and len(splits) == 1:
+        return splits[0]
     missing = f"split {name!r}" if name else "split 'test' or 'val', and several others"
-    names = ", ".join(sorted(by_name.values())) or "none"
+    names = ", ".join(sorted(splits)) or "none"
     raise DataNotFoundError(f"{where} has no {missing}: name one of {names}, as in NAME:SPLIT")
 
 
