@@ -29,7 +29,13 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     # By chance, as in containers on one volume every process may be number 1. The suffix stays,
     # because writers such as matplotlib choose the format by it.
     temporary = path.with_name(f".{os.urandom(8).hex()}-{path.name}")
-    mode = _mode_of_new(temporary)
+    # The mode of new files here: the umask can be read only by changing it.
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        temporary.unlink()
     try:
         yield temporary
         if sync:
@@ -57,16 +63,6 @@ def _put_names_on_disk(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _mode_of_new(path: Path) -> int:
-    """The mode of new files here: the umask can be read only by changing it."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    try:
-        return os.fstat(handle).st_mode & 0o777
-    finally:
-        os.close(handle)
-        path.unlink()
 
 
 @contextmanager
@@ -152,24 +148,20 @@ def claimed(path: Path) -> TextIO:
     """
     while True:
         file = path.open("a", encoding="utf-8")
-        _lock(file, path)
+        # Windows has no such locks, and lets no open file be deleted.
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise StoreError(
+                    f"another process is writing {path}: wait for it, or write another file"
+                ) from None
         try:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except FileNotFoundError:
             pass  # another process finished, and removed it, just before this one had it
         file.close()
-
-
-def _lock(file: TextIO, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows does not have it, and lets no open file be deleted
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise StoreError(
-            f"another process is writing {path}: wait for it, or write another file"
-        ) from None

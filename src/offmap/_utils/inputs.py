@@ -85,7 +85,8 @@ def as_inputs(inputs: Any) -> Inputs:
     """Inputs as tensors, from arrays, pictures, and lists of them.
 
     Raises:
-        DataError: it is none of these, or pictures of several sizes.
+        DataError: it is none of these, or pictures of several sizes, or a list of the inputs that
+            a network takes.
     """
     if isinstance(inputs, Tensor):
         return inputs
@@ -96,7 +97,15 @@ def as_inputs(inputs: Any) -> Inputs:
     if is_picture(inputs):
         return as_sample(inputs)[None]
     if isinstance(inputs, tuple | list) and len(inputs):
-        _refuse_several(inputs)
+        # One array for each input of a network, instead of one for each sample. Of tensors alone:
+        # arrays may be grey and colour pictures.
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else () for x in inputs]
+        first_axes = {shape[:1] for shape in shapes}
+        if all(shapes) and len(first_axes) == 1 and len(set(map(len, shapes))) > 1:
+            raise DataError(
+                f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give "
+                "a dict, with these under the names that the network takes"
+            )
         return stacked([as_sample(x) for x in inputs])
     several = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
     several = several and not isinstance(inputs, str | bytes)
@@ -114,21 +123,6 @@ def _column_tensor(name: str, x: Any) -> Tensor:
     if not tensor.ndim:
         raise DataError(f"{name} is one number for all of a batch: give one for each sample")
     return tensor
-
-
-def _refuse_several(inputs: Sequence[Any]) -> None:
-    """Refuse a list with one array for each input of a network, instead of one for each sample.
-
-    Raises:
-        DataError: it is such a list.
-    """
-    # Not for arrays, which may be grey and colour pictures.
-    shapes = [tuple(x.shape) if isinstance(x, Tensor) else () for x in inputs]
-    if all(shapes) and len(set(map(len, shapes))) > 1 and len({shape[0] for shape in shapes}) == 1:
-        raise DataError(
-            f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give a "
-            "dict, with these under the names that the network takes"
-        )
 
 
 def _warn_of_index(labels: Any, others: Any) -> None:
