@@ -23,7 +23,8 @@ def hashes_of(inputs: Inputs, *, at_most: int | None = None) -> UInt64[np.ndarra
     kinds = " ".join(f"{x.dtype} {tuple(x.shape[1:])}" for _, x in sorted(tensors.items())).encode()
     columns = []
     for name in sorted(tensors):
-        flat = tensors[name].detach().reshape(len(tensors[name]), -1)
+        x = tensors[name].detach()
+        flat = x.reshape(len(x), x.shape[1:].numel())  # not -1, which no samples leave open
         step = max(1, -(-flat.shape[1] * flat.element_size() // at_most)) if at_most else 1
         columns.append(flat[:, ::step].cpu().contiguous().view(torch.uint8).numpy())
     hashes = []
