@@ -129,7 +129,8 @@ def write_json(path: str | Path, value: Any) -> None:
     the halves of characters by which Python stands for their bytes.
     """
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_readable(value), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(_readable(value), indent=1, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _readable(value: Any) -> Any:
