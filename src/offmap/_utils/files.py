@@ -44,25 +44,22 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             temporary.chmod(mode)  # some writers make files that only their owner reads
         os.replace(temporary, path)
         if sync:
-            _put_names_on_disk(path.parent)
+            with suppress(OSError):  # Windows opens no folder, and some mounts put none on disk
+                put_on_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def put_on_disk(path: Path) -> None:
-    """Wait until the bytes are on disk: a power cut may else leave a new name without them."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Wait until the bytes of a file, or the names in a folder, are on disk.
 
-
-def _put_names_on_disk(folder: Path) -> None:
-    """Wait until the names are on disk: a power cut may else bring the old file back."""
-    with suppress(OSError):  # Windows opens no folder, and some mounts put none on disk
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    A power cut may else leave a new name without its bytes, or bring the old file back.
+    """
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

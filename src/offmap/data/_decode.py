@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offmap._utils.addresses import Remote
-from offmap._utils.pictures import count_channels, upright
+from offmap._utils.pictures import count_channels, shape_of
 from offmap.data._preprocessing import Preprocessing, as_size
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError
@@ -88,7 +87,7 @@ def preprocessing_for(
     items = iter(items)
     skipped: list[Skipped] = []
     for item in items:
-        if isinstance(shape := attempt(item, _shape), Skipped):
+        if isinstance(shape := attempt(item, shape_of), Skipped):
             skipped.append(shape)
             continue
         if channels is None:
@@ -161,14 +160,6 @@ def decode_all(
 
 def _decode(item: Item, preprocessing: Prepares) -> Pixels | Skipped:
     return attempt(item, preprocessing.pixels)
-
-
-def _shape(image: Image.Image) -> tuple[int, int, int]:
-    channels = count_channels(image)
-    # A PNG may state its orientation behind its pixels. If these are damaged, the header counts.
-    with suppress(Exception):
-        upright(image)
-    return channels, image.height, image.width
 
 
 def attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
