@@ -158,6 +158,11 @@ def match_head(
         HeadError: there are none.
     """
     head = head.to(z.device)
+    if len(head.weight) != z.shape[1]:
+        raise HeadError(
+            f"the head that was given has {len(head.weight)} classes, and the network returns "
+            f"{z.shape[1]} logits a sample: give weight and bias as they stand in the network"
+        )
     vectors = dict(arrays)
     if (number := number_of(head, vectors, z, margin)) is not None:
         call = Call(f"{VECTOR}[{number}]", vectors[number], whole, head, number)
