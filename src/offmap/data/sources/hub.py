@@ -27,12 +27,16 @@ _SAME = {"valid": "val", "validation": "val"}
 
 @dataclass(frozen=True, eq=False)
 class Hub(Source):
-    """One split; ``images`` is a ``datasets.Dataset`` of the undecoded image column alone."""
+    """One split; ``images`` is a ``datasets.Dataset`` of the undecoded image column alone.
+
+    Images that are files of their own lie in ``folders``: no others are read.
+    """
 
     where: str
     images: Any
     labels: Labels
     classes: tuple[str, ...]
+    folders: tuple[Path, ...]
 
     @classmethod
     def open(
@@ -69,22 +73,22 @@ class Hub(Source):
             raise
         except Exception as error:  # of network, hub, cache or files, each with its own types
             raise DataNotFoundError(f"{where} cannot be loaded: {error}") from error
-        return cls.of(data, f"{where}:{split}", image, label)
-
-    @classmethod
-    def of(cls, data: Any, where: str, image: str | None, label: str | None) -> Self:
-        """The same for a loaded ``datasets.Dataset``."""
-        datasets = library()
+        where = f"{where}:{split}"
         image = _column(data, image, datasets.Image)
         label = _column(data, label, datasets.ClassLabel)
         if image is None:
             columns = ", ".join(f"{name} ({kind})" for name, kind in data.features.items())
             raise DataError(f"{where} has no column of images: its columns are {columns}")
         images = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        folders: tuple[Path, ...] = (Path(repository),)
+        if not folders[0].is_dir():
+            cache = import_module("huggingface_hub").constants.HF_HUB_CACHE
+            folders = (datasets.config.EXTRACTED_DATASETS_PATH, Path(cache))
         if label is None:
-            return cls(where, images, None, ())
+            return cls(where, images, None, (), folders)
         names = getattr(data.features[label], "names", ())
-        return cls(where, images, *as_labels(data.select_columns([label])[:][label], where, names))
+        labels, classes = as_labels(data.select_columns([label])[:][label], where, names)
+        return cls(where, images, labels, classes, folders)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,7 +99,7 @@ class Hub(Source):
         column = self.images.column_names[0]
         while chunk := list(islice(rows, _CHUNK)):
             for row, cell in zip(chunk, self.images[chunk][column], strict=True):
-                yield f"{self.where} row {row}", as_raw(cell, Path())
+                yield f"{self.where} row {row}", as_raw(cell, self.folders)
 
 
 def library() -> ModuleType:

@@ -80,6 +80,7 @@ class Parquet(Source):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        folders = () if isinstance(self.path, Remote) else (self.path.parent,)
         with pq.ParquetFile(opened(self.path)) as file:
             for group, members in groupby(rows, key=self._group):
                 try:
@@ -90,28 +91,26 @@ class Parquet(Source):
                     ) from error
                 first = int(self.ends[group]) - len(images)
                 for row in members:
-                    raw = as_raw(images[row - first].as_py(), self.path)
+                    raw = as_raw(images[row - first].as_py(), folders)
                     yield f"{self.path} row {row}", raw
 
     def _group(self, row: int) -> int:
         return int(np.searchsorted(self.ends, row, side="right"))
 
 
-def as_raw(cell: bytes | dict[str, Any] | None, table: Path | Remote) -> Raw | None:
+def as_raw(cell: bytes | dict[str, Any] | None, folders: Iterable[Path]) -> Raw | None:
     """The image in a cell: bytes, or the ``{bytes, path}`` of the Hugging Face image feature.
 
-    None where there is none, or the path leads out of the folder of the table, or into any folder
-    where the table lies elsewhere.
+    None where there is none, or the path leads out of these folders.
     """
     if not isinstance(cell, dict):
         return cell
     data, path = cell.get("bytes"), cell.get("path")
-    if data is not None or path is None or isinstance(table, Remote):
+    if data is not None or path is None:
         return data
-    folder = table.parent
     # A file must not choose what else of this machine is read.
-    within = (folder / path).resolve().is_relative_to(folder.resolve())
-    return folder / path if within else None
+    paths = (f / path for f in folders if (f / path).resolve().is_relative_to(f.resolve()))
+    return next(paths, None)
 
 
 def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[str, ...]]:
