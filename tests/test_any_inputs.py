@@ -471,6 +471,19 @@ def test_a_mask_alone_says_how_long_nothing_is(tmp_path: Path) -> None:
     assert "no column 'attention_mask': there are other" in row.reason
 
 
+def test_a_line_that_is_no_json_keeps_its_place_and_its_name(tmp_path: Path) -> None:
+    # One that is nested too deep ended the reading, and the number of the row was missing.
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"x": [1]}\n{"x": \n' + "[" * 100_000 + '\n{"x": [2]}')
+    rows = list(read_rows([str(path)], ["x"]))
+    assert [isinstance(row, Skipped) for _, row in rows] == [False, True, True, False]
+    for i in (1, 2):
+        name, row = rows[i]
+        assert isinstance(row, Skipped)
+        assert row.path == name == f"{path}#{i}"
+        assert row.reason.startswith("no JSON: ")
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_rows_of_tokens_are_scored_from_files(kind: str, tmp_path: Path) -> None:
     """Rows of several lengths are filled up; one without tokens is a row with the reason."""

@@ -58,17 +58,19 @@ def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
             raise DataError(f"{spec}: rows are read from .jsonl and .parquet files")
         read = _read_jsonl if path.suffix == ".jsonl" else _read_parquet
         for i, row in enumerate(read(path)):
-            yield f"{spec}#{i}", row
+            name = f"{spec}#{i}"
+            yield name, Skipped(name, f"no JSON: {row}") if isinstance(row, Exception) else row
 
 
 def _read_jsonl(path: Path | Remote) -> Iterator[Any]:
+    """The rows; in the place of a broken one, the error."""
     lines = BufferedReader(path.open()) if isinstance(path, Remote) else path.open("rb")
     with lines as file:
         for line in filter(bytes.strip, file):
             try:
                 yield json.loads(line)
-            except ValueError as error:
-                yield Skipped(str(path), f"no JSON: {error}")
+            except (ValueError, RecursionError) as error:
+                yield error
 
 
 def _read_parquet(path: Path | Remote) -> Iterator[Any]:
