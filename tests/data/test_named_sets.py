@@ -112,16 +112,6 @@ def test_a_repository_that_is_not_there_is_told_at_once(hub: Callable[..., list[
     assert calls == [("uoft-cs/cifar-100", 2.0)]
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("cifra10", "did you mean 'cifar10'"),
-        ("CIFAR-100", "did you mean 'cifar100'"),
-        ("fashionmnist:train", "did you mean 'fashion_mnist'"),
-        ("digits", "did you mean 'embedded:digits'"),
-        ("noise:gaussian", "load it by load_like"),
-    ],
-)
 def test_two_validation_splits_are_told_apart_by_name_alone() -> None:
     # One of the two was taken in silence, by their order.
     splits = ["train", "validation", "val"]
@@ -133,6 +123,16 @@ def test_two_validation_splits_are_told_apart_by_name_alone() -> None:
     assert choose_split([*splits, "test"], None, "here") == "test"
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("cifra10", "did you mean 'cifar10'"),
+        ("CIFAR-100", "did you mean 'cifar100'"),
+        ("fashionmnist:train", "did you mean 'fashion_mnist'"),
+        ("digits", "did you mean 'embedded:digits'"),
+        ("noise:gaussian", "load it by load_like"),
+    ],
+)
 def test_a_misspelt_name_asks_no_hub_and_says_what_was_meant(
     name: str, hint: str, hub: Callable[..., list[Any]]
 ) -> None:
