@@ -306,7 +306,12 @@ def test_a_name_that_begins_with_a_tilde_is_a_name(
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    "arguments", [{"size": 0}, {"size": (4, 5, 6)}, {"channels": 2}, {"limit": 0}]
+    "arguments",
+    [
+        *({"size": size} for size in (0, (4, 5, 6), 4.0, "4", (4, 4.5))),
+        *({"limit": limit} for limit in (0, 1.5, "1")),
+        {"channels": 2},
+    ],
 )
 def test_arguments_out_of_range_are_refused(
     tmp_path: Path, pixels: Make, arguments: dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -35,14 +36,18 @@ def noise(
 
     Raises:
         UnknownNameError: no such kind.
-        ArgumentError: ``n`` or ``shape`` is not positive, or ``like`` is missing or too small.
+        ArgumentError: ``n`` or ``shape`` is not of positive whole numbers, or ``like`` is missing
+            or too small.
         ShapeError: images of ``like`` have another shape, or sides without a common divisor.
     """
     if kind not in NOISE_KINDS:
         hint = did_you_mean(kind, NOISE_KINDS)
         raise UnknownNameError(f"no noise {kind!r}: {hint}there are {', '.join(NOISE_KINDS)}")
-    if n < 1 or min(shape) < 1:
-        raise ArgumentError(f"n and shape must be positive; seen {n} and {shape}")
+    numbers = (n, *shape)
+    if len(shape) != 3 or not all(isinstance(k, Integral) and k > 0 for k in numbers):
+        raise ArgumentError(
+            f"n and shape must be positive whole numbers, of (c, h, w); seen {n} and {shape}"
+        )
     name, generator = f"noise:{kind}", torch.Generator().manual_seed(seed)
     if kind != "shuffled":
         images = _DRAWN[kind]((n, *shape), generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,10 +81,14 @@ class Preprocessing:
 
 def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """Height and width."""
-    pair = (size, size) if isinstance(size, int) else size
-    if pair is not None and (len(pair) != 2 or min(pair) < 1):
-        raise ArgumentError(f"size must be a positive number or a pair (h, w) of them; seen {size}")
-    return pair
+    if size is None:
+        return None
+    pair = size if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, Integral) and side > 0 for side in pair):
+        raise ArgumentError(
+            f"size must be a positive whole number or a pair (h, w) of them; seen {size!r}"
+        )
+    return int(pair[0]), int(pair[1])
 
 
 def _scale(image: Image.Image, h: int, w: int) -> Image.Image:

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from offmap._utils.addresses import Remote, opened, place
+from offmap._utils.arguments import does_not_exist
 from offmap.data._decode import Skipped
 from offmap.data._features import FEATURES
-from offmap.errors import ArgumentError, DataError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError
 
 _ROWS = 4096
 _MASK = "attention_mask"
@@ -41,6 +42,7 @@ def read_rows(
 
     Raises:
         DataError: another kind of file.
+        DataNotFoundError: there is none.
         ArgumentError: the first rows are others than those to be passed over.
     """
     rows = _rows(inputs)
@@ -56,6 +58,8 @@ def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
         path = place(spec)
         if path.suffix not in (".jsonl", ".parquet"):
             raise DataError(f"{spec}: rows are read from .jsonl and .parquet files")
+        if isinstance(path, Path) and not path.exists():
+            raise DataNotFoundError(f"{does_not_exist(path)}look at the path")
         read = _read_jsonl if path.suffix == ".jsonl" else _read_parquet
         for i, row in enumerate(read(path)):
             name = f"{spec}#{i}"
