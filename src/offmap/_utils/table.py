@@ -142,9 +142,9 @@ def of_words(
     room = (width or terminal_width()) - len(indent) - 2 * (len(headings) - 1)
     columns = list(zip(*table, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    words = [max(len(w) for cell in column for w in cell.split() or [""]) for column in columns]
+    longest = [max(len(w) for cell in column for w in cell.split() or [""]) for column in columns]
     # The widest column shrinks first, and words are broken last.
-    for least in (words, [1] * len(columns)):
+    for least in (longest, [1] * len(columns)):
         while sum(widths) > room:
             shrinkable = [i for i, size in enumerate(widths) if size > least[i]]
             if not shrinkable:
