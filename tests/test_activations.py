@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from offmap.activations import Activations
-from offmap.errors import NonFiniteError, ShapeError
+from offmap.errors import NeedsError, NonFiniteError, ShapeError
 
 
 def of_members(samples: int = 10, seed: int = 0) -> Activations:
@@ -36,6 +36,17 @@ def test_joined_parts_are_the_whole() -> None:
     for part, member in zip(whole.members, acts.members, strict=True):
         assert torch.equal(part.logits, member.logits)
         assert torch.equal(part.features, member.features)
+
+
+def test_a_part_that_one_batch_lacks_is_absent_of_them_all() -> None:
+    # A KeyError, if the first batch had it.
+    x = torch.randn(2, 3)
+    whole, bare = Activations(x, x), Activations(x, absent="the layer was not called")
+    for parts in ([whole, bare], [bare, whole]):
+        acts = Activations.joined(parts)
+        assert torch.equal(acts.logits, torch.cat([x, x]))
+        with pytest.raises(NeedsError, match="the layer was not called"):
+            _ = acts.features
 
 
 def test_answers_are_those_of_the_network_that_answers() -> None:

@@ -28,6 +28,7 @@ from offmap.data import noise as data_noise
 from offmap.errors import (
     ChanceWarning,
     DataError,
+    DataNotFoundError,
     InputsWarning,
     LabelError,
     NotFittedError,
@@ -469,6 +470,25 @@ def test_a_mask_alone_says_how_long_nothing_is(tmp_path: Path) -> None:
     ((_, row),) = read_rows([str(tmp_path / "rows.jsonl")], ["attention_mask"])
     assert isinstance(row, Skipped)
     assert "no column 'attention_mask': there are other" in row.reason
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_file_of_rows_that_is_not_there_is_told_of(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataNotFoundError, match=rf"rows\.{kind} does not exist: look at the path"):
+        next(read_rows([str(tmp_path / f"rows.{kind}")], ["x"]))
+
+
+def test_a_line_that_is_no_json_keeps_its_place_and_its_name(tmp_path: Path) -> None:
+    # One that is nested too deep ended the reading, and the number of the row was missing.
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"x": [1]}\n{"x": \n' + "[" * 100_000 + '\n{"x": [2]}')
+    rows = list(read_rows([str(path)], ["x"]))
+    assert [isinstance(row, Skipped) for _, row in rows] == [False, True, True, False]
+    for i in (1, 2):
+        name, row = rows[i]
+        assert isinstance(row, Skipped)
+        assert row.path == name == f"{path}#{i}"
+        assert row.reason.startswith("no JSON: ")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

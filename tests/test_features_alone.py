@@ -106,11 +106,28 @@ def test_lists_of_either_kind_are_features(kind: pa.DataType, tmp_path: Path) ->
     assert np.array_equal(load_features(tmp_path / "a.parquet")[0], x)
 
 
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_what_else_a_file_holds_is_not_read(kind: str, tmp_path: Path) -> None:
+    # Tokens of several lengths, or objects, beside good features made the file unreadable.
+    x, path = np.eye(2, dtype=np.float32), tmp_path / f"a.{kind}"
+    if kind == "npz":
+        np.savez(path, x=x, y=np.arange(2), names=np.array([None, "a"], object))
+    else:
+        columns = {"x": list(x), "y": np.arange(2), "tokens": [[1], [1, 2]]}
+        pq.write_table(pa.table(columns), path)
+    features_, labels = load_features(path)
+    assert np.array_equal(features_, x)
+    assert labels is not None
+    assert labels.tolist() == [0, 1]
+
+
 def test_files_that_hold_no_features_say_what_they_hold(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", weights=np.eye(3))
     np.savez(tmp_path / "b.npz", features=np.ones((2, 3, 4)))
     np.savez(tmp_path / "c.npz", features=np.ones((2, 3)), labels=np.ones(5))
     pq.write_table(pa.table({"features": [[1.0], [1.0, 2.0]]}), tmp_path / "d.parquet")
+    empty = pa.array([None, None], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"features": empty}), tmp_path / "j.parquet")
     np.savez(tmp_path / "f.npz", features=np.ones((2, 3)), labels=np.array([None, "a"], object))
     for name in ("g.npy", "h.npz", "i.parquet"):
         (tmp_path / name).write_bytes(b"none of these")
@@ -123,6 +140,7 @@ def test_files_that_hold_no_features_say_what_they_hold(tmp_path: Path) -> None:
         ("b.npz", r"seen float64 of shape \(2, 3, 4\)"),
         ("c.npz", r"2 rows of features, and \(5,\) labels"),
         ("d.parquet", "must have one length"),
+        ("j.parquet", "must have one length, above 0"),
     ):
         with pytest.raises(DataError, match=words):
             load_features(tmp_path / name)

@@ -178,6 +178,24 @@ def test_any_folders_of_tests_can_be_run_together() -> None:
     assert [name for name in names if names.count(name) > 1] == []
 
 
+def test_text_files_are_utf8_whatever_the_locale() -> None:
+    places = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            name = getattr(call.func, "attr", None) or getattr(call.func, "id", None)
+            position = {"read_text": 0, "write_text": 1}.get(name or "", 99)
+            # The mode tells a file that is opened from whatever else has a method of that name.
+            modes = [a.value for a in call.args if isinstance(a, ast.Constant)]
+            texts = any(re.fullmatch(r"[rwax]t?\+?t?", str(mode)) for mode in modes)
+            as_text = position < 99 or (name == "open" and texts)
+            names = [keyword.arg for keyword in call.keywords]
+            if as_text and "encoding" not in names and len(call.args) <= position:
+                places.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert not places, "give encoding='utf-8'"
+
+
 def test_nothing_of_a_machine_is_in_the_tree() -> None:
     files = subprocess.run(
         ["git", "ls-files", "*.py", "*.md", "*.toml", "*.txt", "Makefile"],

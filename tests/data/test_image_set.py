@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from offmap.data import ImageSet, join, load
+from offmap.data import ImageSet, corrupted, join, load, noise
 from offmap.errors import ArgumentError, DataError, LabelError, LeftOutWarning, UnknownNameError
 
 Make = Callable[..., Any]
@@ -167,6 +167,22 @@ def test_errors_of_choosing_say_what_is_there() -> None:
         ImageSet("set", data.images).only(["a"])
     with pytest.raises(ArgumentError, match="at least 1"):
         data.take(0)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_arguments_of_another_type_are_refused_in_words() -> None:
+    data = numbered(5)
+    with pytest.raises(ArgumentError, match=r"must be a whole number of at least 1; seen 2\.5"):
+        data.take(2.5)  # type: ignore[arg-type]
+    for share in ("0.5", float("nan")):
+        with pytest.raises(ArgumentError, match="share must be a number"):
+            data.split(share)  # type: ignore[arg-type]
+    with pytest.raises(LabelError, match="labels in a list: give a tensor"):
+        ImageSet("set", data.images, [0, 1, 2, 0, 1])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"whole numbers, of \(c, h, w\); seen 2\.5"):
+        noise("gaussian", 2.5, (3, 4, 4))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="is one of 1 to 5; seen '3'"):
+        corrupted("contrast", data, severity="3")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("batch_size", "start"), [(0, 0), (2, -1)])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from offmap.data import ImageSet, Skipped, StreamedSet, load, read_images
+from offmap.data.sources.parquet import as_raw
 from offmap.errors import (
     ArgumentError,
     DataError,
@@ -305,7 +306,12 @@ def test_a_name_that_begins_with_a_tilde_is_a_name(
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    "arguments", [{"size": 0}, {"size": (4, 5, 6)}, {"channels": 2}, {"limit": 0}]
+    "arguments",
+    [
+        *({"size": size} for size in (0, (4, 5, 6), 4.0, "4", (4, 4.5))),
+        *({"limit": limit} for limit in (0, 1.5, "1")),
+        {"channels": 2},
+    ],
 )
 def test_arguments_out_of_range_are_refused(
     tmp_path: Path, pixels: Make, arguments: dict[str, Any]
@@ -335,6 +341,22 @@ def test_the_hub_layout_from_a_local_folder(
         load(f"hf:{tmp_path / 'hub'}:extra")
     with pytest.raises(DataNotFoundError, match="cannot be loaded"):
         load(f"hf:{tmp_path / 'nowhere'}")
+
+
+def test_the_hub_layout_may_hold_images_as_files(
+    tmp_path: Path, write_folder: Make, encode: Make, pixels: Make
+) -> None:
+    # The cells of such a set hold paths alone, and no image was found in them.
+    pytest.importorskip("datasets", reason="the extra 'hub' is not installed")
+    images = pixels(4, 4, 4, 3)
+    files = [f"{split}/{animal}/1.png" for split in ("test", "train") for animal in ("cat", "dog")]
+    root = write_folder(dict(zip(files, map(encode, images), strict=True)))
+    data = held(f"hf:{root}")
+    assert torch.equal(data.images, channels_first(images[:2]))
+    assert data.classes == ("cat", "dog")
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encode(images[0]))
+    assert as_raw({"bytes": None, "path": str(secret)}, [root]) is None
 
 
 def test_streaming_begins_where_memory_ends(tmp_path: Path, pixels: Make) -> None:

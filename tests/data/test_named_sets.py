@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import RepositoryNotFoundError
 
 from offmap.data import channel_statistics, check_inputs, load, named_sets
+from offmap.data.sources.hub import choose_split
 from offmap.errors import DataNotFoundError, UnknownNameError
 
 Make = Callable[..., Any]
@@ -109,6 +110,17 @@ def test_a_repository_that_is_not_there_is_told_at_once(hub: Callable[..., list[
     with pytest.raises(DataNotFoundError, match=r"did you mean 'uoft-cs/cifar100'\?"):
         load("hf:uoft-cs/cifar-100")
     assert calls == [("uoft-cs/cifar-100", 2.0)]
+
+
+def test_two_validation_splits_are_told_apart_by_name_alone() -> None:
+    # One of the two was taken in silence, by their order.
+    splits = ["train", "validation", "val"]
+    for name in ("val", "validation"):
+        assert choose_split(splits, name, "here") == name
+    for name in (None, "valid"):
+        with pytest.raises(DataNotFoundError, match="has splits val and validation, and"):
+            choose_split(splits, name, "here")
+    assert choose_split([*splits, "test"], None, "here") == "test"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ def test_the_count_is_that_of_comparing_all_with_all(a: list[int], b: list[int])
     assert overlap(images_of(a), images_of(b)) == expected
 
 
+def test_an_empty_batch_has_no_samples_in_common() -> None:
+    # Of a loader that filters what it reads.
+    images = images_of([1, 2, 3]).images
+    assert overlap([images, images[:0]], [images[:0], images[:2]]) == 2
+
+
 def test_order_and_batches_do_not_matter() -> None:
     a = images_of(list(range(40)))
     other = a.subset(torch.randperm(40, generator=torch.Generator().manual_seed(0)))

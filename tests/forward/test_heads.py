@@ -224,6 +224,15 @@ def test_a_head_that_fits_nothing_is_refused() -> None:
         probe(samples())
 
 
+def test_a_head_of_other_classes_is_refused_in_words() -> None:
+    # Torch could not subtract logits of two widths, and said so.
+    net = Cosine()
+    probe = Probe(net, head=Head(torch.randn(CLASSES + 1, net.weight.shape[1])))
+    message = rf"has {CLASSES + 1} classes, and the network returns {CLASSES} logits a sample"
+    with probe, pytest.raises(HeadError, match=message):
+        probe(samples())
+
+
 class Lora(nn.Module):
     """A layer with a low-rank change beside it."""
 

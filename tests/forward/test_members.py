@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from offmap.activations import Activations, Head, Shards, Tap
 from offmap.data import ImageSet
-from offmap.errors import ArgumentError, ShapeError
+from offmap.errors import ArgumentError, InputsWarning, ShapeError
 from offmap.forward import (
     EnsembleProbe,
     FilterAndClassifier,
@@ -54,6 +54,20 @@ def images() -> ImageSet:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (50, 3, 4, 4), generator=generator, dtype=torch.uint8)
     return ImageSet("generated", pixels, torch.arange(50) % 3)
+
+
+def test_every_member_normalises_what_the_first_takes_for_images(ensemble: Ensemble) -> None:
+    # Only the first did in a graph of float images: the others were given them as they are.
+    x = torch.rand(6, 3, 4, 4)
+    probe = EnsembleProbe(ensemble, normalization=Normalization((0.5,), (0.25,)))
+    with probe, pytest.warns(InputsWarning, match=r"lie in \[0, 1\]"):
+        acts = probe(x)
+    with probe, torch.no_grad():
+        traced = probe.traced(x)
+        logits = probe.traced_logits(x)
+    assert torch.equal(logits, acts.logits)
+    for a, b in zip(acts.members, traced.members, strict=True):
+        assert torch.equal(a.logits, b.logits)
 
 
 def equal(a: Activations, b: Activations) -> bool:

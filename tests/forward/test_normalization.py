@@ -109,6 +109,9 @@ def test_its_text_is_read_and_both_kinds_at_once_are_refused() -> None:
 def test_means_and_deviations_that_no_image_has_are_refused(text: str, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         Normalization.parse(text)
+    for value in (0.5, None, "half"):  # a number alone is no sequence
+        with pytest.raises(ArgumentError, match=r"mean must be numbers, one a channel or one for"):
+            Normalization(value)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="means are numbers"):
         Normalization((), (0.5,))
 

@@ -161,6 +161,16 @@ def test_a_network_whose_outputs_depend_on_their_company_is_told_of(alone: bool)
     assert all("depends on what else is in a batch" in each for each in words)
 
 
+def test_a_network_of_batches_of_one_size_may_refuse_others_in_any_way() -> None:
+    class Pairs(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            assert x[19].ndim == 1  # an IndexError of fewer
+            return super().forward(x)
+
+    x = torch.randn(40, 5)
+    offmap.Guard(Pairs(nn.Linear(5, 3)), "energy").fit([x[:20], x[20:]])
+
+
 class OnGPU(Tensor):
     """A tensor that says to lie on a GPU, and tells how it is taken from there."""
 

@@ -275,6 +275,14 @@ def test_a_layer_that_is_called_at_several_sizes_is_no_stage(late: bool) -> None
         assert torch.equal(cut.features, torch.zeros(6, 3))
 
 
+def test_a_place_in_a_rule_that_is_no_number_is_refused() -> None:
+    network, x = OneReLU(late=False).eval(), torch.rand(6, 3, 8, 8)
+    with Probe(network, taps=[Tap(":stages")]) as probe:
+        sample = probe.sample(x)
+        with pytest.raises(ArgumentError, match=r":stages\[last\]: the place in a rule is a whole"):
+            sample.run(x, edit={":stages[last]": torch.zeros_like})
+
+
 class Again(nn.Module):
     """One block, three times at one size."""
 

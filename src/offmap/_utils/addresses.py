@@ -148,17 +148,12 @@ def _store(root: str) -> fs.FileSystem:
                 f"{parts.scheme}:// takes no {parts.query}: give settings in the environment, and "
                 "write %3F for a ? in a name"
             ) from None
-        return _open_by_fsspec(parts.scheme)
-
-
-def _open_by_fsspec(scheme: str) -> fs.FileSystem:
-    from pyarrow import fs
-
-    try:
+    try:  # of a kind that Arrow does not know
         import fsspec  # comes with torch
 
-        return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme)))
+        return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(parts.scheme)))
     except (ImportError, ValueError) as error:
         raise ArgumentError(
-            f"{scheme}:// is read by neither Arrow nor fsspec here ({error}): install what it names"
+            f"{parts.scheme}:// is read by neither Arrow nor fsspec here ({error}): install what "
+            "it names"
         ) from error

@@ -114,20 +114,14 @@ def number(
         or (below is not None and not real < below)
         or (most is not None and not real <= most)
     ):
-        limits = _limits_in_words(above, least, below, most)
+        low, high = (above if least is None else least), (below if most is None else most)
+        limits = "be a number"
+        if low is not None and high is not None:
+            limits = f"lie in {'[('[least is None]}{low:g}, {high:g}{')]'[most is not None]}"
+        elif low is not None:
+            limits += f" {'of at least' if above is None else 'above'} {low:g}"
         raise ArgumentError(f"{name} must {limits}; seen {_described(value)}")
     return real
-
-
-def _limits_in_words(
-    above: float | None, least: float | None, below: float | None, most: float | None
-) -> str:
-    low, high = (above if least is None else least), (below if most is None else most)
-    if low is not None and high is not None:
-        ends = "[("[least is None], ")]"[most is not None]
-        return f"lie in {ends[0]}{low:g}, {high:g}{ends[1]}"
-    word = "of at least" if above is None else "above"
-    return "be a number" + ("" if low is None else f" {word} {low:g}")
 
 
 def share(name: str, value: object) -> int | float:

@@ -29,7 +29,13 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     # By chance, as in containers on one volume every process may be number 1. The suffix stays,
     # because writers such as matplotlib choose the format by it.
     temporary = path.with_name(f".{os.urandom(8).hex()}-{path.name}")
-    mode = _mode_of_new(temporary)
+    # The mode of new files here: the umask can be read only by changing it.
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        temporary.unlink()
     try:
         yield temporary
         if sync:
@@ -38,35 +44,22 @@ def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             temporary.chmod(mode)  # some writers make files that only their owner reads
         os.replace(temporary, path)
         if sync:
-            _put_names_on_disk(path.parent)
+            with suppress(OSError):  # Windows opens no folder, and some mounts put none on disk
+                put_on_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def put_on_disk(path: Path) -> None:
-    """Wait until the bytes are on disk: a power cut may else leave a new name without them."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Wait until the bytes of a file, or the names in a folder, are on disk.
 
-
-def _put_names_on_disk(folder: Path) -> None:
-    """Wait until the names are on disk: a power cut may else bring the old file back."""
-    with suppress(OSError):  # Windows opens no folder, and some mounts put none on disk
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _mode_of_new(path: Path) -> int:
-    """The mode of new files here: the umask can be read only by changing it."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    A power cut may else leave a new name without its bytes, or bring the old file back.
+    """
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        return os.fstat(handle).st_mode & 0o777
+        os.fsync(handle)
     finally:
         os.close(handle)
-        path.unlink()
 
 
 @contextmanager
@@ -133,7 +126,8 @@ def write_json(path: str | Path, value: Any) -> None:
     the halves of characters by which Python stands for their bytes.
     """
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_readable(value), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(_readable(value), indent=1, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _readable(value: Any) -> Any:
@@ -152,24 +146,20 @@ def claimed(path: Path) -> TextIO:
     """
     while True:
         file = path.open("a", encoding="utf-8")
-        _lock(file, path)
+        # Windows has no such locks, and lets no open file be deleted.
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise StoreError(
+                    f"another process is writing {path}: wait for it, or write another file"
+                ) from None
         try:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except FileNotFoundError:
             pass  # another process finished, and removed it, just before this one had it
         file.close()
-
-
-def _lock(file: TextIO, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows does not have it, and lets no open file be deleted
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise StoreError(
-            f"another process is writing {path}: wait for it, or write another file"
-        ) from None

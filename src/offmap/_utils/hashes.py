@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +21,16 @@ def hashes_of(inputs: Inputs, *, at_most: int | None = None) -> UInt64[np.ndarra
     """
     tensors = {"": inputs} if isinstance(inputs, Tensor) else inputs
     kinds = " ".join(f"{x.dtype} {tuple(x.shape[1:])}" for _, x in sorted(tensors.items())).encode()
-    columns = [_bytes_of(tensors[name], at_most) for name in sorted(tensors)]
-    return np.fromiter((_hash(kinds, row) for row in zip(*columns, strict=True)), np.uint64)
-
-
-def _bytes_of(x: Tensor, at_most: int | None) -> list[Any]:
-    flat = x.detach().reshape(len(x), -1)
-    step = max(1, -(-flat.shape[1] * flat.element_size() // at_most)) if at_most else 1
-    rows = flat[:, ::step].cpu().contiguous()
-    return list(rows.view(torch.uint8).numpy())
-
-
-def _hash(kinds: bytes, row: tuple[Any, ...]) -> int:
-    digest = blake2b(kinds, digest_size=8)
-    for values in row:
-        digest.update(values.data)
-    return int.from_bytes(digest.digest(), "little")
+    columns = []
+    for name in sorted(tensors):
+        x = tensors[name].detach()
+        flat = x.reshape(len(x), x.shape[1:].numel())  # not -1, which no samples leave open
+        step = max(1, -(-flat.shape[1] * flat.element_size() // at_most)) if at_most else 1
+        columns.append(flat[:, ::step].cpu().contiguous().view(torch.uint8).numpy())
+    hashes = []
+    for row in zip(*columns, strict=True):
+        digest = blake2b(kinds, digest_size=8)
+        for values in row:
+            digest.update(values.data)
+        hashes.append(int.from_bytes(digest.digest(), "little"))
+    return np.array(hashes, np.uint64)

@@ -20,12 +20,20 @@ def reached(repository: str) -> Iterator[None]:
     By themselves, its libraries try for half a minute before they report a missing repository.
 
     Raises:
-        UnknownNameError: the block failed; with the answer of the hub, or that there was none.
+        UnknownNameError: the hub has no such repository; or the block failed, with the answer of
+            the hub, or that there was none.
     """
-    if Path(repository).is_dir():
-        answer: Exception | None = None
-    else:
-        answer = _hub_error(repository)
+    answer: Exception | None = None  # the error that the hub gives, if any
+    if not Path(repository).is_dir():
+        try:
+            import_module("huggingface_hub").HfApi().model_info(repository, timeout=SECONDS)
+        except Exception as error:  # each version of the client has its own types
+            if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError"):
+                raise UnknownNameError(
+                    f"the hub has no {repository!r}, or not for everyone: look at "
+                    "huggingface.co/models"
+                ) from error
+            answer = error
     with offline(*[import_module("huggingface_hub").constants] if answer else ()):
         try:
             yield
@@ -39,23 +47,6 @@ def reached(repository: str) -> Iterator[None]:
                     f"and no copy is in its cache here ({reason})"
                 )
             raise UnknownNameError(f"{repository} cannot be loaded: {reason}") from error
-
-
-def _hub_error(repository: str) -> Exception | None:
-    """The error that the hub gives, if any.
-
-    Raises:
-        UnknownNameError: the hub answers, and has no such repository.
-    """
-    try:
-        import_module("huggingface_hub").HfApi().model_info(repository, timeout=SECONDS)
-    except Exception as error:  # each version of the client has its own types
-        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError"):
-            raise UnknownNameError(
-                f"the hub has no {repository!r}, or not for everyone: look at huggingface.co/models"
-            ) from error
-        return error
-    return None
 
 
 def first_line(error: Exception) -> str:

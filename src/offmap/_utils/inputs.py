@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -76,27 +76,49 @@ def _parts(batch: Any, takes: Container[str] = ()) -> tuple[Any, Any]:
     if isinstance(batch, Mapping):
         labels = next((batch[name] for name in LABEL if name in batch), None)
         return inputs_of(batch, takes), labels
-    if isinstance(batch, tuple | list) and len(batch) and not _is_list_of_samples(batch):
-        return batch[0], batch[1] if len(batch) > 1 else None
-    return batch, None
+    if not isinstance(batch, tuple | list) or not len(batch) or all(map(is_picture, batch)):
+        return batch, None
+    shapes = {tuple(x.shape) if is_array(x) else () for x in batch}
+    one_shape = isinstance(batch, list) and len(batch) > 1 and len(shapes) == 1
+    if one_shape and len(shapes.pop()) == 3:  # images, not inputs and labels
+        return batch, None
+    return batch[0], batch[1] if len(batch) > 1 else None
 
 
 def as_inputs(inputs: Any) -> Inputs:
     """Inputs as tensors, from arrays, pictures, and lists of them.
 
     Raises:
-        DataError: it is none of these, or pictures of several sizes.
+        DataError: it is none of these, or pictures of several sizes, or a list of the inputs that
+            a network takes.
     """
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: _column_tensor(name, x) for name, x in inputs.items()}
+        tensors: dict[str, Tensor] = {}
+        for name, x in inputs.items():
+            rows = isinstance(x, list) and bool(x) and all(map(is_array, x))
+            tensor = as_inputs(x) if name in IMAGE or rows else as_tensor(x)
+            assert isinstance(tensor, Tensor)
+            if not tensor.ndim:
+                raise DataError(
+                    f"{name} is one number for all of a batch: give one for each sample"
+                )
+            tensors[name] = tensor
+        return tensors
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iufb":
         return channels_first(tensor_of(inputs))
     if is_picture(inputs):
         return as_sample(inputs)[None]
     if isinstance(inputs, tuple | list) and len(inputs):
-        _refuse_several(inputs)
+        # One array for each input of a network, instead of one for each sample. Of tensors alone:
+        # arrays may be grey and colour pictures.
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else () for x in inputs]
+        if all(shapes) and len(set(map(len, shapes))) > 1 and len({s[0] for s in shapes}) == 1:
+            raise DataError(
+                f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give "
+                "a dict, with these under the names that the network takes"
+            )
         return stacked([as_sample(x) for x in inputs])
     several = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
     several = several and not isinstance(inputs, str | bytes)
@@ -105,30 +127,6 @@ def as_inputs(inputs: Any) -> Inputs:
         f"tensors, arrays or pictures inside; seen {type(inputs).__name__}"
         + ("; of a whole data set, give one batch at a time" if several else "")
     )
-
-
-def _column_tensor(name: str, x: Any) -> Tensor:
-    rows = isinstance(x, list) and bool(x) and all(map(is_array, x))
-    tensor = as_inputs(x) if name in IMAGE or rows else as_tensor(x)
-    assert isinstance(tensor, Tensor)
-    if not tensor.ndim:
-        raise DataError(f"{name} is one number for all of a batch: give one for each sample")
-    return tensor
-
-
-def _refuse_several(inputs: Sequence[Any]) -> None:
-    """Refuse a list with one array for each input of a network, instead of one for each sample.
-
-    Raises:
-        DataError: it is such a list.
-    """
-    # Not for arrays, which may be grey and colour pictures.
-    shapes = [tuple(x.shape) if isinstance(x, Tensor) else () for x in inputs]
-    if all(shapes) and len(set(map(len, shapes))) > 1 and len({shape[0] for shape in shapes}) == 1:
-        raise DataError(
-            f"a batch has {len(inputs)} inputs, of shapes {', '.join(map(str, shapes))}: give a "
-            "dict, with these under the names that the network takes"
-        )
 
 
 def _warn_of_index(labels: Any, others: Any) -> None:
@@ -144,15 +142,6 @@ def _warn_of_index(labels: Any, others: Any) -> None:
             "the numbers of samples do: give (inputs, labels), or a dict with 'image' and 'label'",
             InputsWarning,
         )
-
-
-def _is_list_of_samples(batch: Sequence[Any]) -> bool:
-    """Whether a list holds samples, not inputs and labels."""
-    if all(map(is_picture, batch)):
-        return True
-    shapes = {tuple(x.shape) if is_array(x) else () for x in batch}
-    same_shape = len(batch) > 1 and len(shapes) == 1
-    return isinstance(batch, list) and same_shape and len(shapes.pop()) == 3
 
 
 def batches_of(
@@ -176,7 +165,14 @@ def batches_of(
         return
     if is_array(data) or _are_arrays(data):
         x, y = (data, None) if is_array(data) else data
-        yield from _slice_arrays(x, y, batch_size)
+        if y is not None and as_labels(y) is None:
+            raise LabelError(
+                f"labels of {y.dtype}: give the number of each sample's class, as the network "
+                "counts them"
+            )
+        for start in range(0, len(x), batch_size):  # converted to tensors one batch at a time
+            rows = slice(start, start + batch_size)
+            yield pair(x[rows] if y is None else (x[rows], y[rows]))
         return
     if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
         raise DataError(
@@ -192,18 +188,6 @@ def batches_of(
             yield pair(item, takes)
             continue
         yield _gather(chain([item], islice(items, batch_size - 1)), takes)
-
-
-def _slice_arrays(x: Any, y: Any, batch_size: int) -> Iterator[tuple[Inputs, Tensor | None]]:
-    """Batches of arrays of all samples, converted to tensors one at a time."""
-    if y is not None and as_labels(y) is None:
-        raise LabelError(
-            f"labels of {y.dtype}: give the number of each sample's class, as the network counts "
-            "them"
-        )
-    for start in range(0, len(x), batch_size):
-        rows = slice(start, start + batch_size)
-        yield pair(x[rows] if y is None else (x[rows], y[rows]))
 
 
 def _are_arrays(data: Any) -> bool:

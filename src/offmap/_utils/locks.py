@@ -14,7 +14,8 @@ class ModuleLock:
 
     def __init__(self) -> None:
         self.renew()
-        _all.append(self)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
 
     def renew(self) -> None:
         """Replace the lock by a free one."""
@@ -22,15 +23,3 @@ class ModuleLock:
 
     def __call__(self) -> threading.RLock:
         return self._lock
-
-
-_all: list[ModuleLock] = []
-
-
-def _after_fork() -> None:
-    for lock in _all:
-        lock.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

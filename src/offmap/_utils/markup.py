@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 
 # Character by character, so that no backslash of an escape is escaped again.
 _LATEX = {
@@ -80,7 +80,12 @@ def latex(
         f"% {line}" for line in f"{caption}\nneeds \\usepackage{{booktabs}}".splitlines() if line
     ]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
-    lines += _groups(above)
+    if any(above):
+        runs = [(name, len(list(run))) for name, run in groupby(above)]
+        heads = [rf"\multicolumn{{{n}}}{{c}}{{{in_latex(name)}}}" for name, n in runs]
+        ends = list(accumulate((n for _, n in runs), initial=1))
+        rules = [rf"\cmidrule(lr){{{i + 1}-{j}}}" for i, j in pairwise(ends)]
+        lines += [" & ".join(["", *heads]) + r" \\", "".join(rules)]
     lines += [" & ".join(map(in_latex, [corner, *columns])) + r" \\", r"\midrule"]
     for name, row in texts.items():
         cells = []
@@ -99,18 +104,6 @@ def in_latex(text: str) -> str:
     50 \% of a\_b \& \textbackslash{}input
     """
     return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
-
-
-def _groups(above: Sequence[str]) -> list[str]:
-    if not any(above):
-        return []
-    runs = [(name, len(list(run))) for name, run in groupby(above)]
-    heads = [rf"\multicolumn{{{n}}}{{c}}{{{in_latex(name)}}}" for name, n in runs]
-    rules, start = [], 2
-    for _, n in runs:
-        rules.append(rf"\cmidrule(lr){{{start}-{start + n - 1}}}")
-        start += n
-    return [" & ".join(["", *heads]) + r" \\", "".join(rules)]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ animation the first frame counts.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
@@ -18,6 +20,15 @@ _GREY = _DEEP | {"1", "L", "LA", "La", "F"}
 def count_channels(image: Image.Image) -> int:
     """Channels of an image: 3 for any kind of colour, 1 for any kind of grey."""
     return 1 if image.mode in _GREY else 3
+
+
+def shape_of(image: Image.Image) -> tuple[int, int, int]:
+    """Channels, height and width of an image, turned upright; of one that is damaged, as stored."""
+    channels = count_channels(image)
+    # A PNG may state its orientation behind its pixels. If these are damaged, the header counts.
+    with suppress(Exception):
+        upright(image)
+    return channels, image.height, image.width
 
 
 def upright(image: Image.Image) -> Image.Image:

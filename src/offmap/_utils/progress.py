@@ -18,9 +18,7 @@ def progress(
         total: the count at the end, if known.
         show: ``None`` shows it where standard error is a terminal.
     """
-    if show is None:
-        show = _on_terminal()
-    if not show:
+    if not (on_terminal() if show is None else show):
         yield lambda count: None
         return
     from offmap._utils.bar import bar  # here: most runs show none
@@ -30,8 +28,8 @@ def progress(
         yield lambda count: display.advance(task, count)
 
 
-def _on_terminal() -> bool:
-    # Without a console, standard error may be missing, replaced or closed.
+def on_terminal() -> bool:
+    """Whether standard error is a terminal; without a console it may be missing or closed."""
     isatty = getattr(sys.stderr, "isatty", None)
     try:
         return bool(isatty and isatty())

@@ -105,28 +105,23 @@ def write(
     if schema is not None:
         _convert(content, schema, path, "nothing is written")
     with alone_in(path.parent):  # else one could remove the files of another
-        older = _names(path)
+        try:
+            former = msgspec.json.decode(_content_of(path))["files"].values()
+            older = {str(entry["name"]) for entry in former}
+        # There is none, or any other file is in its place.
+        except (*_UNREADABLE, LookupError, TypeError, AttributeError):
+            older = set()
         for name, data in blobs.items():
             with atomic(path.parent / name) as temporary:
                 temporary.write_bytes(data)
         write_json(path, content)
-        for name in older - set(blobs):
+        for name in filter(_BY_CONTENT.fullmatch, older - set(blobs)):
             (path.parent / name).unlink(missing_ok=True)
 
 
 def stamp(kind: str) -> dict[str, Any]:
     """The fields that identify a record of this kind."""
     return {"format": f"offmap {kind}", "version": _VERSION}
-
-
-def _names(path: Path) -> set[str]:
-    """The files that a record names; none if it cannot be read, as any file may be in its place."""
-    try:
-        entries = msgspec.json.decode(_content_of(path))["files"].values()
-        names = {str(entry["name"]) for entry in entries}
-    except (*_UNREADABLE, LookupError, TypeError, AttributeError):
-        return set()
-    return {name for name in names if _BY_CONTENT.fullmatch(name)}
 
 
 @overload

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, zip_longest
 
 _NO_TERMINAL = 100
 _LONG_NAME = 40  # of a row: longer ones take several lines
@@ -63,14 +63,34 @@ def render(
         )
         for i, head in enumerate(heads)
     ]
-    room = width or terminal_width()
-    rows = _row_names(texts, room - sum(size + 2 for size in widths))
+    return _in_blocks(texts, heads, above, widths, corner, width or terminal_width())
+
+
+def _in_blocks(
+    texts: Mapping[str, Sequence[str]],
+    heads: Sequence[str],
+    above: Sequence[str],
+    widths: Sequence[int],
+    corner: str,
+    room: int,
+) -> str:
+    """Blocks of columns that fit, two spaces before each; one that is too wide is alone."""
+    # Names in one line each where all fit beside their numbers, or else in several.
+    one_line = max(map(len, texts)) <= room - sum(size + 2 for size in widths)
+    rows = {n: [n] if one_line else textwrap.wrap(n, _LONG_NAME) or [""] for n in texts}
     indent = max(map(len, [corner, *(line for lines in rows.values() for line in lines)]))
-    room -= indent
+    starts, total = [0], 0
+    for i, width in enumerate(widths):
+        if i > starts[-1] and total + width + 2 > room - indent:
+            starts.append(i)
+            total = 0
+        total += width + 2
     blocks = []
-    for block in _blocks(widths, room):
-        sizes = widths[block]
-        lines = [_line("", _run_starts(above[block]), indent, sizes)] if above else []
+    for start, stop in pairwise([*starts, len(widths)]):
+        block, sizes, lines = slice(start, stop), widths[start:stop], []
+        if above:  # the groups, each where a run of it starts
+            names = [g if i == start or above[i - 1] != g else "" for i, g in enumerate(above)]
+            lines.append(_line("", names[block], indent, sizes))
         lines.append(_line(corner, heads[block], indent, sizes))
         for name, row in texts.items():
             *begun, ending = rows[name]
@@ -120,7 +140,16 @@ def of_words(
     """
     table = [headings, *rows]
     room = (width or terminal_width()) - len(indent) - 2 * (len(headings) - 1)
-    widths = _fitting_widths([list(column) for column in zip(*table, strict=True)], room)
+    columns = list(zip(*table, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    longest = [max(len(w) for cell in column for w in cell.split() or [""]) for column in columns]
+    # The widest column shrinks first, and words are broken last.
+    for least in (longest, [1] * len(columns)):
+        while sum(widths) > room:
+            shrinkable = [i for i, size in enumerate(widths) if size > least[i]]
+            if not shrinkable:
+                break
+            widths[max(shrinkable, key=widths.__getitem__)] -= 1
     lines = []
     for row in table:
         cells = [
@@ -131,27 +160,6 @@ def of_words(
             words = (f"{part:<{size}}" for part, size in zip(parts, widths, strict=True))
             lines.append((indent + "  ".join(words)).rstrip())
     return "\n".join(lines)
-
-
-def _fitting_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Widths that fit: the widest column shrinks first, and words are broken last."""
-    widths = [max(map(len, column)) for column in columns]
-    words = [max(len(w) for cell in column for w in cell.split() or [""]) for column in columns]
-    for least in (words, [1] * len(columns)):
-        while sum(widths) > room:
-            shrinkable = [i for i, size in enumerate(widths) if size > least[i]]
-            if not shrinkable:
-                break
-            widths[max(shrinkable, key=widths.__getitem__)] -= 1
-    return widths
-
-
-def _row_names(names: Collection[str], room: int) -> dict[str, list[str]]:
-    """The lines of each name: one where all fit beside their numbers, or else several."""
-    return {
-        name: [name] if max(map(len, names)) <= room else textwrap.wrap(name, _LONG_NAME) or [""]
-        for name in names
-    }
 
 
 def alike(texts: Mapping[str, str]) -> list[list[str]]:
@@ -168,36 +176,17 @@ def short(names: Sequence[str]) -> list[str]:
     >>> short(["cifar10", "/data/photos/cameras/a/test", "/data/photos/cameras/b/test"])
     ['cifar10', 'a/test', 'b/test']
     """
-    return [name if len(name) <= _LONG_PATH else _distinct_end(name, names) for name in names]
-
-
-def _distinct_end(path: str, names: Sequence[str]) -> str:
-    parts = path.rstrip("/").split("/")
-    neighbours = [f"/{name.rstrip('/')}" for name in names if name != path]
-    for start in range(len(parts) - 1, 0, -1):
-        end = "/".join(parts[start:])
-        if not any(neighbour.endswith(f"/{end}") for neighbour in neighbours):
-            return end
-    return path
-
-
-def _blocks(widths: Sequence[int], room: int) -> Iterator[slice]:
-    """Slices of columns that fit, two spaces before each; one that is too wide is alone."""
-    start, total = 0, 0
-    for i, width in enumerate(widths):
-        if i > start and total + width + 2 > room:
-            yield slice(start, i)
-            start, total = i, 0
-        total += width + 2
-    yield slice(start, len(widths))
+    heads = []
+    for name in names:
+        parts = name.rstrip("/").split("/")
+        ends = ["/".join(parts[start:]) for start in range(len(parts) - 1, 0, -1)]
+        others = [f"/{other.rstrip('/')}" for other in names if other != name]
+        distinct = [e for e in ends if not any(other.endswith(f"/{e}") for other in others)]
+        heads.append(name if len(name) <= _LONG_PATH else next(iter(distinct), name))
+    return heads
 
 
 def _line(name: str, texts: Sequence[str], indent: int, widths: Sequence[int]) -> str:
     return f"{name:<{indent}}  " + "  ".join(
         f"{t:>{w}}" for t, w in zip(texts, widths, strict=True)
     )
-
-
-def _run_starts(groups: Sequence[str]) -> list[str]:
-    """The group names, empty except where a run of one starts."""
-    return [g if i == 0 or groups[i - 1] != g else "" for i, g in enumerate(groups)]

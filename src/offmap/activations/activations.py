@@ -148,8 +148,7 @@ class Activations:
         return {name: x for name, x in parts.items() if x is not None}
 
     def _all(self) -> list[Tensor]:
-        tensors = (self._logits, self._features, self.classifier_logits, *self.layers.values())
-        return [x for x in tensors if x is not None]
+        return list(self._tensors().values())
 
     @property
     def widths(self) -> tuple[int | None, int | None, int]:
@@ -220,9 +219,10 @@ class Activations:
 
     @classmethod
     def joined(cls, parts: Sequence[Activations]) -> Activations:
-        """The activations of several batches as one."""
-        names = parts[0]._tensors()
-        tensors = {name: torch.cat([part._tensors()[name] for part in parts]) for name in names}
+        """The activations of several batches as one; a part that one of them lacks is absent."""
+        all_tensors = [part._tensors() for part in parts]
+        names = [name for name in all_tensors[0] if all(name in x for x in all_tensors)]
+        tensors = {name: torch.cat([x[name] for x in all_tensors]) for name in names}
         members = zip(*(part.members for part in parts), strict=True)
         keys = [part.keys for part in parts]
         acts = cls(
@@ -232,7 +232,7 @@ class Activations:
             classifier_logits=tensors.pop("classifier_logits", None),
             layers=tensors,
             keys=None if None in keys else tuple(key for batch in keys for key in batch or ()),
-            absent=parts[0].absent,
+            absent=next((p.absent for p in parts if not p.has_features), parts[0].absent),
         )
         acts._finite = all(part._finite for part in parts)
         return acts

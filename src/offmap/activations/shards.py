@@ -149,7 +149,7 @@ class Shards:
         if not self.complete:
             return None
         try:
-            index = json.loads(self._index.read_text())
+            index = json.loads(self._index.read_text(encoding="utf-8"))
             version, samples = index["version"], int(index["samples"])
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._index} is not an index of shards: {error}") from error

@@ -151,7 +151,7 @@ def _read(name: str) -> dict[str, Any]:
     from offmap.errors import StoreError
 
     try:
-        content = json.loads(Path(name).read_text())
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{name} is no recipe that can be read: {reason_of(error)}") from error
     if not isinstance(content, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -47,8 +48,8 @@ def corrupted(
     if kind not in CORRUPTIONS:
         hint = did_you_mean(kind, CORRUPTIONS)
         raise UnknownNameError(f"no corruption {kind!r}: {hint}there are {', '.join(CORRUPTIONS)}")
-    if severity not in range(1, 6):
-        raise ArgumentError(f"the severity of {kind} is one of 1 to 5; seen {severity}")
+    if not isinstance(severity, Integral) or severity not in range(1, 6):
+        raise ArgumentError(f"the severity of {kind} is one of 1 to 5; seen {severity!r}")
     images = like.hold() if isinstance(like, StreamedSet) else like
     if images.images.dtype != torch.uint8:
         raise DataError(

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offmap._utils.addresses import Remote
-from offmap._utils.pictures import count_channels, upright
+from offmap._utils.pictures import count_channels, shape_of
 from offmap.data._preprocessing import Preprocessing, as_size
 from offmap.data.types import Resize
 from offmap.errors import ArgumentError, DataError
@@ -88,7 +87,7 @@ def preprocessing_for(
     items = iter(items)
     skipped: list[Skipped] = []
     for item in items:
-        if isinstance(shape := attempt(item, _shape), Skipped):
+        if isinstance(shape := attempt(item, shape_of), Skipped):
             skipped.append(shape)
             continue
         if channels is None:
@@ -163,31 +162,22 @@ def _decode(item: Item, preprocessing: Prepares) -> Pixels | Skipped:
     return attempt(item, preprocessing.pixels)
 
 
-def _shape(image: Image.Image) -> tuple[int, int, int]:
-    channels = count_channels(image)
-    # A PNG may state its orientation behind its pixels. If these are damaged, the header counts.
-    with suppress(Exception):
-        upright(image)
-    return channels, image.height, image.width
-
-
 def attempt(item: Item, look: Callable[[Image.Image], T]) -> T | Skipped:
     """What ``look`` returns for the opened image, or why the image cannot be read."""
     where, raw = item
     try:
-        with _open(raw) as image:
+        if raw is None:
+            raise ValueError("no image is stored here")
+        if isinstance(raw, np.ndarray):
+            image = Image.fromarray(raw)
+        elif isinstance(raw, Image.Image):
+            image = raw.copy()  # it is closed here, and is its owner's
+        else:
+            content = raw.read_bytes() if isinstance(raw, Remote) else raw
+            file = BytesIO(content) if isinstance(content, bytes) else content
+            image = Image.open(file, formats=_FORMATS)
+        with image:
             return look(image)
     except Exception as error:  # broken files make decoders raise nearly anything
         # PIL names the buffer by its address, which differs from run to run.
         return Skipped(where, f"{type(error).__name__}: {error}".split(" <_io.BytesIO")[0])
-
-
-def _open(raw: Raw | None) -> Image.Image:
-    if raw is None:
-        raise ValueError("no image is stored here")
-    if isinstance(raw, np.ndarray):
-        return Image.fromarray(raw)
-    if isinstance(raw, Image.Image):
-        return raw.copy()  # it is closed here, and is its owner's
-    content = raw.read_bytes() if isinstance(raw, Remote) else raw
-    return Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=_FORMATS)

@@ -86,7 +86,12 @@ def embedded(
         h, w = (side * times for side in sides)
         source, before = _patches(where, _PICTURES[name], h, w), f"patches of {h}x{w}; "
     elif name == "digits":
-        source = _digits(where)
+        from sklearn.datasets import load_digits  # here: it takes a second
+
+        digits = load_digits()
+        pixels = (digits.images * 255 / 16).round().astype(np.uint8)
+        labels = torch.from_numpy(digits.target).long()
+        source = Arrays(where, pixels, labels, tuple("0123456789"))
     else:
         file = BytesIO(_package_file("skimage", "data", "lfw_subset.npy"))
         faces = np.load(file, allow_pickle=False)[:_FACES]  # the other half shows no faces
@@ -96,14 +101,6 @@ def embedded(
         before=before,
     )  # fmt: skip
     return images.hold()
-
-
-def _digits(where: str) -> Arrays:
-    from sklearn.datasets import load_digits  # here: it takes a second
-
-    digits = load_digits()
-    images = (digits.images * 255 / 16).round().astype(np.uint8)
-    return Arrays(where, images, torch.from_numpy(digits.target).long(), tuple("0123456789"))
 
 
 def _patches(where: str, names: tuple[str, ...], h: int, w: int) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ def load_features(path: str | Path) -> Arrays:
     """Features ``(n, d)`` and labels ``(n,)``, where there are some, of a file.
 
     ``.npy`` holds features alone; ``.npz`` an array, ``.parquet`` a column of lists, called
-    features, embeddings, embedding or x; labels are called labels, label or y. Nothing is
-    unpickled. Both are what :meth:`Guard.fit` and :func:`evaluate` take, around
-    ``torch.nn.Identity()`` with ``outputs="features"``, or around a linear layer.
+    features, embeddings, embedding or x; labels are called labels, label or y. What else the file
+    holds is not read, and nothing is unpickled. Both are what :meth:`Guard.fit` and
+    :func:`evaluate` take, around ``torch.nn.Identity()`` with ``outputs="features"``, or around a
+    linear layer.
 
     Args:
         path: the file.
@@ -64,43 +65,43 @@ def load_features(path: str | Path) -> Arrays:
 
 def _read_npz(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as file:
-        return _features_and_labels({name: file[name] for name in file.files}, path)
+        names = _features_and_labels(file.files, path)
+        arrays = [file[name] for name in names]
+    return arrays[0], arrays[1] if len(arrays) > 1 else None
 
 
 def _read_parquet(path: Path) -> Arrays:
     import pyarrow.parquet as pq
-    from pyarrow import types
+    from pyarrow import compute, types
 
-    table = pq.read_table(path)
-    columns = {}
-    for name in table.column_names:
+    with pq.ParquetFile(path) as file:
+        names = _features_and_labels(file.schema_arrow.names, path)
+        table = file.read(columns=names)
+    arrays: list[NDArray[Any]] = []
+    for name in names:
         column = table[name].combine_chunks()
         checks = types.is_list, types.is_large_list, types.is_fixed_size_list
-        lists = any(check(column.type) for check in checks)
-        columns[name] = _rows(column, path) if lists else column.to_numpy(zero_copy_only=False)
-    return _features_and_labels(columns, path)
+        if not any(check(column.type) for check in checks):
+            arrays.append(column.to_numpy(zero_copy_only=False))
+            continue
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        lengths = np.unique(compute.list_value_length(column).to_numpy(zero_copy_only=False))
+        if len(lengths) != 1 or not len(values):
+            raise DataError(
+                f"{path}: the lists of {name} must have one length, above 0; seen {lengths[:5]}"
+            )
+        arrays.append(values.reshape(len(column), -1))
+    return arrays[0], arrays[1] if len(arrays) > 1 else None
 
 
-def _rows(column: Any, path: Path) -> NDArray[Any]:
-    """A column of lists of one length as an array."""
-    from pyarrow import compute
-
-    values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
-    if len(column) == 0 or len(values) % len(column):
-        raise DataError(f"{path}: the lists of features must have one length")
-    lengths = np.unique(compute.list_value_length(column).to_numpy(zero_copy_only=False))
-    if len(lengths) != 1:
-        raise DataError(f"{path}: the lists of features must have one length; seen {lengths[:5]}")
-    return values.reshape(len(column), -1)
-
-
-def _features_and_labels(arrays: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
-    features = next((arrays[name] for name in FEATURES if name in arrays), None)
+def _features_and_labels(names: Sequence[str], path: Path) -> list[str]:
+    """The name of the features, and that of the labels if there are some; no more is read."""
+    features = next((name for name in FEATURES if name in names), None)
     if features is None:
         raise DataError(
-            f"{path} holds {', '.join(arrays)}: name the features one of {', '.join(FEATURES)}"
+            f"{path} holds {', '.join(names)}: name the features one of {', '.join(FEATURES)}"
         )
-    return features, next((arrays[name] for name in _LABELS if name in arrays), None)
+    return [features, *(name for name in _LABELS if name in names)][:2]
 
 
 _READERS: dict[str, Callable[[Path], Arrays]] = {

@@ -167,19 +167,17 @@ def join(sets: Sequence[ImageSet | StreamedSet]) -> ImageSet | StreamedSet | Joi
             ": give the sets with labels alone, if labels are needed",
             LeftOutWarning,
         )
-    parts = sets if unlabelled else [_in_classes_of(first, part) for part in sets]
-    return first if len(sets) == 1 else JoinedSet(tuple(parts))
-
-
-def _in_classes_of(
-    first: ImageSet | StreamedSet, part: ImageSet | StreamedSet
-) -> ImageSet | StreamedSet:
-    """The part, with labels that count in the classes of the first."""
-    if part.classes == first.classes:
-        return part
-    if not first.classes:
-        raise LabelError(f"{part.name} has names for its classes, and {first.name} has none")
-    return part.with_classes(first.classes)
+    if len(sets) == 1:
+        return first
+    parts = []
+    for part in sets:
+        if unlabelled or part.classes == first.classes:
+            parts.append(part)
+        elif first.classes:
+            parts.append(part.with_classes(first.classes))
+        else:
+            raise LabelError(f"{part.name} has names for its classes, and {first.name} has none")
+    return JoinedSet(tuple(parts))
 
 
 def _join_hashes(fingerprints: Iterator[str | None]) -> str | None:

@@ -56,6 +56,10 @@ def check_labels(
     """
     if labels is None:
         return
+    if not isinstance(labels, Tensor):
+        raise LabelError(
+            f"{name} has labels in a {type(labels).__name__}: give a tensor, one int64 an image"
+        )
     if labels.shape != (samples,) or labels.dtype != torch.int64:
         raise LabelError(
             f"{name} has labels {labels.dtype} of shape {tuple(labels.shape)} for {samples} "

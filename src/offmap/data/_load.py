@@ -131,7 +131,12 @@ def load_like(
         resize: as for :func:`load`; ``None`` is that of ``like``, or "crop".
     """
     if isinstance(spec, str) and spec.startswith("corrupt:"):
-        return _corrupt(spec, like if limit is None else like.take(limit, seed), seed)
+        kind, _, severity = spec.removeprefix("corrupt:").partition(":")
+        if severity and not severity.isdecimal():
+            raise ArgumentError(f"{spec}: the severity is one of 1 to 5, as in corrupt:{kind}:3")
+        strength = {"severity": int(severity)} if severity else {}
+        images = like if limit is None else like.take(limit, seed)
+        return corrupted(kind, images, seed=seed, **strength)
     if not isinstance(spec, str) or not spec.startswith("noise:"):
         if like.own is None:
             channels, height, width = like.shape
@@ -152,13 +157,6 @@ def load_like(
     if kind == "shuffled":
         pictures = like.take(count, seed).hold() if isinstance(like, StreamedSet) else like
     return noise(kind, count, like.shape, seed=seed, like=pictures)
-
-
-def _corrupt(spec: str, like: ImageSet | StreamedSet, seed: int) -> ImageSet:
-    kind, _, severity = spec.removeprefix("corrupt:").partition(":")
-    if severity and not severity.isdecimal():
-        raise ArgumentError(f"{spec}: the severity is one of 1 to 5, as in corrupt:{kind}:3")
-    return corrupted(kind, like, seed=seed, **({"severity": int(severity)} if severity else {}))
 
 
 def _open(spec: str | PathLike[str]) -> tuple[str, Source]:

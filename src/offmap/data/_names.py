@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from offmap._utils.arguments import did_you_mean, names_in
@@ -27,7 +26,23 @@ def look_up(spec: str) -> tuple[str, Source] | None:
     if splits := {file.stem: file for file in files}:
         split = choose_split(splits, split or None, name)
         return f"{name}:{split}", Parquet.open(splits[split])
-    return _on_hub(name, split or None)
+    entry = named_sets().get(name)
+    if entry is None or entry.repository is None:
+        return None
+    try:
+        library()
+    except MissingExtraError:
+        return None
+    split = choose_split(entry.splits, split or None, name)
+    try:
+        source = Hub.open(
+            entry.repository, split, config=entry.config, image=entry.image, label=entry.label
+        )
+    except DataNotFoundError as error:
+        raise DataNotFoundError(
+            f"{error}. Without the hub: set OFFMAP_DATA to a folder with {name}/{split}.parquet"
+        ) from error
+    return f"{name}:{split}", source
 
 
 def is_local(name: str) -> bool:
@@ -51,37 +66,15 @@ def not_found(spec: str) -> DataNotFoundError:
         hub = f"no place on the hub is known ({entry.note})"
     else:
         hub = "the hub is not reached without the library datasets: pip install 'offmap[hub]'"
-    return DataNotFoundError(
-        f"no data set {name!r}: {_hint(name, stored)}{tried}; {hub}. Set OFFMAP_DATA to a "
-        f"folder with {name}/test.parquet, or give a path, or hf:owner/name"
-    )
-
-
-def _hint(name: str, stored: Iterable[str]) -> str:
+    hint = ""
     if name == "noise":
-        return "noise takes the shape of another set, so load it by load_like. "
-    if name in EMBEDDED:
-        return f"did you mean 'embedded:{name}'? "
-    if name in named_sets():
-        return ""
-    return did_you_mean(name, {*named_sets(), *stored}) or did_you_mean(name, names_in(Path()))
-
-
-def _on_hub(name: str, split: str | None) -> tuple[str, Source] | None:
-    entry = named_sets().get(name)
-    if entry is None or entry.repository is None:
-        return None
-    try:
-        library()
-    except MissingExtraError:
-        return None
-    split = choose_split(entry.splits, split, name)
-    try:
-        source = Hub.open(
-            entry.repository, split, config=entry.config, image=entry.image, label=entry.label
-        )
-    except DataNotFoundError as error:
-        raise DataNotFoundError(
-            f"{error}. Without the hub: set OFFMAP_DATA to a folder with {name}/{split}.parquet"
-        ) from error
-    return f"{name}:{split}", source
+        hint = "noise takes the shape of another set, so load it by load_like. "
+    elif name in EMBEDDED:
+        hint = f"did you mean 'embedded:{name}'? "
+    elif entry is None:
+        near = did_you_mean(name, {*named_sets(), *stored})
+        hint = near or did_you_mean(name, names_in(Path()))
+    return DataNotFoundError(
+        f"no data set {name!r}: {hint}{tried}; {hub}. Set OFFMAP_DATA to a folder with "
+        f"{name}/test.parquet, or give a path, or hf:owner/name"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -35,19 +36,35 @@ def noise(
 
     Raises:
         UnknownNameError: no such kind.
-        ArgumentError: ``n`` or ``shape`` is not positive, or ``like`` is missing or too small.
+        ArgumentError: ``n`` or ``shape`` is not of positive whole numbers, or ``like`` is missing
+            or too small.
         ShapeError: images of ``like`` have another shape, or sides without a common divisor.
     """
     if kind not in NOISE_KINDS:
         hint = did_you_mean(kind, NOISE_KINDS)
         raise UnknownNameError(f"no noise {kind!r}: {hint}there are {', '.join(NOISE_KINDS)}")
-    if n < 1 or min(shape) < 1:
-        raise ArgumentError(f"n and shape must be positive; seen {n} and {shape}")
-    if kind == "shuffled":
-        return _shuffle(n, shape, like, seed)
-    images = _DRAWN[kind]((n, *shape), torch.Generator().manual_seed(seed))
-    transform = "as drawn" if kind == "blobs" else "drawn in normalised space"
-    return ImageSet(f"noise:{kind}", images, transform=transform)
+    numbers = (n, *shape)
+    if len(shape) != 3 or not all(isinstance(k, Integral) and k > 0 for k in numbers):
+        raise ArgumentError(
+            f"n and shape must be positive whole numbers, of (c, h, w); seen {n} and {shape}"
+        )
+    name, generator = f"noise:{kind}", torch.Generator().manual_seed(seed)
+    if kind != "shuffled":
+        images = _DRAWN[kind]((n, *shape), generator)
+        transform = "as drawn" if kind == "blobs" else "drawn in normalised space"
+        return ImageSet(name, images, transform=transform)
+    if like is None or len(like) < n:
+        size = "none" if like is None else len(like)
+        raise ArgumentError(f"{name} needs like=, a set of at least {n} images; seen {size}")
+    if like.shape != shape:
+        raise ShapeError(f"{name} was asked for in shape {shape}, but {like.name} has {like.shape}")
+    _, h, w = shape
+    grid = max(g for g in range(1, _GRID + 1) if h % g == w % g == 0)
+    if grid == 1:
+        raise ShapeError(f"no grid of 2 to {_GRID} a side divides images of {h}x{w}")
+    images = patch_shuffle(like.take(n, seed).images, grid, generator)
+    transform = f"{like.transform}; {grid}x{grid} patches shuffled"
+    return ImageSet(name, images, transform=transform)
 
 
 def patch_shuffle(
@@ -77,22 +94,6 @@ def patch_shuffle(
     patches = patches[torch.arange(n, device=images.device)[:, None], order]
     patches = patches.reshape(n, grid, grid, c, h // grid, w // grid)
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)
-
-
-def _shuffle(n: int, shape: Shape, like: ImageSet | None, seed: int) -> ImageSet:
-    name = "noise:shuffled"
-    if like is None or len(like) < n:
-        size = "none" if like is None else len(like)
-        raise ArgumentError(f"{name} needs like=, a set of at least {n} images; seen {size}")
-    if like.shape != shape:
-        raise ShapeError(f"{name} was asked for in shape {shape}, but {like.name} has {like.shape}")
-    _, h, w = shape
-    grid = max(g for g in range(1, _GRID + 1) if h % g == w % g == 0)
-    if grid == 1:
-        raise ShapeError(f"no grid of 2 to {_GRID} a side divides images of {h}x{w}")
-    images = patch_shuffle(like.take(n, seed).images, grid, torch.Generator().manual_seed(seed))
-    transform = f"{like.transform}; {grid}x{grid} patches shuffled"
-    return ImageSet(name, images, transform=transform)
 
 
 def _blobs(size: tuple[int, ...], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:

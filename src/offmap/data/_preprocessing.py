@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,26 +65,30 @@ class Preprocessing:
         image = plain(upright(image)).convert("RGB" if self.channels == 3 else "L")
         if self.size is None:
             return image
-        return _scale(image, *self.size) if self.resize == "squash" else _crop(image, *self.size)
+        h, w = self.size
+        if self.resize == "squash":
+            return _scale(image, h, w)
+        scale = max(h / image.height, w / image.width)
+        if scale != 1:
+            width, height = max(w, round(image.width * scale)), max(h, round(image.height * scale))
+            # A line of pixels, blown up.
+            if prod((width, height)) > (Image.MAX_IMAGE_PIXELS or 0) > 0:
+                raise ValueError(f"{image.width}x{image.height} would become {width}x{height}")
+            image = _scale(image, height, width)
+        left, top = (image.width - w) // 2, (image.height - h) // 2
+        return image.crop((left, top, left + w, top + h))
 
 
 def as_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """Height and width."""
-    pair = (size, size) if isinstance(size, int) else size
-    if pair is not None and (len(pair) != 2 or min(pair) < 1):
-        raise ArgumentError(f"size must be a positive number or a pair (h, w) of them; seen {size}")
-    return pair
-
-
-def _crop(image: Image.Image, h: int, w: int) -> Image.Image:
-    scale = max(h / image.height, w / image.width)
-    if scale != 1:
-        width, height = max(w, round(image.width * scale)), max(h, round(image.height * scale))
-        if prod((width, height)) > (Image.MAX_IMAGE_PIXELS or 0) > 0:  # a line of pixels, blown up
-            raise ValueError(f"{image.width}x{image.height} would become {width}x{height}")
-        image = _scale(image, height, width)
-    left, top = (image.width - w) // 2, (image.height - h) // 2
-    return image.crop((left, top, left + w, top + h))
+    if size is None:
+        return None
+    pair = size if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, Integral) and side > 0 for side in pair):
+        raise ArgumentError(
+            f"size must be a positive whole number or a pair (h, w) of them; seen {size!r}"
+        )
+    return int(pair[0]), int(pair[1])
 
 
 def _scale(image: Image.Image, h: int, w: int) -> Image.Image:

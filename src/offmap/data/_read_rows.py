@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from offmap._utils.addresses import Remote, opened, place
+from offmap._utils.arguments import does_not_exist
 from offmap.data._decode import Skipped
 from offmap.data._features import FEATURES
-from offmap.errors import ArgumentError, DataError
+from offmap.errors import ArgumentError, DataError, DataNotFoundError
 
 _ROWS = 4096
 _MASK = "attention_mask"
@@ -41,6 +42,7 @@ def read_rows(
 
     Raises:
         DataError: another kind of file.
+        DataNotFoundError: there is none.
         ArgumentError: the first rows are others than those to be passed over.
     """
     rows = _rows(inputs)
@@ -56,19 +58,23 @@ def _rows(inputs: Iterable[str]) -> Iterator[tuple[str, Any]]:
         path = place(spec)
         if path.suffix not in (".jsonl", ".parquet"):
             raise DataError(f"{spec}: rows are read from .jsonl and .parquet files")
+        if isinstance(path, Path) and not path.exists():
+            raise DataNotFoundError(f"{does_not_exist(path)}look at the path")
         read = _read_jsonl if path.suffix == ".jsonl" else _read_parquet
         for i, row in enumerate(read(path)):
-            yield f"{spec}#{i}", row
+            name = f"{spec}#{i}"
+            yield name, Skipped(name, f"no JSON: {row}") if isinstance(row, Exception) else row
 
 
 def _read_jsonl(path: Path | Remote) -> Iterator[Any]:
+    """The rows; in the place of a broken one, the error."""
     lines = BufferedReader(path.open()) if isinstance(path, Remote) else path.open("rb")
     with lines as file:
         for line in filter(bytes.strip, file):
             try:
                 yield json.loads(line)
-            except ValueError as error:
-                yield Skipped(str(path), f"no JSON: {error}")
+            except (ValueError, RecursionError) as error:
+                yield error
 
 
 def _read_parquet(path: Path | Remote) -> Iterator[Any]:

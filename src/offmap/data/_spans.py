@@ -67,13 +67,19 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
             lines = sys.stdin if content is None else map(os.fsdecode, content)
             yield from (Span((line,)) for line in map(str.strip, lines) if line)
         elif is_address(spec):
-            yield _span_of(Remote(spec), left_out)
+            remote = Remote(spec)
+            if remote.is_dir:
+                names, skipped = names_below(remote)
+                left_out += skipped
+                yield Span(tuple(str(remote.file(name)) for name in names))
+            else:
+                yield _rows_of(remote) if remote.suffix == ".parquet" else Span((spec,))
         elif (path := expanded(spec)).is_dir():
             images, _, skipped = search(path)
             left_out += skipped
             yield Span(tuple(map(str, images)))
         elif path.suffix == ".parquet" and path.is_file():
-            yield Span(table=str(path), rows=range(len(Parquet.open(path, labelled=False))))
+            yield _rows_of(path)
         elif path.is_file():
             yield Span((str(path) if spec.startswith("~") else spec,))
         else:
@@ -84,16 +90,9 @@ def spans_of(inputs: Iterable[str], left_out: list[Skipped]) -> Iterator[Span]:
                     yield Span((match,), absent=True)
 
 
-def _span_of(remote: Remote, left_out: list[Skipped]) -> Span:
-    """A folder, table or image of an object store."""
-    if remote.is_dir:
-        names, skipped = names_below(remote)
-        left_out += skipped
-        return Span(tuple(str(remote.file(name)) for name in names))
-    if remote.suffix == ".parquet":
-        table = Parquet.open(remote, labelled=False)
-        return Span(table=str(remote), rows=range(len(table)))
-    return Span((str(remote),))
+def _rows_of(path: Path | Remote) -> Span:
+    """The rows of a Parquet file."""
+    return Span(table=str(path), rows=range(len(Parquet.open(path, labelled=False))))
 
 
 def matches(pattern: str) -> list[str]:

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from offmap._utils.arguments import did_you_mean, whole
+from offmap._utils.arguments import did_you_mean, number, whole
 from offmap._utils.samples import as_tensor
 from offmap.data.types import KeyedBatch
 from offmap.errors import ArgumentError, LabelError, UnknownNameError
@@ -28,8 +28,7 @@ def sample_rows(n: int, total: int, seed: int) -> Int64[Tensor, " m"]:
 
     Under one seed, the choice of fewer rows is part of the choice of more.
     """
-    if n < 1:
-        raise ArgumentError(f"{n} samples were asked for: ask for at least 1")
+    n = whole("the number of samples", n)
     return _permutation(total, seed)[:n].sort().values
 
 
@@ -97,7 +96,7 @@ class Subsets(ABC):
             ArgumentError: one of the two would be empty.
         """
         total = len(self)
-        n = round(share * total)
+        n = round(number("share", share) * total)
         if not 0 < n < total:
             raise ArgumentError(
                 f"a share of {share} of the {total} samples of {self.name} leaves one side empty"

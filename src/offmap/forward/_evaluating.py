@@ -34,17 +34,17 @@ def evaluating(network: nn.Module, modules: Sequence[nn.Module], stack: ExitStac
                 return
         for module in lent:
             _evaluating[module] = _evaluating.get(module, 0) + 1
+
+    def resume_training() -> None:
+        with _lock():
+            for module in lent:
+                _evaluating[module] -= 1
+                if not _evaluating[module]:
+                    del _evaluating[module]
+                    module.training = True
+
     if lent:
-        stack.callback(_resume_training, lent)
-
-
-def _resume_training(lent: Sequence[nn.Module]) -> None:
-    with _lock():
-        for module in lent:
-            _evaluating[module] -= 1
-            if not _evaluating[module]:
-                del _evaluating[module]
-                module.training = True
+        stack.callback(resume_training)
 
 
 class _Eager(Shared):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from offmap._utils.precision import wide
 from offmap.activations import Head
+from offmap.activations.taps import whole
 from offmap.errors import HeadError, ShapeError
 from offmap.forward._calls import VECTOR, Call, maps, same
 from offmap.forward._order import Origins
@@ -79,8 +80,6 @@ def find_head(
     if head_name and len(calls) < len(head_name.split("+")):
         raise HeadError(f"the layer {head_name!r} was never called: name one that is, by head=")
     rows = [call for call in calls if len(call.features) == len(z)]
-    if not rows:
-        return HeadMatch((), None, _why_no_features(calls, modules, len(z)))
     heads = [call for call in rows if call.map is not None and len(call.map.weight) == z.shape[1]]
     for parts in [*((call,) for call in reversed(heads)), tuple(heads[-2:])]:
         if (head := _fit_maps(parts, z, margin)) is not None:
@@ -94,15 +93,40 @@ def find_head(
             of_one = replace(call, features=features, reduce=with_mean, one_token=True)
             if (head := _fit_maps((of_one,), z, margin)) is not None:
                 return HeadMatch((of_one,), head, of_one=len(z) == 1)
-    if head_name and len(calls) > 1:
-        reason = f"the logits are not the mean of what {head_name!r} give"
+    if rows:
+        return _without_head(rows, heads, head_name if len(calls) > 1 else None, z)
+    leaves = [name for name, m in modules.items() if name and not list(m.children())]
+    reason = (
+        "the network calls no torch.nn.Linear, so its features cannot be found: name the layer "
+        f"whose input they are by head=; candidates, last first: {', '.join(leaves[:-9:-1])}"
+    )
+    if calls:
+        reason = (
+            f"the linear layer {calls[-1].name!r} is given {len(calls[-1].features)} rows for "
+            f"{len(z)} samples, so its input is not one vector a sample: name a layer that is, by "
+            "head="
+        )
+    return HeadMatch((), None, reason)
+
+
+def _without_head(
+    rows: Sequence[Call], heads: Sequence[Call], several: str | None, z: Tensor
+) -> HeadMatch:
+    """The features where none of these calls, whose layers may be named, gives the logits."""
+    if several:
+        reason = f"the logits are not the mean of what {several!r} give"
         return HeadMatch(tuple(rows), None, reason)
     nearest = min(
         heads,
         key=lambda call: _head_error(_float_map(call), call.features.float(), z),
         default=rows[-1],
     )
-    return HeadMatch((nearest,), None, _why_no_head(nearest, z))
+    reason = f"the logits are not the output of the last linear layer, {nearest.name!r}"
+    if nearest.map is None or nearest.features.shape[1] != nearest.map.weight.shape[1]:
+        reason = f"{nearest.name!r} is not a linear layer applied to one vector a sample"
+    elif len(nearest.map.weight) != z.shape[1]:
+        reason = f"{nearest.name!r} has {len(nearest.map.weight)} outputs, not {z.shape[1]}"
+    return HeadMatch((nearest,), None, reason)
 
 
 def confirm_head(match: HeadMatch, head: Head, x: Tensor, z: Tensor, margin: float) -> HeadMatch:
@@ -134,9 +158,14 @@ def match_head(
         HeadError: there are none.
     """
     head = head.to(z.device)
+    if len(head.weight) != z.shape[1]:
+        raise HeadError(
+            f"the head that was given has {len(head.weight)} classes, and the network returns "
+            f"{z.shape[1]} logits a sample: give weight and bias as they stand in the network"
+        )
     vectors = dict(arrays)
     if (number := number_of(head, vectors, z, margin)) is not None:
-        call = Call(f"{VECTOR}[{number}]", vectors[number], _identity, head, number)
+        call = Call(f"{VECTOR}[{number}]", vectors[number], whole, head, number)
         return HeadMatch((call,), head)
     raise HeadError(
         f"the head that was given takes {head.weight.shape[1]} features, and from none of the "
@@ -151,10 +180,6 @@ def number_of(head: Head, vectors: dict[int, Tensor], z: Tensor, margin: float) 
     return next(fitting, None)
 
 
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
 def _fit_maps(parts: Sequence[Call], z: Tensor, margin: float) -> Head | None:
     """The mean of several maps as one head, if it gives the logits."""
     if not parts:
@@ -166,24 +191,18 @@ def _fit_maps(parts: Sequence[Call], z: Tensor, margin: float) -> Head | None:
     margin = _margin_of(parts, z.device, margin)
     x, z = _finite_rows(torch.cat([call.features.float() for call in parts], dim=1), z)
     head = Head(weight.clone(), None if bias is None else bias.clone())  # type: ignore[union-attr]
-    for candidate in (head, _scale_head(head, x, z)):
-        if _head_error(candidate, x, z) <= margin:
-            return candidate
-    return None
+    # Or times the factor that brings its outputs nearest to the logits.
+    out, wide_z = wide(head(x)), wide(z)
+    least = torch.finfo(out.dtype).tiny
+    factor = ((out * wide_z).sum() / out.square().sum().clamp(min=least)).float()
+    scaled = Head(head.weight * factor, None if head.bias is None else head.bias * factor)
+    return next((h for h in (head, scaled) if _head_error(h, x, z) <= margin), None)
 
 
 def _margin_of(parts: Sequence[Call], device: torch.device, margin: float) -> float:
     """The margin, wider for logits of a convolution, which GPUs round more."""
     rounded = device.type == "cuda" and any(call.reduce is maps for call in parts)
     return max(margin, _TOLERANCE["tf32"]) if rounded and tf32_of_convolutions() else margin
-
-
-def _scale_head(head: Head, x: Tensor, z: Tensor) -> Head:
-    """The head times the factor that brings its outputs nearest to the logits."""
-    out, z = wide(head(x)), wide(z)
-    least = torch.finfo(out.dtype).tiny
-    factor = ((out * z).sum() / out.square().sum().clamp(min=least)).float()
-    return Head(head.weight * factor, None if head.bias is None else head.bias * factor)
 
 
 def _float_map(call: Call) -> Head:
@@ -208,28 +227,6 @@ def _head_error(head: Head, x: Tensor, z: Tensor) -> float:
     return float(torch.nan_to_num(miss, nan=torch.inf))
 
 
-def _why_no_head(call: Call, z: Tensor) -> str:
-    if call.map is None or call.features.shape[1] != call.map.weight.shape[1]:
-        return f"{call.name!r} is not a linear layer applied to one vector a sample"
-    if len(call.map.weight) != z.shape[1]:
-        return f"{call.name!r} has {len(call.map.weight)} outputs, not {z.shape[1]}"
-    return f"the logits are not the output of the last linear layer, {call.name!r}"
-
-
-def _why_no_features(calls: Sequence[Call], modules: Mapping[str, nn.Module], n: int) -> str:
-    if calls:
-        call = calls[-1]
-        return (
-            f"the linear layer {call.name!r} is given {len(call.features)} rows for {n} samples, "
-            "so its input is not one vector a sample: name a layer that is, by head="
-        )
-    leaves = [name for name, m in modules.items() if name and not list(m.children())]
-    return (
-        "the network calls no torch.nn.Linear, so its features cannot be found: name the layer "
-        f"whose input they are by head=; candidates, last first: {', '.join(leaves[:-9:-1])}"
-    )
-
-
 def check_others(
     calls: Sequence[Call],
     match: HeadMatch,
@@ -245,9 +242,18 @@ def check_others(
             first is made from it, it is an embedding, and the first may well be the logits.
     """
     rows = [call for call in calls if call.map and len(call.features) == len(logits)]
-    if not rows or (match.head is not None and not _is_embedding(rows, match, logits)):
+    if not rows:
         return
     final = rows[-1]
+    if match.head is not None:
+        # The first is an embedding, and no logits, where later maps take as many inputs as the head
+        # has outputs; a second head takes the inputs of the first.
+        names = [call.name for call in rows]
+        head = match.calls[-1]
+        later = rows[names.index(head.name) + 1 :] if head.name in names else []
+        second = bool(later) and same(final.features, head.features)
+        if second or not any(call.features.shape[1] == logits.shape[1] for call in later):
+            return
     assert final.map is not None
     arrays = list(arrays_of(output, len(logits)))
     for place, array in arrays:
@@ -261,19 +267,6 @@ def check_others(
                 f"{final.name!r} gives: return that one first, of shape {tuple(array.shape)}, or "
                 "as 'logits'"
             )
-
-
-def _is_embedding(calls: Sequence[Call], match: HeadMatch, z: Tensor) -> bool:
-    """Whether later maps take as many inputs as the head has outputs: embeddings, not logits.
-
-    A second head takes the inputs of the first.
-    """
-    names = [call.name for call in calls]
-    head = match.calls[-1]
-    later = calls[names.index(head.name) + 1 :] if head.name in names else ()
-    if not later or same(later[-1].features, head.features):
-        return False
-    return any(call.features.shape[1] == z.shape[1] for call in later)
 
 
 def tolerance(precision: str, dtype: torch.dtype, device: torch.device) -> float:

@@ -107,7 +107,12 @@ class Taps:
         if not _is_rule(rule):
             return layer
         names = self.layers[rule]
-        number = int(place.rstrip("]") or -1)
+        try:
+            number = int(place.rstrip("]") or -1)
+        except ValueError as error:
+            raise ArgumentError(
+                f"{layer}: the place in a rule is a whole number, as in {rule}[-1]"
+            ) from error
         if not -len(names) <= number < len(names):
             raise NeedsError(f"{layer}: the network has {len(names)} of these layers: {names}")
         return names[number]

@@ -161,7 +161,10 @@ class EnsembleProbe(AnyProbe):
 
     @torch.no_grad()
     def _prepared(self, inputs: Inputs | Prepared) -> Prepared:
-        return Prepared(self.probes[0].prepared(inputs))
+        prepared = Prepared(self.probes[0].prepared(inputs))
+        # The others get these alone, and normalise images by themselves where they are traced.
+        self.floats = self.probes[0].floats
+        return prepared
 
     def logits(self, inputs: Inputs | Prepared) -> Tensor:
         """The logits of a batch alone, for which no head is looked for."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from offmap._utils.arguments import whole
 from offmap._utils.inputs import Inputs, batches_of, count_of
 from offmap._utils.progress import progress
-from offmap.activations import Activations, Batch, Sample, Shards
+from offmap.activations import Batch, Sample, Shards
 from offmap.errors import ArgumentError, DataError
 from offmap.forward._company import few_of, warn_of_company
 from offmap.forward.any_probe import AnyProbe
@@ -109,12 +109,18 @@ def _pass_over(
         else:
             batches = _run_with_cache(probe, data, batch_size, Path(cache), seen, strict=strict)
         total = len(data) if isinstance(data, Batched) else None
+        # Of a set alone: mappings have a method of that name, too.
+        keys = None if total is None else getattr(data, "keys", None)
         with telling(total) as advance:
-            for acts, labels in batches:
-                _add_keys(acts, data, seen.samples)
-                seen.add(acts, labels)
-                advance(len(acts))
-                yield acts, labels
+            for batch, labels in batches:
+                acts = batch.acts if isinstance(batch, Sample) else batch
+                if acts.keys is None:  # the name of each sample in the set, or its index
+                    start, stop = seen.samples, seen.samples + len(acts)
+                    indices = map(str, range(start, stop))
+                    acts.keys = keys(start, stop) if callable(keys) else tuple(indices)
+                seen.add(batch, labels)
+                advance(len(batch))
+                yield batch, labels
         if not seen.samples:
             raise DataError(f"{name}: there are no samples")
 
@@ -175,17 +181,6 @@ def _run_batches(
         start += len(acts)
         # Loaders fill the same labels again, too.
         yield sample or acts, None if labels is None else labels.to(acts.device, copy=True)
-
-
-def _add_keys(batch: Activations | Sample, data: Any, start: int) -> None:
-    """Give each sample a key, if it has none: its name in the set, or its index."""
-    acts = batch.acts if isinstance(batch, Sample) else batch
-    if acts.keys is not None:
-        return
-    stop = start + len(acts)
-    # Of a set alone: mappings have a method of that name, too.
-    keys = getattr(data, "keys", None) if isinstance(data, Batched) else None
-    acts.keys = keys(start, stop) if callable(keys) else tuple(map(str, range(start, stop)))
 
 
 def _inputs_of(data: Any, batch_size: int, start: int, takes: frozenset[str]) -> Iterator[Keyed]:

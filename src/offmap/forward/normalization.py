@@ -51,13 +51,20 @@ class Normalization:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # lists of a file; tensors, arrays: a record holds numbers
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+            try:
+                numbers = tuple(map(float, getattr(self, name)))
+            except (TypeError, ValueError) as error:
+                raise ArgumentError(
+                    f"{name} must be numbers, one a channel or one for all, as (0.5,); seen "
+                    f"{getattr(self, name)!r}"
+                ) from error
+            object.__setattr__(self, name, numbers)
         if self.per_image and (self.mean, self.std) != ((0.0,), (1.0,)):
             raise ArgumentError(
                 "per_image takes mean and deviation from each image: give no mean and std with it"
             )
-        numbers = all(map(math.isfinite, (*self.mean, *self.std)))
-        if not numbers or not self.mean or min(self.std, default=0) <= 0:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not finite or not self.mean or min(self.std, default=0) <= 0:
             raise ArgumentError(f"means are numbers, and deviations above 0; seen {self!r}")
         if abs(greatest := max(self.mean, key=abs)) > 1:
             raise ArgumentError(

@@ -61,7 +61,19 @@ def preprocessing_of(network: nn.Module, processor: Any = None) -> Preprocessing
     names = ("crop_size", "size") if cropped else ("size",)
     sizes = (*(values.get(name) for name in names), getattr(config, "image_size", None))
     size = next((pair for pair in map(_as_size, sizes) if pair is not None), None)
-    normalization = _read_normalization(values) if values else None
+    if not values:
+        return Preprocessing(None, size, class_names(network))
+    normalized = values.get("do_normalize", True)
+    mean, std = (
+        _floats(values.get(name) if normalized else None, default)
+        for name, default in (("image_mean", 0.0), ("image_std", 1.0))
+    )
+    factor = 1.0 if values.get("do_rescale") is False else values.get("rescale_factor")
+    scale = 255 * float(1 / 255 if factor is None else factor)
+    offset = 1.0 if values.get("rescale_offset") else 0.0
+    normalization = Normalization(
+        tuple((m + offset) / scale for m in mean), tuple(s / scale for s in std)
+    )
     return Preprocessing(normalization, size, class_names(network))
 
 
@@ -76,17 +88,6 @@ def class_names(network: nn.Module) -> tuple[str, ...]:
         return ()
     in_order = tuple(str(names[number]) for number in sorted(names, key=int))
     return () if any(map(_PLACEHOLDER.fullmatch, in_order)) else in_order
-
-
-def _read_normalization(values: Mapping[str, Any]) -> Normalization:
-    mean, std = (
-        _floats(values.get(name) if values.get("do_normalize", True) else None, default)
-        for name, default in (("image_mean", 0.0), ("image_std", 1.0))
-    )
-    factor = 1.0 if values.get("do_rescale") is False else values.get("rescale_factor")
-    scale = 255 * float(1 / 255 if factor is None else factor)
-    offset = 1.0 if values.get("rescale_offset") else 0.0
-    return Normalization(tuple((m + offset) / scale for m in mean), tuple(s / scale for s in std))
 
 
 def _floats(values: Any, default: float = 0.0) -> tuple[float, ...]:

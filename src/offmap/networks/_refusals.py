@@ -21,7 +21,14 @@ def check_kind(path: Path) -> None:
         StoreError: nothing is there, or a folder, or a checkpoint of TensorFlow; the message says
             how to convert one.
     """
-    if _is_tensorflow(path):
+    if path.is_dir():
+        tensorflow = any((path / name).is_file() for name in _TENSORFLOW_FOLDER)
+    elif not path.is_file():  # TensorFlow names its checkpoints by what their files begin with
+        tensorflow = Path(f"{path}.index").is_file()
+    elif not (tensorflow := bool(_TENSORFLOW_NAME.fullmatch(path.name.lower()))):
+        with path.open("rb") as file:
+            tensorflow = file.read(len(_HDF5)) == _HDF5
+    if tensorflow:
         raise StoreError(
             f"{path} is a checkpoint of TensorFlow or Keras, and only PyTorch tensors are read "
             "here. To convert it: read its arrays with TensorFlow (tf.train.load_checkpoint, or "
@@ -34,17 +41,6 @@ def check_kind(path: Path) -> None:
         raise StoreError(f"{path} is a folder: give the file of weights in it")
     if not path.is_file():
         raise StoreError(f"there is no checkpoint at {path}")
-
-
-def _is_tensorflow(path: Path) -> bool:
-    if path.is_dir():
-        return any((path / name).is_file() for name in _TENSORFLOW_FOLDER)
-    if not path.is_file():  # TensorFlow names its checkpoints by what their files begin with
-        return Path(f"{path}.index").is_file()
-    if _TENSORFLOW_NAME.fullmatch(path.name.lower()):
-        return True
-    with path.open("rb") as file:
-        return file.read(len(_HDF5)) == _HDF5
 
 
 def unreadable(path: Path, error: Exception) -> StoreError:

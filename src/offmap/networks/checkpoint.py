@@ -65,7 +65,20 @@ def fitting(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> di
     """
     target = network.state_dict()
     renamed = _rename(_strip_prefixes(weights, target), target)
-    if differences := _differences(target, renamed):
+    # Files from before PyTorch 0.4 lack this counter, which evaluation does not use.
+    missing = [k for k in target if k not in renamed and not k.endswith("num_batches_tracked")]
+    common = [k for k in target if k in renamed]
+    reshaped = [k for k in common if target[k].shape != renamed[k].shape]
+    # Quantised integers would be cast silently, to other values.
+    floats = [k for k in common if target[k].is_floating_point()]
+    quantised = [k for k in floats if not renamed[k].is_floating_point()]
+    differences = [
+        *(f"{k}: shape {tuple(renamed[k].shape)}, not {tuple(target[k].shape)}" for k in reshaped),
+        *(f"{k}: {renamed[k].dtype}, not {target[k].dtype}" for k in quantised),
+        *(f"{k}: missing" for k in missing),
+        *(f"{k}: unexpected" for k in renamed if k not in target),
+    ]
+    if differences:
         listed = "\n  ".join(differences[:8])
         raise StoreError(
             f"{where} does not fit {type(network).__name__}; {len(differences)} differences:\n"
@@ -132,19 +145,3 @@ def _rename(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict
         matches = (o for o in aliases if o in target and o not in weights)
         result[name if name in target else next(matches, name)] = value
     return result
-
-
-def _differences(target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    # Files from before PyTorch 0.4 lack this counter, which evaluation does not use.
-    missing = [k for k in target if k not in weights and not k.endswith("num_batches_tracked")]
-    common = [k for k in target if k in weights]
-    reshaped = [k for k in common if target[k].shape != weights[k].shape]
-    # Quantised integers would be cast silently, to other values.
-    floats = [k for k in common if target[k].is_floating_point()]
-    quantised = [k for k in floats if not weights[k].is_floating_point()]
-    return [
-        *(f"{k}: shape {tuple(weights[k].shape)}, not {tuple(target[k].shape)}" for k in reshaped),
-        *(f"{k}: {weights[k].dtype}, not {target[k].dtype}" for k in quantised),
-        *(f"{k}: missing" for k in missing),
-        *(f"{k}: unexpected" for k in weights if k not in target),
-    ]

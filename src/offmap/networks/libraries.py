@@ -82,7 +82,16 @@ def _build_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module
     safe = {"trust_remote_code": False}  # a repository must not choose what code is run
     with reached(name):
         config = transformers.AutoConfig.from_pretrained(name, **safe, **arguments)
-        kind = _task_of(config, name)
+        architectures = getattr(config, "architectures", None) or []
+        for kind in ("ImageClassification", "SequenceClassification"):
+            if any(f"For{kind}" in architecture for architecture in architectures):
+                break
+        else:
+            raise ArgumentError(
+                f"{name} is {', '.join(architectures) or 'of no named architecture'}, and no "
+                "classifier of images or text; for an encoder of images and texts see "
+                "offmap.networks.zero_shot"
+            )
         auto = getattr(transformers, f"AutoModelFor{kind}")
         network: nn.Module = (
             auto.from_pretrained(name, config=config, **safe)
@@ -94,22 +103,6 @@ def _build_hub(name: str, arguments: dict[str, Any], trained: bool) -> nn.Module
             # Plain values: the processors themselves need more libraries.
             network.image_processor = reader.get_image_processor_dict(name)[0]
     return network
-
-
-def _task_of(config: Any, name: str) -> str:
-    """The task of a network of the hub.
-
-    Raises:
-        ArgumentError: it is no classifier.
-    """
-    architectures = getattr(config, "architectures", None) or []
-    for kind in ("ImageClassification", "SequenceClassification"):
-        if any(f"For{kind}" in architecture for architecture in architectures):
-            return kind
-    raise ArgumentError(
-        f"{name} is {', '.join(architectures) or 'of no named architecture'}, and no classifier of "
-        "images or text; for an encoder of images and texts see offmap.networks.zero_shot"
-    )
 
 
 def _import_library(name: str, extra: str) -> Any:

@@ -45,11 +45,24 @@ def build(spec: str, *, weights: str | Path | None = None) -> nn.Module:
                 f"({zoo.card(spec.removeprefix(zoo.PREFIX)).network})"
             )
         return zoo.load(spec.removeprefix(zoo.PREFIX))
+    network: Any
     if is_of_library(spec):
-        network: Any = build_of_library(spec, trained=weights is None)
+        network = build_of_library(spec, trained=weights is None)
+    elif not (parsed := spec_of(spec)).place:
+        network = build_own(parsed)
     else:
-        parsed = spec_of(spec)
-        network = _build_foreign(parsed) if parsed.place else build_own(parsed)
+        factory = imported(parsed.place, parsed.name, spec)
+        if isinstance(factory, nn.Module):
+            raise ArgumentError(
+                f"{spec}: {parsed.name} is a network itself; name a function without arguments "
+                "that returns it"
+            )
+        if not callable(factory):
+            raise UnknownNameError(
+                f"{spec}: {parsed.name} of {parsed.place} is no function that returns a network, "
+                f"but of type {type(factory).__name__}"
+            )
+        network = parsed.call(factory)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"{spec} must return a torch.nn.Module; it returned {type(network)}")
     if weights is None:
@@ -86,18 +99,3 @@ def _spec_with_classes(weights: Mapping[str, Tensor], network: nn.Module, spec: 
     if (classes := other_classes(network, weights)) is None:
         return None
     return replace(parsed, arguments={**parsed.arguments, "classes": classes})
-
-
-def _build_foreign(spec: Spec) -> Any:
-    factory = imported(spec.place, spec.name, spec.text)
-    if isinstance(factory, nn.Module):
-        raise ArgumentError(
-            f"{spec.text}: {spec.name} is a network itself; name a function without arguments that "
-            "returns it"
-        )
-    if not callable(factory):
-        raise UnknownNameError(
-            f"{spec.text}: {spec.name} of {spec.place} is no function that returns a network, but "
-            f"of type {type(factory).__name__}"
-        )
-    return spec.call(factory)

@@ -31,7 +31,7 @@ def held(folder: Path) -> TextIO | None:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            file = (folder / _LOCK).open("a")
+            file = (folder / _LOCK).open("a", encoding="utf-8")
         except FileNotFoundError:
             continue  # another run removed the folder just now
         fcntl.flock(file, fcntl.LOCK_SH)

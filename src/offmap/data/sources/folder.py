@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -160,23 +160,15 @@ def labels_of(
     inside: dict[str, set[str]] = {}
     for first, *deeper in below:
         inside.setdefault(first, set()).update(deeper[:1])
-    if _are_splits(inside):
-        splits = sorted(inside)
+    # Splits of one data set by their names, or by classes that they share: train may be a class
+    # beside bus, and hold folders; what it holds is then of its own.
+    splits = {name for name in inside if name.lower() in _SPLITS}
+    classes = set[str]().union(*(inside[name] for name in inside if name not in splits))
+    if len(splits) == len(inside) or any(len(inside[name] & classes) > 1 for name in splits):
+        folders = sorted(inside)
         raise DataError(
-            f"the folders of images in {root} are splits, not classes: {', '.join(splits)}; "
-            f"give the path of one, such as {root.rstrip('/')}/{splits[0]}"
+            f"the folders of images in {root} are splits, not classes: {', '.join(folders)}; "
+            f"give the path of one, such as {root.rstrip('/')}/{folders[0]}"
         )
     number = {name: label for label, name in enumerate(subfolders)}
     return torch.tensor([number[first] for first, *_ in below], device="cpu"), tuple(subfolders)
-
-
-def _are_splits(inside: Mapping[str, set[str]]) -> bool:
-    """Whether folders are splits of one data set: by their names, or by classes that they share.
-
-    ``train`` may be a class beside ``bus``, and hold folders; what it holds is then of its own.
-    """
-    splits = {name for name in inside if name.lower() in _SPLITS}
-    if len(splits) == len(inside):
-        return True
-    classes = set[str]().union(*(inside[name] for name in inside if name not in splits))
-    return any(len(inside[name] & classes) > 1 for name in splits)

@@ -27,12 +27,16 @@ _SAME = {"valid": "val", "validation": "val"}
 
 @dataclass(frozen=True, eq=False)
 class Hub(Source):
-    """One split; ``images`` is a ``datasets.Dataset`` of the undecoded image column alone."""
+    """One split; ``images`` is a ``datasets.Dataset`` of the undecoded image column alone.
+
+    Images that are files of their own lie in ``folders``: no others are read.
+    """
 
     where: str
     images: Any
     labels: Labels
     classes: tuple[str, ...]
+    folders: tuple[Path, ...]
 
     @classmethod
     def open(
@@ -69,22 +73,22 @@ class Hub(Source):
             raise
         except Exception as error:  # of network, hub, cache or files, each with its own types
             raise DataNotFoundError(f"{where} cannot be loaded: {error}") from error
-        return cls.of(data, f"{where}:{split}", image, label)
-
-    @classmethod
-    def of(cls, data: Any, where: str, image: str | None, label: str | None) -> Self:
-        """The same for a loaded ``datasets.Dataset``."""
-        datasets = library()
+        where = f"{where}:{split}"
         image = _column(data, image, datasets.Image)
         label = _column(data, label, datasets.ClassLabel)
         if image is None:
             columns = ", ".join(f"{name} ({kind})" for name, kind in data.features.items())
             raise DataError(f"{where} has no column of images: its columns are {columns}")
         images = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        folders: tuple[Path, ...] = (Path(repository),)
+        if not folders[0].is_dir():
+            cache = import_module("huggingface_hub").constants.HF_HUB_CACHE
+            folders = (datasets.config.EXTRACTED_DATASETS_PATH, Path(cache))
         if label is None:
-            return cls(where, images, None, ())
+            return cls(where, images, None, (), folders)
         names = getattr(data.features[label], "names", ())
-        return cls(where, images, *as_labels(data.select_columns([label])[:][label], where, names))
+        labels, classes = as_labels(data.select_columns([label])[:][label], where, names)
+        return cls(where, images, labels, classes, folders)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,7 +99,7 @@ class Hub(Source):
         column = self.images.column_names[0]
         while chunk := list(islice(rows, _CHUNK)):
             for row, cell in zip(chunk, self.images[chunk][column], strict=True):
-                yield f"{self.where} row {row}", as_raw(cell, Path())
+                yield f"{self.where} row {row}", as_raw(cell, self.folders)
 
 
 def library() -> ModuleType:
@@ -109,22 +113,31 @@ def library() -> ModuleType:
 def choose_split(splits: Iterable[str], name: str | None, where: str) -> str:
     """The split of that name; without one ``test``, else ``val``, else the only one.
 
-    ``val``, ``valid`` and ``validation`` are one name.
+    ``val``, ``valid`` and ``validation`` are one name, unless the set has several of them.
 
     Raises:
-        DataNotFoundError: no such split, or several and none named.
+        DataNotFoundError: no such split, or several of that name, or several and none named.
 
     >>> choose_split(["train", "valid"], None, where="here")
     'valid'
     """
-    by_name = {_SAME.get(split, split): split for split in splits}
+    splits = list(splits)
+    if name in splits:
+        return name
     for candidate in (name,) if name else ("test", "val"):
-        if (split := by_name.get(_SAME.get(candidate, candidate))) is not None:
-            return split
-    if name is None and len(by_name) == 1:
-        return next(iter(by_name.values()))
+        wanted = _SAME.get(candidate, candidate)
+        matches = [split for split in splits if _SAME.get(split, split) == wanted]
+        if len(matches) > 1:
+            raise DataNotFoundError(
+                f"{where} has splits {' and '.join(sorted(matches))}, and {candidate!r} may mean "
+                "either: name one of them, as in NAME:SPLIT"
+            )
+        if matches:
+            return matches[0]
+    if name is None and len(splits) == 1:
+        return splits[0]
     missing = f"split {name!r}" if name else "split 'test' or 'val', and several others"
-    names = ", ".join(sorted(by_name.values())) or "none"
+    names = ", ".join(sorted(splits)) or "none"
     raise DataNotFoundError(f"{where} has no {missing}: name one of {names}, as in NAME:SPLIT")
 
 

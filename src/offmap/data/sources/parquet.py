@@ -20,7 +20,6 @@ from offmap.data.types import Labels
 from offmap.errors import DataError, LabelError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
 _IMAGE = ("image", "img")  # names of the columns, in the order in which they are looked for
@@ -47,13 +46,27 @@ class Parquet(Source):
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
+        from pyarrow import types
 
         try:
             file = pq.ParquetFile(opened(path))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
         with file:
-            column = _image_column(file.schema_arrow, path)
+            binary = [
+                field.name
+                for field in file.schema_arrow
+                if types.is_binary(field.type)
+                or types.is_large_binary(field.type)
+                or (types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+            ]
+            column, *others = [name for name in _IMAGE if name in binary] or binary or [""]
+            if not column or (others and column not in _IMAGE):
+                columns = ", ".join(f"{field.name} ({field.type})" for field in file.schema_arrow)
+                raise DataError(
+                    f"{path} has no column 'image' of encoded images (bytes, or a struct with "
+                    f"bytes); its columns are {columns}"
+                )
             groups = range(file.metadata.num_row_groups)
             ends = np.cumsum([file.metadata.row_group(g).num_rows for g in groups], dtype=np.int64)
             labels, classes = _labels(file, path) if labelled else (None, ())
@@ -67,6 +80,7 @@ class Parquet(Source):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        folders = () if isinstance(self.path, Remote) else (self.path.parent,)
         with pq.ParquetFile(opened(self.path)) as file:
             for group, members in groupby(rows, key=self._group):
                 try:
@@ -77,48 +91,26 @@ class Parquet(Source):
                     ) from error
                 first = int(self.ends[group]) - len(images)
                 for row in members:
-                    raw = as_raw(images[row - first].as_py(), self.path)
+                    raw = as_raw(images[row - first].as_py(), folders)
                     yield f"{self.path} row {row}", raw
 
     def _group(self, row: int) -> int:
         return int(np.searchsorted(self.ends, row, side="right"))
 
 
-def as_raw(cell: bytes | dict[str, Any] | None, table: Path | Remote) -> Raw | None:
+def as_raw(cell: bytes | dict[str, Any] | None, folders: Iterable[Path]) -> Raw | None:
     """The image in a cell: bytes, or the ``{bytes, path}`` of the Hugging Face image feature.
 
-    None where there is none, or the path leads out of the folder of the table, or into any folder
-    where the table lies elsewhere.
+    None where there is none, or the path leads out of these folders.
     """
     if not isinstance(cell, dict):
         return cell
     data, path = cell.get("bytes"), cell.get("path")
-    if data is not None or path is None or isinstance(table, Remote):
+    if data is not None or path is None:
         return data
-    folder = table.parent
     # A file must not choose what else of this machine is read.
-    within = (folder / path).resolve().is_relative_to(folder.resolve())
-    return folder / path if within else None
-
-
-def _image_column(schema: pa.Schema, path: Path | Remote) -> str:
-    from pyarrow import types
-
-    binary = [
-        field.name
-        for field in schema
-        if types.is_binary(field.type)
-        or types.is_large_binary(field.type)
-        or (types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-    ]
-    candidates = [name for name in _IMAGE if name in binary] or binary
-    if not candidates or (len(candidates) > 1 and candidates[0] not in _IMAGE):
-        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise DataError(
-            f"{path} has no column 'image' of encoded images (bytes, or a struct with bytes); "
-            f"its columns are {columns}"
-        )
-    return candidates[0]
+    paths = (f / path for f in folders if (f / path).resolve().is_relative_to(f.resolve()))
+    return next(paths, None)
 
 
 def _labels(file: pq.ParquetFile, path: Path | Remote) -> tuple[Labels, tuple[str, ...]]:
