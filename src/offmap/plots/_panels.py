@@ -35,24 +35,8 @@ def save(figure: Figure, path: str | Path) -> None:
         ArgumentError: there is no such format.
     """
     check_suffix(path)
-    _make_drawable(figure)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-
-
-def check_suffix(path: str | Path) -> None:
-    """Refuse, before any work, a path that no figure can be written to.
-
-    Raises:
-        ArgumentError: its suffix is that of no format.
-    """
-    formats = FigureCanvasBase.get_supported_filetypes()
-    if Path(path).suffix.lower().removeprefix(".") not in formats:
-        raise ArgumentError(f"{path}: a figure is a file such as {Path(path).stem}.png")
-
-
-def _make_drawable(figure: Figure) -> None:
-    """Let every text be drawn: file names may hold dollars, and bytes that are no text."""
+    # Every text has to be one that can be drawn: file names may hold dollars, and bytes that are
+    # no text.
     for axis in (axis for each in figure.axes for axis in (each.xaxis, each.yaxis)):
         names = [label.get_text() for label in axis.get_ticklabels()]
         if names != (plain := [*map(as_text, names)]):
@@ -66,6 +50,19 @@ def _make_drawable(figure: Figure) -> None:
                 parser.parse(line)
         except ValueError:  # dollars around no formula
             text.set_parse_math(False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse, before any work, a path that no figure can be written to.
+
+    Raises:
+        ArgumentError: its suffix is that of no format.
+    """
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
+        raise ArgumentError(f"{path}: a figure is a file such as {Path(path).stem}.png")
 
 
 def panels(count: int, *, side: float = 2.8, columns: int = 4) -> tuple[Figure, list[Axes]]:
