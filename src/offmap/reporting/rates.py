@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,22 +108,19 @@ def right_of(results: Results) -> Bool[np.ndarray, " n"] | None:
 
 def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
     """Plain values for the page, thresholds with the digits that are shown."""
-    curves = [
-        asdict(each) | {"thresholds": _with_digits(each.thresholds)}
-        for each in by_detector.values()
-    ]
+    curves = []
+    for each in by_detector.values():
+        # Six digits, or more where thresholds differ in later ones, as cosines close to one do.
+        low, high = min(each.thresholds), max(each.thresholds)
+        spread, size = high - low, max(abs(low), abs(high))
+        digits = 5 + math.ceil(math.log10(size / spread)) if 0 < spread < math.inf else 6
+        shown = [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in each.thresholds]
+        curves.append(asdict(each) | {"thresholds": shown})
     words = {
         "rates_shown": [percent(rate, 2) for rate in rates.rates],
         "bounds_shown": [at_most(bound) for bound in rates.bounds],
     }
     return asdict(rates) | words | {"confidence": CONFIDENCE, "curves": curves}
-
-
-def _with_digits(thresholds: Sequence[float]) -> list[float]:
-    """Six digits, or more where thresholds differ in later ones, as cosines close to one do."""
-    spread, size = max(thresholds) - min(thresholds), max(map(abs, thresholds))
-    digits = 5 + math.ceil(math.log10(size / spread)) if 0 < spread < math.inf else 6
-    return [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in thresholds]
 
 
 def _sort(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:
