@@ -91,8 +91,31 @@ class _Samples:
             prediction=prediction,
             p_value=p_value,
             score=float(f"{float(scores[name][i]):.6g}"),
-            image=_picture(self.inputs.get(name), key),
+            image=self._picture(name, key),
         )
+
+    def _picture(self, name: str, key: str | None) -> str:
+        """A ``data:`` URI of the image with that key; empty where there is none."""
+        data = self.inputs.get(name)
+        if data is None or key is None or not hasattr(data, "keyed_batches"):
+            return ""
+        all_keys = data.keys(0, len(data))
+        if key not in all_keys:  # other data than were evaluated
+            return ""
+        # By its key, not its row: images that could not be read have rows, and no scores.
+        images, _, keys = next(iter(data.keyed_batches(1, start=all_keys.index(key))))
+        if not isinstance(images, Tensor) or keys[0] != key:
+            return ""
+        image = images[0]
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            return ""
+        x = image.detach().cpu().float()
+        # Pixels are 0 to 255; floats, which may be normalised, are stretched to that.
+        low, high = (float(x.min()), float(x.max())) if image.is_floating_point() else (0.0, 255.0)
+        pixels = ((x - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
+        small = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
+        small.thumbnail((_SIDE, _SIDE))
+        return _uri(small)
 
     @cached_property
     def classes(self) -> dict[int, str]:
@@ -118,29 +141,6 @@ class _Samples:
 
 def _lowest(scores: Any, count: int) -> list[int]:
     return [int(i) for i in np.argsort(scores, kind="stable")[:count]]
-
-
-def _picture(data: Any, key: str | None) -> str:
-    """A ``data:`` URI of the image with that key; empty where there is none."""
-    if key is None or not hasattr(data, "keyed_batches"):
-        return ""
-    all_keys = data.keys(0, len(data))
-    if key not in all_keys:  # other data than were evaluated
-        return ""
-    # By its key, not its row: images that could not be read have rows, and no scores.
-    images, _, keys = next(iter(data.keyed_batches(1, start=all_keys.index(key))))
-    if not isinstance(images, Tensor) or keys[0] != key:
-        return ""
-    image = images[0]
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        return ""
-    x = image.detach().cpu().float()
-    # Pixels are 0 to 255; floats, which may be normalised, are stretched to that.
-    low, high = (float(x.min()), float(x.max())) if image.is_floating_point() else (0.0, 255.0)
-    pixels = ((x - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
-    small = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
-    small.thumbnail((_SIDE, _SIDE))
-    return _uri(small)
 
 
 def _uri(image: Image.Image) -> str:

@@ -12,9 +12,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from offmap._utils.percent import at_most, percent
-from offmap.errors import ArgumentError
 from offmap.evaluation import Results
-from offmap.guard.decide import alarm_rank
+from offmap.guard.decide import alarm_rank, least_samples
 from offmap.guard.simultaneous import simultaneous_limits
 
 CONFIDENCE = 0.95
@@ -68,19 +67,12 @@ def rates_of(results: Results) -> Rates:
     n = len(scores["calibration" if calibrated else "id"])
     own = results.settings.get("alarm_rate") or _USUAL
     grid = {float(f"{x:.2g}") for x in np.geomspace(_LOWEST, _HIGHEST, _POSITIONS)}
-    rates = sorted(rate for rate in {*grid, *_ROUND, own} if _is_possible(n, rate))
-    rates = rates or [1 / (n + 1)]
+    candidates = (rate for rate in {*grid, *_ROUND, own} if 0 < rate < 1)
+    rates = sorted(r for r in candidates if least_samples(r) <= n) or [1 / (n + 1)]
     start = min(range(len(rates)), key=lambda i: abs(rates[i] - own))
     limits = simultaneous_limits(n, 1 - CONFIDENCE) if calibrated else None
     bounds = [] if limits is None else [float(limits[alarm_rank(n, rate) - 1]) for rate in rates]
     return Rates(rates, start, n, calibrated, bounds)
-
-
-def _is_possible(n: int, rate: float) -> bool:
-    try:
-        return 0 < alarm_rank(n, rate) <= n
-    except ArgumentError:
-        return False
 
 
 def steps(results: Results, detector: str, rates: Rates) -> Steps:
