@@ -24,7 +24,7 @@ from offmap.evaluation.subsets import held_out, only_correct
 from offmap.networks import Ensemble, digits_cnn
 from offmap.studies import disagreement
 from offmap.studies._study import Data
-from offmap.studies.disagreement import _members_of, open_network
+from offmap.studies.disagreement import members_of, open_network
 from tests.studies.conftest import run_study
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_loaded_is_named(study: tuple[Path, str], tmp_path: Path)
         held_out(100, 2)
 
 
-def test_members_of_different_classes_are_refused() -> None:
+def testmembers_of_different_classes_are_refused() -> None:
     unequal = Ensemble([digits_cnn(classes=3), digits_cnn(classes=4)])
     images = torch.zeros(4, 1, 8, 8)
     with pytest.raises(ShapeError, match="members of an ensemble"):
@@ -213,9 +213,9 @@ def test_members_of_different_classes_are_refused() -> None:
 def test_members_stand_between_commas_each_with_its_normalisation(
     spec: str, members: list[str]
 ) -> None:
-    assert _members_of(spec) == members
+    assert members_of(spec) == members
 
 
 def test_a_file_may_have_commas_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "a,b@1").touch()
-    assert _members_of(str(tmp_path / "a,b@1")) == [str(tmp_path / "a,b@1")]
+    assert members_of(str(tmp_path / "a,b@1")) == [str(tmp_path / "a,b@1")]

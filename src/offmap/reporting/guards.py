@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from offmap._utils.percent import about, at_most, percent
 from offmap.errors import ArgumentError
-from offmap.guard import Calibration, Check
+from offmap.guard import Check
 from offmap.guard.promise import expected_of
 from offmap.guard.sensitivity import threshold_of
 from offmap.guard.words import Facts
@@ -104,8 +104,23 @@ class Promise:
         """The promises at other alarm rates."""
         if (calibration := self.facts.calibration) is None:
             return Section("rates", "Other alarm rates")
-        rates = sorted({*RATES, *calibration.alarm_rates, calibration.alarm_rate})
-        rows = [_rate(calibration, rate) for rate in rates]
+        rows = []
+        for rate in sorted({*RATES, *calibration.alarm_rates, calibration.alarm_rate}):
+            name = f"{100 * rate:.4g}%" + (" (in use)" if rate == calibration.alarm_rate else "")
+            try:
+                at = calibration.at(rate)
+            except ArgumentError:
+                rows.append([name, "", "", "", "", "not for so few samples"])
+                continue
+            of = expected_of(at, int(at.counts_.argmin()))
+            threshold = "of ranks" if at.threshold is None else f"{at.threshold:.6g}"
+            interval, mean = f"at most {at_most(of.high)} (97.5%)", f"at most {at_most(of.mean)}"
+            if of.low > 0:
+                interval, mean = f"{about(of.low)} to {about(of.high)}", about(of.mean)
+            certified = "certified, named" if at.named else "certified, by the band"
+            holds = "on average" if at.confidence is None else certified
+            rank = f"{of.rank:,} of {of.samples:,}"
+            rows.append([name, threshold, rank, mean, interval, holds])
         head = ["alarm rate", "threshold", "rank", "true rate in the mean", "for 95% of such sets"]
         words = "Any of these rates can be had without data, and without fitting anew (guard.at). "
         if calibration.confidence is None:
@@ -169,21 +184,3 @@ class Promise:
             Table("What was read", ["to", "on", "samples", "network is right", "groups"], read),
         ]
         return Section("learned", "What it learned", [table for table in tables if table.rows])
-
-
-def _rate(calibration: Calibration, rate: float) -> list[str]:
-    name = f"{100 * rate:.4g}%" + (" (in use)" if rate == calibration.alarm_rate else "")
-    try:
-        at = calibration.at(rate)
-    except ArgumentError:
-        return [name, "", "", "", "", "not for so few samples"]
-    of = expected_of(at, int(at.counts_.argmin()))
-    threshold = "of ranks" if at.threshold is None else f"{at.threshold:.6g}"
-    interval = f"at most {at_most(of.high)} (97.5%)"
-    mean = f"at most {at_most(of.mean)}"
-    if of.low > 0:
-        interval, mean = f"{about(of.low)} to {about(of.high)}", about(of.mean)
-    rank = f"{of.rank:,} of {of.samples:,}"
-    certified = "certified, named" if at.named else "certified, by the band"
-    basis = "on average" if at.confidence is None else certified
-    return [name, threshold, rank, mean, interval, basis]

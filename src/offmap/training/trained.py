@@ -115,10 +115,7 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
             f"the run of {path} says itself how its images are normalised: leave @{suffix} out"
         )
     if is_run:
-        card, weights = finished(run)
-        network = place(build(card.network), weights, str(run)).eval()
-        source = run.absolute().name  # of "." too
-        return Trained(network, _normalization_in(card), source, _trained_on(card))
+        return open_run(run)
     if is_of_epoch(path):
         return open_epoch(path.absolute())
     if not path.is_file():
@@ -128,6 +125,14 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     text = suffix or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
     return Trained(checkpoint.open(path), normalization(text), source)
+
+
+def open_run(run: Path) -> Trained:
+    """The network of a finished run."""
+    card, weights = finished(run)
+    network = place(build(card.network), weights, str(run)).eval()
+    source = run.absolute().name  # of "." too
+    return Trained(network, _normalization_in(card), source, _trained_on(card))
 
 
 def open_epoch(path: Path) -> Trained:
