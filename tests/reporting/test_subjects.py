@@ -313,6 +313,14 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_in_its_curve(tmp_path: Path) -> 
     assert getattr(figure, "text", "").endswith("at the end: train 1.2; validation inf.")
 
 
+def test_a_history_that_csv_cannot_read_is_told_in_words(tmp_path: Path) -> None:
+    """It was an error of the csv module."""
+    write_run(tmp_path)
+    (tmp_path / "metrics.csv").write_text(f"train_loss\n{'1' * 200_000}\n")
+    with pytest.raises(StoreError, match="holds no run that can be read: field larger than"):
+        offmap.report(tmp_path)
+
+
 def test_results_whose_detectors_were_all_left_out(tmp_path: Path) -> None:
     """There is no best of none; a study may have other networks beside such a one."""
     of = {"msp": {"id": np.arange(30.0), "x": np.arange(20.0)}}
