@@ -57,6 +57,18 @@ def test_it_reports_both_ensembles_their_difference_and_the_systems(
         assert part in text, part
 
 
+def test_results_and_report_say_what_made_them(
+    study: tuple[Path, str], results: dict[str, offmap.Results]
+) -> None:
+    """The name of the ID set held which part of it, unlike that of other studies; no command."""
+    command = "offmap study disagreement --budget smoke --seed 0"
+    for of_network in results.values():
+        assert of_network.settings["id"] == "digits"
+        assert of_network.settings["command"] == command
+    page = offmap.report(study[0]).text("settings")
+    assert page.count(command) == len(results)
+
+
 def test_how_sure_it_is(study: tuple[Path, str], results: dict[str, offmap.Results]) -> None:
     text = study[1].split("how sure it is")[1]
     line = next(x for x in text.splitlines() if x.startswith("noise")).split()
