@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,13 @@ def key(figure: Figure, axes: list[Axes], **look: Any) -> None:
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(short(label), handle)
-    width = max(map(len, entries), default=0) * 0.055 + 0.55  # inches of an entry
+            entries.setdefault(label, handle)
+    names = _distinct(list(entries))
+    letters = max((len(line) for name in names for line in name.splitlines()), default=0)
+    width = letters * 0.055 + 0.55  # inches of an entry
     columns = min(max(int(figure.get_figwidth() / width), 1), max(len(entries), 1))
     figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=columns,
+        list(entries.values()), names, loc="outside lower center", ncols=columns,
         fontsize=SMALL, frameon=False, **look,
     )  # fmt: skip
 
@@ -112,9 +115,18 @@ def own_key(axis: Axes) -> None:
     """The key of one panel, below it: for panels of other lines than their neighbours."""
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(
-        handles, [short(label) for label in labels], loc="upper center", ncols=2,
+        handles, _distinct(labels), loc="upper center", ncols=2,
         bbox_to_anchor=(0.5, -0.2), fontsize=SMALL, frameon=False,
     )  # fmt: skip
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Long names without their middles; where these are alike, whole ones on several lines."""
+    shortened = list(map(short, names))
+    return [
+        name if shortened.count(name) == 1 else "\n".join(textwrap.wrap(whole, _LETTERS))
+        for name, whole in zip(shortened, names, strict=True)
+    ]
 
 
 def short(name: str) -> str:
