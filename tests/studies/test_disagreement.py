@@ -65,8 +65,7 @@ def test_results_and_report_say_what_made_them(
     for of_network in results.values():
         assert of_network.settings["id"] == "digits"
         assert of_network.settings["command"] == command
-    page = offmap.report(study[0]).text("settings")
-    assert page.count(command) == len(results)
+    assert command in offmap.report(study[0]).text("settings")
 
 
 def test_how_sure_it_is(study: tuple[Path, str], results: dict[str, offmap.Results]) -> None:

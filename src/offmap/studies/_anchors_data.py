@@ -65,7 +65,7 @@ def protocol_of(id: str | None, budget: str) -> Protocol:
 
     Raises:
         UnknownNameError: no such ID set.
-        ArgumentError: an ID set for the smoke budget, which has its own.
+        ArgumentError: another ID set than digits for the smoke budget.
     """
     name = id_of(id, budget, list(PROTOCOLS))
     return _DIGITS if name == "digits" else PROTOCOLS[name]

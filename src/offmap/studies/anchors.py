@@ -100,8 +100,8 @@ def run(
 
     Raises:
         UnknownNameError: no such budget, ID set or network.
-        ArgumentError: ``splits`` below 0, or more than there are; or an ID set for the smoke
-            budget.
+        ArgumentError: ``splits`` below 0, or more than there are; or another ID set than digits
+            for the smoke budget.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
