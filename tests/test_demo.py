@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
@@ -115,18 +117,36 @@ def test_the_normalization_is_that_of_the_training_letters(sets: demo.Parts) -> 
     assert float(x.std()) == pytest.approx(1, abs=0.02)
 
 
-def test_the_report_names_the_command_that_makes_it() -> None:
-    assert demo._command(retrain=False, alarm_rate=0.05) == "offmap demo"
-    assert demo._command(retrain=True, alarm_rate=0.1) == "offmap demo --retrain --alarm-rate 0.1"
-
-
-def test_the_command_prints_its_table_and_decision(
-    tmp_path: Path, sets: demo.Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def few(sets: demo.Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo on some of its data, with two detectors."""
     ood = {g: {name: s.take(20) for name, s in group.items()} for g, group in sets.ood.items()}
-    few = demo.Parts(sets.train.take(300), sets.calibration.take(100), sets.test.take(100), ood)
-    monkeypatch.setattr(demo, "letters_data", lambda: few)
+    some = demo.Parts(sets.train.take(300), sets.calibration.take(100), sets.test.take(100), ood)
+    monkeypatch.setattr(demo, "letters_data", lambda: some)
     monkeypatch.setattr(demo, "ordinary", lambda: ["msp", "relativemahalanobispp"])
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ({}, "offmap demo"),
+        ({"retrain": True, "alarm_rate": 0.1}, "offmap demo --retrain --alarm-rate 0.1"),
+        ({"detectors": "msp"}, None),  # which the command does not take
+    ],
+)
+def test_the_report_names_the_command_that_makes_it(
+    options: dict[str, Any], command: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letters, "train", lambda *_: letters.shipped())
+    demo.run(tmp_path, report=True, show_progress=False, **options)
+    sections = json.loads((tmp_path / "report.json").read_text())["sections"]
+    rows = [row for s in sections for block in s["blocks"] for row in block.get("rows", ())]
+    assert [row[1] for row in rows if row[0] == "command"] == ([command] if command else [])
+
+
+@pytest.mark.usefixtures("few")
+def test_the_command_prints_its_table_and_decision(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--no-report"])
     assert done.exit_code == 0, done.output
     results = offmap.Results.load(tmp_path)

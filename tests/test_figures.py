@@ -125,6 +125,22 @@ def test_colours_of_lines_differ_and_so_do_thirteen_lines() -> None:
     assert len({tuple(_panels.look_of_points(i).items()) for i in range(13)}) == 13
 
 
+def test_names_that_are_short_alike_each_have_their_entry() -> None:
+    """The second of them had no entry in the key, and its line went by the name of the first."""
+    names = [LONG, LONG.replace("1.0", "2.0"), "msp"]
+    lines = {name: X * i for i, name in enumerate(names, 1)}
+    (legend,) = plots.against({"NC1": X}, lines).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "ReAct(Energy(temperature=1.0),\nquantile=0.95)",
+        "ReAct(Energy(temperature=2.0),\nquantile=0.95)",
+        "msp",
+    ]
+    (axis,) = (a for a in plots.epoch_curves(range(5), {"loss": lines}).axes if a.axison)
+    own = axis.get_legend()
+    assert own is not None
+    assert len({text.get_text() for text in own.get_texts()}) == 3
+
+
 def test_roc_curves_have_one_colour_a_detector_and_name_the_best_of_each_set() -> None:
     found = next(iter(several().values()))
     axes = [a for a in plots.roc_curves(found).axes if a.axison]

@@ -301,6 +301,30 @@ def test_a_run_shows_its_curves(tmp_path: Path) -> None:
     assert "secret" not in offmap.report(tmp_path, redact_paths=True).html()
 
 
+def test_of_a_command_no_word_of_a_quoted_path_is_left(tmp_path: Path) -> None:
+    """Words between two spaces, and behind the last one, were."""
+    write_run(tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    command = (
+        "offmap train --recipe '/data/my zebra quagga/an okapi' --set 'start=runs/the best one'"
+    )
+    (tmp_path / "run.json").write_text(json.dumps(record | {"command": command}))
+    report = offmap.report(tmp_path, redact_paths=True)
+    hidden = "offmap train --recipe '[path]' --set 'start=[path]'"
+    assert table(report, "settings", 2) == [["command", hidden]]
+
+
+def test_networks_of_one_command_share_its_row() -> None:
+    networks = several()
+    commands = ("offmap study x", "offmap study x", "offmap study y")
+    named = {
+        name: replace(of, settings=of.settings | {"command": command})
+        for (name, of), command in zip(networks.items(), commands, strict=True)
+    }
+    rows = table(offmap.report(aggregate(named)), "settings")
+    assert rows[:2] == [["seed 0, seed 1", "offmap study x"], ["seed 2", "offmap study y"]]
+
+
 def test_a_loss_that_is_not_finite_leaves_a_gap_in_its_curve(tmp_path: Path) -> None:
     """JSON has no word for it, and the page was refused."""
     write_run(tmp_path)
@@ -311,6 +335,14 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_in_its_curve(tmp_path: Path) -> 
     assert (train["x"], validation["x"]) == ([1, 2, 3], [1, 2])
     (figure,) = (b for s in report.sections for b in s.blocks if getattr(b, "name", "") == "loss")
     assert getattr(figure, "text", "").endswith("at the end: train 1.2; validation inf.")
+
+
+def test_a_history_that_csv_cannot_read_is_told_in_words(tmp_path: Path) -> None:
+    """It was an error of the csv module."""
+    write_run(tmp_path)
+    (tmp_path / "metrics.csv").write_text(f"train_loss\n{'1' * 200_000}\n")
+    with pytest.raises(StoreError, match="holds no run that can be read: field larger than"):
+        offmap.report(tmp_path)
 
 
 def test_results_whose_detectors_were_all_left_out(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from offmap.evaluation.subsets import held_out, only_correct
 from offmap.networks import Ensemble, digits_cnn
 from offmap.studies import disagreement
 from offmap.studies._study import Data
-from offmap.studies.disagreement import _members_of, open_network
+from offmap.studies.disagreement import members_of, open_network
 from tests.studies.conftest import run_study
 
 
@@ -55,6 +55,17 @@ def test_it_reports_both_ensembles_their_difference_and_the_systems(
                  "disagreement minus plain, mutualinformation", "mean of the sets",
                  "decisions on noise", "cascade minus its filter alone: F1"):  # fmt: skip
         assert part in text, part
+
+
+def test_results_and_report_say_what_made_them(
+    study: tuple[Path, str], results: dict[str, offmap.Results]
+) -> None:
+    """The name of the ID set held which part of it, unlike that of other studies; no command."""
+    command = "offmap study disagreement --budget smoke --seed 0"
+    for of_network in results.values():
+        assert of_network.settings["id"] == "digits"
+        assert of_network.settings["command"] == command
+    assert command in offmap.report(study[0]).text("settings")
 
 
 def test_how_sure_it_is(study: tuple[Path, str], results: dict[str, offmap.Results]) -> None:
@@ -188,7 +199,7 @@ def test_what_cannot_be_loaded_is_named(study: tuple[Path, str], tmp_path: Path)
         held_out(100, 2)
 
 
-def test_members_of_different_classes_are_refused() -> None:
+def testmembers_of_different_classes_are_refused() -> None:
     unequal = Ensemble([digits_cnn(classes=3), digits_cnn(classes=4)])
     images = torch.zeros(4, 1, 8, 8)
     with pytest.raises(ShapeError, match="members of an ensemble"):
@@ -213,9 +224,9 @@ def test_members_of_different_classes_are_refused() -> None:
 def test_members_stand_between_commas_each_with_its_normalisation(
     spec: str, members: list[str]
 ) -> None:
-    assert _members_of(spec) == members
+    assert members_of(spec) == members
 
 
 def test_a_file_may_have_commas_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "a,b@1").touch()
-    assert _members_of(str(tmp_path / "a,b@1")) == [str(tmp_path / "a,b@1")]
+    assert members_of(str(tmp_path / "a,b@1")) == [str(tmp_path / "a,b@1")]

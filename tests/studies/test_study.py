@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.cli import main
+from offmap.errors import ArgumentError, DataNotFoundError, UnknownNameError
 from offmap.studies import anchors, collapse, disagreement, pixmix
-from offmap.studies._anchors_data import PROTOCOLS, embedded_data
-from offmap.studies._study import Setup, first_local
+from offmap.studies._anchors_data import PROTOCOLS, embedded_data, protocol_of
+from offmap.studies._study import Setup, first_local, id_of
 from offmap.training import settings
 from offmap.training.trained import open_trained
 
@@ -23,6 +24,54 @@ def test_the_seed_of_a_study_is_that_of_its_recipes() -> None:
     words = shlex.split(setup.command)
     assert words[-4:] == ["3", "--set", "epochs=2", 'network="resnet20"']
     assert settings(words[-2:]) == setup.changes
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pixmix --weights plain=zoo:a --only plain --limit 40 --budget cpu --seed 2",
+        "pixmix --budget cpu --seed 0 --set epochs=4 'network=\"resnet20\"'",
+        "anchors --id cifar10 --weights plain=a anchors=b --splits 0 --budget full --seed 0",
+        "disagreement --weights start=a,b 'single-x=my run' --budget full --seed 0",
+        "collapse --id cifar10 --every 5 --precision bf16 --budget cpu --seed 0",
+        "collapse --id digits --weights last=a --limit 9 --budget smoke --seed 0",
+    ],
+)
+def test_the_command_of_a_study_gives_the_same_run(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lacked all options but the ID set, the start, the budget, the seed and the changes."""
+    commands = []
+
+    def stop(setup: Setup) -> None:
+        commands.append(setup.command)
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr(Setup, "__post_init__", stop)
+    with pytest.raises(SystemExit):
+        main(["study", *shlex.split(line)])
+    assert commands == [f"offmap study {line}"]
+
+
+def test_the_smoke_budget_of_every_study_is_for_digits() -> None:
+    """Study B refused them by their name, which study D takes."""
+    for ids in (tuple(PROTOCOLS), collapse.IDS):
+        assert [id_of(id, "smoke", ids) for id in (None, "digits")] == ["digits"] * 2
+        assert id_of(None, "cpu", ids) == ids[0]
+        with pytest.raises(ArgumentError, match="digits, which are embedded; seen cifar10"):
+            id_of("cifar10", "smoke", ids)
+        with pytest.raises(UnknownNameError, match=f"no ID set 'x': there are {ids[0]}, "):
+            id_of("x", "cpu", ids)
+    assert protocol_of("digits", "smoke") is protocol_of(None, "smoke")
+
+
+def test_weights_that_are_missing_are_told_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain network was trained first, for hours, and then there was no file of the other."""
+    monkeypatch.setattr(Setup, "train", lambda *_, **__: pytest.fail("it trains"))
+    with pytest.raises(DataNotFoundError, match="neither a checkpoint nor a finished run at abs"):
+        pixmix.run(tmp_path, budget="smoke", weights={"pixmix": "absent.pth.tar"})
 
 
 @pytest.mark.parametrize("study", [anchors, disagreement, pixmix])

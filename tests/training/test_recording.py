@@ -183,6 +183,30 @@ def test_a_run_that_kept_nothing_has_its_last_weights(
     assert recorded(tmp_path, sets, tmp_path / "out").epochs == [5]
 
 
+def test_a_folder_without_records_says_so(tmp_path: Path) -> None:
+    """The table of none was an IndexError."""
+    records = Records.read(tmp_path)
+    assert records.table() == "neural collapse: no epoch has a record yet"
+    assert records.of("nc1").tolist() == []
+    records.draw(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("collapse.csv", "nc1,nc3\n1,2\n", "it has no 'epoch'"),
+        ("ood.csv", "epoch,set,auroc\n1,a,0.5\n", "it has no 'detector'"),
+        ("collapse.csv", f"epoch,nc1\n1,{'1' * 200_000}\n", "field larger than"),
+    ],
+)
+def test_other_tables_are_no_records(name: str, text: str, reason: str, tmp_path: Path) -> None:
+    """They were read, and ended in a KeyError later; or in an error of the csv module."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StoreError, match=f"{name} is no table of records: {reason}"):
+        Records.read(tmp_path)
+
+
 def test_what_cannot_be_recorded_is_named(run: Path, sets: Sets, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there is no run\.json: `offmap train` makes one"):
         recorded(tmp_path, sets, tmp_path / "out")

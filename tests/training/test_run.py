@@ -40,7 +40,7 @@ from offmap.networks import DigitsCNN, Ensemble, build
 from offmap.networks.card import read as read_card
 from offmap.training import Epoch, Recipe, Sets, train
 from offmap.training.folder import begin, finished, machine
-from offmap.training.publish import _portable, publish
+from offmap.training.publish import portable, publish
 from offmap.training.sets import load as load_sets
 
 # Dropout, a crop, a flip and an average: each draws or keeps something that resuming could lose.
@@ -621,7 +621,7 @@ def test_what_is_published_is_measured_as_it_is_stored(
 
 @pytest.mark.parametrize("out", ["--out '/my runs/1'", "--out=/my/runs", "'--out=/my runs/1'"])
 def test_a_published_command_names_no_folder_however_that_was_typed(out: str) -> None:
-    assert _portable(f"offmap train {out} --set epochs=1") == "offmap train --set epochs=1"
+    assert portable(f"offmap train {out} --set epochs=1") == "offmap train --set epochs=1"
 
 
 def test_a_run_begun_from_python_can_be_published(tmp_path: Path) -> None:

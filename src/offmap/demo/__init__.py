@@ -88,15 +88,11 @@ def run(
     inputs = reporting.inputs_of(sets.test, sets.ood)
     draw(results, Path(out), inputs)
     if report:
-        command = "" if detectors else _command(retrain=retrain, alarm_rate=alarm_rate)
+        # Without the folder, which is of one machine; a program alone gives other detectors.
+        rate = "" if alarm_rate == _RATE else f" --alarm-rate {alarm_rate}"
+        command = "" if detectors else f"offmap demo{' --retrain' if retrain else ''}{rate}"
         reporting.report(results, Path(out) / "report.html", inputs=inputs, command=command)
     return results
-
-
-def _command(*, retrain: bool, alarm_rate: float) -> str:
-    """The command that repeats it, without the folder, which is of one machine."""
-    rate = "" if alarm_rate == _RATE else f" --alarm-rate {alarm_rate}"
-    return f"offmap demo{' --retrain' if retrain else ''}{rate}"
 
 
 def best(results: Results) -> str:

@@ -97,9 +97,15 @@ def changed(
     def within(low: float, high: float) -> Float[Tensor, "n 1 1 1"]:
         return low + (high - low) * uniform(n, 1, 1, 1, generator=generator)
 
-    grid = F.affine_grid(
-        _affine_maps(n, generator), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False
-    )
+    # Affine maps from the picture to the large drawing.
+    turn, shear, across, down = 2 * uniform(4, n, generator=generator) - 1
+    wide, high = 1.1 + 0.25 * (2 * uniform(2, n, generator=generator) - 1)
+    angle = 0.26 * turn  # 15 degrees
+    rows = [
+        torch.stack([wide * angle.cos(), wide * (0.25 * shear - angle.sin()), 0.2 * across], 1),
+        torch.stack([high * angle.sin(), high * angle.cos(), 0.2 * down], 1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1), [n, 1, 2 * SIDE, 2 * SIDE], align_corners=False)
     x = F.grid_sample(large[:, None], grid, align_corners=False)
     # Thicker by a share of a pixel to each side, or thinner where that is negative.
     stroke = within(-0.5, 1.0)
@@ -110,15 +116,3 @@ def changed(
     x = ground + (ink - ground) * x
     x = x + within(0.02, 0.14) * normal(*x.shape, generator=generator)
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _affine_maps(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
-    """Affine maps from the picture to the large drawing: turned, sheared, scaled and moved."""
-    turn, shear, x, y = 2 * uniform(4, n, generator=generator) - 1
-    wide, high = 1.1 + 0.25 * (2 * uniform(2, n, generator=generator) - 1)
-    angle = 0.26 * turn  # 15 degrees
-    rows = [
-        torch.stack([wide * angle.cos(), wide * (0.25 * shear - angle.sin()), 0.2 * x], 1),
-        torch.stack([high * angle.sin(), high * angle.cos(), 0.2 * y], 1),
-    ]
-    return torch.stack(rows, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -35,24 +36,8 @@ def save(figure: Figure, path: str | Path) -> None:
         ArgumentError: there is no such format.
     """
     check_suffix(path)
-    _make_drawable(figure)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-
-
-def check_suffix(path: str | Path) -> None:
-    """Refuse, before any work, a path that no figure can be written to.
-
-    Raises:
-        ArgumentError: its suffix is that of no format.
-    """
-    formats = FigureCanvasBase.get_supported_filetypes()
-    if Path(path).suffix.lower().removeprefix(".") not in formats:
-        raise ArgumentError(f"{path}: a figure is a file such as {Path(path).stem}.png")
-
-
-def _make_drawable(figure: Figure) -> None:
-    """Let every text be drawn: file names may hold dollars, and bytes that are no text."""
+    # Every text has to be one that can be drawn: file names may hold dollars, and bytes that are
+    # no text.
     for axis in (axis for each in figure.axes for axis in (each.xaxis, each.yaxis)):
         names = [label.get_text() for label in axis.get_ticklabels()]
         if names != (plain := [*map(as_text, names)]):
@@ -66,6 +51,19 @@ def _make_drawable(figure: Figure) -> None:
                 parser.parse(line)
         except ValueError:  # dollars around no formula
             text.set_parse_math(False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse, before any work, a path that no figure can be written to.
+
+    Raises:
+        ArgumentError: its suffix is that of no format.
+    """
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
+        raise ArgumentError(f"{path}: a figure is a file such as {Path(path).stem}.png")
 
 
 def panels(count: int, *, side: float = 2.8, columns: int = 4) -> tuple[Figure, list[Axes]]:
@@ -102,11 +100,13 @@ def key(figure: Figure, axes: list[Axes], **look: Any) -> None:
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(short(label), handle)
-    width = max(map(len, entries), default=0) * 0.055 + 0.55  # inches of an entry
+            entries.setdefault(label, handle)
+    names = _distinct(list(entries))
+    letters = max((len(line) for name in names for line in name.splitlines()), default=0)
+    width = letters * 0.055 + 0.55  # inches of an entry
     columns = min(max(int(figure.get_figwidth() / width), 1), max(len(entries), 1))
     figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=columns,
+        list(entries.values()), names, loc="outside lower center", ncols=columns,
         fontsize=SMALL, frameon=False, **look,
     )  # fmt: skip
 
@@ -115,9 +115,18 @@ def own_key(axis: Axes) -> None:
     """The key of one panel, below it: for panels of other lines than their neighbours."""
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(
-        handles, [short(label) for label in labels], loc="upper center", ncols=2,
+        handles, _distinct(labels), loc="upper center", ncols=2,
         bbox_to_anchor=(0.5, -0.2), fontsize=SMALL, frameon=False,
     )  # fmt: skip
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Long names without their middles; where these are alike, whole ones on several lines."""
+    shortened = list(map(short, names))
+    return [
+        name if shortened.count(name) == 1 else "\n".join(textwrap.wrap(whole, _LETTERS))
+        for name, whole in zip(shortened, names, strict=True)
+    ]
 
 
 def short(name: str) -> str:

@@ -60,7 +60,7 @@ def roc_curves(results: Results) -> Figure:
             scores = results.scores[d]
             curve = roc_curve(scores["id"], scores[name]).thinned(points=300)
             look = {"lw": 1, **line(rank)} if rank < _NAMED else _GREY
-            label = short(d) if rank < _NAMED else f"{len(order) - _NAMED} others"
+            label = d if rank < _NAMED else f"{len(order) - _NAMED} others"
             axis.plot(curve.fpr, curve.tpr, label=label, zorder=2 - rank / len(order), **look)
         axis.plot([0, 1], [0, 1], color="grey", lw=0.5)
         best = max(order, key=lambda d: results.get(d, name))

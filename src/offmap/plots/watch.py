@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offmap.guard import Monitor
@@ -37,23 +36,19 @@ def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
     if monitor.certified.tests == 1:  # the lowest of several p-values is no even one
         p_values.axhline(counts.mean(), color=OOD, lw=1, ls="-.", label="if all were ID")
     words(p_values, "p-values", "p-value", "samples")
-    _draw_classes(by_class, monitor, classes)
+    shares = {label: a / n for label, (n, a) in monitor.tally.by_class.items()}
+    labels = sorted(sorted(shares, key=lambda label: -shares[label])[:_CLASSES])
+    names = [classes[label] if label < len(classes) else str(label) for label in labels]
+    by_class.bar(range(len(labels)), [shares[label] for label in labels], color=ID, alpha=0.8)
+    by_class.set_xticks(range(len(labels)), names, rotation=90)
+    if monitor.certified.rule == "per_class":
+        rates = monitor.rates[[monitor.certified.group(label) for label in labels]]
+        by_class.plot(range(len(labels)), rates, "_", color="black", label="certified, at most")
+    else:
+        look = {"color": "black", "lw": 1, "ls": (0, (8, 3))}
+        by_class.axhline(monitor.rates[0], label="certified, of all", **look)
+    words(by_class, "called OOD, by prediction", "prediction", "share")
     key(figure, axes)
     title = f"guard {monitor.certified.guard}: {monitor.samples:,} samples"
     figure.suptitle(title, fontsize=TITLE + 1)
     return figure
-
-
-def _draw_classes(axis: Axes, monitor: Monitor, classes: Sequence[str]) -> None:
-    rates = {label: a / n for label, (n, a) in monitor.tally.by_class.items()}
-    labels = sorted(sorted(rates, key=lambda label: -rates[label])[:_CLASSES])
-    names = [classes[label] if label < len(classes) else str(label) for label in labels]
-    axis.bar(range(len(labels)), [rates[label] for label in labels], color=ID, alpha=0.8)
-    axis.set_xticks(range(len(labels)), names, rotation=90)
-    if monitor.certified.rule == "per_class":
-        rates_of = monitor.rates[[monitor.certified.group(label) for label in labels]]
-        axis.plot(range(len(labels)), rates_of, "_", color="black", label="certified, at most")
-    else:
-        rate = monitor.rates[0]
-        axis.axhline(rate, color="black", lw=1, ls=(0, (8, 3)), label="certified, of all")
-    words(axis, "called OOD, by prediction", "prediction", "share")

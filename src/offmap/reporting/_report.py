@@ -261,17 +261,14 @@ def checked(path: str | Path) -> Path:
             f"a report is one HTML file: give a path such as report.html, not {path}"
         )
     beside = path.with_suffix(".json")
-    if beside.exists() and not _is_report(beside):
-        raise ArgumentError(
-            f"{beside}, which a report of that name would replace, is no report: choose another "
-            "name, such as report.html"
-        )
+    if beside.exists():
+        try:
+            content = json.loads(beside.read_bytes())
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ArgumentError(
+                f"{beside}, which a report of that name would replace, is no report: choose "
+                "another name, such as report.html"
+            )
     return path
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    return isinstance(content, dict) and content.get("format") == _FORMAT

@@ -75,11 +75,18 @@ def oscr(results: Results, detector: str, sets: list[str]) -> list[list[list[flo
 def calibration(results: Results) -> dict[str, Any] | None:
     """The reliability diagram, where scores give the confidence of each prediction."""
     right = right_of(results)
-    name = next((n for n in results.detectors if _is_one_minus_confidence(results, n)), None)
+    names = [
+        n
+        for n in results.detectors
+        if n.lower().removesuffix("()") in _ONE_MINUS_CONFIDENCE
+        and n in results.summaries  # a function of the user, whatever its name, has none
+    ]
+    ids = {n: np.asarray(results.scores[n]["id"], np.float64) for n in names}
+    name = next((n for n, x in ids.items() if len(x) and x.min() >= 0 and x.max() <= 1), None)
     # In a cascade, scores are of the filter, and predictions of the classifier.
     if right is None or name is None or "classifier" in results.settings:
         return None
-    diagram = reliability(1 - np.asarray(results.scores[name]["id"], np.float64), right)
+    diagram = reliability(1 - ids[name], right)
     bins = diagram.count > 0
     return {
         "ece": diagram.ece,
@@ -88,15 +95,6 @@ def calibration(results: Results) -> dict[str, Any] | None:
         "confidence": _round(diagram.confidence[bins]),
         "accuracy": _round(diagram.accuracy[bins]),
     }
-
-
-def _is_one_minus_confidence(results: Results, name: str) -> bool:
-    """Whether scores are one minus the confidence; a function of the user has no summary."""
-    if name.lower().removesuffix("()") not in _ONE_MINUS_CONFIDENCE:
-        return False
-    scores = results.scores[name]["id"]
-    in_range = bool(len(scores)) and scores.min() >= 0 and scores.max() <= 1
-    return in_range and name in results.summaries
 
 
 def _round(values: NDArray[Any]) -> list[float]:

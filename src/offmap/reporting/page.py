@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -44,7 +44,8 @@ def page(title: str, sections: Sequence[Any], data: Any) -> str:
         style=Markup(style),
         script=Markup(code),
         policy=policy(style, code),
-        runs=_runs,
+        # Each name once for a run of it, and how long the run is.
+        runs=lambda names: [(name, len(list(run))) for name, run in groupby(names)],
         version=version("offmap"),
     )
     # Names of files need not be UTF-8, and the page is: in its JSON this is an escape as well.
@@ -81,8 +82,3 @@ def _digest(text: str) -> str:
 @cache
 def _package_text(name: str) -> str:
     return (files("offmap.reporting") / name).read_text(encoding="utf-8")
-
-
-def _runs(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Each name once for a run of it, and how long the run is."""
-    return [(name, len(list(run))) for name, run in groupby(names)]

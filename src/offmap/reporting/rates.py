@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,9 +12,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from offmap._utils.percent import at_most, percent
-from offmap.errors import ArgumentError
 from offmap.evaluation import Results
-from offmap.guard.decide import alarm_rank
+from offmap.guard.decide import alarm_rank, least_samples
 from offmap.guard.simultaneous import simultaneous_limits
 
 CONFIDENCE = 0.95
@@ -68,19 +67,12 @@ def rates_of(results: Results) -> Rates:
     n = len(scores["calibration" if calibrated else "id"])
     own = results.settings.get("alarm_rate") or _USUAL
     grid = {float(f"{x:.2g}") for x in np.geomspace(_LOWEST, _HIGHEST, _POSITIONS)}
-    rates = sorted(rate for rate in {*grid, *_ROUND, own} if _is_possible(n, rate))
-    rates = rates or [1 / (n + 1)]
+    candidates = (rate for rate in {*grid, *_ROUND, own} if 0 < rate < 1)
+    rates = sorted(r for r in candidates if least_samples(r) <= n) or [1 / (n + 1)]
     start = min(range(len(rates)), key=lambda i: abs(rates[i] - own))
     limits = simultaneous_limits(n, 1 - CONFIDENCE) if calibrated else None
     bounds = [] if limits is None else [float(limits[alarm_rank(n, rate) - 1]) for rate in rates]
     return Rates(rates, start, n, calibrated, bounds)
-
-
-def _is_possible(n: int, rate: float) -> bool:
-    try:
-        return 0 < alarm_rank(n, rate) <= n
-    except ArgumentError:
-        return False
 
 
 def steps(results: Results, detector: str, rates: Rates) -> Steps:
@@ -108,22 +100,19 @@ def right_of(results: Results) -> Bool[np.ndarray, " n"] | None:
 
 def record(rates: Rates, by_detector: Mapping[str, Steps]) -> dict[str, Any]:
     """Plain values for the page, thresholds with the digits that are shown."""
-    curves = [
-        asdict(each) | {"thresholds": _with_digits(each.thresholds)}
-        for each in by_detector.values()
-    ]
+    curves = []
+    for each in by_detector.values():
+        # Six digits, or more where thresholds differ in later ones, as cosines close to one do.
+        low, high = min(each.thresholds), max(each.thresholds)
+        spread, size = high - low, max(abs(low), abs(high))
+        digits = 5 + math.ceil(math.log10(size / spread)) if 0 < spread < math.inf else 6
+        shown = [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in each.thresholds]
+        curves.append(asdict(each) | {"thresholds": shown})
     words = {
         "rates_shown": [percent(rate, 2) for rate in rates.rates],
         "bounds_shown": [at_most(bound) for bound in rates.bounds],
     }
     return asdict(rates) | words | {"confidence": CONFIDENCE, "curves": curves}
-
-
-def _with_digits(thresholds: Sequence[float]) -> list[float]:
-    """Six digits, or more where thresholds differ in later ones, as cosines close to one do."""
-    spread, size = max(thresholds) - min(thresholds), max(map(abs, thresholds))
-    digits = 5 + math.ceil(math.log10(size / spread)) if 0 < spread < math.inf else 6
-    return [float(f"{x:.{min(max(digits, 6), 17)}g}") for x in thresholds]
 
 
 def _sort(scores: NDArray[Any]) -> Float[np.ndarray, " n"]:

@@ -82,6 +82,8 @@ def hidden(value: Any) -> Any:
     {'command': "offmap bench --id '[path]' --size 64", 'why': 'no [path]'}
     """
     if isinstance(value, str):
+        if value.startswith("offmap "):
+            return hidden_command(value)
         return _HIDDEN if _WHOLE.match(value) else _PATH.sub(_HIDDEN, value)
     if isinstance(value, Mapping):
         return {
@@ -94,11 +96,20 @@ def hidden(value: Any) -> Any:
 
 
 def hidden_command(command: str) -> str:
-    """A command line, word by word: a path in quotes may hold spaces."""
+    """A command line, word by word: a path in quotes may hold spaces.
+
+    >>> hidden_command("offmap study pixmix --weights 'plain=runs/my best one' --limit 40")
+    "offmap study pixmix --weights 'plain=[path]' --limit 40"
+    """
     try:
-        return shlex.join(hidden(word) for word in shlex.split(command))
+        words = shlex.split(command)
     except ValueError:  # no command line
         return str(hidden(command))
+    for i, word in enumerate(words):
+        if _PATH.search(word):
+            name, equals, _ = word.partition("=")
+            words[i] = _HIDDEN if _PATH.search(name) else f"{name}{equals}{_HIDDEN}"
+    return shlex.join(map(hidden, words))
 
 
 def hidden_section(section: Section) -> Section:

@@ -34,8 +34,13 @@ class Run:
         try:
             self.record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             self.recipe: dict[str, Any] = dict(self.record["recipe"])
-            self.epochs = _history(folder / HISTORY)
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            history = folder / HISTORY  # none before the first epoch is finished
+            text = history.read_text(encoding="utf-8") if history.is_file() else ""
+            self.epochs = [
+                {"epoch": float(i)} | {name: float(x) for name, x in row.items() if x}
+                for i, row in enumerate(csv.DictReader(text.splitlines()), 1)
+            ]
+        except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
             raise StoreError(
                 f"{folder} holds no run that can be read: {reason_of(error)}"
             ) from error
@@ -111,18 +116,6 @@ class Run:
             Table("How it was run", ["what", "value"], rows),
         ]
         return Section("settings", "Settings", [table for table in tables if table.rows])
-
-
-def _history(path: Path) -> list[dict[str, float]]:
-    """A row an epoch; none before the first is finished."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [
-            {name: float(value) for name, value in row.items() if value not in (None, "")}
-            for row in csv.DictReader(file)
-        ]
-    return [{"epoch": float(i), **row} for i, row in enumerate(rows, 1)]
 
 
 def _plain(value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from offmap._utils.files import reason_of
 from offmap._utils.markup import places
+from offmap._utils.table import alike
 from offmap.errors import StoreError
 from offmap.evaluation import Results
 from offmap.reporting.sections import MARKS, Block, Listing, Section, Table, Text
@@ -103,11 +104,8 @@ def notes(networks: Mapping[str, Results], more: tuple[str, ...] = ()) -> Sectio
 def settings(networks: Mapping[str, Results], command: str) -> Section:
     """The commands of the evaluations, and their data."""
     rows = [["this report", command]] if command else []
-    rows += [
-        [name, str(of.settings["command"])]
-        for name, of in networks.items()
-        if of.settings.get("command")
-    ]
+    commands = {name: str(of.settings.get("command") or "") for name, of in networks.items()}
+    rows += [[names, text] for names, text in alike(commands) if text]
     blocks: list[Block] = [Table("Commands", ["of", "command"], rows)] if rows else []
     first = next(iter(networks.values()))
     data = [[s.name, s.role, f"{s.n:,}", s.source] for s in first.sets]

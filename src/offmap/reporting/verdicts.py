@@ -162,7 +162,7 @@ class Verdicts:
             watches.p_values(summary.tally.p_values, tests),
             Section("samples", "Most suspicious", [Gallery(caption, strangest)]),
             watches.classes(by_class, summary.names, rates),
-            *([] if monitor is None else [_watch(monitor)]),
+            self._watch(),
             self._notes(),
             self._settings(),
         ]
@@ -210,6 +210,19 @@ class Verdicts:
             reason=reason if self.named else without_keys(reason),
         )
 
+    def _watch(self) -> Section:
+        """The verdict of the monitor, and what its promise assumes."""
+        if (monitor := self.summary.monitor) is None:
+            return Section("watch", "Over time")
+        section = watches.wealth(monitor)
+        words = (
+            "The rows are taken in their order, as a stream. The promise is for samples that come "
+            "independently of one another: of rows that are sorted, by class or by source, it does "
+            "not hold."
+        )
+        texts = [Text(line) for line in monitor.explain().splitlines()]
+        return Section("watch", section.title, [*texts, Text(words), *section.blocks])
+
     def _notes(self) -> Section:
         texts: list[Block] = []
         if self.summary.torn:
@@ -228,18 +241,6 @@ class Verdicts:
         rows += [["command", self.command]] if self.command else []
         table = Table("How it came about", ["what", "value"], rows)
         return Section("settings", "Settings", [table])
-
-
-def _watch(monitor: Monitor) -> Section:
-    """The verdict of the monitor, and what its promise assumes."""
-    section = watches.wealth(monitor)
-    words = (
-        "The rows are taken in their order, as a stream. The promise is for samples that come "
-        "independently of one another: of rows that are sorted, by class or by source, it does "
-        "not hold."
-    )
-    texts = [Text(line) for line in monitor.explain().splitlines()]
-    return Section("watch", section.title, [*texts, Text(words), *section.blocks])
 
 
 def _score(row: Row) -> float:

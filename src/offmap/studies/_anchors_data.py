@@ -9,8 +9,8 @@ from math import comb
 import torch
 
 from offmap import data
-from offmap.errors import ArgumentError, UnknownNameError
-from offmap.studies._study import Data, first_local
+from offmap.errors import ArgumentError
+from offmap.studies._study import Data, first_local, id_of
 
 HELD_OUT, UNKNOWN = 5000, 500
 OTHERS = "others"
@@ -65,15 +65,10 @@ def protocol_of(id: str | None, budget: str) -> Protocol:
 
     Raises:
         UnknownNameError: no such ID set.
-        ArgumentError: an ID set for the smoke budget, which has its own.
+        ArgumentError: another ID set than digits for the smoke budget.
     """
-    if budget == "smoke":
-        if id is not None:
-            raise ArgumentError(f"the smoke budget is for digits, which are embedded; seen {id}")
-        return _DIGITS
-    if (id or "mnist") not in PROTOCOLS:
-        raise UnknownNameError(f"no ID set {id!r}: there are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[id or "mnist"]
+    name = id_of(id, budget, list(PROTOCOLS))
+    return _DIGITS if name == "digits" else PROTOCOLS[name]
 
 
 def open_set_data(sets: Data, known: list[int], unknown: list[int]) -> Data:

@@ -50,7 +50,7 @@ def report(
         heading = f"disagreement minus plain, {d}: AUROC"
         parts.append(difference_table(heading, differences(plain, disagreement, d)))
     systems = [Systems(results, labels, ood, seed) for ood in sets_of(plain)]
-    parts += [_decisions(of_set) for of_set in systems]
+    parts += [decisions(of_set) for of_set in systems]
     for of_set in systems:
         parts += [cascade(of_set), *joint(of_set), swaps(of_set)]
     return "\n\n".join(parts)
@@ -103,7 +103,7 @@ def differences(plain: Results, disagreement: Results, detector: str) -> dict[st
     return by_set | {"mean of the sets": mean_auroc_difference(scores, plain_scores, sets)}
 
 
-def _decisions(systems: Systems) -> str:
+def decisions(systems: Systems) -> str:
     """Every network by itself, with the threshold of the best detection accuracy."""
     cells = {}
     for filter in systems.filters:

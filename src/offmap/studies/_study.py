@@ -16,7 +16,7 @@ from offmap import data
 from offmap._utils.files import atomic
 from offmap._utils.table import render
 from offmap.errors import ArgumentError, UnknownNameError
-from offmap.evaluation import Results
+from offmap.evaluation import Results, evaluate
 from offmap.training import BUDGETS, Epoch, Recipe, Sets, recipe, train
 from offmap.training.callbacks import draw_curves
 from offmap.training.sets import normalization
@@ -65,10 +65,12 @@ class Setup:
     """How a study runs.
 
     Args:
-        study: its name on the command line, with what else chooses the network there.
+        study: its name on the command line.
         budget: smoke, cpu or full.
         seed: of training, and of what is held out.
         changes: to the recipes.
+        arguments: what else was asked of this study, by its name on the command line; ``None`` and
+            nothing are what it does by itself.
         device: "cpu" or "cuda"; by default the accelerator, if there is one.
         show_progress: ``None`` shows bars on a terminal.
         after_epoch: called with each finished epoch of a training.
@@ -81,6 +83,7 @@ class Setup:
     budget: str
     seed: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     show_progress: bool | None = None
     after_epoch: Sequence[Callable[[Epoch], None]] = ()
@@ -129,10 +132,17 @@ class Setup:
 
     @property
     def command(self) -> str:
-        """The command as it can be typed again."""
-        words = shlex.split(f"offmap study {self.study} --budget {self.budget} --seed {self.seed}")
-        changes = [f"{name}={json.dumps(value)}" for name, value in self.changes.items()]
-        return shlex.join([*words, *(["--set", *changes] if changes else [])])
+        """The command as it can be typed again, but for its folders and the device."""
+        words = ["offmap", "study", self.study]
+        changes = {name: json.dumps(value) for name, value in self.changes.items()}
+        options = {"budget": self.budget, "seed": self.seed, "set": changes}
+        for name, value in {**self.arguments, **options}.items():
+            if isinstance(value, Mapping):
+                values = [f"{key}={text}" for key, text in value.items()]
+            else:
+                values = [] if value is None else [str(value)]
+            words += [f"--{name}", *values] if values else []
+        return shlex.join(words)
 
     def train(
         self,
@@ -167,6 +177,53 @@ class Setup:
         )
         source = f"{recipe.network}, {epochs or f'{recipe.epochs} epochs'} ({self.budget})"
         return Trained(trained, normalization(recipe.normalization), source)
+
+    def settings(self, trained: Trained, sets: Data) -> dict[str, Any]:
+        """What the results of a network keep of the study: ID set, source, and command."""
+        name = sets.test.name.partition("[")[0]  # behind it stands which part of the set it is
+        return {"id": name, "source": trained.source, "command": self.command}
+
+    def evaluate(self, trained: Trained, sets: Data, detectors: Any, **options: Any) -> Results:
+        """The results of a network on the study's data.
+
+        Args:
+            trained: the network.
+            sets: what is evaluated; of the training data, only what ``options`` name is read.
+            detectors: as for :func:`offmap.evaluate`.
+            **options: of :func:`offmap.evaluate`.
+        """
+        return evaluate(
+            trained.network,
+            id_test=sets.test,
+            calibration=sets.calibration,
+            ood=sets.ood,
+            detectors=detectors,
+            normalization=trained.normalization,
+            settings=self.settings(trained, sets),
+            **self.options,
+            **options,
+        )
+
+
+def id_of(id: str | None, budget: str, ids: Sequence[str]) -> str:
+    """The name of the ID set, by default the first; of the smoke budget, the embedded digits.
+
+    Args:
+        id: what was asked for.
+        budget: of the study.
+        ids: the ID sets of the study.
+
+    Raises:
+        UnknownNameError: no such ID set.
+        ArgumentError: another one than digits for the smoke budget.
+    """
+    if budget == "smoke":
+        if id not in (None, "digits"):
+            raise ArgumentError(f"the smoke budget is for digits, which are embedded; seen {id}")
+        return "digits"
+    if id not in (None, *ids):
+        raise UnknownNameError(f"no ID set {id!r}: there are {', '.join(ids)}")
+    return id or ids[0]
 
 
 def check_names(names: Collection[str], networks: Sequence[str]) -> None:

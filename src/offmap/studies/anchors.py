@@ -18,7 +18,7 @@ from torch import nn
 
 from offmap._utils.arguments import whole
 from offmap.errors import ArgumentError
-from offmap.evaluation import Results, evaluate
+from offmap.evaluation import Results
 from offmap.guard import Guard
 from offmap.networks import AnchorHead, build, load_weights
 from offmap.studies import _anchors_tables as tables
@@ -100,17 +100,17 @@ def run(
 
     Raises:
         UnknownNameError: no such budget, ID set or network.
-        ArgumentError: ``splits`` below 0, or more than there are; or an ID set for the smoke
-            budget.
+        ArgumentError: ``splits`` below 0, or more than there are; or another ID set than digits
+            for the smoke budget.
         LabelError: the known data has no labels, or labels beyond the networks' classes.
     """
     out, weights = Path(out), weights or {}
     check_names(weights, NETWORKS)
     protocol = protocol_of(id, budget)
     count = whole("splits", (1 if budget == "smoke" else 5) if splits is None else splits, low=0)
-    study_name = f"anchors --id {id}" if id else "anchors"
     seeds = protocol.seeds(count)
-    setup = Setup(study_name, budget, seed, changes or {}, **options)
+    arguments = {"id": id, "weights": weights, "splits": splits}
+    setup = Setup("anchors", budget, seed, changes or {}, arguments, **options)
     networks = {
         name: open_trained(spec, checkpoint(protocol, name, budget))
         for name, spec in weights.items()
@@ -124,7 +124,7 @@ def run(
     notes = calibration_notes(networks, sets)
     if missing:
         networks |= _train(setup, protocol, folder, sets, missing)
-    results = _evaluate(networks, sets, **setup.options)
+    results = _evaluate(networks, sets, setup)
     for name, of_network in results.items():
         of_network.save(out / name)
     split_results = _splits(setup, protocol, all_classes, out, seeds) if seeds else None
@@ -191,12 +191,12 @@ def _check_anchors(network: nn.Module) -> AnchorHead:
     return network
 
 
-def _evaluate(networks: Mapping[str, Trained], sets: Data, **options: Any) -> dict[str, Results]:
+def _evaluate(networks: Mapping[str, Trained], sets: Data, setup: Setup) -> dict[str, Results]:
     """Results of the plain network, the anchor network, and the same with estimated anchors."""
     anchors = networks["anchors"]
     normalization = anchors.normalization
     network = with_estimated_anchors(
-        _check_anchors(anchors.network), sets.train, normalization=normalization, **options
+        _check_anchors(anchors.network), sets.train, normalization=normalization, **setup.options
     )
     systems = {
         "plain": (networks["plain"], list(SCORES)),
@@ -204,17 +204,7 @@ def _evaluate(networks: Mapping[str, Trained], sets: Data, **options: Any) -> di
         "estimated": (replace(anchors, network=network), ["anchordistance"]),
     }
     return {
-        name: evaluate(
-            trained.network,
-            id_test=sets.test,
-            calibration=sets.calibration,
-            ood=sets.ood,
-            detectors=detectors,
-            alarm_rate=ALARM_RATE,
-            normalization=trained.normalization,
-            settings={"id": sets.test.name.partition("[")[0], "source": trained.source},
-            **options,
-        )
+        name: setup.evaluate(trained, sets, detectors, alarm_rate=ALARM_RATE)
         for name, (trained, detectors) in systems.items()
     }
 
@@ -226,7 +216,7 @@ def _splits(setup: Setup, protocol: Protocol, sets: Data, out: Path, seeds: list
     for seed in seeds:
         folder, part = _split(protocol, sets, out, seed)
         networks = _train(setup, protocol, folder, part, NETWORKS)
-        results.append(_evaluate(networks, part, **setup.options))
+        results.append(_evaluate(networks, part, setup))
         known.append(protocol.split(seed)[0])
         for name, of_network in accuracy.items():
             correct = results[-1][name].accuracy

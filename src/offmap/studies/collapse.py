@@ -15,7 +15,7 @@ from typing import Any
 from offmap import data
 from offmap._utils.arguments import whole
 from offmap.detectors import ordinary
-from offmap.errors import ArgumentError, UnknownNameError
+from offmap.errors import ArgumentError
 from offmap.evaluation import Results
 from offmap.evaluation.collapse import Collapse
 from offmap.evaluation.measure import measure
@@ -23,12 +23,12 @@ from offmap.networks import build, load_weights
 from offmap.studies import _collapse_tables as tables
 from offmap.studies._collapse_figures import draw_cosines, draw_plane
 from offmap.studies._collapse_tables import RECORDED
-from offmap.studies._study import Data, Setup, embedded_ood, first_local, write_report
+from offmap.studies._study import Data, Setup, embedded_ood, first_local, id_of, write_report
 from offmap.training import Recipe, kept
 from offmap.training.recording import record_run
 from offmap.training.records import Records
-from offmap.training.sets import Named, known, normalization
-from offmap.training.trained import Checkpoint, Trained, network_of, open_trained
+from offmap.training.sets import Named, known
+from offmap.training.trained import Checkpoint, Trained, open_epoch, open_trained
 
 QUESTION = "What do features do as a network collapses, and what does that say about OOD?"
 IDS = ("cifar100", "cifar10", "digits")
@@ -103,8 +103,10 @@ def run(
         StoreError, DataNotFoundError: a network cannot be loaded.
     """
     out = Path(out)
-    id = _check_id(id, budget)
-    setup = Setup(f"collapse --id {id}", budget, seed, changes or {}, **options)
+    id = id_of(id, budget, IDS)
+    arguments: dict[str, Any] = {"id": id, "weights": weights, "every": every, "limit": limit}
+    arguments |= {} if precision == "fp32" else {"precision": precision}
+    setup = Setup("collapse", budget, seed, changes or {}, arguments, **options)
     recipe = setup.recipe(f"collapse_{id}", fixed=())
     if limit is not None and not weights:
         raise ArgumentError(
@@ -129,7 +131,7 @@ def run(
     else:
         every = whole("every", EVERY[budget] if every is None else every)
         records, networks = _train(setup, recipe, sets, out, every, measure_options)
-    study = _evaluate(networks, sets, records, out, measure_options)
+    study = _evaluate(setup, networks, sets, records, out, measure_options)
     if limit is not None:
         note = f"; at most {limit:,} images of each set"
         sources = {name: source + note for name, source in study.sources.items()}
@@ -154,15 +156,6 @@ def study_data(id: str, recipe: Recipe, seed: int = 0, limit: int | None = None)
         train, test = (part.take(limit, seed) for part in (train, test))
         ood = _take(ood, limit, seed)
     return Data(train, None, test, ood)
-
-
-def _check_id(id: str | None, budget: str) -> str:
-    id = id or ("digits" if budget == "smoke" else IDS[0])
-    if id not in IDS:
-        raise UnknownNameError(f"no ID set {id!r}: there are {', '.join(IDS)}")
-    if budget == "smoke" and id != "digits":
-        raise ArgumentError(f"the smoke budget is for digits, which are embedded; seen {id}")
-    return id
 
 
 def _take(ood: Mapping[str, Any], count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -192,10 +185,9 @@ def _train(
     middle = min(weights, key=lambda epoch: abs(2 * epoch - recipe.epochs))
     epochs = {"early": min(weights), "middle": middle, "last": max(weights)}
     networks = {
-        name: Trained(
-            network_of(recipe, weights[epoch]),
-            normalization(recipe.normalization),
-            f"{recipe.network}, epoch {epoch} of {recipe.epochs} ({setup.budget})",
+        name: replace(
+            open_epoch(weights[epoch]),
+            source=f"{recipe.network}, epoch {epoch} of {recipe.epochs} ({setup.budget})",
         )
         for name, epoch in epochs.items()
     }
@@ -203,6 +195,7 @@ def _train(
 
 
 def _evaluate(
+    setup: Setup,
     networks: Mapping[str, Trained],
     sets: Data,
     records: Records | None,
@@ -224,8 +217,10 @@ def _evaluate(
             **options,
         )
         assert measurement.results is not None
-        measurement.results.save(out / name)
-        results[name], collapses[name] = measurement.results, measurement.collapse
+        kept_settings = measurement.results.settings | setup.settings(trained, sets)
+        results[name] = replace(measurement.results, settings=kept_settings)
+        results[name].save(out / name)
+        collapses[name] = measurement.collapse
         figure = out / name / "plane.png"
         draw_plane(trained, sets, measurement.collapse, figure, name, options)
     draw_cosines(collapses, out)

@@ -7,7 +7,6 @@ also rewarded for disagreeing on images without meaning. Both have seen the data
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from offmap import data
 from offmap._utils.files import expanded
 from offmap.activations import HasMembers
 from offmap.errors import ArgumentError
-from offmap.evaluation import Results, evaluate
+from offmap.evaluation import Results
 from offmap.networks import VGG16, build, load_weights
 from offmap.networks.checkpoint import place
 from offmap.studies import _disagreement_tables as tables
@@ -106,10 +105,7 @@ def run(
     out, weights = Path(out), weights or {}
     singles = [name for name in weights if name == SINGLE or name.startswith(f"{SINGLE}-")]
     check_names(weights, [*NETWORKS, START, *(singles or [SINGLE, f"{SINGLE}-NAME"])])
-    start_option = (
-        f" --weights {shlex.quote(f'{START}={weights[START]}')}" if START in weights else ""
-    )
-    setup = Setup(f"disagreement{start_option}", budget, seed, changes or {}, **options)
+    setup = Setup("disagreement", budget, seed, changes or {}, {"weights": weights}, **options)
     networks = {name: open_network(name, spec) for name, spec in weights.items()}
     start = networks.pop(START, None)
     missing = [name for name in NETWORKS if name not in networks]
@@ -124,10 +120,14 @@ def run(
         assert isinstance(plain.network, HasMembers)
         source = "the first member of the plain ensemble"
         networks[SINGLE] = Trained(plain.network.members[0], plain.normalization, source)
-    order = (*NETWORKS, *(singles or [SINGLE]))
-    results = {name: _evaluate(networks[name], sets, setup.options) for name in order}
-    for name, of_network in results.items():
-        of_network.save(out / name)
+    results = {}
+    for name in (*NETWORKS, *(singles or [SINGLE])):
+        several = isinstance(networks[name].network, HasMembers)
+        detectors = SCORES_OF_MEMBERS if several else SCORES_OF_ONE
+        results[name] = setup.evaluate(
+            networks[name], sets, detectors, train=sets.train, on_error="skip"
+        )
+        results[name].save(out / name)
     sources = {name: network.source for name, network in networks.items()}
     study = Study(results, sets.test.labels.numpy(), sources, seed)
     draw(results, networks, sets, out)
@@ -162,7 +162,7 @@ def open_network(name: str, spec: str) -> Trained:
         ArgumentError: members that were normalised differently; or one network where the members
             of an ensemble are compared.
     """
-    if len(members := _members_of(spec)) > 1:
+    if len(members := members_of(spec)) > 1:
         member = Checkpoint(lambda path: load_weights(VGG16(), path), "per_image", _HINT)
         return open_members(members, member, name=name)
     network = recipe("ensemble").network if name in (*NETWORKS, START) else "vgg16"
@@ -176,7 +176,7 @@ def open_network(name: str, spec: str) -> Trained:
     return trained
 
 
-def _members_of(spec: str) -> list[str]:
+def members_of(spec: str) -> list[str]:
     """The parts between commas, but for those of a normalisation, ``a@0.5,0.4/0.2,0.3,b``."""
     if expanded(spec).exists():  # commas may be of a file's own name
         return [spec]
@@ -211,19 +211,3 @@ def _train(
         start = train("ensemble", out / START, None, "")
         before = f"{setup.recipe('ensemble').epochs} + "
     return {name: train(NETWORKS[name], out / name, start, before) for name in names}
-
-
-def _evaluate(trained: Trained, sets: Data, options: Mapping[str, Any]) -> Results:
-    """An ensemble by its own scores and its members' features; one network by its own."""
-    is_ensemble = isinstance(trained.network, HasMembers)
-    return evaluate(
-        trained.network,
-        train=sets.train,
-        id_test=sets.test,
-        ood=sets.ood,
-        detectors=SCORES_OF_MEMBERS if is_ensemble else SCORES_OF_ONE,
-        on_error="skip",
-        normalization=trained.normalization,
-        settings={"id": sets.test.name, "source": trained.source},
-        **options,
-    )

@@ -16,7 +16,7 @@ from offmap import data, plots
 from offmap._utils.arguments import whole
 from offmap.detectors import ordinary
 from offmap.errors import ArgumentError
-from offmap.evaluation import Results, evaluate
+from offmap.evaluation import Results
 from offmap.networks import WideResNet
 from offmap.studies import _pixmix_tables as tables
 from offmap.studies._pixmix_features import NORM, Norm
@@ -117,24 +117,26 @@ def run(
     names = [name for name in NETWORKS if only in (None, name)]
     if unread := [name for name in weights if name not in names]:
         raise ArgumentError(f"only {only} is evaluated: leave {unread[0]} out of the weights")
-    setup = Setup("pixmix", budget, seed, changes or {}, **options)
+    arguments = {"weights": weights, "only": only, "limit": limit}
+    setup = Setup("pixmix", budget, seed, changes or {}, arguments, **options)
     setup.check_trains([name for name in names if name not in weights])
-    sets = embedded_data(seed) if budget == "smoke" else cifar_data(seed, limit)
-    networks = {
-        name: open_trained(weights[name], checkpoint)
-        if name in weights
-        else _train(name, out / name, sets, setup)
-        for name, checkpoint in NETWORKS.items()
-        if name in names
-    }
+    networks = {name: open_trained(spec, NETWORKS[name]) for name, spec in weights.items()}
+    is_smoke = budget == "smoke"
+    sets = embedded_data(seed) if is_smoke else cifar_data(seed, limit)
+    for name in (name for name in names if name not in weights):
+        # Other budgets than smoke read the data that the recipe names.
+        recipe = setup.recipe(name, fixed=DATA_FIELDS if is_smoke else ())
+        run_sets = Sets.of(recipe, sets.train, sets.test) if is_smoke else None
+        epochs = f"trained for {recipe.epochs} epochs"
+        networks[name] = setup.train(recipe, out / name, run_sets, epochs=epochs)
+    networks = {name: networks[name] for name in names}  # in the order of the tables
+    detectors = {name: name for name in [*SCORES, *ordinary()]} | {NORM: Norm()}
+    more = {"train": sets.train, "on_error": "skip", "cache": cache}
     results = {}
     for name, network in networks.items():
-        results[name] = _evaluate(network, sets, out / name, cache=cache, **setup.options)
-    if len(results) > 1:
-        title = "PixMix minus plain, 95 % intervals of the paired test"
-        tests = tables.mean_tests(results)
-        figure = plots.differences(tests, title, "mean AUROC over the OOD sets, in points")
-        plots.save(figure, out / "differences.png")
+        results[name] = setup.evaluate(network, sets, detectors, **more)
+        results[name].save(out / name)
+    draw(results, out)
     sources = {name: network.source for name, network in networks.items()}
     notes = _notes(networks)
     if limit is not None:
@@ -166,34 +168,19 @@ def embedded_data(seed: int = 0) -> Data:
     return Data(train, calibration, test, ood)
 
 
-def _train(name: str, folder: Path, sets: Data, setup: Setup) -> Trained:
-    """The network of a recipe; other budgets than smoke read the data that the recipe names."""
-    smoke = setup.budget == "smoke"
-    recipe = setup.recipe(name, fixed=DATA_FIELDS if smoke else ())
-    run_sets = Sets.of(recipe, sets.train, sets.test) if smoke else None
-    return setup.train(recipe, folder, run_sets, epochs=f"trained for {recipe.epochs} epochs")
-
-
-def _evaluate(trained: Trained, sets: Data, out: Path, **options: Any) -> Results:
-    """Results of all scores; histograms of the study's, and ROC curves of all, beside them."""
-    results = evaluate(
-        trained.network,
-        train=sets.train,
-        id_test=sets.test,
-        calibration=sets.calibration,
-        ood={"ood": sets.ood},
-        detectors={name: name for name in [*SCORES, *ordinary()]} | {NORM: Norm()},
-        on_error="skip",
-        normalization=trained.normalization,
-        settings={"id": sets.test.name.partition("[")[0], "source": trained.source},
-        **options,
-    )
-    results.save(out)
-    for detector in (d for d in SCORES if d in results.detectors):
-        name = detector.partition("(")[0].lower()
-        plots.save(plots.histograms(results, detector), out / f"histograms-{name}.png")
-    plots.save(plots.roc_curves(results), out / "roc.png")
-    return results
+def draw(results: Mapping[str, Results], out: Path) -> None:
+    """Histograms of the study's scores and ROC curves of all; how the two networks differ."""
+    for network, of_network in results.items():
+        for detector in (d for d in SCORES if d in of_network.detectors):
+            name = detector.partition("(")[0].lower()
+            figure = plots.histograms(of_network, detector)
+            plots.save(figure, out / network / f"histograms-{name}.png")
+        plots.save(plots.roc_curves(of_network), out / network / "roc.png")
+    if len(results) > 1:
+        title = "PixMix minus plain, 95 % intervals of the paired test"
+        tests = tables.mean_tests(results)
+        figure = plots.differences(tests, title, "mean AUROC over the OOD sets, in points")
+        plots.save(figure, out / "differences.png")
 
 
 def _notes(networks: Mapping[str, Trained]) -> list[str]:

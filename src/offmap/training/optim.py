@@ -86,13 +86,6 @@ def _milestones(
     return MultiStepLR(o, [epoch * steps for epoch in at], _factor(gamma))
 
 
-def _steps(
-    o: Optimizer, recipe: Recipe, steps: int, *, every: int = 20_000, gamma: float = 0.1
-) -> LRScheduler:
-    # Torch would divide by 0 at the first step.
-    return StepLR(o, whole("every", every), _factor(gamma))
-
-
 def _factor(gamma: float) -> float:
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not gamma > 0:
         raise ValueError(f"gamma must be a number above 0; seen {gamma!r}")
@@ -104,5 +97,8 @@ _SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "cosine": lambda o, recipe, steps: CosineAnnealingLR(o, recipe.epochs * steps),
     "constant": lambda o, recipe, steps: ConstantLR(o, factor=1.0),
     "milestones": _milestones,
-    "steps": _steps,
+    # Of an ``every`` of 0, torch would divide by it at the first step.
+    "steps": lambda o, recipe, steps, *, every=20_000, gamma=0.1: StepLR(
+        o, whole("every", every), _factor(gamma)
+    ),
 }

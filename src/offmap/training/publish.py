@@ -63,16 +63,16 @@ def publish(
     accuracy = validated(network, validation, normalization)[1]
     # A run begun from Python may have neither.
     entry = {"budget": None, "command": None, **msgspec.to_builtins(card)}
-    entry["command"] = _portable(entry["command"])
+    entry["command"] = portable(entry["command"])
     return zoo.add(folder, name, network, entry | {"accuracy": accuracy}, half=True)
 
 
-def _portable(command: str | None) -> str | None:
+def portable(command: str | None) -> str | None:
     """A command without the folders of one machine: that of its output, and those of its files.
 
-    >>> _portable("offmap train --out runs/1 --set epochs=1 --out=runs/2")
+    >>> portable("offmap train --out runs/1 --set epochs=1 --out=runs/2")
     'offmap train --set epochs=1'
-    >>> _portable("offmap train --recipe /me/a.json --set start=~/b/c data=s3://x/y")
+    >>> portable("offmap train --recipe /me/a.json --set start=~/b/c data=s3://x/y")
     'offmap train --recipe a.json --set start=c data=s3://x/y'
     """
     words = shlex.split(command or "")

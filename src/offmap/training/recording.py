@@ -55,10 +55,16 @@ def record_run(
         DataError: its recipe names other data now than it was trained on.
         ArgumentError: ``out`` holds records of another training, or of other data or detectors.
     """
-    recipe = recipe_of(run)
-    weights = _weights(Path(run), recipe)
+    run, recipe = Path(run), recipe_of(run)
+    weights = kept(run)
+    if not weights and (run / WEIGHTS).is_file():  # it kept none, but those at its end
+        weights = {recipe.epochs: run / WEIGHTS}
+    if not weights:
+        raise DataNotFoundError(
+            f"{run} has kept no weights yet: train with keep_every, or to the end, and measure then"
+        )
     train, id_test = data_of_run(run, recipe, train, id_test)
-    out = Path(run) / "collapse" if out is None else Path(out)
+    out = run / "collapse" if out is None else Path(out)
     _check_inputs(
         out / INPUTS,
         {
@@ -98,17 +104,6 @@ def data_of_run(
         check_data(run, {part: sets[part] for part in missing})
         parts |= {part: sets[part] for part in missing}
     return parts["train"], parts["validation"]
-
-
-def _weights(run: Path, recipe: Recipe) -> dict[int, Path]:
-    """Weights by epoch; of a run that kept none, those at its end."""
-    if epochs := kept(run):
-        return epochs
-    if (run / WEIGHTS).is_file():
-        return {recipe.epochs: run / WEIGHTS}
-    raise DataNotFoundError(
-        f"{run} has kept no weights yet: train with keep_every, or to the end, and measure then"
-    )
 
 
 def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:

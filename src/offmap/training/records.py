@@ -21,6 +21,7 @@ from offmap.training.history import write_history
 
 COLLAPSE, OOD = "collapse.csv", "ood.csv"
 FIGURES = ("nc1", "nc2_norms", "nc2_angles", "nc2_simplex", "nc3", "nc4")
+_EPOCH, _EVALUATION = ("epoch",), ("epoch", "detector", "set")  # what tells their rows apart
 _METRICS = ("auroc", "fpr_id_kept", "fpr_ood_caught")
 _SHARES = ("accuracy", "test_accuracy", "nc4")
 _TITLES = {"accuracy": "train, %", "test_accuracy": "test, %", "nc4": "NC4, %"}
@@ -60,7 +61,7 @@ class Records:
         Raises:
             StoreError: a file that is no table of records.
         """
-        return cls(_read(Path(folder) / COLLAPSE), _read(Path(folder) / OOD))
+        return cls(_read(Path(folder) / COLLAPSE, _EPOCH), _read(Path(folder) / OOD, _EVALUATION))
 
     @property
     def sets(self) -> list[str]:
@@ -82,7 +83,7 @@ class Records:
         """A figure of collapse by epoch; ``nc5`` is the mean over the OOD sets."""
         columns = [f"nc5_{s}" for s in self.sets] if name == "nc5" else [name]
         values = np.array([[row[c] for c in columns] for row in self.collapse], dtype=np.float64)
-        mean: NDArray[np.float64] = values.mean(1)
+        mean: NDArray[np.float64] = values.reshape(len(self.collapse), len(columns)).mean(1)
         return mean
 
     def auroc(self, detector: str) -> NDArray[np.float64]:
@@ -96,6 +97,8 @@ class Records:
 
     def table(self) -> str:
         """A line for each epoch, for the terminal."""
+        if not self.collapse:
+            return "neural collapse: no epoch has a record yet"
         figures = ("accuracy", "test_accuracy", *FIGURES)
         columns = [name for name in figures if name in self.collapse[0]]
         columns += ["nc5"] if self.sets else []
@@ -109,7 +112,12 @@ class Records:
         )
 
     def draw(self, out: Path) -> None:
-        """NC1 to NC5 and accuracy over the epochs, and AUROC against NC1 and NC5, into a folder."""
+        """NC1 to NC5 and accuracy over the epochs, and AUROC against NC1 and NC5, into a folder.
+
+        Without records nothing is drawn.
+        """
+        if not self.collapse:
+            return
         panels = {
             panel: {
                 label: self.of(name) for name, label in lines.items() if name in self.collapse[0]
@@ -143,7 +151,7 @@ def write_measurement(folder: Path, epoch: int, measurement: Measurement) -> Non
     if measurement.test_accuracy is not None:
         row["test_accuracy"] = measurement.test_accuracy
     # Last, because an epoch counts as measured once it is in this file.
-    _write(folder / COLLAPSE, [row], ("epoch",))
+    _write(folder / COLLAPSE, [row], _EPOCH)
 
 
 def write_ood(folder: Path, epoch: int, results: Results) -> None:
@@ -153,25 +161,29 @@ def write_ood(folder: Path, epoch: int, results: Results) -> None:
         | {name: getattr(row, name) for name in _METRICS}
         for row in results.rows
     ]
-    _write(folder / OOD, rows, ("epoch", "detector", "set"))
+    _write(folder / OOD, rows, _EVALUATION)
 
 
 def _write(path: Path, rows: list[dict[str, Any]], key: Sequence[str]) -> None:
     """Write rows in the order of their epochs, in the place of those of the same key."""
     new = [[row[name] for name in key] for row in rows]
-    before = [row for row in _read(path) if [row[name] for name in key] not in new]
+    before = [row for row in _read(path, key) if [row[name] for name in key] not in new]
     if table := sorted([*before, *rows], key=lambda row: int(row["epoch"])):
         write_history(path, table)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path, key: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a table, which has the columns of ``key``; none, if there is no file."""
     if not path.is_file():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
+            rows = [
                 {name: _TYPES.get(name, float)(text or "nan") for name, text in row.items()}
                 for row in csv.DictReader(file)
             ]
-    except (OSError, ValueError, TypeError) as error:
+        if missing := [name for name in key if rows and name not in rows[0]]:
+            raise KeyError(missing[0])
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise StoreError(f"{path} is no table of records: {reason_of(error)}") from error
+    return rows

@@ -96,7 +96,17 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
         file, suffix = spec, ""
     name, colon, weights_file = file.partition(":")
     if colon and is_own(name):
-        return _open_weights_of(name, expanded(weights_file), suffix)
+        path = expanded(weights_file)
+        if not suffix:
+            raise ArgumentError(
+                f"{name}:{path} does not say how its images were normalised: add @cifar10, "
+                "@imagenet, @MEAN,.../STD,... or what else it was trained with"
+            )
+        if not path.is_file():
+            raise DataNotFoundError(f"there is no checkpoint at {path}")
+        network = build(name, weights=path).eval()
+        source = f"{name}, {path.name}, normalised by {suffix}"
+        return Trained(network, normalization(suffix), source)
     path = expanded(file)
     run = path.parent if path.name == WEIGHTS else path
     is_run = is_finished(run)
@@ -105,12 +115,9 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
             f"the run of {path} says itself how its images are normalised: leave @{suffix} out"
         )
     if is_run:
-        card, weights = finished(run)
-        network = place(build(card.network), weights, str(run)).eval()
-        source = run.absolute().name  # of "." too
-        return Trained(network, _normalization_in(card), source, _trained_on(card))
+        return open_run(run)
     if is_of_epoch(path):
-        return _open_epoch(path.absolute())
+        return open_epoch(path.absolute())
     if not path.is_file():
         raise DataNotFoundError(
             f"there is neither a checkpoint nor a finished run at {path}: {checkpoint.hint}"
@@ -118,6 +125,27 @@ def open_trained(spec: str, checkpoint: Checkpoint) -> Trained:
     text = suffix or checkpoint.normalization
     source = f"{path.name}, normalised by {text}"
     return Trained(checkpoint.open(path), normalization(text), source)
+
+
+def open_run(run: Path) -> Trained:
+    """The network of a finished run."""
+    card, weights = finished(run)
+    network = place(build(card.network), weights, str(run)).eval()
+    source = run.absolute().name  # of "." too
+    return Trained(network, _normalization_in(card), source, _trained_on(card))
+
+
+def open_epoch(path: Path) -> Trained:
+    """The weights that a run, finished or not, kept of one of its epochs."""
+    run = path.parent.parent
+    record, recipe = run_of(run), recipe_of(run)
+    train = record.data.get("train")
+    return Trained(
+        network_of(recipe, path),
+        normalization(recipe.normalization),
+        f"{run.name}, epoch {int(path.stem)}",
+        None if train is None else train.fingerprint,
+    )
 
 
 def network_of(recipe: Recipe, weights: Path) -> nn.Module:
@@ -175,32 +203,6 @@ def open_members(specs: list[str], checkpoint: Checkpoint, *, name: str) -> Trai
     source = f"{len(members)} members: {', '.join(member.source for member in members)}"
     ensemble = Ensemble([member.network for member in members])
     return Trained(ensemble, members[0].normalization, source)
-
-
-def _open_epoch(path: Path) -> Trained:
-    """The weights that a run, finished or not, kept of one of its epochs."""
-    run = path.parent.parent
-    record, recipe = run_of(run), recipe_of(run)
-    train = record.data.get("train")
-    return Trained(
-        network_of(recipe, path),
-        normalization(recipe.normalization),
-        f"{run.name}, epoch {int(path.stem)}",
-        None if train is None else train.fingerprint,
-    )
-
-
-def _open_weights_of(name: str, path: Path, text: str) -> Trained:
-    """A checkpoint of a network of this library."""
-    if not text:
-        raise ArgumentError(
-            f"{name}:{path} does not say how its images were normalised: add @cifar10, @imagenet, "
-            "@MEAN,.../STD,... or what else it was trained with"
-        )
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no checkpoint at {path}")
-    source = f"{name}, {path.name}, normalised by {text}"
-    return Trained(build(name, weights=path).eval(), normalization(text), source)
 
 
 def _normalization_in(card: Card) -> Normalization:

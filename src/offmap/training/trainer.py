@@ -31,7 +31,23 @@ def fit(
     keep_every: int,
     show_progress: bool | None,
 ) -> None:
-    """Train, from the checkpoint in ``out`` if there is one."""
+    """Train, from the checkpoint in ``out`` if there is one.
+
+    Raises:
+        StoreError: the checkpoint cannot be read.
+    """
+    checkpoint = out / CHECKPOINT
+    if resumed := checkpoint.is_file():
+        try:
+            torch.load(checkpoint, weights_only=True, map_location="cpu")
+        except (OSError, MemoryError) as error:  # the file may be intact: nothing is to be deleted
+            why = str(error) or "there is not enough memory"
+            raise StoreError(f"{checkpoint} cannot be read: {why}") from error
+        # Bytes that are no checkpoint can fail the reader in any way.
+        except Exception as error:
+            raise StoreError(
+                f"{checkpoint} cannot be read: delete it, and the run starts anew"
+            ) from error
     indices = [] if device is None or device.index is None else [device.index]
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     show = sys.stderr.isatty() if show_progress is None else show_progress
@@ -49,24 +65,7 @@ def fit(
             use_distributed_sampler=False,
             sync_batchnorm=devices > 1 and on_gpu,
         )
-        start = _checkpoint(out)
-        trainer.fit(task, ckpt_path=start, weights_only=True)
-
-
-def _checkpoint(out: Path) -> str | None:
-    """The checkpoint of the run, if there is one that can be read."""
-    path = out / CHECKPOINT
-    if not path.is_file():
-        return None
-    try:
-        torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, MemoryError) as error:  # the file may be intact: nothing is to be deleted
-        reason = str(error) or "there is not enough memory"
-        raise StoreError(f"{path} cannot be read: {reason}") from error
-    # Bytes that are no checkpoint can fail the reader in any way.
-    except Exception as error:
-        raise StoreError(f"{path} cannot be read: delete it, and the run starts anew") from error
-    return str(path)
+        trainer.fit(task, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
 
 
 @contextmanager

@@ -63,7 +63,15 @@ def _affine(
 ) -> tuple[Float32[Tensor, "f m 6"], Float32[Tensor, "f m"]]:
     """Rotation, shrinking, rotation and shift; and the share of an area that remains."""
     f = len(count)
-    s = _singular_values(count, generator)
+    # Singular values: of many sets, the one whose sum of ``s1 + 2 s2`` over the maps in use is
+    # nearest to (5.5 + maps) / 2.
+    draws = uniform(2, f, _TRIES, _MAPS, generator=generator)
+    large = draws[0].sqrt()
+    small = large * draws[1]
+    used = torch.arange(_MAPS, device="cpu") < count[:, None]
+    sums = ((large + 2 * small) * used).sum(2)
+    best = (sums - (5.5 + count) / 2).abs().argmin(1)
+    s = torch.stack([large, small], -1)[torch.arange(f, device="cpu"), best]
     angles = uniform(2, f, _MAPS, generator=generator) * 2 * pi
     cos, sin = angles.cos(), angles.sin()
     first, last = torch.stack([cos, -sin, sin, cos], -1).view(2, f, _MAPS, 2, 2)
@@ -73,15 +81,3 @@ def _affine(
     linear = first @ (s[..., None] * last) * mirror
     shift = uniform(f, _MAPS, 2, 1, generator=generator) * 2 - 1
     return torch.cat([linear, shift], -1).flatten(2), s.prod(-1)
-
-
-def _singular_values(count: Tensor, generator: torch.Generator) -> Float32[Tensor, "f m 2"]:
-    """Of many sets, the one whose sum of ``s1 + 2 s2`` is nearest to (5.5 + maps) / 2."""
-    f = len(count)
-    draws = uniform(2, f, _TRIES, _MAPS, generator=generator)
-    large = draws[0].sqrt()
-    small = large * draws[1]
-    used = torch.arange(_MAPS, device="cpu") < count[:, None]
-    sums = ((large + 2 * small) * used).sum(2)
-    best = (sums - (5.5 + count) / 2).abs().argmin(1)
-    return torch.stack([large, small], -1)[torch.arange(f, device="cpu"), best]

@@ -44,23 +44,14 @@ def augment(
       the other way if ``negative``. Bilinear, rounded down to whole levels, black outside.
     """
     out = torch.empty(pixels.shape, device=pixels.device)
-    is_tonal = op < len(_TONAL)
-    rows = is_tonal.nonzero()[:, 0]
-    out[rows] = _apply_tables(pixels[rows], op[rows], level[rows])
-    rows = (~is_tonal).nonzero()[:, 0]
+    for i, table in enumerate(_TABLES):  # every pixel through the table of its image and channel
+        rows = (op == i).nonzero()[:, 0]
+        levels = (table(pixels[rows], level[rows]) / 255).float()
+        index = pixels[rows].flatten(2).long()
+        out[rows] = levels.gather(2, index).unflatten(2, pixels.shape[2:])
+    rows = (op >= len(_TABLES)).nonzero()[:, 0]
     out[rows] = _apply_maps(pixels[rows], op[rows], level[rows], negative[rows])
     return out
-
-
-def _apply_tables(pixels: Pixels, op: Tensor, level: Tensor) -> Augmented:
-    """Every pixel through the table of its image and channel."""
-    m, c, h, w = pixels.shape
-    tables = torch.empty(m, c, 256, device=pixels.device)
-    for i, table in enumerate(_TABLES):
-        rows = (op == i).nonzero()[:, 0]
-        tables[rows] = (table(pixels[rows], level[rows]) / 255).float()
-    index = pixels.view(m * c, h * w).long()
-    return tables.view(m * c, 256).gather(1, index).view(m, c, h, w)
 
 
 def _autocontrast(pixels: Pixels, level: Tensor) -> Table:

@@ -77,7 +77,12 @@ class Draws:
         def below(top: int, *shape: int) -> Int64[Tensor, "..."]:
             return torch.randint(top, shape, generator=generator, device=generator.device)
 
-        a, b = _weights(uniform(3, n, k), beta)
+        # ``u ** (1 / beta)`` is distributed as Beta(beta, 1), and one minus it as Beta(1, beta). An
+        # image's weight stays positive even for a tiny beta: a black pixel to the power 0 is 1.
+        u = uniform(3, n, k)
+        near_one = (u[1] ** (1 / beta)).clamp(min=1e-6)
+        near_zero = 1 - u[2] ** (1 / beta)
+        is_between = u[0] > 0.5
         return cls(
             picture=below(pictures, n),
             corner=torch.stack([below(s + 1, n) for s in spare], 1),
@@ -87,8 +92,8 @@ class Draws:
             level=_WEAKEST + (severity - _WEAKEST) * uniform(n, k + 1),
             negative=below(2, n, k + 1).bool(),
             multiply=below(2, n, k).bool(),
-            a=a,
-            b=b,
+            a=torch.where(is_between, near_one, 2 - near_one).float(),
+            b=torch.where(is_between, near_zero, -near_zero).float(),
         )
 
     def to(self, device: torch.device) -> Draws:
@@ -97,16 +102,3 @@ class Draws:
 
     def __getitem__(self, rows: slice) -> Draws:
         return Draws(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
-
-def _weights(
-    u: Float64[Tensor, "3 n k"], beta: float
-) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n k"]]:
-    """``u ** (1 / beta)`` is distributed as Beta(beta, 1), and one minus it as Beta(1, beta)."""
-    # An image's weight stays positive even for a tiny beta: a black pixel to the power 0 is 1.
-    near_one = (u[1] ** (1 / beta)).clamp(min=1e-6)
-    near_zero = 1 - u[2] ** (1 / beta)
-    between = u[0] > 0.5
-    a = torch.where(between, near_one, 2 - near_one)
-    b = torch.where(between, near_zero, -near_zero)
-    return a.float(), b.float()
