@@ -77,8 +77,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     with atomic(path) as temporary:
         with _converting(path.name):
             if path.suffix == ".onnx":
-                _write_onnx(program, temporary, record)
-                outputs = _run_onnx(temporary, example)
+                outputs = _through_onnx(program, temporary, record, example)
             else:
                 torch.export.save(
                     program, temporary, extra_files={"offmap.json": json.dumps(record)}
@@ -107,11 +106,8 @@ def _check_possible(guard: Guard, path: Path, example: Any) -> None:
     for root in guard.each():
         if (reason := why_not_exported(root)) is not None:
             raise ArgumentError(reason)
-    if path.suffix == ".onnx":
-        _check_onnx(guard)
-
-
-def _check_onnx(guard: Guard) -> None:
+    if path.suffix != ".onnx":
+        return
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _extra(name)
     parts = [*guard.probe.network.state_dict().values(), *guard.detectors.state_dict().values()]
@@ -185,7 +181,10 @@ def _record(guard: Guard) -> dict[str, Any]:
     }
 
 
-def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
+def _through_onnx(
+    program: ExportedProgram, path: Path, record: Mapping[str, Any], images: Tensor
+) -> Outputs:
+    """Write the program as an ONNX model, and run what was written on the images."""
     model = torch.onnx.export(
         program,
         input_names=["images", "alarm_rate"],
@@ -203,9 +202,6 @@ def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any])
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
     model.model.metadata_props.update(texts)
     model.save(str(path))
-
-
-def _run_onnx(path: Path, images: Tensor) -> Outputs:
     runtime = _extra("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only: it warns that the alarm rate can be changed
