@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from offmap.activations import Head, Tap
-from offmap.errors import ArgumentError
+from offmap.errors import ArgumentError, StoreError
 from offmap.forward import Normalization
 
 if TYPE_CHECKING:
@@ -106,11 +106,28 @@ def _head_argument(names: Any, tensors: dict[str, Tensor]) -> Any:
     return Head(**tensors) if tensors else names
 
 
-def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict[str, Any]:
-    """The arguments that a guard of this record is made with; ``head`` holds its tensors."""
+def arguments_of(
+    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
+) -> dict[str, Any]:
+    """The arguments that a guard of this record is made with.
+
+    Args:
+        record: of the guard.
+        head: tensors of the head, where it was given as such.
+        normalization: that the record may lack.
+
+    Raises:
+        StoreError: the record has another normalisation.
+    """
+    recorded = Normalization(**record["normalization"])
+    if normalization not in (None, recorded) and recorded.known:
+        raise StoreError(
+            f"this guard normalises images by {recorded}, and was given {normalization}: leave the "
+            "normalisation out, or fit the guard anew"
+        )
     return {
         "classes": [str(name) for name in record["classes"]],
-        "normalization": Normalization(**record["normalization"]),
+        "normalization": recorded if normalization is None else normalization,
         "head": _head_argument(record["head"], head or {}),
         "taps": [Tap(*tap) for tap in record["taps"]],
         "precision": record["precision"],

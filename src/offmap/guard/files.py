@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from offmap._utils.addresses import is_address
 from offmap._utils.arguments import whole
-from offmap._utils.files import as_text, atomic, expanded
+from offmap._utils.files import expanded
 from offmap._utils.percent import at_most, percent
 from offmap._utils.progress import progress
 from offmap.data import (
@@ -46,7 +44,6 @@ _TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
     **{"label": pa.int64(), "score": pa.float64(), "p_value": pa.float64()},
     **{"is_ood": pa.bool_(), ACCEPTED: pa.bool_()},
 }
-_CHUNK = 4096
 T = TypeVar("T")
 
 # Reads images and scores them, elsewhere, and gives the rows of verdicts in their order.
@@ -214,7 +211,8 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", note]))
             )
-        _write_out(partial, out, columns_of(guard, explain=explain))
+        columns = columns_of(guard, explain=explain)
+        partial.finish(out, pa.schema([(name, _TYPES[name]) for name in columns]))
     return summary
 
 
@@ -245,24 +243,3 @@ def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
             "the file"
         ) from error
-
-
-def _write_out(partial: Partial, out: Path, columns: Sequence[str]) -> None:
-    """Give the rows their final form and name."""
-    # Paths need not be UTF-8, and the files do.
-    rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
-    with atomic(out) as temporary:
-        if out.suffix == ".jsonl":
-            with temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-        elif out.suffix == ".csv":
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, columns)
-                table.writeheader()
-                table.writerows(rows)
-        else:
-            schema = pa.schema([(name, _TYPES[name]) for name in columns])
-            with pq.ParquetWriter(temporary, schema) as writer:
-                while chunk := list(islice(rows, _CHUNK)):
-                    writer.write_table(pa.Table.from_pylist(chunk, schema))
-    partial.remove()
