@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from offmap._utils.percent import about, percent
 from offmap.guard.promise import expected_of
 
@@ -99,7 +97,11 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     if ood:
         return Check(samples, count, low, high, confidence)
     result = p_value = deciding = None
-    groups, group = _counts_by_group(calibration, label, alarms), 0
+    groups, group = {0: (count, samples)}, 0  # alarms and samples of each that has samples
+    if calibration.rule == "per_class":
+        members = label if calibration.groups_ is None else calibration.groups_.cpu()[label]
+        numbers = sorted(set(members.tolist()))
+        groups = {g: (int(alarms[members == g].sum()), int((members == g).sum())) for g in numbers}
     level = 1 - (1 - confidence) / len(groups)  # all intervals hold at once
     intervals = {g: share_interval(*counts, level=level) for g, counts in groups.items()}
     if calibration.confidence is not None:
@@ -114,17 +116,6 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
             deciding = f"{name}, {alarmed:,} of {fresh:,}, {about(ends[0])} to {about(ends[1])}"
     rate = calibration.alarm_rate
     return Check(samples, count, low, high, confidence, rate, result, p_value, deciding)
-
-
-def _counts_by_group(
-    calibration: Calibration, labels: Tensor, alarms: Tensor
-) -> dict[int, tuple[int, int]]:
-    """Alarms and samples of each group that has samples."""
-    if calibration.rule != "per_class":
-        return {0: (int(alarms.sum()), len(alarms))}
-    groups = labels if calibration.groups_ is None else calibration.groups_.cpu()[labels]
-    numbers = sorted(set(groups.tolist()))
-    return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in numbers}
 
 
 def _result(

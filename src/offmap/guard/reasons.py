@@ -18,7 +18,6 @@ from offmap.detectors.features.knn import KNN
 from offmap.detectors.features.mahalanobis import Mahalanobis
 from offmap.detectors.features.vim import ViM
 from offmap.errors import ArgumentError
-from offmap.guard._inputs import as_batch
 from offmap.guard.calibration_data import acts_of
 from offmap.guard.verdict import Verdict
 
@@ -59,15 +58,9 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
         guard: calibrated.
         inputs: a batch, as for the guard.
     """
-    guard.refuse_changed()
-    batch = as_batch(guard, inputs)
-    with guard.probe as probe, torch.no_grad():
-        acts = probe.sample(batch) if guard.reads_inputs else probe(batch)
+    with guard.activations(inputs) as acts:
         verdict = guard.judge(acts)
-        errors = verdict.reasons or (None,) * len(verdict)
-        finite = torch.tensor([error is None for error in errors], device=verdict.labels.device)
-        words = iter(_words(guard, acts[finite], verdict[finite]) if bool(finite.any()) else [])
-    reasons = tuple(next(words) if error is None else error for error in errors)
+        reasons = reasons_of(guard, acts, verdict)
     return replace(verdict, words=reasons), reasons
 
 
@@ -80,8 +73,19 @@ def without_keys(reason: str) -> str:
     return _KEYS.sub(r"\1[keys]\2", reason)
 
 
-def _words(guard: Guard, acts: Any, verdict: Verdict) -> Words:
-    """The reasons of samples with finite scores."""
+def reasons_of(guard: Guard, acts: Any, verdict: Verdict) -> tuple[str, ...]:
+    """The reason for each sample of a verdict: see :func:`explained`.
+
+    Args:
+        guard: calibrated.
+        acts: what :meth:`Guard.activations` gives, within its block.
+        verdict: the guard's own on these.
+    """
+    errors = verdict.reasons or (None,) * len(verdict)
+    finite = torch.tensor([error is None for error in errors], device=verdict.labels.device)
+    if not bool(finite.any()):
+        return tuple(error or "" for error in errors)
+    acts, verdict = acts[finite], verdict[finite]
     detectors, outputs = guard.each(), acts_of(acts)
     labels = verdict.labels.tolist()
     names = [_name(verdict.classes, label) for label in labels]
@@ -99,7 +103,8 @@ def _words(guard: Guard, acts: Any, verdict: Verdict) -> Words:
         scores = detector.score(acts)
         columns.append(_standing(guard, i, scores, verdict, name=len(detectors) > 1))
         columns.append(_parts(detector, acts, guard))
-    return ["; ".join(filter(None, row)) for row in zip(*columns, strict=True)]
+    words = iter(["; ".join(filter(None, row)) for row in zip(*columns, strict=True)])
+    return tuple(next(words) if error is None else error for error in errors)
 
 
 def _standing(

@@ -6,7 +6,8 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -23,7 +24,11 @@ from offmap.serve.refusals import Refusal
 from offmap.serve.scoring import score
 from offmap.serve.service import Service
 
-Handler = Callable[[Request, Service], Awaitable[Response]]
+
+class Handler(Protocol):
+    """Answers a request to a service."""
+
+    def __call__(self, request: Request, /, service: Service) -> Awaitable[Response]: ...
 
 
 def application(service: Service, *, reload_on_hangup: bool = False) -> Starlette:
@@ -43,7 +48,7 @@ def application(service: Service, *, reload_on_hangup: bool = False) -> Starlett
         handlers.append(("POST", start + "/infer", _of_model(infer)))
     app = Starlette(
         routes=[
-            Route(path, _endpoint(handler, service), methods=[method])
+            Route(path, partial(handler, service=service), methods=[method])
             for method, path, handler in handlers
         ],
         middleware=[Middleware(Gate, settings=service.settings, count=service.count)],
@@ -53,13 +58,6 @@ def application(service: Service, *, reload_on_hangup: bool = False) -> Starlett
     app.router.redirect_slashes = False  # an address is never made of what a client sent
     app.state.service = service
     return app
-
-
-def _endpoint(handler: Handler, service: Service) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        return await handler(request, service)
-
-    return endpoint
 
 
 def _of_model(handler: Handler) -> Handler:
