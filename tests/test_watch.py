@@ -265,6 +265,24 @@ def test_a_log_of_another_guard_is_not_added_to(
     assert not (tmp_path / "v.csv").exists()
 
 
+def test_a_log_with_a_long_first_line_is_known_by_it(guard: offmap.Guard, tmp_path: Path) -> None:
+    """That of a guard over thousands of classes, without a verdict behind it yet."""
+    certified = Certified.of(guard)
+    ranks = tuple(range(10**6, 10**6 + 20_000))
+    other = msgspec.structs.replace(certified, guard="0" * 16, ranks=ranks, samples=ranks)
+    log = tmp_path / "log.jsonl"
+    with Log(log, other):
+        pass
+    assert log.stat().st_size > 1 << 17
+    with pytest.raises(StoreError, match="is a log of the guard 0000000000000000, and this is"):
+        check_goes_on(log, guard)
+    with Log(log, msgspec.structs.replace(other, guard=certified.guard)):
+        pass
+    with log.open("ab") as file:
+        file.write(b'{"time": "torn')
+    check_goes_on(log, guard)
+
+
 def test_several_logs_are_each_read_once(guard: offmap.Guard, log: Path, tmp_path: Path) -> None:
     with Log(tmp_path / "next.jsonl", guard) as file:
         file.add(decided([False] * 7))

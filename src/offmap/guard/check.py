@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,11 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     elif calibration.tests == 1:
         p_value, group = _predictive(calibration, groups)
     if calibration.rule == "per_class":
-        name = _name(calibration, verdict.classes, group)
+        of, names = calibration.groups_, verdict.classes
+        classes = [group] if of is None else (of == group).nonzero()[:, 0].tolist()
+        name = f"class {names[classes[0]] if classes[0] < len(names) else classes[0]}"
+        if len(classes) != 1:
+            name = f"the {len(classes)} classes that are joined"
         deciding = f"{name}, which has no fresh sample"
         if group in groups:
             (alarmed, fresh), ends = groups[group], intervals[group]
@@ -131,15 +135,6 @@ def _result(
         return "not shown", highest
     missing = set(range(len(calibration.counts_))) - set(intervals)
     return ("not shown", min(missing)) if missing else ("kept", highest)
-
-
-def _name(calibration: Calibration, classes: Sequence[str], group: int) -> str:
-    """The name of a group: that of its class, if it has only one."""
-    groups = calibration.groups_
-    labels = [group] if groups is None else (groups == group).nonzero()[:, 0].tolist()
-    if len(labels) != 1:
-        return f"the {len(labels)} classes that are joined"
-    return f"class {classes[labels[0]] if labels[0] < len(classes) else labels[0]}"
 
 
 def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> tuple[float, int]:

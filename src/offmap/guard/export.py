@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from offmap._utils.files import atomic
 from offmap.activations import Activations
 from offmap.detectors import why_not_exported
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, OffmapError
-from offmap.forward import weights_digest
 from offmap.guard._graph import Graph, Outputs
+from offmap.guard._record import graph_record_of
 from offmap.guard.guard import Guard
 
 _OUTPUTS = ("label", "score", "p_value", "is_ood")
@@ -67,7 +66,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     """
     path = Path(path)
     _check_possible(guard, path, example)
-    record = _record(guard)
+    record = graph_record_of(guard)
     guard.refuse_changed()
     with guard.probe as probe, torch.no_grad():
         acts = probe(example)
@@ -161,24 +160,6 @@ def _converting(subject: str) -> Iterator[None]:
         ) from error
     finally:
         logger.setLevel(level)
-
-
-def _record(guard: Guard) -> dict[str, Any]:
-    """What the graph is, for readers of the file."""
-    return {
-        "library": version("offmap"),
-        "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
-        "rule": guard.calibration.rule,
-        "alarm_rate": guard.calibration.alarm_rate,
-        "alarm_rates": list(guard.calibration.alarm_rates),
-        "confidence": guard.calibration.confidence,
-        "promise": guard.calibration.promise,
-        "threshold": guard.calibration.threshold,
-        "classes": list(guard.classes),
-        "network": type(guard.probe.network).__name__,
-        "network_sha256": weights_digest(guard.probe.network),
-        **({} if guard.control_ is None else {"control": guard.control_.record()}),
-    }
 
 
 def _through_onnx(

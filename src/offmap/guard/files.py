@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,10 +29,9 @@ from offmap.data import (
     spans_of,
 )
 from offmap.errors import ArgumentError, StoreError
-from offmap.forward import Normalization, weights_digest
 from offmap.guard._inputs import image_shape
 from offmap.guard._partial import Partial, Row
-from offmap.guard._record import record_of
+from offmap.guard._record import identity_of
 from offmap.guard.guard import Guard
 from offmap.guard.log import Log, check_goes_on
 from offmap.guard.reading import ACCEPTED, COLUMNS, REASON, Reading, columns_of, rows_of
@@ -181,9 +178,13 @@ def score_files(
         spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
         for spec in inputs
     ]
-    run: Row = {"inputs": addresses, "guard": _identity(guard), "shape": shape}
+    run: Row = {"inputs": addresses, "guard": identity_of(guard), "shape": shape}
     run |= {"resize": guard.input_resize, "explain": explain}
-    with closing(Partial(out, run)) as partial, _log_writer(log, guard) as add_to_log:
+    with closing(Partial(out, run)) as partial, ExitStack() as stack:
+        writer = None
+        if log is not None:
+            check_goes_on(log, guard)
+            writer = stack.enter_context(Log(log, guard))
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
@@ -202,7 +203,8 @@ def score_files(
                 batches = spread(reading, spans) if spread else reading.rows(guard, spans)
             for rows in batches:
                 partial.append(rows)
-                add_to_log(rows)
+                if writer is not None:
+                    writer.add_rows(rows)
                 for row in rows:
                     summary.add(row, keep)
                 advance(len(rows))
@@ -214,24 +216,6 @@ def score_files(
         columns = columns_of(guard, explain=explain)
         partial.finish(out, pa.schema([(name, _TYPES[name]) for name in columns]))
     return summary
-
-
-@contextmanager
-def _log_writer(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[Row]], None]]:
-    if path is None:
-        yield lambda rows: None
-        return
-    check_goes_on(path, guard)
-    with Log(path, guard) as log:
-        yield log.add_rows
-
-
-def _identity(guard: Guard) -> str:
-    """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
-    record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
-    record.pop("read", None)  # when, and from how many samples, changes no verdict
-    content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
-    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:

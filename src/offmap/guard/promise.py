@@ -55,7 +55,10 @@ def distinct(calibration: Calibration, group: int = 0) -> bool:
 
 def promise(calibration: Calibration) -> str:
     """What is promised, and what the true alarm rate may be."""
-    where, expectation = _where(calibration), _expectation(calibration)
+    expectation, where = _expectation(calibration), ""
+    if calibration.rule == "per_class":
+        joined = "" if calibration.groups_ is None else " (those with few samples joined)"
+        where = f" within each predicted class{joined}"
     share = f"at most {percent(calibration.alarm_rate, 2)} of ID samples{where} are called OOD"
     if calibration.confidence is None:
         return f"On average over calibration sets, {share}. {expectation}"
@@ -73,13 +76,6 @@ def promise(calibration: Calibration) -> str:
         f"With confidence {percent(calibration.confidence)}, {share}, given this very calibration "
         f"set{basis}. {expectation}"
     )
-
-
-def _where(calibration: Calibration) -> str:
-    if calibration.rule != "per_class":
-        return ""
-    note = "" if calibration.groups_ is None else " (those with few samples joined)"
-    return f" within each predicted class{note}"
 
 
 def _expectation(calibration: Calibration) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -53,7 +51,7 @@ def application(service: Service, *, reload_on_hangup: bool = False) -> Starlett
         ],
         middleware=[Middleware(Gate, settings=service.settings, count=service.count)],
         exception_handlers={HTTPException: _as_json},
-        lifespan=_lifespan(service, reload_on_hangup=reload_on_hangup),
+        lifespan=lambda _: service.running(reload_on_hangup=reload_on_hangup),
     )
     app.router.redirect_slashes = False  # an address is never made of what a client sent
     app.state.service = service
@@ -70,28 +68,6 @@ def _of_model(handler: Handler) -> Handler:
         return await handler(request, service)
 
     return checked
-
-
-def _lifespan(
-    service: Service, *, reload_on_hangup: bool
-) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        service.start()
-        reloading: set[asyncio.Task[bool]] = set()
-
-        def reload() -> None:
-            task = asyncio.ensure_future(service.reload())
-            reloading.add(task)  # the loop alone would forget it
-            task.add_done_callback(reloading.discard)
-
-        if reload_on_hangup:
-            with suppress(NotImplementedError, AttributeError):  # Windows has no such signal
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        yield
-        await service.stop()
-
-    return lifespan
 
 
 async def _as_json(_: Request, error: Exception) -> Response:
