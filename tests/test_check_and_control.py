@@ -492,6 +492,29 @@ def test_of_each_group_one_sample_counts(sets: demo.Digits) -> None:
         guard.calibrate(data, 0.01, groups=by_key.__getitem__)
 
 
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("parent-folder", r"seen the text 'parent-folder': give offmap\.guard\.groups\.by_path\("),
+        ("x" * 216, "seen the text 'xxx"),  # as many letters as samples
+        ({"a.png": 1}, "seen dict: give a function, or a list in the order of the samples"),
+        (b"x" * 216, "seen bytes"),
+        (iter(range(216)), "seen range_iterator"),
+        (40, "seen int"),
+    ],
+)
+def test_groups_that_are_neither_a_function_nor_rows_are_refused_at_once(
+    sets: demo.Digits, groups: Any, message: str
+) -> None:
+    guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
+    guard.fit(sets.train).calibrate(sets.calibration, 0.05)
+    cascade = offmap.Cascade(filter=guard, classifier=demo.shipped())
+    guard.probe = None  # type: ignore[assignment]  # the network must not run
+    for learn in (guard.calibrate, guard.check, guard.control, cascade.control):
+        with pytest.raises(ArgumentError, match=message):
+            learn(sets.test, groups=groups)
+
+
 def test_of_each_group_one_labelled_sample_counts(sets: demo.Digits) -> None:
     guard = offmap.Guard(demo.shipped(), "energy", normalization=demo.NORMALIZATION)
     groups = [i % 200 for i in range(len(sets.test))]

@@ -265,6 +265,24 @@ def test_a_log_of_another_guard_is_not_added_to(
     assert not (tmp_path / "v.csv").exists()
 
 
+def test_a_log_with_a_long_first_line_is_known_by_it(guard: offmap.Guard, tmp_path: Path) -> None:
+    """That of a guard over thousands of classes, without a verdict behind it yet."""
+    certified = Certified.of(guard)
+    ranks = tuple(range(10**6, 10**6 + 20_000))
+    other = msgspec.structs.replace(certified, guard="0" * 16, ranks=ranks, samples=ranks)
+    log = tmp_path / "log.jsonl"
+    with Log(log, other):
+        pass
+    assert log.stat().st_size > 1 << 17
+    with pytest.raises(StoreError, match="is a log of the guard 0000000000000000, and this is"):
+        check_goes_on(log, guard)
+    with Log(log, msgspec.structs.replace(other, guard=certified.guard)):
+        pass
+    with log.open("ab") as file:
+        file.write(b'{"time": "torn')
+    check_goes_on(log, guard)
+
+
 def test_several_logs_are_each_read_once(guard: offmap.Guard, log: Path, tmp_path: Path) -> None:
     with Log(tmp_path / "next.jsonl", guard) as file:
         file.add(decided([False] * 7))
@@ -558,6 +576,45 @@ def test_a_table_that_has_become_shorter_is_refused(
     write(7)
     with pytest.raises(StoreError, match="is shorter than the 8 rows that were read of it"):
         run_to_the_end(Watch(log, tmp_path / "s.json", certified))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_another_table_that_begins_with_the_same_row_is_refused(
+    suffix: str, guard: offmap.Guard, tmp_path: Path
+) -> None:
+    """Else its first rows would pass for those that were counted, in silence."""
+    log, state, certified = tmp_path / f"v{suffix}", tmp_path / "s.json", Certified.of(guard)
+
+    def write(p_values: list[float]) -> None:
+        rows = [{"label": 1, "p_value": p, "is_ood": False} for p in p_values]
+        if suffix == ".jsonl":
+            log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        elif suffix == ".csv":
+            pa_csv.write_csv(pa.Table.from_pylist(rows), log)
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), log)
+
+    for p_values in ([0.5, 0.25], [0.5, 0.25, 0.75], [0.5, 0.25, 0.75]):
+        write(p_values)
+        watch = Watch(log, state, certified)
+        run_to_the_end(watch)
+        assert watch.monitor is not None
+        assert watch.monitor.samples == len(p_values)
+    before = state.read_bytes()
+    write([0.5, 0.75, 0.25, 0.75])
+    with pytest.raises(StoreError, match=r"does not begin with the [\d,]+ (rows|bytes) that were"):
+        run_to_the_end(Watch(log, state, certified))
+    assert state.read_bytes() == before
+    # A state of before there were digests goes on.
+    earlier = json.loads(before)
+    del earlier["digests"]
+    state.write_text(json.dumps(earlier))
+    write([0.5, 0.25, 0.75, 0.25])
+    watch = Watch(log, state, certified)
+    run_to_the_end(watch)
+    assert watch.monitor is not None
+    assert watch.monitor.samples == 4
+    assert json.loads(state.read_text())["digests"].keys() == watch.monitor.read.keys()
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

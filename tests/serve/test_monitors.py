@@ -21,12 +21,16 @@ from torch import nn
 
 import offmap
 from offmap import demo
+from offmap._utils.files import claimed
 from offmap.data import ImageSet, OwnTransform
 from offmap.errors import StoreError
 from offmap.guard import Certified, Monitor
 from offmap.guard.watching import Watch
 from offmap.serve import Settings, app
+from offmap.serve.metrics import Metrics
 from offmap.serve.monitors import Book, Slot, shown_together
+from offmap.serve.recording import Recorder
+from offmap.serve.served import Served
 from offmap.serve.service import Service
 from tests.serve.conftest import png
 
@@ -260,6 +264,34 @@ def test_a_reload_changes_the_guard_between_two_requests(
     assert headers == [0.05, 0.1]
     kept = Monitor.load(tmp_path / "m" / f"{Certified.of(guard).guard}-0.json")
     assert (kept.samples, len(kept.thresholds)) == (2, 2)
+
+
+def test_a_verdict_behind_a_reload_is_logged_and_the_log_closed_again(
+    guard: offmap.Guard, digits: ImageSet, tmp_path: Path
+) -> None:
+    """As of a request that was still in work when the reload passed its deadline."""
+    recorder = Recorder(Settings(log=tmp_path))
+    recorder.metrics = Metrics(lambda: None, lambda: 0)
+    served = Served(guard)
+    log = tmp_path / f"{served.certified.guard}-0.jsonl"
+    recorder.open(served)
+    recorder.start()
+    recorder.close(served)
+    for late in ("a", "b"):
+        recorder.record(served, guard(digits.images[:1]), [late])
+    while '"b"' not in log.read_text():
+        time.sleep(0.01)
+    while recorder.shown(served) is not None:
+        time.sleep(0.01)
+    claimed(log).close()  # another process could write it
+    recorder.open(served)  # it is served again
+    recorder.record(served, guard(digits.images[:1]), ["c"])
+    while '"c"' not in log.read_text():
+        time.sleep(0.01)
+    assert recorder.shown(served) is not None
+    recorder.stop()
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["input"] for row in rows if "is_ood" in row] == ["a", "b", "c"]
 
 
 def test_a_reload_opens_the_function_that_makes_images_too(

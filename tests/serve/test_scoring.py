@@ -21,6 +21,7 @@ from offmap.errors import ArgumentError, MissingExtraError, NotFittedError
 from offmap.serve import Settings, app, factory
 from offmap.serve.reading import Reads
 from offmap.serve.refusals import Refusal
+from offmap.serve.served import Served
 from tests.serve.conftest import Open, png
 
 
@@ -91,6 +92,40 @@ def test_the_alarm_rate_is_the_guards_unless_the_service_allows_another(
     p = float(guard(digits.images[:1]).p_values)
     decision = "unknown" if p <= 0.05 else "known"
     assert eventually(allowed, f'offmap_samples_total{{decision="{decision}"}} 1.0')
+
+
+class Counted(nn.Module):
+    """A classifier of three features that counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.passes = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        output: torch.Tensor = self.head(x)
+        return output
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize("detectors", ["energy", ["energy", "msp"]])
+def test_the_network_runs_once_for_another_rate_as_well(detectors: Any, explain: bool) -> None:
+    torch.manual_seed(0)
+    network = Counted()
+    guard = offmap.Guard(network, detectors).fit([(torch.randn(64, 3), torch.arange(64) % 2)])
+    guard.calibrate([(torch.randn(64, 3), torch.arange(64) % 2)], 0.1)
+    x = 3 * torch.randn(50, 3)
+    x[0] = torch.nan
+    own, other = guard(x), guard.at(0.5)(x)
+    assert own.is_ood.sum() < other.is_ood.sum()
+    served, network.passes = Served(guard), 0
+    verdict, columns = served.judge(x, 0.5, explain=explain)
+    assert network.passes == 1
+    assert {name: columns[name] for name in other.to_dict()} == other.to_dict()
+    assert verdict.to_dict() == own.to_dict()
+    if explain:
+        assert columns["reason"] == list(offmap.guard.explained(guard, x)[1])
 
 
 def eventually(client: TestClient, line: str, tries: int = 200) -> bool:

@@ -254,7 +254,12 @@ class Fitted(nn.Module):
         """The activations, on one device with the detectors, which follow a moved network."""
         device = acts_of(acts).device
         modules = [x for x in (self._calibration, *self.detectors) if x is not None]
-        if _are_on(device, modules):
+        for module in modules:  # at every call of a guard: the first buffer tells of all of them
+            first = next(iter(module._buffers.values()), None)
+            first = next(module.buffers(), None) if first is None else first
+            if first is not None and first.device != device:
+                break
+        else:
             return acts
         if device != self.probe.home and not isinstance(acts, Sample):
             return acts.to(self.probe.home)
@@ -271,13 +276,3 @@ class Fitted(nn.Module):
             ArgumentError: it is another, has been changed, or is missing; or there was none.
         """
         check_same_transform(own, self.input_transform)
-
-
-def _are_on(device: torch.device, modules: Sequence[nn.Module]) -> bool:
-    """Whether the first buffer of each is on this device: a check at every call of a guard."""
-    for module in modules:
-        first = next(iter(module._buffers.values()), None)
-        first = next(module.buffers(), None) if first is None else first
-        if first is not None and first.device != device:
-            return False
-    return True

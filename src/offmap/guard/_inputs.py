@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
@@ -105,7 +105,20 @@ def verdict_on_all(guard: Guard, inputs: Any) -> Verdict:
         passing = guard.passing(inputs, "judge", _BATCH, False, strict=False)
         verdicts = [guard.judge(acts) for acts, _ in passing]
     else:
-        verdicts = list(_verdicts_on_files(guard, inputs))
+        from offmap.data import Skipped, read_images
+
+        check_same_transform(None, guard.input_transform)
+        images = read_images([str(inputs)], image_shape(guard), resize=guard.input_resize)
+        verdicts, skipped = [], 0
+        while batch := list(islice(images, _BATCH)):
+            samples = [(name, x) for name, x in batch if not isinstance(x, Skipped)]
+            skipped += len(batch) - len(samples)
+            if samples:
+                verdict = guard.forward(stacked([x for _, x in samples]))
+                verdicts.append(verdict.named(tuple(name for name, _ in samples)))
+        if skipped:
+            words = f"{inputs}: {skipped} files cannot be read and have no verdict"
+            warn_user(words, InputsWarning)
     if not verdicts:
         raise DataError(f"{inputs!r}: there are no samples")
     return Verdict.joined(verdicts)
@@ -124,22 +137,6 @@ def image_shape(guard: Fitted) -> tuple[int, int, int]:
         )
     channels, height, width = guard.input_shape
     return channels, height, width
-
-
-def _verdicts_on_files(guard: Guard, path: str | Path) -> Iterator[Verdict]:
-    from offmap.data import Skipped, read_images
-
-    check_same_transform(None, guard.input_transform)
-    images = read_images([str(path)], image_shape(guard), resize=guard.input_resize)
-    skipped = 0
-    while batch := list(islice(images, _BATCH)):
-        samples = [(name, x) for name, x in batch if not isinstance(x, Skipped)]
-        skipped += len(batch) - len(samples)
-        if samples:
-            verdict = guard.forward(stacked([x for _, x in samples]))
-            yield verdict.named(tuple(name for name, _ in samples))
-    if skipped:
-        warn_user(f"{path}: {skipped} files cannot be read and have no verdict", InputsWarning)
 
 
 def as_batch(guard: Guard, inputs: Any) -> Inputs:

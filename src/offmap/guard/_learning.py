@@ -87,6 +87,7 @@ class Learning(Fitted):
             ArgumentError: too few images for the rate; says how many are needed, and names classes
                 that lack them; or, to extend one sample of each group, no groups.
         """
+        grouping = None if groups is None else Groups(groups)
         data = data_like_fit(self, data)
         self.history.refuse_fitted_on(data)
         if per_class and self.probe.outputs == "features":
@@ -114,7 +115,6 @@ class Learning(Fitted):
         rule = "bonferroni" if several else "per_class" if per_class else "plain"
         rates = 0.05 if alarm_rate is None else alarm_rate
         calibration = Calibration(rule, rates, confidence=confidence, pool=pool)
-        grouping = None if groups is None else Groups(groups)
 
         def passing(seen: Seen) -> Iterator[Any]:
             return self.passing(data, "calibrate", batch_size, show_progress, seen, strict=False)
@@ -168,6 +168,7 @@ class Learning(Fitted):
             NotFittedError: the guard was not calibrated, or the network was trained on since.
             ArgumentError: no groups, of a guard that was calibrated by them.
         """
+        grouping = None if groups is None else Groups(groups)
         calibration, data = self.calibration, data_like_fit(self, data)
         self._check_weights()
         self.history.refuse_learned_from(data)
@@ -176,7 +177,6 @@ class Learning(Fitted):
         seen = Seen(labelled=False)
         with self.probe:
             batches = self.passing(data, "check", batch_size, show_progress, seen, strict=False)
-            grouping = None if groups is None else Groups(groups)
             passing = through(grouping, batches)
             verdict = Verdict.joined([self.judge(acts) for acts, _ in passing])
         if grouping is not None:
@@ -220,13 +220,13 @@ class Learning(Fitted):
                 no groups, of a guard that was calibrated by them.
             NotFittedError: the guard was not calibrated, or the network was trained on since.
         """
+        grouping = None if groups is None else Groups(groups)
         calibration, data, seen = self.calibration, data_like_fit(self, labelled), Seen()
         apart = of == "accepted" or any(passes(each, "calibration") for each in self.each())
         self._check_weights()
         if apart:
             self.history.refuse_learned_from(data)
         self.history.refuse_ungrouped(groups)
-        grouping = None if groups is None else Groups(groups)
         with self.probe:
             batches = self.passing(data, "control", batch_size, show_progress, seen, strict=False)
             judged = ((self.judge(acts), labels) for acts, labels in through(grouping, batches))

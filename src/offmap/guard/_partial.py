@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from offmap._utils.files import claimed
+from offmap._utils.files import as_text, atomic, claimed
 from offmap.errors import StoreError
 
 Row = dict[str, Any]
+_CHUNK = 4096
 _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder()
 
 
@@ -83,6 +87,26 @@ class Partial:
                 except msgspec.DecodeError:  # that half, again
                     yield json.loads(line)
 
-    def remove(self) -> None:
-        """Delete the file, once its rows stand under their final name."""
+    def finish(self, out: Path, schema: pa.Schema) -> None:
+        """Write the rows in their final form under their final name, and delete this file.
+
+        Args:
+            out: ``.parquet``, ``.csv`` or ``.jsonl``.
+            schema: the columns, with their types in Parquet.
+        """
+        # Paths need not be UTF-8, and the files do.
+        rows = (row | {"path": as_text(row["path"])} for row in self.rows())
+        with atomic(out) as temporary:
+            if out.suffix == ".jsonl":
+                with temporary.open("w", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
+            elif out.suffix == ".csv":
+                with temporary.open("w", newline="", encoding="utf-8") as file:
+                    table = csv.DictWriter(file, schema.names)
+                    table.writeheader()
+                    table.writerows(rows)
+            else:
+                with pq.ParquetWriter(temporary, schema) as writer:
+                    while chunk := list(islice(rows, _CHUNK)):
+                        writer.write_table(pa.Table.from_pylist(chunk, schema))
         self.path.unlink()

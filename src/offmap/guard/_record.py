@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from offmap.activations import Head, Tap
-from offmap.errors import ArgumentError
-from offmap.forward import Normalization
+from offmap.errors import ArgumentError, StoreError
+from offmap.forward import Normalization, weights_digest
 
 if TYPE_CHECKING:
     from offmap.guard.guard import Guard
@@ -52,6 +54,36 @@ def record_of(guard: Guard) -> dict[str, Any]:
         "read": guard.history.read,
         **({} if guard.control_ is None else {"control": guard.control_.record()}),
     }
+
+
+def graph_record_of(guard: Guard) -> dict[str, Any]:
+    """What an exported graph says of itself, for readers of the file.
+
+    Raises:
+        NotFittedError: the guard is not calibrated.
+    """
+    return {
+        "library": version("offmap"),
+        "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
+        "rule": guard.calibration.rule,
+        "alarm_rate": guard.calibration.alarm_rate,
+        "alarm_rates": list(guard.calibration.alarm_rates),
+        "confidence": guard.calibration.confidence,
+        "promise": guard.calibration.promise,
+        "threshold": guard.calibration.threshold,
+        "classes": list(guard.classes),
+        "network": type(guard.probe.network).__name__,
+        "network_sha256": weights_digest(guard.probe.network),
+        **({} if guard.control_ is None else {"control": guard.control_.record()}),
+    }
+
+
+def identity_of(guard: Guard) -> str:
+    """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
+    record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
+    record.pop("read", None)  # when, and from how many samples, changes no verdict
+    content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def tensors_of(guard: Guard, *, weights: bool) -> dict[str, dict[str, Tensor]]:
@@ -106,11 +138,28 @@ def _head_argument(names: Any, tensors: dict[str, Tensor]) -> Any:
     return Head(**tensors) if tensors else names
 
 
-def arguments_of(record: dict[str, Any], head: dict[str, Tensor] | None) -> dict[str, Any]:
-    """The arguments that a guard of this record is made with; ``head`` holds its tensors."""
+def arguments_of(
+    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
+) -> dict[str, Any]:
+    """The arguments that a guard of this record is made with.
+
+    Args:
+        record: of the guard.
+        head: tensors of the head, where it was given as such.
+        normalization: that the record may lack.
+
+    Raises:
+        StoreError: the record has another normalisation.
+    """
+    recorded = Normalization(**record["normalization"])
+    if normalization not in (None, recorded) and recorded.known:
+        raise StoreError(
+            f"this guard normalises images by {recorded}, and was given {normalization}: leave the "
+            "normalisation out, or fit the guard anew"
+        )
     return {
         "classes": [str(name) for name in record["classes"]],
-        "normalization": Normalization(**record["normalization"]),
+        "normalization": recorded if normalization is None else normalization,
         "head": _head_argument(record["head"], head or {}),
         "taps": [Tap(*tap) for tap in record["taps"]],
         "precision": record["precision"],

@@ -57,11 +57,12 @@ class State(records.Record, frozen=True, kw_only=True):
     unbet: float
     runs: _Runs
     read: dict[str, int]
+    digests: dict[str, str] = msgspec.field(default_factory=dict)  # which earlier states lack
 
 
 _AS_THEY_ARE = (
     *("certified", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming"),
-    *("read", "shown"),
+    *("read", "digests", "shown"),
 )
 
 

@@ -24,6 +24,20 @@ def line(monitor: Monitor) -> str:
 
 def explained(monitor: Monitor) -> str:
     """What was seen, what it shows, and what that promises."""
+    certified, rates = monitor.certified, monitor.rates
+    confidence = f"with {percent(1 - monitor.delta)} confidence in its calibration set"
+    if len(rates) > 1:
+        bet = (
+            f"at most {at_most(rates.min())} to {at_most(rates.max())} of ID samples OOD, by "
+            f"class, in all {len(rates)} classes {confidence}"
+        )
+    else:
+        of = f" of each of {certified.tests} detectors" if certified.tests > 1 else ""
+        bet = (
+            f"at most {at_most(rates[0])} of ID samples OOD, {confidence} (threshold at rank "
+            f"{certified.ranks[0]:,} of {certified.samples[0]:,} scores{of})"
+        )
+    rate = f"The guard {certified.guard} calls {bet}."
     alphas = " + ".join(f"{alpha:.2g}" for alpha in monitor.alphas)
     thresholds = len(monitor.thresholds)
     bound = (
@@ -32,25 +46,7 @@ def explained(monitor: Monitor) -> str:
     )
     if thresholds > 1:
         bound += f" The threshold was changed: {thresholds} thresholds have each spent delta."
-    return "\n".join([_certified(monitor), f"{line(monitor)}.", conforming(monitor), bound])
-
-
-def _certified(monitor: Monitor) -> str:
-    """The rate that is bet on."""
-    certified, rates = monitor.certified, monitor.rates
-    confidence = f"with {percent(1 - monitor.delta)} confidence in its calibration set"
-    if len(rates) > 1:
-        return (
-            f"The guard {certified.guard} calls at most {at_most(rates.min())} to "
-            f"{at_most(rates.max())} of ID samples OOD, by class, in all {len(rates)} classes "
-            f"{confidence}."
-        )
-    of = f" of each of {certified.tests} detectors" if certified.tests > 1 else ""
-    return (
-        f"The guard {certified.guard} calls at most {at_most(rates[0])} of ID samples OOD, "
-        f"{confidence} (threshold at rank {certified.ranks[0]:,} of "
-        f"{certified.samples[0]:,} scores{of})."
-    )
+    return "\n".join([rate, f"{line(monitor)}.", conforming(monitor), bound])
 
 
 def conforming(monitor: Monitor) -> str:

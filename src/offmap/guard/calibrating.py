@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Float, Int64
@@ -32,12 +32,42 @@ class Scored:
         predictions: class indices.
         classes: of the network.
         seen: all samples that were read, also those learned on.
+        keys: of the samples, where they have some.
     """
 
     scores: Float[Tensor, "n k"]
     predictions: Int64[Tensor, " n"]
     classes: int
     seen: Seen
+    keys: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, guard: Fitted, batches: Iterator[Any], seen: Seen) -> Self:
+        """The samples of all batches.
+
+        Raises:
+            DataError: there are none.
+        """
+        scores, predictions, classes = [], [], 0
+        keys: list[str] = []
+        fitting = guard.fitting()
+        for batch, _ in batches:
+            acts = acts_of(batch)
+            fitting.bind(acts)
+            scores.append(guard.calibration_scores(batch))
+            predictions.append(acts.labels)
+            classes = classes_of(acts)
+            keys += acts.keys or ()
+        if not scores:
+            raise DataError("there are no samples to calibrate on: give more calibration data")
+        return cls(torch.cat(scores), torch.cat(predictions), classes, seen, keys)
+
+    def at(self, rows: Int64[Tensor, " g"]) -> Self:
+        """Some of the samples."""
+        keys = [self.keys[i] for i in rows.tolist()]
+        rows = rows.to(self.scores.device)
+        scores, predictions = self.scores[rows], self.predictions[rows]
+        return replace(self, scores=scores, predictions=predictions, keys=keys)
 
     def warn_not_finite(self) -> None:
         """Warn of samples without a finite score."""
@@ -87,11 +117,8 @@ def scored(
             remainder = parts.rest()
         else:
             remainder = batches()
-        scores, predictions, classes, keys = _score(guard, remainder)
-    if groups is not None:
-        rows = groups.one_each(keys).to(scores.device)
-        scores, predictions = scores[rows], predictions[rows]
-    return Scored(scores, predictions, classes, batches.seen)
+        samples = Scored.of(guard, remainder, batches.seen)
+    return samples if groups is None else samples.at(groups.one_each(samples.keys))
 
 
 def through(groups: Groups | None, batches: Iterator[Any]) -> Iterator[Any]:
@@ -102,23 +129,6 @@ def through(groups: Groups | None, batches: Iterator[Any]) -> Iterator[Any]:
 def classes_of(acts: Activations) -> int:
     """The number of logits; 0 without logits."""
     return acts.logits.shape[1] if acts.has_logits else 0
-
-
-def _score(guard: Fitted, batches: Iterator[Any]) -> tuple[Tensor, Tensor, int, list[str]]:
-    """Scores and predictions of all batches, the number of classes, and the keys."""
-    scores, predictions, classes = [], [], 0
-    keys: list[str] = []
-    fitting = guard.fitting()
-    for batch, _ in batches:
-        acts = acts_of(batch)
-        fitting.bind(acts)
-        scores.append(guard.calibration_scores(batch))
-        predictions.append(acts.labels)
-        classes = classes_of(acts)
-        keys += acts.keys or ()
-    if not scores:
-        raise DataError("there are no samples to calibrate on: give more calibration data")
-    return torch.cat(scores), torch.cat(predictions), classes, keys
 
 
 def is_unbound(detector: Detector) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from torch import Tensor
 
 from offmap._utils.percent import about, percent
 from offmap.guard.promise import expected_of
@@ -99,7 +97,11 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     if ood:
         return Check(samples, count, low, high, confidence)
     result = p_value = deciding = None
-    groups, group = _counts_by_group(calibration, label, alarms), 0
+    groups, group = {0: (count, samples)}, 0  # alarms and samples of each that has samples
+    if calibration.rule == "per_class":
+        members = label if calibration.groups_ is None else calibration.groups_.cpu()[label]
+        numbers = sorted(set(members.tolist()))
+        groups = {g: (int(alarms[members == g].sum()), int((members == g).sum())) for g in numbers}
     level = 1 - (1 - confidence) / len(groups)  # all intervals hold at once
     intervals = {g: share_interval(*counts, level=level) for g, counts in groups.items()}
     if calibration.confidence is not None:
@@ -107,24 +109,17 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     elif calibration.tests == 1:
         p_value, group = _predictive(calibration, groups)
     if calibration.rule == "per_class":
-        name = _name(calibration, verdict.classes, group)
+        of, names = calibration.groups_, verdict.classes
+        classes = [group] if of is None else (of == group).nonzero()[:, 0].tolist()
+        name = f"class {names[classes[0]] if classes[0] < len(names) else classes[0]}"
+        if len(classes) != 1:
+            name = f"the {len(classes)} classes that are joined"
         deciding = f"{name}, which has no fresh sample"
         if group in groups:
             (alarmed, fresh), ends = groups[group], intervals[group]
             deciding = f"{name}, {alarmed:,} of {fresh:,}, {about(ends[0])} to {about(ends[1])}"
     rate = calibration.alarm_rate
     return Check(samples, count, low, high, confidence, rate, result, p_value, deciding)
-
-
-def _counts_by_group(
-    calibration: Calibration, labels: Tensor, alarms: Tensor
-) -> dict[int, tuple[int, int]]:
-    """Alarms and samples of each group that has samples."""
-    if calibration.rule != "per_class":
-        return {0: (int(alarms.sum()), len(alarms))}
-    groups = labels if calibration.groups_ is None else calibration.groups_.cpu()[labels]
-    numbers = sorted(set(groups.tolist()))
-    return {g: (int(alarms[groups == g].sum()), int((groups == g).sum())) for g in numbers}
 
 
 def _result(
@@ -140,15 +135,6 @@ def _result(
         return "not shown", highest
     missing = set(range(len(calibration.counts_))) - set(intervals)
     return ("not shown", min(missing)) if missing else ("kept", highest)
-
-
-def _name(calibration: Calibration, classes: Sequence[str], group: int) -> str:
-    """The name of a group: that of its class, if it has only one."""
-    groups = calibration.groups_
-    labels = [group] if groups is None else (groups == group).nonzero()[:, 0].tolist()
-    if len(labels) != 1:
-        return f"the {len(labels)} classes that are joined"
-    return f"class {classes[labels[0]] if labels[0] < len(classes) else labels[0]}"
 
 
 def _predictive(calibration: Calibration, groups: dict[int, tuple[int, int]]) -> tuple[float, int]:

@@ -141,7 +141,13 @@ def control_of(
         raise ArgumentError(f"of must be one of {', '.join(OF)}; seen {of!r}")
     rate = float(exact_rate(error_rate, "error_rate"))
     delta = float(1 - exact_rate(confidence, "confidence"))
-    scores, wrong = _scores_and_errors(samples)
+    batch_scores, batch_errors = [], []
+    for score, prediction, label in samples:
+        if label is None or (prediction < 0).any():
+            raise LabelError("errors are counted by labels and predictions: give labelled samples")
+        batch_scores.append(torch.where(score.isfinite(), score, torch.inf).cpu())
+        batch_errors.append((prediction != label.to(prediction.device)).cpu())
+    scores, wrong = torch.cat(batch_scores).double().numpy(), torch.cat(batch_errors).numpy()
     needed = math.ceil(math.log(delta) / math.log1p(-rate))
     if len(scores) < needed:
         raise ArgumentError(
@@ -160,16 +166,6 @@ def control_of(
     errors = int((wrong & accepted).sum())
     counts = (len(scores), int(accepted.sum()), errors, int(wrong.sum()))
     return Control(threshold, float(error_rate), float(confidence), of, *counts)
-
-
-def _scores_and_errors(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    scores, wrong = [], []
-    for score, prediction, label in samples:
-        if label is None or (prediction < 0).any():
-            raise LabelError("errors are counted by labels and predictions: give labelled samples")
-        scores.append(torch.where(score.isfinite(), score, torch.inf).cpu())
-        wrong.append((prediction != label.to(prediction.device)).cpu())
-    return torch.cat(scores).double().numpy(), torch.cat(wrong).numpy()
 
 
 def _highest(calibration: Calibration) -> float:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from offmap._utils.files import atomic
 from offmap.activations import Activations
 from offmap.detectors import why_not_exported
 from offmap.errors import ArgumentError, ExportError, MissingExtraError, OffmapError
-from offmap.forward import weights_digest
 from offmap.guard._graph import Graph, Outputs
+from offmap.guard._record import graph_record_of
 from offmap.guard.guard import Guard
 
 _OUTPUTS = ("label", "score", "p_value", "is_ood")
@@ -67,7 +66,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     """
     path = Path(path)
     _check_possible(guard, path, example)
-    record = _record(guard)
+    record = graph_record_of(guard)
     guard.refuse_changed()
     with guard.probe as probe, torch.no_grad():
         acts = probe(example)
@@ -77,8 +76,7 @@ def export(guard: Guard, path: str | Path, *, example: Any, tolerance: float = 1
     with atomic(path) as temporary:
         with _converting(path.name):
             if path.suffix == ".onnx":
-                _write_onnx(program, temporary, record)
-                outputs = _run_onnx(temporary, example)
+                outputs = _through_onnx(program, temporary, record, example)
             else:
                 torch.export.save(
                     program, temporary, extra_files={"offmap.json": json.dumps(record)}
@@ -107,11 +105,8 @@ def _check_possible(guard: Guard, path: Path, example: Any) -> None:
     for root in guard.each():
         if (reason := why_not_exported(root)) is not None:
             raise ArgumentError(reason)
-    if path.suffix == ".onnx":
-        _check_onnx(guard)
-
-
-def _check_onnx(guard: Guard) -> None:
+    if path.suffix != ".onnx":
+        return
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _extra(name)
     parts = [*guard.probe.network.state_dict().values(), *guard.detectors.state_dict().values()]
@@ -167,25 +162,10 @@ def _converting(subject: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _record(guard: Guard) -> dict[str, Any]:
-    """What the graph is, for readers of the file."""
-    return {
-        "library": version("offmap"),
-        "detectors": [each.record() for each in guard.detectors],  # type: ignore[operator]
-        "rule": guard.calibration.rule,
-        "alarm_rate": guard.calibration.alarm_rate,
-        "alarm_rates": list(guard.calibration.alarm_rates),
-        "confidence": guard.calibration.confidence,
-        "promise": guard.calibration.promise,
-        "threshold": guard.calibration.threshold,
-        "classes": list(guard.classes),
-        "network": type(guard.probe.network).__name__,
-        "network_sha256": weights_digest(guard.probe.network),
-        **({} if guard.control_ is None else {"control": guard.control_.record()}),
-    }
-
-
-def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any]) -> None:
+def _through_onnx(
+    program: ExportedProgram, path: Path, record: Mapping[str, Any], images: Tensor
+) -> Outputs:
+    """Write the program as an ONNX model, and run what was written on the images."""
     model = torch.onnx.export(
         program,
         input_names=["images", "alarm_rate"],
@@ -203,9 +183,6 @@ def _write_onnx(program: ExportedProgram, path: Path, record: Mapping[str, Any])
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
     model.model.metadata_props.update(texts)
     model.save(str(path))
-
-
-def _run_onnx(path: Path, images: Tensor) -> Outputs:
     runtime = _extra("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only: it warns that the alarm rate can be changed

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import os
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from offmap._utils.addresses import is_address
 from offmap._utils.arguments import whole
-from offmap._utils.files import as_text, atomic, expanded
+from offmap._utils.files import expanded
 from offmap._utils.percent import at_most, percent
 from offmap._utils.progress import progress
 from offmap.data import (
@@ -33,10 +29,9 @@ from offmap.data import (
     spans_of,
 )
 from offmap.errors import ArgumentError, StoreError
-from offmap.forward import Normalization, weights_digest
 from offmap.guard._inputs import image_shape
 from offmap.guard._partial import Partial, Row
-from offmap.guard._record import record_of
+from offmap.guard._record import identity_of
 from offmap.guard.guard import Guard
 from offmap.guard.log import Log, check_goes_on
 from offmap.guard.reading import ACCEPTED, COLUMNS, REASON, Reading, columns_of, rows_of
@@ -46,7 +41,6 @@ _TYPES = dict.fromkeys((*COLUMNS, REASON), pa.string()) | {
     **{"label": pa.int64(), "score": pa.float64(), "p_value": pa.float64()},
     **{"is_ood": pa.bool_(), ACCEPTED: pa.bool_()},
 }
-_CHUNK = 4096
 T = TypeVar("T")
 
 # Reads images and scores them, elsewhere, and gives the rows of verdicts in their order.
@@ -184,9 +178,13 @@ def score_files(
         spec if spec == "-" or is_address(spec) else os.path.abspath(expanded(spec))
         for spec in inputs
     ]
-    run: Row = {"inputs": addresses, "guard": _identity(guard), "shape": shape}
+    run: Row = {"inputs": addresses, "guard": identity_of(guard), "shape": shape}
     run |= {"resize": guard.input_resize, "explain": explain}
-    with closing(Partial(out, run)) as partial, _log_writer(log, guard) as add_to_log:
+    with closing(Partial(out, run)) as partial, ExitStack() as stack:
+        writer = None
+        if log is not None:
+            check_goes_on(log, guard)
+            writer = stack.enter_context(Log(log, guard))
         with progress("score", None, show=show_progress) as advance:
             for row in partial.rows():
                 summary.add(row, keep)
@@ -205,7 +203,8 @@ def score_files(
                 batches = spread(reading, spans) if spread else reading.rows(guard, spans)
             for rows in batches:
                 partial.append(rows)
-                add_to_log(rows)
+                if writer is not None:
+                    writer.add_rows(rows)
                 for row in rows:
                     summary.add(row, keep)
                 advance(len(rows))
@@ -214,26 +213,9 @@ def score_files(
             raise ArgumentError(
                 "; ".join(filter(None, [f"there are no images in {', '.join(inputs)}", note]))
             )
-        _write_out(partial, out, columns_of(guard, explain=explain))
+        columns = columns_of(guard, explain=explain)
+        partial.finish(out, pa.schema([(name, _TYPES[name]) for name in columns]))
     return summary
-
-
-@contextmanager
-def _log_writer(path: str | Path | None, guard: Guard) -> Iterator[Callable[[list[Row]], None]]:
-    if path is None:
-        yield lambda rows: None
-        return
-    check_goes_on(path, guard)
-    with Log(path, guard) as log:
-        yield log.add_rows
-
-
-def _identity(guard: Guard) -> str:
-    """A hash of all that a guard's verdicts depend on: of its record and tensors, by content."""
-    record = record_of(guard) if isinstance(guard.probe.normalization, Normalization) else {}
-    record.pop("read", None)  # when, and from how many samples, changes no verdict
-    content = (json.dumps(record, sort_keys=True, default=repr), weights_digest(guard))
-    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
@@ -245,24 +227,3 @@ def _of_that_run(partial: Partial, items: Iterable[T]) -> Iterator[T]:
             f"{partial.path} holds an unfinished run: {error}. Give those of that run, or delete "
             "the file"
         ) from error
-
-
-def _write_out(partial: Partial, out: Path, columns: Sequence[str]) -> None:
-    """Give the rows their final form and name."""
-    # Paths need not be UTF-8, and the files do.
-    rows = (row | {"path": as_text(row["path"])} for row in partial.rows())
-    with atomic(out) as temporary:
-        if out.suffix == ".jsonl":
-            with temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-        elif out.suffix == ".csv":
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, columns)
-                table.writeheader()
-                table.writerows(rows)
-        else:
-            schema = pa.schema([(name, _TYPES[name]) for name in columns])
-            with pq.ParquetWriter(temporary, schema) as writer:
-                while chunk := list(islice(rows, _CHUNK)):
-                    writer.write_table(pa.Table.from_pylist(chunk, schema))
-    partial.remove()

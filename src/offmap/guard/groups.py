@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -28,9 +28,25 @@ class Groups:
     Args:
         groups: a function from a sample's key, such as its path, to its group; or the group of each
             sample, in their order.
+
+    Raises:
+        ArgumentError: it is neither of these, such as a text or a mapping.
     """
 
     def __init__(self, groups: GroupsOf) -> None:
+        if isinstance(groups, str):  # else its letters would be the groups
+            raise ArgumentError(
+                "groups must be a function from a sample's key to its group, or the group of each "
+                f"sample; seen the text {groups!r}: give offmap.guard.groups.by_path({groups!r}), "
+                "which reads the group from each path"
+            )
+        are_rows = hasattr(groups, "__len__") and hasattr(groups, "__getitem__")
+        if not callable(groups) and (not are_rows or isinstance(groups, bytes | Mapping)):
+            raise ArgumentError(
+                "groups must be a function from a sample's key to its group, or the group of each "
+                f"sample; seen {type(groups).__name__}: give a function, or a list in the order of "
+                "the samples"
+            )
         self._of = groups
         self._by_key: dict[str, str] = {}
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from offmap._utils import records
 from offmap._utils.tracing import is_traced
@@ -17,6 +21,7 @@ from offmap.guard._inputs import as_batch, is_many, verdict_on_all
 from offmap.guard._learning import Learning
 from offmap.guard._light import Light
 from offmap.guard._record import record_of, tensors_of
+from offmap.guard.calibration import Calibration
 from offmap.guard.calibration_data import acts_of
 from offmap.guard.history import History
 from offmap.guard.schema import GuardRecord
@@ -88,6 +93,22 @@ class Guard(Learning):
                 return self.judge(probe(batch))
             return self._light(self, batch, lambda: probe(batch), self._judged)
 
+    @contextmanager
+    def activations(self, inputs: Any) -> Iterator[Activations | Sample]:
+        """A block with what :meth:`judge` takes of a batch; the network runs once.
+
+        Args:
+            inputs: a batch, or one sample, as for the guard.
+
+        Raises:
+            NotFittedError: the network's weights changed since the guard was fitted.
+            DataError: nothing that a network could be given, or a picture that cannot be read.
+        """
+        self.refuse_changed()
+        batch = as_batch(self, inputs)
+        with COMPUTING, self.probe as probe, torch.no_grad():
+            yield probe.sample(batch) if self.reads_inputs else probe(batch)
+
     def _judged(self, acts: Activations) -> Verdict:
         return self.judge(acts).of_any_mode()
 
@@ -112,9 +133,19 @@ class Guard(Learning):
         Raises:
             NotFittedError: the guard was not fitted, or not calibrated.
         """
-        calibration = self.calibration
+        return self.decided(self.calibration, acts, self.score_activations(acts))
+
+    def decided(
+        self, calibration: Calibration, acts: Activations | Sample, scores: Float[Tensor, "n k"]
+    ) -> Verdict:
+        """The verdict by a calibration, from the score of each detector.
+
+        Args:
+            calibration: of this guard, or of the same guard :meth:`at` another alarm rate.
+            acts: as for :meth:`judge`.
+            scores: of :meth:`score_activations`, a column a detector.
+        """
         outputs = acts_of(acts)
-        scores = self.score_activations(acts)
         labels = outputs.labels.to(scores.device)
         reasons = why_not_finite(outputs, scores)
         if reasons is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ def read_guard(
     where = f"{folder}/guard.json"
     try:
         detectors = list(detectors_of(record, files["state"], where))
-        arguments = _arguments(record, files.get("head"), normalization)
+        arguments = arguments_of(record, files.get("head"), normalization)
         guard = Guard(network, detectors, **arguments)
         guard.probe.resolve(record["layers"])
         guard.probe.floats = record["floats"]
@@ -80,19 +79,3 @@ def _load_weights(network: nn.Module, state: dict[str, Tensor], where: str) -> N
             f"{', '.join(sorted(names)[:3])}"
         )
     network.load_state_dict(state)
-
-
-def _arguments(
-    record: dict[str, Any], head: dict[str, Tensor] | None, normalization: Normalization | None
-) -> dict[str, Any]:
-    """The arguments of a guard, with the normalisation that its record may lack."""
-    arguments = arguments_of(record, head)
-    recorded = arguments["normalization"]
-    if normalization in (None, recorded):
-        return arguments
-    if recorded.known:
-        raise StoreError(
-            f"this guard normalises images by {recorded}, and was given {normalization}: leave the "
-            "normalisation out, or fit the guard anew"
-        )
-    return arguments | {"normalization": normalization}

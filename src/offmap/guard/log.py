@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from offmap.guard.guard import Guard
 
 Row = dict[str, Any]
-_END = 1 << 16  # bytes in which the last lines are looked for
+_END = 1 << 16  # bytes in which the last lines are looked for first
 
 
 class Log:
@@ -148,18 +148,22 @@ def check_goes_on(path: str | Path, guard: Guard | Cascade) -> None:
     path = Path(path)
     if not path.is_file():
         return
+    rows: list[Any] = []
     with path.open("rb") as file:
-        file.seek(max(file.seek(0, 2) - _END, 0))
-        lines = file.read().splitlines()
-    for line in reversed(lines):
-        with suppress(ValueError, LookupError, TypeError):
-            before, now = json.loads(line)["guard"], Certified.of(guard).guard
-            if before != now:
-                raise StoreError(
-                    f"{path} is a log of the guard {before}, and this is {now}, which has another "
-                    "network, detector or calibration set: give it a log of its own"
-                )
-            return
+        start, length = file.seek(0, 2), _END
+        while start and not rows:  # the first line of a guard of many classes is longer
+            start = max(file.seek(0, 2) - length, 0)
+            file.seek(start)
+            for line in file.read().splitlines()[1 if start else 0 :]:  # the first may be cut off
+                with suppress(ValueError):
+                    rows.append(json.loads(line))
+            length *= 4
+    guards = [row["guard"] for row in rows if isinstance(row, dict) and "guard" in row]
+    if guards and guards[-1] != (now := Certified.of(guard).guard):
+        raise StoreError(
+            f"{path} is a log of the guard {guards[-1]}, and this is {now}, which has another "
+            "network, detector or calibration set: give it a log of its own"
+        )
 
 
 def _add(file: TextIO, text: str) -> None:

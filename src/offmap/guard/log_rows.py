@@ -9,11 +9,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import pyarrow.parquet as pq
 
@@ -22,28 +22,43 @@ from offmap.errors import ArgumentError, DataNotFoundError, StoreError
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _ROWS = 4096
+_BYTES = 1 << 20
+# In the first line of a log, which no other has. Within a text JSON would escape the quotes.
+_HEADER = b'"certified": {'
 _ROTATED = re.compile(r"\.jsonl[.-][\d.-]+$")
+
+
+class Place(NamedTuple):
+    """How far a log or a table was read.
+
+    Args:
+        position: in bytes, of a table in rows.
+        digest: of all that was read, where the first line may be that of another table, too.
+    """
+
+    position: int = 0
+    digest: str = ""
 
 
 def rows_of(
     path: Path,
-    read: dict[str, int],
+    read: Mapping[str, Place],
     opened: Callable[[], AbstractContextManager[BinaryIO]] | None = None,
-) -> Iterator[tuple[Row | None, str, int]]:
-    """Rows of a log, each with the hash of the log and how far it has been read with this row.
+) -> Iterator[tuple[Row | None, str, Place]]:
+    """Rows of a log, each with the hash of its first and how far it has been read with this row.
 
     A torn row is ``None``. A last line without an end is still being written, and is not given.
 
     Args:
         path: ``.jsonl`` of a :class:`offmap.guard.Log` or of ``offmap score``, or its ``.csv`` or
             ``.parquet``.
-        read: how far logs have been read, by hash.
+        read: how far logs have been read, by that hash.
         opened: opens a log of lines; by default for this look alone.
 
     Raises:
         DataNotFoundError: it is not there.
         ArgumentError: it has another suffix.
-        StoreError: it is shorter than what was read of it, or cannot be read.
+        StoreError: it does not begin with what was read of it, or cannot be read.
     """
     if _kind(path) not in SUFFIXES:
         raise ArgumentError(f"{path}: a log of verdicts is one of {', '.join(SUFFIXES)}")
@@ -77,7 +92,7 @@ class Tail:
         self._path = path
         self._file: io.FileIO | None = None
 
-    def rows(self, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
+    def rows(self, read: Mapping[str, Place]) -> Iterator[tuple[Row | None, str, Place]]:
         """The rows added since the last reading, as :func:`rows_of` gives them."""
         if self._path.suffix != ".jsonl":  # a table never grows
             yield from rows_of(self._path, read)
@@ -117,16 +132,23 @@ class Tail:
 
 
 def _lines(
-    file: BinaryIO, path: Path, read: dict[str, int]
-) -> Iterator[tuple[Row | None, str, int]]:
+    file: BinaryIO, path: Path, read: Mapping[str, Place]
+) -> Iterator[tuple[Row | None, str, Place]]:
     file.seek(0)
     first = file.readline()
     if not first.endswith(b"\n"):
         return
     log = _hash(first)
-    position = read.get(log, 0)
+    position, before = read.get(log, Place())
     if position > file.seek(0, 2):
-        raise _shorter(path, position, "bytes")
+        raise _another(path, f"is shorter than the {position:,} bytes")
+    file.seek(0)
+    digest = None if _HEADER in first else hashlib.sha256()
+    if digest is not None:
+        for start in range(0, position, _BYTES):
+            digest.update(file.read(min(_BYTES, position - start)))
+        if before not in ("", digest.hexdigest()):
+            raise _another(path, f"does not begin with the {position:,} bytes")
     file.seek(position)
     for line in iter(file.readline, b""):
         if not line.endswith(b"\n"):
@@ -135,7 +157,9 @@ def _lines(
             row = _parsed(line)
         except ValueError as error:
             raise StoreError(f"{path} cannot be read: {error}") from error
-        yield row, log, file.tell()
+        if digest is not None:
+            digest.update(line)
+        yield row, log, Place(file.tell(), "" if digest is None else digest.hexdigest())
 
 
 def _parsed(line: bytes) -> Row | None:
@@ -176,39 +200,42 @@ def _verdict_row(row: Row) -> Row:
     return row | {"label": label, "p_value": p_value}
 
 
-def _table(path: Path, read: dict[str, int]) -> Iterator[tuple[Row | None, str, int]]:
-    rows = _csv(path) if path.suffix == ".csv" else _parquet(path)
+def _table(path: Path, read: Mapping[str, Place]) -> Iterator[tuple[Row | None, str, Place]]:
+    rows = _plain_rows(path)
     first = next(rows, None)
     if first is None:
         return
     if "is_ood" not in first:
         raise StoreError(f"{path} has no column is_ood, and so no verdicts: give a table with one")
-    log = _hash(repr(first).encode())
-    position = read.get(log, 0)
+    log, digest = _hash(repr(first).encode()), hashlib.sha256()
+    position, before = read.get(log, Place())
     count = 0
     for count, row in enumerate(chain([first], rows), 1):
+        digest.update(repr(row).encode())
+        if count == position and before not in ("", digest.hexdigest()):
+            raise _another(path, f"does not begin with the {position:,} rows")
         if count > position:
             row.pop("certified", None)  # only a line of a log says what its guard certifies
-            yield _verdict_row(row), log, count
+            yield _verdict_row(row), log, Place(count, digest.hexdigest())
     if count < position:
-        raise _shorter(path, position, "rows")
+        raise _another(path, f"is shorter than the {position:,} rows")
 
 
-def _shorter(path: Path, position: int, unit: str) -> StoreError:
+def _another(path: Path, why: str) -> StoreError:
+    """The error that a file is another than the one that was read under this first row."""
     return StoreError(
-        f"{path} is shorter than the {position:,} {unit} that were read of it: a log is only added "
-        "to, and verdicts that were written anew are another stream: give the one that was read, "
-        "or begin with another --state"
+        f"{path} {why} that were read of it: a log is only added to, and verdicts that were "
+        "written anew are another stream: give the one that was read, or begin with another --state"
     )
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_ROWS):
-            yield from batch.to_pylist()
-
-
-def _csv(path: Path) -> Iterator[Row]:
+def _plain_rows(path: Path) -> Iterator[Row]:
+    """The rows of a table in plain values; those of a .csv are texts, and are read as such."""
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(_ROWS):
+                yield from batch.to_pylist()
+        return
     with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write its mark
         for row in csv.DictReader(file):
             plain: Row = {name: value or None for name, value in row.items()}

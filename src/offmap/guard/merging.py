@@ -93,7 +93,16 @@ def merged(monitors: Mapping[str, Monitor]) -> Merged:
         raise ArgumentError("there are no monitors to merge")
     first = next(iter(monitors.values()))
     for name, monitor in monitors.items():
-        _check(name, monitor, first)
+        if len(monitor.alphas) > 1:
+            raise ArgumentError(
+                f"the monitor {name} was reset, and its wealth began anew: leave it out"
+            )
+        identity = monitor.certified, monitor.alpha, monitor.delta
+        if identity != (first.certified, first.alpha, first.delta):
+            raise ArgumentError(
+                f"the monitor {name} is not of the guard, threshold, alpha and delta of the first: "
+                "merge those of one guard"
+            )
     rows = np.array([monitor.log_wealths for monitor in monitors.values()])
     means = np.logaddexp.reduce(rows, axis=0) - math.log(len(rows))
     crossings = means[: len(SHARES)] >= -math.log(first.alpha)
@@ -109,16 +118,3 @@ def merged(monitors: Mapping[str, Monitor]) -> Merged:
         ood_share=float((SHARES * crossings).max()),
         tally=reduce(add, (monitor.tally for monitor in monitors.values()), Tally()),
     )
-
-
-def _check(name: str, monitor: Monitor, first: Monitor) -> None:
-    if len(monitor.alphas) > 1:
-        raise ArgumentError(
-            f"the monitor {name} was reset, and its wealth began anew: leave it out"
-        )
-    identity = monitor.certified, monitor.alpha, monitor.delta
-    if identity != (first.certified, first.alpha, first.delta):
-        raise ArgumentError(
-            f"the monitor {name} is not of the guard, threshold, alpha and delta of the first: "
-            "merge those of one guard"
-        )

@@ -56,7 +56,25 @@ def nearest(guard: Guard, inputs: Any, data: Any, *, count: int = 5) -> list[tup
             f"{knn!r} was fitted on batches without keys, so its samples cannot be found: fit the "
             "guard on a folder, or on a set that is loaded by name"
         )
-    images = _images(data_like_fit(guard, data), {key for row in keys for key in row})
+    shown, data = {key for row in keys for key in row}, data_like_fit(guard, data)
+    if not hasattr(data, "keyed_batches"):
+        raise DataError(
+            f"a {type(data).__name__} does not say what its samples are called: give the folder or "
+            "set that the guard was fitted on"
+        )
+    rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in shown]
+    # A joined set has no subsets, so all of it is read.
+    part = data.subset(rows) if rows and hasattr(data, "subset") else data
+    images = {
+        key: image
+        for batch, _, names in (part.keyed_batches(64) if rows else ())
+        for key, image in zip(names, batch, strict=True)
+        if key in shown
+    }
+    if missing := sorted(shown - images.keys()):
+        raise DataError(
+            f"the data has no sample {missing[0]!r}: give the set that the guard was fitted on"
+        )
     return [
         tuple(Neighbour(key, distance, images[key]) for key, distance in zip(*row, strict=True))
         for row in zip(keys, distances.tolist(), strict=True)
@@ -72,26 +90,3 @@ def bank_of(guard: Guard) -> KNN:
     if not (banks := [each for each in guard.each() if isinstance(each, KNN)]):
         raise ArgumentError("no detector of this guard keeps training samples: make it with KNN")
     return banks[0]
-
-
-def _images(data: Any, keys: set[str]) -> dict[str, Tensor]:
-    """The images with these keys, of a set that has keys."""
-    if not hasattr(data, "keyed_batches"):
-        raise DataError(
-            f"a {type(data).__name__} does not say what its samples are called: give the folder or "
-            "set that the guard was fitted on"
-        )
-    rows = [i for i, key in enumerate(data.keys(0, len(data))) if key in keys]
-    # A joined set has no subsets, so all of it is read.
-    part = data.subset(rows) if rows and hasattr(data, "subset") else data
-    images = {
-        key: image
-        for batch, _, names in (part.keyed_batches(64) if rows else ())
-        for key, image in zip(names, batch, strict=True)
-        if key in keys
-    }
-    if missing := sorted(keys - images.keys()):
-        raise DataError(
-            f"the data has no sample {missing[0]!r}: give the set that the guard was fitted on"
-        )
-    return images

@@ -56,11 +56,21 @@ def occlusion(
     step = max(1, side // 2) if step is None else step
     whole("step", step, 1, side)
     corners = [(y, x) for y in _starts(height, side, step) for x in _starts(width, side, step)]
-    falls = _falls(guard, batch, corners, side, batch_size)
+    mean = batch.double().mean((0, 2, 3))
+    colour = (mean.round() if batch.dtype == torch.uint8 else mean).to(batch.dtype)[:, None, None]
+    score = guard(batch).scores.double()
+    if not bool(score.isfinite().all()):
+        raise NonFiniteError("this image has no finite score, so nothing raises it")
     total, times = torch.zeros(2, height, width, dtype=torch.float64, device="cpu")
-    for (y, x), fall in zip(corners, falls, strict=True):
-        total[y : y + side, x : x + side] += fall
-        times[y : y + side, x : x + side] += 1
+    for start in range(0, len(corners), batch_size):
+        chunk = corners[start : start + batch_size]
+        images = batch.repeat(len(chunk), 1, 1, 1)
+        for covered, (y, x) in zip(images, chunk, strict=True):
+            covered[:, y : y + side, x : x + side] = colour
+        falls = (score - guard(images).scores.double()).tolist()
+        for (y, x), fall in zip(chunk, falls, strict=True):
+            total[y : y + side, x : x + side] += fall
+            times[y : y + side, x : x + side] += 1
     shares: Tensor = total / times
     return shares.float()
 
@@ -68,22 +78,3 @@ def occlusion(
 def _starts(length: int, side: int, step: int) -> list[int]:
     """The starts of squares that cover a side."""
     return sorted({*range(0, length - side + 1, step), length - side})
-
-
-def _falls(
-    guard: Guard, batch: Tensor, corners: list[tuple[int, int]], side: int, batch_size: int
-) -> list[float]:
-    """By how much the score falls when each square is covered."""
-    mean = batch.double().mean((0, 2, 3))
-    colour = (mean.round() if batch.dtype == torch.uint8 else mean).to(batch.dtype)[:, None, None]
-    score = guard(batch).scores.double()
-    if not bool(score.isfinite().all()):
-        raise NonFiniteError("this image has no finite score, so nothing raises it")
-    falls: list[float] = []
-    for start in range(0, len(corners), batch_size):
-        chunk = corners[start : start + batch_size]
-        images = batch.repeat(len(chunk), 1, 1, 1)
-        for image, (y, x) in zip(images, chunk, strict=True):
-            image[:, y : y + side, x : x + side] = colour
-        falls += (score - guard(images).scores.double()).tolist()
-    return falls

@@ -55,36 +55,27 @@ def distinct(calibration: Calibration, group: int = 0) -> bool:
 
 def promise(calibration: Calibration) -> str:
     """What is promised, and what the true alarm rate may be."""
-    if calibration.confidence is not None:
-        return f"{_certified(calibration)} {_expectation(calibration)}"
-    return (
-        f"On average over calibration sets, at most {percent(calibration.alarm_rate, 2)} of ID "
-        f"samples{_where(calibration)} are called OOD. {_expectation(calibration)}"
-    )
-
-
-def _certified(calibration: Calibration) -> str:
-    confidence, rate = percent(calibration.confidence or 0), percent(calibration.alarm_rate, 2)
-    words = (
-        f"With confidence {confidence}, at most {rate} of ID samples{_where(calibration)} are "
-        "called OOD, given this very calibration set"
-    )
+    expectation, where = _expectation(calibration), ""
+    if calibration.rule == "per_class":
+        joined = "" if calibration.groups_ is None else " (those with few samples joined)"
+        where = f" within each predicted class{joined}"
+    share = f"at most {percent(calibration.alarm_rate, 2)} of ID samples{where} are called OOD"
+    if calibration.confidence is None:
+        return f"On average over calibration sets, {share}. {expectation}"
     rates = [percent(r, 2) for r in calibration.alarm_rates if r != calibration.alarm_rate]
     if not calibration.named:
-        return (
-            f"{words}: by the simultaneous band for all rates at once, as this one was not named "
-            "before calibrating."
+        basis = (
+            ": by the simultaneous band for all rates at once, as this one was not named before "
+            "calibrating"
         )
-    if rates:
-        return f"{words}; so is it for {' and '.join(rates)}, named beforehand, at once."
-    return f"{words}, for this rate, which was fixed beforehand."
-
-
-def _where(calibration: Calibration) -> str:
-    if calibration.rule != "per_class":
-        return ""
-    note = "" if calibration.groups_ is None else " (those with few samples joined)"
-    return f" within each predicted class{note}"
+    elif rates:
+        basis = f"; so is it for {' and '.join(rates)}, named beforehand, at once"
+    else:
+        basis = ", for this rate, which was fixed beforehand"
+    return (
+        f"With confidence {percent(calibration.confidence)}, {share}, given this very calibration "
+        f"set{basis}. {expectation}"
+    )
 
 
 def _expectation(calibration: Calibration) -> str:

@@ -71,7 +71,7 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
     samples = [batch[i][1] for i in indices]
     try:
         inputs = torch.stack(samples) if images else as_batch(guard, samples)
-        columns = _verdict_columns(guard, inputs, explain=explain)
+        verdict, reasons = explained(guard, inputs) if explain else (guard(inputs), ())
     except REFUSED as error:
         if images:
             raise
@@ -80,6 +80,7 @@ def rows_of(guard: Guard, batch: list[Any], *, images: bool, explain: bool) -> l
             return list(chain.from_iterable(parts))
         rows[0]["error"] = why_refused(error)
         return rows
+    columns = verdict.to_dict() | ({REASON: list(reasons)} if explain else {})
     for name, values in columns.items():
         for i, value in zip(indices, values, strict=True):
             rows[i][name] = value
@@ -90,15 +91,6 @@ def as_batch(guard: Guard, rows: list[Any]) -> Any:
     """Rows of tokens or features as one batch, padded as the network of the guard has it."""
     padding = getattr(getattr(guard.probe.network, "config", None), "pad_token_id", None)
     return padded(rows, guard.input_names, padding if isinstance(padding, int) else None)
-
-
-def _verdict_columns(guard: Guard, inputs: Any, *, explain: bool) -> dict[str, list[Any]]:
-    """The verdict on a batch as columns, with the reasons where these are asked for."""
-    if not explain:
-        columns: dict[str, list[Any]] = guard(inputs).to_dict()
-        return columns
-    verdict, reasons = explained(guard, inputs)
-    return verdict.to_dict() | {REASON: list(reasons)}
 
 
 def why_refused(error: Exception) -> str:

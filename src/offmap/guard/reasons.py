@@ -18,7 +18,6 @@ from offmap.detectors.features.knn import KNN
 from offmap.detectors.features.mahalanobis import Mahalanobis
 from offmap.detectors.features.vim import ViM
 from offmap.errors import ArgumentError
-from offmap.guard._inputs import as_batch
 from offmap.guard.calibration_data import acts_of
 from offmap.guard.verdict import Verdict
 
@@ -59,15 +58,9 @@ def explained(guard: Guard, inputs: Any) -> tuple[Verdict, tuple[str, ...]]:
         guard: calibrated.
         inputs: a batch, as for the guard.
     """
-    guard.refuse_changed()
-    batch = as_batch(guard, inputs)
-    with guard.probe as probe, torch.no_grad():
-        acts = probe.sample(batch) if guard.reads_inputs else probe(batch)
+    with guard.activations(inputs) as acts:
         verdict = guard.judge(acts)
-        errors = verdict.reasons or (None,) * len(verdict)
-        finite = torch.tensor([error is None for error in errors], device=verdict.labels.device)
-        words = iter(_words(guard, acts[finite], verdict[finite]) if bool(finite.any()) else [])
-    reasons = tuple(next(words) if error is None else error for error in errors)
+        reasons = reasons_of(guard, acts, verdict)
     return replace(verdict, words=reasons), reasons
 
 
@@ -80,8 +73,19 @@ def without_keys(reason: str) -> str:
     return _KEYS.sub(r"\1[keys]\2", reason)
 
 
-def _words(guard: Guard, acts: Any, verdict: Verdict) -> Words:
-    """The reasons of samples with finite scores."""
+def reasons_of(guard: Guard, acts: Any, verdict: Verdict) -> tuple[str, ...]:
+    """The reason for each sample of a verdict: see :func:`explained`.
+
+    Args:
+        guard: calibrated.
+        acts: what :meth:`Guard.activations` gives, within its block.
+        verdict: the guard's own on these.
+    """
+    errors = verdict.reasons or (None,) * len(verdict)
+    finite = torch.tensor([error is None for error in errors], device=verdict.labels.device)
+    if not bool(finite.any()):
+        return tuple(error or "" for error in errors)
+    acts, verdict = acts[finite], verdict[finite]
     detectors, outputs = guard.each(), acts_of(acts)
     labels = verdict.labels.tolist()
     names = [_name(verdict.classes, label) for label in labels]
@@ -99,7 +103,8 @@ def _words(guard: Guard, acts: Any, verdict: Verdict) -> Words:
         scores = detector.score(acts)
         columns.append(_standing(guard, i, scores, verdict, name=len(detectors) > 1))
         columns.append(_parts(detector, acts, guard))
-    return ["; ".join(filter(None, row)) for row in zip(*columns, strict=True)]
+    words = iter(["; ".join(filter(None, row)) for row in zip(*columns, strict=True)])
+    return tuple(next(words) if error is None else error for error in errors)
 
 
 def _standing(
@@ -137,13 +142,22 @@ def _parts(detector: Detector, acts: Any, guard: Guard) -> Words:
         return _parts(parts[0], detector.view(0, view), guard) if len(parts) == 1 else _empty(view)
     if isinstance(view, Sample):
         return _empty(view)
-    if isinstance(detector, ViM):
-        return _virtual_logit(detector, view)
+    if isinstance(detector, ViM):  # the residual against the energy, both as logits
+        residual = (detector.alpha_ * detector.norms(view)).tolist()
+        classes = view.logits.double().logsumexp(1).tolist()
+        return [
+            f"residual {r:.4g} as a logit, against {c:.4g} of all classes"
+            for r, c in zip(residual, classes, strict=True)
+        ]
     if isinstance(detector, Mahalanobis):
         return _nearest_class(detector, view, guard)
-    if isinstance(detector, KNN):
-        return _nearest_samples(detector, view)
-    return _empty(view)
+    if not isinstance(detector, KNN):
+        return _empty(view)
+    distances, keys = detector.nearest(view, _NEAREST)
+    if keys is None:
+        return [f"nearest training sample at {row[0]:.4g}" for row in distances.tolist()]
+    pairs = zip(keys, distances.tolist(), strict=True)
+    return [f"nearest training samples {', '.join(row)} (from {d[0]:.4g})" for row, d in pairs]
 
 
 def _empty(acts: Any) -> Words:
@@ -172,16 +186,6 @@ def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
     return words
 
 
-def _virtual_logit(detector: ViM, acts: Activations) -> Words:
-    """The residual against the energy, both as logits."""
-    residual = (detector.alpha_ * detector.norms(acts)).tolist()
-    classes = acts.logits.double().logsumexp(1).tolist()
-    return [
-        f"residual {r:.4g} as a logit, against {c:.4g} of all classes"
-        for r, c in zip(residual, classes, strict=True)
-    ]
-
-
 def _nearest_class(detector: Mahalanobis, acts: Activations, guard: Guard) -> Words:
     distances = detector.distances(acts).sqrt()
     nearest, classes = distances.topk(min(2, distances.shape[1]), largest=False)
@@ -193,14 +197,6 @@ def _nearest_class(detector: Mahalanobis, acts: Activations, guard: Guard) -> Wo
         terms = [f"{n} at {v:.4g}".strip() for n, v in zip(names, values, strict=True)]
         words.append(f"nearest class {', then '.join(terms)}")
     return words
-
-
-def _nearest_samples(detector: KNN, acts: Activations) -> Words:
-    distances, keys = detector.nearest(acts, _NEAREST)
-    if keys is None:
-        return [f"nearest training sample at {row[0]:.4g}" for row in distances.tolist()]
-    pairs = zip(keys, distances.tolist(), strict=True)
-    return [f"nearest training samples {', '.join(row)} (from {d[0]:.4g})" for row, d in pairs]
 
 
 def _name(classes: tuple[str, ...], label: int) -> str:

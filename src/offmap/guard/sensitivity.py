@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Self
@@ -59,10 +60,19 @@ class Contaminated:
         part = 0.025 / (tests * len(n))  # all groups and tests at once
         high = np.minimum(tests * stats.beta.isf(part, rank, inliers + 1 - rank), 1)
         limits = calibration.limits_of(torch.from_numpy(inliers))
+        threshold = None
+        if calibration.rule == "plain":
+            lowest = calibration.scores_[:, : int(inliers[0])].T.contiguous()
+            labels = torch.zeros(len(lowest), dtype=torch.long, device=lowest.device)
+            rates = calibration.alarm_rates
+            remainder = type(calibration)("plain", rates, confidence=calibration.confidence)
+            with suppress(ArgumentError):  # too few samples are left for the rate
+                remainder.learn(lowest, labels, 1)
+                threshold = remainder.at(calibration.alarm_rate).threshold
         return cls(
             share,
             int(outliers.sum()),
-            _threshold(calibration, int(inliers[0])) if calibration.rule == "plain" else None,
+            threshold,
             float(np.average(mean, weights=n)),
             float(high.max()),
             enough=bool((limits[:, 0] <= calibration.alarm_rate).all()),
@@ -83,18 +93,6 @@ def sensitivity_of(
     """
     parts = [number("a share of outliers", each, least=0, below=1) for each in shares]
     return [Contaminated.of(calibration, part) for part in parts]
-
-
-def _threshold(calibration: Calibration, count: int) -> float | None:
-    """The threshold of the lowest scores alone."""
-    scores = calibration.scores_[:, :count].T.contiguous()
-    rates = calibration.alarm_rates
-    remainder = type(calibration)(calibration.rule, rates, confidence=calibration.confidence)
-    try:
-        remainder.learn(scores, torch.zeros(count, dtype=torch.long, device=scores.device), 1)
-        return remainder.at(calibration.alarm_rate).threshold
-    except ArgumentError:
-        return None
 
 
 def threshold_of(row: Contaminated) -> str:

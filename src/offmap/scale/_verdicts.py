@@ -31,8 +31,10 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
         return columns
     rows = [samples[i] for i in indices]
     are_tensors = torch.is_tensor(rows[0])
-    # Pixels and floats in one batch are normalised in different ways.
-    groups = _groups_by_type(samples) if are_tensors else groups_of(samples, guard.input_names)
+    groups = groups_of(samples, guard.input_names)
+    if are_tensors:  # pixels and floats in one batch are normalised in different ways
+        types = dict.fromkeys(row.dtype for row in rows)
+        groups = [[i for i in indices if samples[i].dtype == each] for each in types]
     if len(groups) > 1:
         for group in groups:
             for name, values in _columns_of_group(guard, [samples[i] for i in group]).items():
@@ -51,14 +53,6 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
     for name, values in _values(verdict).items():
         columns[name][indices] = values
     return columns
-
-
-def _groups_by_type(samples: list[Any]) -> list[list[int]]:
-    groups: dict[torch.dtype, list[int]] = {}
-    for i, sample in enumerate(samples):
-        if isinstance(sample, torch.Tensor):
-            groups.setdefault(sample.dtype, []).append(i)
-    return list(groups.values())
 
 
 def _columns_of_group(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Awaitable
+from functools import partial
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -23,7 +22,11 @@ from offmap.serve.refusals import Refusal
 from offmap.serve.scoring import score
 from offmap.serve.service import Service
 
-Handler = Callable[[Request, Service], Awaitable[Response]]
+
+class Handler(Protocol):
+    """Answers a request to a service."""
+
+    def __call__(self, request: Request, /, service: Service) -> Awaitable[Response]: ...
 
 
 def application(service: Service, *, reload_on_hangup: bool = False) -> Starlette:
@@ -43,23 +46,16 @@ def application(service: Service, *, reload_on_hangup: bool = False) -> Starlett
         handlers.append(("POST", start + "/infer", _of_model(infer)))
     app = Starlette(
         routes=[
-            Route(path, _endpoint(handler, service), methods=[method])
+            Route(path, partial(handler, service=service), methods=[method])
             for method, path, handler in handlers
         ],
         middleware=[Middleware(Gate, settings=service.settings, count=service.count)],
         exception_handlers={HTTPException: _as_json},
-        lifespan=_lifespan(service, reload_on_hangup=reload_on_hangup),
+        lifespan=lambda _: service.running(reload_on_hangup=reload_on_hangup),
     )
     app.router.redirect_slashes = False  # an address is never made of what a client sent
     app.state.service = service
     return app
-
-
-def _endpoint(handler: Handler, service: Service) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        return await handler(request, service)
-
-    return endpoint
 
 
 def _of_model(handler: Handler) -> Handler:
@@ -72,28 +68,6 @@ def _of_model(handler: Handler) -> Handler:
         return await handler(request, service)
 
     return checked
-
-
-def _lifespan(
-    service: Service, *, reload_on_hangup: bool
-) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        service.start()
-        reloading: set[asyncio.Task[bool]] = set()
-
-        def reload() -> None:
-            task = asyncio.ensure_future(service.reload())
-            reloading.add(task)  # the loop alone would forget it
-            task.add_done_callback(reloading.discard)
-
-        if reload_on_hangup:
-            with suppress(NotImplementedError, AttributeError):  # Windows has no such signal
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        yield
-        await service.stop()
-
-    return lifespan
 
 
 async def _as_json(_: Request, error: Exception) -> Response:

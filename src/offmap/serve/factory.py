@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,16 +73,11 @@ def opener(
     guard: Guard | str | Path | Callable[[], Guard], network: nn.Module | None
 ) -> Callable[[], Guard]:
     """A function that opens a guard, now and when it is reloaded."""
-    from offmap.guard import Guard
+    from offmap.guard import Guard, load
 
     if isinstance(guard, Guard):
         return lambda: guard
     if isinstance(guard, str | Path):
-        return partial(_load, Path(guard), network)
+        folder = Path(guard)
+        return lambda: load(folder, None if network is None else deepcopy(network))
     return guard
-
-
-def _load(folder: Path, network: nn.Module | None) -> Guard:
-    from offmap.guard import load
-
-    return load(folder, None if network is None else deepcopy(network))

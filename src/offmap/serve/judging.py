@@ -82,6 +82,21 @@ class _Part(Job):
     i: int
     places: Sequence[int]
 
+    def fail(self, error: Exception) -> None:
+        """Answer the request with what failed, unless it has an answer.
+
+        The log alone has the text of the error, as it may tell of the network.
+        """
+        _LOGGER.error("request %s: %s: %s", self.name, type(error).__name__, error)
+        answer = error
+        of_inputs = isinstance(error, OffmapError | IndexError | ValueError | RuntimeError)
+        if lacks_memory(error):
+            answer = busy("no memory for these rows now: try again, or send fewer")
+        elif of_inputs and not of_machine(error):
+            answer = Refusal(400, "the network refuses these inputs")
+        if not self.answer.done() and self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(answer)
+
 
 class Judge:
     """The batcher, and what it does with a batch.
@@ -154,7 +169,11 @@ class Judge:
         """Judge parts of one kind together; if that fails, each by itself."""
         query: Query = parts[0].kind[0]
         try:
-            inputs = _concatenated([part.inputs for part in parts])
+            inputs = parts[0].inputs
+            if len(parts) > 1 and isinstance(inputs, torch.Tensor):
+                inputs = torch.cat([part.inputs for part in parts])
+            elif len(parts) > 1:
+                inputs = {n: torch.cat([part.inputs[n] for part in parts]) for n in inputs}
             verdict, columns = query.served.judge(inputs, query.rate, explain=query.explain)
         except Exception as error:  # of any network: none of the others may suffer
             self._note_broken(error)
@@ -162,7 +181,7 @@ class Judge:
                 for part in parts:
                     self._judge([part])
             else:
-                _fail(parts[0], error)
+                parts[0].fail(error)
             return
         answered, start = [], 0
         for part in parts:
@@ -185,22 +204,6 @@ class Judge:
                 self.when_broken()
 
 
-def _fail(part: _Part, error: Exception) -> None:
-    """Answer the request of a part with what failed, unless it has an answer.
-
-    The log alone has the text of the error, as it may tell of the network.
-    """
-    _LOGGER.error("request %s: %s: %s", part.name, type(error).__name__, error)
-    answer = error
-    of_inputs = isinstance(error, OffmapError | IndexError | ValueError | RuntimeError)
-    if lacks_memory(error):
-        answer = busy("no memory for these rows now: try again, or send fewer")
-    elif of_inputs and not of_machine(error):
-        answer = Refusal(400, "the network refuses these inputs")
-    if not part.answer.done() and part.answer.set_running_or_notify_cancel():
-        part.answer.set_exception(answer)
-
-
 def check_rows(rows: int, limit: int) -> None:
     """Refuse more rows than the queue can hold.
 
@@ -209,13 +212,3 @@ def check_rows(rows: int, limit: int) -> None:
     """
     if rows > limit:
         raise Refusal(413, f"{rows:,} rows are too many: send {limit:,} at most")
-
-
-def _concatenated(parts: Sequence[Inputs]) -> Inputs:
-    if len(parts) == 1:
-        return parts[0]
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-    if tensors:
-        return torch.cat(tensors)
-    mappings: list[Any] = list(parts)
-    return {name: torch.cat([part[name] for part in mappings]) for name in mappings[0]}

@@ -5,7 +5,6 @@ What of it is there stands in ``docs/how-to/serve.md``; no gRPC, no shared memor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -51,6 +50,46 @@ class Infer(msgspec.Struct):
     parameters: Parameters = None
     outputs: Annotated[list[RequestedOutput], msgspec.Meta(max_length=16)] | None = None
 
+    def tensors(self, binary: memoryview) -> dict[str, Tensor]:
+        """The values of all inputs; those in binary form follow each other behind the JSON.
+
+        Raises:
+            Refusal: there are fewer bytes behind the JSON, or more; or values that do not fit.
+        """
+        tensors: dict[str, Tensor] = {}
+        for each in self.inputs:
+            if (size := each.binary_size) is None:
+                tensors[each.name] = from_json(each)
+                continue
+            if size > len(binary):
+                raise Refusal(400, f"{each.name}: the body ends before its {size:,} bytes")
+            tensors[each.name] = from_binary(each, binary[:size])
+            binary = binary[size:]
+        if len(binary):
+            raise Refusal(400, f"{len(binary):,} bytes behind the JSON belong to no input")
+        return tensors
+
+    def response(self, name: str, columns: Columns) -> Response:
+        """The answer to it, from the columns of the verdict; ``name`` is that of the model."""
+        all_binary = (self.parameters or {}).get("binary_data_output") is True
+        outputs = self.outputs or [RequestedOutput(each) for each in OUTPUTS]
+        columns = columns | {"label": [-1 if x is None else x for x in columns["label"]]}
+        entries, parts = [], []
+        for each in outputs:
+            binary = (each.parameters or {}).get("binary_data", all_binary) is True
+            datatype, values = OUTPUTS[each.name], columns[each.name]
+            entry, part = output(each.name, datatype, values, binary=binary)
+            entries.append(entry)
+            parts.append(part)
+        content = {"model_name": name, "model_version": VERSION, "outputs": entries}
+        if self.id is not None:
+            content["id"] = self.id
+        head = msgspec.json.encode(content)
+        if not any(parts):
+            return Response(head, media_type="application/json")
+        body, headers = head + b"".join(parts), {LENGTH: str(len(head))}
+        return Response(body, media_type="application/octet-stream", headers=headers)
+
 
 def server_metadata() -> dict[str, Any]:
     """What ``GET /v2`` says."""
@@ -91,7 +130,7 @@ async def infer(request: Request, service: Service) -> Response:
             query = Query(served, request.state.request_id, rate)
             places = range(count_of(inputs))
             (columns,) = await service.judge.verdicts(query, [inputs], [places])
-        return _response(service.settings.name, message, columns)
+        return message.response(service.settings.name, columns)
 
 
 def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, Inputs]:
@@ -110,41 +149,4 @@ def _parsed(body: bytearray, headers: Headers, served: Served) -> tuple[Infer, I
     outputs = [each.name for each in message.outputs or ()]
     if not set(outputs) <= set(OUTPUTS) or len(set(outputs)) < len(outputs):
         raise Refusal(400, f"outputs are {', '.join(OUTPUTS)}, each once")
-    tensors = _tensors(message.inputs, memoryview(body)[size:])
-    return message, served.reads.checked(tensors)
-
-
-def _tensors(inputs: Sequence[InputTensor], binary: memoryview) -> dict[str, Tensor]:
-    """The values of all inputs; those in binary form follow each other behind the JSON."""
-    tensors: dict[str, Tensor] = {}
-    for each in inputs:
-        if (size := each.binary_size) is None:
-            tensors[each.name] = from_json(each)
-            continue
-        if size > len(binary):
-            raise Refusal(400, f"{each.name}: the body ends before its {size:,} bytes")
-        tensors[each.name] = from_binary(each, binary[:size])
-        binary = binary[size:]
-    if len(binary):
-        raise Refusal(400, f"{len(binary):,} bytes behind the JSON belong to no input")
-    return tensors
-
-
-def _response(name: str, message: Infer, columns: Columns) -> Response:
-    all_binary = (message.parameters or {}).get("binary_data_output") is True
-    outputs = message.outputs or [RequestedOutput(each) for each in OUTPUTS]
-    columns = columns | {"label": [-1 if x is None else x for x in columns["label"]]}
-    entries, parts = [], []
-    for each in outputs:
-        binary = (each.parameters or {}).get("binary_data", all_binary) is True
-        entry, content = output(each.name, OUTPUTS[each.name], columns[each.name], binary=binary)
-        entries.append(entry)
-        parts.append(content)
-    content = {"model_name": name, "model_version": VERSION, "outputs": entries}
-    if message.id is not None:
-        content["id"] = message.id
-    head = msgspec.json.encode(content)
-    if not any(parts):
-        return Response(head, media_type="application/json")
-    headers = {LENGTH: str(len(head))}
-    return Response(head + b"".join(parts), media_type="application/octet-stream", headers=headers)
+    return message, served.reads.checked(message.tensors(memoryview(body)[size:]))

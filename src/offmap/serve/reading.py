@@ -53,7 +53,13 @@ class Reads:
             config = getattr(guard.probe.network, "config", None)
             sizes = {name: getattr(config, size, None) for name, size in _TABLES.items()}
             below = {name: size for name, size in sizes.items() if size}
-            longest = _places(guard.probe.network, getattr(config, "max_position_embeddings", None))
+            tables = [  # positions, without those of padding
+                module.num_embeddings - (0 if (i := module.padding_idx) is None else i + 1)
+                for name, module in guard.probe.network.named_modules()
+                if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _PLACES
+            ]
+            stated = getattr(config, "max_position_embeddings", None)
+            longest = min(min(tables), stated or min(tables)) if tables else None
             return cls("tokens", ("INT64", "INT32"), None, guard.input_names, below, longest)
         if guard.input_shape is None or len(guard.input_shape) not in (1, 3):
             raise ArgumentError(
@@ -152,16 +158,6 @@ class Reads:
                 raise Refusal(400, f"{name} must be a list of numbers")
             tensors[name] = torch.from_numpy(array.astype(np.int64 if whole else np.float64))
         return tensors
-
-
-def _places(network: nn.Module, stated: int | None) -> int | None:
-    """How many positions the tables of a network have, if it has some; without those of padding."""
-    tables = [
-        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _PLACES
-    ]
-    return min(min(tables), stated or min(tables)) if tables else None
 
 
 def _listed(shape: Sequence[int]) -> str:

@@ -42,6 +42,7 @@ class Recorder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._books: dict[str, Book] = {}
+        self._closed: set[str] = set()  # guards that are served no longer
         self._lock = threading.Lock()  # of the books
         self._entries: queue.Queue[_Entry | None] = queue.Queue(_LENGTH)
         self._slot: Slot | None = None
@@ -61,12 +62,21 @@ class Recorder:
         with self._lock:
             self._slot = self._slot or Slot(self._settings)
             self._book_of(served)
+            self._closed.discard(served.certified.guard)
 
     def close(self, served: Served) -> None:
-        """Close those of a guard that is served no longer."""
+        """Close those of a guard that is served no longer.
+
+        A verdict that comes later still, as its request has passed the deadline or waits in the
+        queue, is kept, and they are closed again.
+        """
         with self._lock:
-            if (book := self._books.pop(served.certified.guard, None)) is not None:
-                _write_safely(book.close)
+            self._closed.add(served.certified.guard)
+            self._close_book(served.certified.guard)
+
+    def _close_book(self, guard: str) -> None:
+        if (book := self._books.pop(guard, None)) is not None:
+            _write_safely(book.close)
 
     def record(self, served: Served, verdict: Verdict, names: list[str]) -> None:
         """Keep a verdict; waits while the queue is full."""
@@ -119,8 +129,12 @@ class Recorder:
             self.metrics.count(entry.verdict)
             with self._lock:
                 book = self._book_of(entry.served)
-                book.go_on_with(entry.served.certified)
-                book.add(entry.verdict, entry.names)
+                try:
+                    book.go_on_with(entry.served.certified)
+                    book.add(entry.verdict, entry.names)
+                finally:
+                    if book.certified.guard in self._closed:
+                        self._close_book(book.certified.guard)
         except Exception as error:  # else the service would stop with its log
             self.metrics.lost.inc(len(entry.verdict))
             _LOGGER.error("%d samples were not recorded: %s", len(entry.verdict), error)

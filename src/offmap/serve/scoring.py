@@ -26,6 +26,20 @@ class Rows(msgspec.Struct, forbid_unknown_fields=True):
 
     rows: list[Any]
 
+    @classmethod
+    def of(cls, body: bytearray, limit: int) -> Rows:
+        """The rows in a body, of which there may be as many as the limit.
+
+        Raises:
+            Refusal: it holds something else, or more.
+        """
+        try:
+            rows = msgspec.json.decode(body, type=cls)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise Refusal(400, 'the body must be JSON, {"rows": [...]} and nothing else') from None
+        check_rows(len(rows.rows), limit)  # a tensor of each takes a hundred times its bytes
+        return rows
+
 
 async def score(request: Request, service: Service) -> Response:
     """Verdicts on the images or rows of a request.
@@ -58,22 +72,13 @@ async def score(request: Request, service: Service) -> Response:
 async def _score_rows(service: Service, query: Query, body: bytearray) -> list[Row]:
     reads = query.served.reads
     limit = service.settings.queue
-    groups = await service.in_thread(lambda: list(reads.rows(_decoded(body, limit))))
+    groups = await service.in_thread(lambda: list(reads.rows(Rows.of(body, limit).rows)))
     indices, parts = zip(*groups, strict=True)
     columns = await service.judge.verdicts(query, parts, indices)
     answers: dict[int, Row] = {}
     for (places, _), part in zip(groups, columns, strict=True):
         answers |= zip(places, _rows(part), strict=True)
     return [answers[i] for i in range(len(answers))]
-
-
-def _decoded(body: bytearray, limit: int) -> list[Any]:
-    try:
-        rows = msgspec.json.decode(body, type=Rows).rows
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise Refusal(400, 'the body must be JSON, {"rows": [...]} and nothing else') from None
-    check_rows(len(rows), limit)  # a tensor of each takes a hundred times its bytes
-    return rows
 
 
 async def _score_files(

@@ -8,7 +8,8 @@ from typing import Any
 from offmap._utils.inputs import Inputs
 from offmap._utils.percent import about
 from offmap.data import OwnTransform
-from offmap.guard import Certified, Guard, Verdict, explained
+from offmap.guard import Certified, Guard, Verdict
+from offmap.guard.reasons import reasons_of
 from offmap.serve.reading import Reads
 
 Columns = dict[str, list[Any]]
@@ -44,14 +45,18 @@ class Served:
         self, inputs: Inputs, rate: float | None, *, explain: bool
     ) -> tuple[Verdict, Columns]:
         """The verdict at the guard's own rate, and columns at the rate that was asked for."""
-        reasons: list[str] | None = None
-        if explain:
-            verdict, words = explained(self.guard, inputs)
-            reasons = list(words)
+        guard, reasons = self.guard, ()
+        if rate is None and not explain:
+            verdict = answer = guard(inputs)
         else:
-            verdict = self.guard(inputs)
-        columns = (verdict if rate is None else self.at(rate)(inputs)).to_dict()
-        columns["reason"] = reasons or [
+            with guard.activations(inputs) as acts:
+                scores = guard.score_activations(acts)
+                verdict = answer = guard.decided(guard.calibration, acts, scores)
+                if rate is not None:
+                    answer = guard.decided(self.at(rate).calibration, acts, scores)
+                reasons = reasons_of(guard, acts, verdict) if explain else ()
+        columns = answer.to_dict()
+        columns["reason"] = list(reasons) or [
             error if error is not None else f"about {about(p)} of known samples score as high"
             for p, error in zip(columns["p_value"], columns["error"], strict=True)
         ]

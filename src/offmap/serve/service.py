@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from offmap.data import OwnTransform
@@ -74,6 +75,23 @@ class Service:
         await asyncio.to_thread(self.judge.batcher.stop)
         await asyncio.to_thread(self.recorder.stop)
         self._pool.shutdown(cancel_futures=True)
+
+    @asynccontextmanager
+    async def running(self, *, reload_on_hangup: bool) -> AsyncIterator[None]:
+        """A block in which it judges; SIGHUP reloads it, where that is asked for."""
+        self.start()
+        reloading: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = asyncio.ensure_future(self.reload())
+            reloading.add(task)  # the loop alone would forget it
+            task.add_done_callback(reloading.discard)
+
+        if reload_on_hangup:
+            with suppress(NotImplementedError, AttributeError):  # Windows has no such signal
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        yield
+        await self.stop()
 
     async def reload(self) -> bool:
         """Open the guard again, and serve it from now on; requests in work keep theirs.
