@@ -51,11 +51,18 @@ def log_results(results: Results, *, folder: str = "results") -> None:
         MissingExtraError: MLflow is not installed.
     """
     mlflow = library()
-    with _run(mlflow), tempfile.TemporaryDirectory() as name:
-        mlflow.log_params(_parameters(results.settings))
+    parameters = {"offmap": version("offmap")}
+    for name, value in results.settings.items():
+        # Those inside of others as "versions.torch".
+        entries = value if isinstance(value, Mapping) else {"": value}
+        for key, each in entries.items():
+            if name != "seconds" and each is not None:
+                parameters[f"{name}.{key}".rstrip(".")] = str(each)[:_LONGEST]
+    with _run(mlflow), tempfile.TemporaryDirectory() as temporary:
+        mlflow.log_params(parameters)
         mlflow.log_metrics(_figures(results))
-        results.save(name)
-        mlflow.log_artifacts(name, folder)
+        results.save(temporary)
+        mlflow.log_artifacts(temporary, folder)
 
 
 def log_guard(folder: str | Path, *, name: str = "guard", **options: Any) -> Any:
@@ -148,19 +155,6 @@ def _run(mlflow: Any) -> Iterator[None]:
         return
     with mlflow.start_run():
         yield
-
-
-def _parameters(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as text, by name; those inside of others as ``versions.torch``."""
-    flat: dict[str, str] = {"offmap": version("offmap")}
-    for name, value in settings.items():
-        if name == "seconds":
-            continue
-        entries = value if isinstance(value, Mapping) else {"": value}
-        for key, each in entries.items():
-            if each is not None:
-                flat[f"{name}.{key}".rstrip(".")] = str(each)[:_LONGEST]
-    return flat
 
 
 def _figures(results: Results) -> dict[str, float]:

@@ -63,7 +63,14 @@ def networks_of(
         ArgumentError: neither as many weights as networks nor one network, or two of one name.
     """
     if len(models) == 1 and len(weights) > 1:
-        return {name: (models[0], path) for name, path in _by_name(weights).items()}
+        for names in (  # the shortest that differ: of files, of folders, or whole paths
+            [path.stem for path in weights],
+            [path.absolute().parent.name for path in weights],
+            [_plain(str(path)) for path in weights],
+        ):
+            if len(set(names)) == len(names) and all(names):
+                return {n: (models[0], path) for n, path in zip(names, weights, strict=True)}
+        raise ArgumentError(f"one checkpoint is named twice: {', '.join(map(str, weights))}")
     by_name = named(models)
     if len(weights) not in (0, len(by_name)):
         raise ArgumentError(
@@ -75,18 +82,6 @@ def networks_of(
         raise ArgumentError(f"two networks would have one folder of {names}: name them, NAME=MODEL")
     files_of: Sequence[Path | None] = weights or [None] * len(names)
     return dict(zip(names, zip(by_name.values(), files_of, strict=True), strict=True))
-
-
-def _by_name(weights: Sequence[Path]) -> dict[str, Path]:
-    """Checkpoints by the shortest names that differ: of files, of folders, or whole paths."""
-    for names in (
-        [path.stem for path in weights],
-        [path.absolute().parent.name for path in weights],
-        [_plain(str(path)) for path in weights],
-    ):
-        if len(set(names)) == len(names) and all(names):
-            return dict(zip(names, weights, strict=True))
-    raise ArgumentError(f"one checkpoint is named twice: {', '.join(map(str, weights))}")
 
 
 def run_all(

@@ -102,9 +102,16 @@ def watch(
             raise ArgumentError("there is nothing to reset: give the --state of a monitor")
         watching.monitor.reset(alpha)
         watching.save()
+
+    def wait() -> bool:
+        """Whether to look again, after a while."""
+        if follow:
+            sleep(every or 1.0)
+        return follow
+
     # Interrupted in the middle of a row, the state stays that of the last complete look.
     with suppress(KeyboardInterrupt):
-        watched(watching, typer.echo, (lambda: _wait(every or 1.0)) if follow else (lambda: False))
+        watched(watching, typer.echo, wait)
     if unread := watching.unread:
         typer.echo(f"offmap: {unread:,} rows have no verdict, as they could not be read", err=True)
     if torn := watching.torn:
@@ -139,11 +146,6 @@ def _merge(states: list[Path], of_logs: dict[str, Any]) -> None:
     typer.echo(str(result))
     if result.alarmed:
         raise typer.Exit(1)
-
-
-def _wait(seconds: float) -> bool:
-    sleep(seconds)
-    return True
 
 
 def _check_levels(monitor: Monitor, alpha: float | None, delta: float | None) -> None:

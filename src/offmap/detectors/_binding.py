@@ -27,8 +27,13 @@ _SHARE_OF_MEMORY = 0.5
 def prepare(root: Detector, head: AnyHead, acts: Activations | None) -> None:
     """Reset a detector, copy it for each member, check it, and bind it to the head."""
     root.reset()
-    width = columns(acts) if acts is not None else _columns_of(head)
-    if acts is not None:  # whether it is an ensemble, which no part can change
+    if acts is None:  # what the head tells
+        layer = next((h for h in head if h), None) if isinstance(head, tuple) else head
+        classes, features = (0, 0) if layer is None else layer.weight.shape
+        width = classes, features, len(head) if isinstance(head, tuple) else 0
+    else:
+        width = columns(acts)
+        # Whether it is an ensemble, which no part can change.
         check_needs(root.needs & Needs.MEMBERS, acts, root)
     _leave_out_unserved(root, acts, width)
     _renew_needs(root)
@@ -53,12 +58,6 @@ def _renew_needs(root: Detector) -> None:
     for node in reversed([*nodes(root)]):
         if node.all_parts():
             cast("Composite", node).renew_needs()
-
-
-def _columns_of(head: AnyHead) -> tuple[int, int, int]:
-    layer = next((h for h in head if h), None) if isinstance(head, tuple) else head
-    width = (0, 0) if layer is None else tuple(layer.weight.shape)
-    return (*width, len(head) if isinstance(head, tuple) else 0)  # type: ignore[return-value]
 
 
 def _expand(
@@ -128,16 +127,12 @@ def _leave_out_unserved(
             with sparing_part(node, (i,)):
                 if acts is not None:
                     check_needs(part.needs & ~Needs.INPUTS, acts, part)
-                    _check_layers(part, acts)
+                    first = acts.members[0] if acts.members else acts
+                    for tap in taps_of(part):
+                        first.tapped(tap)
                 _check_footprint(part, width)
     for i, part in enumerate(node.all_parts()):
         _leave_out_unserved(part, _acts_of_part(node, i, acts), width)
-
-
-def _check_layers(part: Detector, acts: Activations) -> None:
-    network_acts = acts.members[0] if acts.members else acts
-    for tap in taps_of(part):
-        network_acts.tapped(tap)
 
 
 @contextmanager

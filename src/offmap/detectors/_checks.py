@@ -46,7 +46,13 @@ def check_needs(needs: Needs, acts: Activations | Sample, detector: object) -> N
             "them: use Guard or evaluate on the inputs themselves"
         )
     if Needs.MEMBERS in needs:
-        _check_members(needs, acts, detector)
+        if not acts.members:
+            raise NeedsError(
+                f"{detector!r} is for an ensemble, see offmap.networks.Ensemble; these activations "
+                "are those of one network"
+            )
+        for member in acts.members:
+            check_needs(needs & ~(Needs.MEMBERS | Needs.INPUTS), member, detector)
         return
     if acts.members:
         raise NeedsError(
@@ -63,16 +69,6 @@ def check_needs(needs: Needs, acts: Activations | Sample, detector: object) -> N
             f"{detector!r} reads logits that are minus distances, and these are above 0: it is for "
             "networks trained with class anchors, see offmap.networks.AnchorHead"
         )
-
-
-def _check_members(needs: Needs, acts: Activations, detector: object) -> None:
-    if not acts.members:
-        raise NeedsError(
-            f"{detector!r} is for an ensemble, see offmap.networks.Ensemble; these activations are "
-            "those of one network"
-        )
-    for member in acts.members:
-        check_needs(needs & ~(Needs.MEMBERS | Needs.INPUTS), member, detector)
 
 
 def check_columns(acts: Activations | Sample, fitted_on: Tensor, detector: str) -> None:

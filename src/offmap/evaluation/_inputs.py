@@ -104,8 +104,13 @@ def data_sets(
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     for each in sets:
-        if each.role != "shift":
-            _warn_if_prepared_otherwise(each, id_set)
+        way, id_way = _preparation(each.data), _preparation(id_set)
+        if each.role != "shift" and None not in (way, id_way) and way != id_way:
+            warn_user(
+                f"the images of {each.name} were made by {way}, and those of the ID set by "
+                f"{id_way}: detectors may tell them apart by that alone",
+                InputsWarning,
+            )
     # In a folder that lacks a class, the labels of the classes behind it would be too low.
     of_train = next((_classes(each.data) for each in sets if each.role == "train"), ())
     known = of_train or tuple(names)
@@ -114,17 +119,6 @@ def data_sets(
         if each.role != "ood" and own and own != known and set(own) <= set(known):
             sets[i] = replace(each, data=each.data.with_classes(known))
     return sets
-
-
-def _warn_if_prepared_otherwise(each: Named, id_set: Any) -> None:
-    """Warn of images that were brought to their size in another way than the ID ones."""
-    way, id_way = _preparation(each.data), _preparation(id_set)
-    if way is not None and id_way is not None and way != id_way:
-        warn_user(
-            f"the images of {each.name} were made by {way}, and those of the ID set by {id_way}: "
-            "detectors may tell them apart by that alone",
-            InputsWarning,
-        )
 
 
 def _preparation(data: Any) -> str | None:

@@ -100,7 +100,12 @@ def of_scores(
         # In float64 if some are: NumPy would round a threshold to the float32 that it is beside.
         kind = np.result_type(*arrays.values()) if arrays else None
         by_detector[name] = {s: x.astype(kind, copy=False) for s, x in arrays.items()}
-    sizes = _sizes(by_detector)
+    each = [{s: len(x) for s, x in of.items()} for of in by_detector.values()]
+    if not each or any(of != each[0] for of in each):
+        raise DataError(f"all detectors must have scores of the same samples; seen {each}")
+    sizes = each[0]
+    if "id" not in sizes or not set(sizes) - set(_ROLES):
+        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(sizes)}")
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
     predicted = _classes("predictions", predictions or {}, sizes)
     true = _classes("labels", {s: x for s, x in (labels or {}).items() if s in _ROLES}, sizes)
@@ -210,15 +215,6 @@ def _classes(
                 f"shape {array.shape}"
             )
     return classes
-
-
-def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
-    each = [{s: len(x) for s, x in of.items()} for of in scores.values()]
-    if not each or any(sizes != each[0] for sizes in each):
-        raise DataError(f"all detectors must have scores of the same samples; seen {each}")
-    if "id" not in each[0] or not set(each[0]) - set(_ROLES):
-        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(each[0])}")
-    return each[0]
 
 
 def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dict[str, str]:

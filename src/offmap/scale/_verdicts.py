@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from offmap.data import Skipped, groups_of
 from offmap.errors import DataError
-from offmap.guard import Guard, Verdict
+from offmap.guard import Guard
 from offmap.guard.reading import REFUSED, as_batch, why_refused
 
 
@@ -37,7 +37,12 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
         groups = [[i for i in indices if samples[i].dtype == each] for each in types]
     if len(groups) > 1:
         for group in groups:
-            for name, values in _columns_of_group(guard, [samples[i] for i in group]).items():
+            part = [samples[i] for i in group]
+            try:
+                of_group = columns_of(guard, part)
+            except DataError as error:  # the guard refuses rows of this kind
+                of_group = columns_of(guard, [Skipped("", str(error))] * len(part))
+            for name, values in of_group.items():
                 columns[name][group] = values
         return columns
     try:
@@ -50,27 +55,11 @@ def columns_of(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
             return {name: np.concatenate([part[name] for part in parts]) for name in columns}
         columns["reason"][0] = why_refused(error)
         return columns
-    for name, values in _values(verdict).items():
-        columns[name][indices] = values
+    columns["label"][indices] = verdict.labels.cpu().numpy()
+    columns["score"][indices] = verdict.scores.double().cpu().numpy()
+    columns["p"][indices] = verdict.p_values.cpu().numpy()
+    columns["is_ood"][indices] = verdict.is_ood.cpu().numpy()
+    columns["reason"][indices] = [reason or "" for reason in verdict.reasons or [""] * len(indices)]
+    if verdict.accepted is not None:
+        columns["accepted"][indices] = verdict.accepted.cpu().numpy()
     return columns
-
-
-def _columns_of_group(guard: Guard, samples: list[Any]) -> dict[str, NDArray[Any]]:
-    """The columns of rows of one kind; where the guard refuses that kind, with the reason."""
-    try:
-        return columns_of(guard, samples)
-    except DataError as error:
-        return columns_of(guard, [Skipped("", str(error))] * len(samples))
-
-
-def _values(verdict: Verdict) -> dict[str, Any]:
-    reasons = [reason or "" for reason in verdict.reasons or [None] * len(verdict)]
-    accepted = {} if verdict.accepted is None else {"accepted": verdict.accepted.cpu().numpy()}
-    return {
-        "label": verdict.labels.cpu().numpy(),
-        "score": verdict.scores.double().cpu().numpy(),
-        "p": verdict.p_values.cpu().numpy(),
-        "is_ood": verdict.is_ood.cpu().numpy(),
-        "reason": np.array(reasons, object),
-        **accepted,
-    }

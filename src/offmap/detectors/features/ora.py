@@ -79,8 +79,12 @@ class ORA(Detector):
         along = (square - q.square()).clamp(min=0)  # squared, of the part along the boundary
         cosine = along + q * (q - s)  # times both norms, as is the sine
         norms = (square * (along + (q - s).square())).sqrt()
+        sine, tiny = s * along.sqrt(), torch.finfo(s.dtype).tiny
         # The tangent of half the angle rises with the angle, and graphs have one arc tangent only.
-        half = _half_tangent(s * along.sqrt(), cosine, norms)
+        # By the form in which no difference cancels; 0 for no angle.
+        acute = sine / (norms + cosine).clamp(min=tiny)
+        obtuse = (norms - cosine) / sine.clamp(min=tiny)
+        half = torch.where(cosine > 0, acute, obtuse)
         return -2 * half.amax(1).float().atan()
 
     def summary(self) -> str:
@@ -89,13 +93,3 @@ class ORA(Detector):
 
     def footprint(self, classes: int, features: int) -> int:
         return 8 * classes * max(classes, features)
-
-
-def _half_tangent(
-    sine: Float64[Tensor, "n c"], cosine: Float64[Tensor, "n c"], norms: Float64[Tensor, "n c"]
-) -> Float64[Tensor, "n c"]:
-    """Tangent of half an angle, by the form in which no difference cancels; 0 for no angle."""
-    tiny = torch.finfo(sine.dtype).tiny
-    acute = sine / (norms + cosine).clamp(min=tiny)
-    obtuse = (norms - cosine) / sine.clamp(min=tiny)
-    return torch.where(cosine > 0, acute, obtuse)
