@@ -294,6 +294,7 @@ ELSEWHERE = (
     "prefix='guard_', or keep= without them",
     "A data loader is such an iterable",  # a docstring of a type
     "which a state_dict does not hold",  # which no command reads
+    "give offmap.guard.groups.by_path(",  # of what --groups takes
 )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import offmap
 from offmap import demo
@@ -26,6 +26,7 @@ from offmap.errors import ArgumentError, DataError, NotFittedError, OutputsWarni
 from offmap.guard.calibration import Calibration
 from offmap.guard.certified import Certified
 from offmap.guard.decide import false_discoveries, p_values
+from offmap.guard.opening import Opening
 from offmap.networks import DigitsCNN, Ensemble, mc_dropout
 
 
@@ -807,6 +808,17 @@ def test_a_guard_of_the_library_opens_itself_and_others_ask_for_their_network(
     guard.save(tmp_path / "own", weights=True)
     again = offmap.load(tmp_path / "own")
     assert torch.equal(again(batches[0]).scores, guard(batches[0]).scores)
+
+
+@pytest.mark.parametrize("network", [None, nn.Linear(3, 2)])
+def test_an_address_is_no_folder_of_a_guard(network: nn.Module | None) -> None:
+    with pytest.raises(ArgumentError, match=r"^a guard is a folder of this machine: copy s3://b/g"):
+        offmap.load("s3://b/g", network)
+
+
+def test_a_text_is_no_list_of_detectors_to_open_a_guard_with() -> None:
+    with pytest.raises(ArgumentError, match=r"detectors must be a list of names; seen the text 'm"):
+        Opening(detectors="mine.py:Name")
 
 
 def test_a_guard_opens_itself_with_as_many_classes_as_its_checkpoint(tmp_path: Path) -> None:

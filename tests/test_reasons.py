@@ -254,6 +254,8 @@ def test_occlusion_is_the_fall_of_the_score(sets: demo.Digits) -> None:
         ArgumentError, match="step must be a whole number of at least 1 and at most 2"
     ):
         occlusion(guard, image, step=3)
+    with pytest.raises(ArgumentError, match="batch_size must be a whole number of at least 1"):
+        occlusion(guard, image, batch_size=0)
 
 
 def test_inside_of_a_shaper_the_shaped_features_are_read(sets: demo.Digits) -> None:

@@ -281,8 +281,11 @@ def test_a_verdict_behind_a_reload_is_logged_and_the_log_closed_again(
         recorder.record(served, guard(digits.images[:1]), [late])
     while '"b"' not in log.read_text():
         time.sleep(0.01)
-    while recorder.shown(served) is not None:
+    for _ in range(1000):
+        if recorder.shown(served) is None:
+            break
         time.sleep(0.01)
+    assert recorder.shown(served) is None
     claimed(log).close()  # another process could write it
     recorder.open(served)  # it is served again
     recorder.record(served, guard(digits.images[:1]), ["c"])
@@ -377,6 +380,21 @@ def test_a_service_whose_lifespan_nobody_runs_says_so_at_once(
         response = client.post("/ood/score", content=png(digits.images[0]), headers=PNG)
     assert response.status_code == 503
     assert "must run its lifespan" in response.json()["error"]
+
+
+def test_a_service_stops_with_an_application_that_fails_around_it(
+    guard: offmap.Guard, tmp_path: Path
+) -> None:
+    service = app(guard, log=tmp_path).state.service
+
+    async def failing() -> None:
+        async with service.running(reload_on_hangup=False):
+            raise RuntimeError("of the application that mounts it")
+
+    with pytest.raises(RuntimeError, match="mounts it"):
+        asyncio.run(failing())
+    assert not service.ready
+    app(guard, log=tmp_path).state.service.recorder.stop()  # the log is free again
 
 
 def test_a_full_queue_is_told_when_to_try_again(guard: offmap.Guard, digits: ImageSet) -> None:

@@ -41,12 +41,13 @@ def occlusion(
         batch_size: covered images at a time.
 
     Raises:
-        ArgumentError: several images, none, or a side or step that does not fit.
+        ArgumentError: several images, none, or a side, step or batch size that does not fit.
         NonFiniteError: the image has no finite score.
 
     References:
         Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 3.
     """
+    whole("batch_size", batch_size)
     batch = as_batch(guard, image)
     if not isinstance(batch, Tensor) or batch.ndim != 4 or len(batch) != 1:
         raise ArgumentError("occlusion takes one image (c, h, w): give one of them")

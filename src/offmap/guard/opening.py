@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offmap._utils.addresses import is_address
 from offmap.detectors import detector
 from offmap.errors import ArgumentError
 from offmap.forward import Normalization, as_device, probe_of, weights_digest
@@ -53,18 +52,18 @@ class Opening:
     allow: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.allow, str):  # else parts of it would be allowed, too
-            raise ArgumentError(f"allow must be a list of names; seen the text {self.allow!r}")
+        for name, value in (("allow", self.allow), ("detectors", self.detectors)):
+            if isinstance(value, str):  # else parts of it would be allowed, too
+                raise ArgumentError(f"{name} must be a list of names; seen the text {value!r}")
 
     def open(self, folder: str | Path, *, strict: bool = True) -> Guard:
         """The guard in a folder.
 
         Raises:
-            ArgumentError: what the record does not know, and is not given; says how to give it.
+            ArgumentError: what the record does not know, and is not given; says how to give it. Or
+                the folder is an address.
             StoreError: as :func:`offmap.load`.
         """
-        if is_address(folder):
-            raise ArgumentError(f"a guard is a folder of this machine: copy {folder} here first")
         for spec in self.detectors:
             detector(spec)
         record, files = schema.read(folder)
@@ -163,7 +162,9 @@ def load(
         try:
             return opening.open(folder, strict=strict)
         except ArgumentError as error:
-            reason = str(error).partition(": ")[2]
+            remedy, _, reason = str(error).partition(": ")
+            if remedy not in ("give model=", "give weights="):
+                raise
             raise ArgumentError(f"give the guard's network beside its folder: {reason}") from error
     return read_guard(folder, network, strict=strict, normalization=normalization)
 

@@ -13,6 +13,8 @@ from msgspec import Meta
 from torch import Tensor
 
 from offmap._utils import records
+from offmap._utils.addresses import is_address
+from offmap.errors import ArgumentError
 from offmap.guard.control import Control
 
 Rate = Annotated[float, Meta(gt=0, lt=1)]
@@ -148,8 +150,11 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor
     """The record of the guard in a folder, as plain values, and its tensors by file.
 
     Raises:
+        ArgumentError: the folder is not of this machine.
         StoreError: a file is missing or damaged, of another version, or does not hold what a guard
             must.
     """
+    if is_address(folder):
+        raise ArgumentError(f"a guard is a folder of this machine: copy {folder} here first")
     record, files = records.read(folder, "guard", schema=GuardRecord, made_by="offmap fit")
     return msgspec.to_builtins(record), files

@@ -45,7 +45,8 @@ class Served:
         self, inputs: Inputs, rate: float | None, *, explain: bool
     ) -> tuple[Verdict, Columns]:
         """The verdict at the guard's own rate, and columns at the rate that was asked for."""
-        guard, reasons = self.guard, ()
+        guard = self.guard
+        reasons: tuple[str, ...] = ()
         if rate is None and not explain:
             verdict = answer = guard(inputs)
         else:

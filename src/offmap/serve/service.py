@@ -90,8 +90,10 @@ class Service:
         if reload_on_hangup:
             with suppress(NotImplementedError, AttributeError):  # Windows has no such signal
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        yield
-        await self.stop()
+        try:
+            yield
+        finally:  # what mounts it may fail, and the verdicts in the queues are to be kept
+            await self.stop()
 
     async def reload(self) -> bool:
         """Open the guard again, and serve it from now on; requests in work keep theirs.
