@@ -63,7 +63,7 @@ def test_results_and_report_say_what_made_them(
     """The name of the ID set held which part of it, unlike that of other studies; no command."""
     command = "offmap study disagreement --budget smoke --seed 0"
     for of_network in results.values():
-        assert of_network.settings["id"] == "digits"
+        assert of_network.settings["id"] == "embedded:digits"
         assert of_network.settings["command"] == command
     assert command in offmap.report(study[0]).text("settings")
 

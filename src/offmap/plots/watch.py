@@ -45,8 +45,8 @@ def watch(monitor: Monitor, classes: Sequence[str] = ()) -> Figure:
         rates = monitor.rates[[monitor.certified.group(label) for label in labels]]
         by_class.plot(range(len(labels)), rates, "_", color="black", label="certified, at most")
     else:
-        look = {"color": "black", "lw": 1, "ls": (0, (8, 3))}
-        by_class.axhline(monitor.rates[0], label="certified, of all", **look)
+        rate = monitor.rates[0]
+        by_class.axhline(rate, color="black", lw=1, ls=(0, (8, 3)), label="certified, of all")
     words(by_class, "called OOD, by prediction", "prediction", "share")
     key(figure, axes)
     title = f"guard {monitor.certified.guard}: {monitor.samples:,} samples"

@@ -48,7 +48,7 @@ def augment(
         rows = (op == i).nonzero()[:, 0]
         levels = (table(pixels[rows], level[rows]) / 255).float()
         index = pixels[rows].flatten(2).long()
-        out[rows] = levels.gather(2, index).unflatten(2, pixels.shape[2:])
+        out[rows] = levels.gather(2, index).view(len(rows), *pixels.shape[1:])
     rows = (op >= len(_TABLES)).nonzero()[:, 0]
     out[rows] = _apply_maps(pixels[rows], op[rows], level[rows], negative[rows])
     return out
