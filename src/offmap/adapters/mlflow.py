@@ -51,9 +51,26 @@ def log_results(results: Results, *, folder: str = "results") -> None:
         MissingExtraError: MLflow is not installed.
     """
     mlflow = library()
+    settings = {  # those inside of others as "versions.torch"
+        f"{name}.{key}".rstrip("."): str(each)[:_LONGEST]
+        for name, value in results.settings.items()
+        if name != "seconds"
+        for key, each in (value if isinstance(value, Mapping) else {"": value}).items()
+        if each is not None
+    }
+    groups = {None: "all", **_names(list(results.groups))}
+    metrics = {
+        f"{plain}/{metric}/{of_group}": results.mean(detector, metric, group=group)
+        for detector, plain in _names(results.detectors).items()
+        for metric in METRICS
+        for group, of_group in groups.items()
+    }
+    if results.accuracy is not None:
+        correct, n = results.accuracy
+        metrics["accuracy"] = correct / n
     with _run(mlflow), tempfile.TemporaryDirectory() as name:
-        mlflow.log_params(_parameters(results.settings))
-        mlflow.log_metrics(_figures(results))
+        mlflow.log_params({"offmap": version("offmap")} | settings)
+        mlflow.log_metrics(metrics)
         results.save(name)
         mlflow.log_artifacts(name, folder)
 
@@ -148,34 +165,6 @@ def _run(mlflow: Any) -> Iterator[None]:
         return
     with mlflow.start_run():
         yield
-
-
-def _parameters(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as text, by name; those inside of others as ``versions.torch``."""
-    flat: dict[str, str] = {"offmap": version("offmap")}
-    for name, value in settings.items():
-        if name == "seconds":
-            continue
-        entries = value if isinstance(value, Mapping) else {"": value}
-        for key, each in entries.items():
-            if each is not None:
-                flat[f"{name}.{key}".rstrip(".")] = str(each)[:_LONGEST]
-    return flat
-
-
-def _figures(results: Results) -> dict[str, float]:
-    figures = {}
-    if results.accuracy is not None:
-        correct, n = results.accuracy
-        figures["accuracy"] = correct / n
-    groups = _names(list(results.groups))
-    for detector, plain in _names(results.detectors).items():
-        for metric in METRICS:
-            name = f"{plain}/{metric}"
-            figures[f"{name}/all"] = results.mean(detector, metric)
-            for group, of_group in groups.items():
-                figures[f"{name}/{of_group}"] = results.mean(detector, metric, group=group)
-    return figures
 
 
 def _names(names: Sequence[str]) -> dict[str, str]:

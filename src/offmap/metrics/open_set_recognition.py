@@ -151,17 +151,17 @@ def open_set(
     truth = _classes(labels, len(known), classes, "labels")
     of_known = _classes(predictions, len(known), classes, "predictions")
     of_unknown = _classes(unknown_predictions, len(unknown), classes, "unknown_predictions")
-    confusion = _confusion(
-        np.concatenate([truth, np.full(len(unknown), classes)]),
-        np.concatenate(
-            [
-                np.where(accepted(known, threshold), of_known, classes),
-                np.where(accepted(unknown, threshold), of_unknown, classes),
-            ]
-        ),
-        classes + 1,
+    rows = np.concatenate([truth, np.full(len(unknown), classes)])
+    columns = np.concatenate(
+        [
+            np.where(accepted(known, threshold), of_known, classes),
+            np.where(accepted(unknown, threshold), of_unknown, classes),
+        ]
     )
-    binary = _binary(confusion)
+    confusion = _confusion(rows, columns, classes + 1)
+    binary = _confusion(rows // classes, columns // classes, 2)  # "unknown" is the class c
+    occurrences = confusion.sum(0) + confusion.sum(1)
+    f1 = 2 * confusion.diagonal()[occurrences > 0] / occurrences[occurrences > 0]
     return OpenSet(
         n_known=len(known),
         n_unknown=len(unknown),
@@ -169,7 +169,7 @@ def open_set(
         accepted=float(binary[0, 0] / len(known)),
         rejected=float(binary[1, 1] / len(unknown)),
         accuracy=float(confusion.trace() / confusion.sum()),
-        f1=_macro_f1(confusion),
+        f1=float(f1.mean()),
         auroc=auroc(known, unknown),
         oscr=oscr(known, truth == of_known, unknown),
         confusion=confusion,
@@ -182,22 +182,6 @@ def _confusion(
 ) -> Int64[np.ndarray, "k k"]:
     counts = np.bincount(truth * size + prediction, minlength=size * size)
     return counts.reshape(size, size).astype(np.int64)
-
-
-def _binary(confusion: Int64[np.ndarray, "k k"]) -> Int64[np.ndarray, "2 2"]:
-    known = confusion[:-1]
-    return np.array(
-        [
-            [known[:, :-1].sum(), known[:, -1].sum()],
-            [confusion[-1, :-1].sum(), confusion[-1, -1]],
-        ]
-    )
-
-
-def _macro_f1(confusion: Int64[np.ndarray, "k k"]) -> float:
-    right = confusion.diagonal()
-    totals = confusion.sum(0) + confusion.sum(1)
-    return float((2 * right[totals > 0] / totals[totals > 0]).mean())
 
 
 def _classes(values: ArrayLike, length: int, classes: int, name: str) -> Int64[np.ndarray, " n"]:
