@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from offmap._utils.table import render
 from offmap.errors import ArgumentError
@@ -33,6 +34,27 @@ class Difference:
     auroc: float
     p_value: float | None
     corrected: float | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, of_network: Results, first: str, base: Results, detector: str, ood: str
+    ) -> Self:
+        """That of one detector on one OOD set, with its p-value where the samples are the same."""
+        gain = of_network.get(detector, ood) - base.get(detector, ood)
+        p_value = None
+        ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, of_network))
+        # Only a fingerprint can tell whether both saw the same samples.
+        if all(ours[each] is not None and ours[each] == theirs[each] for each in ("id", ood)):
+            new, old = of_network.scores[detector], base.scores[detector]
+            p_value = delong_test(new["id"], new[ood], old["id"], old[ood]).p_value
+        return cls(name, first, detector, ood, gain, p_value)
+
+    @property
+    def note(self) -> str:
+        """The corrected p-value, as it stands beside the difference in a table."""
+        if self.corrected is None:
+            return " (unpaired)"
+        return " (p<0.001)" if self.corrected < 0.001 else f" (p={self.corrected:.3f})"
 
 
 @dataclass(frozen=True)
@@ -64,7 +86,7 @@ class Comparison:
             detectors = list(dict.fromkeys(d.detector for d in own))
             by_place = {(d.detector, d.set): d for d in own}
             cells = {d: [by_place[d, s].auroc for s in sets] for d in detectors}
-            notes = {d: [_p_text(by_place[d, s].corrected) for s in sets] for d in detectors}
+            notes = {d: [by_place[d, s].note for s in sets] for d in detectors}
             body = render(cells, sets, scale=100, star=False, notes=notes)
             parts.append(f"{heading}\n{words}\n\n{body}")
         return "\n\n".join(parts)
@@ -86,7 +108,7 @@ def compare(results: Mapping[str, Results]) -> Comparison:
         check_whole(each)
     first, base = next(iter(results.items()))
     differences = [
-        _difference(name, of_network, first, base, detector, ood)
+        Difference.of(name, of_network, first, base, detector, ood)
         for name, of_network in results.items()
         if name != first
         for detector in base.detectors
@@ -102,22 +124,3 @@ def compare(results: Mapping[str, Results]) -> Comparison:
         dict(results),
         [d if d.p_value is None else replace(d, corrected=next(corrected)) for d in differences],
     )
-
-
-def _difference(
-    name: str, of_network: Results, first: str, base: Results, detector: str, ood: str
-) -> Difference:
-    gain = of_network.get(detector, ood) - base.get(detector, ood)
-    p_value = None
-    ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, of_network))
-    # Only a fingerprint can tell whether both saw the same samples.
-    if all(ours[each] is not None and ours[each] == theirs[each] for each in ("id", ood)):
-        new, old = of_network.scores[detector], base.scores[detector]
-        p_value = delong_test(new["id"], new[ood], old["id"], old[ood]).p_value
-    return Difference(name, first, detector, ood, gain, p_value)
-
-
-def _p_text(value: float | None) -> str:
-    if value is None:
-        return " (unpaired)"
-    return " (p<0.001)" if value < 0.001 else f" (p={value:.3f})"

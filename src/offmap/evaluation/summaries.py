@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from offmap._utils.files import reason_of
@@ -78,12 +79,8 @@ def read_summary(path: str | Path) -> Summary:
         raise DataError(f"{path} is no CSV file that can be read: {reason_of(error)}") from error
     if missing := {"dataset", *_COLUMNS} - set(rows[0] if rows else ()):
         raise DataError(f"{path} has no columns {', '.join(sorted(missing))}: is it of OpenOOD?")
-    return Summary({row["dataset"]: _shares(row, path) for row in rows})
-
-
-def _shares(row: dict[str, str], path: Path) -> dict[str, float]:
-    shares = {}
-    for column, metric in _COLUMNS.items():
+    summary = Summary({row["dataset"]: {} for row in rows})
+    for row, (column, metric) in product(rows, _COLUMNS.items()):
         try:
             value = float(row[column])
         except (TypeError, ValueError):
@@ -92,5 +89,5 @@ def _shares(row: dict[str, str], path: Path) -> dict[str, float]:
             raise DataError(
                 f"{path}: {column} of {row['dataset']} is {row[column]!r}, no percentage"
             )
-        shares[metric] = value / 100
-    return shares
+        summary.rows[row["dataset"]][metric] = value / 100
+    return summary
