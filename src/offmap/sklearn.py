@@ -111,7 +111,7 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
                 "another detector, or use offmap.Guard or offmap.evaluate"
             )
         features = self._features(X, reset=True)
-        head = _head(self.head, method, features.shape[1])
+        head = self._head_for(method, features.shape[1])
         labels, names, classes = _labels(y, len(features), method, head)
         fitting = Fitting([method], head)
         fitting.begin()
@@ -185,6 +185,30 @@ class OODDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # its bas
         """``fit(X, y).predict(X)``."""
         return self.fit(X, y).predict(X)  # the mixin's own would leave the labels out
 
+    def _head_for(self, method: Detector, width: int) -> Head | None:
+        """The head as tensors, if the detector reads it."""
+        if not method.needs & _OF_HEAD:
+            return None
+        if self.head is None:
+            names = [name for name, m in catalogue().items() if not m.default().needs & _OF_HEAD]
+            raise NeedsError(
+                f"{method!r} reads logits or the head, and features alone give neither: pass "
+                f"head=(weight, bias), or choose one of {', '.join(names)}"
+            )
+        head = self.head
+        weight, bias = (head.weight, head.bias) if isinstance(head, Head) else head
+        weight = as_tensor(weight).detach().cpu()
+        bias = None if bias is None else as_tensor(bias).detach().cpu()
+        c = len(weight)
+        if c < 2 or weight.shape != (c, width) or (bias is not None and bias.shape != (c,)):
+            raise ShapeError(
+                f"a head for these features has a weight of shape (c, {width}) and a bias of shape "
+                f"(c,), with c at least 2; seen {tuple(weight.shape)} and "
+                f"{None if bias is None else tuple(bias.shape)}. The single logit of a binary "
+                "classifier needs a row of zeros before it"
+            )
+        return Head(weight, bias)
+
     def _indices(self, y: Any, samples: int) -> Int64[Tensor, " n"]:
         """Class indices of labels, as in the fit."""
         labels = column_or_1d(y)
@@ -217,30 +241,6 @@ def _activations(features: Float[Tensor, "n d"], head: Head | None, classes: int
     dtype = torch.promote_types(features.dtype, head.weight.dtype)
     bias = None if head.bias is None else head.bias.to(dtype)
     return Activations(Head(head.weight.to(dtype), bias)(features.to(dtype)), features)
-
-
-def _head(head: Any, method: Detector, width: int) -> Head | None:
-    """The head as tensors, if the detector reads it."""
-    if not method.needs & _OF_HEAD:
-        return None
-    if head is None:
-        names = [name for name, m in catalogue().items() if not m.default().needs & _OF_HEAD]
-        raise NeedsError(
-            f"{method!r} reads logits or the head, and features alone give neither: pass "
-            f"head=(weight, bias), or choose one of {', '.join(names)}"
-        )
-    weight, bias = (head.weight, head.bias) if isinstance(head, Head) else head
-    weight = as_tensor(weight).detach().cpu()
-    bias = None if bias is None else as_tensor(bias).detach().cpu()
-    rows = len(weight)
-    if rows < 2 or weight.shape != (rows, width) or (bias is not None and bias.shape != (rows,)):
-        raise ShapeError(
-            f"a head for these features has a weight of shape (c, {width}) and a bias of shape "
-            f"(c,), with c at least 2; seen {tuple(weight.shape)} and "
-            f"{None if bias is None else tuple(bias.shape)}. The single logit of a binary "
-            "classifier needs a row of zeros before it"
-        )
-    return Head(weight, bias)
 
 
 def _labels(

@@ -51,18 +51,28 @@ def log_results(results: Results, *, folder: str = "results") -> None:
         MissingExtraError: MLflow is not installed.
     """
     mlflow = library()
-    parameters = {"offmap": version("offmap")}
-    for name, value in results.settings.items():
-        # Those inside of others as "versions.torch".
-        entries = value if isinstance(value, Mapping) else {"": value}
-        for key, each in entries.items():
-            if name != "seconds" and each is not None:
-                parameters[f"{name}.{key}".rstrip(".")] = str(each)[:_LONGEST]
-    with _run(mlflow), tempfile.TemporaryDirectory() as temporary:
-        mlflow.log_params(parameters)
-        mlflow.log_metrics(_figures(results))
-        results.save(temporary)
-        mlflow.log_artifacts(temporary, folder)
+    settings = {  # those inside of others as "versions.torch"
+        f"{name}.{key}".rstrip("."): str(each)[:_LONGEST]
+        for name, value in results.settings.items()
+        if name != "seconds"
+        for key, each in (value if isinstance(value, Mapping) else {"": value}).items()
+        if each is not None
+    }
+    groups = {None: "all", **_names(list(results.groups))}
+    metrics = {
+        f"{plain}/{metric}/{of_group}": results.mean(detector, metric, group=group)
+        for detector, plain in _names(results.detectors).items()
+        for metric in METRICS
+        for group, of_group in groups.items()
+    }
+    if results.accuracy is not None:
+        correct, n = results.accuracy
+        metrics["accuracy"] = correct / n
+    with _run(mlflow), tempfile.TemporaryDirectory() as name:
+        mlflow.log_params({"offmap": version("offmap")} | settings)
+        mlflow.log_metrics(metrics)
+        results.save(name)
+        mlflow.log_artifacts(name, folder)
 
 
 def log_guard(folder: str | Path, *, name: str = "guard", **options: Any) -> Any:
@@ -155,21 +165,6 @@ def _run(mlflow: Any) -> Iterator[None]:
         return
     with mlflow.start_run():
         yield
-
-
-def _figures(results: Results) -> dict[str, float]:
-    figures = {}
-    if results.accuracy is not None:
-        correct, n = results.accuracy
-        figures["accuracy"] = correct / n
-    groups = _names(list(results.groups))
-    for detector, plain in _names(results.detectors).items():
-        for metric in METRICS:
-            name = f"{plain}/{metric}"
-            figures[f"{name}/all"] = results.mean(detector, metric)
-            for group, of_group in groups.items():
-                figures[f"{name}/{of_group}"] = results.mean(detector, metric, group=group)
-    return figures
 
 
 def _names(names: Sequence[str]) -> dict[str, str]:

@@ -73,6 +73,30 @@ class Named:
     data: Any
     group: str = ""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that its labels count in; empty without labels."""
+        labelled = isinstance(self.data, ImageSet | StreamedSet) and self.data.labels is not None
+        return self.data.classes if labelled else ()
+
+    @property
+    def preparation(self) -> str | None:
+        """How images were brought to their size; ``None`` of images as given."""
+        if not isinstance(self.data, Batched):
+            return None
+        own, resize = getattr(self.data, "own", None), getattr(self.data, "resize", None)
+        return str(own) if own else f"resize={resize!r}" if resize else None
+
+    def warn_if_prepared_unlike(self, id_set: Named) -> None:
+        """Warn of images that were brought to their size in another way than the ID ones."""
+        way, id_way = self.preparation, id_set.preparation
+        if way is not None and id_way is not None and way != id_way:
+            warn_user(
+                f"the images of {self.name} were made by {way}, and those of the ID set by "
+                f"{id_way}: detectors may tell them apart by that alone",
+                InputsWarning,
+            )
+
 
 def data_sets(
     id_test: Any,
@@ -104,34 +128,16 @@ def data_sets(
     if len(sets) == sum(s.role != "ood" for s in sets):
         raise ArgumentError("no OOD sets were given: ood={'near': {'cifar100': data}, ...}")
     for each in sets:
-        way, id_way = _preparation(each.data), _preparation(id_set)
-        if each.role != "shift" and None not in (way, id_way) and way != id_way:
-            warn_user(
-                f"the images of {each.name} were made by {way}, and those of the ID set by "
-                f"{id_way}: detectors may tell them apart by that alone",
-                InputsWarning,
-            )
+        if each.role != "shift":
+            each.warn_if_prepared_unlike(sets[0])
     # In a folder that lacks a class, the labels of the classes behind it would be too low.
-    of_train = next((_classes(each.data) for each in sets if each.role == "train"), ())
+    of_train = next((each.classes for each in sets if each.role == "train"), ())
     known = of_train or tuple(names)
     for i, each in enumerate(sets):
-        own = _classes(each.data)
+        own = each.classes
         if each.role != "ood" and own and own != known and set(own) <= set(known):
             sets[i] = replace(each, data=each.data.with_classes(known))
     return sets
-
-
-def _preparation(data: Any) -> str | None:
-    """How a set of images brought them to their size; ``None`` of images as given."""
-    if not isinstance(data, Batched):
-        return None
-    own, resize = getattr(data, "own", None), getattr(data, "resize", None)
-    return str(own) if own else f"resize={resize!r}" if resize else None
-
-
-def _classes(data: Any) -> tuple[str, ...]:
-    labelled = isinstance(data, ImageSet | StreamedSet) and data.labels is not None
-    return data.classes if labelled else ()
 
 
 def flat(ood: Mapping[str, Any]) -> Iterable[tuple[str, str, Any]]:

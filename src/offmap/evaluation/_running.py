@@ -170,12 +170,11 @@ class Running:
         if not any(each is None for each in labels):
             self.labels[item.name] = np.concatenate(labels)
         for name in self.chosen:
-            scores = np.concatenate(parts[name])
+            scores = self.scores[name][item.name] = np.concatenate(parts[name])
             if bad := int((~np.isfinite(scores)).sum()):
                 raise NonFiniteError(
                     f"{name}: {bad} of {len(scores)} scores on {item.name} are not finite"
                 )
-            self.scores[name][item.name] = scores
         right, members = (seen.right, seen.members) if seen.labelled else (None, [])
         self.infos.append(_info(item, seen.samples, right, members))
         if item.role == "calibration" and self.parts is not None:
@@ -193,17 +192,27 @@ class Running:
 
     def _scores(self, batch: Any) -> Iterator[tuple[str, Any]]:
         """The scores of a batch by detector; with ``skip``, without detectors that refuse it."""
+        acts = batch.acts if isinstance(batch, Sample) else batch
         for name, scorer in list(self.chosen.items()):
             start = time.perf_counter()
             try:
-                scores = _score(name, scorer, batch)
+                result = scorer.score(batch) if isinstance(scorer, Detector) else scorer(acts)
             except NeedsError as error:
                 if not self.skip:
                     raise
                 self._leave_out(name, _reason(scorer, error))
                 continue
+            scores = as_tensor(result).detach()
+            if scores.shape != (len(acts),):
+                raise ShapeError(
+                    f"{name}: scores must have shape ({len(acts)},), one a sample; seen "
+                    f"{tuple(scores.shape)}"
+                )
+            # Float64 stays, as the metrics never round a score either.
+            scores = scores if scores.dtype == torch.float64 else scores.float()
+            array = scores.cpu().numpy()  # waits for the device, before the time is taken
             self.seconds[name] += time.perf_counter() - start
-            yield name, scores
+            yield name, array
 
     def rows(self, alarm_rate: float | None) -> list[Row]:
         """Metrics of every detector on every OOD set."""
@@ -231,19 +240,6 @@ class Running:
 def _reason(scorer: Scorer, error: OffmapError) -> str:
     """The message of an error without the detector: others may have the same reason."""
     return str(error).removeprefix(f"{scorer!r} ")
-
-
-def _score(name: str, scorer: Scorer, batch: Any) -> Any:
-    acts = batch.acts if isinstance(batch, Sample) else batch
-    result = scorer.score(batch) if isinstance(scorer, Detector) else scorer(acts)
-    scores = as_tensor(result).detach()
-    if scores.shape != (len(acts),):
-        raise ShapeError(
-            f"{name}: scores must have shape ({len(acts)},), one a sample; seen "
-            f"{tuple(scores.shape)}"
-        )
-    # Float64 stays, as the metrics never round a score either.
-    return (scores if scores.dtype == torch.float64 else scores.float()).cpu().numpy()
 
 
 def _gather(batches: Iterator[Batch]) -> Iterator[Batch]:

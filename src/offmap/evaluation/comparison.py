@@ -37,21 +37,21 @@ class Difference:
 
     @classmethod
     def of(
-        cls, name: str, network: Results, first: str, base: Results, detector: str, ood: str
+        cls, name: str, of_network: Results, first: str, base: Results, detector: str, ood: str
     ) -> Self:
-        """The difference of a network from the first, of one detector on one OOD set."""
-        gain = network.get(detector, ood) - base.get(detector, ood)
+        """That of one detector on one OOD set, with its p-value where the samples are the same."""
+        gain = of_network.get(detector, ood) - base.get(detector, ood)
         p_value = None
-        ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, network))
+        ours, theirs = ({s.name: s.fingerprint for s in each.sets} for each in (base, of_network))
         # Only a fingerprint can tell whether both saw the same samples.
         if all(ours[each] is not None and ours[each] == theirs[each] for each in ("id", ood)):
-            new, old = network.scores[detector], base.scores[detector]
+            new, old = of_network.scores[detector], base.scores[detector]
             p_value = delong_test(new["id"], new[ood], old["id"], old[ood]).p_value
         return cls(name, first, detector, ood, gain, p_value)
 
     @property
     def note(self) -> str:
-        """The corrected p-value, as it stands behind a difference in tables."""
+        """The corrected p-value, as it stands beside the difference in a table."""
         if self.corrected is None:
             return " (unpaired)"
         return " (p<0.001)" if self.corrected < 0.001 else f" (p={self.corrected:.3f})"

@@ -32,6 +32,29 @@ class _Read:
     labels: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
+    def of(cls, path: Path) -> Self:
+        """A file, or a folder of OpenOOD's."""
+        import pyarrow.csv
+        import pyarrow.parquet as pq
+
+        if not path.exists():
+            raise DataNotFoundError(f"{path} is not there: give a file or folder of scores")
+        if not path.is_dir() and path.suffix not in (".npz", ".csv", ".parquet"):
+            raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
+        try:
+            if path.is_dir():
+                return cls.of_openood(path)
+            if path.suffix == ".npz":
+                return cls(_arrays(path))
+            table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+            return cls({name: table[name].drop_null().to_numpy() for name in table.column_names})
+        except DataError:
+            raise
+        except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+            reason = reason_of(error)
+            raise DataError(f"{path} holds no scores that can be read: {reason}") from error
+
+    @classmethod
     def of_openood(cls, folder: Path) -> Self:
         """A folder with a file a set."""
         files = {path.stem: _arrays(path) for path in sorted(folder.glob("*.npz"))}
@@ -61,6 +84,21 @@ class _Read:
         parts = self.scores, self.predictions, self.labels
         renamed = ({"id" if s == own else s: x for s, x in part.items()} for part in parts)
         return type(self)(*renamed)
+
+    def check_same_samples(self, read: Mapping[str, Self]) -> None:
+        """Refuse files whose labels show other samples; warn of those with other predictions."""
+        if names := [name for name, of in read.items() if _differ(of.labels, self.labels)]:
+            raise DataError(
+                f"{', '.join(names)}: other labels than in the first file that has some; the "
+                "scores must be of the same samples, in one order"
+            )
+        if names := [n for n, of in read.items() if _differ(of.predictions, self.predictions)]:
+            warn_user(
+                f"{', '.join(names)}: other predictions than in the first file that has some, as "
+                "of methods that change the features; accuracy and all that counts right answers "
+                "are of the first: read each file alone for its own",
+                OffmapWarning,
+            )
 
 
 def of_scores(
@@ -100,12 +138,7 @@ def of_scores(
         # In float64 if some are: NumPy would round a threshold to the float32 that it is beside.
         kind = np.result_type(*arrays.values()) if arrays else None
         by_detector[name] = {s: x.astype(kind, copy=False) for s, x in arrays.items()}
-    each = [{s: len(x) for s, x in of.items()} for of in by_detector.values()]
-    if not each or any(of != each[0] for of in each):
-        raise DataError(f"all detectors must have scores of the same samples; seen {each}")
-    sizes = each[0]
-    if "id" not in sizes or not set(sizes) - set(_ROLES):
-        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(sizes)}")
+    sizes = _sizes(by_detector)
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
     predicted = _classes("predictions", predictions or {}, sizes)
     true = _classes("labels", {s: x for s, x in (labels or {}).items() if s in _ROLES}, sizes)
@@ -157,20 +190,11 @@ def read_scores(
         DataError: it cannot be read, or does not say which set is ID; or labels differ.
     """
     by_name = paths if isinstance(paths, Mapping) else {Path(paths).stem: paths}
-    read = {name: _read(Path(path)).with_id_set(id, Path(path)) for name, path in by_name.items()}
+    read = {
+        name: _Read.of(Path(path)).with_id_set(id, Path(path)) for name, path in by_name.items()
+    }
     first = next((of for of in read.values() if "id" in of.predictions), _Read({}))
-    if names := [name for name, of in read.items() if _differ(of.labels, first.labels)]:
-        raise DataError(
-            f"{', '.join(names)}: other labels than in the first file that has some; the scores "
-            "must be of the same samples, in one order"
-        )
-    if names := [name for name, of in read.items() if _differ(of.predictions, first.predictions)]:
-        warn_user(
-            f"{', '.join(names)}: other predictions than in the first file that has some, as of "
-            "methods that change the features; accuracy and all that counts right answers are of "
-            "the first: read each file alone for its own",
-            OffmapWarning,
-        )
+    first.check_same_samples(read)
     return of_scores(
         {name: of.scores for name, of in read.items()},
         near=near,
@@ -217,6 +241,15 @@ def _classes(
     return classes
 
 
+def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
+    each = [{s: len(x) for s, x in of.items()} for of in scores.values()]
+    if not each or any(sizes != each[0] for sizes in each):
+        raise DataError(f"all detectors must have scores of the same samples; seen {each}")
+    if "id" not in each[0] or not set(each[0]) - set(_ROLES):
+        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(each[0])}")
+    return each[0]
+
+
 def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dict[str, str]:
     near, far = set(near), set(far)
     if names := near & far:
@@ -227,27 +260,6 @@ def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dic
     order = ("near", "far", "ood")
     groups = {name: group_of.get(name, "ood") for name in sets}
     return dict(sorted(groups.items(), key=lambda item: order.index(item[1])))
-
-
-def _read(path: Path) -> _Read:
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        raise DataNotFoundError(f"{path} is not there: give a file or folder of scores")
-    if not path.is_dir() and path.suffix not in (".npz", ".csv", ".parquet"):
-        raise DataError(f"{path}: scores are read from .npz, .csv and .parquet")
-    try:
-        if path.is_dir():
-            return _Read.of_openood(path)
-        if path.suffix == ".npz":
-            return _Read(_arrays(path))
-        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
-        return _Read({name: table[name].drop_null().to_numpy() for name in table.column_names})
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} holds no scores that can be read: {reason_of(error)}") from error
 
 
 def _arrays(path: Path) -> dict[str, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from offmap._utils.files import reason_of
@@ -78,17 +79,15 @@ def read_summary(path: str | Path) -> Summary:
         raise DataError(f"{path} is no CSV file that can be read: {reason_of(error)}") from error
     if missing := {"dataset", *_COLUMNS} - set(rows[0] if rows else ()):
         raise DataError(f"{path} has no columns {', '.join(sorted(missing))}: is it of OpenOOD?")
-    by_set: dict[str, dict[str, float]] = {}
-    for row in rows:
-        shares = by_set[row["dataset"]] = {}
-        for column, metric in _COLUMNS.items():
-            try:
-                value = float(row[column])
-            except (TypeError, ValueError):
-                value = float("nan")
-            if not 0 <= value <= 100:
-                raise DataError(
-                    f"{path}: {column} of {row['dataset']} is {row[column]!r}, no percentage"
-                )
-            shares[metric] = value / 100
-    return Summary(by_set)
+    summary = Summary({row["dataset"]: {} for row in rows})
+    for row, (column, metric) in product(rows, _COLUMNS.items()):
+        try:
+            value = float(row[column])
+        except (TypeError, ValueError):
+            value = float("nan")
+        if not 0 <= value <= 100:
+            raise DataError(
+                f"{path}: {column} of {row['dataset']} is {row[column]!r}, no percentage"
+            )
+        summary.rows[row["dataset"]][metric] = value / 100
+    return summary

@@ -151,16 +151,17 @@ def open_set(
     truth = _classes(labels, len(known), classes, "labels")
     of_known = _classes(predictions, len(known), classes, "predictions")
     of_unknown = _classes(unknown_predictions, len(unknown), classes, "unknown_predictions")
-    given = [
-        np.where(accepted(known, threshold), of_known, classes),
-        np.where(accepted(unknown, threshold), of_unknown, classes),
-    ]
-    size = classes + 1
-    pairs = np.append(truth, np.full(len(unknown), classes)) * size + np.concatenate(given)
-    confusion = np.bincount(pairs, minlength=size * size).reshape(size, size).astype(np.int64)
-    binary = np.add.reduceat(np.add.reduceat(confusion, [0, classes], 0), [0, classes], 1)
-    # Classes that are neither true nor predicted have no F1.
-    right, totals = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
+    rows = np.concatenate([truth, np.full(len(unknown), classes)])
+    columns = np.concatenate(
+        [
+            np.where(accepted(known, threshold), of_known, classes),
+            np.where(accepted(unknown, threshold), of_unknown, classes),
+        ]
+    )
+    confusion = _confusion(rows, columns, classes + 1)
+    binary = _confusion(rows // classes, columns // classes, 2)  # "unknown" is the class c
+    occurrences = confusion.sum(0) + confusion.sum(1)
+    f1 = 2 * confusion.diagonal()[occurrences > 0] / occurrences[occurrences > 0]
     return OpenSet(
         n_known=len(known),
         n_unknown=len(unknown),
@@ -168,12 +169,19 @@ def open_set(
         accepted=float(binary[0, 0] / len(known)),
         rejected=float(binary[1, 1] / len(unknown)),
         accuracy=float(confusion.trace() / confusion.sum()),
-        f1=float((2 * right[totals > 0] / totals[totals > 0]).mean()),
+        f1=float(f1.mean()),
         auroc=auroc(known, unknown),
         oscr=oscr(known, truth == of_known, unknown),
         confusion=confusion,
         binary=binary,
     )
+
+
+def _confusion(
+    truth: Int64[np.ndarray, " n"], prediction: Int64[np.ndarray, " n"], size: int
+) -> Int64[np.ndarray, "k k"]:
+    counts = np.bincount(truth * size + prediction, minlength=size * size)
+    return counts.reshape(size, size).astype(np.int64)
 
 
 def _classes(values: ArrayLike, length: int, classes: int, name: str) -> Int64[np.ndarray, " n"]:

@@ -46,8 +46,11 @@ class Placements:
         """
         if not oods:
             raise ShapeError("there is no OOD set: give at least one")
-        of_ood, of_id = zip(*(_placements(id_scores, ood) for ood in oods), strict=True)
-        return cls(of_ood, of_id)
+        arrays = [as_scores(id_scores, ood) for ood in oods]
+        return cls(
+            tuple(_counts(in_dist, ood) for in_dist, ood in arrays),
+            tuple(2 * len(ood) - _counts(ood, in_dist) for in_dist, ood in arrays),
+        )
 
     def only(self, sets: Sequence[int]) -> Self:
         """The placements of some of the sets, by position."""
@@ -96,18 +99,12 @@ class Placements:
         return of_ood / (2 * n), of_id / (2 * m)
 
 
-def _placements(
-    id_scores: Scores, ood_scores: Scores
-) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " n"]]:
-    """For each OOD sample twice the number of ID below it, for each ID of OOD above; ties one."""
-    in_dist, ood = as_scores(id_scores, ood_scores)
-    id_sorted, ood_sorted = np.sort(in_dist), np.sort(ood)
-    return (
-        np.searchsorted(id_sorted, ood, "left") + np.searchsorted(id_sorted, ood, "right"),
-        2 * len(ood)
-        - np.searchsorted(ood_sorted, in_dist, "left")
-        - np.searchsorted(ood_sorted, in_dist, "right"),
-    )
+def _counts(
+    scores: Float[np.ndarray, " k"], at: Float[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    """Twice the number of scores below each value, ties counting one."""
+    rising = np.sort(scores)
+    return np.searchsorted(rising, at, "left") + np.searchsorted(rising, at, "right")
 
 
 def _variance_of_mean(values: Float[np.ndarray, " n"]) -> float:
