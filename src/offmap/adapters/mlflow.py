@@ -58,7 +58,7 @@ def log_results(results: Results, *, folder: str = "results") -> None:
         for key, each in (value if isinstance(value, Mapping) else {"": value}).items()
         if each is not None
     }
-    groups = {None: "all", **_names(list(results.groups))}
+    groups: dict[str | None, str] = {None: "all", **_names(list(results.groups))}
     metrics = {
         f"{plain}/{metric}/{of_group}": results.mean(detector, metric, group=group)
         for detector, plain in _names(results.detectors).items()
