@@ -58,12 +58,13 @@ def log_results(results: Results, *, folder: str = "results") -> None:
         for key, each in (value if isinstance(value, Mapping) else {"": value}).items()
         if each is not None
     }
-    groups: dict[str | None, str] = {None: "all", **_names(list(results.groups))}
+    names = _names(list(results.groups))
+    groups: list[tuple[str | None, str]] = [(None, "all"), *names.items()]
     metrics = {
         f"{plain}/{metric}/{of_group}": results.mean(detector, metric, group=group)
         for detector, plain in _names(results.detectors).items()
         for metric in METRICS
-        for group, of_group in groups.items()
+        for group, of_group in groups
     }
     if results.accuracy is not None:
         correct, n = results.accuracy
