@@ -111,9 +111,9 @@ def check_of(calibration: Calibration, verdict: Verdict, *, ood: bool) -> Check:
     if calibration.rule == "per_class":
         of, names = calibration.groups_, verdict.classes
         classes = [group] if of is None else (of == group).nonzero()[:, 0].tolist()
-        name = f"class {names[classes[0]] if classes[0] < len(names) else classes[0]}"
-        if len(classes) != 1:
-            name = f"the {len(classes)} classes that are joined"
+        name = f"the {len(classes)} classes that are joined"
+        if len(classes) == 1:
+            name = f"class {names[classes[0]] if classes[0] < len(names) else classes[0]}"
         deciding = f"{name}, which has no fresh sample"
         if group in groups:
             (alarmed, fresh), ends = groups[group], intervals[group]
