@@ -35,12 +35,30 @@ class Systems:
     def random(cls, f: int, walkers: int, generator: torch.Generator) -> Systems:
         """Systems of 2 to 8 maps, each map with walkers in proportion to its determinant."""
         count = torch.randint(2, _MAPS + 1, (f, 1), generator=generator, device=generator.device)
-        maps, areas = _affine(count, generator)
-        weights = (areas + _RARE) * (torch.arange(_MAPS, device="cpu") < count)
+        used = torch.arange(_MAPS, device="cpu") < count
+        system = torch.arange(f, device="cpu")[:, None]
+        # Singular values: of many sets, the one whose sum of ``s1 + 2 s2`` over the maps in use is
+        # nearest to (5.5 + maps) / 2.
+        draws = uniform(2, f, _TRIES, _MAPS, generator=generator)
+        large = draws[0].sqrt()
+        small = large * draws[1]
+        sums = ((large + 2 * small) * used[:, None]).sum(2)
+        best = (sums - (5.5 + count) / 2).abs().argmin(1)
+        s = torch.stack([large, small], -1)[system[:, 0], best]
+        # Rotation, shrinking, rotation, mirroring and shift.
+        angles = uniform(2, f, _MAPS, generator=generator) * 2 * pi
+        cos, sin = angles.cos(), angles.sin()
+        first, last = torch.stack([cos, -sin, sin, cos], -1).view(2, f, _MAPS, 2, 2)
+        sides = (f, _MAPS, 1, 2)
+        mirror = torch.randint(2, sides, generator=generator, device=generator.device) * 2 - 1
+        linear = first @ (s[..., None] * last) * mirror
+        shift = uniform(f, _MAPS, 2, 1, generator=generator) * 2 - 1
+        maps = torch.cat([linear, shift], -1).flatten(2)
+        # Each map has walkers in proportion to the share of an area that the map leaves.
+        weights = (s.prod(-1) + _RARE) * used
         ends = (weights / weights.sum(1, keepdim=True)).cumsum(1)[:, :-1].contiguous()
         places = ((torch.arange(walkers, device="cpu") + 0.5) / walkers).expand(f, -1).contiguous()
         index = torch.searchsorted(ends, places)
-        system = torch.arange(f, device="cpu")[:, None]
         tints = uniform(f, _MAPS, generator=generator)
         return cls(maps[system, index].permute(2, 0, 1).contiguous(), tints[system, index])
 
@@ -56,28 +74,3 @@ class Systems:
         x, y, tint = points[:, :, order]
         a, b, c, d, e, f = self.maps
         return torch.stack([a * x + b * y + c, d * x + e * y + f, (tint + self.tints) / 2])
-
-
-def _affine(
-    count: Tensor, generator: torch.Generator
-) -> tuple[Float32[Tensor, "f m 6"], Float32[Tensor, "f m"]]:
-    """Rotation, shrinking, rotation and shift; and the share of an area that remains."""
-    f = len(count)
-    # Singular values: of many sets, the one whose sum of ``s1 + 2 s2`` over the maps in use is
-    # nearest to (5.5 + maps) / 2.
-    draws = uniform(2, f, _TRIES, _MAPS, generator=generator)
-    large = draws[0].sqrt()
-    small = large * draws[1]
-    used = torch.arange(_MAPS, device="cpu") < count[:, None]
-    sums = ((large + 2 * small) * used).sum(2)
-    best = (sums - (5.5 + count) / 2).abs().argmin(1)
-    s = torch.stack([large, small], -1)[torch.arange(f, device="cpu"), best]
-    angles = uniform(2, f, _MAPS, generator=generator) * 2 * pi
-    cos, sin = angles.cos(), angles.sin()
-    first, last = torch.stack([cos, -sin, sin, cos], -1).view(2, f, _MAPS, 2, 2)
-    mirror = (
-        torch.randint(2, (f, _MAPS, 1, 2), generator=generator, device=generator.device) * 2 - 1
-    )
-    linear = first @ (s[..., None] * last) * mirror
-    shift = uniform(f, _MAPS, 2, 1, generator=generator) * 2 - 1
-    return torch.cat([linear, shift], -1).flatten(2), s.prod(-1)
