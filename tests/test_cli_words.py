@@ -458,6 +458,7 @@ def test_what_cannot_be_written_or_read_is_told_before_any_work(
         ("compare a b --seed 3", "--seed is of the fifth on which --systems chooses"),
         ("watch log.jsonl --every 5", "--every is of --follow"),
         ("check g --sensitivity --ood --limit 9", "--ood, --limit has no effect without --data"),
+        ("check g --sensitivity --groups ''", "--groups has no effect without --data"),
         ("study collapse --weights a=zoo:b --every 2", "every is how often a training is recorded"),
     ],
 )
