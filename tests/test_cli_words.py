@@ -21,7 +21,7 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
-from offmap.cli._bench import Plan, _split_calibration, networks_of
+from offmap.cli._bench import Plan, networks_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
@@ -466,7 +466,7 @@ def test_an_option_without_effect_is_refused(
     line: str, told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("offmap.cli.compare.loaded", lambda folders: {})
+    monkeypatch.setattr("offmap.cli.compare.loaded", lambda folders, detectors: {})
     status, _, said = call(line)
     assert status == (2 if line.startswith("watch") else 1)
     assert said.startswith(f"offmap: {told}")
@@ -502,7 +502,7 @@ def test_a_rate_that_is_none_asks_for_no_more_images() -> None:
     plan = Plan(**dict.fromkeys((f.name for f in fields(Plan)), None) | {"seed": 0})
     images = offmap.data.noise("gaussian", 40, (1, 8, 8))
     with pytest.raises(ArgumentError, match=r"^alarm_rate must lie in \(0, 1\); seen 5.0$"):
-        _split_calibration(plan, images, 5.0)
+        plan.split_calibration(images, 5.0)
 
 
 @pytest.mark.parametrize("name", ["mnist", "resnet20", "ensemble"])
