@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -530,3 +531,20 @@ def test_weights_of_a_study_are_paths_though_they_look_like_numbers(
     assert weights == {"plain": "1e-3", "pixmix": "2.50"}
     said = call(f"study pixmix --out {tmp_path} --weights plain")[2]
     assert said == "offmap: --weights takes key=value; seen 'plain'\n"
+
+
+def test_a_recipe_in_a_file_is_read_as_utf_8_wherever_that_is_not_the_usual_encoding(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = recipe("plain", budget="smoke").record() | {"data": "./Füße"}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    read = Path.read_text
+
+    def as_on_windows(self: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        return read(self, encoding or "cp1252", errors)
+
+    monkeypatch.setattr(Path, "read_text", as_on_windows)
+    status, said, _ = call(f"train --recipe {path} --print-config")
+    assert status == 0
+    assert json.loads(said)["data"] == "./Füße"
