@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ import typer
 import offmap
 from offmap.cli import app, main
 from offmap.cli._arguments import named, parted, several
-from offmap.cli._bench import Plan, _split_calibration, networks_of
+from offmap.cli._bench import Plan, networks_of
 from offmap.cli._messages import in_words, speak_as
 from offmap.cli.compare import loaded
 from offmap.detectors._registry import FAMILIES
@@ -467,7 +468,7 @@ def test_an_option_without_effect_is_refused(
     line: str, told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("offmap.cli.compare.loaded", lambda folders: {})
+    monkeypatch.setattr("offmap.cli.compare.loaded", lambda folders, detectors: {})
     status, _, said = call(line)
     assert status == (2 if line.startswith("watch") else 1)
     assert said.startswith(f"offmap: {told}")
@@ -503,7 +504,7 @@ def test_a_rate_that_is_none_asks_for_no_more_images() -> None:
     plan = Plan(**dict.fromkeys((f.name for f in fields(Plan)), None) | {"seed": 0})
     images = offmap.data.noise("gaussian", 40, (1, 8, 8))
     with pytest.raises(ArgumentError, match=r"^alarm_rate must lie in \(0, 1\); seen 5.0$"):
-        _split_calibration(plan, images, 5.0)
+        plan.split_calibration(images, 5.0)
 
 
 @pytest.mark.parametrize("name", ["mnist", "resnet20", "ensemble"])
@@ -531,3 +532,20 @@ def test_weights_of_a_study_are_paths_though_they_look_like_numbers(
     assert weights == {"plain": "1e-3", "pixmix": "2.50"}
     said = call(f"study pixmix --out {tmp_path} --weights plain")[2]
     assert said == "offmap: --weights takes key=value; seen 'plain'\n"
+
+
+def test_a_recipe_in_a_file_is_read_as_utf_8_wherever_that_is_not_the_usual_encoding(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = recipe("plain", budget="smoke").record() | {"data": "./Füße"}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    read = Path.read_text
+
+    def as_on_windows(self: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        return read(self, encoding or "cp1252", errors)
+
+    monkeypatch.setattr(Path, "read_text", as_on_windows)
+    status, said, _ = call(f"train --recipe {path} --print-config")
+    assert status == 0
+    assert json.loads(said)["data"] == "./Füße"

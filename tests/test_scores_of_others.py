@@ -196,6 +196,11 @@ def test_what_are_no_scores_is_refused(scores: dict[str, np.ndarray], tmp_path: 
         of_scores({"a": scores}, far=["mnist"])
     with pytest.raises(DataError, match=r"a on far one must be numbers \(n,\)"):
         of_scores({"a": scores | {"far one": np.zeros((3, 2))}})
+    if (long := np.zeros(3, np.longdouble)).itemsize > 8:  # they were rounded
+        with pytest.raises(DataError, match="of at most 64 bits; seen float"):
+            of_scores({"a": scores | {"far one": long}})
+    with pytest.raises(ArgumentError, match="settings are kept as JSON"):  # it failed when saved
+        of_scores({"a": scores}, settings={"threshold": float("nan")})
     with pytest.raises(DataNotFoundError, match="is not there"):
         read_scores(tmp_path / "none.npz")
     np.savez(tmp_path / "pickled.npz", id=np.array([{}], dtype=object))
@@ -214,6 +219,28 @@ def test_what_are_no_scores_is_refused(scores: dict[str, np.ndarray], tmp_path: 
     # Saved, it would take the place of the column of that name.
     with pytest.raises(ArgumentError, match="no detector can be called 'label'"):
         read_scores({"label": write(tmp_path / "label.npz", scores)})
+
+
+def test_a_damaged_file_of_scores_is_named(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """One that was cut short, or is empty or no archive, ended in an error of NumPy or zipfile."""
+    np.savez_compressed(tmp_path / "all.npz", **scores)
+    content = (tmp_path / "all.npz").read_bytes()
+    np.save(tmp_path / "array.npy", scores["id"])
+    folder = tmp_path / "openood"
+    folder.mkdir()
+    for damaged in (
+        b"",
+        content[:-100],
+        content[:200] + bytes(60) + content[260:],
+        (tmp_path / "array.npy").read_bytes(),
+    ):
+        for path, place in (
+            (tmp_path / "cut.npz", tmp_path / "cut.npz"),
+            (folder / "id.npz", folder),
+        ):
+            path.write_bytes(damaged)
+            with pytest.raises(DataError, match=rf"{path.name} holds no scores that can be read"):
+                read_scores(place)
 
 
 def test_they_are_compared_and_taken_together_by_the_commands(

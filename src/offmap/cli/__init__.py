@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Any
 
 import typer
 
@@ -32,7 +31,7 @@ from offmap.cli import (
 )
 from offmap.cli import watch as watching
 from offmap.cli._arguments import command_of, several
-from offmap.cli._messages import say, speak_as
+from offmap.cli._messages import say, speak_as, words_on_network
 from offmap.errors import OffmapError
 
 app = typer.Typer(
@@ -108,21 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say(f"offmap: {reason_of(error)}", err=True)
             raise SystemExit(watching.FAILED if command.name == "watch" else 1) from None
         except Exception as error:
-            if debug or (words := _network_failure(error, command)) is None:
+            if debug or (words := words_on_network(error)) is None:
                 raise
             say(f"offmap: {words}", err=True)
             raise SystemExit(1) from None
-
-
-def _network_failure(error: Exception, command: Any) -> str | None:
-    """A message on an error inside a network: its inputs, the options for them, and the error."""
-    from offmap._utils.hub import first_line
-    from offmap._utils.refused import failed_on
-
-    if (inputs := failed_on(error)) is None:
-        return None
-    names = ("--size", "--channels", "--normalization")
-    own = [name for name in names if any(name in p.opts for p in command.params)]
-    options = f" {', '.join(own)} decide on it;" if own else ""
-    message = f"{type(error).__name__}: {first_line(error)}"
-    return f"{inputs}{options} --debug shows where it fails. {message}"

@@ -122,17 +122,36 @@ def parted(values: Sequence[str]) -> list[str]:
     >>> parted(["msp,ViM(dim=12)", "Combine([energy, knn], how='max')"])
     ['msp', 'ViM(dim=12)', "Combine([energy, knn], how='max')"]
     """
-    return [part for value in values for part in _parts(value) if part]
+    parts = []
+    for value in values:
+        parts.append("")
+        depth, quote = 0, ""
+        for letter in value:
+            if quote or letter in "'\"":
+                quote = "" if letter == quote else quote or letter
+            elif letter == "," and depth == 0:
+                parts.append("")
+                continue
+            else:
+                depth += (letter in "([") - (letter in ")]")
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
 
 
-def _parts(value: str) -> Iterator[str]:
-    start, depth, quote = 0, 0, ""
-    for i, letter in enumerate(value):
-        if quote or letter in "'\"":
-            quote = "" if letter == quote else quote or letter
-        elif letter == "," and depth == 0:
-            yield value[start:i].strip()
-            start = i + 1
-        else:
-            depth += (letter in "([") - (letter in ")]")
-    yield value[start:].strip()
+def refuse_unused(options: Mapping[str, Any], why: str) -> None:
+    """Refuse options that have no effect here, where they were given.
+
+    >>> refuse_unused({"--ood": True, "--groups": None}, "without --data: give it")
+    Traceback (most recent call last):
+    offmap.errors.ArgumentError: --ood has no effect without --data: give it
+
+    Args:
+        options: values by name; ``None``, ``False`` and no values at all were not given.
+        why: the rest of the message.
+
+    Raises:
+        ArgumentError: one was given.
+    """
+    names = [n for n, x in options.items() if x is not None and x is not False and x != []]
+    if names:
+        raise ArgumentError(f"{', '.join(names)} has no effect {why}")

@@ -53,6 +53,42 @@ class Plan:
     train_limit: int | None
     seed: int
 
+    def load(self, name: str, like: Set) -> Set:
+        """A set of these data, as the ID set is prepared."""
+        return data.load_like(name, like, limit=self.limit, seed=self.seed)
+
+    def load_train(self, like: Set) -> Set | None:
+        """Training data: as named, or the train split of the ID set if it has one."""
+        limit = self.train_limit or self.limit
+        if self.train is not None:
+            return data.load_like(self.train, like, limit=limit, seed=self.seed)
+        scheme, _, name = self.id.partition(":")
+        try:
+            if scheme in ("embedded", "noise"):
+                raise DataNotFoundError(f"{scheme} has no train split")
+            name = f"hf:{name.partition(':')[0]}" if scheme == "hf" else scheme
+            return data.load_like(f"{name}:train", like, limit=limit, seed=self.seed)
+        except DataNotFoundError:
+            typer.echo(
+                "no training data: give --train; detectors that need it are left out", err=True
+            )
+            return None
+
+    def split_calibration(self, id_data: Set, alarm_rate: float) -> tuple[Set, Set]:
+        """ID data for the thresholds, and to evaluate: as named, or a tenth and the others."""
+        if self.calibration is not None:
+            return self.load(self.calibration, id_data), id_data
+        calibration, test = id_data.split(CALIBRATION_SHARE, seed=self.seed)
+        least_samples(alarm_rate)  # refuses what is no rate: no number of images would be enough
+        try:
+            alarm_rank(len(calibration), alarm_rate)
+        except ArgumentError as error:
+            raise ArgumentError(
+                f"a tenth of the {len(id_data)} ID images is held out for calibration, and {error}:"
+                " give more images, --calibration, or a higher --alarm-rate"
+            ) from error
+        return calibration, test
+
 
 def networks_of(
     models: Sequence[str], weights: Sequence[Path]
@@ -63,14 +99,15 @@ def networks_of(
         ArgumentError: neither as many weights as networks nor one network, or two of one name.
     """
     if len(models) == 1 and len(weights) > 1:
-        for names in (  # the shortest that differ: of files, of folders, or whole paths
+        ways = (  # of files, of folders, or whole paths: the shortest names that differ
             [path.stem for path in weights],
             [path.absolute().parent.name for path in weights],
             [_plain(str(path)) for path in weights],
-        ):
-            if len(set(names)) == len(names) and all(names):
-                return {n: (models[0], path) for n, path in zip(names, weights, strict=True)}
-        raise ArgumentError(f"one checkpoint is named twice: {', '.join(map(str, weights))}")
+        )
+        names = next((way for way in ways if len(set(way)) == len(way) and all(way)), None)
+        if names is None:
+            raise ArgumentError(f"one checkpoint is named twice: {', '.join(map(str, weights))}")
+        return {name: (models[0], path) for name, path in zip(names, weights, strict=True)}
     by_name = named(models)
     if len(weights) not in (0, len(by_name)):
         raise ArgumentError(
@@ -151,15 +188,15 @@ def run(
         limit=plan.limit,
         seed=plan.seed,
     )
-    train = _train(plan, id_data)
+    train = plan.load_train(id_data)
     if train is not None and train.fingerprint and train.fingerprint == id_data.fingerprint:
         raise DataError(
             "give --id that the network was not trained on: these are the samples of --train"
         )
-    calibration, test = _split_calibration(plan, id_data, float(options["alarm_rate"]))
+    calibration, test = plan.split_calibration(id_data, float(options["alarm_rate"]))
     settings = {"id": id_data.name, "model": model, "weights": weights and weights.name}
     ood = {
-        group: {name: _load(plan, spec, id_data) for name, spec in specs.items()}
+        group: {name: plan.load(spec, id_data) for name, spec in specs.items()}
         for group, specs in (("near", plan.near), ("far", plan.far))
         if specs
     }
@@ -170,7 +207,7 @@ def run(
         train=train,
         id_test=test,
         calibration=calibration,
-        id_shift={name: _load(plan, spec, test) for name, spec in plan.id_shift.items()},
+        id_shift={name: plan.load(spec, test) for name, spec in plan.id_shift.items()},
         ood=ood,
         detectors="all" if detectors == ["all"] else detectors,
         normalization=normalization,
@@ -202,45 +239,6 @@ def run(
     written = "results.json, results.csv, scores.parquet, figures" + ", report.html" * report
     typer.echo(f"\nWritten to {out}/: {written}")
     return results
-
-
-def _split_calibration(plan: Plan, id_data: Set, alarm_rate: float) -> tuple[Set, Set]:
-    """ID data for the thresholds, and to evaluate: as named, or a tenth and the other samples."""
-    if plan.calibration is not None:
-        return _load(plan, plan.calibration, id_data), id_data
-    calibration, test = id_data.split(CALIBRATION_SHARE, seed=plan.seed)
-    least_samples(alarm_rate)  # refuses what is no rate: no number of images would be enough
-    try:
-        alarm_rank(len(calibration), alarm_rate)
-    except ArgumentError as error:
-        raise ArgumentError(
-            f"a tenth of the {len(id_data)} ID images is held out for calibration, and {error}: "
-            "give more images, --calibration, or a higher --alarm-rate"
-        ) from error
-    return calibration, test
-
-
-def _load(plan: Plan, name: str, like: Set) -> Set:
-    return data.load_like(name, like, limit=plan.limit, seed=plan.seed)
-
-
-def _train(plan: Plan, like: Set) -> Set | None:
-    """Training data: as named, or the train split of the ID set if it has one."""
-    if plan.train is not None:
-        return _load_train(plan, plan.train, like)
-    scheme, _, name = plan.id.partition(":")
-    try:
-        if scheme in ("embedded", "noise"):
-            raise DataNotFoundError(f"{scheme} has no train split")
-        name = f"hf:{name.partition(':')[0]}" if scheme == "hf" else scheme
-        return _load_train(plan, f"{name}:train", like)
-    except DataNotFoundError:
-        typer.echo("no training data: give --train; detectors that need it are left out", err=True)
-        return None
-
-
-def _load_train(plan: Plan, name: str, like: Set) -> Set:
-    return data.load_like(name, like, limit=plan.train_limit or plan.limit, seed=plan.seed)
 
 
 def _recipe(model: str) -> dict[str, Any]:

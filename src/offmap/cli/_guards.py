@@ -30,6 +30,14 @@ def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any)
     return data.join([images, *(data.load_like(n, images, limit=limit) for n in names[1:])])
 
 
+def load_named(values: Sequence[str], like: Any, **options: Any) -> dict[str, Any]:
+    """Data by name, from ``NAME=DATA`` or ``DATA``, prepared as other data."""
+    from offmap import data
+    from offmap.cli._arguments import named
+
+    return {name: data.load_like(x, like, **options) for name, x in named(values).items()}
+
+
 def load_like_fit(
     guard: Guard,
     names: Sequence[str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -17,6 +17,10 @@ from offmap.detectors import cost, entries, passes, why_not_exported
 from offmap.errors import UnknownNameError
 from offmap.training import RECIPES, recipe
 
+_EMBEDDED = [f"embedded:{name}" for name in data.EMBEDDED]
+_NOISE = [f"noise:{kind}" for kind in data.NOISE_KINDS]
+_CORRUPTIONS = [f"corrupt:{kind}" for kind in data.CORRUPTIONS]
+_WORSE = ": the ID images made worse, of severity 1 to 5: "
 _ROLE = re.compile(r":\w+:`~?([^`]*)`")
 # Sections of a docstring.
 _SECTIONS = ("Args", "Attributes", "Raises", "References", "Returns", "Examples", "Example")
@@ -40,9 +44,9 @@ def everything() -> str:
     others = [
         "\nData sets (in $OFFMAP_DATA/NAME/SPLIT.parquet; * also from the hub):",
         *(f"  {name:<20} {_set_line(name)}" for name in data.named_sets()),
-        "\nEmbedded: " + ", ".join(f"embedded:{name}" for name in data.EMBEDDED),
-        "Noise: " + ", ".join(f"noise:{kind}" for kind in data.NOISE_KINDS),
-        "ID made worse: " + ", ".join(f"corrupt:{kind}" for kind in data.CORRUPTIONS),
+        "\nEmbedded: " + ", ".join(_EMBEDDED),
+        "Noise: " + ", ".join(_NOISE),
+        "ID made worse: " + ", ".join(_CORRUPTIONS),
         "\nNetworks (with arguments as in 'wrn40_2(dropout=0.3)'; or timm:NAME, hf:OWNER/NAME, "
         "package.module:factory):",
         *(f"  {name:<20} {_first_line(of)}" for name, of in networks.factories().items()),
@@ -59,39 +63,22 @@ def one(name: str) -> str:
     Raises:
         UnknownNameError: there is nothing of that name.
     """
-    index = list(_index())
+    index: list[tuple[str, Callable[[], str]]] = [
+        *((f"{networks.zoo.PREFIX}{n}", partial(_card, n)) for n in networks.zoo.names()),
+        *((n, partial(_recipe, n)) for n in RECIPES),
+        *((n, partial(str, f"{n}: images that need no download")) for n in _EMBEDDED),
+        *((n, partial(str, f"{n}: drawn at the shape of the ID images")) for n in _NOISE),
+        *((n, partial(str, f"{n}{_WORSE}{n}:3")) for n in _CORRUPTIONS),
+        *((n, partial(str, f"{n}: {_set_line(n)}")) for n in data.named_sets()),
+        *((n, partial(_network, n, factory)) for n, factory in networks.factories().items()),
+        *((n, partial(_detector, e)) for e in entries() for n in (e.name, *e.aliases)),
+    ]
     matches = [show for each, show in index if each == name]
     matches = matches or [show for each, show in index if _key(each) == _key(name)]
     if not matches:
         hint = did_you_mean(name, [each for each, _ in index])
         raise UnknownNameError(f"nothing is called {name!r}: {hint}`offmap list` names everything")
     return "\n\n".join(dict.fromkeys(show() for show in matches))
-
-
-def _index() -> Iterator[tuple[str, Callable[[], str]]]:
-    """Every name with a function that describes it; detectors last."""
-    for name in networks.zoo.names():
-        yield f"{networks.zoo.PREFIX}{name}", partial(_card, name)
-    for name in RECIPES:
-        yield name, partial(_recipe, name)
-    for name in data.EMBEDDED:
-        yield f"embedded:{name}", partial(_plain, f"embedded:{name}: images that need no download")
-    for name in data.NOISE_KINDS:
-        yield f"noise:{name}", partial(_plain, f"noise:{name}: drawn at the shape of the ID images")
-    for name in data.CORRUPTIONS:
-        words = f"corrupt:{name}: the ID images made worse, of severity 1 to 5: corrupt:{name}:3"
-        yield f"corrupt:{name}", partial(_plain, words)
-    for name in data.named_sets():
-        yield name, partial(_plain, f"{name}: {_set_line(name)}")
-    for name, factory in networks.factories().items():
-        yield name, partial(_network, name, factory)
-    for entry in entries():
-        for name in (entry.name, *entry.aliases):
-            yield name, partial(_detector, entry)
-
-
-def _plain(text: str) -> str:
-    return text
 
 
 def _key(name: str) -> str:

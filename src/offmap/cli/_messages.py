@@ -74,6 +74,23 @@ def in_words(text: str) -> str:
     return _UNDERSCORED.sub(lambda m: options.get(m[0], m[0]), text)
 
 
+def words_on_network(error: Exception) -> str | None:
+    """A message on an error inside a network: its inputs, the options for them, and the error.
+
+    ``None`` for any other error.
+    """
+    from offmap._utils.hub import first_line
+    from offmap._utils.refused import failed_on
+
+    if (inputs := failed_on(error)) is None:
+        return None
+    options = _options.get({})
+    own = [options[name] for name in ("size", "channels", "normalization") if name in options]
+    decisive = f" {', '.join(own)} decide on it;" if own else ""
+    message = f"{type(error).__name__}: {first_line(error)}"
+    return f"{inputs}{decisive} --debug shows where it fails. {message}"
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print a message of the library."""
     typer.echo(in_words(text), err=err)

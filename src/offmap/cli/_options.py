@@ -27,7 +27,7 @@ def a_file(path: Path | None) -> Path | None:
     return path
 
 
-def _check_folder(path: Path | None) -> Path | None:
+def a_folder(path: Path | None) -> Path | None:
     """Refuse, before any work, a file where a folder is to be written."""
     if path is not None and path.is_file():
         raise ArgumentError(f"{path} is a file, and a folder is to be written: give another name")
@@ -49,7 +49,7 @@ def writable(path: Path) -> Path:
 
 def folder(default: Any, help: str) -> Any:
     """The option of commands that write a folder."""
-    return typer.Option(default, callback=_check_folder, help=help)
+    return typer.Option(default, callback=a_folder, help=help)
 
 
 def guard_to_change(help: str) -> Any:

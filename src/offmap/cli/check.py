@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from offmap.cli import _options as options
+from offmap.cli._arguments import refuse_unused
 from offmap.cli._messages import say
 from offmap.cli._output import write_report
 
@@ -50,9 +51,8 @@ def check(
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
     of_data = {"--ood": ood, "--groups": groups, "--limit": limit, "--transform": transform}
-    without_effect = [name for name, value in of_data.items() if value not in (None, False)]
-    if without_effect and not data:
-        raise ArgumentError(f"{', '.join(without_effect)} has no effect without --data: give it")
+    if not data:
+        refuse_unused(of_data, "without --data: give it")
     fitted_guard = open_guard(guard, opening)
     if sensitivity:
         typer.echo(table(fitted_guard.calibration.sensitivity()))

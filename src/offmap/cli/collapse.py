@@ -33,8 +33,7 @@ def collapse(
 
         offmap collapse runs/collapse --ood cifar100 textures noise:gaussian
     """
-    from offmap import data
-    from offmap.cli._arguments import named
+    from offmap.cli._guards import load_named
     from offmap.guard.opening import device_or_usual
     from offmap.training import recipe_of
     from offmap.training.recording import data_of_run, record_run
@@ -45,10 +44,7 @@ def collapse(
         run,
         train=train,
         id_test=test,
-        ood={
-            name: data.load_like(spec, test, limit=limit, seed=seed)
-            for name, spec in named(ood).items()
-        },
+        ood=load_named(ood, test, limit=limit, seed=seed),
         detectors=detectors,
         out=out,
         precision=precision,

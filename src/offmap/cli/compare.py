@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def compare(
     from offmap.evaluation import aggregate
     from offmap.evaluation import compare as compare_results
 
-    networks = _with_detectors(loaded(results), detectors)
+    networks = loaded(results, detectors)
     if systems and (mean or metric != ["auroc"] or form is not Form.TEXT):
         raise ArgumentError(
             "--systems has one table, of F1 in text: leave out --mean, --metric and --format"
@@ -81,8 +82,16 @@ def compare(
     say("\n\n".join(texts))
 
 
-def loaded(folders: list[str]) -> dict[str, Results]:
-    """Results by the names given, or those of their folders."""
+def loaded(folders: list[str], detectors: Sequence[str] = ()) -> dict[str, Results]:
+    """Results by the names given, or those of their folders.
+
+    Args:
+        folders: of results, or files of scores.
+        detectors: each network keeps those of them that it has; all, where none is named.
+
+    Raises:
+        UnknownNameError: none has such a detector, or one has none of them.
+    """
     from offmap._utils.table import short
     from offmap.cli._arguments import named
     from offmap.evaluation import Results, read_scores
@@ -93,23 +102,17 @@ def loaded(folders: list[str]) -> dict[str, Results]:
     for name, path in zip(names, map(Path, by_name.values()), strict=True):
         of_another_tool = path.is_file() or any(path.glob("*.npz"))
         results[name] = read_scores(path) if of_another_tool else Results.load(path)
-    return results
-
-
-def _with_detectors(networks: dict[str, Results], detectors: list[str]) -> dict[str, Results]:
-    """Each with those of the detectors that it has, or with all where none is named."""
     if not detectors:
-        return networks
-    names = dict.fromkeys(d for results in networks.values() for d in results.detectors)
-    if missing := [name for name in detectors if name not in names]:
-        raise UnknownNameError(f"no {missing[0]!r} among {', '.join(names)}")
-    of_each = {
-        network: [name for name in detectors if name in results.detectors]
-        for network, results in networks.items()
-    }
-    if without := [network for network, own in of_each.items() if not own]:
-        raise UnknownNameError(f"{without[0]} has none of {', '.join(detectors)}")
-    return {network: networks[network].only(own) for network, own in of_each.items()}
+        return results
+    known = dict.fromkeys(d for of in results.values() for d in of.detectors)
+    if missing := [name for name in detectors if name not in known]:
+        raise UnknownNameError(f"no {missing[0]!r} among {', '.join(known)}")
+    for network, of in results.items():
+        own = [name for name in detectors if name in of.detectors]
+        if not own:
+            raise UnknownNameError(f"{network} has none of {', '.join(detectors)}")
+        results[network] = of.only(own)
+    return results
 
 
 def _format(tables: object, metric: str, form: Form) -> str:

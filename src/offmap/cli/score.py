@@ -13,8 +13,6 @@ from offmap.cli import _options as options
 from offmap.cli._output import write_report
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from offmap.guard import Guard
 
 Row = dict[str, object]
@@ -133,6 +131,9 @@ def _draw(
 ) -> None:
     """Draw the extremes, read again from their files; rows of Parquet files have none."""
     from offmap import data, plots
+    from offmap.cli._guards import load_like_fit
+    from offmap.guard import nearest as nearest_in_fit
+    from offmap.guard import occlusion
 
     channels, height, width = shape
     shape = (channels if channels == 1 else 3, height, width)  # whatever a transform makes
@@ -140,14 +141,22 @@ def _draw(
     named = data.read_images([str(row["path"]) for row in rows], shape, resize=guard.input_resize)
     images = zip(rows, (image for _, image in named), strict=True)
     pairs = [(row, image) for row, image in images if not isinstance(image, data.Skipped)]
+    if nearest or explain:
+        pairs = pairs[:_EXPLAINED]
+    drawn = [image for _, image in pairs]
+    titles = [_title(row, guard.classes) for row, _ in pairs]
     if nearest:
-        figure = _with_neighbours(pairs, guard, nearest)
+        near = nearest_in_fit(guard, drawn, load_like_fit(guard, nearest)) if pairs else []
+        heading = "least known first, and the training images nearest to each"
+        figure = plots.neighbours(drawn, near, titles, heading=heading)
     elif explain:
-        figure = _with_reasons(pairs, guard)
+        titles = [f"{Path(str(r['path'])).name}: {r['answer']}\n{r['reason']}" for r, _ in pairs]
+        maps = [occlusion(guard, image) for image in drawn]
+        heading = "least known first; red raises the score, blue lowers it"
+        figure = plots.reasons(drawn, maps, titles, heading=heading)
     else:
-        titles = [_title(row, guard.classes) for row, _ in pairs]
         heading = "least known first, then most known"
-        figure = plots.image_grid([image for _, image in pairs], titles, heading=heading)
+        figure = plots.image_grid(drawn, titles, heading=heading)
     plots.save(figure, sheet)
 
 
@@ -160,29 +169,3 @@ def _title(row: Row, classes: Sequence[str]) -> str:
     return "\n".join(
         line if len(line) <= _LETTERS else f"{line[: _LETTERS - 1]}…" for line in lines
     )
-
-
-def _with_reasons(pairs: list[tuple[Row, Tensor]], guard: Guard) -> Any:
-    from offmap import plots
-    from offmap.guard import occlusion
-
-    pairs = pairs[:_EXPLAINED]
-    titles = [
-        f"{Path(str(row['path'])).name}: {row['answer']}\n{row['reason']}" for row, _ in pairs
-    ]
-    maps = [occlusion(guard, image) for _, image in pairs]
-    heading = "least known first; red raises the score, blue lowers it"
-    return plots.reasons([image for _, image in pairs], maps, titles, heading=heading)
-
-
-def _with_neighbours(pairs: list[tuple[Row, Tensor]], guard: Guard, names: list[str]) -> Any:
-    from offmap import plots
-    from offmap.cli._guards import load_like_fit
-    from offmap.guard import nearest
-
-    pairs = pairs[:_EXPLAINED]
-    images = [image for _, image in pairs]
-    titles = [_title(row, guard.classes) for row, _ in pairs]
-    near = nearest(guard, images, load_like_fit(guard, names)) if pairs else []
-    heading = "least known first, and the training images nearest to each"
-    return plots.neighbours(images, near, titles, heading=heading)

@@ -161,8 +161,7 @@ def _read(name: str) -> dict[str, Any]:
 
 def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None, list[Any]]:
     """The data, if OOD sets are loaded like them, and the callbacks of each epoch."""
-    from offmap import data
-    from offmap.cli._arguments import named
+    from offmap.cli._guards import load_named
     from offmap.training import normalization
     from offmap.training.callbacks import draw_curves, watch_ood
     from offmap.training.sets import load
@@ -171,9 +170,7 @@ def _callbacks(recipe: Recipe, ood: list[str], every: int) -> tuple[Sets | None,
     if not ood:
         return None, callbacks
     sets = load(recipe)
-    by_name = {
-        name: data.load_like(spec, sets.validation, limit=2000) for name, spec in named(ood).items()
-    }
+    by_name = load_named(ood, sets.validation, limit=2000)
     normalize = normalization(recipe.normalization)
     callbacks.append(watch_ood(sets.validation, by_name, every=every, normalization=normalize))
     return sets, callbacks

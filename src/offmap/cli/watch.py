@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from offmap.cli import _options as options
+from offmap.cli._arguments import refuse_unused
 from offmap.cli._messages import say
 from offmap.cli._output import write_report
-
-if TYPE_CHECKING:
-    from offmap.guard import Monitor
 
 FAILED = 2  # an alarm has status 1
 _USUAL = 0.05
@@ -67,7 +66,7 @@ def watch(
         offmap watch north.json south.json
     """
     from offmap.errors import ArgumentError
-    from offmap.guard import Certified
+    from offmap.guard import Certified, Monitor, merged
     from offmap.guard.watching import Watch, watched
     from offmap.reporting import checked
 
@@ -83,8 +82,11 @@ def watch(
         of_logs: dict[str, Any] = {"--state": state, "--follow": follow, "--guard": guard}
         of_logs |= {"--reset": reset, "--alarm-rate": alarm_rate, "--out": out, "--report": report}
         of_logs |= {"--alpha": alpha, "--delta": delta}
-        _merge(logs, of_logs)
-        return
+        instead = f"give the log, or of one state `offmap report {logs[0]}`"
+        refuse_unused(of_logs, f"on states: {instead}")
+        together = merged({str(path): Monitor.load(path) for path in logs})
+        typer.echo(str(together))
+        raise typer.Exit(1 if together.alarmed else 0)
     if len(logs) > 1:
         raise ArgumentError("give one log, each with a --state; then their states, to merge them")
     log = logs[0]
@@ -95,23 +97,23 @@ def watch(
     certified = None if guard is None else Certified.read(guard, alarm_rate)
     levels = (_USUAL if alpha is None else alpha), (_USUAL if delta is None else delta)
     watching = Watch(log, state, certified, *levels)
-    if watching.monitor is not None:
-        _check_levels(watching.monitor, None if reset else alpha, delta)
+    if (begun := watching.monitor) is not None:  # of which the same levels may be repeated
+        _refuse_other("--alpha", None if reset else alpha, begun.alphas)
+        _refuse_other("--delta", delta, (begun.delta,))
     if reset:
-        if watching.monitor is None:
+        if begun is None:
             raise ArgumentError("there is nothing to reset: give the --state of a monitor")
-        watching.monitor.reset(alpha)
+        begun.reset(alpha)
         watching.save()
 
-    def wait() -> bool:
-        """Whether to look again, after a while."""
+    def goes_on() -> bool:
         if follow:
             sleep(every or 1.0)
         return follow
 
     # Interrupted in the middle of a row, the state stays that of the last complete look.
     with suppress(KeyboardInterrupt):
-        watched(watching, typer.echo, wait)
+        watched(watching, typer.echo, goes_on)
     if unread := watching.unread:
         typer.echo(f"offmap: {unread:,} rows have no verdict, as they could not be read", err=True)
     if torn := watching.torn:
@@ -130,34 +132,7 @@ def watch(
         raise typer.Exit(1)
 
 
-def _merge(states: list[Path], of_logs: dict[str, Any]) -> None:
-    """Say what the monitors of several streams say together; options of logs are refused."""
-    from offmap.errors import ArgumentError
-    from offmap.guard import Monitor, merged
-
-    if without_effect := [
-        name for name, value in of_logs.items() if value is not None and value is not False
-    ]:
-        raise ArgumentError(
-            f"{', '.join(without_effect)} has no effect on states: give the log, or of one state "
-            f"`offmap report {states[0]}`"
-        )
-    result = merged({str(path): Monitor.load(path) for path in states})
-    typer.echo(str(result))
-    if result.alarmed:
-        raise typer.Exit(1)
-
-
-def _check_levels(monitor: Monitor, alpha: float | None, delta: float | None) -> None:
-    """Refuse another alpha or delta than a resumed monitor has; the same may be repeated."""
-    from offmap.errors import ArgumentError
-
-    for name, value, values in (
-        ("alpha", alpha, monitor.alphas),
-        ("delta", delta, (monitor.delta,)),
-    ):
-        if value is not None and value not in values:
-            raise ArgumentError(
-                f"--{name} {value} has no effect on a monitor that was begun with {values[-1]}: "
-                "leave it out, or begin another --state"
-            )
+def _refuse_other(option: str, value: float | None, values: Sequence[float]) -> None:
+    """Refuse another level than a monitor was begun with."""
+    why = f"on a monitor that was begun with {values[-1]}: leave it out, or begin another --state"
+    refuse_unused({f"{option} {value}": value not in (None, *values)}, why)

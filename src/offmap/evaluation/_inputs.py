@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +63,18 @@ def check_names(names: Iterable[str]) -> None:
     """
     if reserved := [name for name in names if name in RESERVED]:
         raise ArgumentError(f"no detector can be called {reserved[0]!r}: results use it")
+
+
+def check_settings(settings: Mapping[str, Any] | None) -> None:
+    """Refuse settings that could not be saved with the results.
+
+    Raises:
+        ArgumentError: they are no JSON.
+    """
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"settings are kept as JSON: {error}") from None
 
 
 @dataclass(frozen=True)

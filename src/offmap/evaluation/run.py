@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from torch import nn
 from offmap._utils.arguments import number, one_of
 from offmap.detectors import LEARN_SHARE, Detector, taps_of
 from offmap.errors import ArgumentError
-from offmap.evaluation._inputs import data_sets, scorers
+from offmap.evaluation._inputs import check_settings, data_sets, scorers
 from offmap.evaluation._overlaps import check_other_sets
 from offmap.evaluation._running import Running, detectors_of
 from offmap.evaluation.results import Results
@@ -98,7 +97,7 @@ def evaluate(
     check_options(probe, evaluate)
     learn_share = number("learn_share", learn_share, above=0, below=1)
     exact_rate(alarm_rate, "alarm_rate")  # what cannot be right must not show at the end
-    _check_settings(settings)
+    check_settings(settings)
     start = time.perf_counter()
     sets = data_sets(id_test, ood, calibration, train, id_shift, class_names(network))
     check_other_sets(sets)
@@ -145,14 +144,6 @@ def evaluate(
         labels=state.labels,
         keys=state.keys,
     )
-
-
-def _check_settings(settings: Mapping[str, Any] | None) -> None:
-    """Refuse settings that could not be saved with the results."""
-    try:
-        json.dumps(settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"settings are kept as JSON: {error}") from None
 
 
 def _passes(engine: str, workers: int, device: Any, cache: Any) -> Passes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from offmap._utils.files import reason_of
 from offmap._utils.warning import warn_user
+from offmap.data.sources.arrays import UNREADABLE
 from offmap.errors import ArgumentError, DataError, DataNotFoundError, LabelError, OffmapWarning
-from offmap.evaluation._inputs import check_names
+from offmap.evaluation._inputs import check_names, check_settings
 from offmap.evaluation.results import Results, SetInfo
 from offmap.evaluation.rows import row_of
 from offmap.guard.decide import exact_rate
@@ -51,8 +53,7 @@ class _Read:
         except DataError:
             raise
         except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
-            reason = reason_of(error)
-            raise DataError(f"{path} holds no scores that can be read: {reason}") from error
+            raise _unreadable(path, error) from error
 
     @classmethod
     def of_openood(cls, folder: Path) -> Self:
@@ -125,20 +126,21 @@ def of_scores(
 
     Raises:
         DataError: sets are missing, or differ from detector to detector.
-        ArgumentError: no such OOD set, one that is both near and far, or a detector's name that
-            results use.
+        ArgumentError: no such OOD set, one that is both near and far, a detector's name that
+            results use, or settings that are no JSON.
         LabelError: predictions or labels that are not one class for each sample.
         ShapeError, NonFiniteError: as the metrics.
     """
     check_names(scores)
+    check_settings(settings)
     exact_rate(alarm_rate, "alarm_rate")
-    by_detector = {}
-    for name, of in scores.items():
-        arrays = {s: _as_scores(x, f"{name} on {s}") for s, x in of.items()}
-        # In float64 if some are: NumPy would round a threshold to the float32 that it is beside.
-        kind = np.result_type(*arrays.values()) if arrays else None
-        by_detector[name] = {s: x.astype(kind, copy=False) for s, x in arrays.items()}
-    sizes = _sizes(by_detector)
+    by_detector = {name: _of_one_kind(name, of) for name, of in scores.items()}
+    sizes_of_each = [{s: len(x) for s, x in of.items()} for of in by_detector.values()]
+    if not sizes_of_each or any(sizes != sizes_of_each[0] for sizes in sizes_of_each):
+        raise DataError(f"all detectors must have scores of the same samples; seen {sizes_of_each}")
+    sizes = sizes_of_each[0]
+    if "id" not in sizes or not set(sizes) - set(_ROLES):
+        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(sizes)}")
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
     predicted = _classes("predictions", predictions or {}, sizes)
     true = _classes("labels", {s: x for s, x in (labels or {}).items() if s in _ROLES}, sizes)
@@ -210,16 +212,26 @@ def _differ(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
     return any(not np.array_equal(a[name], b[name]) for name in a.keys() & b.keys())
 
 
-def _as_scores(values: Any, place: str) -> Array:
-    scores = np.array(values)  # a copy: those of a file may not be written to, and torch warns
-    if scores.ndim != 1 or scores.dtype.kind not in "iuf":
-        raise DataError(f"scores of {place} must be numbers (n,); seen {scores.dtype} of shape "
-                        f"{scores.shape}")  # fmt: skip
-    integers = scores.dtype.kind in "iu" and scores.size > 0
-    if integers and max(-int(scores.min()), int(scores.max())) > 2**53:
-        raise DataError(f"scores of {place} go beyond 2**53, where float64 skips whole numbers")
-    # Whole numbers too become float64: float32 skips some of them, and two scores would be one.
-    return scores.astype(np.float32 if scores.dtype in (np.float16, np.float32) else np.float64)
+def _of_one_kind(detector: str, by_set: Mapping[str, Any]) -> dict[str, Array]:
+    """The scores of one detector, all in float32 or all in float64."""
+    arrays = {}
+    for name, values in by_set.items():
+        place = f"{detector} on {name}"
+        scores = np.array(values)  # a copy: those of a file may not be written to, and torch warns
+        if scores.ndim != 1 or scores.dtype.kind not in "iuf" or scores.dtype.itemsize > 8:
+            raise DataError(
+                f"scores of {place} must be numbers (n,) of at most 64 bits; seen {scores.dtype} "
+                f"of shape {scores.shape}"
+            )
+        integers = scores.dtype.kind in "iu" and scores.size > 0
+        if integers and max(-int(scores.min()), int(scores.max())) > 2**53:
+            raise DataError(f"scores of {place} go beyond 2**53, where float64 skips whole numbers")
+        # Whole numbers too become float64: float32 skips some of them, and two scores would be one.
+        short = scores.dtype in (np.float16, np.float32)
+        arrays[name] = scores.astype(np.float32 if short else np.float64)
+    # In float64 if some are: NumPy would round a threshold to the float32 that it is beside.
+    kind = np.result_type(*arrays.values()) if arrays else None
+    return {s: x.astype(kind, copy=False) for s, x in arrays.items()}
 
 
 def _classes(
@@ -241,15 +253,6 @@ def _classes(
     return classes
 
 
-def _sizes(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, int]:
-    each = [{s: len(x) for s, x in of.items()} for of in scores.values()]
-    if not each or any(sizes != each[0] for sizes in each):
-        raise DataError(f"all detectors must have scores of the same samples; seen {each}")
-    if "id" not in each[0] or not set(each[0]) - set(_ROLES):
-        raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(each[0])}")
-    return each[0]
-
-
 def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dict[str, str]:
     near, far = set(near), set(far)
     if names := near & far:
@@ -263,5 +266,13 @@ def _groups(sets: Sequence[str], near: Iterable[str], far: Iterable[str]) -> dic
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    try:
+        # NumPy leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except (*UNREADABLE, TokenError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} holds no scores that can be read: {reason_of(error)}")

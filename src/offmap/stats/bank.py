@@ -41,9 +41,21 @@ class Bank(Statistic):
         seed: int = 0,
         keys: tuple[str, ...] | None = None,
     ) -> Self:
-        """The bank of one batch."""
+        """The bank of one batch.
+
+        The hash has 64 bits: a random linear form of a row's bits (Dietzfelbinger, 1996), then
+        mixed (Steele et al., 2014: SplitMix64).
+        """
         rows = rows.float() + 0.0  # -0.0 and 0.0 are one value: give them one bit pattern
-        return cls(size, ((_hash(rows, seed), rows, keys),))
+        generator = torch.Generator().manual_seed(seed)
+        low, high = -(1 << 63), (1 << 63) - 1
+        form = torch.randint(
+            low, high, (rows.shape[1] + 1,), generator=generator, device=generator.device
+        ).to(rows.device)
+        x = (rows.view(torch.int32).long() * form[1:]).sum(1) + form[0]  # wraps modulo 2**64
+        x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
+        x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
+        return cls(size, ((x ^ _shift(x, 31), rows, keys),))
 
     def __add__(self, other: Self) -> Self:
         """The bank of both parts together."""
@@ -78,22 +90,6 @@ class Bank(Statistic):
         if keys is None:
             return hashes[: self.size], rows, None
         return hashes[: self.size], rows, tuple(keys[i] for i in order.tolist())
-
-
-def _hash(rows: Float32[Tensor, "n d"], seed: int) -> Int64[Tensor, " n"]:
-    """A 64-bit hash of each row: a random linear form of its bits, then mixed.
-
-    Dietzfelbinger (1996) for the form, Steele et al. (2014), SplitMix64, for the mixing.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    low, high = -(1 << 63), (1 << 63) - 1
-    form = torch.randint(
-        low, high, (rows.shape[1] + 1,), generator=generator, device=generator.device
-    ).to(rows.device)
-    x = (rows.view(torch.int32).long() * form[1:]).sum(1) + form[0]  # wraps modulo 2**64
-    x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
-    x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
-    return x ^ _shift(x, 31)
 
 
 def _shift(x: Int64[Tensor, " n"], bits: int) -> Int64[Tensor, " n"]:
