@@ -101,7 +101,7 @@ def main() -> None:
         results = offmap.Results.load(options.results)
     else:
         results = evaluated(options.weights, options.detectors)
-    columns = {d: torch.from_numpy(results.scores[d]["id"]) for d in results.detectors}
+    columns = {d: torch.tensor(results.scores[d]["id"]) for d in results.detectors}
     for name, scores in columns.items():
         report(name, "plain", scores[:, None], options.n, options.splits)
     if set(COMBINED) <= set(columns):
