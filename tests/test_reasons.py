@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +16,8 @@ from PIL import Image
 
 import offmap
 from offmap import demo, plots
-from offmap.errors import ArgumentError, DataError, NotFittedError, StoreError
-from offmap.guard import Calibration, explained, nearest, occlusion
+from offmap.errors import ArgumentError, DataError, NonFiniteError, NotFittedError, StoreError
+from offmap.guard import Calibration, Guard, Verdict, explained, nearest, occlusion
 from offmap.guard.files import COLUMNS, score_files
 from offmap.guard.reasons import _standing
 
@@ -256,6 +258,22 @@ def test_occlusion_is_the_fall_of_the_score(sets: demo.Digits) -> None:
         occlusion(guard, image, step=3)
     with pytest.raises(ArgumentError, match="batch_size must be a whole number of at least 1"):
         occlusion(guard, image, batch_size=0)
+
+
+def test_an_image_without_a_finite_score_where_it_is_covered_has_no_map(
+    sets: demo.Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = make(sets, "mahalanobis")
+    image = sets.test.images[0]
+    own, judge = guard(image), type(guard).forward
+
+    def forward(self: Guard, inputs: Any) -> Verdict:
+        verdict = judge(self, inputs)
+        return own if len(inputs) == 1 else replace(verdict, scores=verdict.scores / 0)
+
+    monkeypatch.setattr(type(guard), "forward", forward)
+    with pytest.raises(NonFiniteError, match="with a square covered"):
+        occlusion(guard, image)
 
 
 def test_inside_of_a_shaper_the_shaped_features_are_read(sets: demo.Digits) -> None:

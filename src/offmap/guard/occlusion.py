@@ -42,7 +42,7 @@ def occlusion(
 
     Raises:
         ArgumentError: several images, none, or a side, step or batch size that does not fit.
-        NonFiniteError: the image has no finite score.
+        NonFiniteError: the image has no finite score, or has none with a square covered.
 
     References:
         Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 3.
@@ -68,8 +68,10 @@ def occlusion(
         images = batch.repeat(len(chunk), 1, 1, 1)
         for covered, (y, x) in zip(images, chunk, strict=True):
             covered[:, y : y + side, x : x + side] = colour
-        falls = (score - guard(images).scores.double()).tolist()
-        for (y, x), fall in zip(chunk, falls, strict=True):
+        falls = score - guard(images).scores.double()
+        if not bool(falls.isfinite().all()):
+            raise NonFiniteError("with a square covered, this image has no finite score: no map")
+        for (y, x), fall in zip(chunk, falls.tolist(), strict=True):
             total[y : y + side, x : x + side] += fall
             times[y : y + side, x : x + side] += 1
     shares: Tensor = total / times
