@@ -266,6 +266,14 @@ def test_a_network_that_shares_nothing_with_the_first_is_told(scores: dict[str, 
     assert "near one" in text.partition("== c minus a ==")[0]
 
 
+def test_a_group_may_have_an_empty_name() -> None:
+    """Its mean was that over all sets."""
+    one = of_scores({"a": {"id": [1, 2], "x": [3, 4], "y": [0, 1]}}, near=["x"])
+    rows = [replace(row, group="" if row.group == "near" else row.group) for row in one.rows]
+    assert replace(one, rows=rows).mean("a", group="") == one.mean("a", group="near") == 1
+    assert one.mean("a") < 1
+
+
 def test_a_set_is_near_or_far(scores: dict[str, Any]) -> None:
     """What was named as both became far, without a word."""
     with pytest.raises(ArgumentError, match="near one: near-OOD and far-OOD; name it as one"):
