@@ -59,12 +59,12 @@ def log_results(results: Results, *, folder: str = "results") -> None:
         for key, each in (value if isinstance(value, Mapping) else {"": value}).items()
         if each is not None
     }
-    groups = {None: "all", **_names(list(results.groups))}
+    groups = [(None, "all"), *_names(list(results.groups)).items()]
     metrics = {
         f"{plain}/{metric}/{of_group}": results.mean(detector, metric, group=group)
         for detector, plain in _names(results.detectors).items()
         for metric in METRICS
-        for group, of_group in groups.items()
+        for group, of_group in groups
     }
     if results.accuracy is not None:
         correct, n = results.accuracy
