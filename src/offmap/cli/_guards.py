@@ -1,4 +1,4 @@
-"""Guards and their networks, for the commands that use them."""
+"""Guards, their networks and data, for the commands that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines that several commands print."""
+"""What several commands refuse before their work, write and print."""
 
 from __future__ import annotations
 
