@@ -468,7 +468,6 @@ def test_an_option_without_effect_is_refused(
     line: str, told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("offmap.cli.compare.loaded", lambda folders, detectors: {})
     status, _, said = call(line)
     assert status == (2 if line.startswith("watch") else 1)
     assert said.startswith(f"offmap: {told}")

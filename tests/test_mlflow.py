@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,15 @@ def test_results_are_parameters_metrics_and_files(results: Results, tmp_path: Pa
         run_id=run.info.run_id, artifact_path="results", dst_path=str(tmp_path)
     )
     assert Results.load(folder) == results
+
+
+def test_settings_may_have_names_that_mlflow_refuses(results: Results) -> None:
+    """Those of a user, or of sets that overlap: nothing was logged."""
+    named = {"lr (max)": 0.1, "overlaps": {"plants, wild in id": 3}}
+    adapter.log_results(replace(results, settings=named))
+    parameters = last_run().data.params
+    assert parameters["lr -max-"] == "0.1"
+    assert parameters["overlaps.plants- wild in id"] == "3"
 
 
 def test_detectors_that_differ_in_signs_alone_have_figures_of_their_own(

@@ -93,6 +93,18 @@ def test_predictions_that_are_not_one_class_a_sample_are_refused(predictions: An
         of_scores(scores, predictions=labels, labels={"id": predictions})
 
 
+def test_predictions_of_a_set_without_scores_are_refused() -> None:
+    """They were left out in silence, and with them the accuracy."""
+    scores = {"a": {"id": [0.1, 0.2, 0.3], "x": [1.0, 2.0]}}
+    right = {"id": [1, 0, 1]}
+    for kinds in ({"predictions": {"ID": [1, 0, 1]}}, {"labels": {"ID": [1, 0, 1]}}):
+        (kind,) = kinds
+        with pytest.raises(LabelError, match=f"there are {kind} of 'ID', and scores of id, x"):
+            of_scores(scores, **({"predictions": right, "labels": right} | kinds))
+    labels = right | {"x": [-1, -1]}  # as of OpenOOD, of OOD samples
+    assert of_scores(scores, predictions=right, labels=labels).labels.keys() == {"id"}
+
+
 def test_a_second_set_that_would_be_called_id_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("id,mine,x\n1,5,9\n2,6,8\n")
     assert read_scores(tmp_path / "s.csv").scores["s"]["id"].tolist() == [1, 2]
@@ -264,6 +276,14 @@ def test_a_network_that_shares_nothing_with_the_first_is_told(scores: dict[str, 
     text = offmap.compare(results).differences_table()
     assert text.endswith("== c minus a ==\nno detector and OOD set in common")
     assert "near one" in text.partition("== c minus a ==")[0]
+
+
+def test_a_group_may_have_an_empty_name() -> None:
+    """Its mean was that over all sets."""
+    one = of_scores({"a": {"id": [1, 2], "x": [3, 4], "y": [0, 1]}}, near=["x"])
+    rows = [replace(row, group="" if row.group == "near" else row.group) for row in one.rows]
+    assert replace(one, rows=rows).mean("a", group="") == one.mean("a", group="near") == 1
+    assert one.mean("a") < 1
 
 
 def test_a_set_is_near_or_far(scores: dict[str, Any]) -> None:

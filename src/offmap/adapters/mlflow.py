@@ -35,6 +35,7 @@ __all__ = ["log_guard", "log_results"]
 
 METRICS = ("auroc", "fpr_id_kept", "fpr_ood_caught", "aupr_in", "aupr_out")
 _LONGEST = 500  # characters of a parameter
+_REFUSED = re.compile(r"[^\w.\-: /]")  # in its name
 
 
 def log_results(results: Results, *, folder: str = "results") -> None:
@@ -52,14 +53,13 @@ def log_results(results: Results, *, folder: str = "results") -> None:
     """
     mlflow = library()
     settings = {  # those inside of others as "versions.torch"
-        f"{name}.{key}".rstrip("."): str(each)[:_LONGEST]
+        _REFUSED.sub("-", f"{name}.{key}".rstrip(".")): str(each)[:_LONGEST]
         for name, value in results.settings.items()
         if name != "seconds"
         for key, each in (value if isinstance(value, Mapping) else {"": value}).items()
         if each is not None
     }
-    names = _names(list(results.groups))
-    groups: list[tuple[str | None, str]] = [(None, "all"), *names.items()]
+    groups = [(None, "all"), *_names(list(results.groups)).items()]
     metrics = {
         f"{plain}/{metric}/{of_group}": results.mean(detector, metric, group=group)
         for detector, plain in _names(results.detectors).items()

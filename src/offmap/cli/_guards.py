@@ -1,4 +1,4 @@
-"""Guards and their networks, for the commands that use them."""
+"""Guards, their networks and data, for the commands that use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from offmap.forward import Preprocessing
-    from offmap.guard import Guard, Opening
+    from offmap.guard import Certified, Guard, Opening
 
 
 def open_guard(folder: Path, opening: Opening) -> Guard:
@@ -20,6 +20,20 @@ def open_guard(folder: Path, opening: Opening) -> Guard:
     guard = opening.open(folder)
     check_knows_normalization(guard)
     return guard
+
+
+def certified_by(folder: Path | None, alarm_rate: float | None) -> Certified | None:
+    """What the guard in a folder certifies, at its rate or at another; ``None`` without a folder.
+
+    Raises:
+        ArgumentError: a rate without a folder.
+    """
+    from offmap.errors import ArgumentError
+    from offmap.guard import Certified
+
+    if alarm_rate is not None and folder is None:
+        raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
+    return None if folder is None else Certified.read(folder, alarm_rate)
 
 
 def load_joined(names: Sequence[str], *, limit: int | None = None, **first: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Lines that several commands print."""
+"""What several commands refuse before their work, write and print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from offmap.cli._messages import say
+
 if TYPE_CHECKING:
+    from offmap.guard import Guard
     from offmap.training import Epoch
 
 
@@ -33,6 +36,24 @@ def echo_files(folder: Path) -> None:
 def command() -> str:
     """The command line, as it can be typed again."""
     return shlex.join(["offmap", *sys.argv[1:]])
+
+
+def check_outputs(report: Path | None, picture: Path | None = None) -> None:
+    """Refuse, before any work, paths to which no report or figure can be written."""
+    if report is not None:
+        from offmap.reporting import checked
+
+        checked(report)
+    if picture is not None:
+        from offmap.plots import check_suffix
+
+        check_suffix(picture)
+
+
+def write_guard(guard: Guard, folder: Path) -> None:
+    """Save a guard with its weights, and say what it is."""
+    guard.save(folder, weights=True)
+    say(f"{guard.explain()}\nWritten to {folder}/")
 
 
 def write_report(subject: Any, page: Path, **more: Any) -> None:

@@ -9,8 +9,7 @@ import typer
 
 from offmap.cli import _options as options
 from offmap.cli._arguments import refuse_unused
-from offmap.cli._messages import say
-from offmap.cli._output import write_report
+from offmap.cli._output import check_outputs, write_guard, write_report
 
 _LIMIT = typer.Option(None, min=1, help="A seeded N of each of the data.")
 
@@ -44,10 +43,8 @@ def check(
     from offmap.errors import ArgumentError
     from offmap.guard.groups import by_path
     from offmap.guard.sensitivity import table
-    from offmap.reporting import checked
 
-    if report is not None:
-        checked(report)
+    check_outputs(report)
     if not data and not sensitivity:
         raise ArgumentError("give --data to check on, or --sensitivity")
     of_data = {"--ood": ood, "--groups": groups, "--limit": limit, "--transform": transform}
@@ -98,5 +95,4 @@ def control(
     fitted_guard = open_guard(guard, opening)
     images = load_like_fit(fitted_guard, data, limit, transform)
     fitted_guard.control(images, error_rate, confidence, of=of, groups=grouping)
-    fitted_guard.save(guard, weights=True)
-    say(f"{fitted_guard.explain()}\nWritten to {guard}/")
+    write_guard(fitted_guard, guard)

@@ -54,13 +54,13 @@ def compare(
     from offmap.evaluation import aggregate
     from offmap.evaluation import compare as compare_results
 
-    networks = loaded(results, detectors)
     if systems and (mean or metric != ["auroc"] or form is not Form.TEXT):
         raise ArgumentError(
             "--systems has one table, of F1 in text: leave out --mean, --metric and --format"
         )
     if seed is not None and not systems:
         raise ArgumentError("--seed is of the fifth on which --systems chooses: give --systems")
+    networks = loaded(results, detectors)
     if systems:
         from offmap.evaluation.cascade_tables import systems_text
         from offmap.evaluation.shared import on_shared_samples

@@ -9,6 +9,7 @@ import typer
 
 from offmap.cli import _options as options
 from offmap.cli._messages import say
+from offmap.cli._output import write_guard
 
 
 def fit(
@@ -85,8 +86,7 @@ def fit(
 
         scale.fit(guard, images, workers=processes, batch_size=batch_size, device=device)
     guard.model = model
-    guard.save(out, weights=True)
-    say(f"{guard.explain()}\nWritten to {out}/")
+    write_guard(guard, out)
 
 
 @options.opens_guard(without=["alarm_rate"])
@@ -162,7 +162,6 @@ def calibrate(
         scale.calibrate(
             fitted_guard, images, rates, workers=processes, device=opening.device, **rule
         )
-    fitted_guard.save(guard, weights=True)
-    say(f"{fitted_guard.explain()}\nWritten to {guard}/")
+    write_guard(fitted_guard, guard)
     if mlflow:
         say(f"Logged to MLflow as {tracking.log_guard(guard).model_uri}")

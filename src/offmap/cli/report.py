@@ -44,17 +44,14 @@ def report(
 
         offmap report log.jsonl --out today.html --redact-paths
     """
+    from offmap.cli._guards import certified_by
     from offmap.cli._messages import say
     from offmap.cli._output import command
     from offmap.cli.compare import loaded
-    from offmap.errors import ArgumentError
     from offmap.evaluation import aggregate
-    from offmap.guard import Certified
     from offmap.reporting import report as write
 
-    if alarm_rate is not None and guard is None:
-        raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
-    certified = None if alarm_rate is None or guard is None else Certified.read(guard, alarm_rate)
+    certified = None if alarm_rate is None else certified_by(guard, alarm_rate)
     subject = aggregate(loaded(subjects)) if len(subjects) > 1 else subjects[0]
     page = write(
         subject, out, guard=certified or guard, thumbnails=thumbnails, redact_paths=redact_paths,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from offmap.cli import _options as options
-from offmap.cli._output import write_report
+from offmap.cli._output import check_outputs, write_report
 
 if TYPE_CHECKING:
     from offmap.guard import Guard
@@ -72,16 +72,10 @@ def score(
     from offmap.guard.files import score_files
     from offmap.guard.neighbours import bank_of
     from offmap.guard.opening import shape_of
-    from offmap.reporting import checked
 
-    if report is not None:
-        checked(report)
     if nearest and (sheet is None or transform is not None):
         raise ArgumentError("--nearest is for what --sheet shows: give it, without --transform")
-    if sheet is not None:
-        from offmap.plots import check_suffix
-
-        check_suffix(sheet)
+    check_outputs(report, sheet)
     processes = workers_of(engine, workers)
     fitted_guard = open_guard(guard, opening if processes is None else opening.on_cpu)
     if nearest:

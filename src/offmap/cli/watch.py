@@ -13,7 +13,7 @@ import typer
 from offmap.cli import _options as options
 from offmap.cli._arguments import refuse_unused
 from offmap.cli._messages import say
-from offmap.cli._output import write_report
+from offmap.cli._output import check_outputs, write_report
 
 FAILED = 2  # an alarm has status 1
 _USUAL = 0.05
@@ -65,17 +65,12 @@ def watch(
 
         offmap watch north.json south.json
     """
+    from offmap.cli._guards import certified_by
     from offmap.errors import ArgumentError
-    from offmap.guard import Certified, Monitor, merged
+    from offmap.guard import Monitor, merged
     from offmap.guard.watching import Watch, watched
-    from offmap.reporting import checked
 
-    if report is not None:
-        checked(report)
-    if out is not None:
-        from offmap import plots
-
-        plots.check_suffix(out)
+    check_outputs(report, out)
     if every is not None and not follow:
         raise ArgumentError("--every is of --follow: give that beside it")
     if {path.suffix for path in logs} == {".json"}:
@@ -92,11 +87,8 @@ def watch(
     log = logs[0]
     if follow and log.suffix != ".jsonl":
         raise typer.BadParameter("only .jsonl logs grow", param_hint="--follow")
-    if alarm_rate is not None and guard is None:
-        raise ArgumentError("--alarm-rate is that of the guard: give --guard FOLDER beside it")
-    certified = None if guard is None else Certified.read(guard, alarm_rate)
     levels = (_USUAL if alpha is None else alpha), (_USUAL if delta is None else delta)
-    watching = Watch(log, state, certified, *levels)
+    watching = Watch(log, state, certified_by(guard, alarm_rate), *levels)
     if (begun := watching.monitor) is not None:  # of which the same levels may be repeated
         _refuse_other("--alpha", None if reset else alpha, begun.alphas)
         _refuse_other("--delta", delta, (begun.delta,))
@@ -124,6 +116,8 @@ def watch(
         return
     say(monitor.explain())
     if out is not None:
+        from offmap import plots
+
         plots.save(plots.watch(monitor), out)
         typer.echo(f"Written to {out}")
     if report is not None:

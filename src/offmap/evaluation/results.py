@@ -138,7 +138,8 @@ class Results(Tabular):
         groups = self.groups
         if group is not None and group not in groups:
             raise UnknownNameError(f"no group {group!r} among {', '.join(groups)}")
-        sets = groups[group] if group else [s for names in groups.values() for s in names]
+        every = [s for names in groups.values() for s in names]
+        sets = every if group is None else groups[group]
         return self._over(detector, sets, metric)
 
     def _over(self, detector: str, sets: Sequence[str], metric: str) -> float:

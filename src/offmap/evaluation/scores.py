@@ -128,7 +128,8 @@ def of_scores(
         DataError: sets are missing, or differ from detector to detector.
         ArgumentError: no such OOD set, one that is both near and far, a detector's name that
             results use, or settings that are no JSON.
-        LabelError: predictions or labels that are not one class for each sample.
+        LabelError: predictions or labels that are not one class for each sample, or of a set
+            without scores.
         ShapeError, NonFiniteError: as the metrics.
     """
     check_names(scores)
@@ -143,7 +144,7 @@ def of_scores(
         raise DataError(f"there must be a set 'id' and an OOD set; seen {', '.join(sizes)}")
     groups = _groups([name for name in sizes if name not in _ROLES], near, far)
     predicted = _classes("predictions", predictions or {}, sizes)
-    true = _classes("labels", {s: x for s, x in (labels or {}).items() if s in _ROLES}, sizes)
+    true = _classes("labels", {s: x for s, x in (labels or {}).items() if s not in groups}, sizes)
     right = predicted["id"] == true["id"] if "id" in predicted and "id" in true else None
     rate = alarm_rate if "calibration" in sizes else None
     rows = [
@@ -240,11 +241,16 @@ def _classes(
     """One class for each sample of each set."""
     classes = {}
     for name, values in by_set.items():
+        if name not in sizes:
+            raise LabelError(
+                f"there are {kind} of {name!r}, and scores of {', '.join(sizes)}: name the same "
+                "sets"
+            )
         array = np.asarray(values)
         numbers = array if array.dtype.kind in "biuf" else np.full(array.shape, np.nan)
         with np.errstate(invalid="ignore"):
             classes[name] = numbers.astype(np.int32)
-        shape = (sizes.get(name, array.size),)
+        shape = (sizes[name],)
         if array.shape != shape or not np.array_equal(classes[name], numbers):
             raise LabelError(
                 f"{kind} of {name} must be {shape[0]} classes, one a sample; seen {array.dtype} of "
