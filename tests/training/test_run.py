@@ -233,6 +233,14 @@ def test_the_seed_decides(whole: Path, tmp_path: Path, sets: Sets) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)  # the caller's draws go on as before
 
 
+def test_without_a_console_it_trains_all_the_same(
+    tmp_path: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    train(replace(RECIPE, epochs=1), tmp_path / "run", sets=sets)
+    assert finished(tmp_path / "run")
+
+
 def test_two_runs_do_not_share_a_folder(whole: Path, sets: Sets) -> None:
     with pytest.raises(ArgumentError, match="holds a run: give --resume"):
         train(RECIPE, whole, sets=sets)

@@ -283,12 +283,9 @@ class OneNetwork(AnyProbe):
         return self._logits_on_device(self.network(x), x.shape[0])
 
     def _traced_inputs(self, images: Tensor) -> Tensor:
-        x = images
         if images.dtype == torch.uint8:
-            x = self.normalization(images)
-        elif self._is_unit(images):
-            x = self.normalization.of_unit(images)
-        return self._typed(x)
+            return self._typed(self.normalization(images))
+        return self._typed(self.normalization.of_unit(images) if self._is_unit(images) else images)
 
 
 def is_opaque(network: nn.Module) -> bool:

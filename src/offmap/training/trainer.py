@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from offmap._utils.progress import on_terminal
 from offmap.errors import StoreError
 from offmap.training.folder import CHECKPOINT
 from offmap.training.history import Epoch
@@ -50,7 +50,7 @@ def fit(
             ) from error
     indices = [] if device is None or device.index is None else [device.index]
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
-    show = sys.stderr.isatty() if show_progress is None else show_progress
+    show = on_terminal() if show_progress is None else show_progress
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(
             accelerator="auto" if device is None else device.type,
