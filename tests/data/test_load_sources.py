@@ -209,7 +209,10 @@ def test_labels_of_another_number_than_the_images_are_refused(tmp_path: Path, pi
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nonsense" * 40])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04", b"nonsense" * 40, b"\x93NUMPY\x01\x00\x46\x00{'descr': (((" + b" " * 60],
+)
 def test_files_of_another_kind_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"set{suffix}"
     path.write_bytes(content)

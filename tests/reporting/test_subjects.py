@@ -23,6 +23,7 @@ from offmap.evaluation import aggregate
 from offmap.guard import Certified
 from offmap.metrics import share_interval
 from offmap.reporting import Report
+from offmap.reporting.redacted import hidden
 from offmap.reporting.sections import Figure, Gallery, Table
 from tests.reporting.conftest import CLASSES, HOSTILE, SETS, several, write_run
 
@@ -312,6 +313,20 @@ def test_of_a_command_no_word_of_a_quoted_path_is_left(tmp_path: Path) -> None:
     report = offmap.report(tmp_path, redact_paths=True)
     hidden = "offmap train --recipe '[path]' --set 'start=[path]'"
     assert table(report, "settings", 2) == [["command", hidden]]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("offmap can't read /data/zebra here", "offmap can't read [path] here"),
+        ("offmap calls 2 (of 9) OOD", "offmap calls 2 (of 9) OOD"),
+        ("offmap fit --data '/data/my zebra'", "offmap fit --data '[path]'"),
+    ],
+)
+def test_words_that_begin_as_a_command_does_are_hidden_too(text: str, shown: str) -> None:
+    """The first was taken for a command, and for words, and so on without an end."""
+    assert hidden(text) == shown
+    assert hidden({"command": text}) == {"command": shown}
 
 
 def test_networks_of_one_command_share_its_row() -> None:

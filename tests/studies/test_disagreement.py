@@ -199,7 +199,7 @@ def test_what_cannot_be_loaded_is_named(study: tuple[Path, str], tmp_path: Path)
         held_out(100, 2)
 
 
-def testmembers_of_different_classes_are_refused() -> None:
+def test_members_of_different_classes_are_refused() -> None:
     unequal = Ensemble([digits_cnn(classes=3), digits_cnn(classes=4)])
     images = torch.zeros(4, 1, 8, 8)
     with pytest.raises(ShapeError, match="members of an ensemble"):

@@ -176,14 +176,14 @@ def short(names: Sequence[str]) -> list[str]:
     >>> short(["cifar10", "/data/photos/cameras/a/test", "/data/photos/cameras/b/test"])
     ['cifar10', 'a/test', 'b/test']
     """
-    heads = []
+    shown = []
     for name in names:
         parts = name.rstrip("/").split("/")
         ends = ["/".join(parts[start:]) for start in range(len(parts) - 1, 0, -1)]
         others = [f"/{other.rstrip('/')}" for other in names if other != name]
         distinct = [e for e in ends if not any(other.endswith(f"/{e}") for other in others)]
-        heads.append(name if len(name) <= _LONG_PATH else next(iter(distinct), name))
-    return heads
+        shown.append(name if len(name) <= _LONG_PATH else next(iter(distinct), name))
+    return shown
 
 
 def _line(name: str, texts: Sequence[str], indent: int, widths: Sequence[int]) -> str:

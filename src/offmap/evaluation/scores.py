@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Self
 
 import numpy as np
@@ -276,7 +275,7 @@ def _arrays(path: Path) -> dict[str, Array]:
         # NumPy leaves a file open that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
-    except (*UNREADABLE, TokenError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 

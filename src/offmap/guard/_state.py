@@ -34,6 +34,18 @@ class Alarm(msgspec.Struct, frozen=True):
     alarms_before: int
 
 
+class Place(msgspec.Struct, frozen=True):
+    """How far a log or a table was read.
+
+    Args:
+        position: in bytes, of a table in rows.
+        digest: of all that was read, where the first line may be that of another table, too.
+    """
+
+    position: int = 0
+    digest: str = ""
+
+
 class _Runs(msgspec.Struct, frozen=True):
     gains: list[list[float]]
     samples: list[list[int]]
@@ -56,13 +68,12 @@ class State(records.Record, frozen=True, kw_only=True):
     exponents: list[list[int]]
     unbet: float
     runs: _Runs
-    read: dict[str, int]
-    digests: dict[str, str] = msgspec.field(default_factory=dict)  # which earlier states lack
+    read: dict[str, Place]
 
 
 _AS_THEY_ARE = (
     *("certified", "alphas", "delta", "thresholds", "tally", "path", "alarm", "conforming"),
-    *("read", "digests", "shown"),
+    *("read", "shown"),
 )
 
 

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, Self
 
 import pyarrow.parquet as pq
 
 from offmap.errors import ArgumentError, DataNotFoundError, StoreError
+from offmap.guard._state import Place
 
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -26,18 +27,6 @@ _BYTES = 1 << 20
 # In the first line of a log, which no other has. Within a text JSON would escape the quotes.
 _HEADER = b'"certified": {'
 _ROTATED = re.compile(r"\.jsonl[.-][\d.-]+$")
-
-
-class Place(NamedTuple):
-    """How far a log or a table was read.
-
-    Args:
-        position: in bytes, of a table in rows.
-        digest: of all that was read, where the first line may be that of another table, too.
-    """
-
-    position: int = 0
-    digest: str = ""
 
 
 def rows_of(
@@ -139,7 +128,8 @@ def _lines(
     if not first.endswith(b"\n"):
         return
     log = _hash(first)
-    position, before = read.get(log, Place())
+    place = read.get(log, Place())
+    position = place.position
     if position > file.seek(0, 2):
         raise _another(path, f"is shorter than the {position:,} bytes")
     file.seek(0)
@@ -147,7 +137,7 @@ def _lines(
     if digest is not None:
         for start in range(0, position, _BYTES):
             digest.update(file.read(min(_BYTES, position - start)))
-        if before not in ("", digest.hexdigest()):
+        if position and place.digest != digest.hexdigest():
             raise _another(path, f"does not begin with the {position:,} bytes")
     file.seek(position)
     for line in iter(file.readline, b""):
@@ -208,17 +198,17 @@ def _table(path: Path, read: Mapping[str, Place]) -> Iterator[tuple[Row | None, 
     if "is_ood" not in first:
         raise StoreError(f"{path} has no column is_ood, and so no verdicts: give a table with one")
     log, digest = _hash(repr(first).encode()), hashlib.sha256()
-    position, before = read.get(log, Place())
+    place = read.get(log, Place())
     count = 0
     for count, row in enumerate(chain([first], rows), 1):
         digest.update(repr(row).encode())
-        if count == position and before not in ("", digest.hexdigest()):
-            raise _another(path, f"does not begin with the {position:,} rows")
-        if count > position:
+        if count == place.position and place.digest != digest.hexdigest():
+            raise _another(path, f"does not begin with the {count:,} rows")
+        if count > place.position:
             row.pop("certified", None)  # only a line of a log says what its guard certifies
             yield _verdict_row(row), log, Place(count, digest.hexdigest())
-    if count < position:
-        raise _another(path, f"is shorter than the {position:,} rows")
+    if count < place.position:
+        raise _another(path, f"is shorter than the {place.position:,} rows")
 
 
 def _another(path: Path, why: str) -> StoreError:

@@ -48,8 +48,7 @@ class Monitor(Evidence):
         conforming: when *fewer* were called OOD than can be, or none; told only where the
             calibration scores are distinct. It has an ``alpha`` and a ``delta`` of its own.
         alphas: those spent so far, one a reset more.
-        read: how far logs were read, in bytes or rows, by a hash of their first.
-        digests: of all that was read of tables, by the same hash.
+        read: how far logs were read, by a hash of their first line or row.
         thresholds: those watched so far; each has spent a ``delta``.
 
     Raises:
@@ -66,8 +65,7 @@ class Monitor(Evidence):
     ) -> None:
         certified = guard if isinstance(guard, Certified) else Certified.of(guard)
         super().__init__(certified, alpha, delta)
-        self.read: dict[str, int] = {}
-        self.digests: dict[str, str] = {}
+        self.read: dict[str, _state.Place] = {}
 
     def update(self, verdict: Verdict | Any, labels: Any = None, *, time: Time = None) -> bool:
         """Bet on the samples of a verdict, in their order; whether there is an alarm by now.

@@ -142,22 +142,13 @@ def _parts(detector: Detector, acts: Any, guard: Guard) -> Words:
         return _parts(parts[0], detector.view(0, view), guard) if len(parts) == 1 else _empty(view)
     if isinstance(view, Sample):
         return _empty(view)
-    if isinstance(detector, ViM):  # the residual against the energy, both as logits
-        residual = (detector.alpha_ * detector.norms(view)).tolist()
-        classes = view.logits.double().logsumexp(1).tolist()
-        return [
-            f"residual {r:.4g} as a logit, against {c:.4g} of all classes"
-            for r, c in zip(residual, classes, strict=True)
-        ]
+    if isinstance(detector, ViM):
+        return _virtual_logit(detector, view)
     if isinstance(detector, Mahalanobis):
         return _nearest_class(detector, view, guard)
-    if not isinstance(detector, KNN):
-        return _empty(view)
-    distances, keys = detector.nearest(view, _NEAREST)
-    if keys is None:
-        return [f"nearest training sample at {row[0]:.4g}" for row in distances.tolist()]
-    pairs = zip(keys, distances.tolist(), strict=True)
-    return [f"nearest training samples {', '.join(row)} (from {d[0]:.4g})" for row, d in pairs]
+    if isinstance(detector, KNN):
+        return _nearest_samples(detector, view)
+    return _empty(view)
 
 
 def _empty(acts: Any) -> Words:
@@ -186,6 +177,16 @@ def _combined(detector: Combine | Auto, acts: Any, guard: Guard) -> Words:
     return words
 
 
+def _virtual_logit(detector: ViM, acts: Activations) -> Words:
+    """The residual against the energy, both as logits."""
+    residual = (detector.alpha_ * detector.norms(acts)).tolist()
+    classes = acts.logits.double().logsumexp(1).tolist()
+    return [
+        f"residual {r:.4g} as a logit, against {c:.4g} of all classes"
+        for r, c in zip(residual, classes, strict=True)
+    ]
+
+
 def _nearest_class(detector: Mahalanobis, acts: Activations, guard: Guard) -> Words:
     distances = detector.distances(acts).sqrt()
     nearest, classes = distances.topk(min(2, distances.shape[1]), largest=False)
@@ -197,6 +198,14 @@ def _nearest_class(detector: Mahalanobis, acts: Activations, guard: Guard) -> Wo
         terms = [f"{n} at {v:.4g}".strip() for n, v in zip(names, values, strict=True)]
         words.append(f"nearest class {', then '.join(terms)}")
     return words
+
+
+def _nearest_samples(detector: KNN, acts: Activations) -> Words:
+    distances, keys = detector.nearest(acts, _NEAREST)
+    if keys is None:
+        return [f"nearest training sample at {row[0]:.4g}" for row in distances.tolist()]
+    pairs = zip(keys, distances.tolist(), strict=True)
+    return [f"nearest training samples {', '.join(row)} (from {d[0]:.4g})" for row, d in pairs]
 
 
 def _name(classes: tuple[str, ...], label: int) -> str:

@@ -51,11 +51,9 @@ def simultaneous_limits(n: int, delta: float, method: str = "local") -> Bounds:
     """
     if method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}; seen {method!r}")
-    if method == "dkw":
-        limits = np.arange(1, n + 1) / n + math.sqrt(math.log(2 / delta) / (2 * n))
-    else:
-        limits = {"local": _local, "simes": _simes, "monte_carlo": _monte_carlo}[method](n, delta)
-    return np.asarray(np.minimum(limits, 1.0))
+    make = {"local": _local, "simes": _simes, "dkw": _dkw, "monte_carlo": _monte_carlo}[method]
+    limits: Bounds = np.minimum(make(n, delta), 1.0)
+    return limits
 
 
 def crossing_probability(limits: Bounds) -> float:
@@ -139,6 +137,10 @@ def _simes(n: int, delta: float) -> Bounds:
     limits = np.ones(n)
     limits[n - i] = -np.expm1((math.log(delta) + log_ratio) / k)
     return limits
+
+
+def _dkw(n: int, delta: float) -> Bounds:
+    return np.arange(1, n + 1) / n + math.sqrt(math.log(2 / delta) / (2 * n))
 
 
 def _monte_carlo(n: int, delta: float) -> Bounds:

@@ -13,7 +13,7 @@ from offmap._utils.percent import percent
 from offmap.errors import ArgumentError, StoreError
 from offmap.guard import _watch_words as words
 from offmap.guard.certified import Certified
-from offmap.guard.log_rows import Place, Tail, rows_of
+from offmap.guard.log_rows import Tail, rows_of
 from offmap.guard.monitor import Monitor
 
 _SAVE_EVERY = 10_000  # rows between two writings of the state
@@ -72,18 +72,13 @@ class Watch:
                 that was read, and begins with the same row.
             ArgumentError: the log is of another guard, or does not say which guard it is of.
         """
-        read: dict[str, Place] = {}
-        if self.monitor is not None:
-            digests = self.monitor.digests
-            read = {log: Place(n, digests.get(log, "")) for log, n in self.monitor.read.items()}
+        read = {} if self.monitor is None else self.monitor.read
         i = 0
         rows = rows_of(self.log, read) if tail is None else tail.rows(read)
         for i, (row, log, place) in enumerate(rows, 1):
             yield from self._read(row)
             if self.monitor is not None:
-                self.monitor.read[log] = place.position
-                if place.digest:
-                    self.monitor.digests[log] = place.digest
+                self.monitor.read[log] = place
             if i % _SAVE_EVERY == 0:
                 self.save()
         if i:

@@ -82,9 +82,7 @@ def hidden(value: Any) -> Any:
     {'command': "offmap bench --id '[path]' --size 64", 'why': 'no [path]'}
     """
     if isinstance(value, str):
-        if value.startswith("offmap "):
-            return hidden_command(value)
-        return _HIDDEN if _WHOLE.match(value) else _PATH.sub(_HIDDEN, value)
+        return hidden_command(value) if value.startswith("offmap ") else _hidden_text(value)
     if isinstance(value, Mapping):
         return {
             hidden(name): hidden_command(each) if name == "command" else hidden(each)
@@ -104,12 +102,17 @@ def hidden_command(command: str) -> str:
     try:
         words = shlex.split(command)
     except ValueError:  # no command line
-        return str(hidden(command))
-    for i, word in enumerate(words):
-        if _PATH.search(word):
-            name, equals, _ = word.partition("=")
-            words[i] = _HIDDEN if _PATH.search(name) else f"{name}{equals}{_HIDDEN}"
-    return shlex.join(map(hidden, words))
+        return _hidden_text(command)
+    shown = []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        whole = _HIDDEN if _PATH.search(name) else f"{name}{equals}{_HIDDEN}"
+        shown.append(whole if _PATH.search(word) else _hidden_text(word))
+    return command if shown == words else shlex.join(shown)
+
+
+def _hidden_text(text: str) -> str:
+    return _HIDDEN if _WHOLE.match(text) else _PATH.sub(_HIDDEN, text)
 
 
 def hidden_section(section: Section) -> Section:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Self
 from zipfile import BadZipFile
 
@@ -26,10 +27,12 @@ from offmap.errors import DataError
 UNREADABLE = (
     OSError,
     EOFError,
+    LookupError,
     TypeError,
     ValueError,
     NotImplementedError,
     BadZipFile,
+    TokenError,
     zlib.error,
 )
 _KEYS = (("images", "labels"), ("x", "y"), ("data", "labels"))
